@@ -8,6 +8,7 @@
     │   ├── CheckpointCorrupt  its bytes are not what was written, or not what its format allows
     │   ├── CheckpointMismatch a tensor is missing, unread, or of another shape than the model's
     │   └── ExportError        the target format cannot express this model
+    ├── TrainingError          a run cannot begin, go on or be resumed
     ├── GenerationError        a prompt or a sampling setting that cannot be served
     └── MissingExtra           an optional library is not installed
 
@@ -46,6 +47,10 @@ class CheckpointMismatch(CheckpointError, ValueError):
 
 class ExportError(CheckpointError, ValueError):
     """The target format cannot express this model."""
+
+
+class TrainingError(GlassformerError):
+    """A run cannot begin, go on or be resumed."""
 
 
 class GenerationError(GlassformerError, ValueError):

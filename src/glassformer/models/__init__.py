@@ -43,11 +43,13 @@ def configure(name: str, changes: Mapping[str, Any]) -> ModelConfig:
     """
     known = presets()
     if name in known:
-        base, config_class = known[name], type(known[name])
+        base: Any = known[name]
+        config_class: type[Any] = type(base)
+        follows = [field.name for field in dataclasses.fields(base) if field.type is int and field.default == 0]
         settings = {
             field.name: getattr(base, field.name)
             for field in dataclasses.fields(base)
-            if field.default != 0 or dataclasses.replace(base, **{field.name: 0}) != base
+            if field.name not in follows or dataclasses.replace(base, **{field.name: 0}) != base
         }
     elif name in specs():
         settings, config_class = {}, specs()[name].config
@@ -55,4 +57,5 @@ def configure(name: str, changes: Mapping[str, Any]) -> ModelConfig:
         near = difflib.get_close_matches(name, [*known, *specs()], n=1)
         hint = f"Did you mean {near[0]}?" if near else f"The presets are {', '.join(known)}."
         raise ConfigError(f"There is no preset {name!r}. {hint}")
-    return from_mapping(config_class, merge(settings, changes))
+    config: ModelConfig = from_mapping(config_class, merge(settings, changes))
+    return config

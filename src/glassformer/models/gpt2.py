@@ -11,6 +11,7 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from glassformer.config import from_mapping
 from glassformer.errors import ConfigError
 from glassformer.models.spec import (
     ModelSpec,
@@ -54,6 +55,7 @@ class GPT2Config:
             object.__setattr__(self, "d_ff", 4 * self.d_model)
         check_sizes(self, "vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_ff")
         check_choice(self, "activation", tuple(ACTIVATION_NAMES))
+        check_choice(self, "tied_head", (True, False))
         check_fraction(self, "dropout")
         check_fraction(self, "norm_eps")
         if self.d_model % self.n_heads:
@@ -130,20 +132,21 @@ def from_huggingface(config: Mapping[str, Any]) -> GPT2Config:
             raise ConfigError(f"config.json: {name} = {config[name]!r} is not supported; it must be {only}.")
     activation = config.get("activation_function", "gelu_new")
     ours = {theirs: ours for ours, theirs in ACTIVATION_NAMES.items()} | {"gelu_pytorch_tanh": "gelu_tanh"}
-    if activation not in ours:
+    if not isinstance(activation, str) or activation not in ours:
         raise ConfigError(f"config.json: activation_function {activation!r} is not one of {', '.join(ours)}.")
-    return GPT2Config(
-        vocab_size=config.get("vocab_size", 50257),
-        context_length=config.get("n_positions", 1024),
-        d_model=config.get("n_embd", 768),
-        n_layers=config.get("n_layer", 12),
-        n_heads=config.get("n_head", 12),
-        d_ff=config.get("n_inner") or 0,
-        activation=ours[activation],
-        norm_eps=config.get("layer_norm_epsilon", 1e-5),
-        dropout=config.get("resid_pdrop", 0.1),
-        tied_head=config.get("tie_word_embeddings", True),
-    )
+    settings = {
+        "vocab_size": config.get("vocab_size", 50257),
+        "context_length": config.get("n_positions", 1024),
+        "d_model": config.get("n_embd", 768),
+        "n_layers": config.get("n_layer", 12),
+        "n_heads": config.get("n_head", 12),
+        "d_ff": config.get("n_inner") or 0,
+        "activation": ours[activation],
+        "norm_eps": config.get("layer_norm_epsilon", 1e-5),
+        "dropout": config.get("resid_pdrop", 0.1),
+        "tied_head": config.get("tie_word_embeddings", True),
+    }
+    return from_mapping(GPT2Config, settings)
 
 
 def to_huggingface(config: GPT2Config) -> dict[str, Any]:
@@ -200,4 +203,5 @@ SPEC = ModelSpec(
     renames=renames,
     ignored=(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",),
     base_prefix="transformer.",
+    tied={"lm_head.weight": "transformer.wte.weight"},
 )

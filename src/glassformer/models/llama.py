@@ -5,6 +5,7 @@ the CS336 course is the same architecture with interleaved rotary pairs; the cou
 configuration. Next to read: `nn/rope.py`, `nn/feedforward.py`.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from glassformer.config import from_mapping
 from glassformer.errors import ConfigError, ExportError
 from glassformer.models.spec import (
     ModelSpec,
@@ -64,6 +66,7 @@ class LlamaConfig:
                 raise ConfigError(f"d_model {self.d_model} does not divide into {self.n_heads} heads; set d_head.")
             object.__setattr__(self, "d_head", self.d_model // self.n_heads)
         check_sizes(self, "d_head")
+        check_choice(self, "tied_head", (True, False))
         check_fraction(self, "dropout")
         check_fraction(self, "norm_eps")
         check_choice(self, "rope_style", ("half", "interleaved"))
@@ -74,7 +77,7 @@ class LlamaConfig:
             raise ConfigError(f"n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}.")
         if self.position == "rope" and self.d_head % 2:
             raise ConfigError(f"Rotary positions turn pairs of features, so d_head must be even, not {self.d_head}.")
-        if not isinstance(self.rope_theta, int | float) or not 0 < self.rope_theta < float("inf"):
+        if not isinstance(self.rope_theta, int | float) or not 0 < self.rope_theta <= sys.float_info.max:
             raise ConfigError(f"rope_theta must be a positive number, not {self.rope_theta!r}.")
 
 
@@ -181,37 +184,38 @@ def from_huggingface(config: Mapping[str, Any]) -> LlamaConfig:
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(rope, Mapping):
         raise ConfigError(f"config.json: the rotary settings must be an object, not {rope!r}.")
-    return LlamaConfig(
-        vocab_size=config.get("vocab_size", 32000),
-        context_length=config.get("max_position_embeddings", 2048),
-        d_model=config.get("hidden_size", 4096),
-        n_layers=config.get("num_hidden_layers", 32),
-        n_heads=config.get("num_attention_heads", 32),
-        n_kv_heads=config.get("num_key_value_heads") or 0,
-        d_head=config.get("head_dim") or 0,
-        d_ff=config.get("intermediate_size", 11008),
-        norm_eps=config.get("rms_norm_eps", 1e-6),
-        rope_theta=rope.get("rope_theta", config.get("rope_theta", 10_000.0)),
-        rope_scaling=_scaling_from_huggingface(rope),
-        tied_head=config.get("tie_word_embeddings", False),
-        dropout=config.get("attention_dropout", 0.0),
-    )
+    settings = {
+        "vocab_size": config.get("vocab_size", 32000),
+        "context_length": config.get("max_position_embeddings", 2048),
+        "d_model": config.get("hidden_size", 4096),
+        "n_layers": config.get("num_hidden_layers", 32),
+        "n_heads": config.get("num_attention_heads", 32),
+        "n_kv_heads": config.get("num_key_value_heads") or 0,
+        "d_head": config.get("head_dim") or 0,
+        "d_ff": config.get("intermediate_size", 11008),
+        "norm_eps": config.get("rms_norm_eps", 1e-6),
+        "rope_theta": rope.get("rope_theta", config.get("rope_theta", 10_000.0)),
+        "rope_scaling": _scaling_from_huggingface(rope),
+        "tied_head": config.get("tie_word_embeddings", False),
+        "dropout": config.get("attention_dropout", 0.0),
+    }
+    return from_mapping(LlamaConfig, settings)
 
 
-def _scaling_from_huggingface(rope: Mapping[str, Any]) -> RopeScaling | None:
+def _scaling_from_huggingface(rope: Mapping[str, Any]) -> dict[str, Any] | None:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":
         return None
     if kind == "linear":
-        return RopeScaling(kind="linear", factor=rope["factor"])
+        return {"kind": "linear", "factor": rope.get("factor")}
     if kind == "llama3":
-        return RopeScaling(
-            kind="llama3",
-            factor=rope["factor"],
-            low_freq_factor=rope["low_freq_factor"],
-            high_freq_factor=rope["high_freq_factor"],
-            original_context_length=rope["original_max_position_embeddings"],
-        )
+        return {
+            "kind": "llama3",
+            "factor": rope.get("factor"),
+            "low_freq_factor": rope.get("low_freq_factor"),
+            "high_freq_factor": rope.get("high_freq_factor"),
+            "original_context_length": rope.get("original_max_position_embeddings"),
+        }
     raise ConfigError(f'config.json: rope_type {kind!r} is not supported; "default", "linear" and "llama3" are.')
 
 
@@ -222,6 +226,10 @@ def to_huggingface(config: LlamaConfig) -> dict[str, Any]:
             raise ExportError(
                 f"Hugging Face's Llama cannot express {name} = {getattr(config, name)!r}; it always has {only!r}."
             )
+    if config.d_model % config.n_heads:
+        raise ExportError(
+            f"Hugging Face's Llama needs a d_model that divides into heads, not {config.d_model} and {config.n_heads}."
+        )
     scaling = config.rope_scaling
     rope: dict[str, Any] | None = None
     if scaling is not None:
@@ -286,4 +294,5 @@ SPEC = ModelSpec(
     renames=renames,
     ignored=(r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
     base_prefix="model.",
+    tied={"lm_head.weight": "model.embed_tokens.weight"},
 )

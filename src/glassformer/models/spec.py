@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from glassformer.errors import ConfigError
 from glassformer.nn.kv_cache import Policy
 
 
+@runtime_checkable
 class ModelConfig(Protocol):
     """A frozen dataclass of sizes and choices; its `__post_init__` refuses what cannot be built."""
 
@@ -21,6 +22,7 @@ class ModelConfig(Protocol):
     def context_length(self) -> int: ...
 
 
+@runtime_checkable
 class CausalModel(Protocol):
     """What decoding asks of an autoregressive model (an `nn.Module`)."""
 
@@ -91,7 +93,8 @@ class ModelSpec:
     """An architecture: how to build it, and how Hugging Face calls its parts.
 
     `to_huggingface` raises `ExportError` for a configuration that the format cannot express. `ignored` are patterns of
-    names in published files that hold no weights (masks, tables); `base_prefix` is what files of the bare trunk lack.
+    names in published files that hold no weights (masks, tables); `base_prefix` is what files of the bare trunk lack;
+    `tied` maps a name under which a file may repeat a tied tensor to the name that it has anyway.
     """
 
     name: str
@@ -104,6 +107,7 @@ class ModelSpec:
     renames: Callable[[Any], Sequence[Rename]]
     ignored: tuple[str, ...] = field(default=())
     base_prefix: str = ""
+    tied: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_sizes(config: Any, *names: str) -> None:
@@ -114,10 +118,10 @@ def check_sizes(config: Any, *names: str) -> None:
             raise ConfigError(f"{name} must be a whole number from 1 to 2³¹ − 1, not {value!r}.")
 
 
-def check_choice(config: Any, name: str, choices: Sequence[str]) -> None:
+def check_choice(config: Any, name: str, choices: Sequence[object]) -> None:
     """Raise unless the named field is one of the choices."""
     if getattr(config, name) not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {getattr(config, name)!r}.")
+        raise ConfigError(f"{name} must be one of {', '.join(map(str, choices))}, not {getattr(config, name)!r}.")
 
 
 def check_fraction(config: Any, name: str) -> None:

@@ -159,6 +159,7 @@ class KVCache:
             queries=positions if aligned else positions[:, None],
             keys=keys if aligned else keys[:, None],
             in_order=aligned and first,
+            unpadded=aligned,
         )
         places = positions.clamp(min=0, max=capacity - 1)
         return Step(positions=positions, places=places, mask=over, caches=self.layers)

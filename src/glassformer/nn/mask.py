@@ -20,25 +20,26 @@ class Mask:
     """A rule and the positions it is asked about.
 
     Where rows of a batch differ in their positions, these have shape (B, 1, T): one axis stands for the heads.
-    `in_order` says that queries and keys are both at 0, 1, 2, …, which some backends can use.
+    `in_order` says that queries and keys are both at 0, 1, 2, …, `unpadded` that no key is at −1: backends may use it.
     """
 
     rule: Rule
     queries: Int[Tensor, "*Q T"]
     keys: Int[Tensor, "*K S"]
     in_order: bool = False
+    unpadded: bool = False
 
     @classmethod
     def over(cls, rule: Rule, length: int, device: torch.device | str | None = None) -> "Mask":
         """The rule over a text of `length` tokens that looks at itself."""
         positions = torch.arange(length, device=device)
-        return cls(rule=rule, queries=positions, keys=positions, in_order=True)
+        return cls(rule=rule, queries=positions, keys=positions, in_order=True, unpadded=True)
 
     @classmethod
     def between(cls, rule: Rule, n_queries: int, n_keys: int, device: torch.device | str | None = None) -> "Mask":
         """The rule between two texts, as cross-attention has them."""
         queries = torch.arange(n_queries, device=device)
-        return cls(rule=rule, queries=queries, keys=torch.arange(n_keys, device=device))
+        return cls(rule=rule, queries=queries, keys=torch.arange(n_keys, device=device), unpadded=True)
 
     def allowed(self, rows: slice = slice(None), columns: slice = slice(None)) -> Bool[Tensor, "*B T S"]:
         """`allowed[t, s]` says that query t may look at key s, for the given rows and columns."""

@@ -37,15 +37,20 @@ class RopeScaling:
     def __post_init__(self) -> None:
         if self.kind not in ("linear", "llama3"):
             raise ConfigError(f'rope_scaling.kind is {self.kind!r}; "linear" and "llama3" are known.')
-        if self.factor < 1:
+        for name in ("factor", "low_freq_factor", "high_freq_factor", "original_context_length"):
+            if not isinstance(getattr(self, name), int | float):
+                raise ConfigError(f"rope_scaling.{name} must be a number, not {getattr(self, name)!r}.")
+        if not 1 <= self.factor < math.inf:
             raise ConfigError(f"rope_scaling.factor is {self.factor}; it must be at least 1.")
-        if self.kind == "llama3" and not 0 < self.low_freq_factor < self.high_freq_factor:
+        if self.kind == "llama3" and not 0 < self.low_freq_factor < self.high_freq_factor < math.inf:
             raise ConfigError(
                 f"rope_scaling needs 0 < low_freq_factor < high_freq_factor, not "
                 f"{self.low_freq_factor} and {self.high_freq_factor}."
             )
-        if self.original_context_length < 1:
-            raise ConfigError(f"rope_scaling.original_context_length is {self.original_context_length}.")
+        if not 1 <= self.original_context_length < math.inf:
+            raise ConfigError(
+                f"rope_scaling.original_context_length is {self.original_context_length}; it must be at least 1."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

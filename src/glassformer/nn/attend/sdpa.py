@@ -16,7 +16,7 @@ def sdpa(
 ) -> Float[Tensor, "*B H T E"]:
     """What `naive` computes; a causal mask over a text in order is passed by name, so that half the work is skipped."""
     grouped = q.shape[-3] != k.shape[-3]
-    if mask.rule is everything:
+    if mask.rule is everything and mask.unpadded:
         return scaled_dot_product_attention(q, k, v, dropout_p=dropout, enable_gqa=grouped)
     if mask.rule is causal and mask.in_order:
         return scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=grouped)

@@ -1,0 +1,39 @@
+"""Attention: `tiled` and `sdpa` beside `naive`; `tiled` at several tile sizes. Run: python benchmarks/attention.py"""
+
+import torch
+from paired import compare, save, seconds
+
+from glassformer.nn.attend.naive import naive
+from glassformer.nn.attend.sdpa import sdpa
+from glassformer.nn.attend.tiled import tiled
+from glassformer.nn.mask import Mask, causal
+
+HEADS, D_HEAD = 12, 64
+
+
+def main() -> None:
+    """Print and save the table."""
+    rows = {}
+    for length in (512, 2048):
+        q, k, v = (torch.randn(1, HEADS, length, D_HEAD, requires_grad=True) for _ in range(3))
+        mask = Mask.over(causal, length)
+        for backend in (sdpa, tiled):
+
+            def both_ways(attend, q=q, k=k, v=v, mask=mask):
+                attend(q, k, v, mask).sum().backward()
+
+            row = compare(lambda f=backend, g=both_ways: g(f), lambda g=both_ways: g(naive), pairs=15)
+            rows[f"{backend.__name__} beside naive, forward and backward, T {length}"] = row
+            print(f"{backend.__name__:6} T {length:5}: {row} times as fast as naive, {row.ours * 1e3:.0f} ms")
+    length = 4096
+    q, k, v = (torch.randn(1, HEADS, length, D_HEAD) for _ in range(3))
+    mask = Mask.over(causal, length)
+    for tile in (64, 128, 256, 512, 1024):
+        best = min(seconds(lambda tile=tile: tiled(q, k, v, mask, tile=tile)) for _ in range(3))
+        rows[f"tiled forward, T {length}, tile {tile}, seconds"] = best
+        print(f"tiled T {length}, tile {tile}: {best * 1e3:.0f} ms")
+    save("attention", rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""The facade: load, build, save, and a `Model` that carries its tokenizer and generates.
+
+    model = load("runs/sort")
+    "".join(model.generate("CBABBC", max_new_tokens=6, temperature=0.0))
+
+A model's module stays pure (`begin` and `forward`); everything around it is here.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from glassformer import checkpoints, models
+from glassformer.errors import CheckpointError, GenerationError
+from glassformer.inference.generate import NewToken, generate
+from glassformer.inference.logits import Sampling
+from glassformer.inference.text import Piece, stream_text
+from glassformer.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A module in eval mode with its configuration, and its tokenizer where it has one."""
+
+    module: nn.Module
+    config: Any
+    tokenizer: Tokenizer | None = None
+    note: str = ""  # what a user should know, such as that the weights are random
+
+    def __call__(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
+        """The logits after each token."""
+        if tokens.shape[-1] > self.config.context_length:
+            raise GenerationError(
+                f"{tokens.shape[-1]} tokens do not fit this model's context of {self.config.context_length}."
+            )
+        logits: Tensor = self.module(tokens)
+        return logits
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """Tokens that end a text."""
+        eos = None if self.tokenizer is None else self.tokenizer.eos_id
+        return frozenset() if eos is None else frozenset({eos})
+
+    def encode(self, prompt: str) -> list[int]:
+        """The prompt's tokens, behind the one that begins a text, where the tokenizer has it."""
+        tokenizer = self._needs_tokenizer()
+        begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+        return begin + tokenizer.encode(prompt)
+
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        max_new_tokens: int = 256,
+        cache: str = "full",
+        stop: Sequence[str] = (),
+        **sampling: Any,
+    ) -> Iterator[str]:
+        """Continue the prompt; the text comes in pieces, as soon as each is sure. `sampling` is as in `Sampling`."""
+        for piece in self.stream(
+            [prompt], max_new_tokens=max_new_tokens, cache=cache, stop=stop, sampling=Sampling(**sampling)
+        ):
+            yield piece.text
+
+    def stream(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        sampling: Sampling,
+        cache: str = "full",
+        stop: Sequence[str] = (),
+    ) -> Iterator[Piece]:
+        """Continue several prompts at once; each piece says which sequence it belongs to, and the last why it ended."""
+        tokenizer = self._needs_tokenizer()
+        tokens = self.tokens([self.encode(prompt) for prompt in prompts], max_new_tokens, sampling, cache)
+        return stream_text(
+            tokens, tokenizer, n_sequences=len(prompts), stop=stop, stop_tokens=self.stop_tokens
+        )  # fmt: skip
+
+    def tokens(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, sampling: Sampling, cache: str
+    ) -> Iterator[NewToken]:
+        """The same on tokens: each new one with its sequence."""
+        return generate(
+            self.module,  # type: ignore[arg-type]
+            prompts,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            cache=cache,
+            stop_tokens=self.stop_tokens,
+        )
+
+    def generate_ids(
+        self, tokens: Int[Tensor, "B T"], *, max_new_tokens: int = 256, cache: str = "full", **sampling: Any
+    ) -> Int[Tensor, "B N"]:
+        """The prompts with their continuations; a sequence that has ended is filled with its last token."""
+        rows: list[list[int]] = tokens.tolist()
+        for new in self.tokens(tokens.tolist(), max_new_tokens, Sampling(**sampling), cache):
+            rows[new.sequence].append(new.token)
+        longest = max(map(len, rows))
+        return torch.tensor([row + row[-1:] * (longest - len(row)) for row in rows])
+
+    def _needs_tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise GenerationError(
+                "This model came without a tokenizer, so it can be fed tokens only: see generate_ids."
+            )
+        return self.tokenizer
+
+
+def build(name: str, *, seed: int = 0, tokenizer: Tokenizer | None = None, **changes: Any) -> Model:
+    """A model with random weights: a preset or an architecture by its name, with changes such as `n_layers=2`."""
+    config = models.configure(name, changes)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = models.spec_of(config).build(config).eval()
+    return Model(module=module, config=config, tokenizer=tokenizer, note="its weights are random")
+
+
+def load(source: str | Path, *, from_pickle: bool = False) -> Model:
+    """A model from a checkpoint directory, a published file, or `preset:NAME` (random weights).
+
+    `from_pickle` allows files that torch pickled; they are read with `weights_only`, after their size is checked.
+    """
+    if isinstance(source, str) and source.startswith("preset:"):
+        return build(source.removeprefix("preset:"))
+    if not Path(source).exists():
+        hint = f"Did you mean preset:{source}?" if source in models.presets() else "preset:NAME gives random weights."
+        raise CheckpointError(f"MODEL must be a checkpoint's path, and there is nothing at {source}. {hint}")
+    found = checkpoints.load(Path(source), from_pickle=from_pickle)
+    return Model(module=found.module.eval(), config=found.config, tokenizer=found.tokenizer)
+
+
+def save(model: Model, directory: str | Path) -> Path:
+    """Write a Hugging Face directory that `transformers` loads too."""
+    return checkpoints.save(model.module, Path(directory), tokenizer=model.tokenizer)

@@ -1,0 +1,136 @@
+"""`glassformer train`: run a configuration, with any of its settings as a flag, or go on with a run."""
+
+import dataclasses
+import inspect
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
+
+from cyclopts import App, Parameter
+
+from glassformer.cli.output import print_json
+
+app = App(
+    name="train",
+    help_epilogue="Example:  glassformer train configs/sort.toml --steps 200",
+)
+
+
+@app.default
+def train(
+    config: str | None = None,
+    /,
+    *flags: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
+    resume: Path | None = None,
+    runs: Path = Path("runs"),
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    settings: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Train a model from a configuration, or go on with a run.
+
+    Parameters
+    ----------
+    config
+        A TOML or JSON file of settings, or a preset's name.
+    flags
+        Settings by their paths.
+    resume
+        Go on with the run in this folder, from its newest checkpoint.
+    runs
+        The folder of runs; this one gets a folder in it by its name.
+    overwrite
+        Remove the run that is there under the same name.
+    settings
+        List all settings with their defaults, and end.
+    json
+        Print one JSON object at the end, instead of a table.
+    """
+    from glassformer.config import nest
+    from glassformer.errors import ConfigError
+    from glassformer.training.config import load_run_config
+    from glassformer.training.loop import train as run
+    from glassformer.training.report import reports
+
+    if settings:
+        list_settings()
+        return
+    if (config is None) == (resume is None):
+        raise ConfigError("Name a configuration or a preset to train, or a run with --resume.")
+    overrides = nest(parse_flags(flags))
+    source = resume / "run.json" if resume is not None else Path(str(config))
+    chosen = load_run_config(str(source) if resume is None else source, overrides)
+    folder = resume if resume is not None else runs / chosen.name
+    with reports(folder, quiet=json) as on_event:
+        ended = run(chosen, folder, resume=resume is not None, overwrite=overwrite, on_event=on_event)
+    if json:
+        print_json({"folder": str(folder), "step": ended.step, "figures": dict(ended.figures)})
+    if ended.interrupted_by is not None:
+        print(f"Stopped at step {ended.step}. Go on with:  glassformer train --resume {folder}", file=sys.stderr)
+        sys.exit(128 + signal.Signals(ended.interrupted_by))
+
+
+def parse_flags(tokens: tuple[str, ...]) -> dict[str, str]:
+    """The settings that flags give, by dotted name; cyclopts reads them against the fields that exist."""
+    given: dict[str, str] = {}
+
+    def collect(**values: str | None) -> None:
+        given.update({name.replace("__", "."): value for name, value in values.items() if value is not None})
+
+    parameters = [
+        inspect.Parameter(
+            name.replace(".", "__"),
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[str | None, Parameter(name=spellings(name), allow_leading_hyphen=True)],
+        )
+        for name in setting_defaults()
+    ]
+    collect.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    reader = App(print_error=False, exit_on_error=False, help_flags=[], version_flags=[])
+    reader.default(collect)
+    reader(tokens, result_action="return_none")
+    return given
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """A flag with hyphens, and with underscores."""
+    return tuple(dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}")))
+
+
+def setting_defaults() -> dict[str, Any]:
+    """Every setting by its dotted name, with its default; of a model, those of all architectures."""
+    from glassformer.models import specs
+    from glassformer.training.config import RunConfig
+
+    found: dict[str, Any] = {"model.preset": "", "model.architecture": ""}
+    collect_defaults(RunConfig, "", found)
+    for spec in specs().values():
+        for name, default in collect_defaults(spec.config, "model.", {}).items():
+            found.setdefault(name, default)
+    return found
+
+
+def collect_defaults(cls: Any, prefix: str, found: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a dataclass and of the dataclasses in it."""
+    hints = get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        inner = [option for option in (hint, *get_args(hint)) if dataclasses.is_dataclass(option)]
+        if inner:
+            collect_defaults(inner[0], f"{prefix}{field.name}.", found)
+        elif field.name != "model":  # its settings are those of the architectures
+            found[f"{prefix}{field.name}"] = field.default
+    return found
+
+
+def list_settings() -> None:
+    """Print the table of settings."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("setting", "default")
+    for name, default in setting_defaults().items():
+        table.add_row(f"--{name.replace('_', '-')}", repr(default))
+    Console().print(table)

@@ -1,0 +1,81 @@
+"""From tokens to text as it streams: no broken characters, and nothing of a stop string."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from glassformer.errors import GenerationError
+from glassformer.inference.generate import Finish, NewToken
+from glassformer.tokenizers import TextStream, Tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A piece of the text of one sequence; `finish` says why it ended, with the last piece."""
+
+    sequence: int
+    text: str
+    finish: Finish | None
+
+
+def stream_text(
+    tokens: Iterator[NewToken],
+    tokenizer: Tokenizer,
+    *,
+    n_sequences: int = 1,
+    stop: Sequence[str] = (),
+    stop_tokens: frozenset[int] = frozenset(),
+) -> Iterator[Piece]:
+    """The text of the new tokens. A sequence ends before the first stop string and before a token to stop at."""
+    if not all(stop):
+        raise GenerationError("A stop string must have at least one character.")
+    running = {sequence: HeldBack(tokenizer.stream(), stop) for sequence in range(n_sequences)}
+    for new in tokens:
+        if new.sequence not in running:
+            continue
+        held = running[new.sequence]
+        if new.token not in stop_tokens:
+            held.push(new.token)
+        text = held.take(last=new.finish is not None)
+        finish = "stop" if held.stopped else new.finish
+        if finish is not None:
+            del running[new.sequence]
+        if text or finish:
+            yield Piece(sequence=new.sequence, text=text, finish=finish)
+        if not running:
+            return
+
+
+class HeldBack:
+    """The text of one sequence, less what may turn out to be the beginning of a stop string."""
+
+    def __init__(self, stream: TextStream, stop: Sequence[str]) -> None:
+        self._stream = stream
+        self._stop = stop
+        self._text = ""
+        self.stopped = False
+
+    def push(self, token: int) -> None:
+        """One more token has come."""
+        self._text += self._stream.push(token)
+
+    def take(self, *, last: bool) -> str:
+        """The text that is sure by now; `last` says that no more will come."""
+        if last:
+            self._text += self._stream.finish()
+        found = [self._text.find(stop) for stop in self._stop if stop in self._text]
+        if found:
+            self.stopped = True
+            return self._text[: min(found)]
+        unsure = 0 if last else max((overlap(self._text, stop) for stop in self._stop), default=0)
+        sure = len(self._text) - unsure
+        text, self._text = self._text[:sure], self._text[sure:]
+        return text
+
+
+def overlap(text: str, stop: str) -> int:
+    """The length of the longest end of `text` that begins `stop`.
+
+    >>> overlap("the en", "end")
+    2
+    """
+    return max((n for n in range(1, min(len(text), len(stop)) + 1) if text.endswith(stop[:n])), default=0)

@@ -1,0 +1,274 @@
+"""Directories in Hugging Face's format: what is in them, and what is refused. Parity is in `tests/parity/`."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from checkpoints.hostile import CONFIG, publish, refused, set_config
+from glassformer import checkpoints
+from glassformer.checkpoints.huggingface import load_directory, save_directory
+from glassformer.errors import CheckpointCorrupt, ExportError
+from glassformer.models import spec_of
+from glassformer.models.gpt2 import GPT2
+from glassformer.models.llama import Llama, LlamaConfig
+from glassformer.tokenizers.char import CharTokenizer
+
+LLAMA = LlamaConfig(vocab_size=5, context_length=8, d_model=8, n_layers=2, n_heads=2, n_kv_heads=1, d_ff=6)
+
+
+def test_a_folder_holds_what_the_format_says(tmp_path: Path) -> None:
+    folder = save_directory(GPT2(CONFIG), tmp_path / "a", tokenizer=CharTokenizer("ABCDE"), generation={"top_k": 3})
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "generation_config.json",
+        "glassformer.json",
+        "manifest.json",
+        "model.safetensors",
+        "tokenizer.json",
+    }
+    assert json.loads((folder / "config.json").read_text())["torch_dtype"] == "float32"
+    assert json.loads((folder / "generation_config.json").read_text())["top_k"] == 3
+
+
+def test_the_tokenizer_comes_back_with_the_model(tmp_path: Path) -> None:
+    checkpoints.save(GPT2(CONFIG), tmp_path / "a", tokenizer=CharTokenizer("ABCDE"))
+    found = checkpoints.load(tmp_path / "a")
+    assert found.tokenizer is not None
+    assert found.tokenizer.encode("BAD") == [1, 0, 3]
+    assert found.spec is spec_of(CONFIG)
+    assert checkpoints.load(publish(tmp_path / "b")).tokenizer is None
+
+
+@torch.no_grad()
+def test_our_configuration_goes_first_so_that_interleaved_pairs_stay_so(tmp_path: Path) -> None:
+    config = replace(LLAMA, rope_style="interleaved")
+    model = Llama(config).eval()
+    folder = save_directory(model, tmp_path / "a")
+    (folder / "manifest.json").unlink()
+    tokens = torch.randint(5, (1, 8))
+    ours, same = load_directory(folder)
+    (folder / "glassformer.json").unlink()
+    theirs, turned = load_directory(folder)
+    assert (ours, theirs) == (config, LLAMA)
+    torch.testing.assert_close(same(tokens), model(tokens), atol=0, rtol=0)
+    torch.testing.assert_close(turned(tokens), model(tokens))
+    assert not torch.equal(turned.blocks[0].attn.q_proj.weight, model.blocks[0].attn.q_proj.weight)
+
+
+ABLATIONS: list[dict[str, Any]] = [
+    {"norm_placement": "post"},
+    {"norm_placement": "none"},
+    {"ffn": "silu"},
+    {"position": "none"},
+]
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS, ids=str)
+@torch.no_grad()
+def test_what_the_format_cannot_express_is_written_under_our_name_or_not_at_all(
+    ablation: dict[str, Any], tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = replace(LLAMA, **ablation)
+    model = Llama(config).eval()
+    with pytest.raises(ExportError, match=next(iter(ablation))):
+        save_directory(model, tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+    folder = save_directory(model, tmp_path / "a", native=True)
+    found, again = load_directory(folder)
+    assert found == config
+    tokens = torch.randint(5, (1, 8))
+    assert torch.equal(again(tokens), model(tokens))
+    with pytest.raises(ValueError, match="glassformer"):
+        transformers.AutoModelForCausalLM.from_pretrained(folder)
+
+
+def test_native_makes_no_difference_where_the_format_suffices(tmp_path: Path) -> None:
+    save_directory(Llama(LLAMA), tmp_path / "a", native=True)
+    assert json.loads((tmp_path / "a" / "config.json").read_text())["model_type"] == "llama"
+
+
+def test_half_precision_is_kept_on_disk_and_on_demand(tmp_path: Path) -> None:
+    model = GPT2(CONFIG).bfloat16()
+    folder = save_directory(model, tmp_path / "a")
+    assert json.loads((folder / "config.json").read_text())["torch_dtype"] == "bfloat16"
+    assert load_directory(folder)[1].final_norm.weight.dtype == torch.float32
+    kept = load_directory(folder, dtype=None)[1]
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), kept.parameters(), strict=True))
+
+
+def test_a_changed_file_is_refused_and_the_message_says_what_to_do(tmp_path: Path) -> None:
+    folder = save_directory(GPT2(CONFIG), tmp_path / "a")
+    set_config(folder, layer_norm_epsilon=1e-3)
+    with pytest.raises(CheckpointCorrupt, match=r"config\.json has .* delete manifest\.json"):
+        load_directory(folder)
+    (folder / "manifest.json").unlink()
+    load_directory(folder)
+
+
+# ---- F4: configurations that lie
+
+SETTINGS: list[dict[str, Any]] = [
+    {"n_layer": 10**9},
+    {"n_layer": 0},
+    {"n_layer": -1},
+    {"n_layer": 2.0},
+    {"n_layer": "2"},
+    {"n_layer": None},
+    {"n_layer": [2]},
+    {"n_layer": True},
+    {"n_layer": 10**30},
+    {"n_head": 3},
+    {"n_head": 0},
+    {"n_head": -2},
+    {"vocab_size": -5},
+    {"vocab_size": 2**31 - 1},
+    {"vocab_size": 5.0},
+    {"vocab_size": {}},
+    {"n_positions": 2**31 - 1},
+    {"n_positions": 0},
+    {"n_embd": 2**30},
+    {"n_embd": 2**30, "vocab_size": 2**31 - 1, "n_inner": 2**31 - 1},
+    {"n_embd": "4"},
+    {"n_inner": -6},
+    {"n_inner": 2**31 - 1},
+    {"n_inner": "6"},
+    {"activation_function": "os.system"},
+    {"activation_function": ["gelu"]},
+    {"activation_function": None},
+    {"layer_norm_epsilon": "1e-5"},
+    {"layer_norm_epsilon": -1},
+    {"layer_norm_epsilon": 1e308},
+    {"layer_norm_epsilon": None},
+    {"resid_pdrop": 1},
+    {"resid_pdrop": -0.1},
+    {"resid_pdrop": "0"},
+    {"tie_word_embeddings": "yes"},
+    {"tie_word_embeddings": 0},
+    {"tie_word_embeddings": True},
+    {"scale_attn_weights": False},
+    {"scale_attn_by_inverse_layer_idx": True},
+    {"add_cross_attention": True},
+    {"model_type": "bert"},
+    {"model_type": None},
+    {"model_type": ["gpt2"]},
+    {"model_type": "../../gpt2"},
+    {"model_type": "gpt2\n"},
+    {"model_type": "glassformer"},
+    {"model_type": "x" * 10**6},
+    {"auto_map": {"AutoModelForCausalLM": "evil.Model"}},
+    {"quantization_config": {"quant_method": "gptq"}},
+]
+LLAMA_SETTINGS: list[dict[str, Any]] = [
+    {"num_hidden_layers": 10**9},
+    {"num_attention_heads": 3},
+    {"num_key_value_heads": 3},
+    {"num_key_value_heads": -1},
+    {"head_dim": 3},
+    {"head_dim": 2**31 - 1},
+    {"head_dim": "4"},
+    {"hidden_size": 2**31 - 1},
+    {"intermediate_size": 10**12},
+    {"rms_norm_eps": "1e-6"},
+    {"rope_theta": 0},
+    {"rope_theta": -1.0},
+    {"rope_theta": "big"},
+    {"rope_theta": None},
+    {"rope_scaling": "linear"},
+    {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}},
+    {"rope_scaling": {"rope_type": ["linear"]}},
+    {"rope_scaling": {"rope_type": "linear"}},
+    {"rope_scaling": {"rope_type": "linear", "factor": 0}},
+    {"rope_scaling": {"rope_type": "linear", "factor": "2"}},
+    {"rope_scaling": {"rope_type": "linear", "factor": None}},
+    {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
+    {
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 4.0,
+            "high_freq_factor": 1.0,
+            "original_max_position_embeddings": 8,
+        }
+    },
+    {"attention_bias": True},
+    {"mlp_bias": True},
+    {"hidden_act": "gelu"},
+    {"attention_dropout": 2},
+]
+TEXTS: dict[str, bytes] = {
+    "empty": b"",
+    "no JSON": b"model_type: gpt2",
+    "not UTF-8": b'{"model_type": "\xff"}',
+    "a list": b"[]",
+    "a number": b"1",
+    "only half": b'{"model_type": "gpt2", ',
+    "twice the same key": b'{"model_type": "gpt2", "model_type": "llama"}',
+    "NaN": b'{"model_type": "gpt2", "layer_norm_epsilon": NaN}',
+    "Infinity": b'{"model_type": "gpt2", "layer_norm_epsilon": Infinity}',
+    "1e400": b'{"model_type": "gpt2", "layer_norm_epsilon": 1e400}',
+    "50 MB": b'{"model_type": "gpt2"' + b" " * (50 << 20) + b"}",
+    "depth 10^5": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    "10^6 digits": b'{"model_type": "gpt2", "n_layer": ' + b"9" * 1_000_000 + b"}",
+    "10^6 values": b'{"a": [' + b"1," * 1_000_000 + b"1]}",
+}
+OUR_TEXTS: dict[str, object] = {
+    "no object": [],
+    "no architecture": {"format": 1, "config": {}},
+    "another format": {"format": 2, "architecture": "gpt2", "config": {}},
+    "unknown architecture": {"format": 1, "architecture": "os", "config": {}},
+    "architecture is a list": {"format": 1, "architecture": ["gpt2"], "config": {}},
+    "config is a list": {"format": 1, "architecture": "gpt2", "config": []},
+    "unknown setting": {"format": 1, "architecture": "gpt2", "config": {"n_layer": 2}},
+    "a setting of the wrong type": {"format": 1, "architecture": "gpt2", "config": {"n_layers": 2.0}},
+    "another model": {"format": 1, "architecture": "gpt2", "config": {}},
+}
+
+
+def publish_llama(folder: Path) -> Path:
+    save_directory(Llama(LLAMA), folder)
+    for name in ("manifest.json", "glassformer.json"):
+        (folder / name).unlink()
+    return folder
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: str(settings)[:80])
+def test_a_gpt2_with_a_lying_config_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+    folder = publish(tmp_path)
+    set_config(folder, **settings)
+    with refused(folder):
+        checkpoints.load(folder)
+
+
+@pytest.mark.parametrize("settings", LLAMA_SETTINGS, ids=lambda settings: str(settings)[:80])
+def test_a_llama_with_a_lying_config_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+    folder = publish_llama(tmp_path / "a")
+    set_config(folder, **settings)
+    with refused(folder):
+        checkpoints.load(folder)
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+def test_a_config_that_is_no_config_is_refused(text: bytes, tmp_path: Path) -> None:
+    folder = publish(tmp_path)
+    (folder / "config.json").write_bytes(text)
+    with refused(folder):
+        checkpoints.load(folder)
+
+
+@pytest.mark.parametrize("content", OUR_TEXTS.values(), ids=OUR_TEXTS.keys())
+def test_a_broken_configuration_of_ours_is_refused(content: object, tmp_path: Path) -> None:
+    folder = publish(tmp_path)
+    (folder / "glassformer.json").write_text(json.dumps(content))
+    with refused(folder):
+        checkpoints.load(folder)
+
+
+def test_a_path_to_nothing_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nothing", tmp_path / "a" / "b", Path("/dev/null"), Path("/dev/zero")):
+        with refused(path):
+            checkpoints.load(path)

@@ -1,0 +1,122 @@
+"""Tensors under published names: all are read, none is missing, and the message says which."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from glassformer.checkpoints.assemble import assemble
+from glassformer.checkpoints.names import to_ours, to_theirs
+from glassformer.errors import CheckpointCorrupt, CheckpointMismatch, ConfigError
+from glassformer.models import spec_of
+from glassformer.models.gpt2 import GPT2Config
+from glassformer.models.llama import LlamaConfig
+
+UNTIED = GPT2Config(vocab_size=5, context_length=8, d_model=4, n_layers=2, n_heads=2, tied_head=False)
+TIED = replace(UNTIED, tied_head=True)
+ROTARY = LlamaConfig(
+    vocab_size=5, context_length=8, d_model=12, n_layers=1, n_heads=2, d_ff=7, rope_style="interleaved"
+)
+CONFIGS = [UNTIED, TIED, ROTARY, replace(ROTARY, norm_placement="none", ffn="silu"), replace(ROTARY, position="none")]
+
+
+def ours(config: GPT2Config | LlamaConfig) -> dict[str, Tensor]:
+    return dict(spec_of(config).build(config).named_parameters())
+
+
+def theirs(config: GPT2Config | LlamaConfig) -> dict[str, Tensor]:
+    return to_theirs(ours(config), config)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_there_and_back_again_is_where_we_were(config: GPT2Config | LlamaConfig) -> None:
+    before = ours(config)
+    after = to_ours(to_theirs(before, config), config)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(before[name].data_ptr() != after[name].data_ptr() for name in before)
+
+
+def test_a_missing_tensor_is_named_with_the_nearest_that_is_there() -> None:
+    state = theirs(UNTIED)
+    state["transformer.h.1.mlp.c_fc.wieght"] = state.pop("transformer.h.1.mlp.c_fc.weight")
+    with pytest.raises(CheckpointMismatch, match=r"1\.mlp\.c_fc\.weight is missing.*nearest.*1\.mlp\.c_fc\.wieght"):
+        to_ours(state, UNTIED)
+
+
+def test_an_unread_tensor_is_named() -> None:
+    with pytest.raises(CheckpointMismatch, match=r"'transformer\.h\.2\.ln_1\.weight' has no place.*ln_1\.weight"):
+        to_ours({**theirs(UNTIED), "transformer.h.2.ln_1.weight": torch.ones(4)}, UNTIED)
+
+
+def test_a_wrong_shape_is_named_with_both_shapes() -> None:
+    with pytest.raises(CheckpointMismatch, match=r"wpe\.weight is \(9, 4\), but .* \(8, 4\)"):
+        to_ours({**theirs(UNTIED), "transformer.wpe.weight": torch.ones(9, 4)}, UNTIED)
+
+
+def test_integers_are_no_weights() -> None:
+    with pytest.raises(CheckpointMismatch, match=r"int8"):
+        to_ours({**theirs(UNTIED), "transformer.wpe.weight": torch.ones(8, 4, dtype=torch.int8)}, UNTIED)
+
+
+def test_masks_and_tables_are_left_out() -> None:
+    mask, table = (
+        {"transformer.h.0.attn.bias": torch.ones(1, 1, 8, 8)},
+        {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(3)},
+    )
+    assert to_ours({**theirs(UNTIED), **mask}, UNTIED).keys() == ours(UNTIED).keys()
+    assert to_ours({**theirs(ROTARY), **table}, ROTARY).keys() == ours(ROTARY).keys()
+
+
+@pytest.mark.parametrize("config", [TIED, replace(ROTARY, tied_head=True)], ids=str)
+def test_a_tied_head_may_be_repeated_but_not_differ(config: GPT2Config | LlamaConfig) -> None:
+    state = theirs(config)
+    embedding = state[spec_of(config).tied["lm_head.weight"]]
+    assert to_ours({**state, "lm_head.weight": embedding.clone()}, config).keys() == ours(config).keys()
+    with pytest.raises(CheckpointMismatch, match=r"lm_head\.weight differs from"):
+        to_ours({**state, "lm_head.weight": embedding + 1e-6}, config)
+
+
+@pytest.mark.parametrize("config", [TIED, UNTIED, ROTARY], ids=str)
+def test_the_bare_trunk_leaves_the_prefix_out(config: GPT2Config | LlamaConfig) -> None:
+    prefix = spec_of(config).base_prefix
+    state = {name.removeprefix(prefix): tensor for name, tensor in theirs(config).items()}
+    assert to_ours(state, config).keys() == ours(config).keys()
+
+
+def test_weights_take_the_dtype_that_is_asked_for() -> None:
+    state = {name: tensor.bfloat16() for name, tensor in theirs(UNTIED).items()}
+    assert {tensor.dtype for tensor in to_ours(state, UNTIED).values()} == {torch.float32}
+    assert {tensor.dtype for tensor in to_ours(state, UNTIED, dtype=None).values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("n_layers", [3, 2**31 - 1])
+def test_more_layers_than_the_file_has_cost_neither_time_nor_memory(n_layers: int) -> None:
+    with pytest.raises(CheckpointMismatch, match=r"h\.2\..* is missing"):
+        to_ours(theirs(UNTIED), replace(UNTIED, n_layers=n_layers))
+
+
+def test_sizes_beyond_all_memory_are_refused() -> None:
+    huge = 2**31 - 1
+    with pytest.raises(ConfigError, match="no memory"):
+        to_ours(theirs(UNTIED), replace(UNTIED, vocab_size=huge, d_ff=huge, d_model=huge - 1))
+    with pytest.raises(CheckpointMismatch, match=r"wte\.weight is \(5, 4\), but .* \(2147483647, 4\)"):
+        to_ours(theirs(UNTIED), replace(UNTIED, vocab_size=huge))
+
+
+@pytest.mark.parametrize("config", [TIED, UNTIED, ROTARY], ids=str)
+def test_a_model_is_assembled_from_the_very_tensors(config: GPT2Config | LlamaConfig) -> None:
+    weights = {name: tensor.detach() for name, tensor in ours(config).items()}
+    model = assemble(config, weights)
+    assert not model.training
+    assert all(parameter.data_ptr() == weights[name].data_ptr() for name, parameter in model.named_parameters())
+    assert (model.lm_head.weight is model.token_embedding.weight) == config.tied_head
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(value: float) -> None:
+    weights = {name: tensor.detach().clone() for name, tensor in ours(UNTIED).items()}
+    weights["blocks.1.mlp.up_proj.bias"][3] = value
+    with pytest.raises(CheckpointCorrupt, match=r"blocks\.1\.mlp\.up_proj\.bias"):
+        assemble(UNTIED, weights)

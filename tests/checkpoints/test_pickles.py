@@ -1,0 +1,209 @@
+"""Nothing that is loaded ever runs: pickles are refused, and those that are allowed give up their tensors only."""
+
+import io
+import os
+import pickle
+import struct
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from checkpoints.hostile import publish, refused
+from glassformer import checkpoints
+from glassformer.checkpoints import native
+from glassformer.errors import CheckpointError
+from glassformer.models.gpt2 import GPT2Config
+from glassformer.tokenizers.base import Tokenizer
+
+MARK = "executed"
+
+
+class Runs:
+    """Unpickling one calls `function(*arguments)`."""
+
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def payloads(mark: Path) -> dict[str, object]:
+    """Objects that leave a mark when they are unpickled by anything that runs code."""
+    touch = f"touch '{mark}'"
+    return {
+        "os.system": Runs(os.system, touch),
+        "subprocess": Runs(subprocess.check_call, ["touch", str(mark)]),
+        "eval": Runs(eval, f"__import__('os').system({touch!r})"),
+        "exec": Runs(exec, f"open({str(mark)!r}, 'w')"),
+        "open": Runs(open, str(mark), "w"),
+        "in the model": {"model": {"w": Runs(os.system, touch)}, "model_args": {}},
+        "in the arguments": {"model": {}, "model_args": {"n_layer": Runs(os.system, touch)}},
+        "in a key": {Runs(os.system, touch): 1},
+    }
+
+
+def raw(payload: object) -> bytes:
+    return pickle.dumps(payload, protocol=2)
+
+
+def torch_zip(payload: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(payload, buffer)
+    return buffer.getvalue()
+
+
+def torch_legacy(payload: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(payload, buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
+
+
+FORMS: dict[str, Callable[[object], bytes]] = {"raw": raw, "zip": torch_zip, "legacy": torch_legacy}
+NAMES = ["ckpt.pt", "model.pth", "model.ckpt", "model.pkl", "model.bin", "model.json", "model.safetensors", "model"]
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize("kind", payloads(Path()).keys())
+@pytest.mark.parametrize("allowed", [False, True])
+def test_no_payload_runs_from_a_file_of_any_name(
+    kind: str, form: Callable[[object], bytes], allowed: bool, tmp_path: Path
+) -> None:
+    mark = tmp_path / MARK
+    content = form(payloads(mark)[kind])
+    for name in NAMES:
+        path = tmp_path / name
+        path.write_bytes(content)
+        with refused(path):
+            checkpoints.load(path, from_pickle=allowed)
+    assert not mark.exists()
+
+
+PLACES = ["model.safetensors", "config.json", "glassformer.json", "manifest.json", "model.safetensors.index.json"]
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize("place", [*PLACES, "tokenizer.json"])
+def test_no_payload_runs_from_a_file_of_a_folder(place: str, form: Callable[[object], bytes], tmp_path: Path) -> None:
+    mark = tmp_path / MARK
+    folder = publish(tmp_path / "folder")
+    if place == "model.safetensors.index.json":
+        (folder / "model.safetensors").unlink()
+    (folder / place).write_bytes(form(payloads(mark)["os.system"]))
+    with refused(folder):
+        checkpoints.load(folder, from_pickle=True)
+    assert not mark.exists()
+
+
+BESIDE = ["pytorch_model.bin", "optimizer.pt", "rng_state.pth", ".metadata", "meta.pkl", "training_args.bin"]
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_pickles_beside_the_weights_are_never_opened(name: str, tmp_path: Path) -> None:
+    mark = tmp_path / MARK
+    folder = publish(tmp_path / "folder")
+    (folder / name).write_bytes(raw(payloads(mark)["os.system"]))
+    checkpoints.load(folder)
+    (folder / "training").mkdir()
+    for place in ("state.safetensors", "state.json", name):
+        (folder / "training" / place).write_bytes(torch_zip(payloads(mark)["os.system"]))
+    with refused(folder):
+        native.read_state(folder)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["tok512.bin", "tokenizer.bin", "tokenizer.model", "vocab.tiktoken"])
+def test_no_payload_runs_from_a_tokenizers_file(name: str, tmp_path: Path) -> None:
+    mark = tmp_path / MARK
+    for form in FORMS.values():
+        (tmp_path / name).write_bytes(form(payloads(mark)["os.system"]))
+        with refused(tmp_path / name):
+            Tokenizer.load(tmp_path / name)
+    assert not mark.exists()
+
+
+def test_a_pickle_is_refused_with_the_flag_that_allows_it(tmp_path: Path) -> None:
+    (tmp_path / "ckpt.pt").write_bytes(torch_zip({}))
+    with pytest.raises(CheckpointError, match="--from-pickle"):
+        checkpoints.load(tmp_path / "ckpt.pt")
+
+
+# ---- bombs
+
+CONFIG = GPT2Config(vocab_size=5, context_length=8, d_model=4, n_layers=1, n_heads=2, d_ff=16)
+ARGS = {"n_layer": 1, "n_head": 2, "n_embd": 4, "block_size": 8, "vocab_size": 5, "bias": True, "dropout": 0.0}
+
+
+def deflated(content: bytes) -> bytes:
+    """The same archive with its members compressed."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.infolist():
+            new.writestr(member.filename, old.read(member))
+    return buffer.getvalue()
+
+
+def archive(*members: tuple[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as file:
+        for name, content in members:
+            file.writestr(name, content)
+    return buffer.getvalue()
+
+
+def overlapping() -> bytes:
+    """An archive whose directory lists the same bytes a thousand times."""
+    content = archive(("a/data/0", bytes(100_000)))
+    start = content.index(b"PK\1\2")
+    end = content.index(b"PK\5\6")
+    entry = content[start:end]
+    tail = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 1000, 1000, 1000 * len(entry), start, 0)
+    return content[:start] + entry * 1000 + tail
+
+
+def declared(size: int) -> bytes:
+    """An archive whose only member is declared to have this size."""
+    content = archive(("a/data.pkl", b"x"))
+    place = content.index(b"PK\1\2")
+    return content[: place + 20] + struct.pack("<II", size, size) + content[place + 28 :]
+
+
+def state_with(tensor: torch.Tensor) -> bytes:
+    return torch_zip({"model": {"transformer.wte.weight": tensor}, "model_args": ARGS})
+
+
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "100 MB of zeros": lambda: deflated(state_with(torch.zeros(25_000_000))),
+    "deflated": lambda: deflated(torch_zip({"model": {}, "model_args": ARGS})),
+    "zip in a zip": lambda: archive(("x.zip", archive(("y", bytes(10**7)), compression=zipfile.ZIP_DEFLATED))),
+    "bzip2": lambda: archive(("a/data.pkl", bytes(10**7)), compression=zipfile.ZIP_BZIP2),
+    "lzma": lambda: archive(("a/data.pkl", bytes(10**7)), compression=zipfile.ZIP_LZMA),
+    "overlapping members": overlapping,
+    "4 GB declared": lambda: declared(0xFFFFFFFE),
+    "20,000 members": lambda: archive(*((f"a/data/{i}", b"") for i in range(20_000))),
+    "no members": archive,
+    "a huge view of one number": lambda: state_with(torch.zeros(1).expand(2**31)),
+    "a sparse tensor": lambda: state_with(torch.sparse_coo_tensor([[0]], [1.0], (2**40,), check_invariants=True)),
+    "not a state": lambda: torch_zip([1, 2, 3]),
+    "no tensors": lambda: torch_zip({"model": {"transformer.wte.weight": 1}, "model_args": ARGS}),
+    "tensors of integers": lambda: state_with(torch.zeros(5, 4, dtype=torch.int64)),
+    "arguments of the wrong type": lambda: torch_zip({"model": {}, "model_args": {**ARGS, "n_layer": "1"}}),
+    "arguments beyond all memory": lambda: torch_zip({"model": {}, "model_args": {**ARGS, "n_layer": 10**9}}),
+    "truncated": lambda: state_with(torch.zeros(5, 4))[:-30],
+    "half": lambda: state_with(torch.zeros(5, 4))[:400],
+    "only the magic": lambda: b"PK\3\4",
+    "empty": lambda: b"",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
+def test_a_bomb_is_refused_before_it_takes_memory(bomb: Callable[[], bytes], tmp_path: Path) -> None:
+    path = tmp_path / "ckpt.pt"
+    path.write_bytes(bomb())
+    with refused(path):
+        checkpoints.load(path, from_pickle=True)

@@ -1,0 +1,179 @@
+"""The command line, as a person or a program meets it."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from glassformer import cli
+
+
+def run(*arguments: str, stdin: str = "", timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "glassformer", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, input=stdin, timeout=timeout, check=False)
+
+
+def refused(result: subprocess.CompletedProcess[str]) -> str:
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    *remarks, message = result.stderr.strip().splitlines()
+    assert all("weights are random" in remark for remark in remarks), result.stderr
+    return message
+
+
+def test_help_lists_every_verb_and_each_verb_s_help_ends_with_a_command():
+    top = run("--help")
+    assert top.returncode == 0
+    for verb in cli.VERBS:
+        assert verb in top.stdout
+        shown = run(verb, "--help").stdout.rstrip().splitlines()
+        assert shown[-1].startswith("Example:  glassformer "), verb
+
+
+def test_help_imports_neither_torch_nor_numba():
+    code = "import sys, glassformer.cli; assert not {'torch', 'numba', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_answers_quickly():
+    best = min(_seconds("--help") for _ in range(3))
+    assert best < 1.0, "0.3 s on a quiet machine; a torch import would take 2 s"
+
+
+def _seconds(*arguments: str) -> float:
+    start = time.perf_counter()
+    run(*arguments)
+    return time.perf_counter() - start
+
+
+@pytest.fixture(scope="module")
+def sorter(tmp_path_factory) -> Path:
+    """A checkpoint with random weights, which behaves like any other."""
+    folder = tmp_path_factory.mktemp("cli") / "nano"
+    assert run("convert", "preset:nano-sort", str(folder)).returncode == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], 'Did you mean "train"'),
+        (["generate"], "MODEL"),
+        (["generate", "nowhere"], "nothing at nowhere"),
+        (["generate", "gpt2"], "Did you mean preset:gpt2?"),
+        (["generate", "preset:gtp2"], "Did you mean gpt2?"),
+        (["generate", "preset:nano-sort", "--prompt", "A"], "without a tokenizer"),
+        (["generate", "preset:nano-sort", "--temperature", "warm"], "warm"),
+        (["generate", "preset:nano-sort", "--temperature=-1"], "temperature must be at least 0"),
+        (["generate", "preset:nano-sort", "--max-new-tokens", "0"], "max_new_tokens"),
+        (["generate", "preset:nano-sort", "--n", "1000000"], "n must be from 1 to 1024"),
+        (["train"], "Name a configuration"),
+        (["train", "nowhere.toml"], "nowhere.toml"),
+        (["train", "nano-sort", "--model.n-layer", "2"], "--model.n-layers"),
+        (["train", "nano-sort", "--model.n-layers", "two"], "model.n_layers must be a whole number"),
+        (["train", "nano-sort", "--model.n-heads", "5"], "does not divide"),
+        (["train", "--resume", "nowhere"], "nowhere"),
+        (["evaluate", "preset:nano-sort", "nowhere.txt"], "tokenizer"),
+        (["data", "get", "nothing"], "There is no corpus"),
+        (["tokenizer", "train", "nowhere.txt", "--vocab-size", "300", "--out", "x"], "nowhere.txt"),
+        (["tokenizer", "encode", "nowhere", "text"], "nowhere"),
+        (["convert", "nowhere", "x"], "nothing at nowhere"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_exit_code_2(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(run(*arguments))
+    assert list(tmp_path.iterdir()) == [], "a refused command leaves nothing behind"
+
+
+def test_convert_never_overwrites_what_is_no_checkpoint(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    message = refused(run("convert", "preset:nano-sort", str(tmp_path), "--overwrite"))
+    assert "is not a checkpoint" in message
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_convert_asks_before_it_replaces_a_checkpoint(sorter):
+    assert "--overwrite" in refused(run("convert", "preset:nano-sort", str(sorter)))
+    assert run("convert", "preset:nano-sort", str(sorter), "--overwrite").returncode == 0
+
+
+def test_a_pickle_is_only_read_when_asked_to(tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"\x80\x04.")
+    assert "--from-pickle" in refused(run("generate", str(tmp_path / "model.pt")))
+
+
+def test_generate_as_json(tmp_path, data_dir):
+    model = str(data_dir / "gpt2" / "gpt-nano-sort-model.json")
+    result = run("generate", model, "--prompt", "CBABBC", "--temperature", "0", "--n", "2", "--json")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert [entry["text"] for entry in found["results"]] == ["ABBBCC"] * 2
+    assert [entry["finish"] for entry in found["results"]] == ["context"] * 2
+
+
+def test_generate_ends_at_the_context_with_a_sentence(data_dir):
+    result = run(
+        "generate", str(data_dir / "gpt2" / "gpt-nano-sort-model.json"), "--prompt", "CBABBC", "--temperature", "0"
+    )
+    assert result.stdout == "CBABBCABBBCC\n"
+    assert "context of 11 tokens is full" in result.stderr
+
+
+def test_generate_reads_a_prompt_from_standard_input_and_tells_a_story(data_dir):
+    model = str(data_dir / "llama" / "stories260K.bin")
+    result = run(
+        "generate",
+        model,
+        "--prompt",
+        "-",
+        "--temperature",
+        "0",
+        "--max-new-tokens",
+        "40",
+        stdin="Lily and Tom went to the",
+    )
+    expected = json.loads((data_dir / "llama" / "stories260K.reference.json").read_text())["prompt_greedy_40_text"]
+    assert result.stdout.strip() == expected
+
+
+def test_tokenizer_verbs_work_together(tmp_path):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("the cat sat on the mat. " * 50 + "Ünïcödé 世界 🙂\n")
+    out = tmp_path / "tokenizer"
+    assert run("tokenizer", "train", str(corpus), "--vocab-size", "280", "--out", str(out)).returncode == 0
+    ids = run("tokenizer", "encode", str(out), "the cat 世界🙂").stdout
+    assert run("tokenizer", "decode", str(out), *ids.split()).stdout == "the cat 世界🙂\n"
+    assert run("tokenizer", "decode", str(out), stdin=ids).stdout == "the cat 世界🙂\n"
+    assert run("tokenizer", "encode", str(out), stdin="the cat 世界🙂").stdout == ids
+    streamed = json.loads(run("tokenizer", "encode", str(out), "--file", str(corpus), "--json").stdout)
+    assert run("tokenizer", "decode", str(out), stdin=str(streamed)).stdout == corpus.read_text() + "\n"
+    shown = json.loads(run("tokenizer", "show", str(out), "cat🙂", "--json").stdout)
+    assert bytes.fromhex("".join(token["bytes"] for token in shown["tokens"]).replace(" ", "")) == "cat🙂".encode()
+    assert "is not a token id" in refused(run("tokenizer", "decode", str(out), stdin="12 moose"))
+
+
+def test_doctor_names_the_device_and_every_twin():
+    report = json.loads(run("doctor", "--json").stdout)
+    assert report["machine"]["device"].startswith(("cpu", "cuda", "mps"))
+    assert "nn.functional.layer_norm" in report["what runs"]
+
+
+def test_output_that_nobody_reads_any_more_is_no_error(data_dir):
+    model = data_dir / "llama" / "stories260K.bin"
+    script = f"{sys.executable} -m glassformer generate {model} --cache window:64 --max-new-tokens 5000 | head -c 20"
+    result = subprocess.run(["bash", "-c", f"set -o pipefail; {script}"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+
+
+def test_the_demo_trains_what_the_configuration_in_the_repository_says():
+    from glassformer.cli.demo import SETTINGS
+    from glassformer.config import from_mapping
+    from glassformer.training.config import RunConfig, load_run_config
+
+    config = Path(__file__).resolve().parents[2] / "configs" / "sort.toml"
+    assert from_mapping(RunConfig, SETTINGS) == load_run_config(config)

@@ -1,0 +1,38 @@
+"""How often the randomised tests try: (in `make test`, in `make test-all`). One table, so that a reduction is visible."""
+
+import os
+
+COUNTS: dict[str, tuple[int, int]] = {
+    # inference
+    "streamed texts": (200, 100_000),
+    # tokenizers
+    "tokenizer parity strings": (2_000, 20_000),
+    "tokenizer round trips": (300, 20_000),
+    "characters of a parity text": (20_000, 5_000_000),
+    "random strings against tiktoken": (1_000, 10_000),
+    "chunkings": (60, 3_000),
+    "corpora against the textbook": (60, 2_000),
+    "streams of random ids": (200, 100_000),
+    "tokenizer.json mutations": (150, 2_000),
+    # nn
+    "tiled equals naive": (60, 400),
+    "cached equals the policy's definition": (40, 600),
+    "relative positions": (30, 500),
+    # data and training
+    "batch starts": (20_000, 1_000_000),
+    "resumed runs": (2, 20),
+    "kills while training": (4, 50),
+    # checkpoints
+    "models of transformers imported": (8, 50),
+    "models exported to transformers": (6, 50),
+    "checkpoints round trips": (4, 50),
+    "kills while saving": (5, 50),
+    "bit flips": (60, 1_000),
+    "safetensors mutations": (300, 2_000),
+    "safetensors truncations": (40, 200),
+}
+
+
+def count(name: str) -> int:
+    reduced, full = COUNTS[name]
+    return full if os.environ.get("GLASSFORMER_FULL") == "1" else reduced

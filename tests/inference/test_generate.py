@@ -1,0 +1,146 @@
+"""The loop of generation, against models whose right answer is known."""
+
+import pytest
+import torch
+
+from glassformer.errors import ConfigError, GenerationError
+from glassformer.inference.generate import generate, left_padded, prefill
+from glassformer.inference.logits import Sampling
+from glassformer.models.gpt2 import GPT2, GPT2Config
+from glassformer.models.llama import Llama, LlamaConfig
+from glassformer.nn.kv_cache import full, sinks
+
+GREEDY = Sampling(temperature=0.0)
+
+
+@pytest.fixture
+def llama() -> Llama:
+    sizes = {"vocab_size": 40, "context_length": 24, "d_model": 32, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2}
+    model = Llama(LlamaConfig(**sizes, d_ff=48)).eval()
+    return scaled(model)
+
+
+@pytest.fixture
+def gpt2() -> GPT2:
+    return scaled(GPT2(GPT2Config(vocab_size=40, context_length=24, d_model=32, n_layers=2, n_heads=4)).eval())
+
+
+def scaled(model):
+    """With weights large enough that its greedy choices are not a tie."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(8)
+    return model
+
+
+def continuation(model, prompt: list[int], n: int, **settings) -> list[int]:
+    settings = {"sampling": GREEDY, **settings}
+    return [new.token for new in generate(model, [prompt], max_new_tokens=n, **settings)]
+
+
+def greedy_without_cache(model, prompt: list[int], n: int) -> list[int]:
+    tokens = list(prompt)
+    with torch.no_grad():
+        for _ in range(n):
+            tokens.append(int(model(torch.tensor([tokens]))[0, -1].argmax()))
+    return tokens[len(prompt) :]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_greedy_generation_equals_the_argmax_of_uncached_passes(family, request):
+    model = request.getfixturevalue(family)
+    assert continuation(model, [3, 1, 4], 15) == greedy_without_cache(model, [3, 1, 4], 15)
+
+
+def test_a_sequence_does_not_depend_on_its_neighbours(llama):
+    prompts = [[3, 1, 4, 1, 5], [9], [2, 6]]
+    sampling = Sampling(temperature=1.0, seed=5, repetition_penalty=1.2)
+    together: list[list[int]] = [[], [], []]
+    for new in generate(llama, prompts, max_new_tokens=12, sampling=sampling):
+        together[new.sequence].append(new.token)
+    for i, prompt in enumerate(prompts):
+        alone = Sampling(temperature=1.0, seed=5 + i, repetition_penalty=1.2)
+        assert together[i] == continuation(llama, prompt, 12, sampling=alone)
+
+
+def test_the_same_seed_gives_the_same_text_and_another_seed_another(llama):
+    first = continuation(llama, [1], 16, sampling=Sampling(seed=1))
+    assert first == continuation(llama, [1], 16, sampling=Sampling(seed=1))
+    assert first != continuation(llama, [1], 16, sampling=Sampling(seed=2))
+
+
+def test_a_full_cache_ends_with_the_context_and_says_so(llama):
+    new = list(generate(llama, [[1] * 20], max_new_tokens=100, sampling=GREEDY))
+    assert len(new) == 5, "four more are read, the fifth only predicted"
+    assert [token.finish for token in new] == [None] * 4 + ["context"]
+
+
+@pytest.mark.parametrize("cache", ["window:8", "sinks:2+6"])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_bounded_cache_goes_on_beyond_the_context(cache, family, request):
+    model = request.getfixturevalue(family)
+    new = list(generate(model, [[1, 2]], max_new_tokens=60, sampling=GREEDY, cache=cache))
+    assert [token.finish for token in new[-2:]] == [None, "length"]
+
+
+def test_a_prompt_longer_than_a_bounded_cache_is_read_token_by_token(llama):
+    prompt = torch.randint(40, (1, 30))
+    state = llama.begin(None, sinks(2, 6))
+    logits = prefill(llama, prompt, state)
+    step_by_step = llama.begin(None, sinks(2, 6))
+    for t in range(30):
+        expected = prefill(llama, prompt[:, t : t + 1], step_by_step)
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_stop_token_ends_its_sequence_alone(llama):
+    free = continuation(llama, [3, 1, 4], 10)
+    stop = frozenset({free[3]})
+    stopped = list(generate(llama, [[3, 1, 4], [9, 9, 9]], max_new_tokens=10, sampling=GREEDY, stop_tokens=stop))
+    mine = [new for new in stopped if new.sequence == 0]
+    assert [new.token for new in mine] == free[: free.index(free[3]) + 1]
+    assert mine[-1].finish == "stop"
+
+
+def test_prompts_of_different_lengths_end_in_the_same_column():
+    tokens, valid = left_padded([[1, 2, 3], [4]])
+    assert tokens.tolist() == [[1, 2, 3], [0, 0, 4]]
+    assert valid is not None
+    assert valid.tolist() == [[True, True, True], [False, False, True]]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "n", "cache", "message"),
+    [
+        ([[]], 5, "full", "empty"),
+        ([], 5, "full", "empty"),
+        ([[1, 40]], 5, "full", "Token 40 is not in the model's vocabulary of 40"),
+        ([[-1]], 5, "full", "Token -1"),
+        ([[1]], 0, "full", "max_new_tokens must be at least 1"),
+        ([[1] * 25], 5, "full", "25 tokens, but this model's context is 24"),
+    ],
+)
+def test_what_cannot_be_generated_is_refused_in_a_sentence(llama, prompts, n, cache, message):
+    with pytest.raises(GenerationError, match=message):
+        list(generate(llama, prompts, max_new_tokens=n, sampling=GREEDY, cache=cache))
+
+
+@pytest.mark.parametrize(
+    "cache", ["", "full:3", "window", "window:0", "window:25", "sinks:4", "sinks:4+", "sinks:20+5"]
+)
+def test_a_cache_that_cannot_be_is_refused(llama, cache):
+    with pytest.raises(ConfigError, match="cache policy"):
+        list(generate(llama, [[1]], max_new_tokens=5, sampling=GREEDY, cache=cache))
+
+
+def test_buffers_do_not_grow_and_a_full_cache_has_just_the_needed_size(llama):
+    state = llama.begin(None, sinks(2, 6))
+    prefill(llama, torch.tensor([[1, 2, 3]]), state)
+    buffers = [layer._k.data_ptr() for layer in state.layers]
+    for token in range(40):
+        prefill(llama, torch.tensor([[token]]), state)
+    assert buffers == [layer._k.data_ptr() for layer in state.layers]
+    state = llama.begin(None, full(5))
+    prefill(llama, torch.tensor([[1, 2]]), state)
+    assert state.layers[0]._k.shape[2] == 6

@@ -1,0 +1,96 @@
+"""From tokens to streamed text: stop strings and characters that come in parts."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from counts import count
+from glassformer.errors import GenerationError
+from glassformer.inference.generate import NewToken
+from glassformer.inference.text import overlap, stream_text
+from glassformer.tokenizers import BPETokenizer
+
+BYTES = BPETokenizer({i: bytes([i]) for i in range(256)}, [], [])
+
+
+def as_tokens(data: bytes, sequence: int = 0) -> list[NewToken]:
+    last = len(data) - 1
+    return [
+        NewToken(sequence=sequence, token=byte, finish="length" if i == last else None) for i, byte in enumerate(data)
+    ]
+
+
+def streamed(data: bytes, stop: tuple[str, ...] = ()) -> tuple[str, str | None]:
+    pieces = list(stream_text(iter(as_tokens(data)), BYTES, stop=stop))
+    return "".join(piece.text for piece in pieces), pieces[-1].finish
+
+
+@settings(max_examples=count("streamed texts"))
+@given(st.binary(min_size=1, max_size=40))
+def test_the_pieces_join_to_the_whole_text_also_when_bytes_are_broken(data):
+    assert streamed(data)[0] == data.decode("utf-8", errors="replace")
+
+
+@settings(max_examples=count("streamed texts"))
+@given(st.text(min_size=1, max_size=20))
+def test_no_piece_has_a_replacement_character_for_a_character_that_is_still_coming(text):
+    data = text.encode("utf-8", errors="replace")
+    pieces = list(stream_text(iter(as_tokens(data)), BYTES))
+    assert "".join(piece.text for piece in pieces) == data.decode("utf-8")
+
+
+@settings(max_examples=count("streamed texts"))
+@given(st.text("ab", min_size=1, max_size=30), st.lists(st.text("ab", min_size=1, max_size=4), max_size=3))
+def test_a_text_ends_before_the_first_stop_string(text, stops):
+    found = [text.find(stop) for stop in stops if stop in text]
+    # The earliest stop to be complete wins; none of a stop string is shown.
+    got, finish = streamed(text.encode(), tuple(stops))
+    assert not any(stop in got for stop in stops)
+    assert text.startswith(got)
+    if found:
+        assert finish == "stop"
+        assert any(text[len(got) :].startswith(stop) for stop in stops)
+    else:
+        assert (got, finish) == (text, "length")
+
+
+def test_what_may_begin_a_stop_string_is_held_back_until_it_is_sure():
+    pieces = [piece.text for piece in stream_text(iter(as_tokens(b"the enemy")), BYTES, stop=("end",))]
+    assert [text for text in pieces if text] == ["t", "h", "e ", "en", "em", "y"]
+
+
+def test_one_sequence_stopping_does_not_end_the_others():
+    tokens = [token for pair in zip(as_tokens(b"xEx", 0), as_tokens(b"abc", 1), strict=True) for token in pair]
+    texts = ["", ""]
+    for piece in stream_text(iter(tokens), BYTES, n_sequences=2, stop=("E",)):
+        texts[piece.sequence] += piece.text
+    assert texts == ["x", "abc"]
+
+
+def test_when_all_have_stopped_no_more_tokens_are_asked_for():
+    asked = []
+
+    def tokens():
+        for token in as_tokens(b"xEyyyy"):
+            asked.append(token)
+            yield token
+
+    list(stream_text(tokens(), BYTES, stop=("E",)))
+    assert len(asked) == 2
+
+
+def test_a_token_to_stop_at_is_not_shown():
+    pieces = list(stream_text(iter(as_tokens(b"ab.")), BYTES, stop_tokens=frozenset({ord(".")})))
+    assert "".join(piece.text for piece in pieces) == "ab"
+
+
+def test_an_empty_stop_string_is_refused():
+    with pytest.raises(GenerationError, match="at least one character"):
+        list(stream_text(iter(as_tokens(b"ab")), BYTES, stop=("",)))
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "n"), [("the en", "end", 2), ("aaa", "aab", 2), ("", "x", 0), ("end", "end", 3)]
+)
+def test_overlap(text, stop, n):
+    assert overlap(text, stop) == n

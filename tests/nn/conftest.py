@@ -1,0 +1,11 @@
+"""What the tests of the layers share: every backend of attention."""
+
+import pytest
+
+from glassformer.nn.attend import BACKENDS, Backend
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each backend in turn."""
+    return BACKENDS[request.param]

@@ -1,0 +1,62 @@
+"""Feed-forward networks, blocks and norms as modules, against torch.nn and numpy float64."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import oracles
+from glassformer.nn.feedforward import ACTIVATIONS, MLP, SwiGLU
+from glassformer.nn.norm import Dropout, LayerNorm, RMSNorm
+from glassformer.twins import use
+from oracles import array
+from tolerances import assert_close
+
+NUMPY = {
+    "relu": lambda x: np.maximum(x, 0),
+    "gelu": oracles.gelu,
+    "gelu_tanh": oracles.gelu_tanh,
+    "silu": oracles.silu,
+}
+
+
+@pytest.mark.parametrize("mode", ["readable", "fast"])
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+def test_mlp_is_down_of_activation_of_up(activation: str, mode: str) -> None:
+    mlp, x = MLP(6, 10, activation), torch.randn(2, 3, 6)
+    nn.init.normal_(mlp.up_proj.bias)
+    nn.init.normal_(mlp.down_proj.bias)
+    hidden = NUMPY[activation](array(x) @ array(mlp.up_proj.weight).T + array(mlp.up_proj.bias))
+    with use(mode):
+        assert_close(mlp(x), hidden @ array(mlp.down_proj.weight).T + array(mlp.down_proj.bias))
+
+
+@pytest.mark.parametrize("mode", ["readable", "fast"])
+def test_swiglu_is_down_of_silu_of_gate_times_up(mode: str) -> None:
+    mlp, x = SwiGLU(6, 10), torch.randn(2, 3, 6)
+    gate, up = array(x) @ array(mlp.gate_proj.weight).T, array(x) @ array(mlp.up_proj.weight).T
+    with use(mode):
+        assert_close(mlp(x), (oracles.silu(gate) * up) @ array(mlp.down_proj.weight).T)
+
+
+def test_every_position_goes_through_the_same_network_alone() -> None:
+    x = torch.randn(2, 5, 6)
+    for mlp in MLP(6, 10, "relu"), SwiGLU(6, 10):
+        assert_close(mlp(x)[1, 3], mlp(x[1, 3]))
+
+
+@pytest.mark.parametrize("ours", [LayerNorm(6, eps=1e-3), RMSNorm(6, eps=1e-3)], ids=["layer", "rms"])
+def test_norm_modules_are_torchs(ours: LayerNorm | RMSNorm) -> None:
+    theirs: nn.Module = nn.LayerNorm(6, eps=1e-3) if isinstance(ours, LayerNorm) else nn.RMSNorm(6, eps=1e-3)
+    weights: dict[str, Tensor] = {name: torch.randn(6) for name in ours.state_dict()}
+    ours.load_state_dict(weights)
+    theirs.load_state_dict(weights)
+    x = torch.randn(2, 3, 6)
+    assert_close(ours(x), theirs(x))
+
+
+def test_dropout_does_nothing_in_evaluation_or_at_probability_zero() -> None:
+    x = torch.randn(4, 5)
+    assert Dropout(0.5).eval()(x) is x
+    assert Dropout(0.0)(x) is x
+    assert (Dropout(0.9)(x) == 0).any()

@@ -1,0 +1,382 @@
+"""Cached logits equal the definition of the policy.
+
+The definition: one pass over the whole text in which, at every layer, query t sees exactly the keys that its policy
+holds at t, at their slots' positions. It is written here in numpy float64, one query at a time, with the models'
+weights but none of their code.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import oracles
+from counts import count
+from glassformer.errors import ConfigError, GenerationError
+from glassformer.models.gpt2 import GPT2, GPT2Config
+from glassformer.models.llama import Llama, LlamaConfig
+from glassformer.nn import kv_cache
+from glassformer.nn.kv_cache import KVCache, Policy, count_positions, parse_policy
+from glassformer.nn.rope import RoPE, RopeScaling
+from glassformer.twins import Mode, use
+from oracles import Array, array, kept
+from tolerances import CACHE, assert_close
+
+Turn = Callable[[Array, Sequence[int]], Array]
+Kept = tuple[object, ...]  # ("full",), ("window", n) or ("sinks", first, recent)
+
+
+def policy_of(held: Kept, context_length: int) -> Policy:
+    match held:
+        case ("window", int(n)):
+            return kv_cache.window(n)
+        case ("sinks", int(first), int(recent)):
+            return kv_cache.sinks(first, recent)
+    return kv_cache.full(context_length)
+
+
+# The definition
+
+
+def by_definition(model: GPT2 | Llama, tokens: list[int], held: Kept) -> Array:
+    """Logits of every token of the text."""
+    return (
+        llama_by_definition(model, tokens, held)
+        if isinstance(model, Llama)
+        else gpt2_by_definition(model, tokens, held)
+    )
+
+
+def llama_by_definition(model: Llama, tokens: list[int], held: Kept) -> Array:
+    """Logits of every token; a key's angle is its rank among what the query holds, the query's its own rank."""
+    w = {name: array(tensor) for name, tensor in model.state_dict().items()}
+    config = model.config
+    frequencies = None if model.rope is None else array(model.rope.frequencies())
+    x = w["token_embedding.weight"][tokens]
+
+    def turn(vectors: Array, ranks: Sequence[int]) -> Array:
+        return vectors if frequencies is None else oracles.rope(vectors, ranks, frequencies, config.rope_style)
+
+    for i in range(config.n_layers):
+        p = f"blocks.{i}."
+        normed = oracles.rms_norm(x, w[p + "attn_norm.weight"], config.norm_eps)
+        q, k, v = (normed @ w[f"{p}attn.{name}_proj.weight"].T for name in "qkv")
+        mixed = seen_by_each(q, k, v, config.n_heads, config.n_kv_heads, held, turn)
+        x = x + mixed @ w[p + "attn.o_proj.weight"].T
+        normed = oracles.rms_norm(x, w[p + "mlp_norm.weight"], config.norm_eps)
+        gate, up = normed @ w[p + "mlp.gate_proj.weight"].T, normed @ w[p + "mlp.up_proj.weight"].T
+        x = x + (oracles.silu(gate) * up) @ w[p + "mlp.down_proj.weight"].T
+    return oracles.rms_norm(x, w["final_norm.weight"], config.norm_eps) @ w["lm_head.weight"].T
+
+
+def gpt2_by_definition(model: GPT2, tokens: list[int], held: Kept) -> Array:
+    """Logits of every token; a token's position is its place when it came in."""
+    w = {name: array(tensor) for name, tensor in model.state_dict().items()}
+    config = model.config
+    capacity = policy_of(held, config.context_length).capacity
+    places = [min(t, capacity - 1) for t in range(len(tokens))]
+    x = w["token_embedding.weight"][tokens] + w["position_embedding.weight"][places]
+
+    def norm(x: Array, name: str) -> Array:
+        return oracles.layer_norm(x, w[f"{name}.weight"], w[f"{name}.bias"], config.norm_eps)
+
+    def linear(x: Array, name: str) -> Array:
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    for i in range(config.n_layers):
+        p = f"blocks.{i}."
+        normed = norm(x, p + "attn_norm")
+        q, k, v = (linear(normed, f"{p}attn.{name}_proj") for name in "qkv")
+        mixed = seen_by_each(q, k, v, config.n_heads, config.n_heads, held, lambda vectors, _: vectors)
+        x = x + linear(mixed, p + "attn.o_proj")
+        hidden = oracles.gelu_tanh(linear(norm(x, p + "mlp_norm"), p + "mlp.up_proj"))
+        x = x + linear(hidden, p + "mlp.down_proj")
+    return norm(x, "final_norm") @ w["lm_head.weight"].T
+
+
+def seen_by_each(q: Array, k: Array, v: Array, n_heads: int, n_kv_heads: int, held: Kept, turn: Turn) -> Array:
+    """Attention of each query over the keys that its policy holds when it comes."""
+    d = q.shape[-1] // n_heads
+    out = np.zeros_like(q)
+    for t in range(len(q)):
+        slots = kept(held, t)
+        for h in range(n_heads):
+            g = h // (n_heads // n_kv_heads)
+            one_q = turn(q[t : t + 1, h * d : (h + 1) * d], [slots.index(t)])
+            keys = turn(k[slots, g * d : (g + 1) * d], range(len(slots)))
+            weights = oracles.softmax(keys @ one_q[0] / np.sqrt(d))
+            out[t, h * d : (h + 1) * d] = weights @ v[slots, g * d : (g + 1) * d]
+    return out
+
+
+# Random problems
+
+
+def spread(model: nn.Module, seed: int) -> None:
+    """Weights so large that attention is far from uniform and logits are of the order of one."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 2:
+                parameter.normal_(std=2 / parameter.shape[-1] ** 0.5, generator=generator)
+            elif "norm" not in name:
+                parameter.normal_(std=0.5, generator=generator)
+
+
+CONTEXT = 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    llama: bool
+    sizes: dict[str, Any]
+    seed: int
+    dtype: torch.dtype
+    held: Kept
+    valid: Tensor  # (B, T), False at padding
+    omitted: bool  # whether a batch without padding comes without `valid`
+    attention: str
+    mode: Mode
+    choose: Random  # how to cut the text into chunks
+
+    def model(self) -> GPT2 | Llama:
+        built = Llama(LlamaConfig(**self.sizes)) if self.llama else GPT2(GPT2Config(**self.sizes))
+        spread(built, self.seed)
+        return built.to(self.dtype).eval().requires_grad_(False)
+
+    def tokens(self) -> Tensor:
+        return torch.randint(13, self.valid.shape, generator=torch.Generator().manual_seed(self.seed))
+
+    def cached(self, model: GPT2 | Llama) -> Tensor:
+        """Logits by way of the cache, in chunks of random sizes as far as there is room."""
+        state = model.begin(None, policy_of(self.held, CONTEXT))
+        pieces, done, length = [], 0, self.valid.shape[1]
+        while done < length:
+            size = self.choose.randint(1, min(state.room, length - done))
+            piece = slice(done, done + size)
+            valid = None if self.omitted else self.valid[:, piece]
+            if valid is not None and valid.all() and done > 0 and self.choose.random() < 0.5:
+                valid = None
+            with use(self.mode, attention=self.attention):
+                pieces.append(model(self.tokens()[:, piece], state, valid))
+            done += size
+        return torch.cat(pieces, 1)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    """A model, a policy, texts with padding in the prompts or anywhere, and a way through them."""
+    held: Kept = draw(
+        st.just(("full",))
+        | st.tuples(st.just("window"), st.integers(1, 10))
+        | st.tuples(st.just("sinks"), st.integers(1, 4), st.integers(1, 8))
+    )
+    n_kv_heads, group, n_layers = draw(st.integers(1, 2)), draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    n_heads = n_kv_heads * group
+    sizes: dict[str, Any] = {"vocab_size": 13, "context_length": CONTEXT, "n_layers": n_layers, "n_heads": n_heads}
+    llama = draw(st.sampled_from([True, True, False]))
+    if llama:
+        sizes |= {"d_model": 12, "n_kv_heads": n_kv_heads, "d_head": draw(st.sampled_from([2, 4, 6])), "d_ff": 10}
+        sizes["rope_style"] = draw(st.sampled_from(["half", "interleaved"]))
+        sizes["rope_scaling"] = draw(st.sampled_from([None, RopeScaling(original_context_length=32)]))
+        sizes["position"] = draw(st.sampled_from(["rope", "rope", "rope", "none"]))
+    else:
+        sizes["d_model"] = 3 * n_heads
+    rows, length = draw(st.integers(1, 3)), draw(st.integers(1, CONTEXT if held == ("full",) else 30))
+    prompt = draw(st.integers(1, min(length, 8)))
+    side = draw(st.sampled_from(["none", "left", "right", "anywhere"]))
+    valid = torch.ones(rows, length, dtype=torch.bool)
+    for row in valid:
+        n_pad = draw(st.integers(0, prompt))
+        if side == "left":
+            row[:n_pad] = False
+        elif side == "right":  # what follows the padded prompts is read by all rows
+            row[prompt - n_pad : prompt] = False
+        elif side == "anywhere":
+            row[torch.tensor(draw(st.lists(st.integers(0, length - 1), max_size=5)), dtype=torch.long)] = False
+    return Problem(
+        llama=llama,
+        sizes=sizes,
+        seed=draw(st.integers(0, 2**31)),
+        dtype=draw(st.sampled_from([torch.float32, torch.float64])),
+        held=held,
+        valid=valid,
+        omitted=side == "none" and draw(st.booleans()),
+        attention=draw(st.sampled_from(["naive", "tiled", "sdpa"])),
+        mode=draw(st.sampled_from(["readable", "fast"])),
+        choose=draw(st.randoms(use_true_random=False)),
+    )
+
+
+@settings(max_examples=count("cached equals the policy's definition"), deadline=None)
+@given(problems())
+def test_cached_logits_equal_the_policys_definition(problem: Problem) -> None:
+    model, tokens = problem.model(), problem.tokens()
+    logits = problem.cached(model)
+    for row, valid in enumerate(problem.valid):
+        expected = by_definition(model, tokens[row][valid].tolist(), problem.held)
+        assert_close(logits[row][valid], expected, CACHE if problem.dtype == torch.float32 else None)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_the_full_policy_equals_no_cache(kind: str) -> None:
+    model = small(kind)
+    tokens = torch.randint(13, (2, CONTEXT))
+    state = model.begin(None, kv_cache.full(CONTEXT))
+    pieces = [model(tokens[:, :7], state), model(tokens[:, 7:12], state)]
+    pieces += [model(tokens[:, t : t + 1], state) for t in range(12, CONTEXT)]
+    assert_close(torch.cat(pieces, 1), model(tokens))
+
+
+def small(kind: str = "llama") -> GPT2 | Llama:
+    model: GPT2 | Llama
+    if kind == "llama":
+        model = Llama(LlamaConfig(vocab_size=13, context_length=CONTEXT, d_model=12, n_layers=2, n_heads=2, d_ff=10))
+    else:
+        model = GPT2(GPT2Config(vocab_size=13, context_length=CONTEXT, d_model=12, n_layers=2, n_heads=2))
+    spread(model, 0)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("held", [("window", 6), ("sinks", 2, 4)], ids=str)
+def test_a_text_far_longer_than_the_cache_stays_at_the_definition(held: Kept) -> None:
+    """Angles in the cache are absolute; after a long way their differences must still be those of the slots."""
+    model, policy = small(), policy_of(held, CONTEXT)
+    tokens = torch.randint(13, (1, 200))
+    state = model.begin(None, policy)
+    logits = [model(tokens[:, :6], state), *(model(tokens[:, t : t + 1], state) for t in range(6, 200))]
+    assert_close(torch.cat(logits, 1)[0], by_definition(model, tokens[0].tolist(), held), CACHE)
+
+
+# What stays, and where
+
+
+@pytest.mark.parametrize("held", [("window", 3), ("window", 1), ("sinks", 2, 3), ("sinks", 1, 1)], ids=str)
+def test_the_tokens_in_the_slots_are_those_that_the_policy_keeps(held: Kept) -> None:
+    policy = policy_of(held, 0)
+    slots: dict[int, int] = {}
+    for t in range(40):
+        slots[int(policy.slot(torch.tensor(t)))] = t
+        assert sorted(slots.values()) == kept(held, t)
+        assert all(0 <= slot < policy.capacity for slot in slots)
+    assert len(slots) == policy.capacity
+
+
+def test_sinks_stay_in_their_slots_and_the_others_take_turns() -> None:
+    policy = kv_cache.sinks(2, 3)
+    assert policy.slot(torch.arange(12)).tolist() == [0, 1, 2, 3, 4, 2, 3, 4, 2, 3, 4, 2]
+
+
+def test_positions_count_the_valid_tokens_wherever_the_padding_stands() -> None:
+    valid = torch.tensor([[0, 0, 1, 1], [1, 1, 0, 0], [1, 0, 0, 1]], dtype=torch.bool)
+    assert count_positions(valid).tolist() == [[-1, -1, 0, 1], [0, 1, -1, -1], [0, -1, -1, 1]]
+    assert count_positions(valid, torch.tensor([5, 7, 0])).tolist() == [[-1, -1, 5, 6], [7, 8, -1, -1], [0, -1, -1, 1]]
+
+
+# Limits
+
+
+@pytest.mark.parametrize("held", [("full",), ("window", 6), ("sinks", 2, 4)], ids=str)
+def test_a_chunk_larger_than_the_room_is_refused_and_leaves_the_state_as_it_was(held: Kept) -> None:
+    model, policy = small(), policy_of(held, 6)
+    tokens = torch.randint(13, (1, 9))
+    state = model.begin(None, policy)
+    assert state.room == 6
+    with pytest.raises(GenerationError, match=rf"{re.escape(policy.name)} of 6 tokens .* cannot take 7"):
+        model(tokens[:, :7], state)
+    first = model(tokens[:, :4], state)
+    assert state.room == 2
+    with pytest.raises(GenerationError, match="4 and cannot take 3"):
+        model(tokens[:, 4:7], state)
+    second = model(tokens[:, 4:6], state)
+    fresh = model.begin(None, policy)
+    assert_close(torch.cat([first, second], 1), model(tokens[:, :6], fresh))
+    assert state.room == (0 if held == ("full",) else 1)
+    with pytest.raises(GenerationError, match="the context is full" if held == ("full",) else "one token at a time"):
+        model(tokens[:, 6:8], state)
+
+
+def test_a_full_cache_ends_with_a_sentence_that_says_so() -> None:
+    model, tokens = small(), torch.randint(13, (1, 6))
+    state = model.begin(None, kv_cache.full(6))
+    model(tokens, state)
+    with pytest.raises(GenerationError, match="the context is full"):
+        model(tokens[:, :1], state)
+
+
+def test_padding_must_be_there_from_the_first_step_on() -> None:
+    model, tokens = small(), torch.randint(13, (2, 3))
+    state = model.begin(None, kv_cache.full(CONTEXT))
+    model(tokens, state)
+    with pytest.raises(GenerationError, match="from the first step on"):
+        model(tokens, state, torch.ones(2, 3, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "capacity"),
+    [
+        ("full", "full", 256),
+        ("window:1", "window:1", 1),
+        ("window:256", "window:256", 256),
+        ("sinks:4+252", "sinks:4+252", 256),
+    ],
+)
+def test_a_policy_is_parsed_from_its_name(text: str, name: str, capacity: int) -> None:
+    policy = parse_policy(text, 256)
+    assert (policy.name, policy.capacity) == (name, capacity)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "foo", "Full", "full:3", "window", "window:", "window:0", "window:-1", "window:4+4", "window:x"),
+        *("window: 4", "window:04", "window:²", "window:1.5", "window:9999999999999999999999", "sinks", "sinks:4"),
+        *("sinks:4+", "sinks:0+4", "sinks:4+0", "sinks:+4", "sinks:4+4+4", "sinks:a+b", "sinks:4-4"),
+    ],
+)
+def test_a_name_that_is_no_policy_is_an_error_that_names_the_forms(text: str) -> None:
+    with pytest.raises(ConfigError, match=r'"full", "window:N" and "sinks:K\+N"'):
+        parse_policy(text, 256)
+
+
+@pytest.mark.parametrize("text", ["window:257", "sinks:4+253", "window:999999999"])
+def test_a_policy_larger_than_the_context_is_an_error(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"keeps \d+ tokens, but this model .* 256 positions"):
+        parse_policy(text, 256)
+
+
+# Memory
+
+
+def buffers(state: KVCache) -> list[Tensor]:
+    """Every tensor that the state holds, in its layers too."""
+    found = [value for value in vars(state).values() if isinstance(value, Tensor)]
+    return found + [value for layer in state.layers for value in vars(layer).values() if isinstance(value, Tensor)]
+
+
+@pytest.mark.parametrize(("held", "padded"), [(("window", 8), False), (("sinks", 2, 6), True)], ids=["window", "sinks"])
+@pytest.mark.usefixtures("unchecked")  # for its speed
+def test_over_5000_steps_no_buffer_grows_or_moves(held: Kept, padded: bool) -> None:
+    state = KVCache(1, policy_of(held, 0), RoPE(d_head=4))
+    k = torch.ones(2, 1, 1, 4)
+    sizes: set[int] = set()
+    places: set[tuple[int, ...]] = set()
+    for t in range(5000):
+        valid = torch.tensor([[True], [t > 3]]) if padded and t < 8 else None
+        step = state.step(torch.zeros(2, 1, dtype=torch.long), valid)
+        (cache,) = step.caches
+        keys, _ = cache.update(k, k)
+        if t >= 10:
+            layer = state.layers[0]
+            sizes.add(sum(tensor.untyped_storage().nbytes() for tensor in buffers(state)))
+            places.add((layer._k.data_ptr(), layer._v.data_ptr(), keys.data_ptr()))
+    assert len(sizes) == len(places) == 1
+    assert keys.shape[2] == 8

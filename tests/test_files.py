@@ -1,0 +1,359 @@
+"""Writing survives crashes and full disks; reading notices a single changed bit."""
+
+import errno
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from counts import count
+from glassformer import checkpoints, files
+from glassformer.checkpoints import native
+from glassformer.checkpoints.huggingface import write_directory
+from glassformer.errors import CheckpointCorrupt, CheckpointError
+from glassformer.models.gpt2 import GPT2, GPT2Config
+from glassformer.tokenizers.char import CharTokenizer
+
+CONFIG = GPT2Config(vocab_size=3, context_length=4, d_model=4, n_layers=1, n_heads=1, d_ff=4)
+
+
+def save(target: Path, step: int) -> None:
+    """A whole checkpoint, as training writes it; `step` is in its weights and in its state."""
+    model = GPT2(CONFIG)
+    with torch.no_grad():
+        model.final_norm.bias.fill_(step)
+    with files.new_directory(target) as folder:
+        write_directory(folder, model, tokenizer=CharTokenizer("ABC"))
+        native.write_state(folder, {"momentum": torch.full((3,), float(step))}, {"step": step})
+
+
+def step_of(target: Path) -> int:
+    """The step of the checkpoint that loads, after all its parts have been found to agree on it."""
+    module: Any = checkpoints.load(target).module
+    tensors, values = native.read_state(target)
+    step = int(values["step"])
+    assert (module.final_norm.bias == step).all()
+    assert (tensors["momentum"] == step).all()
+    return step
+
+
+def leftovers(parent: Path) -> list[Path]:
+    return [path for path in parent.iterdir() if path.name.startswith(".")]
+
+
+# ---- folders
+
+
+def test_a_folder_comes_with_a_manifest_and_nothing_beside_it(tmp_path: Path) -> None:
+    with files.new_directory(tmp_path / "deep" / "a") as folder:
+        (folder / "x").write_bytes(b"123")
+        (folder / "sub").mkdir()
+        (folder / "sub" / "y").write_bytes(b"")
+        assert not (tmp_path / "deep" / "a").exists()
+    manifest = json.loads((tmp_path / "deep" / "a" / "manifest.json").read_text())
+    assert manifest == {
+        "format": 1,
+        "files": {
+            "sub/y": {"size": 0, "sha256": hashlib.sha256(b"").hexdigest()},
+            "x": {"size": 3, "sha256": hashlib.sha256(b"123").hexdigest()},
+        },
+    }
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a"]
+    files.verify(tmp_path / "deep" / "a")
+
+
+def test_a_block_that_raises_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    save(tmp_path / "a", 1)
+    for error in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(error), files.new_directory(tmp_path / "a"):
+            raise error
+    assert step_of(tmp_path / "a") == 1
+    assert leftovers(tmp_path) == []
+
+
+def test_a_new_checkpoint_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    save(tmp_path / "a", 1)
+    save(tmp_path / "a", 2)
+    assert step_of(tmp_path / "a") == 2
+    assert leftovers(tmp_path) == []
+
+
+def test_files_that_are_not_ours_are_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("…")
+    save(tmp_path / "a", 1)
+    (tmp_path / "a" / "notes.txt").write_text("…")
+    (tmp_path / "file").write_text("…")
+    for name in ("thesis", "a", "file"):
+        with pytest.raises(CheckpointError, match="choose another"):
+            save(tmp_path / name, 2)
+    assert (tmp_path / "thesis" / "chapter.tex").exists()
+    assert (tmp_path / "a" / "notes.txt").exists()
+    assert leftovers(tmp_path) == []
+
+
+def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    save(tmp_path / "a", 1)
+    assert step_of(tmp_path / "a") == 1
+
+
+def test_two_writers_of_one_folder_both_leave_it_whole(tmp_path: Path) -> None:
+    with files.new_directory(tmp_path / "a") as first:
+        (first / "x").write_text("first")
+        with files.new_directory(tmp_path / "a") as second:
+            (second / "x").write_text("second")
+        files.sweep(tmp_path)  # must not take the first writer for a dead one
+    assert (tmp_path / "a" / "x").read_text() == "first"
+    files.verify(tmp_path / "a")
+    assert leftovers(tmp_path) == []
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+    save(tmp_path / "a", 1)
+    (tmp_path / "link").symlink_to("a")
+    save(tmp_path / "link", 2)
+    assert (tmp_path / "link").is_symlink()
+    assert step_of(tmp_path / "a") == 2
+
+
+def test_sweeping_puts_back_what_a_dead_writer_had_moved_aside(tmp_path: Path) -> None:
+    save(tmp_path / "a", 1)
+    save(tmp_path / "b", 2)
+    (tmp_path / "a").rename(tmp_path / ".a.old-0123abcd")
+    (tmp_path / "b").rename(tmp_path / ".a.new-0123abcd")
+    (tmp_path / ".c.new-00000000").mkdir()
+    (tmp_path / ".d.new-00000000").write_bytes(b"half a file")
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".e.new-1").mkdir()
+    files.sweep(tmp_path)
+    assert step_of(tmp_path / "a") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"a", ".hidden", ".e.new-1"}
+    files.sweep(tmp_path / "nothing")
+
+
+def test_loading_finds_what_a_dead_writer_had_moved_aside(tmp_path: Path) -> None:
+    save(tmp_path / "a", 1)
+    (tmp_path / "a").rename(tmp_path / ".a.old-0123abcd")
+    assert step_of(tmp_path / "a") == 1
+
+
+def test_a_checkpoint_without_a_state_cannot_be_resumed(tmp_path: Path) -> None:
+    checkpoints.save(GPT2(CONFIG), tmp_path / "a")
+    with pytest.raises(CheckpointError, match="cannot resume"):
+        native.read_state(tmp_path / "a")
+
+
+# ---- single files
+
+
+def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
+    files.write_file(tmp_path / "a", b"old")
+    files.write_file(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert leftovers(tmp_path) == []
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        files.write_file(tmp_path / "missing" / "a", b"x")
+
+
+# ---- F8: faults at every call that writes
+
+
+class Faults:
+    """Lets calls that change the disk pass, until number `at`: that one fails, or all from there on."""
+
+    def __init__(self, at: int | None, code: int, *, forever: bool) -> None:
+        self.calls, self.at, self.code, self.forever = 0, at, code, forever
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            number, self.calls = self.calls, self.calls + 1
+            if self.at is not None and (number >= self.at if self.forever else number == self.at):
+                raise OSError(self.code, os.strerror(self.code))
+            return function(*args, **kwargs)
+
+        return call
+
+
+@contextmanager
+def faults(at: int | None, code: int = errno.ENOSPC, *, forever: bool = False) -> Iterator[Faults]:
+    injected = Faults(at, code, forever=forever)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("write", "fsync", "rename", "replace", "mkdir"):
+            patch.setattr(os, name, injected.around(getattr(os, name)))
+        for name in ("write_text", "write_bytes"):
+            patch.setattr(Path, name, injected.around(getattr(Path, name)))
+        yield injected
+
+
+@pytest.mark.parametrize(
+    ("code", "forever"), [(errno.ENOSPC, True), (errno.EIO, False)], ids=["full disk", "one error"]
+)
+def test_a_failing_disk_at_any_call_leaves_the_old_checkpoint_or_the_new(
+    code: int, forever: bool, tmp_path: Path
+) -> None:
+    target = tmp_path / "a"
+    save(target, 0)
+    with faults(None) as counter:
+        save(target, 0)
+    assert counter.calls > 20
+    for at in range(counter.calls):
+        message = ""
+        with faults(at, code, forever=forever):
+            try:
+                save(target, 1)
+            except CheckpointError as error:
+                message = str(error)
+        last = at == counter.calls - 1  # the flush that comes after the new one is in its place
+        harmless = message == "" and not forever  # to make a folder that is there already may fail
+        assert harmless or "cannot be written" in message
+        assert step_of(target) == (1 if last or harmless else 0)
+        files.sweep(tmp_path)
+        assert leftovers(tmp_path) == []
+        if last or harmless:
+            save(target, 0)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_failing_disk_at_any_call_leaves_the_old_file_or_the_new(code: int, tmp_path: Path) -> None:
+    files.write_file(tmp_path / "a", b"old")
+    with faults(None) as counter:
+        files.write_file(tmp_path / "a", b"old")
+    for at in range(counter.calls):
+        with faults(at, code), pytest.raises(CheckpointError):
+            files.write_file(tmp_path / "a", b"new")
+        assert (tmp_path / "a").read_bytes() in (b"old", b"new")
+        assert leftovers(tmp_path) == []
+
+
+def test_a_write_that_takes_a_part_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data)[:3]))
+    files.write(tmp_path / "a", b"0123456", memoryview(b"789"))
+    assert (tmp_path / "a").read_bytes() == b"0123456789"
+
+
+# ---- F7: kills
+
+NURSERY = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_files import save
+target = Path(sys.argv[2])
+for step in sys.stdin:
+    pid = os.fork()
+    if pid == 0:
+        step = int(step)
+        while True:
+            step += 1
+            save(target, step)
+            print("saved", step, flush=True)
+    print("pid", pid, flush=True)
+    os.waitpid(pid, 0)
+    print("dead 0", flush=True)
+"""  # imports once, so that a kill costs only itself
+
+
+def test_a_killed_writer_loses_at_most_the_save_it_was_at(tmp_path: Path) -> None:
+    target, choose, step = tmp_path / "a", random.Random(0), 1
+    save(target, step)
+    command = [sys.executable, "-c", NURSERY, str(Path(__file__).parent), str(target)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as nursery:
+        assert nursery.stdin is not None
+        assert nursery.stdout is not None
+        for _ in range(count("kills while saving")):
+            nursery.stdin.write(f"{step}\n")
+            word = ""
+            while word != "dead":
+                word, number = nursery.stdout.readline().split()
+                if word == "saved":
+                    step = int(number)
+                if word == "pid":
+                    time.sleep(choose.random() * 0.3)
+                    os.kill(int(number), signal.SIGKILL)
+            files.sweep(tmp_path)
+            assert leftovers(tmp_path) == []
+            assert step_of(target) in (step, step + 1)
+            step = step_of(target)
+        nursery.stdin.close()
+
+
+# ---- F2: flipped bits
+
+
+def flip(path: Path, bit: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def test_every_flipped_bit_is_detected(tmp_path: Path) -> None:
+    save(tmp_path / "a", 1)
+    paths = sorted(path for path in (tmp_path / "a").rglob("*") if path.is_file())
+    sizes = [8 * path.stat().st_size for path in paths]
+    choose = random.Random(0)
+    for _ in range(count("bit flips")):
+        path = choose.choices(paths, sizes)[0]
+        bit = choose.randrange(8 * path.stat().st_size)
+        flip(path, bit)
+        with pytest.raises(CheckpointCorrupt):
+            checkpoints.load(tmp_path / "a")
+        flip(path, bit)
+    assert step_of(tmp_path / "a") == 1
+
+
+def test_every_flipped_bit_of_the_manifest_itself_is_detected(tmp_path: Path) -> None:
+    with files.new_directory(tmp_path / "a") as folder:
+        (folder / "x").write_bytes(b"123")
+    manifest = tmp_path / "a" / "manifest.json"
+    bits = 8 * manifest.stat().st_size
+    for bit in random.Random(0).sample(range(bits), min(bits, 5 * count("bit flips"))):
+        flip(manifest, bit)
+        with pytest.raises(CheckpointCorrupt):
+            files.verify(tmp_path / "a")
+        flip(manifest, bit)
+    files.verify(tmp_path / "a")
+
+
+MANIFESTS: dict[str, object] = {
+    "a list": [],
+    "no files": {"format": 1},
+    "another format": {"format": 2, "files": {}},
+    "files is a list": {"format": 1, "files": ["x"]},
+    "an entry is a list": {"format": 1, "files": {"x": []}},
+    "size is a text": {"format": 1, "files": {"x": {"size": "3", "sha256": "0"}}},
+    "no digest": {"format": 1, "files": {"x": {"size": 3}}},
+    "more fields": {"format": 1, "files": {"x": {"size": 3, "sha256": "0", "mode": 7}}},
+    "..": {"format": 1, "files": {"../outside": {"size": 3, "sha256": "0"}}},
+    "absolute": {"format": 1, "files": {"/dev/zero": {"size": 3, "sha256": "0"}}},
+    "empty name": {"format": 1, "files": {"": {"size": 3, "sha256": "0"}}},
+    "missing file": {"format": 1, "files": {"y": {"size": 3, "sha256": "0"}}},
+}
+
+
+@pytest.mark.parametrize("content", MANIFESTS.values(), ids=MANIFESTS.keys())
+def test_a_broken_manifest_is_refused(content: object, tmp_path: Path) -> None:
+    (tmp_path / "outside").write_bytes(b"123")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x").write_bytes(b"123")
+    (tmp_path / "a" / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointCorrupt):
+        files.verify(tmp_path / "a", required=False)
+
+
+def test_a_folder_from_elsewhere_needs_no_manifest(tmp_path: Path) -> None:
+    files.verify(tmp_path, required=False)
+    with pytest.raises(CheckpointCorrupt, match="manifest"):
+        files.verify(tmp_path)

@@ -1,0 +1,204 @@
+"""Imports go strictly downward: the tree is the architecture."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+import glassformer
+
+SOURCE = Path(glassformer.__file__).parent
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors", "config", "twins", "files", "kernels", "http_guard"),
+    ("nn", "tokenizers"),
+    ("models",),
+    ("checkpoints", "data"),
+    ("inference", "tracing"),
+    ("evaluation",),
+    ("training",),
+    ("server", "viewer"),
+    ("api",),
+    ("cli",),
+    ("__main__",),
+)
+LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+FOUNDATION = {"errors"}  # what the other single files of layer 0 may use
+
+Sources = Mapping[str, str]  # dotted module name ("glassformer.nn" for its __init__): source text
+
+
+def sources() -> dict[str, str]:
+    """Every module of the package."""
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = ("glassformer", *path.relative_to(SOURCE).with_suffix("").parts)
+        found[".".join(part for part in parts if part != "__init__")] = path.read_text()
+    return found
+
+
+def imports(module: str, text: str, known: Sources, while_importing: bool = False) -> Iterator[str]:
+    """The modules of ours that a module imports: at its top, inside functions, and by name through importlib or twins.
+
+    `from package import name` means the submodule where there is one, else the package itself.
+    """
+    tree = ast.parse(text)
+    package = module if any(other.startswith(f"{module}.") for other in known) else module.rpartition(".")[0]
+    docstrings = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    named = set() if while_importing else {*known} - {"glassformer", module}  # strings that a lazy import may use
+    for node in at_import(tree) if while_importing else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "glassformer")
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *([base] if base else [])])
+            if base.split(".")[0] == "glassformer":
+                for alias in node.names:
+                    whole = f"{base}.{alias.name}"
+                    yield whole if whole in known else base
+        elif isinstance(node, ast.Constant) and node not in docstrings and node.value in named:
+            yield str(node.value)
+
+
+def at_import(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes outside functions and outside `if TYPE_CHECKING`."""
+    for node in ast.iter_child_nodes(tree):
+        skipped = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or (
+            isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        )
+        if not skipped:
+            yield node
+            yield from at_import(node)
+
+
+def part(module: str) -> str:
+    """The file or folder of the package's top that a module belongs to; "" is the package itself."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def violations(known: Sources) -> list[str]:
+    """Imports that go upward or sideways, and cycles, as sentences."""
+    return [*_wrong_directions(known), *_cycles(known)]
+
+
+def _wrong_directions(known: Sources) -> Iterator[str]:
+    for module, text in known.items():
+        if not part(module):
+            tree = ast.parse(text)
+            for node in tree.body:
+                if isinstance(node, ast.Import | ast.ImportFrom) and "glassformer" in ast.dump(node):
+                    yield f"{module} imports at its top; it must hand names on lazily"
+            continue
+        if part(module) not in LEVEL:
+            yield f"{module} belongs to no layer"
+            continue
+        for target in imports(module, text, known):
+            here, there = part(module), part(target)
+            if there == here:
+                continue
+            if there == "":
+                if LEVEL[here] <= LEVEL["api"]:
+                    yield f"{module} imports the package's own front, {target}"
+            elif there not in LEVEL:
+                yield f"{module} imports {target}, which belongs to no layer"
+            elif LEVEL[there] >= LEVEL[here] and not (there in FOUNDATION and here not in FOUNDATION):
+                way = "upward" if LEVEL[there] > LEVEL[here] else "sideways"
+                yield f"{module} imports {way}: {target}"
+
+
+def _cycles(known: Sources) -> Iterator[str]:
+    """Depth-first search along what importing runs; an edge back into the path closes a cycle.
+
+    An import inside a function runs when both modules are there, as in an abstract class whose factory knows its kinds.
+    """
+    graph = {
+        module: sorted(set(imports(module, text, known, while_importing=True)) & set(known))
+        for module, text in known.items()
+    }
+    done: set[str] = set()
+
+    def visit(module: str, path: list[str]) -> Iterator[str]:
+        if module in path:
+            yield "a cycle: " + " → ".join([*path[path.index(module) :], module])
+            return
+        if module in done:
+            return
+        for target in graph[module]:
+            yield from visit(target, [*path, module])
+        done.add(module)
+
+    for module in graph:
+        yield from visit(module, [])
+
+
+def test_imports_go_strictly_downward_and_in_no_circle() -> None:
+    assert violations(sources()) == []
+
+
+def test_every_file_and_folder_of_the_package_has_a_layer() -> None:
+    assert {part(module) for module in sources()} - {""} <= set(LEVEL)
+
+
+LOWER = {
+    "glassformer": "",
+    "glassformer.errors": "",
+    "glassformer.twins": "from glassformer.errors import ConfigError",
+    "glassformer.nn": "",
+    "glassformer.nn.norm": "from glassformer.twins import twin",
+    "glassformer.nn.fused": "",
+    "glassformer.tokenizers": "",
+    "glassformer.tokenizers.bpe": "",
+    "glassformer.models": "",
+    "glassformer.models.gpt2": "from glassformer.nn.norm import LayerNorm\nfrom glassformer.nn import norm",
+    "glassformer.training": "",
+    "glassformer.training.loop": "from glassformer.models import gpt2",
+    "glassformer.api": "def load():\n    from glassformer.training.loop import train",
+}
+
+SEEDS = {
+    "glassformer.nn.norm imports upward: glassformer.models.gpt2": {
+        "glassformer.nn.norm": "from glassformer.models.gpt2 import GPT2"
+    },
+    "glassformer.models.gpt2 imports upward: glassformer.training.loop": {
+        "glassformer.models.gpt2": "def f():\n    if True:\n        from glassformer.training import loop"
+    },
+    "glassformer.nn.norm imports upward: glassformer.training": {"glassformer.nn.norm": "import glassformer.training"},
+    "glassformer.nn.norm imports upward: glassformer.api": {"glassformer.nn.norm": "from ..api import load"},
+    "glassformer.nn.norm imports sideways: glassformer.tokenizers.bpe": {
+        "glassformer.nn.norm": "from glassformer.tokenizers import bpe"
+    },
+    "glassformer.errors imports sideways: glassformer.twins": {"glassformer.errors": "from glassformer import twins"},
+    "glassformer.models.gpt2 imports the package's own front, glassformer": {
+        "glassformer.models.gpt2": "from glassformer import load"
+    },
+    "glassformer.nn.norm imports upward: glassformer.training.loop": {
+        "glassformer.nn.norm": '@twin("glassformer.training.loop")\ndef f(): ...'
+    },
+    "a cycle: glassformer.nn.norm → glassformer.nn.fused → glassformer.nn.norm": {
+        "glassformer.nn.norm": "from glassformer.nn import fused",
+        "glassformer.nn.fused": "from .norm import RMSNorm",
+    },
+    "glassformer imports at its top; it must hand names on lazily": {"glassformer": "from glassformer.api import load"},
+    "glassformer.helpers belongs to no layer": {"glassformer.helpers": ""},
+}
+
+
+def test_the_check_lets_a_right_tree_pass() -> None:
+    assert violations(LOWER) == []
+    assert violations({**LOWER, "glassformer.cli": "from glassformer import load"}) == []
+    assert violations({**LOWER, "glassformer.nn.fused": "def f():\n    from glassformer.nn.norm import RMSNorm"}) == []
+    assert violations({**LOWER, "glassformer.nn.norm": '@twin("glassformer.nn.fused")\ndef f(): ...'}) == []
+
+
+@pytest.mark.parametrize("expected", SEEDS)
+def test_the_check_detects(expected: str) -> None:
+    assert expected in violations({**LOWER, **SEEDS[expected]})

@@ -1,0 +1,94 @@
+"""The public surface: what users may rely on. A change here is a change for all of them."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import glassformer as gf
+from glassformer.errors import CheckpointError, ConfigError, GenerationError
+
+SURFACE = {
+    "GlassformerError": None,
+    "Model": None,
+    "Sampling": "temperature top_k top_p min_p repetition_penalty seed",
+    "Tokenizer": None,
+    "build": "name seed tokenizer changes",
+    "load": "source from_pickle",
+    "save": "model directory",
+    "use": "mode attention",
+}
+
+
+def test_the_public_names_are_these():
+    assert set(gf.__all__) == set(SURFACE)
+    assert set(gf.__all__) <= set(dir(gf))
+
+
+@pytest.mark.parametrize("name", [name for name, parameters in SURFACE.items() if parameters])
+def test_public_functions_take_these_parameters(name):
+    assert " ".join(inspect.signature(getattr(gf, name)).parameters) == SURFACE[name]
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = (
+        "import sys, glassformer; assert 'torch' not in sys.modules; glassformer.use; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="transmogrify"):
+        _ = gf.transmogrify
+
+
+def test_build_load_save_generate_work_together(tmp_path):
+    tokenizer = gf.Tokenizer.train(_corpus(tmp_path), vocab_size=270, special_tokens=["<|endoftext|>"])
+    model = gf.build("gpt2", vocab_size=270, n_layers=2, d_model=32, n_heads=2, context_length=32, tokenizer=tokenizer)
+    assert model.config.d_ff == 128, "it follows d_model"
+    gf.save(model, tmp_path / "model")
+    again = gf.load(tmp_path / "model")
+    tokens = torch.tensor([tokenizer.encode("the cat")])
+    torch.testing.assert_close(again(tokens), model(tokens), rtol=0, atol=0)
+    assert again.tokenizer is not None
+    text = "".join(again.generate("the cat", max_new_tokens=8, temperature=0.0))
+    ids = again.generate_ids(tokens, max_new_tokens=8, temperature=0.0)
+    new = [token for token in ids[0, tokens.shape[1] :].tolist() if token not in again.stop_tokens]
+    assert again.tokenizer.decode(new).startswith(text)
+
+
+def _corpus(folder):
+    path = folder / "corpus.txt"
+    path.write_text("the cat sat on the mat and the dog sat on the log. " * 20)
+    return [path]
+
+
+def test_a_preset_keeps_what_is_not_changed_and_what_follows_from_a_change_follows():
+    config = gf.build("llama", n_layers=1, d_model=32, n_heads=4, d_ff=48, vocab_size=50).config
+    assert (config.n_kv_heads, config.d_head) == (4, 8)
+    config = gf.build("nano-sort", n_heads=4).config
+    assert (config.vocab_size, config.d_model, config.n_heads, config.d_ff) == (3, 48, 4, 192)
+
+
+def test_the_same_seed_builds_the_same_weights_and_leaves_the_random_state_alone():
+    state = torch.get_rng_state()
+    first, second = gf.build("nano-sort", seed=3), gf.build("nano-sort", seed=3)
+    assert torch.equal(state, torch.get_rng_state())
+    for a, b in zip(first.module.parameters(), second.module.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_mistakes_get_typed_errors():
+    with pytest.raises(ConfigError, match="Did you mean gpt2"):
+        gf.build("gtp2")
+    with pytest.raises(ConfigError, match=r"n_layer.*Did you mean n_layers"):
+        gf.build("gpt2", n_layer=2)
+    with pytest.raises(CheckpointError, match="preset:gpt2"):
+        gf.load("gpt2")
+    model = gf.build("nano-sort")
+    with pytest.raises(GenerationError, match="do not fit"):
+        model(torch.zeros(1, 12, dtype=torch.long))
+    with pytest.raises(GenerationError, match="tokenizer"):
+        list(model.generate("A"))

@@ -1,0 +1,116 @@
+"""Every command and every line of Python in the README runs, in the order in which it stands there."""
+
+import functools
+import http.server
+import os
+import re
+import shlex
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+NOT_RUN = {
+    "git clone": "there is nothing to clone from here",
+    "make": "calls the same commands; `make demo` is `glassformer demo`",
+}
+SHORTER = {  # what a test adds to a command that would take minutes
+    "glassformer train configs/shakespeare-char.toml": "--steps 4 --eval-batches 1 --batch-size 2",
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [line.split("  #")[0].strip() for line in lines if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """A folder with what a clone has, and the model that `make demo` leaves."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name in ("README.md", "docs", "configs"):
+        (folder / name).symlink_to(ROOT / name)
+    glassformer("demo", folder)
+    return folder
+
+
+def glassformer(arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    expanded = [
+        str(path.relative_to(folder)) if (path := folder / word).exists() and "*" not in word else word
+        for word in shlex.split(arguments)
+    ]
+    words = [name for word in expanded for name in (map(str, sorted(folder.glob(word))) if "*" in word else [word])]
+    return subprocess.run(
+        [sys.executable, "-m", "glassformer", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=400,
+        env=os.environ | environment,
+    )
+
+
+@pytest.fixture(scope="module")
+def mirror(data_dir):
+    """A local server with the corpus that the README fetches."""
+    handler = functools.partial(Quiet, directory=str(data_dir / "text"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/tinyshakespeare.txt"
+        server.shutdown()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+def test_every_command_of_the_readme_runs(clone, mirror):
+    ran = []
+    for command in commands():
+        if any(command.startswith(prefix) for prefix in NOT_RUN):
+            continue
+        program, _, arguments = command.partition(" ")
+        assert program == "glassformer", f"unknown program in the README: {command}"
+        if arguments.startswith("data get"):
+            fetch_from(mirror, clone)
+        else:
+            glassformer(f"{arguments} {SHORTER.get(command, '')}", clone)
+        ran.append(command)
+    assert len(ran) >= 6
+
+
+def fetch_from(address: str, folder: Path) -> None:
+    """`glassformer data get tinyshakespeare`, from the local server."""
+    code = (
+        "import dataclasses, sys; from glassformer import cli; from glassformer.data.download import CORPORA; "
+        f"CORPORA['tinyshakespeare'] = dataclasses.replace(CORPORA['tinyshakespeare'], url={address!r}); "
+        "sys.argv = ['glassformer', 'data', 'get', 'tinyshakespeare']; cli.main()"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)
+
+
+def test_the_python_of_the_readme_runs_and_prints_what_it_says(clone):
+    (code,) = blocks("python")
+    result = subprocess.run([sys.executable, "-c", code], cwd=clone, capture_output=True, text=True, check=True)
+    assert result.stdout == "ABBBCC\n"
+
+
+def test_the_figures_of_the_demo_are_those_that_the_readme_shows(clone):
+    shown = next(block for block in blocks("") if "sorted right" in block)
+    printed = glassformer("demo", clone).stdout
+    assert without_times(shown) == without_times(printed)
+
+
+def without_times(text: str) -> str:
+    return re.sub(r"\d+ s\b", "… s", text).strip()

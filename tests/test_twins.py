@@ -1,0 +1,350 @@
+"""Every fast twin equals its readable equation, forward and backward; and `use` chooses between them."""
+
+import contextvars
+import copy
+import importlib
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import glassformer
+from glassformer import twins
+from glassformer.errors import ConfigError
+from glassformer.nn import attend
+from glassformer.twins import ATTENTION, TWINS, Choice, current, twin, use
+from tolerances import assert_close
+
+SOURCE = Path(glassformer.__file__).parent
+
+for path in sorted(SOURCE.rglob("*.py")):  # declaring a twin happens on import
+    if "\n@twin(" in path.read_text():
+        importlib.import_module(".".join(("glassformer", *path.relative_to(SOURCE).with_suffix("").parts)))
+
+Inputs = tuple[object, ...]
+FLOATS = (torch.float64, torch.float32, torch.bfloat16)
+EXTREMES = [0.0, -0.0, 1e-30, -1e-30, 1e-3, -1e-3, 1.0, -1.0, 6.0, -6.0, 20.0, -20.0, 1e4, -1e4]
+
+
+def randn(*shape: int, dtype: torch.dtype, scale: float = 1.0) -> Tensor:
+    return (torch.randn(shape, dtype=torch.float64) * scale).to(dtype)
+
+
+def elementwise(dtype: torch.dtype) -> Iterator[Inputs]:
+    yield (randn(3, 4, 5, dtype=dtype),)
+    yield (randn(1, dtype=dtype),)
+    yield (randn(2, 0, 3, dtype=dtype),)
+    yield (torch.tensor(EXTREMES, dtype=dtype),)
+
+
+def softmaxes(dtype: torch.dtype) -> Iterator[Inputs]:
+    yield (randn(2, 3, 7, dtype=dtype),)
+    yield randn(2, 3, 7, dtype=dtype), 1
+    yield randn(2, 3, 7, dtype=dtype), 0
+    yield (randn(4, 1, dtype=dtype),)
+    yield (randn(4, 9, dtype=dtype, scale=1000),)
+    yield (randn(4, 9, dtype=dtype) + 1e4,)
+    yield (torch.tensor([[0.5, -torch.inf, 2.0], [-torch.inf, -torch.inf, -3.0]], dtype=dtype),)
+    yield (torch.tensor([[-1e30, 0.0, 1e30]], dtype=dtype),)
+
+
+def linears(dtype: torch.dtype) -> Iterator[Inputs]:
+    yield randn(2, 3, 5, dtype=dtype), randn(4, 5, dtype=dtype), randn(4, dtype=dtype)
+    yield randn(5, dtype=dtype), randn(4, 5, dtype=dtype)
+    yield randn(2, 1, 2, 1, dtype=dtype), randn(1, 1, dtype=dtype), randn(1, dtype=dtype)
+    yield randn(0, 5, dtype=dtype), randn(4, 5, dtype=dtype), randn(4, dtype=dtype)
+
+
+def embeddings(dtype: torch.dtype) -> Iterator[Inputs]:
+    yield torch.tensor([[0, 6, 6], [6, 1, 0]]), randn(7, 4, dtype=dtype)  # a repeated row adds its gradients
+    yield torch.tensor(2), randn(3, 1, dtype=dtype)
+    yield torch.tensor([0, 1], dtype=torch.int32), randn(2, 3, dtype=dtype)
+
+
+def layer_norms(dtype: torch.dtype) -> Iterator[Inputs]:
+    for x in (
+        randn(2, 3, 8, dtype=dtype),
+        randn(8, dtype=dtype),
+        randn(2, 8, dtype=dtype, scale=1e3),
+    ):
+        yield x, randn(x.shape[-1], dtype=dtype), randn(x.shape[-1], dtype=dtype)
+    for constant in torch.ones(2, 8, dtype=dtype), randn(3, 1, dtype=dtype):
+        width = constant.shape[-1]
+        yield constant, randn(width, dtype=dtype), randn(width, dtype=dtype), 1.0  # 1 / √ε would amplify rounding
+
+
+def rms_norms(dtype: torch.dtype) -> Iterator[Inputs]:
+    for x, weight, *_ in layer_norms(dtype):
+        yield x, weight
+    yield torch.zeros(2, 8, dtype=dtype), randn(8, dtype=dtype)
+    yield randn(3, 1, dtype=dtype), randn(1, dtype=dtype), 0.1
+
+
+def cross_entropies(dtype: torch.dtype) -> Iterator[Inputs]:
+    targets = torch.tensor([[0, 4, 2], [2, 3, 3]])
+    yield randn(2, 3, 5, dtype=dtype), targets
+    yield randn(2, 3, 5, dtype=dtype), targets, 3
+    yield randn(2, 3, 5, dtype=dtype), targets, -100, 0.1
+    yield randn(2, 3, 5, dtype=dtype), targets.where(targets != 2, -100), -100, 0.3
+    yield randn(2, 3, 5, dtype=dtype, scale=1000), targets
+    yield randn(3, 1, dtype=dtype), torch.zeros(3, dtype=torch.long)
+    yield randn(1, 5, dtype=dtype), torch.tensor([4], dtype=torch.int32)
+    yield torch.tensor([[0.5, -torch.inf, 2.0]], dtype=dtype), torch.tensor([2])
+
+
+CASES: dict[str, Callable[[torch.dtype], Iterator[Inputs]]] = {
+    "nn.functional.linear": linears,
+    "nn.functional.embedding": embeddings,
+    "nn.functional.softmax": softmaxes,
+    "nn.functional.log_softmax": softmaxes,
+    "nn.functional.layer_norm": layer_norms,
+    "nn.functional.rms_norm": rms_norms,
+    "nn.functional.relu": elementwise,
+    "nn.functional.gelu": elementwise,
+    "nn.functional.gelu_tanh": elementwise,
+    "nn.functional.silu": elementwise,
+    "nn.functional.cross_entropy": cross_entropies,
+}
+
+
+def adamws(dtype: torch.dtype) -> Iterator[dict[str, object]]:
+    """Parameters, gradients, both moments, steps: one tensor, several, none; zero and large gradients."""
+    settings = {"lr": 0.01, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
+    for shapes, steps, scale in (
+        ([(3, 4), (5,), ()], [1, 7, 1000], 1.0),
+        ([(1,)], [1], 1e4),
+        ([(2, 3)], [2], 0.0),
+        ([], [], 1.0),
+    ):
+        yield {
+            "parameters": [randn(*shape, dtype=dtype) for shape in shapes],
+            "gradients": [randn(*shape, dtype=dtype, scale=scale) for shape in shapes],
+            "means": [randn(*shape, dtype=dtype, scale=scale) for shape in shapes],
+            "mean_squares": [randn(*shape, dtype=dtype, scale=scale).square() for shape in shapes],
+            "steps": [torch.tensor(float(step)) for step in steps],
+            **settings,
+        }
+
+
+def clippings(dtype: torch.dtype) -> Iterator[dict[str, object]]:
+    """Above, below and at the bound; a gradient missing, all missing, zero, of length 1, not finite."""
+    for gradients, bound in (
+        ([randn(3, 4, dtype=dtype), None, randn(5, dtype=dtype)], 1.0),
+        ([randn(3, 4, dtype=dtype)], 1e6),
+        ([torch.tensor([3.0, 4.0], dtype=dtype)], 5.0),
+        ([torch.zeros(3, dtype=dtype)], 1.0),
+        ([randn(1, dtype=dtype, scale=1e4)], 0.5),
+        ([torch.tensor([torch.inf, 1.0], dtype=dtype)], 1.0),
+        ([None], 1.0),
+        ([], 1.0),
+    ):
+        parameters = [torch.zeros(()) if grad is None else torch.zeros_like(grad) for grad in gradients]
+        for parameter, grad in zip(parameters, gradients, strict=True):
+            parameter.grad = grad
+        yield {"parameters": parameters, "max_norm": bound}
+
+
+IN_PLACE: dict[str, Callable[[torch.dtype], Iterator[dict[str, object]]]] = {
+    "training.adamw.adamw": adamws,
+    "training.clip.clip_gradients": clippings,
+}
+
+
+def test_every_twin_has_a_case_here() -> None:
+    assert {*CASES, *IN_PLACE} == set(TWINS)
+
+
+def parameters_of(function: Callable[..., object]) -> list[tuple[object, ...]]:
+    return [(entry.name, entry.kind, entry.default) for entry in inspect.signature(function).parameters.values()]
+
+
+@pytest.mark.parametrize("name", sorted({*CASES, *IN_PLACE}))
+def test_a_twin_has_the_same_name_and_parameters(name: str) -> None:
+    fast = TWINS[name].fast()
+    assert fast is not None
+    assert fast.__name__ == TWINS[name].readable.__name__
+    assert parameters_of(fast) == parameters_of(TWINS[name].readable)
+
+
+def public(name: str) -> Callable[..., Tensor]:
+    """The function that users call, which chooses between the two."""
+    module, _, function = f"glassformer.{name}".rpartition(".")
+    chosen: Callable[..., Tensor] = getattr(importlib.import_module(module), function)
+    return chosen
+
+
+def run(name: str, mode: twins.Mode, inputs: Inputs) -> list[Tensor]:
+    """The result, and the gradients of a fixed weighted sum of it."""
+    leaves = [
+        part.clone().requires_grad_() if isinstance(part, Tensor) and part.is_floating_point() else part
+        for part in inputs
+    ]
+    with use(mode):
+        out = public(name)(*leaves)
+    weights = torch.linspace(0.5, 2.0, out.numel(), dtype=out.dtype).reshape(out.shape)
+    finite = torch.isfinite(out)
+    (out.where(finite, 0.0) * weights).sum().backward()
+    return [out, *(part.grad for part in leaves if isinstance(part, Tensor) and part.requires_grad)]
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_readable_equals_fast_forward_and_backward(name: str, dtype: torch.dtype) -> None:
+    for inputs in CASES[name](dtype):
+        readable, fast = run(name, "readable", inputs), run(name, "fast", inputs)
+        assert len(readable) == len(fast) > 1
+        for one, other in zip(readable, fast, strict=True):
+            assert one.dtype == other.dtype == dtype
+            assert not one.isnan().any()
+            assert_close(one, other)
+
+
+def everything_in(value: object) -> list[Tensor]:
+    """The tensors of nested lists, gradients included."""
+    if isinstance(value, list):
+        return [tensor for part in value for tensor in everything_in(part)]
+    if isinstance(value, Tensor):
+        return [value] if value.grad is None else [value, value.grad]
+    return []
+
+
+@pytest.mark.parametrize("dtype", FLOATS[:2], ids=str)
+@pytest.mark.parametrize("name", sorted(IN_PLACE))
+def test_readable_equals_fast_where_tensors_are_changed_in_place(name: str, dtype: torch.dtype) -> None:
+    for inputs in IN_PLACE[name](dtype):
+        changed: list[list[Tensor]] = []
+        for mode in ("readable", "fast"):
+            copies = copy.deepcopy(inputs)
+            with use(mode):
+                out = public(name)(**copies)
+            changed.append(everything_in([out, *copies.values()]))
+        for one, other in zip(*changed, strict=True):
+            assert one.dtype == other.dtype
+            assert_close(one, other)
+
+
+def test_an_all_ignored_cross_entropy_is_nan_in_both_modes() -> None:
+    for mode in ("readable", "fast"):
+        with use(mode):
+            assert glassformer.nn.functional.cross_entropy(torch.randn(2, 3), torch.tensor([-100, -100])).isnan()
+
+
+def test_rms_norm_of_bfloat16_takes_its_mean_in_float32() -> None:
+    x, weight = randn(64, 256, dtype=torch.bfloat16, scale=30), randn(256, dtype=torch.bfloat16)
+    wide = x.double() / (x.double().square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    for mode in ("readable", "fast"):
+        with use(mode):
+            assert torch.equal(glassformer.nn.functional.rms_norm(x, weight), wide.bfloat16() * weight)
+            assert glassformer.nn.functional.rms_norm(x, weight.float()).dtype == torch.bfloat16
+
+
+def test_the_default_is_fast_with_automatic_attention() -> None:
+    assert current() == Choice(mode="fast", attention="auto")
+
+
+def test_use_nests_and_leaves_what_it_does_not_name() -> None:
+    with use("readable"):
+        assert current() == Choice(mode="readable", attention="auto")
+        with use(attention="tiled"):
+            assert current() == Choice(mode="readable", attention="tiled")
+            with use("fast", attention="naive"):
+                assert current() == Choice(mode="fast", attention="naive")
+            assert current() == Choice(mode="readable", attention="tiled")
+        assert current() == Choice(mode="readable", attention="auto")
+    assert current() == Choice()
+
+
+def test_use_restores_after_an_exception() -> None:
+    with pytest.raises(RuntimeError), use("readable", attention="naive"):
+        raise RuntimeError
+    assert current() == Choice()
+
+
+def test_each_thread_and_context_has_its_own_choice() -> None:
+    seen: list[Choice] = []
+    elsewhere = contextvars.copy_context()
+    with use("readable"):
+        thread = threading.Thread(target=lambda: seen.append(current()))
+        thread.start()
+        thread.join()
+        seen.append(elsewhere.run(current))
+        assert current().mode == "readable"
+    assert seen == [Choice(), Choice()]
+
+
+def test_threads_that_choose_at_the_same_time_do_not_disturb_each_other() -> None:
+    both_inside = threading.Barrier(2)
+    seen: dict[str, str] = {}
+
+    def choose(mode: twins.Mode) -> None:
+        with use(mode):
+            both_inside.wait(timeout=10)
+            seen[mode] = current().mode
+            both_inside.wait(timeout=10)
+
+    threads = [threading.Thread(target=choose, args=(mode,)) for mode in ("readable", "fast")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {"readable": "readable", "fast": "fast"}
+
+
+@pytest.mark.parametrize("mode", ["slow", "", "Readable", 1])
+@pytest.mark.usefixtures("unchecked")
+def test_an_unknown_mode_is_an_error_that_names_the_modes(mode: object) -> None:
+    with pytest.raises(ConfigError, match=r'"readable" and "fast"'), use(mode):  # type: ignore[arg-type]
+        pass
+    assert current() == Choice()
+
+
+def test_an_unknown_backend_is_an_error_that_names_the_backends() -> None:
+    with pytest.raises(ConfigError, match="naive, tiled, sdpa"), use(attention="flash"):
+        pass
+
+
+def test_the_backends_that_use_knows_are_those_of_the_table() -> None:
+    assert set(ATTENTION) == {"auto", *attend.BACKENDS}
+
+
+@pytest.mark.parametrize(
+    ("mode", "attention", "runs"),
+    [
+        ("fast", "auto", "sdpa"),
+        ("readable", "auto", "naive"),
+        ("readable", "tiled", "tiled"),
+        ("fast", "naive", "naive"),
+        ("readable", "sdpa", "sdpa"),
+    ],
+)
+def test_attention_runs_the_named_backend_and_auto_follows_the_mode(
+    mode: twins.Mode, attention: str, runs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    for name, backend in attend.BACKENDS.items():
+        monkeypatch.setitem(
+            attend.BACKENDS, name, lambda *args, name=name, backend=backend: called.append(name) or backend(*args)
+        )
+    x = torch.randn(1, 2, 3, 4)
+    with use(mode, attention=attention):
+        attend.attend(x, x, x, glassformer.nn.mask.Mask.over(glassformer.nn.mask.causal, 3))
+    assert called == [runs]
+
+
+def test_a_readable_function_runs_where_its_twins_library_is_missing_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(twins, "TWINS", {})
+
+    @twin("glassformer.no_such_kernels")
+    def double(x: int) -> int:
+        return 2 * x
+
+    with pytest.warns(UserWarning, match="the readable form runs") as caught:
+        doubled = [double(4), double(5)]
+    assert doubled == [8, 10]
+    assert len(caught) == 1

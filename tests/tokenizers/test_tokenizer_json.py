@@ -1,0 +1,257 @@
+"""tokenizer.json: what we write, `tokenizers` reads and encodes alike; what we cannot follow, we refuse."""
+
+import copy
+import json
+
+import pytest
+
+import tokenizers
+from counts import count
+from glassformer.errors import TokenizerError
+from glassformer.tokenizers import BPETokenizer, CharTokenizer, SentencePieceTokenizer, Tokenizer
+from glassformer.tokenizers.pretokenize import PATTERNS
+from glassformer.tokenizers.tokenizer_json import BYTE_LEVEL
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+END = "<|endoftext|>"
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+CHARACTERS = ["h", "e", "l", "o", "▁", "▁h", "lo", "el", "▁hel", "é"]
+PIECES = ["<unk>", "<s>", "</s>", *BYTES, *CHARACTERS]
+PUBLISHED = [
+    "gpt2.tiktoken",
+    pytest.param("cl100k_base.tiktoken", marks=pytest.mark.slow),
+    pytest.param("o200k_base.tiktoken", marks=pytest.mark.slow),
+    "llama2-tokenizer.model",
+]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, random_texts):
+    path = tmp_path_factory.mktemp("corpus") / "corpus.txt"
+    path.write_text("".join(random_texts(3_000)), encoding="utf-8", errors="replace")
+    return path
+
+
+def assert_same_everywhere(tokenizer: Tokenizer, folder, texts: list[str]) -> None:
+    path = tokenizer.save(folder)
+    again, theirs = Tokenizer.load(path), tokenizers.Tokenizer.from_file(str(path))
+    assert type(again) is type(tokenizer)
+    assert (again.vocab, again.special_tokens) == (tokenizer.vocab, tokenizer.special_tokens)
+    assert [entry.name for entry in folder.iterdir()] == ["tokenizer.json"]
+    for text in texts:
+        ids = tokenizer.encode(text)
+        assert theirs.encode(text, add_special_tokens=False).ids == ids, text
+        assert again.encode(text) == ids, text
+        if not (set(ids) & set(tokenizer.special_tokens.values())):
+            assert theirs.decode(ids, skip_special_tokens=False) == tokenizer.decode(ids), text
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_trained_tokenizer_is_the_same_in_tokenizers(pattern, corpus, tmp_path, random_texts):
+    tokenizer = Tokenizer.train(corpus, 1_200, [END, END + END, "<|", "é☃ x"], pattern=pattern)
+    texts = [*random_texts(count("tokenizer parity strings")), f"a é☃ x{END}{END}{END} b", "", " " * 300, "a" * 500]
+    assert_same_everywhere(tokenizer, tmp_path, texts)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_tokenizer_is_the_same_in_tokenizers(name, data_dir, tmp_path, random_texts):
+    texts = random_texts(count("tokenizer parity strings") // 4) + [f"a{' ' * n}b" for n in range(60)]
+    assert_same_everywhere(Tokenizer.load(data_dir / "tokenizers" / name), tmp_path, texts)
+
+
+@pytest.mark.parametrize("collapse_spaces", [False, True])
+def test_a_sentencepiece_tokenizer_is_the_same_in_tokenizers(collapse_spaces, tmp_path, random_texts):
+    scores = [-float(i) for i in range(len(PIECES))]
+    tokenizer = SentencePieceTokenizer(PIECES, scores, collapse_spaces=collapse_spaces)
+    texts = [*random_texts(500), "hello</s>hello", " hello  hello ", "hel lo<s> </s>"]
+    assert_same_everywhere(tokenizer, tmp_path, texts)
+
+
+def test_sentencepieces_merges_may_come_in_any_order(tmp_path, random_texts):
+    """As newer conversions of Llama 2 write the runs of spaces, whose scores are equal."""
+    merges = [("▁", "h"), ("l", "o"), ("▁h", "el"), ("e", "l")]
+    tokenizer = SentencePieceTokenizer(PIECES, None, merges=merges)
+    assert_same_everywhere(tokenizer, tmp_path, [*random_texts(100), "hello hello", "lo hel"])
+
+
+def test_a_character_tokenizer_is_the_same_in_tokenizers(tmp_path, random_texts):
+    texts = [text for text in random_texts(500) if text]
+    assert_same_everywhere(CharTokenizer.from_text(texts), tmp_path, texts)
+
+
+def test_what_tokenizers_trains_and_writes_is_read(corpus, tmp_path, random_texts):
+    theirs = tokenizers.Tokenizer(models.BPE())
+    theirs.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(tokenizers.Regex(PATTERNS["llama3"]), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    theirs.decoder = decoders.ByteLevel()
+    theirs.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 0)])
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=["<s>", END], initial_alphabet=alphabet)
+    theirs.train([str(corpus)], trainer)
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    ours = Tokenizer.load(tmp_path)
+    assert (ours.bos_id, ours.eos_id) == (0, 1)
+    for text in random_texts(1_000):
+        ids = theirs.encode(text, add_special_tokens=False).ids
+        assert ours.encode(text) == ids
+        assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=False)
+
+
+def test_the_older_way_to_write_merges_is_read(corpus, tmp_path):
+    tokenizer = Tokenizer.train(corpus, 400)
+    file = json.loads(tokenizer.save(tmp_path).read_text())
+    file["model"]["merges"] = [" ".join(pair) for pair in file["model"]["merges"]]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(file))
+    again = Tokenizer.load(tmp_path)
+    assert isinstance(again, BPETokenizer)
+    assert again.merges == tokenizer.merges
+
+
+# ---- what we do not do is refused
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    tokenizer = BPETokenizer({byte: bytes([byte]) for byte in range(256)} | {256: b"ab"}, [(b"a", b"b")], [END])
+    return json.loads(tokenizer.save(tmp_path_factory.mktemp("written")).read_text())
+
+
+def loaded(file: object, folder) -> Tokenizer:
+    (folder / "tokenizer.json").write_text(json.dumps(file), encoding="utf-8")
+    return Tokenizer.load(folder)
+
+
+def split(pattern: str, **options) -> dict:
+    before = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False} | options
+    return {"type": "Sequence", "pretokenizers": [before, BYTE_LEVEL | {"use_regex": False}]}
+
+
+UNSUPPORTED = {
+    ("normalizer",): [{"type": "NFC"}, {"type": "Lowercase"}, {"type": "Sequence", "normalizers": []}, 3, []],
+    ("pre_tokenizer",): [
+        None,
+        {"type": "Whitespace"},
+        {"type": "Metaspace"},
+        BYTE_LEVEL | {"add_prefix_space": True},
+        BYTE_LEVEL | {"use_regex": False},
+        split("(a+)+$"),
+        split(PATTERNS["gpt2"], behavior="MergedWithNext"),
+        split(PATTERNS["gpt2"], invert=True),
+        {"type": "Sequence", "pretokenizers": [{"type": "Digits"}, BYTE_LEVEL]},
+        {"type": "Sequence", "pretokenizers": 5},
+    ],
+    ("decoder",): [None, {"type": "WordPiece"}, "ByteLevel", {"type": "Fuse"}],
+    ("post_processor",): [{"type": "BertProcessing"}, 7, {"type": "Sequence", "processors": [{"type": "Other"}]}],
+    ("truncation",): [{"max_length": 4}],
+    ("padding",): [{"strategy": "BatchLongest"}],
+    ("surprise",): [1, None],
+    ("added_tokens",): [
+        None,
+        {},
+        "x",
+        [1],
+        [{"id": 5}],
+        [{"id": "5", "content": "x"}],
+        [{"id": True, "content": "x"}],
+        [{"id": -1, "content": "x"}],
+        [{"id": 300, "content": ""}],
+        [{"id": 10**9, "content": "x"}],
+        [{"id": 97, "content": "x"}],
+        [{"id": 5, "content": END}],
+        [{"id": 257, "content": END}, {"id": 257, "content": "y"}],
+        [{"id": 257, "content": END}, {"id": 258, "content": END}],
+        [{"id": 257, "content": END, "lstrip": True}],
+        [{"id": 257, "content": END, "rstrip": True}],
+        [{"id": 257, "content": END, "single_word": True}],
+    ],
+    ("model",): [None, 5, [], {}, {"type": "Unigram", "vocab": []}, {"type": "WordPiece", "vocab": {}}, {"type": 3}],
+    ("model", "dropout"): [0.1, "x"],
+    ("model", "continuing_subword_prefix"): ["##"],
+    ("model", "end_of_word_suffix"): ["</w>"],
+    ("model", "byte_fallback"): [True],
+    ("model", "ignore_merges"): ["yes", 1],
+    ("model", "novelty"): [1],
+    ("model", "vocab"): [
+        None,
+        [],
+        {},
+        {"a": 0},
+        {"a": -1},
+        {"a": 0.0},
+        {"a": True},
+        {"a": "0"},
+        {"a": 1e400},
+        {"a": None},
+        {"a": 0, "b": 0},
+        {" ": 0},
+    ],
+    ("model", "vocab", "ab"): [97, 400, 10**9, -1, 1.5, None],
+    ("model", "merges"): [
+        None,
+        {},
+        "a b",
+        [1],
+        ["ab"],
+        ["a b c"],
+        [["a"]],
+        [["a", 1]],
+        [["a", ""]],
+        [["a", "c"]],
+        [["a", "b"], ["a", "b"]],
+        [["zz", "b"]],
+        [["a", " "]],
+        [{}],
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("where", "value"), [(where, value) for where, values in UNSUPPORTED.items() for value in values], ids=repr
+)
+def test_a_file_that_we_cannot_follow_is_refused_in_one_sentence(where, value, written, tmp_path):
+    file = copy.deepcopy(written)
+    part = file
+    for key in where[:-1]:
+        part = part[key]
+    part[where[-1]] = value
+    with pytest.raises(TokenizerError) as refused:
+        loaded(file, tmp_path)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 500
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tokenizer.json"]
+
+
+def test_sentencepiece_files_of_other_kinds_are_refused(tmp_path):
+    tokenizer = SentencePieceTokenizer(PIECES, [-float(i) for i in range(len(PIECES))])
+    written = json.loads(tokenizer.save(tmp_path).read_text())
+    for part, value in (
+        ("normalizer", None),
+        ("pre_tokenizer", {"type": "Metaspace"}),
+        ("decoder", {"type": "ByteLevel"}),
+        ("added_tokens", [entry | {"normalized": True} for entry in written["added_tokens"]]),
+        ("model", written["model"] | {"merges": [["h", "zz"]]}),
+        ("model", written["model"] | {"vocab": written["model"]["vocab"] | {"zz": 999}}),
+        ("model", written["model"] | {"vocab": {"<unk>": 0, "<s>": 1, "</s>": 2}, "merges": []}),
+    ):
+        with pytest.raises(TokenizerError):
+            loaded(written | {part: value}, tmp_path)
+
+
+def test_word_level_files_of_words_are_refused(tmp_path):
+    written = json.loads(CharTokenizer("ABC").save(tmp_path).read_text())
+    for vocab in ({"hello": 0}, {"A": 0, "B": 2}, {"A": 1}, {"": 0}):
+        with pytest.raises(TokenizerError):
+            loaded(written | {"model": written["model"] | {"vocab": vocab}}, tmp_path)
+    with pytest.raises(TokenizerError):
+        loaded(written | {"pre_tokenizer": {"type": "Whitespace"}}, tmp_path)
+
+
+def test_a_special_token_that_is_written_as_another_token_is_refused(tmp_path):
+    tokenizer = BPETokenizer({byte: bytes([byte]) for byte in range(256)}, [], ["Ġ"])
+    with pytest.raises(TokenizerError, match="cannot hold the special token"):
+        tokenizer.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
