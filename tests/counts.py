@@ -1,4 +1,4 @@
-"""How often the randomised tests try: (in `make test`, in `make test-all`). One table, so that a reduction is visible."""
+"""How often the randomised tests try: (in `make test`, in `make test-all`), in one table that shows each reduction."""
 
 import os
 
@@ -21,6 +21,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     # data and training
     "batch starts": (20_000, 1_000_000),
     "resumed runs": (2, 20),
+    "steps before a run is stopped": (4, 60),
     "kills while training": (4, 50),
     # checkpoints
     "models of transformers imported": (8, 50),

@@ -353,6 +353,17 @@ def test_a_broken_manifest_is_refused(content: object, tmp_path: Path) -> None:
         files.verify(tmp_path / "a", required=False)
 
 
+@pytest.mark.parametrize("name", ["../a/x", "sub/../x", "/etc/hostname", "", ".", "sub\\x", "x\0", "x\n", "sub", "y"])
+def test_a_name_that_is_no_plain_name_of_a_file_inside_is_refused(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "x").touch()
+    (folder / "sub" / "x").touch()
+    assert files.inside(folder, "sub/x") == folder / "sub" / "x"
+    with pytest.raises(CheckpointCorrupt):
+        files.inside(folder, name)
+
+
 def test_a_folder_from_elsewhere_needs_no_manifest(tmp_path: Path) -> None:
     files.verify(tmp_path, required=False)
     with pytest.raises(CheckpointCorrupt, match="manifest"):

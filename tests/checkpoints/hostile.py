@@ -53,10 +53,10 @@ def refused(path: Path) -> Iterator[None]:
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else 0
     size = size or (path.stat().st_size if path.is_file() else 0)
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark of memory starts anew
-    before, started = memory("VmRSS"), time.perf_counter()
+    before, started = memory("VmRSS"), time.process_time()  # of the processor: others may be at work
     with pytest.raises(GlassformerError) as caught:
         yield
-    assert time.perf_counter() - started < SECONDS
+    assert time.process_time() - started < SECONDS
     assert memory("VmHWM") - before < 3 * size + MEMORY
     message = str(caught.value)
     assert "\n" not in message

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import pytest
 import torch
 
 from checkpoints.hostile import publish, refused
+from checkpoints.test_published_files import NANO, as_nanogpt
 from glassformer import checkpoints
 from glassformer.checkpoints import native
 from glassformer.errors import CheckpointError
-from glassformer.models.gpt2 import GPT2Config
+from glassformer.models.gpt2 import GPT2
 from glassformer.tokenizers.base import Tokenizer
 
 MARK = "executed"
@@ -135,7 +137,6 @@ def test_a_pickle_is_refused_with_the_flag_that_allows_it(tmp_path: Path) -> Non
 
 # ---- bombs
 
-CONFIG = GPT2Config(vocab_size=5, context_length=8, d_model=4, n_layers=1, n_heads=2, d_ff=16)
 ARGS = {"n_layer": 1, "n_head": 2, "n_embd": 4, "block_size": 8, "vocab_size": 5, "bias": True, "dropout": 0.0}
 
 
@@ -177,6 +178,15 @@ def state_with(tensor: torch.Tensor) -> bytes:
     return torch_zip({"model": {"transformer.wte.weight": tensor}, "model_args": ARGS})
 
 
+def huge_view() -> bytes:
+    """A whole model whose embedding is one number, seen twenty million times eight."""
+    content = as_nanogpt(GPT2(replace(NANO, tied_head=True)), prefix="")
+    view = torch.zeros(1, 1).expand(20_000_000, 8)
+    content["model"] |= {"transformer.wte.weight": view, "lm_head.weight": view}
+    content["model_args"]["vocab_size"] = 20_000_000
+    return torch_zip(content)
+
+
 BOMBS: dict[str, Callable[[], bytes]] = {
     "100 MB of zeros": lambda: deflated(state_with(torch.zeros(25_000_000))),
     "deflated": lambda: deflated(torch_zip({"model": {}, "model_args": ARGS})),
@@ -187,7 +197,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "4 GB declared": lambda: declared(0xFFFFFFFE),
     "20,000 members": lambda: archive(*((f"a/data/{i}", b"") for i in range(20_000))),
     "no members": archive,
-    "a huge view of one number": lambda: state_with(torch.zeros(1).expand(2**31)),
+    "a huge view of one number": huge_view,
     "a sparse tensor": lambda: state_with(torch.sparse_coo_tensor([[0]], [1.0], (2**40,), check_invariants=True)),
     "not a state": lambda: torch_zip([1, 2, 3]),
     "no tensors": lambda: torch_zip({"model": {"transformer.wte.weight": 1}, "model_args": ARGS}),

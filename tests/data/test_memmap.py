@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from counts import count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from counts import count
 from glassformer.data import memmap
 from glassformer.data.memmap import get_batch, open_tokens, random_batch, tokenize_files
 from glassformer.errors import CheckpointCorrupt, DataError, GlassformerError
@@ -56,7 +56,9 @@ def test_a_byte_level_vocabulary_gives_the_ids_of_encode(tmp_path: Path) -> None
 
 
 def test_a_vocabulary_above_65536_is_stored_in_four_bytes(tmp_path: Path) -> None:
-    tokenizer = CharTokenizer("".join(map(chr, range(0xE000, 0xE000 + 0x1000))) + "".join(map(chr, range(1 << 16, 1 << 17))))
+    tokenizer = CharTokenizer(
+        "".join(map(chr, range(0xE000, 0xE000 + 0x1000))) + "".join(map(chr, range(1 << 16, 1 << 17)))
+    )
     text = chr((1 << 17) - 1) + chr(0xE000)
     found = tokenize_files([written(tmp_path, text)], tokenizer, tmp_path / "out")
     assert found.tokens.dtype == np.dtype("<u4")
@@ -221,7 +223,5 @@ def test_a_memory_mapped_file_is_read_as_an_array_is(tmp_path: Path) -> None:
     ids = np.random.default_rng(0).integers(65536, size=5000).astype("<u2")
     ids.tofile(tmp_path / "ids.bin")
     mapped = np.memmap(tmp_path / "ids.bin", dtype="<u2", mode="r")
-    for a, b in zip(
-        random_batch(mapped, 8, 64, seed=1, step=2), random_batch(ids, 8, 64, seed=1, step=2), strict=True
-    ):
+    for a, b in zip(random_batch(mapped, 8, 64, seed=1, step=2), random_batch(ids, 8, 64, seed=1, step=2), strict=True):
         assert torch.equal(a, b)

@@ -77,6 +77,29 @@ def test_short_and_long_pieces_are_merged_alike(text):
     assert [tokenizer.token_bytes(id) for id in tokenizer.encode(text)] == expected
 
 
+def test_long_pieces_without_repeats_are_merged_by_the_definition():
+    rng = random.Random(6)
+    for _ in range(count("chunkings")):
+        tokens = [b"a", b"b", b"c"]
+        merges: list[tuple[bytes, bytes]] = []
+        while len(merges) < 12:
+            pair = (rng.choice(tokens), rng.choice(tokens))
+            if pair not in merges and pair[0] + pair[1] not in tokens:
+                merges.append(pair)
+                tokens.append(pair[0] + pair[1])
+        rng.shuffle(merges)
+        text = "".join(rng.choices("abc", k=2 * LONG))
+        tokenizer = with_merges(*merges)
+        expected = textbook_merge([bytes([byte]) for byte in text.encode()], merges)
+        assert [tokenizer.token_bytes(id) for id in tokenizer.encode(text)] == expected
+
+
+def test_a_pre_token_in_a_rank_vocabulary_is_itself_even_where_no_merges_lead_there():
+    vocab = BYTES | {256: b"abcd"}
+    assert BPETokenizer(vocab, None).encode("abcd") == [256]
+    assert BPETokenizer(vocab, None, whole_pieces=False).encode("abcd") == list(b"abcd")
+
+
 @pytest.mark.parametrize("text", ["a", "\u200d", " ", "\n", "😀", "ab", "é漢"])
 def test_the_work_on_a_long_pre_token_grows_as_its_length(text):
     tokenizer = with_merges(
@@ -211,7 +234,6 @@ def test_any_bytes_can_be_told_by_tokens(data):
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_encoding_in_chunks_is_encoding_the_whole(pattern, monkeypatch):
-    monkeypatch.setattr("glassformer.tokenizers.pretokenize.BLOCK", 8)
     tokenizer = with_merges(
         *((b"a", b"b"), (b" ", b"ab"), (b"\n", b"\n"), (b"'", b"l"), (b"'l", b"l"), (b" ", b" ")),
         special_tokens=[END, END + END],
@@ -225,7 +247,10 @@ def test_encoding_in_chunks_is_encoding_the_whole(pattern, monkeypatch):
         )
         cuts = sorted(rng.choices(range(len(text) + 1), k=6))
         chunks = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-        assert list(tokenizer.encode_iterable(chunks)) == tokenizer.encode(text), (text, chunks)
+        whole = tokenizer.encode(text)
+        with monkeypatch.context() as small:
+            small.setattr("glassformer.tokenizers.pretokenize.BLOCK", 8)
+            assert list(tokenizer.encode_iterable(chunks)) == whole, (text, chunks)
 
 
 def test_encode_iterable_takes_chunks_as_it_goes():

@@ -67,6 +67,11 @@ def test_a_sentencepiece_tokenizer_is_the_same_in_tokenizers(collapse_spaces, tm
     assert_same_everywhere(tokenizer, tmp_path, texts)
 
 
+def test_a_rank_vocabulary_with_a_token_that_no_merges_make_is_the_same_in_tokenizers(tmp_path):
+    vocab = {byte: bytes([byte]) for byte in range(256)} | {256: b"abcd", 257: b"bc"}
+    assert_same_everywhere(BPETokenizer(vocab, None, [END]), tmp_path, ["abcd", "abcde abc ab bc abcdabcd", END])
+
+
 def test_sentencepieces_merges_may_come_in_any_order(tmp_path, random_texts):
     """As newer conversions of Llama 2 write the runs of spaces, whose scores are equal."""
     merges = [("▁", "h"), ("l", "o"), ("▁h", "el"), ("e", "l")]
@@ -159,6 +164,9 @@ UNSUPPORTED = {
         [{"id": True, "content": "x"}],
         [{"id": -1, "content": "x"}],
         [{"id": 300, "content": ""}],
+        [{"id": 257, "content": "\ud800"}],
+        [{"id": 257, "content": "x" * 10_000}],
+        [{"id": 257 + i, "content": f"<{i}>"} for i in range(20_000)],
         [{"id": 10**9, "content": "x"}],
         [{"id": 97, "content": "x"}],
         [{"id": 5, "content": END}],
@@ -188,6 +196,7 @@ UNSUPPORTED = {
         {"a": None},
         {"a": 0, "b": 0},
         {" ": 0},
+        {"\ud800": 0},
     ],
     ("model", "vocab", "ab"): [97, 400, 10**9, -1, 1.5, None],
     ("model", "merges"): [
@@ -210,7 +219,9 @@ UNSUPPORTED = {
 
 
 @pytest.mark.parametrize(
-    ("where", "value"), [(where, value) for where, values in UNSUPPORTED.items() for value in values], ids=repr
+    ("where", "value"),
+    [(where, value) for where, values in UNSUPPORTED.items() for value in values],
+    ids=lambda v: repr(v)[:60],
 )
 def test_a_file_that_we_cannot_follow_is_refused_in_one_sentence(where, value, written, tmp_path):
     file = copy.deepcopy(written)

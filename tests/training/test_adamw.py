@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tolerances import assert_close
 from torch import Tensor, nn
 
 from glassformer import models, twins
 from glassformer.checkpoints import safetensors
 from glassformer.errors import ConfigError
 from glassformer.training.adamw import AdamW, parameter_groups
+from tolerances import assert_close
 
 SETTINGS = {"lr": 0.01, "betas": (0.9, 0.95), "eps": 1e-6, "weight_decay": 0.1}
 
@@ -81,7 +81,8 @@ def test_state_dict_goes_into_another_optimizer_and_the_steps_stay_equal() -> No
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"lr": -1.0}, {"betas": (1.0, 0.9)}, {"betas": (0.9, -0.1)}, {"eps": -1.0}, {"weight_decay": float("nan")}]
+    "wrong",
+    [{"lr": -1.0}, {"betas": (1.0, 0.9)}, {"betas": (0.9, -0.1)}, {"eps": -1.0}, {"weight_decay": float("nan")}],
 )
 def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="AdamW needs"):
@@ -98,9 +99,7 @@ def test_norms_biases_and_embeddings_do_not_decay(preset: str, tied: bool) -> No
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert (decaying["weight_decay"], kept_whole["weight_decay"]) == (0.1, 0.0)
     assert {names[id(p)] for p in decaying["params"]} == {
-        name
-        for name, _ in model.named_parameters()
-        if name.endswith("proj.weight") or name == "lm_head.weight"
+        name for name, _ in model.named_parameters() if name.endswith("proj.weight") or name == "lm_head.weight"
     }
     assert len(decaying["params"]) + len(kept_whole["params"]) == len(names)
 

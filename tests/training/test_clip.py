@@ -4,11 +4,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tolerances import assert_close
 from torch import nn
 
 from glassformer import twins
 from glassformer.training.clip import clip_gradients
+from tolerances import assert_close
 
 
 def with_gradients(scale: float, seed: int = 0) -> list[nn.Parameter]:

@@ -1,6 +1,7 @@
 """Learning rates, against numbers worked out by hand and against torch's own schedules."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -26,8 +27,8 @@ def test_warmup_cosine_rises_then_falls_between_its_bounds(
 ) -> None:
     lowest = highest * share
     rates = [warmup_cosine(step, highest, lowest, warmup, warmup + cosine) for step in range(warmup + cosine + 2)]
-    assert all(a <= b for a, b in zip(rates[:warmup], rates[1 : warmup + 1], strict=True))
-    assert all(a >= b - 1e-15 for a, b in zip(rates[warmup:], rates[warmup + 1 :], strict=False))
+    assert all(a <= b for a, b in pairwise(rates[: warmup + 1]))
+    assert all(a >= b - 1e-15 for a, b in pairwise(rates[warmup:]))
     assert rates[warmup] == pytest.approx(highest)
     assert rates[-1] == lowest
 

@@ -28,7 +28,8 @@ def outline(config: Any) -> nn.Module:
 def assemble(config: Any, weights: Mapping[str, Tensor]) -> nn.Module:
     """The model in eval mode whose parameters are these very tensors; shared parameters stay shared."""
     for name, weight in weights.items():
-        if not weight.isfinite().all():
+        low, high = weight.aminmax()  # NaN is both, if there is one
+        if not (low.isfinite() and high.isfinite()):
             raise CheckpointCorrupt(f"{name} holds numbers that are infinite or none (NaN), so the model is broken.")
     module = outline(config)
     parameters = {id(old): nn.Parameter(weights[name]) for name, old in module.named_parameters()}

@@ -73,5 +73,8 @@ def cross_entropy(
 ) -> Float[Tensor, ""]:
     """Twin of `functional.cross_entropy`."""
     return functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]), targets.flatten().long(), ignore_index=ignore_index, label_smoothing=label_smoothing
+        logits.reshape(-1, logits.shape[-1]),
+        targets.flatten().long(),
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
     )

@@ -105,9 +105,8 @@ class Tokenizer(ABC):
         if allowed_special not in self._pretokenizer:
             raise TokenizerError(f'allowed_special={allowed_special!r}: expected "all" or "none".')
         cache, beginning = self._cache, True
-        for pieces, special in self._pretokenizer[allowed_special].stream(chunks):
-            if pieces and beginning:
-                pieces[0] = self._begin(pieces[0])
+        for split, special in self._pretokenizer[allowed_special].stream(chunks):
+            pieces = [self._begin(split[0]), *split[1:]] if split and beginning else split
             ids: list[int] = []
             for piece in pieces:
                 known = cache.get(piece)

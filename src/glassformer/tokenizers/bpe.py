@@ -20,6 +20,7 @@ Pair = tuple[int, int]
 NEVER = 1 << 62  # the rank of a pair that does not merge
 LONG = 128  # symbols from which a heap beats a scan for the least rank
 POSITION_BITS = 32
+LONGEST_SPECIAL = 1 << 10
 MAX_VOCAB_SIZE = 0x110000  # ids are characters in `_merge_repeats` and in `bpe_train.py`
 
 
@@ -113,7 +114,7 @@ def with_special_tokens(
     for text in special_tokens:
         token = special_bytes(text)
         if text in ids:
-            raise TokenizerError(f"the special token {text!r} is listed twice.")
+            raise TokenizerError(f"the special token {_short(text)} is listed twice.")
         if token not in known:
             known[token], vocab[next_id] = next_id, token
             next_id += 1
@@ -122,13 +123,15 @@ def with_special_tokens(
 
 
 def special_bytes(text: str) -> bytes:
-    """The bytes of a special token, which must be text and not empty."""
+    """The bytes of a special token, which must be text, not empty, and no essay."""
     try:
-        if text:
+        if 0 < len(text) <= LONGEST_SPECIAL:
             return text.encode()
     except UnicodeEncodeError:
         pass
-    raise TokenizerError(f"{text!r} cannot be a special token: expected Unicode text of one character or more.")
+    raise TokenizerError(
+        f"{_short(text)} cannot be a special token: expected Unicode text of 1 to {LONGEST_SPECIAL} characters."
+    )
 
 
 def pair_ranks(merges: Sequence[tuple[AnyStr, AnyStr]], ids: Mapping[AnyStr, int]) -> dict[Pair, int]:

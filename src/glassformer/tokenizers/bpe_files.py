@@ -246,12 +246,13 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_json(path: Path, data: bytes) -> Any:
-    """The JSON value of a file, when it is one that a tokenizer can be; a key that comes twice is refused."""
+    """The JSON value of a file, when it is one that a tokenizer can be; keys are Unicode text and come once."""
 
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         result = dict(pairs)
         if len(result) != len(pairs):
             raise ValueError("a key comes twice")
+        "".join(result).encode()  # surrogates are a ValueError too
         return result
 
     if data.count(b"[") + data.count(b"{") + data.count(b",") > MAX_JSON_ITEMS:

@@ -93,8 +93,9 @@ class PreTokenizer:
             yield self.split(text[start:begin]), token
             start = end
         pieces = self.split(text[start:certain])[:-UNDECIDED]
+        end = start + sum(map(len, pieces))
         yield pieces, None
-        return start + sum(map(len, pieces))
+        return end
 
     def _rest(self, text: str) -> Iterator[tuple[list[str], str | None]]:
         start = 0

@@ -27,8 +27,8 @@ class SentencePieceTokenizer(Tokenizer):
 
     Of equal scores the leftmost goes first. `pieces` are in the order of their ids: `<unk>`, control tokens such as
     `<s>` (`control`), the bytes `<0x00>` to `<0xFF>`, then the rest. Without `scores`, `merges` lists what is joined
-    first, as tokenizer.json has it. `collapse_spaces`: runs of spaces count as one,
-    and spaces at either end of a text as none.
+    first, as tokenizer.json has it. `collapse_spaces`: runs of spaces count as one, and spaces at either end of a text
+    as none.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from typing import Any
 
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers.base import Tokenizer
-from glassformer.tokenizers.bpe import BPETokenizer
+from glassformer.tokenizers.bpe import BPETokenizer, special_bytes
 from glassformer.tokenizers.bpe_files import (
     check_no_gaps,
     checked_merges,
@@ -32,6 +32,8 @@ SPELLINGS = {pattern: name for name, pattern in PATTERNS.items()} | {
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": "gpt2",
 }
 """Split patterns as published files spell them."""
+
+MAX_ADDED_TOKENS = 1 << 13
 
 BYTE_LEVEL: Json = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 EACH_CHARACTER: Json = {
@@ -98,7 +100,9 @@ def _byte_level(tokenizer: BPETokenizer) -> Json:
         printable = to_printable(token)
         text = special.get(id, printable) if len(token) > 1 and printable not in merged else printable
         if text in vocab:
-            raise TokenizerError(f"tokenizer.json cannot hold the special token {text!r}: another is written the same.")
+            raise TokenizerError(
+                f"tokenizer.json cannot hold the special token {_short(text)}: another is written the same."
+            )
         vocab[text] = id
     split = {
         "type": "Split",
@@ -217,20 +221,22 @@ def _read_characters(path: Path, file: Json, special_tokens: Mapping[str, int]) 
 
 def _added_tokens(path: Path, entries: object, unsupported: list[str]) -> dict[str, int]:
     """Text to id of the tokens that are found in a text as a whole."""
-    if not isinstance(entries, list):
-        raise TokenizerError(f"{path}: expected added_tokens, a list.")
+    if not isinstance(entries, list) or len(entries) > MAX_ADDED_TOKENS:
+        raise TokenizerError(f"{path}: expected added_tokens, a list of at most {MAX_ADDED_TOKENS}.")
     tokens: dict[str, int] = {}
     for entry in entries:
         match entry:
-            case {"id": int(id), "content": str(text)} if id >= 0 and text and type(id) is int:
-                pass
+            case {"id": int(id), "content": str(text)} if id >= 0 and type(id) is int:
+                special_bytes(text)
             case _:
                 raise TokenizerError(f"{path}: {_short(entry)} is no added token: expected its id and its content.")
         for option in unsupported:
             if entry.get(option):
-                raise TokenizerError(f"{path}: the added token {text!r} asks for {option}, which is not supported.")
+                raise TokenizerError(
+                    f"{path}: the added token {_short(text)} asks for {option}, which is not supported."
+                )
         if text in tokens or id in tokens.values():
-            raise TokenizerError(f"{path}: the added token {text!r} or its id comes twice.")
+            raise TokenizerError(f"{path}: the added token {_short(text)} or its id comes twice.")
         tokens[text] = id
     return tokens
 
@@ -239,7 +245,9 @@ def _check_ids(path: Path, vocab: Mapping[str, int], special_tokens: Mapping[str
     texts = {id: text for text, id in vocab.items()}
     for text, id in special_tokens.items():
         if vocab.get(text, id) != id or texts.get(id, text) != text:
-            raise TokenizerError(f"{path}: the added token {text!r} and the vocabulary disagree about the id {id}.")
+            raise TokenizerError(
+                f"{path}: the added token {_short(text)} and the vocabulary disagree about the id {id}."
+            )
 
 
 def _check_model(path: Path, model: Json, used: set[str]) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-
 Figures = Mapping[str, int | float]  # by name, the one to watch first
 
 

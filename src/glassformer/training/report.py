@@ -4,12 +4,11 @@ Each is a function of one event (`events.py`), made by a function that says wher
 """
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from glassformer import files
 from glassformer.errors import MissingExtra
@@ -27,9 +26,9 @@ def all_of(*listeners: OnEvent) -> OnEvent:
 
 
 @contextmanager
-def reports(folder: Path, *, quiet: bool = False, stream: TextIO = sys.stderr) -> Iterator[OnEvent]:
+def reports(folder: Path, *, quiet: bool = False) -> Iterator[OnEvent]:
     """All reports that this installation can make, for a run in `folder`; what is missing is said once."""
-    with progress(stream, quiet=quiet) as say:
+    with progress(quiet=quiet) as say:
         listeners = [say, metrics_file(folder / "metrics.jsonl")]
         for make, path in ((loss_plot, folder / "loss.png"), (tensorboard, folder / "tensorboard")):
             try:
@@ -118,12 +117,12 @@ def tensorboard(folder: Path) -> OnEvent:
 
 
 @contextmanager
-def progress(stream: TextIO = sys.stderr, *, quiet: bool = False) -> Iterator[OnEvent]:
-    """A bar with tokens/s, loss, learning rate and time left at a terminal; elsewhere a line now and then."""
+def progress(*, quiet: bool = False) -> Iterator[OnEvent]:
+    """A bar with tokens/s, loss, learning rate and time left on a terminal's stderr; elsewhere a line now and then."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    console = Console(file=stream, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal, refresh_per_second=4) as bar:
         task = bar.add_task("")

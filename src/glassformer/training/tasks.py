@@ -1,6 +1,6 @@
 """What a run trains on: where its batches come from, and how it is judged. A task is a class and a line in `TASKS`."""
 
-import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -19,6 +19,8 @@ from glassformer.training.events import Figures
 
 Batch = tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]
 Say = Callable[[str], None]
+
+SECONDS_BETWEEN_REMARKS = 5
 
 
 @runtime_checkable
@@ -134,13 +136,12 @@ def _tokenizer(data: DataConfig, paths: list[Path], say: Say) -> Tokenizer:
 
 
 class _Percent:
-    """Says how far something has come, at most every tenth of it."""
+    """Says how far something has come, at most every few seconds."""
 
     def __init__(self, what: str, say: Say) -> None:
-        self.what, self.say, self.next_tenth = what, say, 1
+        self.what, self.say, self.last = what, say, time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
-        tenth = math.floor(10 * done / max(total, 1))
-        if tenth >= self.next_tenth:
-            self.next_tenth = tenth + 1
-            self.say(f"{self.what}: {10 * tenth} %.")
+        if time.monotonic() - self.last > SECONDS_BETWEEN_REMARKS:
+            self.last = time.monotonic()
+            self.say(f"{self.what}: {100 * done // total} %.")

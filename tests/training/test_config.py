@@ -1,0 +1,101 @@
+"""Settings of a run: files, presets, overrides, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glassformer import models
+from glassformer.config import from_mapping, to_mapping
+from glassformer.errors import ConfigError
+from glassformer.training.config import RunConfig, load_run_config
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_published_configuration_is_valid_and_says_what_it_reproduces(path: Path) -> None:
+    config = load_run_config(path)
+    assert config.name == path.stem
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert any("glassformer train" in line for line in header)
+    text = " ".join(header)
+    assert ("NOT RUN" in text) != ("Hardware and time" in text)
+
+
+def test_there_are_configurations() -> None:
+    assert {"sort", "shakespeare-char", "shakespeare-gpu", "tinystories-cs336"} <= {path.stem for path in CONFIGS}
+
+
+def test_the_course_s_model_sees_as_many_tokens_as_the_course_says() -> None:
+    config = load_run_config(next(path for path in CONFIGS if path.stem == "tinystories-cs336"))
+    assert config.steps * config.batch_size * config.accumulation * config.text_length == 327_680_000
+
+
+def test_saved_settings_are_read_as_the_same(tmp_path: Path) -> None:
+    config = load_run_config(CONFIGS[0], {"optimizer": {"betas": [0.8, 0.9]}})
+    (tmp_path / "run.json").write_text(json.dumps(to_mapping(config)))
+    assert load_run_config(tmp_path / "run.json") == config
+
+
+def test_overrides_replace_single_settings() -> None:
+    config = load_run_config(CONFIGS[0], {"steps": 7, "model": {"n_layers": 1}, "optimizer": {"lr": 0.5}})
+    original = load_run_config(CONFIGS[0])
+    assert (config.steps, config.optimizer.lr) == (7, 0.5)
+    assert config.optimizer.betas == original.optimizer.betas
+    assert config.model_config().n_layers == 1  # type: ignore[attr-defined]
+
+
+def test_a_preset_is_a_run_of_its_own() -> None:
+    sort = load_run_config("nano-sort")
+    assert (sort.task, sort.name, sort.model_config()) == ("sort", "nano-sort", models.preset("nano-sort"))
+    assert load_run_config("gpt2").task == "language-model"
+
+
+def test_the_vocabulary_is_the_tokenizer_s_unless_a_larger_one_is_given() -> None:
+    config = from_mapping(RunConfig, {"model": {"preset": "gpt2"}})
+    assert config.model_config(65).vocab_size == 65
+    padded = from_mapping(RunConfig, {"model": {"preset": "gpt2", "vocab_size": 128}})
+    assert padded.model_config(65).vocab_size == 128
+    with pytest.raises(ConfigError, match=r"model\.vocab_size is 128, but the tokenizer has 200 tokens"):
+        padded.model_config(200)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"stepz": 5}, "There is no setting stepz. Did you mean steps?"),
+        ({"steps": 0}, "steps must be from 1"),
+        ({"steps": "many"}, "steps must be a whole number"),
+        ({"batch_size": -3}, "batch_size"),
+        ({"clip_norm": float("nan")}, "clip_norm"),
+        ({"optimizer": {"lr": -1.0}}, "optimizer.lr"),
+        ({"optimizer": {"betas": [0.9, 1.0]}}, "optimizer.betas"),
+        ({"optimizer": {"rate": 1}}, "no setting optimizer.rate"),
+        ({"schedule": {"kind": "linear"}}, "schedule.kind must be one of cosine, noam, constant"),
+        ({"data": {"validation_fraction": 1.5}}, "data.validation_fraction"),
+        ({"data": {"tokenizer": "bpe:12"}}, "more than 256"),
+        ({"data": {"tokenizer": "bpe:many"}}, "more than 256"),
+        ({"model": {}}, "either preset"),
+        ({"model": {"preset": "gpt2", "architecture": "gpt2"}}, "either preset"),
+        ({"model": {"preset": "gpt9"}}, "no preset 'gpt9'"),
+        ({"model": {"preset": "gpt2", "n_heads": 5}}, "does not divide"),
+        ({"model": {"preset": "gpt2", "vocab_size": "big"}}, "vocab_size must be a whole number"),
+        ({"context_length": 2000}, "the model knows 1024 positions"),
+        ({"task": "chess"}, "task must be one of"),
+        ({"name": "../elsewhere"}, "name must be that of a folder"),
+        ({"name": ""}, "name must be that of a folder"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+        ({"on_nonfinite": "ignore"}, "on_nonfinite must be one of stop, skip"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_by_name(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        from_mapping(RunConfig, {"model": {"preset": "gpt2"}, **settings})
+
+
+@pytest.mark.parametrize("source", ["absent.toml", "no-such-preset", "."])
+def test_a_source_that_is_nothing_is_refused(source: str) -> None:
+    with pytest.raises(ConfigError):
+        load_run_config(source)
