@@ -20,7 +20,7 @@ from glassformer.checkpoints import safetensors as ours
 from glassformer.errors import GlassformerError
 
 SHAPES = st.lists(st.integers(0, 4), max_size=4)
-DTYPES = st.sampled_from(list(ours.DTYPE_NAMES))
+DTYPES = st.sampled_from(list(ours.DTYPES.values()))
 
 
 @given(contents=st.dictionaries(st.text(max_size=8), st.tuples(DTYPES, SHAPES), max_size=6))

@@ -1,20 +1,23 @@
-"""The safetensors format: a length (uint64, little-endian), a JSON header of that length, and the tensors' bytes.
+"""The safetensors format, through the library of that name, with the checks that it leaves to its caller.
+
+A file is a length (uint64, little-endian), a JSON header of that length, and the tensors' bytes:
 
     {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, …, "__metadata__": {"format": "pt"}}
 
-Everything that the header says is checked against the file before a byte of memory is spent on it. Tensors are mapped
-from the file, so what is not used is not read; whoever keeps one copies it.
+Everything that the header says is checked against the file before a byte of memory is spent on it; the library itself
+lets repeated names pass. Tensors are mapped from the file, so what is not used is not read.
 """
 
-import json
 import math
-import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from glassformer import files
@@ -33,15 +36,12 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One tensor as the header describes it; `start` and `end` count bytes after the header."""
+    """Where the header says that a tensor lies; `start` and `end` count bytes after the header."""
 
-    dtype: torch.dtype
-    shape: tuple[int, ...]
     start: int
     end: int
 
@@ -56,18 +56,16 @@ def read(path: Path) -> dict[str, Tensor]:
         if length > min(strict_json.MAX_BYTES, size - 8):
             raise CheckpointCorrupt(f"{path.name} declares a header of {length:,} bytes; the file has {size:,}.")
         header = strict_json.parse(file.read(length), f"{path.name}: the header")
-        entries = check_header(header, size - 8 - length, path.name)
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    return {
-        name: torch.frombuffer(data, dtype=e.dtype, count=math.prod(e.shape), offset=8 + length + e.start).view(e.shape)
-        if e.end > e.start
-        else torch.empty(e.shape, dtype=e.dtype)
-        for name, e in entries.items()
-    }
+    check_header(header, size - 8 - length, path.name)
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointCorrupt(f"{path.name} is no safetensors file: {error}.") from None
+    return tensors
 
 
-def check_header(header: Mapping[str, Any], n_bytes: int, file: str) -> dict[str, Entry]:
-    """The entries of a header, which must cover the `n_bytes` that follow it without a gap or an overlap."""
+def check_header(header: Mapping[str, Any], n_bytes: int, file: str) -> None:
+    """Raise unless the entries of a header cover the `n_bytes` that follow it without a gap or an overlap."""
     entries: dict[str, Entry] = {}
     for name, fields in header.items():
         if name == "__metadata__":
@@ -83,7 +81,6 @@ def check_header(header: Mapping[str, Any], n_bytes: int, file: str) -> dict[str
         end = entry.end
     if end != n_bytes:
         raise CheckpointCorrupt(f"{file} has {n_bytes:,} bytes of data; its header describes {end:,}.")
-    return entries
 
 
 def _check_entry(fields: Any, where: str) -> Entry:
@@ -97,29 +94,14 @@ def _check_entry(fields: Any, where: str) -> Entry:
             raise CheckpointCorrupt(f"{where}: shape and data_offsets must be lists of whole numbers below 2⁶³.")
     if len(offsets) != 2 or len(shape) > 8 or math.prod(max(n, 1) for n in shape) >= 2**60:
         raise CheckpointCorrupt(f"{where} has an impossible shape or offsets.")
-    entry = Entry(dtype=DTYPES[name], shape=tuple(shape), start=offsets[0], end=offsets[1])
-    needed = math.prod(shape) * entry.dtype.itemsize
+    entry = Entry(start=offsets[0], end=offsets[1])
+    needed = math.prod(shape) * DTYPES[name].itemsize
     if entry.end - entry.start != needed:
         raise CheckpointCorrupt(f"{where} needs {needed:,} bytes, but its offsets span {entry.end - entry.start:,}.")
     return entry
 
 
 def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a file that nobody reads yet, largest alignment first, as the reference implementation orders it."""
-    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name in order:
-        start, end = end, end + tensors[name].nbytes
-        fields = {"dtype": DTYPE_NAMES[tensors[name].dtype], "shape": list(tensors[name].shape)}
-        header[name] = {**fields, "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # so that the data is aligned in memory
-    data = (as_bytes(tensors[name]) for name in order)
-    files.write(path, len(text).to_bytes(8, "little"), text, *data)
-
-
-def as_bytes(tensor: Tensor) -> memoryview:
-    """The memory of a tensor, in row-major order."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().data
+    """Write a file that nobody reads yet. The library makes the bytes; `files` brings them to the disk."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    files.write(path, to_bytes(plain, metadata={"format": "pt"}))

@@ -9,7 +9,7 @@ from glassformer.cli.output import new_destination, print_json
 
 app = App(
     name="convert",
-    help_epilogue="Example:  glassformer convert stories260K.bin runs/stories",
+    help_epilogue="Example:  glassformer convert preset:nano-sort runs/nano",
 )
 
 

@@ -10,7 +10,7 @@ from glassformer.cli.output import print_json, read_argument, remark
 
 app = App(
     name="generate",
-    help_epilogue="Example:  glassformer generate runs/sort --prompt CBABBC --temperature 0 --max-new-tokens 6",
+    help_epilogue="Example:  glassformer generate runs/sort --prompt CBABBC --temperature 0",
 )
 
 
@@ -19,7 +19,7 @@ def generate(
     model: str,
     /,
     *,
-    prompt: str = "",
+    prompt: Annotated[str, Parameter(allow_leading_hyphen=True)] = "",
     n: int = 1,
     max_new_tokens: int = 256,
     endless: Annotated[bool, Parameter(negative="")] = False,

@@ -12,7 +12,7 @@ from glassformer.cli.output import print_json, progress_bar, remark
 app = App(
     name="tokenizer",
     help="Learn, use and look at tokenizers.",
-    help_epilogue="Example:  glassformer tokenizer train corpus.txt --vocab-size 1000 --out runs/tokenizer",
+    help_epilogue="Example:  glassformer tokenizer train README.md --vocab-size 300 --out runs/tok",
 )
 
 Json = Annotated[bool, Parameter(negative="")]

@@ -36,10 +36,11 @@ def preset(name: str) -> ModelConfig:
     return configure(name, {})
 
 
-def configure(name: str, changes: Mapping[str, Any]) -> ModelConfig:
+def configure(name: str, changes: Mapping[str, Any], where: str = "") -> ModelConfig:
     """The configuration of a preset, or the defaults of an architecture, with some fields changed.
 
-    A size that the preset leaves to follow from others, such as d_ff, follows the changed ones.
+    A size that the preset leaves to follow from others, such as d_ff, follows the changed ones. Errors name a field
+    with `where` before it.
     """
     known = presets()
     if name in known:
@@ -57,5 +58,5 @@ def configure(name: str, changes: Mapping[str, Any]) -> ModelConfig:
         near = difflib.get_close_matches(name, [*known, *specs()], n=1)
         hint = f"Did you mean {near[0]}?" if near else f"The presets are {', '.join(known)}."
         raise ConfigError(f"There is no preset {name!r}. {hint}")
-    config: ModelConfig = from_mapping(config_class, merge(settings, changes))
+    config: ModelConfig = from_mapping(config_class, merge(settings, changes), where)
     return config

@@ -120,7 +120,7 @@ class RunConfig:
             given = table.setdefault("vocab_size", vocab_size)
             if given < vocab_size:
                 raise ConfigError(f"model.vocab_size is {given}, but the tokenizer has {vocab_size} tokens.")
-        return models.configure(str(preset or architecture), table)
+        return models.configure(str(preset or architecture), table, "model.")
 
 
 def load_run_config(source: str | Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
