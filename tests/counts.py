@@ -1,4 +1,4 @@
-"""How often the randomised tests try: (in `make test`, in `make test-all`), in one table that shows each reduction."""
+"""How often the randomised tests try: (in `make test`, in `make test-all`). One table: a reduction is visible."""
 
 import os
 

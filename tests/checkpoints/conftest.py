@@ -1,8 +1,8 @@
 """The first load of a process imports and compiles much; what a hostile file costs is measured after it."""
 
 import pytest
-from checkpoints.hostile import publish
 
+from checkpoints.hostile import publish
 from glassformer import checkpoints
 
 

@@ -142,6 +142,7 @@ def test_published_ranks_encode_random_strings_as_tiktoken_does(name, data_dir, 
         assert ours.encode(text, allowed_special="none") == theirs.encode_ordinary(text), text
 
 
+@pytest.mark.timeout(3600)  # the whole texts take minutes, with every call checked
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_ranks_encode_real_texts_as_tiktoken_does(name, data_dir, tiktoken_encoding):
     ours, theirs = Tokenizer.load(data_dir / "tokenizers" / f"{name}.tiktoken"), tiktoken_encoding(name)

@@ -377,6 +377,15 @@ def test_a_text_shorter_than_one_stretch_is_refused(tmp_path: Path) -> None:
         train(config, tmp_path / "run")
 
 
+def test_the_number_of_threads_is_the_setting_s_and_as_before_afterwards(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    seen: list[int] = []
+    config = small(tmp_path, steps=1, threads=before + 1)
+    train(config, tmp_path / "run", on_event=lambda event: seen.append(torch.get_num_threads()))
+    assert set(seen[:-1]) == {before + 1}
+    assert torch.get_num_threads() == before
+
+
 # ---- tasks
 
 

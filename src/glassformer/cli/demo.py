@@ -1,5 +1,6 @@
 """`glassformer demo`: a nano-GPT learns to sort letters, from scratch, and is checked on every input there is."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ SETTINGS: dict[str, Any] = {  # configs/sort.toml, which an installed package do
     "eval_interval": 250,
     "save_interval": 500,
     "seed": 0,
+    "threads": 1,
     "model": {"preset": "nano-sort"},
     "optimizer": {"lr": 1e-3, "betas": [0.9, 0.95], "weight_decay": 0.1},
     "schedule": {"kind": "cosine", "warmup_steps": 50, "min_lr": 1e-5},
@@ -53,8 +55,8 @@ def demo(
     remark("It sees three quarters of the 729 possible inputs; the rest is held out.\n")
     with reports(folder, quiet=json) as on_event:
         ended = train(from_mapping(RunConfig, SETTINGS), folder, overwrite=True, on_event=on_event)
-    if not ended.finished:
-        raise KeyboardInterrupt
+    if ended.interrupted_by is not None:
+        sys.exit(128 + ended.interrupted_by)
     model = api.load(folder)
     found = sort_accuracy(model.module)
     answer = "".join(model.generate("CBABBC", max_new_tokens=6, temperature=0.0))

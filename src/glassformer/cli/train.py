@@ -67,7 +67,6 @@ def train(
     if json:
         print_json({"folder": str(folder), "step": ended.step, "figures": dict(ended.figures)})
     if ended.interrupted_by is not None:
-        print(f"Stopped at step {ended.step}. Go on with:  glassformer train --resume {folder}", file=sys.stderr)
         sys.exit(128 + signal.Signals(ended.interrupted_by))
 
 

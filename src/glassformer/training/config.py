@@ -89,12 +89,13 @@ class RunConfig:
     seed: int = 0  # of weights, batches and dropout
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the arithmetic (`device.py`), not of the weights
     device: str = "auto"
+    threads: int = 0  # of the CPU; 0: torch's choice. Small models are quickest on one; sums differ in their last bit
     on_nonfinite: Literal["stop", "skip"] = "stop"  # what an infinite loss or gradient does: it never moves a weight
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulation", "steps", "keep"):
             _within(name, getattr(self, name), 1, 2**53)
-        for name in ("eval_interval", "eval_batches", "save_interval", "seed", "context_length"):
+        for name in ("eval_interval", "eval_batches", "save_interval", "seed", "context_length", "threads"):
             _within(name, getattr(self, name), 0, 2**53)
         _within("clip_norm", self.clip_norm, 0, float("inf"))
         if not 0 <= self.label_smoothing < 1:

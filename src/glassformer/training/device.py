@@ -1,4 +1,7 @@
-"""Which device a run computes on, and in which precision."""
+"""Which device a run computes on, in which precision, and with how many threads."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -32,3 +35,14 @@ def choose_dtype(name: str, device: torch.device) -> tuple[torch.dtype, str]:
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
         return torch.bfloat16, "this GPU has units for it"
     return torch.float32, "no GPU with bfloat16 units"
+
+
+@contextmanager
+def cpu_threads(number: int) -> Iterator[None]:
+    """Compute with this many threads in the `with` block; 0 leaves the number as it is."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -20,7 +20,7 @@ from glassformer.nn import functional as F
 from glassformer.training.adamw import AdamW, parameter_groups
 from glassformer.training.clip import clip_gradients
 from glassformer.training.config import RunConfig
-from glassformer.training.device import choose_device, choose_dtype
+from glassformer.training.device import choose_device, choose_dtype, cpu_threads
 from glassformer.training.events import Ended, Evaluated, Figures, OnEvent, Said, Saved, Started, StepDone
 from glassformer.training.run_folder import RunFolder, State
 from glassformer.training.schedule import constant, noam, warmup_cosine
@@ -49,7 +49,8 @@ def train(
     run.begin(resume=resume, overwrite=overwrite)
     task = TASKS[config.task](config, run.tokens, lambda text: on_event(Said(text=text)))
     figures: Figures = {}
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), stop_on_signal() as stop:
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(gpus), cpu_threads(config.threads), stop_on_signal() as stop:
         trainer = Trainer(config, task, device)
         newest = run.newest() if resume else None
         if newest is not None:
