@@ -25,7 +25,8 @@ SHORTER = {  # what a test adds to a command that would take minutes
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    return [block for name, block in fences if name == language]
 
 
 def commands() -> list[str]:

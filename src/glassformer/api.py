@@ -79,9 +79,10 @@ class Model:
     ) -> Iterator[Piece]:
         """Continue several prompts at once; each piece says which sequence it belongs to, and the last why it ended."""
         tokenizer = self._needs_tokenizer()
-        tokens = self.tokens([self.encode(prompt) for prompt in prompts], max_new_tokens, sampling, cache)
+        encoded = [self.encode(prompt) for prompt in prompts]
+        tokens = self.tokens(encoded, max_new_tokens, sampling, cache)
         return stream_text(
-            tokens, tokenizer, n_sequences=len(prompts), stop=stop, stop_tokens=self.stop_tokens
+            tokens, tokenizer, prompts=encoded, stop=stop, stop_tokens=self.stop_tokens
         )  # fmt: skip
 
     def tokens(

@@ -62,7 +62,7 @@ def test_what_may_begin_a_stop_string_is_held_back_until_it_is_sure():
 def test_one_sequence_stopping_does_not_end_the_others():
     tokens = [token for pair in zip(as_tokens(b"xEx", 0), as_tokens(b"abc", 1), strict=True) for token in pair]
     texts = ["", ""]
-    for piece in stream_text(iter(tokens), BYTES, n_sequences=2, stop=("E",)):
+    for piece in stream_text(iter(tokens), BYTES, prompts=((), ()), stop=("E",)):
         texts[piece.sequence] += piece.text
     assert texts == ["x", "abc"]
 

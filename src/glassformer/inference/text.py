@@ -21,14 +21,17 @@ def stream_text(
     tokens: Iterator[NewToken],
     tokenizer: Tokenizer,
     *,
-    n_sequences: int = 1,
+    prompts: Sequence[Sequence[int]] = ((),),
     stop: Sequence[str] = (),
     stop_tokens: frozenset[int] = frozenset(),
 ) -> Iterator[Piece]:
-    """The text of the new tokens. A sequence ends before the first stop string and before a token to stop at."""
+    """The text of the new tokens, one prompt a sequence: the text of a token may depend on what stands before it.
+
+    A sequence ends before the first stop string and before a token to stop at.
+    """
     if not all(stop):
         raise GenerationError("A stop string must have at least one character.")
-    running = {sequence: HeldBack(tokenizer.stream(), stop) for sequence in range(n_sequences)}
+    running = {sequence: HeldBack(tokenizer.stream(prompt), stop) for sequence, prompt in enumerate(prompts)}
     for new in tokens:
         if new.sequence not in running:
             continue
