@@ -18,11 +18,11 @@ demo: $(VENV)/.ready
 	$(VENV)/bin/glassformer demo
 
 test: $(VENV)/.ready-dev
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) -m "not slow"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
 
 test-all: $(VENV)/.ready-dev
 	mkdir -p build
-	GLASSFORMER_FULL=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --timeout=3600 --junitxml=build/test-all.xml
+	GLASSFORMER_FULL=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal --timeout=3600 --junitxml=build/test-all.xml
 	$(VENV)/bin/python tests/report.py build/test-all.xml docs/reliability.md
 
 lint: $(VENV)/.ready-dev

@@ -51,6 +51,8 @@ class Model:
         """The prompt's tokens, behind the one that begins a text, where the tokenizer has it."""
         tokenizer = self._needs_tokenizer()
         begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+        if not begin and not prompt and tokenizer.eos_id is not None:
+            begin = [tokenizer.eos_id]  # GPT-2 has one token for both: where a text ends, the next begins
         return begin + tokenizer.encode(prompt)
 
     def generate(
@@ -96,6 +98,7 @@ class Model:
             sampling=sampling,
             cache=cache,
             stop_tokens=self.stop_tokens,
+            n_tokens=None if self.tokenizer is None else self.tokenizer.vocab_size,
         )
 
     def generate_ids(
@@ -132,10 +135,13 @@ def load(source: str | Path, *, from_pickle: bool = False) -> Model:
     """
     if isinstance(source, str) and source.startswith("preset:"):
         return build(source.removeprefix("preset:"))
-    if not Path(source).exists():
+    try:
+        found = checkpoints.load(Path(source), from_pickle=from_pickle)
+    except CheckpointError:
+        if Path(source).exists():
+            raise
         hint = f"Did you mean preset:{source}?" if source in models.presets() else "preset:NAME gives random weights."
-        raise CheckpointError(f"MODEL must be a checkpoint's path, and there is nothing at {source}. {hint}")
-    found = checkpoints.load(Path(source), from_pickle=from_pickle)
+        raise CheckpointError(f"A model is a checkpoint's path, and there is nothing at {source}. {hint}") from None
     return Model(module=found.module.eval(), config=found.config, tokenizer=found.tokenizer)
 
 

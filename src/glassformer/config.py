@@ -109,6 +109,10 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         if value in get_args(hint) and type(value) in {type(option) for option in get_args(hint)}:
             return value
         raise ConfigError(f"{name} must be one of {', '.join(map(str, get_args(hint)))}, not {value!r}.")
+    if origin is Mapping or origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{name} must be a table of settings, not {value!r}.")
+        return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{name} must be a list, not {value!r}.")

@@ -89,6 +89,12 @@ def verify(folder: Path, *, required: bool = True) -> None:
                 raise CheckpointCorrupt(f"{name} has changed since it was written: its SHA-256 is another. {REMEDY}")
 
 
+def listed(folder: Path) -> list[str]:
+    """The names of the files that a folder's manifest lists."""
+    with about(folder):
+        return list(_read_manifest(folder))
+
+
 def inside(folder: Path, name: str) -> Path:
     """The regular file of this name in a folder; a name or a link that leads out of it is an error."""
     pure = PurePosixPath(name)

@@ -12,7 +12,6 @@ from checkpoints.hostile import CONFIG, publish, refused, set_config
 from glassformer import checkpoints
 from glassformer.checkpoints.huggingface import load_directory, save_directory
 from glassformer.errors import CheckpointCorrupt, ExportError
-from glassformer.models import spec_of
 from glassformer.models.gpt2 import GPT2
 from glassformer.models.llama import Llama, LlamaConfig
 from glassformer.tokenizers.char import CharTokenizer
@@ -39,7 +38,7 @@ def test_the_tokenizer_comes_back_with_the_model(tmp_path: Path) -> None:
     found = checkpoints.load(tmp_path / "a")
     assert found.tokenizer is not None
     assert found.tokenizer.encode("BAD") == [1, 0, 3]
-    assert found.spec is spec_of(CONFIG)
+    assert found.config == CONFIG
     assert checkpoints.load(publish(tmp_path / "b")).tokenizer is None
 
 

@@ -1,5 +1,6 @@
 """The loop: exact resume, the guard against figures that are not finite, accumulation, signals, what a run leaves."""
 
+import json
 import math
 import random
 import signal
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from counts import count
-from glassformer import checkpoints, models
+from glassformer import checkpoints, files, models
 from glassformer.errors import CheckpointError, ConfigError, DataError, TrainingError
 from glassformer.nn import functional as F
 from glassformer.tokenizers import CharTokenizer
@@ -368,6 +369,36 @@ def test_a_refused_start_leaves_the_name_free(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="vocab_size"):
         train(small(tmp_path, model={"vocab_size": 3}), tmp_path / "run")
     assert train(small(tmp_path, steps=1), tmp_path / "run").finished
+
+
+def test_overwriting_with_a_text_that_is_not_there_keeps_the_old_run(tmp_path: Path) -> None:
+    train(small(tmp_path, steps=1), tmp_path / "run")
+    before = sorted(path.name for path in (tmp_path / "run").iterdir())
+    with pytest.raises(DataError, match="There is no file"):
+        train(small(tmp_path, data={"path": "absent.txt"}), tmp_path / "run", overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before
+
+
+def test_overwriting_removes_nothing_outside_the_run_whatever_its_manifest_names(tmp_path: Path) -> None:
+    train(small(tmp_path, steps=1), tmp_path / "run")
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "notes.txt").write_text("mine")
+    manifest = tmp_path / "run" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    entry = {"size": 4, "sha256": "0" * 64}
+    content["files"] |= {"../precious": entry, str(tmp_path / "precious"): entry, "checkpoints/../../precious": entry}
+    manifest.write_text(json.dumps(content))
+    train(small(tmp_path, steps=1), tmp_path / "run", overwrite=True)
+    assert (tmp_path / "precious" / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_goes_on_from_before_a_spoilt_checkpoint_and_never_takes_it_for_its_newest_again(tmp_path: Path) -> None:
+    train(small(tmp_path, steps=4, save_interval=2, keep=3), tmp_path / "run")
+    spoilt = tmp_path / "run" / "checkpoints" / "step-00000004" / "model.safetensors"
+    spoilt.write_bytes(b"spoilt" + spoilt.read_bytes()[6:])
+    train(small(tmp_path, steps=3, save_interval=2, keep=3), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "checkpoints" / "broken-step-00000004").is_dir()
+    files.verify(tmp_path / "run")
 
 
 def test_a_text_shorter_than_one_stretch_is_refused(tmp_path: Path) -> None:

@@ -15,8 +15,6 @@ from glassformer import files
 from glassformer.checkpoints import huggingface, llama2c, mingpt, nanogpt
 from glassformer.checkpoints.assemble import assemble
 from glassformer.errors import CheckpointError
-from glassformer.models import spec_of
-from glassformer.models.spec import ModelSpec
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.char import CharTokenizer
 
@@ -32,11 +30,6 @@ class Checkpoint:
     module: nn.Module
     config: Any
     tokenizer: Tokenizer | None = None
-
-    @property
-    def spec(self) -> ModelSpec:
-        """The model's architecture."""
-        return spec_of(self.config)
 
 
 def load(path: Path, *, from_pickle: bool = False, dtype: torch.dtype | None = torch.float32) -> Checkpoint:

@@ -72,7 +72,7 @@ def _check_unread(name: str, found: Mapping[str, Tensor], spec: ModelSpec, expec
         raise CheckpointMismatch(
             f"The tensor {name[:200]!r} has no place in a {spec.name} of this configuration.{_nearest(name, expected)}"
         )
-    if not torch.equal(found[name], found[spec.tied[name]]):
+    if not torch.equal(found[name].float(), found[spec.tied[name]].float()):
         raise CheckpointMismatch(
             f"{name} differs from {spec.tied[name]}, but the configuration ties them (tie_word_embeddings)."
         )

@@ -1,6 +1,7 @@
 """JSON from strangers: bounded before it is parsed, and with one meaning only."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        repeated = counts.most_common(1)[0][0]
         raise ValueError(f"the key {repeated[:80]!r} comes twice")
     return content
 

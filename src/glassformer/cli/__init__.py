@@ -18,7 +18,7 @@ VERBS = {
     ),
     "generate": "Continue a text; what comes streams to standard output.",
     "evaluate": "Measure loss and perplexity on a text, or right answers in sorting.",
-    "convert": "Turn a checkpoint into a Hugging Face directory, which transformers and vLLM load too.",
+    "convert": "Turn a checkpoint into a Hugging Face directory, which transformers loads too.",
     "doctor": "Say what this machine has, and what runs on it.",
 }
 

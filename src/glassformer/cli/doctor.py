@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import platform
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -45,6 +46,15 @@ def doctor(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
         console.print(table)
 
 
+def runs(fast: Callable[[], object | None], module: str, mode: str) -> str:
+    """Which form of a twinned function runs, and why."""
+    if mode == "readable":
+        return "the readable form, as the mode asks"
+    if fast() is None:
+        return f"the readable form, since {module} cannot be imported here"
+    return f"the fast twin in {module}"
+
+
 def examine() -> dict[str, dict[str, Any]]:
     """The report, by section."""
     import torch
@@ -71,7 +81,7 @@ def examine() -> dict[str, dict[str, Any]]:
         "what runs": {
             "mode": f"{choice.mode} (change it in Python with glassformer.use)",
             "attention": f"{backend}; there are {', '.join(attend.BACKENDS)}",
-            **{name: f"fast twin in {twin.fast_module}" for name, twin in sorted(TWINS.items())},
+            **{name: runs(twin.fast, twin.fast_module, choice.mode) for name, twin in sorted(TWINS.items())},
         },
         "extras": {
             extra: "installed" if importlib.util.find_spec(library) else f"missing: pip install 'glassformer[{extra}]'"

@@ -40,7 +40,7 @@ def new_destination(path: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def progress_bar(description: str, total: int | None, *, quiet: bool = False) -> Iterator[Any]:
+def progress_bar(description: str, total: int | None) -> Iterator[Any]:
     """A bar on stderr; call what comes with the units done so far, and of how many. Nothing where it is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -52,7 +52,7 @@ def progress_bar(description: str, total: int | None, *, quiet: bool = False) ->
         TextColumn("{task.percentage:>3.0f}%"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(description, total=total)
         yield lambda done, total=None, stage=description: progress.update(
             task, completed=done, total=total, description=stage

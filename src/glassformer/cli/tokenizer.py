@@ -1,9 +1,10 @@
 """`glassformer tokenizer`: learn byte-level BPE, encode, decode, and look at the pieces."""
 
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -91,14 +92,16 @@ def encode(
     from glassformer.tokenizers import Tokenizer
 
     loaded = Tokenizer.load(tokenizer)
+    special: Literal["all", "none"] = "none" if plain else "all"
     if text is not None:
-        ids: Iterator[int] = iter(loaded.encode(text, allowed_special="none" if plain else "all"))
+        ids: Iterator[int] = iter(loaded.encode(text, allowed_special=special))
     else:
         try:
-            source = sys.stdin if file is None else file.open(encoding="utf-8", errors="replace", newline="")
+            stream = sys.stdin.buffer if file is None else file.open("rb")
         except OSError as error:
             raise DataError(f"{file} cannot be read: {error.strerror}.") from None
-        ids = loaded.encode_iterable(iter(lambda: source.read(1 << 16), ""))
+        source = io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="")
+        ids = loaded.encode_iterable(iter(lambda: source.read(1 << 16), ""), allowed_special=special)
     if json:
         print_json(list(ids))
         return
@@ -151,7 +154,7 @@ def show(tokenizer: Path, text: str | None = None, /, *, json: Json = False) -> 
 
     loaded = Tokenizer.load(tokenizer)
     if text is None:
-        longest = sorted(range(loaded.vocab_size), key=lambda token: len(loaded.token_bytes(token)), reverse=True)[:10]
+        longest = sorted(loaded.vocab, key=lambda token: len(loaded.token_bytes(token)), reverse=True)[:10]
         rows = [(token, loaded.token_bytes(token)) for token in longest]
         summary = {"vocab_size": loaded.vocab_size, "special_tokens": loaded.special_tokens}
         title = f"{loaded.vocab_size:,} tokens; the longest"

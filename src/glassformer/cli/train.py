@@ -59,6 +59,8 @@ def train(
     if (config is None) == (resume is None):
         raise ConfigError("Name a configuration or a preset to train, or a run with --resume.")
     overrides = nest(parse_flags(flags))
+    if resume is not None and "data" in overrides:
+        raise ConfigError("A resumed run goes on with the text that it began with: leave out --data.")
     source = resume / "run.json" if resume is not None else Path(str(config))
     chosen = load_run_config(str(source) if resume is None else source, overrides)
     folder = resume if resume is not None else runs / chosen.name

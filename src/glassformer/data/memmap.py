@@ -87,12 +87,17 @@ def tokenize_files(
     return open_tokens(out, verify=False)
 
 
-def open_tokens(folder: Path, *, verify: bool = True) -> TokenFile:
-    """Map a token file. With `verify`, its bytes must have their SHA-256 and its ids must be in the vocabulary."""
+def open_tokens(folder: Path, *, verify: bool = True, tokenizer: Tokenizer | None = None) -> TokenFile:
+    """Map a token file. With `verify`, its bytes must have their SHA-256 and its ids must be in the vocabulary.
+
+    A `tokenizer` must be the one that made the tokens.
+    """
     try:
         info = from_mapping(TokenInfo, read_mapping(folder / "tokens.json"))
     except ConfigError as error:
         raise DataError(f"{folder} is not a folder of tokens: {error}") from None
+    if tokenizer is not None and fingerprint(tokenizer) != info.tokenizer:
+        raise DataError(f"{folder} was made with another tokenizer than this model's; encode its text again.")
     if verify:
         files.verify(folder)
     path = files.inside(folder, "tokens.bin")

@@ -40,10 +40,12 @@ def generate(
     sampling: Sampling,
     cache: str = "full",
     stop_tokens: frozenset[int] = frozenset(),
+    n_tokens: int | None = None,
 ) -> Iterator[NewToken]:
     """Continue all prompts at once; new tokens come as soon as they are chosen, sequence by sequence.
 
-    Sequence i draws its random numbers from seed + i, so what it becomes does not depend on its neighbours.
+    Sequence i draws its random numbers from seed + i, so what it becomes does not depend on its neighbours. With
+    `n_tokens`, ids from there on never come: some models have more rows than their tokenizer has tokens.
     """
     config = module.config
     check_prompts(prompts, config.vocab_size)
@@ -61,11 +63,13 @@ def generate(
     state = module.begin(None, policy)
     tokens, valid = left_padded(prompts)
     logits = prefill(module, tokens, state, valid)
-    seen = seen_tokens(tokens, valid, config.vocab_size) if sampling.repetition_penalty != 1 else None
+    seen = None
+    if sampling.repetition_penalty != 1:
+        seen = seen_tokens(tokens, valid, config.vocab_size)[:, :n_tokens]
     randoms = [torch.Generator().manual_seed((sampling.seed + i) % 2**63) for i in range(len(prompts))]
     running = torch.ones(len(prompts), dtype=torch.bool)
     for count in range(1, max_new_tokens + 1):
-        probs = distribution(logits, seen, sampling)
+        probs = distribution(logits[:, :n_tokens], seen, sampling)
         uniform = torch.stack([torch.rand((), generator=random, dtype=torch.float64) for random in randoms])
         chosen = draw(probs, uniform)
         context_over = state.room == 0

@@ -64,7 +64,10 @@ class RoPE:
 
     def __call__(self, positions: Int[Tensor, "*B T"]) -> "Rotation":
         """The rotation of every position; angles are float64, since float32 is off by 10⁻³ at position 20,000."""
-        angles = positions[..., None] * self.frequencies().to(positions.device)
+        frequencies = self.frequencies()
+        if positions.device.type == "mps":  # it knows no float64
+            frequencies = frequencies.float()
+        angles = positions[..., None] * frequencies.to(positions.device)
         return Rotation(cos=angles.cos(), sin=angles.sin(), style=self.style)
 
     def frequencies(self) -> Float[Tensor, " half"]:

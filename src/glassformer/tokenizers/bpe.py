@@ -18,7 +18,7 @@ from glassformer.tokenizers.pretokenize import split_pattern
 Pair = tuple[int, int]
 
 NEVER = 1 << 62  # the rank of a pair that does not merge
-LONG = 128  # symbols from which a heap beats a scan for the least rank
+LONG = 128  # symbols from which the heap is used: below, a scan has less to set up
 POSITION_BITS = 32
 LONGEST_SPECIAL = 1 << 10
 MAX_VOCAB_SIZE = 0x110000  # ids are characters in `_merge_repeats` and in `bpe_train.py`

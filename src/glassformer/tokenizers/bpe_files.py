@@ -266,6 +266,9 @@ def parse_json(path: Path, data: bytes) -> Any:
 
 def write_text(path: Path, text: str) -> Path:
     """Write a file whole or not at all; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TokenizerError(f"{path.parent} cannot be made a folder: {error.strerror}.") from None
     write_file(path, text.encode())
     return path

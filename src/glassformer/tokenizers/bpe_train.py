@@ -27,7 +27,7 @@ Stretch = tuple[Path, int, int]  # the bytes of a file from one offset to anothe
 
 READ_BYTES = 1 << 20
 SEARCH_BYTES = 1 << 16
-BYTES_PER_WORKER = 4 << 20  # counting as much takes a second, starting a process a third of one
+BYTES_PER_WORKER = 4 << 20  # for less, starting a process takes longer than it saves
 
 
 def train_bpe(

@@ -59,7 +59,7 @@ class AdamW(torch.optim.Optimizer):
     def _state_of(self, parameter: Tensor) -> dict[str, Any]:
         state: dict[str, Any] = self.state[parameter]
         if not state:
-            state["step"] = torch.zeros(())  # a tensor, as torch's fused kernel and `state_dict` have it
+            state["step"] = torch.zeros((), device=parameter.device)  # a tensor, as torch's fused kernel takes it
             state["mean"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
             state["mean_square"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
         return state

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from glassformer import config, models
-from glassformer.data import sort
 from glassformer.errors import ConfigError
 from glassformer.models.spec import ModelConfig
 
@@ -89,7 +88,7 @@ class RunConfig:
     seed: int = 0  # of weights, batches and dropout
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the arithmetic (`device.py`), not of the weights
     device: str = "auto"
-    threads: int = 0  # of the CPU; 0: torch's choice. Small models are quickest on one; sums differ in their last bit
+    threads: int = 0  # of the CPU; 0: torch's choice. It changes the last bit of sums
     on_nonfinite: Literal["stop", "skip"] = "stop"  # what an infinite loss or gradient does: it never moves a weight
 
     def __post_init__(self) -> None:
@@ -132,7 +131,7 @@ def load_run_config(source: str | Path, overrides: Mapping[str, Any] | None = No
         settings.setdefault("name", path.stem)
     elif str(source) in models.presets():
         settings = {"name": str(source), "model": {"preset": str(source)}}
-        if models.preset(str(source)).context_length == sort.CONTEXT_LENGTH:
+        if str(source) == "nano-sort":
             settings["task"] = "sort"
     else:
         raise ConfigError(

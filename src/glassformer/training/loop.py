@@ -25,7 +25,7 @@ from glassformer.training.events import Ended, Evaluated, Figures, OnEvent, Said
 from glassformer.training.run_folder import RunFolder, State
 from glassformer.training.schedule import constant, noam, warmup_cosine
 from glassformer.training.signals import stop_on_signal
-from glassformer.training.tasks import TASKS, Task
+from glassformer.training.tasks import TASKS, Task, check_texts
 
 
 def train(
@@ -46,6 +46,8 @@ def train(
     began = time.monotonic()
     device, _ = choose_device(config.device)
     run = RunFolder(folder)
+    if not resume:
+        check_texts(config)
     run.begin(resume=resume, overwrite=overwrite)
     task = TASKS[config.task](config, run.tokens, lambda text: on_event(Said(text=text)))
     figures: Figures = {}

@@ -5,7 +5,7 @@ Each is a function of one event (`events.py`), made by a function that says wher
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,8 @@ def metrics_file(path: Path) -> OnEvent:
 
     def on_event(event: Event) -> None:
         if isinstance(event, Started):
-            kept = [line for line in _lines(path) if json.loads(line)["step"] <= event.step]
-            files.write_file(path, "".join(f"{line}\n" for line in kept).encode())
+            kept = [record for record in _records(path) if record["step"] <= event.step]
+            files.write_file(path, "".join(f"{json.dumps(record)}\n" for record in kept).encode())
         elif isinstance(event, StepDone | Evaluated):
             record = asdict(event)
             figures = record.pop("figures", {})
@@ -55,10 +55,16 @@ def metrics_file(path: Path) -> OnEvent:
     return on_event
 
 
-def _lines(path: Path) -> list[str]:
-    """The whole lines of a file that a killed process may have left in the middle of one."""
+def _records(path: Path) -> list[dict[str, Any]]:
+    """The records of a file that a killed process may have left in the middle of one."""
     text = path.read_text("utf-8", errors="replace") if path.exists() else ""
-    return text.split("\n")[:-1]
+    records = []
+    for line in text.splitlines():
+        with suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                records.append(record)
+    return records
 
 
 def _finite(value: Any) -> Any:
@@ -77,7 +83,7 @@ def loss_plot(path: Path) -> OnEvent:
     def on_event(event: Event) -> None:
         if not isinstance(event, Evaluated | Ended):
             return
-        records = [json.loads(line) for line in _lines(path.with_name("metrics.jsonl"))]
+        records = _records(path.with_name("metrics.jsonl"))
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot(xlabel="step", ylabel="loss (nats per token)", title=path.parent.name)

@@ -82,17 +82,19 @@ class RunFolder:
 
     def newest(self) -> "tuple[nn.Module, State] | None":
         """The model and the state in the newest checkpoint that is whole; None before the first one."""
-        broken: CheckpointError | None = None
+        broken: dict[Path, CheckpointError] = {}
         for path in self._newest_first():
             try:
                 tensors, values = native.read_state(path)
                 _, module = huggingface.load_directory(path)
             except CheckpointError as error:
-                broken = broken or error
+                broken[path] = error
             else:
+                for spoilt in broken:  # the run goes on from before it, and must not take it for its newest later
+                    os.rename(spoilt, spoilt.with_name(f"broken-{spoilt.name}"))
                 return module, State(tensors=tensors, values=values)
-        if broken is not None:
-            raise broken
+        if broken:
+            raise next(iter(broken.values()))
         return None
 
     def publish(self) -> None:
@@ -108,12 +110,16 @@ class RunFolder:
         files.write_file(self.path / files.MANIFEST, json.dumps(manifest, indent=1).encode())
 
     def _newest_first(self) -> list[Path]:
-        return sorted(self.checkpoints.glob("step-*"), reverse=True)
+        numbered = [path for path in self.checkpoints.glob("step-*") if path.name.removeprefix("step-").isdecimal()]
+        return sorted(numbered, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
 
     def _remove_run(self) -> None:
         """Remove what a run of ours has made, and nothing else; the settings go last."""
-        manifest = self.path / files.MANIFEST
-        published = json.loads(manifest.read_bytes())["files"] if manifest.is_file() else {}
-        for name in (*published, files.MANIFEST, *reversed(FILES)):
+        published = files.listed(self.path) if (self.path / files.MANIFEST).is_file() else []
+        of_the_model = [name for name in published if Path(name).name == name]  # a manifest may be a stranger's
+        for name in (*of_the_model, files.MANIFEST, *reversed(FILES)):
             path = self.path / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)

@@ -84,7 +84,7 @@ class Sorting:
     def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:
         self.config = config
         self.tokenizer: Tokenizer = CharTokenizer(sort.LETTERS)
-        self.inputs, _ = sort.split(config.seed)
+        self.inputs, _ = sort.split()
 
     def batch(self, step: int, micro_step: int, device: torch.device) -> Batch:
         """Inputs drawn with replacement."""
@@ -96,13 +96,28 @@ class Sorting:
 
     def evaluate(self, module: nn.Module) -> Figures:
         """Right answers over all inputs, and over those held out."""
-        found = sort_accuracy(module, seed=self.config.seed)
+        found = sort_accuracy(module)
         return {
             "correct": found.correct,
             "total": found.total,
             "held_out_correct": found.held_out_correct,
             "held_out_total": found.held_out_total,
         }
+
+
+def check_texts(config: RunConfig) -> None:
+    """Raise unless the texts and the tokenizer that the settings name are there: before an old run makes room."""
+    data = config.data
+    if config.task != "language-model":
+        return
+    if not data.path:
+        raise DataError("A language model needs a text: set data.path (--data.path FILE).")
+    named = [*data.path.split(","), *data.validation_path.split(",")]
+    if data.tokenizer != "char" and not data.tokenizer.startswith("bpe:"):
+        named.append(data.tokenizer)
+    for name in named:
+        if name.strip() and not Path(name.strip()).exists():
+            raise DataError(f"There is no file {name.strip()}, which the settings name under data.")
 
 
 TASKS: dict[str, Callable[[RunConfig, Path, Say], Task]] = {"language-model": LanguageModel, "sort": Sorting}
@@ -112,11 +127,9 @@ def _tokens(
     path: str, data: DataConfig, folder: Path, tokenizer: Tokenizer | None, say: Say
 ) -> tuple[memmap.TokenFile, Tokenizer]:
     """The tokens of a text: as they were prepared, or prepared now, into `folder`."""
-    if not path:
-        raise DataError("A language model needs a text: set data.path (--data.path FILE).")
     paths = [Path(part.strip()) for part in path.split(",")]
     if len(paths) == 1 and (paths[0] / "tokens.json").is_file():
-        return memmap.open_tokens(paths[0]), tokenizer or Tokenizer.load(paths[0])
+        return memmap.open_tokens(paths[0], tokenizer=tokenizer), tokenizer or Tokenizer.load(paths[0])
     if (folder / "tokens.json").is_file():  # a resumed run goes on with the text that it began with
         return memmap.open_tokens(folder), Tokenizer.load(folder)
     if tokenizer is None:
