@@ -19,7 +19,7 @@ from training import ALPHABET, SIZES, ours, theirs
 KINDS = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm"),
     "attention": ("scaled_dot_product",),
-    "activation": ("gelu", "aten::tanh", "aten::pow"),
+    "tanh and powers of GELU": ("gelu", "aten::tanh", "aten::pow"),  # our twin has a sigmoid, which counts below
     "layer norm": ("layer_norm",),
     "optimizer and clipping": ("adamw", "addcdiv", "addcmul", "lerp", "norm", "aten::sqrt", "_foreach"),
     "loss": ("log_softmax", "nll_loss", "cross_entropy"),
@@ -28,7 +28,10 @@ KINDS = {
 
 def kind_of(operation: str) -> str:
     """Which row of the table an operation belongs to."""
-    return next((kind for kind, names in KINDS.items() if any(name in operation for name in names)), "everything else")
+    return next(
+        (kind for kind, names in KINDS.items() if any(name in operation for name in names)),
+        "other elementwise work and copies",
+    )
 
 
 def shares(step: Callable[[], None]) -> dict[str, float]:

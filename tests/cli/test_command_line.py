@@ -170,6 +170,16 @@ def test_output_that_nobody_reads_any_more_is_no_error(data_dir):
     assert result.stderr == ""
 
 
+def test_a_run_can_be_resumed_with_more_steps(tmp_path):
+    small = ["--model.n-layers", "1", "--model.d-model", "12", "--batch-size", "2", "--eval-interval", "0"]
+    assert run("train", "nano-sort", *small, "--steps", "2", "--runs", str(tmp_path)).returncode == 0
+    folder = tmp_path / "nano-sort"
+    result = run("train", "--resume", str(folder), "--steps", "4", "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["step"] == 4
+    assert "leave out --data" in refused(run("train", "--resume", str(folder), "--data.path", "x"))
+
+
 def test_the_demo_trains_what_the_configuration_in_the_repository_says():
     from glassformer.cli.demo import SETTINGS
     from glassformer.config import from_mapping

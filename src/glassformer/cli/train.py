@@ -19,9 +19,7 @@ app = App(
 
 @app.default
 def train(
-    config: str | None = None,
-    /,
-    *flags: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
+    *config: Annotated[str, Parameter(allow_leading_hyphen=True)],
     resume: Path | None = None,
     runs: Path = Path("runs"),
     overwrite: Annotated[bool, Parameter(negative="")] = False,
@@ -33,9 +31,7 @@ def train(
     Parameters
     ----------
     config
-        A TOML or JSON file of settings, or a preset's name.
-    flags
-        Settings by their paths.
+        A TOML or JSON file of settings, or a preset's name; after it, settings by their paths.
     resume
         Go on with the run in this folder, from its newest checkpoint.
     runs
@@ -56,12 +52,13 @@ def train(
     if settings:
         list_settings()
         return
-    if (config is None) == (resume is None):
-        raise ConfigError("Name a configuration or a preset to train, or a run with --resume.")
+    named, flags = (config[0], config[1:]) if config and not config[0].startswith("-") else (None, config)
+    if (named is None) == (resume is None):
+        raise ConfigError("Name a configuration or a preset first, or a run with --resume, and not both.")
     overrides = nest(parse_flags(flags))
     if resume is not None and "data" in overrides:
         raise ConfigError("A resumed run goes on with the text that it began with: leave out --data.")
-    source = resume / "run.json" if resume is not None else Path(str(config))
+    source = resume / "run.json" if resume is not None else Path(str(named))
     chosen = load_run_config(str(source) if resume is None else source, overrides)
     folder = resume if resume is not None else runs / chosen.name
     with reports(folder, quiet=json) as on_event:

@@ -91,7 +91,8 @@ def loss_plot(path: Path) -> OnEvent:
             points = [(record["step"], record[key]) for record in records if record.get(key) is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), label=label, linewidth=1)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
         aside = path.with_name(f".{path.name}.part")
         figure.savefig(aside, format="png", dpi=120)
         aside.replace(path)

@@ -67,7 +67,10 @@ class RunFolder:
 
     def write_settings(self, config: RunConfig) -> None:
         """From here on, the run can be resumed."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"{self.path} cannot be made a folder: {error.strerror}.") from None
         files.write_file(self.settings, (json.dumps(to_mapping(config), indent=1) + "\n").encode())
 
     def save(self, state: "State", module: nn.Module, tokenizer: Tokenizer, *, keep: int) -> Path:
