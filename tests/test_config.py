@@ -177,10 +177,10 @@ def test_toml_and_json_files_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.toml", b"name = ", "is not valid toml"),
-        ("a.json", b'{"name": ', "is not valid json"),
-        ("a.json", b"[" * 100_000, "is not valid json"),
-        ("a.json", b'{"n": ' + b"9" * 5000 + b"}", "is not valid json"),
+        ("a.toml", b"name = ", "is not valid TOML"),
+        ("a.json", b'{"name": ', "is not valid JSON"),
+        ("a.json", b"[" * 100_000, "is not valid JSON"),
+        ("a.json", b'{"n": ' + b"9" * 5000 + b"}", "is not valid JSON"),
         ("a.json", b"[1, 2]", "must hold a table of settings, not a list"),
         ("a.json", b"\xff\xfe{}", "is not UTF-8"),
         ("a.json", b" " * (MAX_BYTES + 1), "a configuration has at most"),

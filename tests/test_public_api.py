@@ -16,7 +16,7 @@ SURFACE = {
     "Sampling": "temperature top_k top_p min_p repetition_penalty seed",
     "Tokenizer": None,
     "build": "name seed tokenizer changes",
-    "load": "source from_pickle",
+    "load": "source from_pickle dtype",
     "save": "model directory",
     "use": "mode attention",
 }

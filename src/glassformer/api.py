@@ -16,11 +16,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from glassformer import checkpoints, models
+from glassformer.data.sort import LETTERS
 from glassformer.errors import CheckpointError, GenerationError
 from glassformer.inference.generate import NewToken, generate
 from glassformer.inference.logits import Sampling
 from glassformer.inference.text import Piece, stream_text
-from glassformer.tokenizers import Tokenizer
+from glassformer.tokenizers import CharTokenizer, Tokenizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class Model:
     config: Any
     tokenizer: Tokenizer | None = None
     note: str = ""  # what a user should know, such as that the weights are random
+    ends: frozenset[int] = frozenset()  # tokens that end a text, beside those that the tokenizer has
 
     def __call__(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
         """The logits after each token."""
@@ -43,9 +45,9 @@ class Model:
 
     @property
     def stop_tokens(self) -> frozenset[int]:
-        """Tokens that end a text."""
-        eos = None if self.tokenizer is None else self.tokenizer.eos_id
-        return frozenset() if eos is None else frozenset({eos})
+        """Tokens that end a text: also the one that begins the next."""
+        own = () if self.tokenizer is None else (self.tokenizer.bos_id, self.tokenizer.eos_id)
+        return self.ends | {token for token in own if token is not None}
 
     def encode(self, prompt: str) -> list[int]:
         """The prompt's tokens, behind the one that begins a text, where the tokenizer has it."""
@@ -78,17 +80,25 @@ class Model:
         sampling: Sampling,
         cache: str = "full",
         stop: Sequence[str] = (),
+        ignore_eos: bool = False,
     ) -> Iterator[Piece]:
-        """Continue several prompts at once; each piece says which sequence it belongs to, and the last why it ended."""
+        """Continue several prompts at once; each piece says which sequence it belongs to, and the last why it ended.
+
+        With `ignore_eos` a text goes on past its end, which shows as an empty line.
+        """
         tokenizer = self._needs_tokenizer()
         encoded = [self.encode(prompt) for prompt in prompts]
-        tokens = self.tokens(encoded, max_new_tokens, sampling, cache)
-        return stream_text(
-            tokens, tokenizer, prompts=encoded, stop=stop, stop_tokens=self.stop_tokens
-        )  # fmt: skip
+        tokens = self.tokens(encoded, max_new_tokens, sampling, cache, ignore_eos=ignore_eos)
+        return stream_text(tokens, tokenizer, prompts=encoded, stop=stop, ends=self.stop_tokens)
 
     def tokens(
-        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, sampling: Sampling, cache: str
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        sampling: Sampling,
+        cache: str,
+        *,
+        ignore_eos: bool = False,
     ) -> Iterator[NewToken]:
         """The same on tokens: each new one with its sequence."""
         return generate(
@@ -97,7 +107,7 @@ class Model:
             max_new_tokens=max_new_tokens,
             sampling=sampling,
             cache=cache,
-            stop_tokens=self.stop_tokens,
+            stop_tokens=frozenset() if ignore_eos else self.stop_tokens,
             n_tokens=None if self.tokenizer is None else self.tokenizer.vocab_size,
         )
 
@@ -114,7 +124,8 @@ class Model:
     def _needs_tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
             raise GenerationError(
-                "This model came without a tokenizer, so it can be fed tokens only: see generate_ids."
+                "This model came without a tokenizer. Put one beside its weights (tokenizer.json), or give it tokens, "
+                "in Python, with generate_ids."
             )
         return self.tokenizer
 
@@ -128,21 +139,23 @@ def build(name: str, *, seed: int = 0, tokenizer: Tokenizer | None = None, **cha
     return Model(module=module, config=config, tokenizer=tokenizer, note="its weights are random")
 
 
-def load(source: str | Path, *, from_pickle: bool = False) -> Model:
+def load(source: str | Path, *, from_pickle: bool = False, dtype: torch.dtype | None = torch.float32) -> Model:
     """A model from a checkpoint directory, a published file, or `preset:NAME` (random weights).
 
     `from_pickle` allows files that torch pickled; they are read with `weights_only`, after their size is checked.
+    With dtype None the weights keep the type that they have on disk.
     """
     if isinstance(source, str) and source.startswith("preset:"):
-        return build(source.removeprefix("preset:"))
+        name = source.removeprefix("preset:")
+        return build(name, tokenizer=CharTokenizer(LETTERS) if name == "nano-sort" else None)
     try:
-        found = checkpoints.load(Path(source), from_pickle=from_pickle)
+        found = checkpoints.load(Path(source), from_pickle=from_pickle, dtype=dtype)
     except CheckpointError:
         if Path(source).exists():
             raise
         hint = f"Did you mean preset:{source}?" if source in models.presets() else "preset:NAME gives random weights."
         raise CheckpointError(f"A model is a checkpoint's path, and there is nothing at {source}. {hint}") from None
-    return Model(module=found.module.eval(), config=found.config, tokenizer=found.tokenizer)
+    return Model(module=found.module, config=found.config, tokenizer=found.tokenizer, ends=found.stop_tokens)
 
 
 def save(model: Model, directory: str | Path) -> Path:

@@ -37,7 +37,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid {path.suffix.lstrip('.') or 'TOML'}: {error}.") from None
+        raise ConfigError(f"{path} is not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}.") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold a table of settings, not a {type(content).__name__}.")
     return content

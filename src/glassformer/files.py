@@ -60,7 +60,7 @@ def new_directory(target: Path) -> Iterator[Path]:
     target = target.resolve()
     new, old = _beside(target, secrets.token_hex(4))
     with _writing(target):
-        _check_replaceable(target)
+        check_replaceable(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         new.mkdir()
         with _lock(new):
@@ -212,12 +212,12 @@ def _writing(target: Path) -> Iterator[None]:
     except BlockingIOError:
         raise
     except OSError as error:
-        reason = error.strerror or str(error)
-        whole = "It is what it was before, or all of the new."
-        raise CheckpointError(f"{target} cannot be written: {reason}. {whole}") from error
+        raise CheckpointError(
+            f"{target} cannot be written: {error.strerror or error}. What is there now is whole, the old or the new."
+        ) from error
 
 
-def _check_replaceable(target: Path) -> None:
+def check_replaceable(target: Path) -> None:
     """Raise where writing `target` would remove files that we have not written."""
     if not target.exists():
         return

@@ -11,7 +11,7 @@ import torch
 from checkpoints.hostile import CONFIG, publish, refused, set_config
 from glassformer import checkpoints
 from glassformer.checkpoints.huggingface import load_directory, save_directory
-from glassformer.errors import CheckpointCorrupt, ExportError
+from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError
 from glassformer.models.gpt2 import GPT2
 from glassformer.models.llama import Llama, LlamaConfig
 from glassformer.tokenizers.char import CharTokenizer
@@ -20,7 +20,7 @@ LLAMA = LlamaConfig(vocab_size=5, context_length=8, d_model=8, n_layers=2, n_hea
 
 
 def test_a_folder_holds_what_the_format_says(tmp_path: Path) -> None:
-    folder = save_directory(GPT2(CONFIG), tmp_path / "a", tokenizer=CharTokenizer("ABCDE"), generation={"top_k": 3})
+    folder = save_directory(GPT2(CONFIG), tmp_path / "a", tokenizer=CharTokenizer("ABCDE"))
     assert {path.name for path in folder.iterdir()} == {
         "config.json",
         "generation_config.json",
@@ -30,7 +30,35 @@ def test_a_folder_holds_what_the_format_says(tmp_path: Path) -> None:
         "tokenizer.json",
     }
     assert json.loads((folder / "config.json").read_text())["torch_dtype"] == "float32"
-    assert json.loads((folder / "generation_config.json").read_text())["top_k"] == 3
+    assert json.loads((folder / "generation_config.json").read_text()) == {"bos_token_id": None, "eos_token_id": None}
+
+
+@pytest.mark.parametrize(
+    ("generation", "config", "expected"),
+    [
+        ({"eos_token_id": [2, 4]}, {"eos_token_id": 3}, {2, 4}),
+        ({"eos_token_id": 2}, {}, {2}),
+        ({}, {"eos_token_id": 3}, {3}),
+        (None, {"eos_token_id": 3}, {3}),
+        ({}, {}, set()),
+    ],
+)
+def test_the_tokens_that_end_a_text_are_those_of_the_generation_settings(
+    tmp_path: Path, generation: dict[str, object] | None, config: dict[str, object], expected: set[int]
+) -> None:
+    folder = publish(tmp_path / "a")
+    set_config(folder, **config)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    if generation is not None:
+        (folder / "generation_config.json").write_text(json.dumps(generation))
+    assert checkpoints.load(folder).stop_tokens == expected
+
+
+def test_a_token_that_ends_a_text_and_is_no_number_is_refused(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "a")
+    (folder / "generation_config.json").write_text('{"eos_token_id": "two"}')
+    with pytest.raises(ConfigError, match="eos_token_id"):
+        checkpoints.load(folder)
 
 
 def test_the_tokenizer_comes_back_with_the_model(tmp_path: Path) -> None:
@@ -104,7 +132,7 @@ def test_a_changed_file_is_refused_and_the_message_says_what_to_do(tmp_path: Pat
     folder = save_directory(GPT2(CONFIG), tmp_path / "a")
     set_config(folder, layer_norm_epsilon=1e-3)
     with pytest.raises(CheckpointCorrupt, match=r"config\.json has .* delete manifest\.json"):
-        load_directory(folder)
+        checkpoints.load(folder)
     (folder / "manifest.json").unlink()
     load_directory(folder)
 

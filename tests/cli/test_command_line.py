@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from glassformer import cli
+from glassformer.cli.app import VERBS
 
 
 def run(*arguments: str, stdin: str = "", timeout: float = 120) -> subprocess.CompletedProcess[str]:
@@ -27,10 +27,13 @@ def refused(result: subprocess.CompletedProcess[str]) -> str:
 def test_help_lists_every_verb_and_each_verb_s_help_ends_with_a_command():
     top = run("--help")
     assert top.returncode == 0
-    for verb in cli.VERBS:
+    for verb in VERBS:
         assert verb in top.stdout
-        shown = run(verb, "--help").stdout.rstrip().splitlines()
-        assert shown[-1].startswith("Example:  glassformer "), verb
+    inner = {"tokenizer": ("train", "encode", "decode", "show"), "data": ("get", "list")}
+    for verb in VERBS:
+        for words in [(verb, part) for part in inner.get(verb, ())] or [(verb,)]:
+            shown = run(*words, "--help").stdout.rstrip().splitlines()
+            assert shown[-1].startswith(f"Example:  glassformer {' '.join(words)}"), words
 
 
 def test_help_imports_neither_torch_nor_numba():
@@ -65,34 +68,47 @@ def sorter(tmp_path_factory) -> Path:
         (["generate", "nowhere"], "nothing at nowhere"),
         (["generate", "gpt2"], "Did you mean preset:gpt2?"),
         (["generate", "preset:gtp2"], "Did you mean gpt2?"),
-        (["generate", "preset:nano-sort", "--prompt", "A"], "without a tokenizer"),
+        (["generate", "preset:gpt2", "--prompt", "A"], "without a tokenizer"),
+        (["generate", "preset:nano-sort", "--prompt", "X"], "'X' is not in this tokenizer's alphabet"),
+        (["generate", "preset:nano-sort", "--prompt", "A", "--cache", "window:0"], "window"),
+        (["generate", "preset:nano-sort", "--prompt", "A", "--stop", ""], "at least one character"),
+        (["generate", "preset:nano-sort", "--prompt", "A" * 12], "shorten it"),
+        (["generate", "preset:nano-sort"], "The prompt is empty"),
         (["generate", "preset:nano-sort", "--temperature", "warm"], "warm"),
         (["generate", "preset:nano-sort", "--temperature=-1"], "temperature must be at least 0"),
         (["generate", "preset:nano-sort", "--max-new-tokens", "0"], "max_new_tokens"),
         (["generate", "preset:nano-sort", "--n", "1000000"], "n must be from 1 to 1024"),
-        (["train"], "Name a configuration"),
+        (["train"], "Name one configuration"),
+        (["train", "nano-sort", "gpt2"], "Name one configuration"),
+        (["train", "--steps", "2", "nowhere.toml"], "nowhere.toml"),
         (["train", "nowhere.toml"], "nowhere.toml"),
         (["train", "nano-sort", "--model.n-layer", "2"], "--model.n-layers"),
         (["train", "nano-sort", "--model.n-layers", "two"], "model.n_layers must be a whole number"),
         (["train", "nano-sort", "--model.n-heads", "5"], "does not divide"),
         (["train", "--resume", "nowhere"], "nowhere"),
-        (["evaluate", "preset:nano-sort", "nowhere.txt"], "tokenizer"),
+        (["evaluate", "preset:gpt2", "nowhere.txt"], "tokenizer"),
+        (["evaluate", "preset:nano-sort", "nowhere.txt"], "nowhere.txt"),
+        (["evaluate", "preset:gpt2", "sort", "--batches", "1"], "no model that sorts"),
+        (["evaluate", "preset:nano-sort", "nowhere.txt", "--batches=-1"], "--batches must be at least 0"),
         (["data", "get", "nothing"], "There is no corpus"),
         (["tokenizer", "train", "nowhere.txt", "--vocab-size", "300", "--out", "x"], "nowhere.txt"),
         (["tokenizer", "encode", "nowhere", "text"], "nowhere"),
+        (["tokenizer", "encode", "nowhere", "text", "--file", "x"], "not both"),
         (["convert", "nowhere", "x"], "nothing at nowhere"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_exit_code_2(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert message in refused(run(*arguments))
+    result = run(*arguments)
+    assert message in refused(result)
+    assert result.stdout == ""
     assert list(tmp_path.iterdir()) == [], "a refused command leaves nothing behind"
 
 
 def test_convert_never_overwrites_what_is_no_checkpoint(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     message = refused(run("convert", "preset:nano-sort", str(tmp_path), "--overwrite"))
-    assert "is not a checkpoint" in message
+    assert "not part of a checkpoint" in message
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
@@ -154,6 +170,25 @@ def test_tokenizer_verbs_work_together(tmp_path):
     shown = json.loads(run("tokenizer", "show", str(out), "cat🙂", "--json").stdout)
     assert bytes.fromhex("".join(token["bytes"] for token in shown["tokens"]).replace(" ", "")) == "cat🙂".encode()
     assert "is not a token id" in refused(run("tokenizer", "decode", str(out), stdin="12 moose"))
+
+
+def test_a_tokenizer_is_not_trained_from_bytes_nor_over_a_model(tmp_path, sorter):
+    (tmp_path / "broken.txt").write_bytes(b"abc \xff\xfe def")
+    out = tmp_path / "out"
+    train = ("tokenizer", "train", "--vocab-size", "300", "--out")
+    assert "is not UTF-8" in refused(run(*train, str(out), str(tmp_path / "broken.txt")))
+    (tmp_path / "fine.txt").write_text("abc")
+    assert "belongs to it" in refused(run(*train, str(sorter), str(tmp_path / "fine.txt")))
+    assert "fewer than 300" in run(*train, str(out), str(tmp_path / "fine.txt")).stderr
+    assert "--overwrite" in refused(run(*train, str(out), str(tmp_path / "fine.txt")))
+    assert run(*train, str(out), str(tmp_path / "fine.txt"), "--overwrite").returncode == 0
+
+
+def test_a_model_of_the_hub_is_no_place_to_write_and_the_message_does_not_promise_it(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    message = refused(run("convert", "preset:nano-sort", str(tmp_path)))
+    assert "would be lost" in message
+    assert "--overwrite" not in message
 
 
 def test_doctor_names_the_device_and_every_twin():

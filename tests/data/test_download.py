@@ -29,6 +29,25 @@ def whole(handler: BaseHTTPRequestHandler) -> None:
     handler.wfile.write(CONTENT[start:])
 
 
+def second_version(handler: BaseHTTPRequestHandler) -> None:
+    """The text has changed since `half_of_the_first`, and the server says so to whoever asks."""
+    if handler.headers.get("If-Range") == '"2"':
+        whole(handler)
+        return
+    handler.send_response(200)
+    handler.send_header("ETag", '"2"')
+    handler.end_headers()
+    handler.wfile.write(CONTENT)
+
+
+def half_of_the_first(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("ETag", '"1"')
+    handler.send_header("Content-Length", str(len(CONTENT)))
+    handler.end_headers()
+    handler.wfile.write(b"x" * 1000)
+
+
 def whole_without_ranges(handler: BaseHTTPRequestHandler) -> None:
     handler.send_response(200)
     handler.end_headers()
@@ -104,6 +123,8 @@ ANSWERS: dict[str, Answer] = {
     for answer in (
         whole,
         whole_without_ranges,
+        second_version,
+        half_of_the_first,
         half,
         endless,
         announces_too_much,
@@ -202,6 +223,20 @@ def test_a_false_beginning_is_noticed_by_the_sha_256(address: str, tmp_path: Pat
 
 def test_without_a_published_sha_256_the_one_that_came_is_reported(address: str, tmp_path: Path) -> None:
     assert fetch(local(f"{address}/whole", sha256=None), tmp_path)[1] == SHA256
+
+
+def test_without_a_published_sha_256_two_versions_are_never_mixed(address: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="broke off"):
+        fetch(local(f"{address}/half_of_the_first", sha256=None), tmp_path)
+    assert fetch(local(f"{address}/second_version", sha256=None), tmp_path)[1] == SHA256
+    assert Handler.requests == [None, "bytes=1000-"]
+    assert [path.name for path in tmp_path.iterdir()] == ["local.txt"]
+
+
+def test_a_beginning_whose_version_nothing_vouches_for_is_fetched_again(address: str, tmp_path: Path) -> None:
+    (tmp_path / "local.part").write_bytes(b"x" * 1000)
+    assert fetch(local(f"{address}/whole", sha256=None), tmp_path)[1] == SHA256
+    assert Handler.requests == [None]
 
 
 @pytest.mark.parametrize(

@@ -79,14 +79,14 @@ def test_when_all_have_stopped_no_more_tokens_are_asked_for():
     assert len(asked) == 2
 
 
-def test_a_token_to_stop_at_is_not_shown():
-    pieces = list(stream_text(iter(as_tokens(b"ab.")), BYTES, stop_tokens=frozenset({ord(".")})))
-    assert "".join(piece.text for piece in pieces) == "ab"
+def test_a_token_that_ends_a_text_is_not_shown_and_an_empty_line_parts_two_texts():
+    pieces = list(stream_text(iter(as_tokens(b"ab.cd.")), BYTES, ends=frozenset({ord(".")})))
+    assert "".join(piece.text for piece in pieces) == "ab\n\ncd"
 
 
 def test_an_empty_stop_string_is_refused():
     with pytest.raises(GenerationError, match="at least one character"):
-        list(stream_text(iter(as_tokens(b"ab")), BYTES, stop=("",)))
+        stream_text(iter(as_tokens(b"ab")), BYTES, stop=("",))
 
 
 @pytest.mark.parametrize(

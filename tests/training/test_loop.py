@@ -446,7 +446,7 @@ def test_a_prepared_folder_of_tokens_and_a_learned_vocabulary_train(tmp_path: Pa
     assert task.tokenizer.vocab_size == 280
     assert task.tokenizer.special_tokens.keys() == {"<|endoftext|>"}
     assert any("280 tokens" in text for text in said)
-    prepared = small(tmp_path, data={"path": str(tmp_path / "tokens" / "train")}, steps=2)
+    prepared = small(tmp_path, data={"path": str(tmp_path / "tokens" / "text")}, steps=2)
     again = tasks.LanguageModel(prepared, tmp_path / "other", said.append)
     assert np.array_equal(again.training, task.training)
     assert train(prepared, tmp_path / "run").finished

@@ -38,8 +38,10 @@ def started(folder: Path, number: int = 0) -> Started:
     return Started(folder=folder, step=number, steps=100, parameters=1234567, device="cpu", dtype="float32")
 
 
-def ended(folder: Path, interrupted_by: int | None = None) -> Ended:
-    return Ended(step=100, folder=folder, seconds=61.0, figures={}, interrupted_by=interrupted_by)
+def ended(folder: Path, interrupted_by: int | None = None, steps_made: int = 100) -> Ended:
+    return Ended(
+        step=100, steps_made=steps_made, folder=folder, seconds=61.0, figures={}, interrupted_by=interrupted_by
+    )
 
 
 def test_metrics_have_a_line_for_every_step_and_evaluation(tmp_path: Path) -> None:
@@ -104,9 +106,15 @@ def test_away_from_a_terminal_there_are_plain_lines_now_and_then(
     assert lines[0] == "Training 1,234,567 parameters on cpu in float32."
     assert "step 5/100  loss 2.5000  lr 1.00e-03  12,346 tokens/s  1 h 02 min left" in lines
     assert len(lines) < 30
-    assert lines[-2] == "step 100: correct 729, loss 1.5000"
+    assert lines[-2] == "step 100, validation: correct 729, loss 1.5000"
     assert lines[-1] == f"Trained 100 steps in 1 min 01 s. The model is in {tmp_path}."
     assert "\x1b" not in text
+
+
+def test_a_run_that_had_made_its_steps_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with report.progress() as on_event:
+        on_event(ended(tmp_path, steps_made=0))
+    assert "All 100 steps were made before" in capsys.readouterr().err
 
 
 def test_at_a_terminal_there_is_a_bar_with_the_same_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ class Checkpoint:
     module: nn.Module
     config: Any
     tokenizer: Tokenizer | None = None
+    stop_tokens: frozenset[int] = frozenset()  # beside the tokenizer's own
 
 
 def load(path: Path, *, from_pickle: bool = False, dtype: torch.dtype | None = torch.float32) -> Checkpoint:
@@ -48,9 +49,15 @@ def save(module: nn.Module, path: Path, **options: Any) -> Path:
 
 
 def _load_directory(folder: Path, dtype: torch.dtype | None) -> Checkpoint:
+    files.verify(folder, required=False)
     config, module = huggingface.load_directory(folder, dtype=dtype)
     has_tokenizer = any((folder / name).exists() for name in TOKENIZER_FILES)
-    return Checkpoint(module=module, config=config, tokenizer=Tokenizer.load(folder) if has_tokenizer else None)
+    return Checkpoint(
+        module=module,
+        config=config,
+        tokenizer=Tokenizer.load(folder) if has_tokenizer else None,
+        stop_tokens=huggingface.stop_tokens(folder),
+    )
 
 
 def _load_file(path: Path, from_pickle: bool, dtype: torch.dtype | None) -> Checkpoint:

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glassformer import files
-from glassformer.checkpoints import names, safetensors, strict_json
+from glassformer import files, strict_json
+from glassformer.checkpoints import names, safetensors
 from glassformer.checkpoints.assemble import assemble
 from glassformer.config import from_mapping, to_mapping
 from glassformer.errors import CheckpointCorrupt, CheckpointError, ConfigError, ExportError
@@ -29,12 +29,15 @@ from glassformer.tokenizers.base import Tokenizer
 
 CONFIG, OURS, WEIGHTS = "config.json", "glassformer.json", "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
+GENERATION = "generation_config.json"
 MAX_CONFIG_BYTES = 4 << 20
 
 
 def load_directory(folder: Path, *, dtype: torch.dtype | None = torch.float32) -> tuple[Any, nn.Module]:
-    """The configuration and the model, in eval mode; with dtype None each tensor keeps the type that it has there."""
-    files.verify(folder, required=False)
+    """The configuration and the model, in eval mode; with dtype None each tensor keeps the type that it has there.
+
+    Who opens a folder verifies it first (`files.verify`).
+    """
     config = read_config(folder)
     with files.about(folder):
         weights = names.to_ours(read_tensors(folder), config, dtype=dtype)
@@ -53,11 +56,10 @@ def write_directory(
     module: nn.Module,
     *,
     tokenizer: Tokenizer | None = None,
-    generation: Mapping[str, Any] | None = None,
     native: bool = False,
     max_shard_bytes: int = 5 * 10**9,
 ) -> None:
-    """Fill a folder that is being written; `generation` adds to generation_config.json."""
+    """Fill a folder that is being written."""
     config: Any = module.config
     spec = spec_of(config)
     try:
@@ -74,11 +76,25 @@ def write_directory(
     }
     precision = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     _write_json(folder / CONFIG, {**theirs, **ends, "torch_dtype": precision})
-    _write_json(folder / "generation_config.json", {**ends, **(generation or {})})
+    _write_json(folder / GENERATION, ends)
     _write_json(folder / OURS, {"format": 1, "architecture": spec.name, "config": to_mapping(config)})
     if tokenizer is not None:
         tokenizer.save(folder)
     _write_tensors(folder, tensors, max_shard_bytes)
+
+
+def stop_tokens(folder: Path) -> frozenset[int]:
+    """The tokens that end a text, as generation_config.json says, or else config.json; chat models have several."""
+    with files.about(folder):
+        for name in (GENERATION, CONFIG):
+            found = strict_json.read(files.inside(folder, name), MAX_CONFIG_BYTES) if (folder / name).exists() else {}
+            tokens = found.get("eos_token_id")
+            if tokens is not None:
+                listed = tokens if isinstance(tokens, list) else [tokens]
+                if not all(type(token) is int and token >= 0 for token in listed):
+                    raise ConfigError(f"{name}: eos_token_id must be a token's id or a list of them.")
+                return frozenset(listed)
+    return frozenset()
 
 
 def read_config(folder: Path) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glassformer.checkpoints import strict_json
+from glassformer import strict_json
 from glassformer.checkpoints.names import to_ours
 from glassformer.config import from_mapping
 from glassformer.errors import CheckpointCorrupt

@@ -20,8 +20,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from glassformer import files
-from glassformer.checkpoints import strict_json
+from glassformer import files, strict_json
 from glassformer.errors import CheckpointCorrupt
 
 DTYPES = {

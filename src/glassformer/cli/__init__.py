@@ -1,52 +1,31 @@
-"""The command line: one file a verb. A verb's module is imported when the verb is used, so `--help` stays quick."""
+"""The command line. `main` is what the `glassformer` command runs; `app.py` lists the verbs."""
 
 import os
 import sys
-
-from cyclopts import App, CycloptsError
-
-from glassformer import __version__
-from glassformer.errors import GlassformerError
-
-VERBS = {
-    "demo": "Train a nano-GPT to sort letters, and check every input.",
-    "tokenizer": "Learn, use and look at tokenizers.",
-    "data": "Fetch public corpora.",
-    "train": (
-        "Train a model from a configuration, or go on with a run.\n\nAny setting can be given as a flag, by its path "
-        "and with a value: --steps 500 --model.n-layers 2 --optimizer.lr 3e-4. The flag --settings lists them."
-    ),
-    "generate": "Continue a text; what comes streams to standard output.",
-    "evaluate": "Measure loss and perplexity on a text, or right answers in sorting.",
-    "convert": "Turn a checkpoint into a Hugging Face directory, which transformers loads too.",
-    "doctor": "Say what this machine has, and what runs on it.",
-}
-
-
-app = App(
-    name="glassformer",
-    help="The Transformer you can see through: build, train and run Transformers.",
-    help_epilogue="Start here:  glassformer demo",
-    version=__version__,
-    print_error=False,
-    exit_on_error=False,
-    suppress_keyboard_interrupt=False,
-)
-for verb, summary in VERBS.items():
-    app.command(f"glassformer.cli.{verb}:app", name=verb, help=summary)
 
 
 def main() -> None:
     """Run the command line; exit with 2 and one sentence on bad input, and with 130 on Ctrl-C."""
     try:
-        app()
-    except (GlassformerError, CycloptsError) as error:
-        where_help_is = " See --help." if isinstance(error, CycloptsError) else ""
-        print(" ".join(str(error).split()) + where_help_is, file=sys.stderr)
-        sys.exit(2)
+        run()
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+def run() -> None:
+    """The same without the ends that come from outside. It imports late, so that Ctrl-C is heard from the start."""
+    from cyclopts import CycloptsError
+
+    from glassformer.cli.app import app
+    from glassformer.errors import GlassformerError
+
+    try:
+        app()
+    except (GlassformerError, CycloptsError) as error:
+        where_help_is = " See --help." if isinstance(error, CycloptsError) else ""
+        print(" ".join(str(error).split()) + where_help_is, file=sys.stderr)
+        sys.exit(2)

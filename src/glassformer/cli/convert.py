@@ -41,7 +41,7 @@ def convert(
     from glassformer import api, models
 
     new_destination(destination, overwrite=overwrite)
-    model = api.load(source, from_pickle=from_pickle)
+    model = api.load(source, from_pickle=from_pickle, dtype=None)
     api.save(model, destination)
     architecture = models.spec_of(model.config).name
     parameters = sum(parameter.numel() for parameter in model.module.parameters())

@@ -10,13 +10,12 @@ from glassformer.cli.output import print_json, progress_bar, remark
 app = App(
     name="data",
     help="Fetch public corpora, for whoever has none.",
-    help_epilogue="Example:  glassformer data list",
 )
 
 Json = Annotated[bool, Parameter(negative="")]
 
 
-@app.command
+@app.command(help_epilogue="Example:  glassformer data get tinyshakespeare")
 def get(name: str, /, *, out: Path = Path("data"), json: Json = False) -> None:
     """Fetch a corpus, check its SHA-256, and put it in place.
 
@@ -42,7 +41,7 @@ def get(name: str, /, *, out: Path = Path("data"), json: Json = False) -> None:
     remark(f"SHA-256 {sha256}, " + ("as published." if corpus.sha256 else "of which there is no published value."))
 
 
-@app.command(name="list")
+@app.command(name="list", help_epilogue="Example:  glassformer data list")
 def list_(*, json: Json = False) -> None:
     """List the corpora.
 

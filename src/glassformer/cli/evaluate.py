@@ -51,9 +51,13 @@ def evaluate(
         from glassformer.data.sort import CONTEXT_LENGTH, LETTERS
         from glassformer.evaluation.sorting import sort_accuracy
 
-        if loaded.config.vocab_size < len(LETTERS) or loaded.config.context_length < CONTEXT_LENGTH:
+        letters = {letter.encode() for letter in LETTERS}
+        tokens = letters if loaded.tokenizer is None else set(loaded.tokenizer.vocab.values())
+        fits = loaded.config.vocab_size == len(LETTERS) and loaded.config.context_length >= CONTEXT_LENGTH
+        if tokens != letters or not fits:
             raise ConfigError(
-                f"{model} is too small to sort: it needs {len(LETTERS)} tokens, {CONTEXT_LENGTH} positions."
+                f"{model} is no model that sorts: one has the tokens {', '.join(LETTERS)} and {CONTEXT_LENGTH} "
+                f"positions or more. Give a text file instead of the word sort."
             )
         found = sort_accuracy(loaded.module)
         figures: dict[str, int | float] = {
@@ -68,8 +72,10 @@ def evaluate(
         longest = loaded.config.context_length
         if context_length is not None and not 1 <= context_length <= longest:
             raise ConfigError(f"--context-length must be from 1 to {longest}, the model's own, not {context_length}.")
-        if batch_size < 1 or batches < 0:
-            raise ConfigError("--batch-size must be at least 1, and --batches at least 0.")
+        if batch_size < 1:
+            raise ConfigError(f"--batch-size must be at least 1, not {batch_size}.")
+        if batches < 0:
+            raise ConfigError(f"--batches must be at least 0 (0 takes all), not {batches}.")
         measured = loss(
             loaded.module,
             read_tokens(Path(data), loaded.tokenizer),

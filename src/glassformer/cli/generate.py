@@ -30,7 +30,7 @@ def generate(
     repetition_penalty: float = 1.0,
     seed: int = 0,
     cache: str = "full",
-    stop: tuple[str, ...] = (),
+    stop: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Continue a text with a language model; what comes streams to standard output.
@@ -46,7 +46,7 @@ def generate(
     max_new_tokens
         Where to stop at the latest.
     endless
-        Go on until Ctrl-C, or until the context is full.
+        Go on past the end of a text, until Ctrl-C or until the context is full.
     temperature
         0 takes the most likely token; higher is bolder.
     top_k
@@ -93,6 +93,7 @@ def generate(
         sampling=sampling,
         cache=cache,
         stop=stop,
+        ignore_eos=endless,
     )
     texts, finishes = [""] * n, ["length"] * n
     show = n == 1 and not json

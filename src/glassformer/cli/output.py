@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from glassformer import files
 from glassformer.errors import ConfigError
 
 
@@ -29,13 +30,9 @@ def read_argument(text: str) -> str:
 
 
 def new_destination(path: Path, *, overwrite: bool) -> None:
-    """Raise unless a checkpoint may be written at `path` without losing anything that is not one."""
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
-    is_checkpoint = path.is_dir() and (path / "config.json").is_file()
-    if not is_checkpoint:
-        raise ConfigError(f"{path} exists and is not a checkpoint: choose another place.")
-    if not overwrite:
+    """Raise unless a checkpoint may be written at `path` without losing anything."""
+    files.check_replaceable(path)
+    if not overwrite and path.exists() and any(path.iterdir()):
         raise ConfigError(f"{path} holds a checkpoint already: choose another place, or add --overwrite.")
 
 

@@ -13,20 +13,20 @@ from glassformer.cli.output import print_json, progress_bar, remark
 app = App(
     name="tokenizer",
     help="Learn, use and look at tokenizers.",
-    help_epilogue="Example:  glassformer tokenizer train README.md --vocab-size 300 --out runs/tok",
 )
 
 Json = Annotated[bool, Parameter(negative="")]
 
 
-@app.command
+@app.command(help_epilogue="Example:  glassformer tokenizer train README.md --vocab-size 300 --out runs/tok")
 def train(
     *files: Path,
     vocab_size: int,
     out: Path,
-    special: tuple[str, ...] = ("<|endoftext|>",),
+    special: Annotated[tuple[str, ...], Parameter(negative="")] = ("<|endoftext|>",),
     pattern: str = "gpt2",
     workers: int | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Learn a byte-level BPE vocabulary from text files of any size.
 
@@ -44,12 +44,19 @@ def train(
         How text is split before merging: gpt2, cl100k, o200k or llama3.
     workers
         Processes that count; by default one for small files, else one a core.
+    overwrite
+        Replace a tokenizer that is already there.
     """
-    from glassformer.errors import DataError
+    from glassformer.errors import DataError, TokenizerError
+    from glassformer.files import MANIFEST
     from glassformer.tokenizers import Tokenizer
 
     if not files:
         raise DataError("Name at least one text file to learn from.")
+    if (out / MANIFEST).exists() or (out / "config.json").exists():
+        raise TokenizerError(f"{out} holds a model, and its tokenizer belongs to it: choose another folder.")
+    if (out / "tokenizer.json").exists() and not overwrite:
+        raise TokenizerError(f"{out} holds a tokenizer already: choose another folder, or add --overwrite.")
     with progress_bar("learning merges", None) as update:
         tokenizer = Tokenizer.train(
             list(files),
@@ -61,9 +68,11 @@ def train(
         )
     path = tokenizer.save(out)
     remark(f"{path}: {tokenizer.vocab_size:,} tokens")
+    if tokenizer.vocab_size < vocab_size:
+        remark(f"That is fewer than {vocab_size:,}: the text has no more pairs to merge.")
 
 
-@app.command
+@app.command(help_epilogue="Example:  glassformer tokenizer encode runs/tok 'to be seen through'")
 def encode(
     tokenizer: Path,
     text: str | None = None,
@@ -91,6 +100,8 @@ def encode(
     from glassformer.errors import DataError
     from glassformer.tokenizers import Tokenizer
 
+    if text is not None and file is not None:
+        raise DataError("Give a text or --file, not both.")
     loaded = Tokenizer.load(tokenizer)
     special: Literal["all", "none"] = "none" if plain else "all"
     if text is not None:
@@ -112,7 +123,7 @@ def encode(
     sys.stdout.write("\n")
 
 
-@app.command
+@app.command(help_epilogue="Example:  glassformer tokenizer decode runs/tok 116 111")
 def decode(tokenizer: Path, /, *ids: int) -> None:
     """Print the text of token ids: of arguments, or of standard input.
 
@@ -137,7 +148,7 @@ def decode(tokenizer: Path, /, *ids: int) -> None:
     sys.stdout.write(stream.finish() + "\n")
 
 
-@app.command
+@app.command(help_epilogue="Example:  glassformer tokenizer show runs/tok 'to be seen through'")
 def show(tokenizer: Path, text: str | None = None, /, *, json: Json = False) -> None:
     """Show what a tokenizer knows, or how it cuts a text: each token with its id and its bytes.
 

@@ -13,6 +13,7 @@ from glassformer.cli.output import print_json
 
 app = App(
     name="train",
+    usage="Usage: glassformer train CONFIG [OPTIONS] [SETTINGS]",
     help_epilogue="Example:  glassformer train configs/sort.toml --steps 200",
 )
 
@@ -52,14 +53,13 @@ def train(
     if settings:
         list_settings()
         return
-    named, flags = (config[0], config[1:]) if config and not config[0].startswith("-") else (None, config)
-    if (named is None) == (resume is None):
-        raise ConfigError("Name a configuration or a preset first, or a run with --resume, and not both.")
-    overrides = nest(parse_flags(flags))
+    named, flags = parse(config)
+    if len(named) != (resume is None):
+        raise ConfigError("Name one configuration or preset, or a run with --resume, and not both.")
+    overrides = nest(flags)
     if resume is not None and "data" in overrides:
         raise ConfigError("A resumed run goes on with the text that it began with: leave out --data.")
-    source = resume / "run.json" if resume is not None else Path(str(named))
-    chosen = load_run_config(str(source) if resume is None else source, overrides)
+    chosen = load_run_config(named[0] if resume is None else resume / "run.json", overrides)
     folder = resume if resume is not None else runs / chosen.name
     with reports(folder, quiet=json) as on_event:
         ended = run(chosen, folder, resume=resume is not None, overwrite=overwrite, on_event=on_event)
@@ -69,14 +69,18 @@ def train(
         sys.exit(128 + signal.Signals(ended.interrupted_by))
 
 
-def parse_flags(tokens: tuple[str, ...]) -> dict[str, str]:
-    """The settings that flags give, by dotted name; cyclopts reads them against the fields that exist."""
+def parse(tokens: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The configurations named, and the settings that flags give by dotted name, read against the fields there are."""
     given: dict[str, str] = {}
+    named: tuple[str, ...] = ()
 
-    def collect(**values: str | None) -> None:
+    def collect(*names: str, **values: str | None) -> None:
+        nonlocal named
+        named = names
         given.update({name.replace("__", "."): value for name, value in values.items() if value is not None})
 
-    parameters = [
+    parameters = [inspect.Parameter("names", inspect.Parameter.VAR_POSITIONAL, annotation=str)]
+    parameters += [
         inspect.Parameter(
             name.replace(".", "__"),
             inspect.Parameter.KEYWORD_ONLY,
@@ -89,7 +93,7 @@ def parse_flags(tokens: tuple[str, ...]) -> dict[str, str]:
     reader = App(print_error=False, exit_on_error=False, help_flags=[], version_flags=[])
     reader.default(collect)
     reader(tokens, result_action="return_none")
-    return given
+    return named, given
 
 
 def spellings(name: str) -> tuple[str, ...]:

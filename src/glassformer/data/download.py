@@ -1,7 +1,8 @@
 """Public corpora by name: fetched once, checked, and put in place whole.
 
-A download goes to `NAME.part` first. If it breaks off, the next call goes on where it stopped; when it is complete and
-its SHA-256 is right, it takes its final name.
+A download goes to `NAME.part` first. If it breaks off, the next call goes on where it stopped, if the server still has
+the same version (its ETag, kept in `NAME.etag`) or a published SHA-256 will tell; when it is complete and its SHA-256
+is right, it takes its final name.
 """
 
 import hashlib
@@ -99,12 +100,13 @@ def fetch(corpus: Corpus, folder: Path, on_progress: Progress | None = None) -> 
         folder.mkdir(parents=True, exist_ok=True)
         digest = _download(corpus, part, on_progress)
         if corpus.sha256 not in (None, digest):
-            part.unlink()
+            _discard(part)
             raise DataError(
                 f"{corpus.url} gave a file with SHA-256 {digest}, but {corpus.name} has {corpus.sha256}. "
                 f"It was discarded; try again, or get the corpus elsewhere."
             )
         os.replace(part, target)
+        part.with_suffix(".etag").unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{corpus.name} could not be written to {folder}: {error.strerror or error}.") from None
     return target, digest
@@ -112,8 +114,15 @@ def fetch(corpus: Corpus, folder: Path, on_progress: Progress | None = None) -> 
 
 def _download(corpus: Corpus, part: Path, on_progress: Progress | None) -> str:
     """Append what is missing to `part`; return the SHA-256 of the whole."""
-    done = part.stat().st_size if part.exists() else 0
-    with _request(corpus, done) as response:
+    version = part.with_suffix(".etag")
+    etag = version.read_text() if version.exists() else ""
+    done = part.stat().st_size if part.exists() and (etag or corpus.sha256) else 0
+    with _request(corpus, done, etag) as response:
+        new = response.headers.get("ETag", "")
+        if new and not new.startswith("W/"):  # a weak one does not vouch for every byte
+            version.write_text(new)
+        else:
+            version.unlink(missing_ok=True)
         resumed = done > 0 and response.status == 206
         hashed = _sha256(part) if resumed else hashlib.sha256()
         done = done if resumed else 0
@@ -133,16 +142,25 @@ def _download(corpus: Corpus, part: Path, on_progress: Progress | None) -> str:
             file.flush()
             os.fsync(file.fileno())
     if done > corpus.max_bytes:
-        part.unlink()
+        _discard(part)
         raise DataError(f"{corpus.url} sends more than the {corpus.max_bytes:,} bytes that {corpus.name} has at most.")
     if total is not None and done < total:
         raise DataError(f"{corpus.url} broke off after {done:,} of {total:,} bytes. Run the command again to go on.")
     return hashed.hexdigest()
 
 
-def _request(corpus: Corpus, start: int) -> HTTPResponse:
-    """The answer to a GET from the byte `start` on. A redirect may not leave TLS."""
-    headers = {"User-Agent": "glassformer"} | ({"Range": f"bytes={start}-"} if start else {})
+def _discard(part: Path) -> None:
+    for path in (part, part.with_suffix(".etag")):
+        path.unlink(missing_ok=True)
+
+
+def _request(corpus: Corpus, start: int, etag: str = "") -> HTTPResponse:
+    """The answer to a GET from the byte `start` on; all of it, if the version `etag` is gone. It may not leave TLS."""
+    headers = {"User-Agent": "glassformer"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if etag:
+            headers["If-Range"] = etag
     try:
         response: HTTPResponse = urllib.request.urlopen(
             urllib.request.Request(corpus.url, headers=headers), timeout=TIMEOUT_SECONDS

@@ -69,6 +69,8 @@ def read_tokens(path: Path, tokenizer: Tokenizer | None) -> UInt[np.ndarray, " N
     """The tokens of a text file, or of a folder that `memmap.tokenize_files` has written."""
     if (path / "tokens.json").is_file():
         return open_tokens(path, tokenizer=tokenizer).tokens
+    if inner := sorted(str(found.parent) for found in path.glob("*/tokens.json")):
+        raise DataError(f"{path} holds no token ids itself; name {' or '.join(inner)}.")
     if tokenizer is None:
         raise DataError("This model came without a tokenizer; give a folder of token ids that a run has written.")
     return np.fromiter(tokenizer.encode_iterable(read_text(path)), dtype=np.uint32)

@@ -14,7 +14,7 @@ from torch import Tensor
 from glassformer.errors import GenerationError
 from glassformer.inference.logits import Sampling, distribution, draw
 from glassformer.models.spec import CausalModel
-from glassformer.nn.kv_cache import full, parse_policy
+from glassformer.nn.kv_cache import Policy, full, parse_policy
 
 Finish = Literal["stop", "length", "context"]
 
@@ -46,6 +46,7 @@ def generate(
 
     Sequence i draws its random numbers from seed + i, so what it becomes does not depend on its neighbours. With
     `n_tokens`, ids from there on never come: some models have more rows than their tokenizer has tokens.
+    What cannot be served raises here, before the first token is asked for.
     """
     config = module.config
     check_prompts(prompts, config.vocab_size)
@@ -60,12 +61,26 @@ def generate(
                 f"let old tokens leave with a cache such as sinks:4+{max(config.context_length - 4, 1)}."
             )
         policy = full(min(config.context_length, longest + max_new_tokens))
+    return _run(module, prompts, policy, max_new_tokens, sampling, stop_tokens, n_tokens)
+
+
+def _run(
+    module: CausalModel,
+    prompts: Sequence[Sequence[int]],
+    policy: Policy,
+    max_new_tokens: int,
+    sampling: Sampling,
+    stop_tokens: frozenset[int],
+    n_tokens: int | None,
+) -> Iterator[NewToken]:
+    """Prefill, then choose and decode in turn."""
+    vocab_size = module.config.vocab_size
     state = module.begin(None, policy)
     tokens, valid = left_padded(prompts)
     logits = prefill(module, tokens, state, valid)
     seen = None
     if sampling.repetition_penalty != 1:
-        seen = seen_tokens(tokens, valid, config.vocab_size)[:, :n_tokens]
+        seen = seen_tokens(tokens, valid, vocab_size)[:, :n_tokens]
     randoms = [torch.Generator().manual_seed((sampling.seed + i) % 2**63) for i in range(len(prompts))]
     running = torch.ones(len(prompts), dtype=torch.bool)
     for count in range(1, max_new_tokens + 1):

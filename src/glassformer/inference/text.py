@@ -23,21 +23,34 @@ def stream_text(
     *,
     prompts: Sequence[Sequence[int]] = ((),),
     stop: Sequence[str] = (),
-    stop_tokens: frozenset[int] = frozenset(),
+    ends: frozenset[int] = frozenset(),
 ) -> Iterator[Piece]:
     """The text of the new tokens, one prompt a sequence: the text of a token may depend on what stands before it.
 
-    A sequence ends before the first stop string and before a token to stop at.
+    A sequence ends before the first stop string. Tokens that are `ends` of a text have none of their own: where the
+    sequence goes on after one, an empty line stands for it.
     """
     if not all(stop):
         raise GenerationError("A stop string must have at least one character.")
+    return _stream(tokens, tokenizer, prompts, stop, ends)
+
+
+def _stream(
+    tokens: Iterator[NewToken],
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    stop: Sequence[str],
+    ends: frozenset[int],
+) -> Iterator[Piece]:
     running = {sequence: HeldBack(tokenizer.stream(prompt), stop) for sequence, prompt in enumerate(prompts)}
     for new in tokens:
         if new.sequence not in running:
             continue
         held = running[new.sequence]
-        if new.token not in stop_tokens:
+        if new.token not in ends:
             held.push(new.token)
+        elif new.finish is None:
+            held.begin_anew()
         text = held.take(last=new.finish is not None)
         finish = "stop" if held.stopped else new.finish
         if finish is not None:
@@ -60,6 +73,10 @@ class HeldBack:
     def push(self, token: int) -> None:
         """One more token has come."""
         self._text += self._stream.push(token)
+
+    def begin_anew(self) -> None:
+        """One text has ended and another begins."""
+        self._text += self._stream.finish() + "\n\n"
 
     def take(self, *, last: bool) -> str:
         """The text that is sure by now; `last` says that no more will come."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from glassformer import strict_json
 from glassformer.errors import TokenizerError
 from glassformer.files import write_file
 from glassformer.tokenizers.base import Tokenizer
@@ -245,23 +246,9 @@ def read_bytes(path: Path) -> bytes:
         raise TokenizerError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def parse_json(path: Path, data: bytes) -> Any:
-    """The JSON value of a file, when it is one that a tokenizer can be; keys are Unicode text and come once."""
-
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            raise ValueError("a key comes twice")
-        "".join(result).encode()  # surrogates are a ValueError too
-        return result
-
-    if data.count(b"[") + data.count(b"{") + data.count(b",") > MAX_JSON_ITEMS:
-        raise TokenizerError(f"{path} has more than {MAX_JSON_ITEMS} values: this is no tokenizer.")
-    try:
-        return json.loads(data.decode(), object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise TokenizerError(f"{path} is not the JSON of a tokenizer: {reason}.") from None
+def parse_json(path: Path, data: bytes) -> dict[str, Any]:
+    """The JSON object of a tokenizer's file."""
+    return strict_json.parse(data, str(path), max_values=MAX_JSON_ITEMS, error=TokenizerError)
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -157,7 +157,7 @@ def count_pieces(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Counter[str]:
-    """How often each pre-token occurs in the files, which are read as UTF-8 (U+FFFD for what is not).
+    """How often each pre-token occurs in the files, which must be UTF-8.
 
     The result does not depend on the number of `workers`.
     """
@@ -212,6 +212,8 @@ def _count(stretches: Iterable[Stretch], pretokenizer: PreTokenizer) -> Iterator
                     if file.tell() > at:
                         yield file.tell() - at
                         at = file.tell()
+        except UnicodeDecodeError:
+            raise DataError(f"{path} is not UTF-8 text, of which a tokenizer learns: convert it first.") from None
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     yield counts
@@ -219,7 +221,7 @@ def _count(stretches: Iterable[Stretch], pretokenizer: PreTokenizer) -> Iterator
 
 def _text(file: BinaryIO, stop: int) -> Iterator[str]:
     """The text of an open file up to the offset `stop`, in blocks; `\\r` stays as it is."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder = codecs.getincrementaldecoder("utf-8")()
     while data := file.read(min(READ_BYTES, stop - file.tell())):
         yield decoder.decode(data)
     yield decoder.decode(b"", final=True)

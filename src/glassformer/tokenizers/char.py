@@ -14,10 +14,10 @@ class CharTokenizer(Tokenizer):
 
     def __init__(self, alphabet: str) -> None:
         doubles = sorted({c for c in alphabet if alphabet.count(c) > 1}) if len(set(alphabet)) < len(alphabet) else []
-        if not alphabet or doubles or SURROGATES.search(alphabet):
-            raise TokenizerError(
-                f"{alphabet[:40]!r} is no alphabet: expected at least one character, each of them once, no surrogates."
-            )
+        if not alphabet:
+            raise TokenizerError("An alphabet needs at least one character; the text is empty.")
+        if doubles or SURROGATES.search(alphabet):
+            raise TokenizerError(f"{shorten(alphabet)} is no alphabet: each character comes once, and no surrogates.")
         super().__init__({id: character.encode() for id, character in enumerate(alphabet)}, {}, RUN)
         self.alphabet = alphabet
         self._ids = {character: id for id, character in enumerate(alphabet)}
@@ -36,5 +36,10 @@ class CharTokenizer(Tokenizer):
         except KeyError as unknown:
             raise TokenizerError(
                 f"the character {unknown.args[0]!r} is not in this tokenizer's alphabet of {len(self.alphabet)}: "
-                f"{self.alphabet[:60]!r}."
+                f"{shorten(self.alphabet)}."
             ) from None
+
+
+def shorten(alphabet: str) -> str:
+    """The alphabet for a message, at most 60 characters of it."""
+    return repr(alphabet) if len(alphabet) <= 60 else f"{alphabet[:60]!r} …"

@@ -61,6 +61,7 @@ class Ended:
     """The run is finished, or was interrupted by a signal and can be resumed. The checkpoint is in `folder`."""
 
     step: int
+    steps_made: int  # since it was started or resumed
     folder: Path
     seconds: float
     figures: Figures

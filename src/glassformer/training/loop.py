@@ -57,7 +57,11 @@ def train(
         newest = run.newest() if resume else None
         if newest is not None:
             trainer.restore(*newest)
+        began_at = trainer.step
         run.write_settings(config)
+        if config.schedule.kind != "constant" and config.schedule.warmup_steps >= config.steps:
+            text = "The learning rate is still rising when the run ends: schedule.warmup_steps is {}, steps {}."
+            on_event(Said(text=text.format(config.schedule.warmup_steps, config.steps)))
         on_event(trainer.started(folder))
 
         def save() -> None:
@@ -81,6 +85,7 @@ def train(
         run.publish()
     ended = Ended(
         step=trainer.step,
+        steps_made=trainer.step - began_at,
         folder=folder,
         seconds=time.monotonic() - began,
         figures=figures,

@@ -164,13 +164,16 @@ def _sentence(event: Event) -> str:
         since = f"from step {event.step:,} " if event.step else ""
         return f"Training {event.parameters:,} parameters {since}on {event.device} in {event.dtype}."
     if isinstance(event, Evaluated) and event.figures:
-        return f"step {event.step:,}: " + ", ".join(f"{_spaced(k)} {_number(v)}" for k, v in event.figures.items())
+        figures = ", ".join(f"{_spaced(k)} {_number(v)}" for k, v in event.figures.items())
+        return f"step {event.step:,}, validation: {figures}"
     if isinstance(event, Said):
         return event.text
     if isinstance(event, Ended) and not event.finished:
         return f"Stopped at step {event.step:,}. Go on with:  glassformer train --resume {event.folder}"
+    if isinstance(event, Ended) and event.steps_made == 0:
+        return f"All {event.step:,} steps were made before; --steps asks for more. The model is in {event.folder}."
     if isinstance(event, Ended):
-        return f"Trained {event.step:,} steps in {_duration(event.seconds)}. The model is in {event.folder}."
+        return f"Trained {event.steps_made:,} steps in {_duration(event.seconds)}. The model is in {event.folder}."
     return ""
 
 

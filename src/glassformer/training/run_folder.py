@@ -88,6 +88,7 @@ class RunFolder:
         broken: dict[Path, CheckpointError] = {}
         for path in self._newest_first():
             try:
+                files.verify(path)
                 tensors, values = native.read_state(path)
                 _, module = huggingface.load_directory(path)
             except CheckpointError as error:

@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from glassformer.data import memmap, sort
+from glassformer.data.download import CORPORA
 from glassformer.errors import DataError
 from glassformer.evaluation.perplexity import loss
 from glassformer.evaluation.sorting import sort_accuracy
@@ -42,7 +43,8 @@ class LanguageModel:
     def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:
         self.config, self.text_length = config, config.text_length
         data = config.data
-        text, self.tokenizer = _tokens(data.path, data, folder / "train", None, say)
+        whole = "train" if data.validation_path else "text"  # of which the end is held out
+        text, self.tokenizer = _tokens(data.path, data, folder / whole, None, say)
         if data.validation_path:
             self.training = text.tokens
             self.validation = _tokens(data.validation_path, data, folder / "validation", self.tokenizer, say)[0].tokens
@@ -117,7 +119,9 @@ def check_texts(config: RunConfig) -> None:
         named.append(data.tokenizer)
     for name in named:
         if name.strip() and not Path(name.strip()).exists():
-            raise DataError(f"There is no file {name.strip()}, which the settings name under data.")
+            known = Path(name.strip()).stem
+            hint = f" Fetch it:  glassformer data get {known} --out {Path(name.strip()).parent}" * (known in CORPORA)
+            raise DataError(f"There is no file {name.strip()}, which the settings name under data.{hint}")
 
 
 TASKS: dict[str, Callable[[RunConfig, Path, Say], Task]] = {"language-model": LanguageModel, "sort": Sorting}

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from glassformer.errors import CheckpointCorrupt
+from glassformer.errors import CheckpointCorrupt, GlassformerError
 
 MAX_BYTES = 16 << 20
 MAX_VALUES = 1 << 19  # the largest value, a small object, takes some 250 bytes of memory
@@ -19,16 +19,23 @@ def read(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     return parse(path.read_bytes(), path.name)
 
 
-def parse(data: bytes, where: str) -> dict[str, Any]:
-    """The object in a text; a repeated key, a number that is none, or too much of anything is an error."""
-    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
-        raise CheckpointCorrupt(f"{where} holds more than {MAX_VALUES:,} values.")
+def parse(
+    data: bytes, where: str, *, max_values: int = MAX_VALUES, error: type[GlassformerError] = CheckpointCorrupt
+) -> dict[str, Any]:
+    """The object in a text.
+
+    A repeated key, a key that is no Unicode text, a number that is none, or too much of anything is an `error`.
+    """
+    if sum(map(data.count, (b",", b"[", b"{"))) > max_values:
+        raise error(f"{where} holds more than {max_values:,} values.")
     try:
         content = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointCorrupt(f"{where} is not valid JSON: {error}.") from None
+    except RecursionError:
+        raise error(f"{where} is not valid JSON: it is nested too deeply.") from None
+    except ValueError as reason:
+        raise error(f"{where} is not valid JSON: {reason}.") from None
     if not isinstance(content, dict):
-        raise CheckpointCorrupt(f"{where} must hold a JSON object, not a {type(content).__name__}.")
+        raise error(f"{where} must hold a JSON object, not a {type(content).__name__}.")
     return content
 
 
@@ -38,6 +45,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         counts = Counter(name for name, _ in pairs)
         repeated = counts.most_common(1)[0][0]
         raise ValueError(f"the key {repeated[:80]!r} comes twice")
+    "".join(content).encode()  # surrogates are a ValueError
     return content
 
 
