@@ -1,11 +1,17 @@
 """What every test may ask for: the folder of real data, and seeds."""
 
 import os
+import signal
 from pathlib import Path
 
 import jaxtyping
 import pytest
 import torch
+
+
+def pytest_configure() -> None:
+    """A shell that starts us in the background lets us, and what we start, ignore SIGINT, which some tests send."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

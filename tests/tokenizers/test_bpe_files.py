@@ -150,7 +150,7 @@ def test_hostile_files_are_refused_at_once(name, number, tmp_path):
     start = time.process_time()
     with pytest.raises(TokenizerError) as refused:
         Tokenizer.load(tmp_path / name, pattern="gpt2")
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 5
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) * 1024 < 3 * len(data) + (200 << 20)
     assert len(str(refused.value)) < 600
     assert {entry.name for entry in tmp_path.iterdir()} == names

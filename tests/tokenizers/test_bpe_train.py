@@ -180,7 +180,7 @@ def test_progress_is_told(tmp_path):
 def test_the_course_corpus_trains_well_within_its_limit(data_dir):
     start = time.perf_counter()
     vocab, merges = train_bpe(data_dir / "text" / "cs336-corpus.en", 500, [END])
-    assert time.perf_counter() - start < 1.5
+    assert time.perf_counter() - start < 1.5, "0.1 s on a quiet machine"
     assert (len(vocab), len(merges)) == (500, 243)
 
 
