@@ -10,6 +10,7 @@
     │   └── ExportError        the target format cannot express this model
     ├── TrainingError          a run cannot begin, go on or be resumed
     ├── GenerationError        a prompt or a sampling setting that cannot be served
+    ├── TraceError             a forward pass cannot be recorded, or a cell or a tensor is not in the recording
     └── MissingExtra           an optional library is not installed
 
 A message is one sentence or two: what was expected, what came, and what to do next.
@@ -55,6 +56,10 @@ class TrainingError(GlassformerError):
 
 class GenerationError(GlassformerError, ValueError):
     """A prompt or a sampling setting that cannot be served."""
+
+
+class TraceError(GlassformerError, LookupError):
+    """A forward pass cannot be recorded, or a cell or a tensor is not in the recording."""
 
 
 class MissingExtra(GlassformerError, ImportError):

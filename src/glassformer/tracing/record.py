@@ -1,0 +1,454 @@
+"""Recording a forward pass from outside: nothing is added to the model, and nothing stays behind.
+
+Between a module and torch's kernels stands torch's dispatcher, where every operation passes with its tensors, whoever
+called it: a Python layer, the C++ of an LSTM, an operation in place. A mode put there for the time of one call sees
+them all, while Python's stack still shows the line that asked. (A mode around torch's Python functions was measured
+too: it costs as much, and sees neither views nor what C++ calls.)
+"""
+
+import fnmatch
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from glassformer.errors import TraceError
+from glassformer.tracing import names
+from glassformer.tracing.trace import Kind, ModuleRecord, Operation, Ref, Storage, TensorRecord, Trace
+
+GIB = 1 << 30
+Edit = Callable[[int, Tensor], Tensor]  # which of the results, and the result
+FUSED = ("native_layer_norm", "_softmax", "_log_softmax", "_safe_softmax", "native_group_norm", "gelu", "silu")
+DRAWN = (
+    "bernoulli",
+    "rand",
+    "randn",
+    "rand_like",
+    "randn_like",
+    "randint",
+    "multinomial",
+    "normal",
+    "uniform",
+    "empty",
+    "empty_like",
+    "new_empty",
+    "empty_strided",
+    "new_empty_strided",
+    "exponential",
+    "random",
+    "randperm",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A tensor got a name: from the operation that stands in an assignment, or from a module's call."""
+
+    path: str
+    tensor: int
+    operation: int | None = None
+
+
+def record(
+    module: nn.Module,
+    *inputs: Any,
+    modules: str | Sequence[str] = "*",
+    decompose: bool = False,
+    max_bytes: int = 4 * GIB,
+    edits: Mapping[int, Edit] | None = None,
+    **keywords: Any,
+) -> Trace:
+    """The forward pass of `module` on these inputs, operation by operation.
+
+    `modules` limits the recording to the modules whose path fits one of the patterns (`"blocks.3.*"`), and to what
+    they call; the rest runs unseen. With `decompose`, fused operations (attention, norms, softmax, LSTM) run as their
+    visible steps, whose numbers may differ from the fused ones' in the last bits. `edits` changes results on their
+    way, by the number of the operation: see `intervene.py`.
+
+    Raises `TraceError` for a compiled module, and where the recording grows beyond `max_bytes`.
+    """
+    for path, part in module.named_modules():
+        if hasattr(part, "_orig_mod") or isinstance(part, torch.jit.ScriptModule):
+            raise TraceError(f"{path or 'The module'} is compiled, so its steps cannot be seen: trace it as written.")
+    recorder = Recorder(module, [modules] if isinstance(modules, str) else list(modules), decompose, max_bytes, edits)
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(recorder.hooks())
+        if decompose:
+            stack.enter_context(_visible_steps(module))
+        stack.enter_context(recorder)
+        output = module(*inputs, **keywords)
+    return recorder.finish(output, (module, inputs, keywords))
+
+
+@contextmanager
+def _visible_steps(module: nn.Module) -> Iterator[None]:
+    """Have torch itself take the written-out path wherever it has one."""
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
+    onednn = torch._C._get_mkldnn_enabled()
+    if recurrent:
+        torch._C._set_mkldnn_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+        torch._C._set_mkldnn_enabled(onednn)
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The mode. It keeps what it has seen alive, so that an address never stands for two storages."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        patterns: Sequence[str],
+        decompose: bool,
+        max_bytes: int,
+        edits: Mapping[int, Edit] | None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.trace = Trace()
+        self.module, self.patterns, self.decompose, self.max_bytes = module, patterns, decompose, max_bytes
+        self.edits = edits or {}
+        self.count = 0  # of operations, seen or not
+        self.nbytes = 0
+        self.stack: list[tuple[str, bool]] = [
+            ("", patterns == ["*"])
+        ]  # paths of the modules that run, and whether seen
+        self._current: dict[int, int] = {}  # address of a storage: its newest version
+        self._replaced: set[int] = set()  # versions whose storage has been written into
+        self._windows: dict[tuple[Any, ...], int] = {}
+        self._alive: list[Any] = []
+        self._located: list[names.Located] = []
+        self._named: list[Named] = []  # in the order of time
+        self._paths = self._note_weights()
+
+    # ---- what is there before the first operation
+
+    def _note_weights(self) -> dict[int, str]:
+        for name, weight in self.module.named_parameters(remove_duplicate=False):
+            self._note_weight(name, weight, "weight")
+        for name, buffer in self.module.named_buffers(remove_duplicate=False):
+            self._note_weight(name, buffer, "buffer")
+        paths: dict[int, str] = {}
+        for path, part in self.module.named_modules():
+            paths[id(part)] = path
+            self.trace.modules.append(ModuleRecord(path=path, cls=type(part).__name__))
+        return paths
+
+    def _note_weight(self, name: str, weight: Tensor, kind: Kind) -> None:
+        tensor = self.tensor(weight.detach(), kind)
+        self._named.append(Named(name, tensor))
+        self.trace.parameters[tensor] = weight
+        self.trace.versions[tensor] = weight._version
+
+    def _name_inputs(self, module: nn.Module, path: str, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+        """Name what a module is given after the parameters of its forward."""
+        parameters = _parameters(type(module).forward)
+        given = (
+            [(parameters[min(i, len(parameters) - 1)], value) for i, value in enumerate(inputs)] if parameters else []
+        )
+        for name, value in [*given, *keywords.items()]:
+            for suffix, tensor in tensors_in(value):
+                self._named.append(Named(join(path, name + suffix), self.tensor(tensor, "input")))
+
+    # ---- modules
+
+    @contextmanager
+    def hooks(self) -> Iterator[None]:
+        """Follow which module runs, and name what it is given and what it returns."""
+        handles = []
+        try:
+            for part in self.module.modules():
+                handles.append(part.register_forward_pre_hook(self._enter, with_kwargs=True))
+                handles.append(part.register_forward_hook(self._leave))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        path = self._paths[id(module)]
+        seen = self.stack[-1][1] or any(fnmatch.fnmatchcase(path, pattern) for pattern in self.patterns)
+        self.stack.append((path, seen))
+        if seen:
+            self._name_inputs(module, path, inputs, keywords)
+
+    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        path, seen = self.stack.pop()
+        if not seen:
+            return
+        found = [(suffix, self.tensor(tensor)) for suffix, tensor in tensors_in(output)]
+        self._named += [Named(join(path, f"output{suffix}"), tensor) for suffix, tensor in found]
+        if path and self.stack[-1][1]:
+            located = names.locate()
+            if not located.inner and len(found) == len(located.names):
+                caller = self.stack[-1][0]
+                for name, (_, tensor) in zip(located.names, found, strict=True):
+                    if name is not None:
+                        self._named.append(Named(join(caller, name), tensor))
+
+    # ---- operations
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name: str = func._schema.name.removeprefix("aten::")
+        written_out = self._written_out(func, name)
+        if written_out is not None:
+            with self:
+                output = written_out(*args, **kwargs)
+            if output is not NotImplemented:
+                return output
+        number, self.count = self.count, self.count + 1
+        path, seen = self.stack[-1]
+        if not seen:
+            self._keep_before_writing(func, args, kwargs)
+            output = func(*args, **kwargs)
+            for tensor in _written_by(func, args, kwargs):  # nobody knows where its new content comes from
+                self._current.pop(_address(tensor), None)
+            return self._edited(number, output)
+        arguments = {key: self.argument(value) for key, value in _by_name(func, args, kwargs).items()}
+        targets = _written_by(func, args, kwargs)
+        self._keep_before_writing(func, args, kwargs)
+        output = self._edited(number, func(*args, **kwargs))
+        located = names.locate()
+        operation = Operation(
+            id=len(self.trace.operations),
+            number=number,
+            name=name if func._overloadname == "default" else f"{name}.{func._overloadname}",
+            arguments=arguments,
+            outputs=(),
+            module=path,
+            source=located.source,
+            writes=False,
+        )
+        self.trace.operations.append(operation)
+        self._located.append(located)
+        self._note_outputs(operation, output, targets, number in self.edits)
+        return output
+
+    def _written_out(self, func: Any, name: str) -> Callable[..., Any] | None:
+        """What runs instead of an operation: its steps, where it is a composition or is to be taken apart."""
+        if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
+            return func.decompose  # type: ignore[no-any-return]
+        if self.decompose and name in FUSED:
+            from torch._decomp import decomposition_table
+
+            return decomposition_table.get(func)
+        return None
+
+    def _edited(self, number: int, output: Any) -> Any:
+        edit = self.edits.get(number)
+        if edit is None:
+            return output
+        if isinstance(output, Tensor):
+            return edit(0, output)
+        return type(output)([edit(i, part) if isinstance(part, Tensor) else part for i, part in enumerate(output)])
+
+    def _keep_before_writing(self, func: Any, args: Any, kwargs: Any) -> None:
+        """Before an operation in place: what was recorded of the storage becomes a copy, of the content so far."""
+        for tensor in _written_by(func, args, kwargs):
+            version = self._current.get(_address(tensor))
+            if version is not None and version not in self._replaced:
+                storage = self.trace.storages[version]
+                self._grow(storage.nbytes)
+                self._alive.append(storage.bytes)
+                storage.bytes = storage.bytes.clone()  # type: ignore[no-untyped-call]
+                self._replaced.add(version)
+
+    def _note_outputs(self, operation: Operation, output: Any, targets: Sequence[Tensor], edited: bool) -> None:
+        returned = [tensor for _, tensor in tensors_in(output)]
+        returned += [target for target in targets if all(_address(target) != _address(other) for other in returned)]
+        outputs = []
+        for tensor in returned:
+            address = _address(tensor)
+            version = self._current.get(address)
+            new = version is None or version in self._replaced
+            if new:
+                self._new_version(tensor, operation.id, version)
+                operation.writes = True
+            kind: Kind = "constant" if edited or operation.base in DRAWN else "computed"
+            outputs.append(self.tensor(tensor, kind, operation.id))
+        operation.outputs = tuple(outputs)
+        located = self._located[operation.id]
+        known = located.names if len(located.names) == len(outputs) else located.names[:1] * len(outputs)
+        for name, tensor_id in zip(known, outputs, strict=True) if known else ():
+            if name is not None:
+                self._named.append(Named(join(operation.module, name), tensor_id, operation.id))
+
+    # ---- records
+
+    def argument(self, value: Any) -> Any:
+        """An argument as it is kept: tensors by number, what JSON has no word for by its name."""
+        match value:
+            case Tensor():
+                return Ref(tensor=self.tensor(value))
+            case list() | tuple():
+                return [self.argument(part) for part in value]
+            case bool() | int() | float() | str() | None:
+                return value
+            case complex():
+                return [value.real, value.imag]
+        return str(value)
+
+    def tensor(self, tensor: Tensor, kind: Kind = "constant", made_by: int | None = None) -> int:
+        """The number of a tensor's record; `kind` is that of a storage not seen before."""
+        if tensor.layout != torch.strided or type(tensor) not in (Tensor, nn.Parameter):
+            raise TraceError(f"A tensor of type {type(tensor).__name__} and layout {tensor.layout} cannot be recorded.")
+        tensor = tensor.resolve_conj().resolve_neg()
+        version = self._current.get(_address(tensor))
+        if version is None:
+            version = self._new_version(tensor, None, None)
+        elif kind == "constant" or made_by is not None:
+            pass
+        window = (version, tensor.dtype, tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
+        known = self._windows.get(window)
+        if known is not None:
+            return known
+        if kind == "constant" and self.trace.storages[version].written_by is not None:
+            kind = "computed"
+        record = TensorRecord(
+            id=len(self.trace.tensors),
+            storage=version,
+            dtype=tensor.dtype,
+            shape=tuple(tensor.shape),
+            strides=tuple(tensor.stride()),
+            offset=tensor.storage_offset(),  # type: ignore[arg-type]
+            kind=kind,
+            made_by=made_by,
+        )
+        self.trace.tensors.append(record)
+        self._windows[window] = record.id
+        return record.id
+
+    def _new_version(self, tensor: Tensor, written_by: int | None, previous: int | None) -> int:
+        """Take note of a storage, or of what an operation in place has made of it."""
+        storage = tensor.untyped_storage()
+        if tensor.device.type != "cpu":
+            raise TraceError(f"The model runs on {tensor.device}; recording needs it on the CPU: module.cpu().")
+        if written_by is not None and previous is None:
+            self._grow(storage.nbytes())
+        record = Storage(id=len(self.trace.storages), bytes=storage, written_by=written_by, previous=previous)
+        self.trace.storages.append(record)
+        self._current[storage._cdata] = record.id
+        return record.id
+
+    def _grow(self, nbytes: int) -> None:
+        self.nbytes += nbytes
+        if self.nbytes > self.max_bytes:
+            raise TraceError(
+                f"The recording has grown beyond {self.max_bytes / GIB:.1f} GiB in {self.stack[-1][0] or 'the model'}. "
+                f'Record some modules only (modules="blocks.0.*"), a shorter input, or raise max_bytes.'
+            )
+
+    # ---- the end
+
+    def finish(self, output: Any, replay: Any) -> Trace:
+        """Settle the names: the last tensor of a name has it plain, the k-th as name#k; the others get derived ones."""
+        trace = self.trace
+        trace.replay = replay
+        for named in self._named:
+            path, derived = named.path, named.operation is not None and self._is_inner(named.operation)
+            if derived and named.operation is not None:
+                path = f"{path}.{trace.operations[named.operation].base}"
+            ids = trace.names.setdefault(path, [])
+            if named.tensor not in ids[-1:]:
+                ids.append(named.tensor)
+            record = trace.tensors[named.tensor]
+            if not record.name or (record.derived and not derived):
+                record.name = path if named.operation is None else f"{path}#{len(ids)}"
+                record.derived = derived
+        for record in trace.tensors:
+            if not record.name:
+                operation = None if record.made_by is None else trace.operations[record.made_by]
+                path = "constant" if operation is None else join(operation.module, operation.base)
+                ids = trace.names.setdefault(path, [])
+                ids.append(record.id)
+                record.name, record.derived = f"{path}#{len(ids)}", True
+            path, _, number = record.name.partition("#")
+            if number and len(trace.names[path]) == int(number):
+                record.name = path
+            record.axes = names.axes(path, len(record.shape))
+        return trace
+
+    def _is_inner(self, number: int) -> bool:
+        """Whether an operation is a part of its expression, as a later one in it shows by working on its result."""
+        located = self._located[number]
+        operation = self.trace.operations[number]
+        for later, place in zip(
+            islice(self.trace.operations, number + 1, None), islice(self._located, number + 1, None), strict=True
+        ):
+            if located.inner or place.key != located.key:
+                break
+            if operation.base != later.base and any(r.tensor in operation.outputs for r in refs(later.arguments)):
+                return True
+        return located.inner
+
+
+def refs(value: Any) -> Iterator[Ref]:
+    """The tensors among arguments."""
+    match value:
+        case Ref():
+            yield value
+        case list() | tuple():
+            for part in value:
+                yield from refs(part)
+        case Mapping():
+            yield from refs(list(value.values()))
+
+
+def tensors_in(value: Any, suffix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors in what a module takes or returns, each with where it is: ".0", ".logits"."""
+    if isinstance(value, Tensor):
+        yield suffix, value
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from tensors_in(part, f"{suffix}.{key}")
+    elif isinstance(value, list | tuple):
+        for i, part in enumerate(value):
+            yield from tensors_in(part, f"{suffix}.{i}")
+
+
+def join(path: str, name: str) -> str:
+    """A dotted path; the model itself has the empty one."""
+    return f"{path}.{name}" if path else name
+
+
+def _address(tensor: Tensor) -> int:
+    address: int = tensor.untyped_storage()._cdata
+    return address
+
+
+def _by_name(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    schema = func._schema.arguments
+    arguments = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
+    arguments |= {argument.name: value for argument, value in zip(schema, args, strict=False)}
+    return arguments | dict(kwargs)
+
+
+def _written_by(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """The tensors that an operation writes into."""
+    if not func._schema.is_mutable:
+        return []
+    given = _by_name(func, args, kwargs)
+    written = [a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+    return [tensor for name in written for _, tensor in tensors_in(given[name])]
+
+
+@functools.lru_cache(None)
+def _parameters(forward: Any) -> list[str]:
+    try:
+        return [name for name in inspect.signature(forward).parameters if name != "self"]
+    except (TypeError, ValueError):
+        return []

@@ -1,0 +1,108 @@
+"""Softmax and its kin, norms over features, groups and batches, the loss."""
+
+from glassformer.tracing.formula import Formula, Number, Reduce, add, call, over, times, total
+from glassformer.tracing.rules import Step, rule
+from glassformer.tracing.rules.reduction import log_sum_exp, mean_of_squares
+from glassformer.tracing.trace import Index
+
+
+@rule("_softmax", "softmax", "_safe_softmax", "_log_softmax", "log_softmax")
+def softmax(step: Step, index: Index) -> Formula:
+    """exp(x − m) / ∑ exp(x − m), with m the largest x; or its logarithm."""
+    (dim,) = step.dims()
+    run = step.along("self", index, [dim])
+    highest = Reduce("max", (run,), "m")
+    here = call("−", step.at("self", index), highest)
+    if "log" in step.operation.base:
+        return call("−", step.at("self", index), log_sum_exp(run, highest))
+    if step.operation.base == "_safe_softmax" and highest.value == -float("inf"):
+        return call("chosen", Number(0), highest)  # nothing to look at
+    return over(call("exp", here), total(call("exp", call("−", run, highest))))
+
+
+@rule("native_layer_norm")
+def layer_norm(step: Step, index: Index) -> Formula:
+    """(x − μ) / √(σ² + ε) · weight + bias; the mean and 1 / √(σ² + ε) are results too."""
+    n_axes = len(step["normalized_shape"])
+    axes = list(range(len(step.shape("input")) - n_axes, len(step.shape("input"))))
+    within = index[len(index) - n_axes :]
+    return _normalised(step, index, axes, step.at("weight", within), step.at("bias", within))
+
+
+@rule("native_group_norm")
+def group_norm(step: Step, index: Index) -> Formula:
+    """The same over the channels of a group and all places."""
+    import numpy as np
+
+    per_group = step["C"] // step["group"]
+    shape = step.shape("input")
+    group = index[1] if step.output else index[1] // per_group
+    grid = np.indices((per_group, *shape[2:])).reshape(len(shape) - 1, -1)
+    run = step.at("input", (index[0], group * per_group + grid[0], *grid[1:]))
+    channel = (index[1],)
+    return _from_run(step, index, run, step.at("weight", channel), step.at("bias", channel))
+
+
+@rule("native_batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit")
+def batch_norm(step: Step, index: Index) -> Formula:
+    """The same for a channel, over the batch and all places; outside of training with the running mean and variance."""
+    weight, bias = step.at("weight", index[1:2]), step.at("bias", index[1:2])
+    if step.arguments.get("training"):
+        channel = index[0] if step.output else index[1]
+        axes = [axis for axis in range(len(step.shape("input"))) if axis != 1]
+        run = step.along("input", [channel if axis == 1 else 0 for axis in range(len(step.shape("input")))], axes)
+        return _from_run(step, index, run, weight, bias)
+    mean, variance = (step.at(f"running_{name}", index[1:2]) for name in ("mean", "var"))
+    scale = over(1, call("√", add(variance, step["eps"])), label="r")
+    return _scaled(times(call("−", step.at("input", index), mean), scale), weight, bias)
+
+
+def _normalised(step: Step, index: Index, axes: list[int], weight: Formula, bias: Formula) -> Formula:
+    full = [*index, *([0] * (len(step.shape("input")) - len(index)))]
+    return _from_run(step, index, step.along("input", full, axes), weight, bias)
+
+
+def _from_run(step: Step, index: Index, run: Formula, weight: Formula, bias: Formula) -> Formula:
+    n = int(run.value.shape[-1])
+    mean = over(total(run), n, label="μ")
+    scale = over(1, call("√", add(mean_of_squares(run, mean, n, label="σ²"), step["eps"])), label="r")
+    if step.output > 0:
+        return mean if step.output == 1 else scale
+    return _scaled(times(call("−", step.at("input", index), mean), scale), weight, bias)
+
+
+def _scaled(normalised: Formula, weight: Formula, bias: Formula) -> Formula:
+    if not (isinstance(weight, Number) and weight.number is None):
+        normalised = times(normalised, weight)
+    return normalised if isinstance(bias, Number) and bias.number is None else add(normalised, bias)
+
+
+@rule("_fused_rms_norm")
+def rms_norm(step: Step, index: Index) -> Formula:
+    """x / √(mean x² + ε) · weight; 1 / √… is a result too."""
+    n_axes = len(step["normalized_shape"])
+    axes = list(range(len(step.shape("input")) - n_axes, len(step.shape("input"))))
+    run = step.along("input", [*index, *([0] * (len(step.shape("input")) - len(index)))], axes)
+    eps = step["eps"] if step.has("eps") else 1.1920928955078125e-07
+    scale = over(1, call("√", add(over(total(times(run, run)), run.value.shape[-1]), eps)), label="r")
+    if step.output == 1:
+        return scale
+    return _scaled(times(step.at("input", index), scale), step.at("weight", index[len(index) - n_axes :]), Number(None))
+
+
+@rule("nll_loss_forward")
+def nll_loss(step: Step, index: Index) -> Formula:
+    """−log p of each target, their mean or their sum; the second result is the weight of all that count."""
+    import numpy as np
+
+    targets = step.trace.array(step.record("target").id)
+    rows = np.flatnonzero(targets != step["ignore_index"])
+    weights = step.at("weight", (targets[rows],)) if step.has("weight") else Number(np.ones(len(rows)))
+    if step.output == 1:
+        return total(weights)
+    if step["reduction"] == 0:
+        ignored = targets[index] == step["ignore_index"]
+        picked = step.at("self", (*index, targets[index])) if not ignored else Number(0.0)
+        return call("neg", picked if not step.has("weight") else times(picked, step.at("weight", (targets[index],))))
+    summed = call("neg", total(times(step.at("self", (rows, targets[rows])), weights)))
+    return over(summed, total(weights)) if step["reduction"] == 1 else summed

@@ -1,0 +1,232 @@
+"""Formulas as people read them: plain text, LaTeX, MathML; and an explanation as a few lines for a terminal."""
+
+import html
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from glassformer.tracing.explain import Explanation, Term
+from glassformer.tracing.formula import Apply, Formula, Number, Operand, Reduce
+
+Dialect = Literal["text", "latex", "mathml"]
+SUM, PRODUCT, ATOM = 1, 2, 3  # how tightly an expression holds together
+
+
+@dataclass(frozen=True, slots=True)
+class Notation:
+    """How a function is written: with {0}, {1} for its arguments, which need `inside` at least; `holds` is its own."""
+
+    text: str
+    latex: str
+    mathml: str
+    holds: int = ATOM
+    inside: tuple[int, int] = (0, 0)
+
+
+def _infix(text: str, latex: str, holds: int, right: int) -> Notation:
+    return Notation(
+        f"{{0}} {text} {{1}}", f"{{0}} {latex} {{1}}", f"{{0}}<mo>{html.escape(text)}</mo>{{1}}", holds, (holds, right)
+    )
+
+
+def _named(text: str, latex: str = "") -> Notation:
+    words = latex or rf"\mathrm{{{text}}}"
+    return Notation(
+        f"{text}({{0}})",
+        f"{words.replace('{', '{{').replace('}', '}}')}({{0}})",
+        f"<mi>{text}</mi><mo>(</mo>{{0}}<mo>)</mo>",
+    )
+
+
+NOTATIONS: dict[str, Notation] = {
+    "+": _infix("+", "+", SUM, SUM),
+    "−": _infix("−", "-", SUM, PRODUCT),
+    "·": _infix("·", r"\cdot", PRODUCT, PRODUCT),
+    "/": Notation(
+        "{0} / {1}", r"\frac{{{0}}}{{{1}}}", "<mfrac><mrow>{0}</mrow><mrow>{1}</mrow></mfrac>", PRODUCT, (PRODUCT, ATOM)
+    ),
+    "^": Notation("{0}^{1}", "{{{0}}}^{{{1}}}", "<msup><mrow>{0}</mrow><mrow>{1}</mrow></msup>", ATOM, (ATOM, ATOM)),
+    "√": Notation("√({0})", r"\sqrt{{{0}}}", "<msqrt>{0}</msqrt>"),
+    "neg": Notation("−{0}", "-{0}", "<mo>−</mo>{0}", PRODUCT, (ATOM, 0)),
+    "abs": Notation("|{0}|", "|{0}|", "<mo>|</mo>{0}<mo>|</mo>"),
+    "⌊⌋": Notation("⌊{0}⌋", r"\lfloor {0} \rfloor", "<mo>⌊</mo>{0}<mo>⌋</mo>"),
+    "⌈⌉": Notation("⌈{0}⌉", r"\lceil {0} \rceil", "<mo>⌈</mo>{0}<mo>⌉</mo>"),
+    "copy": Notation("{0}", "{0}", "{0}", SUM),
+    "float32": Notation("{0}", "{0}", "{0}", SUM),
+    "¬": Notation("¬{0}", r"\lnot {0}", "<mo>¬</mo>{0}", PRODUCT, (ATOM, 0)),
+    "σ": _named("σ", r"\sigma"),
+    "if": Notation(
+        "({1} if {0} else {2})",
+        r"({1}\ \mathrm{{if}}\ {0}\ \mathrm{{else}}\ {2})",
+        "<mo>(</mo>{1}<mtext> if </mtext>{0}<mtext> else </mtext>{2}<mo>)</mo>",
+    ),
+    **{
+        sign: _infix(sign, latex, 0, SUM)
+        for sign, latex in {"=": "=", "≠": r"\ne", "<": "<", "≤": r"\le", ">": ">", "≥": r"\ge"}.items()
+    },
+    **{sign: _infix(sign, latex, 0, SUM) for sign, latex in {"∧": r"\land", "∨": r"\lor", "⊻": r"\oplus"}.items()},
+    **{name: _named(name, rf"\{name}") for name in ("exp", "log", "sin", "cos", "tanh", "max", "min")},
+}
+TWO = ("max", "min", "arctan2", "mod", "fmod")
+
+
+def render(formula: Formula, dialect: Dialect = "text", *, numbers: bool = False) -> str:
+    """The formula, and what its letters stand for; `numbers` puts the recorded values in the place of single cells."""
+    writer = _Writer(dialect, numbers)
+    lines = [writer.write(formula, 0, top=True)]
+    while writer.waiting:
+        part = writer.waiting.pop(0)
+        equals = "<mo>=</mo>" if dialect == "mathml" else " = "
+        lines.append(writer.letter(part.label) + equals + writer.write(part, 0, top=True))
+    if dialect == "mathml":
+        rows = "".join(f"<mtr><mtd>{line}</mtd></mtr>" for line in lines)
+        return f'<math xmlns="http://www.w3.org/1998/Math/MathML"><mtable columnalign="left">{rows}</mtable></math>'
+    return (", where " if dialect == "text" else r",\quad ").join(
+        [lines[0], ", ".join(lines[1:])][: min(len(lines), 2)]
+    )
+
+
+class _Writer:
+    """Writes one formula; collects the labelled parts, which are written once, at the end."""
+
+    def __init__(self, dialect: Dialect, numbers: bool) -> None:
+        self.dialect, self.numbers = dialect, numbers
+        self.waiting: list[Formula] = []
+        self._met: set[int] = set()
+
+    def write(self, formula: Formula, needed: int, *, top: bool = False) -> str:
+        if formula.label and not top and not isinstance(formula, Number):
+            if id(formula) not in self._met:
+                self._met.add(id(formula))
+                self.waiting.append(formula)
+            return self.letter(formula.label)
+        match formula:
+            case Number():
+                return self.letter(formula.label) if formula.label else self.number(formula.number)
+            case Operand():
+                single = formula.value.ndim == 0
+                return self.number(formula.value.item()) if self.numbers and single else self.operand(formula)
+            case Reduce(name=name, parts=(part,)):
+                return self._reduced(name, self.write(part, PRODUCT if name in "∑∏" else 0), needed)
+            case Apply(name="chosen", parts=(chosen, *_)):
+                return self.write(chosen, needed)
+            case Apply(name=name, parts=parts):
+                return self._applied(name, parts, needed)
+        raise AssertionError(formula)
+
+    def _applied(self, name: str, parts: Sequence[Formula], needed: int) -> str:
+        notation = NOTATIONS.get(name) or _named(name.replace(" ", "\\ ") if self.dialect == "latex" else name)
+        if name in TWO:
+            inside = (", " if self.dialect != "mathml" else "<mo>,</mo>").join(self.write(part, 0) for part in parts)
+            written = getattr(_named(name), self.dialect).format(inside)
+        else:
+            arguments = [self.write(p, notation.inside[min(k, 1)]) for k, p in enumerate(parts)]
+            if self.dialect != "text" and name == "/":
+                arguments = [self.write(p, 0) for p in parts]
+            written = getattr(notation, self.dialect).format(*arguments)
+        return self._bracketed(written) if notation.holds < needed else written
+
+    def _reduced(self, name: str, inside: str, needed: int) -> str:
+        if self.dialect == "latex":
+            sign = {"∑": r"\sum_i", "∏": r"\prod_i"}.get(name, rf"\mathrm{{{name}}}_i")
+        elif self.dialect == "mathml":
+            tag = "mo" if name in "∑∏" else "mi"
+            sign = f"<munder><{tag}>{name}</{tag}><mi>i</mi></munder>"
+        else:
+            sign = f"{name}ᵢ"
+        written = f"{sign} {inside}" if self.dialect != "mathml" else f"<mrow>{sign}{inside}</mrow>"
+        return self._bracketed(written) if needed > SUM or (needed == SUM and name in "∑∏") else written
+
+    def _bracketed(self, written: str) -> str:
+        return f"<mo>(</mo>{written}<mo>)</mo>" if self.dialect == "mathml" else f"({written})"
+
+    def letter(self, label: str) -> str:
+        return f"<mi>{html.escape(label)}</mi>" if self.dialect == "mathml" else label
+
+    def number(self, value: Any) -> str:
+        written = shorten(value)
+        if self.dialect == "mathml":
+            return f"<mn>{html.escape(written)}</mn>"
+        return f"({written})" if written.startswith("−") and self.dialect == "text" else written
+
+    def operand(self, operand: Operand) -> str:
+        tensor, index = operand.trace.home(operand.tensor, operand.index)
+        name = operand.trace.tensors[tensor].name
+        places = ",".join(_axis(entry) for entry in index)
+        if self.dialect == "latex":
+            escaped = re.sub("([_#])", r"\\\1", name)
+            return rf"\mathrm{{{escaped}}}_{{{places}}}"
+        if self.dialect == "mathml":
+            return f"<msub><mtext>{html.escape(name)}</mtext><mrow><mtext>{places}</mtext></mrow></msub>"
+        return f"{name}[{places}]"
+
+
+def _axis(entry: Any) -> str:
+    """An index as it is written: a number, i where the sum runs over it (j over the outer one of two), or a range."""
+    places = np.asarray(entry)
+    if places.ndim == 0 or (places.size and (places == places.flat[0]).all()):
+        return str(int(places.flat[0])) if places.size else "–"
+    if places.ndim == 1 and (np.diff(places) == 1).all():
+        return "i" if places[0] == 0 else f"{places[0]}+i"
+    if places.ndim == 2 and min(places.shape) == 1 and (places.ravel() == np.arange(places.size)).all():
+        return "i" if places.shape[0] == 1 else "j"
+    return f"{places.min()}…{places.max()}"
+
+
+def shorten(value: Any) -> str:
+    """A number in four digits, with a real minus sign."""
+    if isinstance(value, complex):
+        return f"{shorten(value.real)} + {shorten(value.imag)}i"
+    if isinstance(value, bool | str) or value is None:
+        return str(value).lower()
+    return (str(value) if isinstance(value, int) else f"{value:.4g}").replace("-", "−")
+
+
+def describe(explanation: Explanation, terms: int = 8) -> str:
+    """An explanation for a terminal."""
+    return "\n".join(_lines(explanation, terms, ""))
+
+
+def _lines(explanation: Explanation, n_terms: int, margin: str) -> list[str]:
+    cell, operation = explanation.cell, explanation.operation
+    head = f"{cell} = {shorten(cell.value)}"
+    if explanation.formula is None or operation is None or explanation.computed is None:
+        return [f"{margin}{head}   ({cell.trace.tensors[cell.tensor].kind}: it came from outside)"]
+    rows: list[tuple[str, str]] = []
+    if explanation.computed != cell:
+        rows.append(("the same as", str(explanation.computed)))
+    rows.append(("formula", render(explanation.formula)))
+    rows.append(("numbers", render(explanation.formula, numbers=True)))
+    rows += _term_rows(explanation.why(n_terms), len(explanation.terms))
+    verdict = explanation.check()
+    mark = "✓" if verdict.passed else "✗"
+    bounds = f"off by {verdict.difference:.2g} of {verdict.bound:.2g} allowed"
+    rows.append(("check", f"{mark} recomputed {_full(verdict.recomputed)}, {bounds}"))
+    source = operation.source
+    rows.append(("source", f"{'/'.join(Path(source.file).parts[-3:])}:{source.line}  {source.text}"))
+    rows.append(("operation", f"{operation.name} in {operation.module or 'the model'}"))
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{margin}{head}", *(f"{margin}  {name:{width}}  {text}" for name, text in rows)]
+    for inner in explanation.inner.values():
+        lines += _lines(inner, n_terms, margin + "    ")
+    return lines
+
+
+def _term_rows(terms: Sequence[Term], total: int) -> list[tuple[str, str]]:
+    if total < 2:
+        return []
+    rows = []
+    for i, term in enumerate(terms):
+        cells = " · ".join(f"{cell} ({shorten(cell.value)})" for cell in term.operands)
+        rows.append(("terms" if i == 0 else "", f"{shorten(term.value):>10}  {cells}"))
+    if total > len(terms):
+        rows.append(("", f"{'…':>10}  and {total - len(terms)} smaller ones"))
+    return rows
+
+
+def _full(value: Any) -> str:
+    return repr(value).replace("-", "−") if not isinstance(value, complex) else shorten(value)

@@ -1,0 +1,297 @@
+"""What was recorded, as plain records: storages, tensors as views into them, operations, modules.
+
+    trace["blocks.0.attn.scores"]              the tensor that the variable `scores` held last in that module's call
+    trace["blocks.0.attn.scores#1"]            the first one of that name
+    trace["blocks.0.attn.scores"][0, 1, 5, 2]  a cell of it, which `explain.py` explains
+
+A storage is what the machine has: bytes. A tensor is a window into it, so that a transposed or cut-out tensor costs
+nothing, and each of its cells leads back to the one operation that wrote its bytes. An operation in place makes a new
+version of the storage; views recorded before it keep the old one.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glassformer.errors import TraceError
+
+Kind = Literal["weight", "buffer", "input", "constant", "computed"]
+Index = tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Storage:
+    """Bytes, and which operation wrote them; an operation in place leaves what it does not touch to `previous`."""
+
+    id: int
+    bytes: torch.UntypedStorage
+    written_by: int | None = None  # an operation
+    previous: int | None = None  # the version before that operation
+
+    @property
+    def nbytes(self) -> int:
+        return self.bytes.nbytes()
+
+
+@dataclass(slots=True)
+class TensorRecord:
+    """A window into a storage; `offset` and `strides` count elements of its dtype."""
+
+    id: int
+    storage: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+    kind: Kind
+    name: str = ""
+    axes: tuple[str, ...] = ()
+    made_by: int | None = None  # an operation, which computed it or made the view
+    derived: bool = False  # the name is made up: no variable of the source holds it
+
+    @property
+    def n_cells(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Source:
+    """A line of source, and the function it stands in."""
+
+    file: str = ""
+    line: int = 0
+    text: str = ""
+    function: str = ""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Ref:
+    """A tensor among the arguments of an operation."""
+
+    tensor: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Operation:
+    """One step of the computation. `arguments` are by the names of its schema, with its defaults."""
+
+    id: int
+    number: int  # in the order of all operations of the run, recorded or not
+    name: str  # "mm", "add.Tensor": ATen's, less its namespace
+    arguments: Mapping[str, Any]
+    outputs: tuple[int, ...]
+    module: str
+    source: Source
+    writes: bool  # False for a view, which computes nothing
+
+    @property
+    def base(self) -> str:
+        """The name without its overload, and without the underscore of the form in place."""
+        base = self.name.partition(".")[0]
+        return base.rstrip("_") if not base.startswith("__") else base
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class ModuleRecord:
+    """A module of the recorded model."""
+
+    path: str
+    cls: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One number of a recorded tensor."""
+
+    trace: "Trace" = field(repr=False, compare=False)
+    tensor: int
+    index: Index
+
+    @property
+    def value(self) -> float | int | bool | complex:
+        value: float | int | bool | complex = self.trace.array(self.tensor)[self.index].item()
+        return value
+
+    def __str__(self) -> str:
+        return f"{self.trace.tensors[self.tensor].name}[{','.join(map(str, self.index))}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A tensor of a trace, to look at and to pick cells from."""
+
+    trace: "Trace" = field(repr=False)
+    id: int
+
+    @property
+    def record(self) -> TensorRecord:
+        return self.trace.tensors[self.id]
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.record.shape
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """A letter for each axis, as in docs/notation.md, where the tensor's name says which."""
+        return self.record.axes
+
+    @property
+    def value(self) -> Tensor:
+        """The numbers, as a tensor of their own."""
+        return self.trace.value(self.id).clone()
+
+    @property
+    def operation(self) -> Operation | None:
+        """The step that made it."""
+        made_by = self.record.made_by
+        return None if made_by is None else self.trace.operations[made_by]
+
+    def __getitem__(self, index: int | Sequence[int]) -> Cell:
+        place = (index,) if isinstance(index, int) else tuple(index)
+        shape = self.shape
+        if len(place) != len(shape) or not all(-n <= i < n for i, n in zip(place, shape, strict=True)):
+            raise TraceError(f"{self.name} has the shape {shape}, so there is no cell {list(place)} in it.")
+        return Cell(self.trace, self.id, tuple(i % n for i, n in zip(place, shape, strict=True)))
+
+    def cells(self) -> Iterator[Cell]:
+        """All cells, row by row."""
+        return (Cell(self.trace, self.id, index) for index in np.ndindex(self.shape))
+
+
+@dataclass(kw_only=True)
+class Trace:
+    """A recorded forward pass."""
+
+    storages: list[Storage] = field(default_factory=list)
+    tensors: list[TensorRecord] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
+    modules: list[ModuleRecord] = field(default_factory=list)
+    names: dict[str, list[int]] = field(default_factory=dict)
+    versions: dict[int, int] = field(default_factory=dict)  # of weights, when they were recorded
+    parameters: dict[int, Tensor] = field(default_factory=dict, repr=False)
+    replay: Any = field(default=None, repr=False)  # the module and its inputs, for `intervene.py`
+    replays: dict[int, Any] = field(default_factory=dict, repr=False)  # what `rules/movement.py` has found out
+
+    # ---- by name
+
+    def __getitem__(self, path: str) -> Recorded:
+        path, _, number = path.partition("#")
+        ids = self.names.get(path) or self._by_alias(path)
+        if not ids or (number and not (number.isdecimal() and 1 <= int(number) <= len(ids))):
+            raise TraceError(f"The trace has no tensor {path}{'#' * bool(number)}{number}. {self._near(path)}")
+        return Recorded(self, ids[int(number) - 1 if number else -1])
+
+    def __contains__(self, path: str) -> bool:
+        return bool(self.names.get(path) or self._by_alias(path))
+
+    def _by_alias(self, path: str) -> list[int]:
+        from glassformer.tracing.names import transformer_lens_alias
+
+        alias = transformer_lens_alias(path)
+        return self.names.get(alias, []) if alias else []
+
+    def _near(self, path: str) -> str:
+        import difflib
+
+        near = difflib.get_close_matches(path, self.names, n=3, cutoff=0.5)
+        parent = path.rpartition(".")[0]
+        near = near or [name for name in self.names if name.rpartition(".")[0] == parent][:8] or list(self.names)[:8]
+        return f"There are {', '.join(near)}." if near else "It has no names at all."
+
+    # ---- values
+
+    def value(self, tensor: int) -> Tensor:
+        """The recorded numbers, as a window into their storage: not to be changed."""
+        record = self.tensors[tensor]
+        parameter = self.parameters.get(tensor)
+        if parameter is not None and parameter._version != self.versions[tensor]:
+            raise TraceError(f"{record.name} has changed since it was recorded: trace the model again.")
+        window = torch.empty(0, dtype=record.dtype)
+        return window.set_(self.storages[record.storage].bytes, record.offset, record.shape, record.strides)
+
+    @cached_property
+    def _arrays(self) -> dict[int, np.ndarray]:
+        return {}
+
+    def array(self, tensor: int) -> np.ndarray:
+        """The same as numpy has it; bfloat16, which numpy lacks, widened to float32."""
+        parameter = self.parameters.get(tensor)
+        if tensor not in self._arrays or (parameter is not None and parameter._version != self.versions[tensor]):
+            value = self.value(tensor)
+            self._arrays[tensor] = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+        return self._arrays[tensor]
+
+    # ---- where cells come from
+
+    def home(self, tensor: int, index: Sequence[Any]) -> tuple[int, tuple[Any, ...]]:
+        """The same cells where people know them: in the newest tensor with a name of its own that shows them."""
+        record = self.tensors[tensor]
+        if not record.derived:
+            return tensor, tuple(index)
+        elements = record.offset + sum(np.asarray(i) * s for i, s in zip(index, record.strides, strict=True))
+        for known in reversed(self._named_windows.get(record.storage, [])):
+            other = self.tensors[known]
+            place = place_of(elements, other) if other.id < record.id and other.dtype == record.dtype else None
+            if place is not None:
+                return known, place
+        return tensor, tuple(index)
+
+    @cached_property
+    def _named_windows(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for record in self.tensors:
+            if not record.derived:
+                found.setdefault(record.storage, []).append(record.id)
+        return found
+
+    def origin(self, cell: Cell) -> Cell | None:
+        """The cell of an operation's result that these bytes were written as; None for what came from outside.
+
+        An element of a complex result that is read as a pair of real numbers leads to the whole complex number.
+        """
+        record = self.tensors[cell.tensor]
+        element = record.offset + sum(i * s for i, s in zip(cell.index, record.strides, strict=True))
+        at = element * record.dtype.itemsize
+        version: int | None = record.storage
+        while version is not None:
+            storage = self.storages[version]
+            if storage.written_by is None:
+                return None
+            for output in self.operations[storage.written_by].outputs:
+                written = self.tensors[output]
+                if written.storage == version:
+                    index = place_of(at // written.dtype.itemsize, written)
+                    if index is not None:
+                        return Cell(self, output, tuple(map(int, index)))
+            version = storage.previous
+        return None
+
+    def computed(self) -> Iterator[tuple[Operation, int]]:
+        """Every operation that computes, with each tensor that it wrote."""
+        for operation in self.operations:
+            if operation.writes:
+                for output in operation.outputs:
+                    if self.tensors[output].kind == "computed":
+                        yield operation, output
+
+
+def place_of(elements: Any, record: TensorRecord) -> tuple[Any, ...] | None:
+    """Where a tensor shows an element of its storage, or an array of them; None where it does not show them all."""
+    rest = elements - record.offset
+    index: list[Any] = [rest * 0] * len(record.shape)
+    for axis in sorted(range(len(index)), key=lambda a: record.strides[a], reverse=True):
+        if record.shape[axis] > 1 and record.strides[axis] > 0:
+            index[axis], rest = divmod(rest, record.strides[axis])
+    fits = np.all(rest == 0) and all(np.all((i >= 0) & (i < n)) for i, n in zip(index, record.shape, strict=True))
+    return tuple(index) if fits else None
