@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from glassformer.api import build as build
     from glassformer.api import load as load
     from glassformer.api import save as save
+    from glassformer.api import trace as trace
     from glassformer.errors import GlassformerError as GlassformerError
     from glassformer.inference.logits import Sampling as Sampling
     from glassformer.tokenizers import Tokenizer as Tokenizer
+    from glassformer.tracing.explain import explain as explain
     from glassformer.twins import use as use
 
 __version__ = "0.1.0"
@@ -23,11 +25,13 @@ _HOME = {
     "Sampling": "inference.logits",
     "Tokenizer": "tokenizers",
     "build": "api",
+    "explain": "tracing.explain",
     "load": "api",
     "save": "api",
+    "trace": "api",
     "use": "twins",
 }
-__all__ = ["GlassformerError", "Model", "Sampling", "Tokenizer", "build", "load", "save", "use"]
+__all__ = ["GlassformerError", "Model", "Sampling", "Tokenizer", "build", "explain", "load", "save", "trace", "use"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,8 @@
 A model's module stays pure (`begin` and `forward`); everything around it is here.
 """
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,16 @@ from torch import Tensor, nn
 
 from glassformer import checkpoints, models
 from glassformer.data.sort import LETTERS
-from glassformer.errors import CheckpointError, GenerationError
+from glassformer.errors import CheckpointError, GenerationError, TraceError
 from glassformer.inference.generate import NewToken, generate
 from glassformer.inference.logits import Sampling
 from glassformer.inference.text import Piece, stream_text
+from glassformer.nn.kv_cache import full
 from glassformer.tokenizers import CharTokenizer, Tokenizer
+from glassformer.tracing import check, explain
+from glassformer.tracing import trace as tracing
+from glassformer.tracing.record import GIB, record
+from glassformer.twins import use
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,3 +167,78 @@ def load(source: str | Path, *, from_pickle: bool = False, dtype: torch.dtype | 
 def save(model: Model, directory: str | Path) -> Path:
     """Write a Hugging Face directory that `transformers` loads too."""
     return checkpoints.save(model.module, Path(directory), tokenizer=model.tokenizer)
+
+
+class Trace(tracing.Trace):
+    """A recorded forward pass, with what can be done with it (see `tracing/trace.py` for what it holds)."""
+
+    def check(
+        self,
+        *,
+        cells: int | None = None,
+        seed: int = 0,
+        modules: str | Sequence[str] = "*",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> check.Report:
+        """Recompute every number from its recorded operands, or so many, drawn evenly over the kinds of operations."""
+        return check.check(self, cells=cells, seed=seed, modules=modules, progress=progress)
+
+    def explain(self, path: str, *index: int, depth: int = 1) -> explain.Explanation:
+        """The arithmetic behind one cell of the tensor of this name."""
+        return explain.explain(self[path][index], depth)
+
+
+def trace(
+    model: Model | nn.Module,
+    *inputs: Any,
+    modules: str | Sequence[str] = "*",
+    positions: slice | None = None,
+    decompose: bool = False,
+    max_bytes: int = 4 * GIB,
+    **keywords: Any,
+) -> Trace:
+    """Record a forward pass: of a `Model`, given a text or tokens, or of any module, given its inputs.
+
+    Models of ours run as their readable equations (`use("readable", attention="naive")`). Of a language model,
+    `positions` records some tokens only: those before them are read first, unrecorded, into a cache. For the rest see
+    `tracing.record.record`.
+    """
+    module = model.module if isinstance(model, Model) else model
+    if isinstance(model, Model) and inputs:
+        inputs = (as_tokens(model, inputs[0]), *inputs[1:])
+    with use("readable", attention="naive"):
+        if positions is not None:
+            inputs = read_before(module, inputs, positions)
+        found = record(module, *inputs, modules=modules, decompose=decompose, max_bytes=max_bytes, **keywords)
+    return Trace(**{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
+
+
+def as_tokens(model: Model, given: Any) -> Any:
+    """A text or a list of token ids as a batch of one; a tensor as it is, with a batch axis if it has none."""
+    if isinstance(given, str):
+        given = model.encode(given)
+    if isinstance(given, list):
+        given = torch.tensor(given)
+    if isinstance(given, Tensor) and given.ndim == 1:
+        given = given[None]
+    if isinstance(given, Tensor) and given.shape[-1] > model.config.context_length:
+        raise GenerationError(
+            f"{given.shape[-1]} tokens do not fit this model's context of {model.config.context_length}."
+        )
+    return given
+
+
+def read_before(module: nn.Module, inputs: Sequence[Any], positions: slice) -> tuple[Any, ...]:
+    """The tokens at the chosen positions, and the state of the model when it has read those before them."""
+    if not hasattr(module, "begin") or len(inputs) != 1 or not isinstance(inputs[0], Tensor):
+        raise TraceError("positions needs a language model of ours, and its tokens alone.")
+    tokens = inputs[0]
+    start, stop, step = positions.indices(tokens.shape[-1])
+    if step != 1 or start >= stop:
+        raise TraceError(f"positions must be a stretch of the {tokens.shape[-1]} tokens, not {positions}.")
+    if start == 0:
+        return (tokens[:, :stop],)
+    state = module.begin(None, full(stop))
+    with torch.no_grad():
+        module(tokens[:, :start], state)
+    return tokens[:, start:stop], state

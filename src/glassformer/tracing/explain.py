@@ -5,23 +5,23 @@
     explanation.check()           recomputed from the operands in float64, and compared
     explanation.why(3)            the three terms that mattered most
 
-`check(trace)` does the same for every number of a trace, or for a sample of them, and reports by operation.
+`check.py` does the same for every number of a trace.
 """
 
 import math
-import random
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from glassformer.tracing.formula import Apply, Formula, Number, Operand, Reduce, call
-from glassformer.tracing.rules import Step, kind_of, rule_of
-from glassformer.tracing.trace import Cell, Operation, Source, Trace
+from glassformer.tracing.rules import Step, rule_of
+from glassformer.tracing.text import render, shorten
+from glassformer.tracing.trace import Cell, Operation, Source
 
 UNIT = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float64: 2.0**-53, torch.complex128: 2.0**-53}
 SINGLE = 2.0**-24
@@ -114,8 +114,6 @@ class Explanation:
         return allowed + TINY.get(dtype, 1e-37) if math.isfinite(allowed) else 0.0
 
     def __str__(self) -> str:
-        from glassformer.tracing.text import describe
-
         return describe(self)
 
 
@@ -195,93 +193,50 @@ def _spread_out(leaf: Operand, n: int) -> list[Cell]:
     return cells if len(cells) == n else cells * n if len(cells) == 1 else cells[:n]
 
 
-# ---- every number of a trace
+# ---- in words
 
 
-@dataclass(kw_only=True)
-class Tally:
-    """What the check of an operation came to."""
-
-    kind: str
-    cells: int = 0
-    failures: int = 0
-    worst: float = 0.0  # largest difference as a share of its bound
-    reason: str = ""
+def describe(explanation: Explanation, terms: int = 8) -> str:
+    """An explanation for a terminal."""
+    return "\n".join(_lines(explanation, terms, ""))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What a check came to: `failures` are cells that recompute to something else, or that no rule explains."""
-
-    total: int  # computed cells in the trace
-    checked: int
-    failures: list[Cell]
-    by_operation: dict[str, Tally]
-
-    @property
-    def passed(self) -> bool:
-        return not self.failures
-
-
-def check(
-    trace: Trace, *, cells: int | None = None, seed: int = 0, progress: Callable[[int, int], None] | None = None
-) -> Report:
-    """Recompute every number of a trace, or so many, drawn evenly over the kinds of operations.
-
-    `progress(done, of)` is called after each operation.
-    """
-    targets = list(trace.computed())
-    total = sum(trace.tensors[output].n_cells for _, output in targets)
-    chosen = _sample(trace, targets, cells, seed) if cells is not None else None
-    tallies: dict[str, Tally] = {}
-    failures: list[Cell] = []
-    checked = 0
-    for number, (operation, output) in enumerate(targets):
-        tally = tallies.setdefault(operation.base, Tally(kind=kind_of(operation)))
-        shape = trace.tensors[output].shape
-        places: Any = np.ndindex(shape) if chosen is None else [_unravel(i, shape) for i in chosen.get(output, ())]
-        for index in places:
-            cell = Cell(trace, output, tuple(index))
-            checked += 1
-            tally.cells += 1
-            try:
-                verdict = Explanation(cell, cell, operation, derive(cell, operation)).check()
-            except (NotImplementedError, AssertionError, KeyError, IndexError, ValueError, TypeError) as error:
-                verdict = None
-                tally.reason = tally.reason or f"{type(error).__name__}: {error}"
-            if verdict is None or not verdict.passed:
-                failures.append(cell)
-                tally.failures += 1
-                if verdict is not None:
-                    tally.reason = tally.reason or f"{cell}: {verdict.recomputed} instead of {verdict.recorded}"
-            if verdict is not None and verdict.bound > 0:
-                tally.worst = max(tally.worst, verdict.difference / verdict.bound)
-        trace.replays.pop(operation.id, None)
-        if progress is not None:
-            progress(number + 1, len(targets))
-    return Report(total=total, checked=checked, failures=failures, by_operation=tallies)
+def _lines(explanation: Explanation, n_terms: int, margin: str) -> list[str]:
+    cell, operation = explanation.cell, explanation.operation
+    head = f"{cell} = {shorten(cell.value)}"
+    if explanation.formula is None or operation is None or explanation.computed is None:
+        return [f"{margin}{head}   ({cell.trace.tensors[cell.tensor].kind}: it came from outside)"]
+    rows: list[tuple[str, str]] = []
+    if explanation.computed != cell:
+        rows.append(("the same as", str(explanation.computed)))
+    rows.append(("formula", render(explanation.formula)))
+    rows.append(("numbers", render(explanation.formula, numbers=True)))
+    rows += _term_rows(explanation.why(n_terms), len(explanation.terms))
+    verdict = explanation.check()
+    mark = "✓" if verdict.passed else "✗"
+    bounds = f"off by {verdict.difference:.2g} of {verdict.bound:.2g} allowed"
+    rows.append(("check", f"{mark} recomputed {_full(verdict.recomputed)}, {bounds}"))
+    source = operation.source
+    rows.append(("source", f"{'/'.join(Path(source.file).parts[-3:])}:{source.line}  {source.text}"))
+    rows.append(("operation", f"{operation.name} in {operation.module or 'the model'}"))
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{margin}{head}", *(f"{margin}  {name:{width}}  {text}" for name, text in rows)]
+    for inner in explanation.inner.values():
+        lines += _lines(inner, n_terms, margin + "    ")
+    return lines
 
 
-def _unravel(place: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.unravel_index(place, shape)) if shape else ()
+def _term_rows(terms: Sequence[Term], total: int) -> list[tuple[str, str]]:
+    if total < 2:
+        return []
+    rows = []
+    for i, term in enumerate(terms):
+        cells = " · ".join(f"{cell} ({shorten(cell.value)})" for cell in term.operands)
+        rows.append(("terms" if i == 0 else "", f"{shorten(term.value):>10}  {cells}"))
+    if total > len(terms):
+        rows.append(("", f"{'…':>10}  and {total - len(terms)} smaller ones"))
+    return rows
 
 
-def _sample(trace: Trace, targets: list[tuple[Operation, int]], cells: int, seed: int) -> dict[int, list[int]]:
-    """Cells of each tensor: every kind of operation gets its even share, and what small ones leave over."""
-    by_kind: dict[str, list[int]] = defaultdict(list)
-    for operation, output in targets:
-        by_kind[operation.base].append(output)
-    sizes = {kind: sum(trace.tensors[output].n_cells for output in outputs) for kind, outputs in by_kind.items()}
-    shares: dict[str, int] = {}
-    left = cells
-    for done, kind in enumerate(sorted(sizes, key=sizes.__getitem__)):
-        shares[kind] = min(sizes[kind], max(left // (len(sizes) - done), min(200, sizes[kind])))
-        left = max(left - shares[kind], 0)
-    draw = random.Random(seed)
-    chosen: dict[int, list[int]] = defaultdict(list)
-    for kind, outputs in by_kind.items():
-        ends = np.cumsum([trace.tensors[output].n_cells for output in outputs])
-        for place in sorted(draw.sample(range(sizes[kind]), shares[kind])):
-            which = int(np.searchsorted(ends, place, side="right"))
-            chosen[outputs[which]].append(place - int(ends[which - 1] if which else 0))
-    return chosen
+def _full(value: Any) -> str:
+    return repr(value).replace("-", "−") if not isinstance(value, complex) else shorten(value)

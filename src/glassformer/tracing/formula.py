@@ -66,7 +66,10 @@ class Number(Formula):
 
     @cached_property
     def spread(self) -> Array:
-        return np.zeros(self.value.shape)
+        if self.value.dtype.kind != "f":
+            return np.zeros(self.value.shape)
+        with np.errstate(all="ignore"):  # a kernel may know it in single precision only
+            return np.where(self.value.astype(np.float32) == self.value, 0.0, np.abs(self.value))
 
 
 @dataclass(eq=False)
@@ -175,11 +178,11 @@ REDUCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _erf(x: Array) -> Array:
+def _erf(x: Any) -> Array:
     return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x))
 
 
-def _sigmoid(x: Array) -> Array:
+def _sigmoid(x: Any) -> Array:
     small = np.exp(-np.abs(x))  # which cannot overflow
     return np.asarray(np.where(x >= 0, 1 / (1 + small), small / (1 + small)))
 
@@ -204,6 +207,7 @@ FUNCTIONS: dict[str, Function] = {
     "^": Function(np.power, lambda a, b: (b * np.power(a, b - 1), np.power(a, b) * np.log(np.abs(a)))),
     "neg": _exact(np.negative, _one),
     "abs": _exact(np.abs, _one),
+    "modulus": Function(np.abs, _one),
     "sign": _exact(np.sign),
     "exp": Function(np.exp, lambda a: (np.exp(a),)),
     "exp2": Function(np.exp2, lambda a: (np.exp2(a),)),
@@ -240,7 +244,6 @@ FUNCTIONS: dict[str, Function] = {
     "¬": _exact(lambda a: ~a),
     "is nan": _exact(np.isnan),
     "is infinite": _exact(np.isinf),
-    "is finite": _exact(np.isfinite),
     "Re": _exact(np.real, _one),
     "Im": _exact(np.imag, _one),
     "float32": Function(lambda a: a, _one),  # a rounding to it, or to half precision

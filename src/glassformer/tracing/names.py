@@ -24,7 +24,7 @@ LAYERS = re.compile(r"nn/modules/(?!module\.py)")
 WRITTEN_OUT = re.compile(r"multi_head_attention_forward|_in_projection")  # of nn.functional, those that are models
 PASSED_OVER = re.compile(r"/(glassformer/(twins|tracing/\w+)|contextlib|functools)\.py$|^<|/(jaxtyping|beartype)/")
 Span = tuple[int | None, int | None, int | None, int | None]
-Role = Literal["assigned", "returned", "inner"]
+Role = Literal["assigned", "returned", "inner", "inside a return"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,12 @@ def locate(frame: FrameType | None = None) -> Located:
 def _names(start: FrameType) -> tuple[tuple[str | None, ...], bool]:
     """Follow returned values outwards, up to the border of the module's call."""
     frame: FrameType | None = start
+    inner = False
     while frame is not None:
         place = _place(frame.f_code, frame.f_lasti)
-        if place.role != "returned":
-            return place.names, place.role == "inner"
+        inner = inner or place.role in ("inner", "inside a return")
+        if place.role in ("assigned", "inner"):
+            return place.names, inner
         if frame.f_code.co_name == "forward":
             return (), False  # the name is the caller's to give, when the module has returned
         frame = _visible(frame.f_back)
@@ -156,13 +158,13 @@ def _whole(value: ast.expr, place: Place, found: dict[Span, Place]) -> None:
         _whole(value.orelse, place, found)
         return
     found[_of(value)] = place
-    _inside(value, place.names, found)
+    _inside(value, place.names, found, "inside a return" if place.role == "returned" else "inner")
 
 
-def _inside(value: ast.expr, names: tuple[str | None, ...], found: dict[Span, Place]) -> None:
+def _inside(value: ast.expr, names: tuple[str | None, ...], found: dict[Span, Place], role: Role = "inner") -> None:
     for node in ast.walk(value):
         if isinstance(node, ast.expr) and node is not value:
-            found.setdefault(_of(node), Place("inner", names))
+            found.setdefault(_of(node), Place(role, names))
 
 
 def _of(node: ast.expr | ast.stmt) -> Span:

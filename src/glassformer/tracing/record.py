@@ -48,6 +48,9 @@ DRAWN = (
 )
 
 
+TURNED_IN_PLACE = {f"aten::{name}_" for name in ("transpose", "t", "squeeze", "unsqueeze", "as_strided", "detach")}
+
+
 @dataclass(frozen=True, slots=True)
 class Named:
     """A tensor got a name: from the operation that stands in an assignment, or from a module's call."""
@@ -127,6 +130,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             ("", patterns == ["*"])
         ]  # paths of the modules that run, and whether seen
         self._current: dict[int, int] = {}  # address of a storage: its newest version
+        self._kinds: dict[int, Kind] = {}  # of versions
         self._replaced: set[int] = set()  # versions whose storage has been written into
         self._windows: dict[tuple[Any, ...], int] = {}
         self._alive: list[Any] = []
@@ -276,10 +280,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             version = self._current.get(address)
             new = version is None or version in self._replaced
             if new:
-                self._new_version(tensor, operation.id, version)
+                kind: Kind = "constant" if edited or operation.base in DRAWN else "computed"
+                self._new_version(tensor, kind, operation.id, version)
                 operation.writes = True
-            kind: Kind = "constant" if edited or operation.base in DRAWN else "computed"
-            outputs.append(self.tensor(tensor, kind, operation.id))
+            outputs.append(self.tensor(tensor, made_by=operation.id))
         operation.outputs = tuple(outputs)
         located = self._located[operation.id]
         known = located.names if len(located.names) == len(outputs) else located.names[:1] * len(outputs)
@@ -303,21 +307,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return str(value)
 
     def tensor(self, tensor: Tensor, kind: Kind = "constant", made_by: int | None = None) -> int:
-        """The number of a tensor's record; `kind` is that of a storage not seen before."""
+        """The number of a tensor's record; `kind` is for a storage that was not seen before."""
         if tensor.layout != torch.strided or type(tensor) not in (Tensor, nn.Parameter):
             raise TraceError(f"A tensor of type {type(tensor).__name__} and layout {tensor.layout} cannot be recorded.")
         tensor = tensor.resolve_conj().resolve_neg()
         version = self._current.get(_address(tensor))
         if version is None:
-            version = self._new_version(tensor, None, None)
-        elif kind == "constant" or made_by is not None:
-            pass
+            version = self._new_version(tensor, kind, None, None)
         window = (version, tensor.dtype, tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
         known = self._windows.get(window)
         if known is not None:
             return known
-        if kind == "constant" and self.trace.storages[version].written_by is not None:
-            kind = "computed"
         record = TensorRecord(
             id=len(self.trace.tensors),
             storage=version,
@@ -325,14 +325,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             shape=tuple(tensor.shape),
             strides=tuple(tensor.stride()),
             offset=tensor.storage_offset(),  # type: ignore[arg-type]
-            kind=kind,
+            kind=self._kinds[version],
             made_by=made_by,
         )
         self.trace.tensors.append(record)
         self._windows[window] = record.id
         return record.id
 
-    def _new_version(self, tensor: Tensor, written_by: int | None, previous: int | None) -> int:
+    def _new_version(self, tensor: Tensor, kind: Kind, written_by: int | None, previous: int | None) -> int:
         """Take note of a storage, or of what an operation in place has made of it."""
         storage = tensor.untyped_storage()
         if tensor.device.type != "cpu":
@@ -341,6 +341,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._grow(storage.nbytes())
         record = Storage(id=len(self.trace.storages), bytes=storage, written_by=written_by, previous=previous)
         self.trace.storages.append(record)
+        self._kinds[record.id] = kind
         self._current[storage._cdata] = record.id
         return record.id
 
@@ -439,7 +440,7 @@ def _by_name(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[
 
 def _written_by(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
     """The tensors that an operation writes into."""
-    if not func._schema.is_mutable:
+    if not func._schema.is_mutable or func._schema.name in TURNED_IN_PLACE:
         return []
     given = _by_name(func, args, kwargs)
     written = [a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]

@@ -1,15 +1,13 @@
-"""Formulas as people read them: plain text, LaTeX, MathML; and an explanation as a few lines for a terminal."""
+"""Formulas as people read them: plain text, LaTeX, MathML."""
 
 import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from glassformer.tracing.explain import Explanation, Term
 from glassformer.tracing.formula import Apply, Formula, Number, Operand, Reduce
 
 Dialect = Literal["text", "latex", "mathml"]
@@ -184,49 +182,3 @@ def shorten(value: Any) -> str:
     if isinstance(value, bool | str) or value is None:
         return str(value).lower()
     return (str(value) if isinstance(value, int) else f"{value:.4g}").replace("-", "−")
-
-
-def describe(explanation: Explanation, terms: int = 8) -> str:
-    """An explanation for a terminal."""
-    return "\n".join(_lines(explanation, terms, ""))
-
-
-def _lines(explanation: Explanation, n_terms: int, margin: str) -> list[str]:
-    cell, operation = explanation.cell, explanation.operation
-    head = f"{cell} = {shorten(cell.value)}"
-    if explanation.formula is None or operation is None or explanation.computed is None:
-        return [f"{margin}{head}   ({cell.trace.tensors[cell.tensor].kind}: it came from outside)"]
-    rows: list[tuple[str, str]] = []
-    if explanation.computed != cell:
-        rows.append(("the same as", str(explanation.computed)))
-    rows.append(("formula", render(explanation.formula)))
-    rows.append(("numbers", render(explanation.formula, numbers=True)))
-    rows += _term_rows(explanation.why(n_terms), len(explanation.terms))
-    verdict = explanation.check()
-    mark = "✓" if verdict.passed else "✗"
-    bounds = f"off by {verdict.difference:.2g} of {verdict.bound:.2g} allowed"
-    rows.append(("check", f"{mark} recomputed {_full(verdict.recomputed)}, {bounds}"))
-    source = operation.source
-    rows.append(("source", f"{'/'.join(Path(source.file).parts[-3:])}:{source.line}  {source.text}"))
-    rows.append(("operation", f"{operation.name} in {operation.module or 'the model'}"))
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{margin}{head}", *(f"{margin}  {name:{width}}  {text}" for name, text in rows)]
-    for inner in explanation.inner.values():
-        lines += _lines(inner, n_terms, margin + "    ")
-    return lines
-
-
-def _term_rows(terms: Sequence[Term], total: int) -> list[tuple[str, str]]:
-    if total < 2:
-        return []
-    rows = []
-    for i, term in enumerate(terms):
-        cells = " · ".join(f"{cell} ({shorten(cell.value)})" for cell in term.operands)
-        rows.append(("terms" if i == 0 else "", f"{shorten(term.value):>10}  {cells}"))
-    if total > len(terms):
-        rows.append(("", f"{'…':>10}  and {total - len(terms)} smaller ones"))
-    return rows
-
-
-def _full(value: Any) -> str:
-    return repr(value).replace("-", "−") if not isinstance(value, complex) else shorten(value)

@@ -30,7 +30,7 @@ class Storage:
     """Bytes, and which operation wrote them; an operation in place leaves what it does not touch to `previous`."""
 
     id: int
-    bytes: torch.UntypedStorage
+    bytes: torch.UntypedStorage = field(repr=False)
     written_by: int | None = None  # an operation
     previous: int | None = None  # the version before that operation
 

@@ -18,7 +18,7 @@ def dot(step: Step, a: str, b: str, row: Index, column: Index) -> Formula:
     return total(times(left, step.at(b, (*broadcast(leading, step.shape(b)[:-2]), i, last))))
 
 
-@rule("mm", "bmm", "matmul", "mv", "dot")
+@rule("mm", "bmm", "mv", "dot")
 def product(step: Step, index: Index) -> Formula:
     """A matrix product."""
     b = "vec" if step.has("vec") else "mat2" if step.has("mat2") else "tensor" if step.has("tensor") else "other"
@@ -46,15 +46,7 @@ def product_plus(step: Step, index: Index) -> Formula:
     return add(made, plus if beta == 1 else times(beta, plus))
 
 
-@rule("linear")
-def linear(step: Step, index: Index) -> Formula:
-    """x Wᵀ + b."""
-    i = np.arange(step.shape("weight")[-1])
-    made = total(times(step.at("input", (*index[:-1], i)), step.at("weight", (index[-1], i))))
-    return add(made, step.at("bias", (index[-1],))) if step.has("bias") else made
-
-
-@rule("convolution", "conv1d", "conv2d", "_convolution", "mkldnn_convolution")
+@rule("convolution")
 def convolution(step: Step, index: Index) -> Formula:
     """∑ over the channels of a group and the places of the kernel; what lies in the padding counts nothing."""
     if step.arguments.get("transposed"):

@@ -16,10 +16,7 @@ UNARY = {
     "sgn": "sign",
     "isnan": "is nan",
     "isinf": "is infinite",
-    "isfinite": "is finite",
     "bitwise_not": "¬",
-    "real": "Re",
-    "imag": "Im",
 }
 BINARY = {
     "mul": "·",
@@ -37,15 +34,15 @@ BINARY = {
     "bitwise_and": "∧",
     "bitwise_or": "∨",
     "bitwise_xor": "⊻",
-    "__and__": "∧",
-    "__or__": "∨",
 }
 
 
 @rule(*UNARY)
 def unary(step: Step, index: Index) -> Formula:
     """f(x)."""
-    return call(UNARY[step.operation.base], step.broadcast("self", index))
+    x = step.broadcast("self", index)
+    name = UNARY[step.operation.base]
+    return call("modulus" if name == "abs" and x.value.dtype.kind == "c" else name, x)
 
 
 @rule(*BINARY)
@@ -75,6 +72,12 @@ def quotient(step: Step, index: Index) -> Formula:
     mode = "floor" if step.operation.base == "floor_divide" else step.arguments.get("rounding_mode")
     exact = over(*_two(step, index))
     return exact if mode is None else call("⌊⌋" if mode == "floor" else "trunc", exact)
+
+
+@rule("complex")
+def complex_number(step: Step, index: Index) -> Formula:
+    """a + b i."""
+    return call("+", step.broadcast("real", index), times(step.broadcast("imag", index), Number(1j, "i")))
 
 
 @rule("reciprocal", "rsqrt")

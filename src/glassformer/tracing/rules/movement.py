@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from glassformer.tracing.formula import Formula, Number, Operand, call
-from glassformer.tracing.rules import Step, rule
+from glassformer.tracing.rules import Step, broadcast, rule
 from glassformer.tracing.trace import Index, Operation, Ref, Trace
 
 MOVED: dict[str, tuple[str, ...]] = {  # the arguments whose numbers move; the others say whereto
@@ -23,7 +23,6 @@ MOVED: dict[str, tuple[str, ...]] = {  # the arguments whose numbers move; the o
             "index_select",
             "gather",
             "index",
-            "_unsafe_index",
             "take",
             "masked_select",
         ],
@@ -38,9 +37,7 @@ MOVED: dict[str, tuple[str, ...]] = {  # the arguments whose numbers move; the o
     "select_scatter": ("self", "src"),
     "index_copy": ("self", "source"),
     "index_put": ("self", "values"),
-    "_index_put_impl": ("self", "values"),
 }
-LOOKUPS = {"index": "indices", "embedding": "indices", "gather": "index", "index_select": "index"}
 
 
 @rule(*MOVED)
@@ -75,6 +72,16 @@ def _choosers(step: Step, index: Index) -> list[Formula]:
         return [step.at("indices", index[:-1])]
     if base == "gather":
         return [step.at("index", index)]
+    if base == "index_select":
+        (dim,) = step.dims()
+        return [step.at("index", index[dim : dim + 1])]
+    if base == "index":
+        given = [(axis, value) for axis, value in enumerate(step["indices"]) if isinstance(value, Ref)]
+        first, n_axes = given[0][0], max(len(step.trace.tensors[value.tensor].shape) for _, value in given)
+        if given[-1][0] - first == len(given) - 1:  # side by side: their axes stand where the first one stood
+            here = index[first : first + n_axes]
+            tensors = [value.tensor for _, value in given]
+            return [Operand(step.trace, t, broadcast(here, step.trace.tensors[t].shape)) for t in tensors]
     return []
 
 

@@ -1,12 +1,14 @@
 """Softmax and its kin, norms over features, groups and batches, the loss."""
 
+import numpy as np
+
 from glassformer.tracing.formula import Formula, Number, Reduce, add, call, over, times, total
 from glassformer.tracing.rules import Step, rule
 from glassformer.tracing.rules.reduction import log_sum_exp, mean_of_squares
 from glassformer.tracing.trace import Index
 
 
-@rule("_softmax", "softmax", "_safe_softmax", "_log_softmax", "log_softmax")
+@rule("_softmax", "_safe_softmax", "_log_softmax")
 def softmax(step: Step, index: Index) -> Formula:
     """exp(x − m) / ∑ exp(x − m), with m the largest x; or its logarithm."""
     (dim,) = step.dims()
@@ -32,7 +34,6 @@ def layer_norm(step: Step, index: Index) -> Formula:
 @rule("native_group_norm")
 def group_norm(step: Step, index: Index) -> Formula:
     """The same over the channels of a group and all places."""
-    import numpy as np
 
     per_group = step["C"] // step["group"]
     shape = step.shape("input")
@@ -77,23 +78,9 @@ def _scaled(normalised: Formula, weight: Formula, bias: Formula) -> Formula:
     return normalised if isinstance(bias, Number) and bias.number is None else add(normalised, bias)
 
 
-@rule("_fused_rms_norm")
-def rms_norm(step: Step, index: Index) -> Formula:
-    """x / √(mean x² + ε) · weight; 1 / √… is a result too."""
-    n_axes = len(step["normalized_shape"])
-    axes = list(range(len(step.shape("input")) - n_axes, len(step.shape("input"))))
-    run = step.along("input", [*index, *([0] * (len(step.shape("input")) - len(index)))], axes)
-    eps = step["eps"] if step.has("eps") else 1.1920928955078125e-07
-    scale = over(1, call("√", add(over(total(times(run, run)), run.value.shape[-1]), eps)), label="r")
-    if step.output == 1:
-        return scale
-    return _scaled(times(step.at("input", index), scale), step.at("weight", index[len(index) - n_axes :]), Number(None))
-
-
 @rule("nll_loss_forward")
 def nll_loss(step: Step, index: Index) -> Formula:
     """−log p of each target, their mean or their sum; the second result is the weight of all that count."""
-    import numpy as np
 
     targets = step.trace.array(step.record("target").id)
     rows = np.flatnonzero(targets != step["ignore_index"])

@@ -1,6 +1,8 @@
 """Numbers out of nothing but an operation's own settings: constants and ranges."""
 
-from glassformer.tracing.formula import Formula, Number, add, times
+import math
+
+from glassformer.tracing.formula import Formula, Number, add, call, times
 from glassformer.tracing.rules import Step, rule
 from glassformer.tracing.trace import Index
 
@@ -43,3 +45,10 @@ def linspace(step: Step, index: Index) -> Formula:
     """start + i · (end − start) / (steps − 1)."""
     start, end = step["start"], step["end"]
     return add(start, times((end - start) / max(step["steps"] - 1, 1), index[0]))
+
+
+@rule("hann_window")
+def hann_window(step: Step, index: Index) -> Formula:
+    """½ − ½ cos(2π n / N)."""
+    length = step["window_length"] - (0 if step.arguments.get("periodic", True) else 1)
+    return call("−", 0.5, times(0.5, call("cos", times(2 * math.pi / max(length, 1), index[0]))))

@@ -1,0 +1,260 @@
+"""The recorder: what it writes down, what it calls it, and that it leaves nothing behind."""
+
+import gc
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+import glassformer as gf
+from glassformer.errors import GlassformerError, TraceError
+from glassformer.tracing.check import check
+from glassformer.tracing.record import record
+
+MODELS = {
+    "gpt2": lambda: gf.build("nano-sort", seed=1),
+    "llama": lambda: gf.build(
+        "llama", vocab_size=11, context_length=12, d_model=16, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=24
+    ),
+    "cs336": lambda: gf.build("cs336", vocab_size=11, context_length=12, d_model=16, n_layers=2, n_heads=4, d_ff=24),
+}
+TOKENS = torch.tensor([[2, 1, 0, 1, 1, 2]])
+
+
+class Named(nn.Module):
+    """Every way to give a result a name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, *, scale: Tensor) -> Tensor:
+        a, b = x.chunk(2)
+        c, d = a + 1, b * 2
+        e: Tensor = c - d
+        e += scale
+        f = (g := e.exp()) * 2
+        h = self.inner(f) if x.ndim else f
+        table = [h.sum(), g.mean()]
+        k = helper(h)
+        k.mul_(2)
+        for i in range(3):
+            k = k + i
+        del table
+        return k.tanh()
+
+
+def helper(x: Tensor) -> Tensor:
+    y = x.relu()
+    return y.abs().sqrt()
+
+
+@pytest.fixture
+def named():
+    return record(Named(), torch.randn(2, 4), scale=torch.ones(4))
+
+
+def test_names_are_those_of_the_variables(named):
+    for name in ("x", "scale", "a", "b", "c", "d", "e", "f", "g", "h", "k", "output", "inner.output", "inner.input"):
+        assert name in named, name
+    assert torch.equal(named["c"].value, named["a"].value + 1)
+    assert torch.equal(named["d"].value, named["b"].value * 2)
+    assert torch.equal(named["h"].value, named["inner.output"].value)
+    assert torch.equal(named["g"].value, named["e"].value.exp())
+    assert torch.equal(named["output"].value, named["k"].value.tanh())
+
+
+def test_a_name_given_again_has_a_number_and_stands_for_the_last(named):
+    numbered = [named[f"k#{i}"].value for i in range(1, 6)]
+    assert torch.equal(numbered[0] * 2, numbered[1]), "after mul_, which works in place"
+    assert torch.equal(numbered[1] + 0 + 1 + 2, named["k"].value)
+    assert torch.equal(named["e#1"].value, named["c"].value - named["d"].value)
+    assert torch.equal(named["e"].value, named["e#1"].value + 1)
+
+
+def test_inner_expressions_have_derived_names(named):
+    assert torch.equal(named["k.abs"].value, named["y"].value.abs())
+
+
+def test_lines_of_source_are_those_that_computed(named):
+    assert named["e"].operation.source.text == "e += scale"
+    assert named["k#1"].operation.source.text == "return y.abs().sqrt()"
+    assert named["k#1"].operation.source.function == "helper"
+    assert named["h"].operation.source.file.endswith("linear.py")
+
+
+def test_a_name_that_is_not_there_gets_the_near_ones(named):
+    with pytest.raises(TraceError, match=r"no tensor inner\.outputs\. There are inner\.output"):
+        named["inner.outputs"]
+    with pytest.raises(TraceError, match="no tensor k#9"):
+        named["k#9"]
+    with pytest.raises(TraceError, match=r"shape \(1, 4\), so there is no cell \[0, 4\]"):
+        named["k"][0, 4]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_values_are_those_of_a_run_that_nobody_watches(name):
+    model = MODELS[name]()
+    with gf.use("readable", attention="naive"), torch.no_grad():
+        readable = model.module(TOKENS)
+    with torch.no_grad():
+        fast = model.module(TOKENS)
+    trace = gf.trace(model, TOKENS)
+    assert torch.equal(trace["logits"].value, readable)
+    assert torch.allclose(trace["logits"].value, fast, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_names_on_our_models_are_those_of_the_papers(name):
+    trace = gf.trace(MODELS[name](), TOKENS)
+    attention = ["q", "k", "v", "scores", "weights", "out", "y", "highest", "exponentials", "total", "allowed"]
+    mlp = ["gate", "up", "gated"] if name != "gpt2" else ["hidden", "activated"]
+    norm = ["mean", "centred", "variance", "normalised"] if name == "gpt2" else ["mean_square", "normalised", "scaled"]
+    expected = [f"blocks.1.attn.{each}" for each in attention] + [f"blocks.1.mlp.{each}" for each in [*mlp, "out"]]
+    expected += [f"blocks.1.attn_norm.{each}" for each in norm] + ["tokens", "x", "logits", "blocks.1.x"]
+    missing = [path for path in expected if path not in trace]
+    assert missing == []
+    assert trace["blocks.1.attn.q"].axes == ("B", "H", "T", "D")
+    assert trace["blocks.1.attn.weights"].axes == ("B", "H", "T", "S")
+    assert torch.allclose(trace["blocks.1.attn.weights"].value.sum(-1), torch.ones(1, 1))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_number_of_our_models_recomputes(name, unchecked):
+    report = gf.trace(MODELS[name](), TOKENS).check(cells=5_000)
+    assert report.failures == [], {k: v.reason for k, v in report.by_operation.items() if v.failures}
+
+
+def test_nothing_stays_behind():
+    model = gf.build("nano-sort")
+    before = {name: weight.clone() for name, weight in model.module.state_dict().items()}
+    torch.manual_seed(7)
+    random = torch.get_rng_state()
+    gf.trace(model, TOKENS)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert not model.module.training
+    assert all(torch.equal(before[name], weight) for name, weight in model.module.state_dict().items())
+    assert all(not part._forward_hooks and not part._forward_pre_hooks for part in model.module.modules())
+    assert _get_current_dispatch_mode_stack() == []
+    assert all(weight.grad is None for weight in model.module.parameters())
+
+
+class Breaks(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(self.inner(x)[:, :3])
+
+
+def test_nothing_stays_behind_an_exception():
+    module = Breaks()
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        record(module, torch.randn(2, 4), decompose=True)
+    assert _get_current_dispatch_mode_stack() == []
+    assert all(not part._forward_hooks and not part._forward_pre_hooks for part in module.modules())
+    assert torch.backends.mha.get_fastpath_enabled() == fastpath
+
+
+def test_a_trace_holds_no_module_s_memory_twice():
+    model = gf.build("nano-sort")
+    trace = gf.trace(model, TOKENS)
+    weight = trace["blocks.0.attn.q_proj.weight"]
+    storage = trace.storages[weight.record.storage].bytes
+    assert storage.data_ptr() == model.module.blocks[0].attn.q_proj.weight.untyped_storage().data_ptr()
+    q, y = trace["blocks.0.attn.q"].record, trace["blocks.0.attn.q_proj.y"].record
+    assert q.storage == y.storage, "a view is a window into the same storage"
+    gc.collect()
+
+
+def test_a_weight_that_changed_afterwards_is_not_shown_as_what_was_recorded():
+    model = gf.build("nano-sort")
+    trace = gf.trace(model, TOKENS)
+    with torch.no_grad():
+        model.module.lm_head.weight.add_(1)
+    with pytest.raises(TraceError, match=r"lm_head\.weight has changed since it was recorded"):
+        _ = trace["lm_head.weight"].value
+    assert trace["logits"].value.shape == (1, 6, 3)
+
+
+def test_scopes_limit_what_is_recorded():
+    model = gf.build("nano-sort")
+    trace = gf.trace(model, TOKENS, modules="blocks.1.*")
+    assert {operation.module.split(".")[1] for operation in trace.operations} == {"1"}
+    assert "blocks.1.attn.weights" in trace
+    assert "blocks.0.attn.weights" not in trace
+    assert check(trace, cells=2_000).failures == []
+    assert torch.equal(trace["blocks.1.attn.q"].value, gf.trace(model, TOKENS)["blocks.1.attn.q"].value)
+
+
+def test_positions_are_read_into_a_cache_before():
+    model = gf.build("nano-sort")
+    whole = gf.trace(model, TOKENS)
+    last = gf.trace(model, TOKENS, positions=slice(4, None))
+    assert last["blocks.2.attn.weights"].shape == (1, 3, 2, 6)
+    assert torch.allclose(last["logits"].value, whole["logits"].value[:, 4:], atol=1e-5)
+    assert last.check(cells=3_000).failures == []
+    with pytest.raises(TraceError, match="must be a stretch"):
+        gf.trace(model, TOKENS, positions=slice(9, None))
+    with pytest.raises(TraceError, match="language model of ours"):
+        gf.trace(nn.Linear(4, 4), torch.randn(2, 4), positions=slice(1))
+
+
+def test_a_bound_on_memory_holds():
+    with pytest.raises(TraceError, match=r"grown beyond 0\.0 GiB in blocks\.\d.*Record some modules only"):
+        gf.trace(gf.build("nano-sort"), TOKENS, max_bytes=100_000)
+
+
+def test_what_cannot_be_recorded_says_so():
+    with pytest.raises(TraceError, match="is compiled"):
+        record(torch.compile(nn.Linear(4, 4), backend="eager"), torch.randn(2, 4))
+    with pytest.raises(TraceError, match="cannot be recorded"):
+        record(nn.Identity(), torch.eye(3).to_sparse())
+
+
+def test_a_text_and_a_list_are_inputs_too():
+    model = gf.build("nano-sort")
+    assert torch.equal(gf.trace(model, "CBABBC")["logits"].value, gf.trace(model, [2, 1, 0, 1, 1, 2])["logits"].value)
+    with pytest.raises(GlassformerError, match="context of 11"):
+        gf.trace(model, "A" * 12)
+
+
+class InPlace(nn.Module):
+    """A buffer that is written, read, written again."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        buffer = torch.zeros(2, 6)
+        buffer[:, :3] = x
+        first = buffer * 2
+        buffer[:, 3:].copy_(x + 1)
+        buffer.add_(1)
+        second = buffer.clone()
+        x.mul_(3)
+        return first + second + x.sum()
+
+
+def test_what_is_written_in_place_keeps_what_was_read_before(unchecked):
+    x = torch.arange(6.0).view(2, 3)
+    trace = record(InPlace(), x.clone())
+    assert torch.equal(trace["first"].value[:, :3], 2 * x)
+    assert torch.equal(trace["first"].value[:, 3:], torch.zeros(2, 3))
+    assert torch.equal(trace["second"].value, torch.cat([x, x + 1], 1) + 1)
+    assert torch.equal(trace["x#1"].value, x), "the input as it was"
+    assert check(trace).failures == []
+    untouched = gf.explain(trace["first"][0, 4])
+    assert [cell.value for cell in untouched.sources] == [0.0]
+
+
+def test_inference_mode_and_training_mode_are_recorded_too():
+    class Inside(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.inference_mode():
+                return torch.nn.functional.linear(x, x) + 1
+
+    assert check(record(Inside(), torch.randn(3, 3))).failures == []
+    torch.manual_seed(0)
+    dropped = record(nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 4)).train(), torch.randn(2, 4))
+    assert check(dropped).failures == []
