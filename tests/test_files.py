@@ -339,6 +339,7 @@ MANIFESTS: dict[str, object] = {
     "..": {"format": 1, "files": {"../outside": {"size": 3, "sha256": "0"}}},
     "absolute": {"format": 1, "files": {"/dev/zero": {"size": 3, "sha256": "0"}}},
     "empty name": {"format": 1, "files": {"": {"size": 3, "sha256": "0"}}},
+    "..  itself": {"format": 1, "files": {"..": {"size": 3, "sha256": "0"}}},
     "missing file": {"format": 1, "files": {"y": {"size": 3, "sha256": "0"}}},
 }
 
@@ -351,6 +352,15 @@ def test_a_broken_manifest_is_refused(content: object, tmp_path: Path) -> None:
     (tmp_path / "a" / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(CheckpointCorrupt):
         files.verify(tmp_path / "a", required=False)
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "/etc/hostname", "", ".", "sub\\x", "x\n"])
+def test_a_manifest_that_lists_what_is_no_plain_name_is_never_taken_for_a_list_of_files(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": 1, "files": {name: {"size": 0, "sha256": ""}}}))
+    with pytest.raises(CheckpointCorrupt, match="leads out of the folder, or is no name"):
+        files.listed(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../a/x", "sub/../x", "/etc/hostname", "", ".", "sub\\x", "x\0", "x\n", "sub", "y"])

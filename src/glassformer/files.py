@@ -97,10 +97,8 @@ def listed(folder: Path) -> list[str]:
 
 def inside(folder: Path, name: str) -> Path:
     """The regular file of this name in a folder; a name or a link that leads out of it is an error."""
-    pure = PurePosixPath(name)
-    if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\\" in name or not name.isprintable():
-        raise CheckpointCorrupt(f"The file name {name[:200]!r} leads out of the folder, or is no name.")
-    path = folder / pure
+    _check_name(name)
+    path = folder / name
     if not path.is_file():
         raise CheckpointCorrupt(f"{name} is missing, or is no file.")
     home = folder.resolve()
@@ -110,6 +108,12 @@ def inside(folder: Path, name: str) -> Path:
     if not any(path.resolve().is_relative_to(allowed) for allowed in homes):
         raise CheckpointCorrupt(f"{name} is a link that leads out of the folder.")
     return path
+
+
+def _check_name(name: str) -> None:
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\\" in name or not name.isprintable():
+        raise CheckpointCorrupt(f"The file name {name[:200]!r} leads out of the folder, or is no name.")
 
 
 @contextmanager
@@ -246,7 +250,8 @@ def _read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
         listed = {name: (entry.pop("size"), entry.pop("sha256"), entry) for name, entry in content["files"].items()}
     except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
         raise broken from None
-    for size, digest, rest in listed.values():
+    for name, (size, digest, rest) in listed.items():
+        _check_name(name)
         if type(size) is not int or type(digest) is not str or rest:
             raise broken
     return {name: (size, digest) for name, (size, digest, _) in listed.items()}
