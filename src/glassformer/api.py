@@ -6,8 +6,8 @@
 A model's module stays pure (`begin` and `forward`); everything around it is here.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,11 @@ class Model:
     config: Any
     tokenizer: Tokenizer | None = None
     note: str = ""  # what a user should know, such as that the weights are random
-    ends: frozenset[int] = frozenset()  # tokens that end a text, beside those that the tokenizer has
+    eos_ids: frozenset[int] = frozenset()  # tokens that end a text; the tokenizer's own is always among them
+
+    def __post_init__(self) -> None:
+        if self.tokenizer is not None and self.tokenizer.eos_id is not None:
+            object.__setattr__(self, "eos_ids", self.eos_ids | {self.tokenizer.eos_id})
 
     def __call__(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
         """The logits after each token."""
@@ -45,9 +49,9 @@ class Model:
 
     @property
     def stop_tokens(self) -> frozenset[int]:
-        """Tokens that end a text: also the one that begins the next."""
-        own = () if self.tokenizer is None else (self.tokenizer.bos_id, self.tokenizer.eos_id)
-        return self.ends | {token for token in own if token is not None}
+        """Tokens after which a text is over: those that end it, and the one that begins the next."""
+        bos_id = None if self.tokenizer is None else self.tokenizer.bos_id
+        return self.eos_ids if bos_id is None else self.eos_ids | {bos_id}
 
     def encode(self, prompt: str) -> list[int]:
         """The prompt's tokens, behind the one that begins a text, where the tokenizer has it."""
@@ -64,13 +68,22 @@ class Model:
         max_new_tokens: int = 256,
         cache: str = "full",
         stop: Sequence[str] = (),
+        ignore_eos: bool = False,
         **sampling: Any,
     ) -> Iterator[str]:
-        """Continue the prompt; the text comes in pieces, as soon as each is sure. `sampling` is as in `Sampling`."""
-        for piece in self.stream(
-            [prompt], max_new_tokens=max_new_tokens, cache=cache, stop=stop, sampling=Sampling(**sampling)
-        ):
-            yield piece.text
+        """Continue the prompt; the text comes in pieces, as soon as each is sure. `sampling` is as in `Sampling`.
+
+        What cannot be served raises at once, before the first piece is asked for.
+        """
+        pieces = self.stream(
+            [prompt],
+            max_new_tokens=max_new_tokens,
+            sampling=sampling_of(sampling),
+            cache=cache,
+            stop=stop,
+            ignore_eos=ignore_eos,
+        )
+        return (piece.text for piece in pieces)
 
     def stream(
         self,
@@ -89,7 +102,7 @@ class Model:
         tokenizer = self._needs_tokenizer()
         encoded = [self.encode(prompt) for prompt in prompts]
         tokens = self.tokens(encoded, max_new_tokens, sampling, cache, ignore_eos=ignore_eos)
-        return stream_text(tokens, tokenizer, prompts=encoded, stop=stop, ends=self.stop_tokens)
+        return stream_text(tokens, tokenizer, prompts=encoded, stop=stop, eos_ids=self.stop_tokens)
 
     def tokens(
         self,
@@ -112,11 +125,18 @@ class Model:
         )
 
     def generate_ids(
-        self, tokens: Int[Tensor, "B T"], *, max_new_tokens: int = 256, cache: str = "full", **sampling: Any
+        self,
+        tokens: Int[Tensor, "B T"],
+        *,
+        max_new_tokens: int = 256,
+        cache: str = "full",
+        ignore_eos: bool = False,
+        **sampling: Any,
     ) -> Int[Tensor, "B N"]:
         """The prompts with their continuations; a sequence that has ended is filled with its last token."""
         rows: list[list[int]] = tokens.tolist()
-        for new in self.tokens(tokens.tolist(), max_new_tokens, Sampling(**sampling), cache):
+        chosen = sampling_of(sampling)
+        for new in self.tokens(tokens.tolist(), max_new_tokens, chosen, cache, ignore_eos=ignore_eos):
             rows[new.sequence].append(new.token)
         longest = max(map(len, rows))
         return torch.tensor([row + row[-1:] * (longest - len(row)) for row in rows])
@@ -128,6 +148,15 @@ class Model:
                 "in Python, with generate_ids."
             )
         return self.tokenizer
+
+
+def sampling_of(settings: Mapping[str, Any]) -> Sampling:
+    """The settings as a `Sampling`; a name that it does not have is an error."""
+    known = [field.name for field in fields(Sampling)]
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        raise GenerationError(f"There is no sampling setting {unknown[0]}; there are {', '.join(known)}.")
+    return Sampling(**settings)
 
 
 def build(name: str, *, seed: int = 0, tokenizer: Tokenizer | None = None, **changes: Any) -> Model:
@@ -155,9 +184,9 @@ def load(source: str | Path, *, from_pickle: bool = False, dtype: torch.dtype | 
             raise
         hint = f"Did you mean preset:{source}?" if source in models.presets() else "preset:NAME gives random weights."
         raise CheckpointError(f"A model is a checkpoint's path, and there is nothing at {source}. {hint}") from None
-    return Model(module=found.module, config=found.config, tokenizer=found.tokenizer, ends=found.stop_tokens)
+    return Model(module=found.module, config=found.config, tokenizer=found.tokenizer, eos_ids=found.eos_ids)
 
 
 def save(model: Model, directory: str | Path) -> Path:
     """Write a Hugging Face directory that `transformers` loads too."""
-    return checkpoints.save(model.module, Path(directory), tokenizer=model.tokenizer)
+    return checkpoints.save(model.module, Path(directory), tokenizer=model.tokenizer, eos_ids=model.eos_ids)

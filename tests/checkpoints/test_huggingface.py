@@ -51,7 +51,17 @@ def test_the_tokens_that_end_a_text_are_those_of_the_generation_settings(
     (folder / "generation_config.json").unlink(missing_ok=True)
     if generation is not None:
         (folder / "generation_config.json").write_text(json.dumps(generation))
-    assert checkpoints.load(folder).stop_tokens == expected
+    assert checkpoints.load(folder).eos_ids == expected
+
+
+@pytest.mark.parametrize(("eos_ids", "written"), [((), None), ((4,), 4), ((4, 2), [2, 4])])
+def test_the_tokens_that_end_a_text_are_written_where_transformers_looks_and_read_again(
+    eos_ids: tuple[int, ...], written: object, tmp_path: Path
+) -> None:
+    folder = checkpoints.save(GPT2(CONFIG), tmp_path / "a", eos_ids=frozenset(eos_ids))
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((folder / name).read_text())["eos_token_id"] == written
+    assert checkpoints.load(folder).eos_ids == set(eos_ids)
 
 
 def test_a_token_that_ends_a_text_and_is_no_number_is_refused(tmp_path: Path) -> None:

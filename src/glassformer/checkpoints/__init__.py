@@ -30,7 +30,7 @@ class Checkpoint:
     module: nn.Module
     config: Any
     tokenizer: Tokenizer | None = None
-    stop_tokens: frozenset[int] = frozenset()  # beside the tokenizer's own
+    eos_ids: frozenset[int] = frozenset()  # the tokens that end a text, as the files beside the weights say
 
 
 def load(path: Path, *, from_pickle: bool = False, dtype: torch.dtype | None = torch.float32) -> Checkpoint:
@@ -56,7 +56,7 @@ def _load_directory(folder: Path, dtype: torch.dtype | None) -> Checkpoint:
         module=module,
         config=config,
         tokenizer=Tokenizer.load(folder) if has_tokenizer else None,
-        stop_tokens=huggingface.stop_tokens(folder),
+        eos_ids=huggingface.read_eos_ids(folder),
     )
 
 
