@@ -31,6 +31,7 @@ class Model:
     module: nn.Module
     config: Any
     tokenizer: Tokenizer | None = None
+    no_tokenizer: str = ""  # why there is none, where its file could not be read
     note: str = ""  # what a user should know, such as that the weights are random
     eos_ids: frozenset[int] = frozenset()  # tokens that end a text; the tokenizer's own is always among them
 
@@ -143,9 +144,9 @@ class Model:
 
     def _needs_tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
+            reason = self.no_tokenizer or "Put one beside its weights (tokenizer.json)."
             raise GenerationError(
-                "This model came without a tokenizer. Put one beside its weights (tokenizer.json), or give it tokens, "
-                "in Python, with generate_ids."
+                f"This model came without a tokenizer. {reason} Or give it tokens, in Python, with generate_ids."
             )
         return self.tokenizer
 
@@ -184,7 +185,13 @@ def load(source: str | Path, *, from_pickle: bool = False, dtype: torch.dtype | 
             raise
         hint = f"Did you mean preset:{source}?" if source in models.presets() else "preset:NAME gives random weights."
         raise CheckpointError(f"A model is a checkpoint's path, and there is nothing at {source}. {hint}") from None
-    return Model(module=found.module, config=found.config, tokenizer=found.tokenizer, eos_ids=found.eos_ids)
+    return Model(
+        module=found.module,
+        config=found.config,
+        tokenizer=found.tokenizer,
+        no_tokenizer=found.no_tokenizer,
+        eos_ids=found.eos_ids,
+    )
 
 
 def save(model: Model, directory: str | Path) -> Path:

@@ -1,5 +1,6 @@
 """Directories in Hugging Face's format: what is in them, and what is refused. Parity is in `tests/parity/`."""
 
+import base64
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,9 @@ import pytest
 import torch
 
 from checkpoints.hostile import CONFIG, publish, refused, set_config
-from glassformer import checkpoints
+from glassformer import api, checkpoints
 from glassformer.checkpoints.huggingface import load_directory, save_directory
-from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError
+from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError, GenerationError
 from glassformer.models.gpt2 import GPT2
 from glassformer.models.llama import Llama, LlamaConfig
 from glassformer.tokenizers.char import CharTokenizer
@@ -81,6 +82,28 @@ def test_the_tokenizer_comes_back_with_the_model(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
+def test_a_tokenizer_that_cannot_be_read_does_not_keep_the_weights_from_loading(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "a")
+    (folder / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}')
+    found = checkpoints.load(folder)
+    assert found.tokenizer is None
+    assert "tokenizer.json: the model is 'Unigram'" in found.no_tokenizer
+    model = api.load(folder)
+    assert model.generate_ids(torch.zeros(1, 1, dtype=torch.long), max_new_tokens=2).shape == (1, 3)
+    with pytest.raises(GenerationError, match=r"came without a tokenizer.*the model is 'Unigram'"):
+        model.generate("a")
+
+
+def test_tiktoken_s_file_beside_the_weights_is_their_tokenizer(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "a")
+    ranks = "".join(f"{base64.b64encode(bytes([byte])).decode()} {byte}\n" for byte in range(256))
+    (folder / "gpt2.tiktoken").write_text(ranks)
+    assert checkpoints.load(folder).tokenizer is not None
+    (folder / "o200k_base.tiktoken").write_text(ranks)
+    found = checkpoints.load(folder)
+    assert (found.tokenizer, found.no_tokenizer) == (None, "")
+
+
 def test_our_configuration_goes_first_so_that_interleaved_pairs_stay_so(tmp_path: Path) -> None:
     config = replace(LLAMA, rope_style="interleaved")
     model = Llama(config).eval()

@@ -47,6 +47,8 @@ def evaluate(
     loaded = api.load(model)
     if loaded.note:
         remark(f"{model}: {loaded.note}.")
+    if loaded.no_tokenizer:
+        remark(loaded.no_tokenizer)
     if data == "sort":
         from glassformer.data.sort import CONTEXT_LENGTH, LETTERS
         from glassformer.evaluation.sorting import sort_accuracy

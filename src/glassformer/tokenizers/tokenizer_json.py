@@ -73,6 +73,11 @@ BPE: Json = {
 
 def write_tokenizer_json(tokenizer: Tokenizer, directory: Path) -> Path:
     """Write tokenizer.json into a directory, whole or not at all."""
+    return write_text(directory / "tokenizer.json", tokenizer_json(tokenizer))
+
+
+def tokenizer_json(tokenizer: Tokenizer) -> str:
+    """The text of tokenizer.json, all that encoding depends on; of what it is read as, the text is the same again."""
     added = [
         {"id": id, "content": token, "single_word": False, "lstrip": False, "rstrip": False}
         | {"normalized": False, "special": True}
@@ -88,7 +93,7 @@ def write_tokenizer_json(tokenizer: Tokenizer, directory: Path) -> Path:
             pipeline = _characters(tokenizer)
         case _:
             raise TokenizerError(f"a {type(tokenizer).__name__} has no form in tokenizer.json.")
-    return write_text(directory / "tokenizer.json", json.dumps(outside | pipeline, ensure_ascii=False))
+    return json.dumps(outside | pipeline, ensure_ascii=False)
 
 
 def _byte_level(tokenizer: BPETokenizer) -> Json:
