@@ -9,7 +9,6 @@ flag is read by the type of its setting: 42 is a number of layers, and as good a
 
 import dataclasses
 import difflib
-import json
 import sys
 import tomllib
 import types
@@ -18,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from glassformer import strict_json
 from glassformer.errors import ConfigError
 
 T = TypeVar("T")
@@ -36,13 +36,12 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text.") from None
+    if path.suffix == ".json":
+        return strict_json.parse(text.encode(), str(path), error=ConfigError)
     try:
-        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}.") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold a table of settings, not a {type(content).__name__}.")
-    return content
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
 
 
 class FlagText(str):

@@ -38,7 +38,7 @@ def load(path: Path, *, from_pickle: bool = False, dtype: torch.dtype | None = t
     """A model from a Hugging Face directory, llama2.c's .bin, minGPT's .json, or (`from_pickle`) nanoGPT's ckpt.pt."""
     with files.about(path):
         if not path.exists():
-            files.sweep(path.parent)  # a writer that died between two renames left it aside
+            files.put_back(path)
         if not path.exists():
             raise CheckpointError("there is nothing of this name.")
     return _load_directory(path, dtype) if path.is_dir() else _load_file(path, from_pickle, dtype)

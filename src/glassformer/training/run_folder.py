@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from glassformer import files
+from glassformer import files, strict_json
 from glassformer.checkpoints import huggingface, native
 from glassformer.config import to_mapping
 from glassformer.errors import CheckpointError, TrainingError
@@ -138,7 +138,7 @@ class RunFolder:
     def publish(self) -> None:
         """Put the model of the newest checkpoint at the top of the run's folder, without the state of training."""
         newest = self._newest_first()[0]
-        manifest = json.loads((newest / files.MANIFEST).read_bytes())
+        manifest = strict_json.read(newest / files.MANIFEST, files.MAX_MANIFEST_BYTES)
         manifest["files"] = {name: entry for name, entry in manifest["files"].items() if "/" not in name}
         (self.path / files.MANIFEST).unlink(missing_ok=True)  # it comes last, when all that it lists is there
         for name in manifest["files"]:
