@@ -67,6 +67,13 @@ def _corpus(folder):
     return [path]
 
 
+def test_the_model_that_sorts_letters_comes_with_their_tokenizer():
+    for model in (gf.build("nano-sort"), gf.load("preset:nano-sort")):
+        assert model.tokenizer is not None
+        assert model.encode("CAB") == [2, 0, 1]
+    assert gf.build("nano-sort", vocab_size=5).tokenizer is None
+
+
 def test_a_preset_keeps_what_is_not_changed_and_what_follows_from_a_change_follows():
     config = gf.build("llama", n_layers=1, d_model=32, n_heads=4, d_ff=48, vocab_size=50).config
     assert (config.n_kv_heads, config.d_head) == (4, 8)

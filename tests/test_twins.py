@@ -354,6 +354,7 @@ def test_attention_runs_the_named_backend_and_auto_follows_the_mode(
     x = torch.randn(1, 2, 3, 4)
     with use(mode, attention=attention):
         attend.attend(x, x, x, glassformer.nn.mask.Mask.over(glassformer.nn.mask.causal, 3))
+        assert attend.resolve() == runs
     assert called == [runs]
 
 

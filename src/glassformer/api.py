@@ -161,8 +161,13 @@ def sampling_of(settings: Mapping[str, Any]) -> Sampling:
 
 
 def build(name: str, *, seed: int = 0, tokenizer: Tokenizer | None = None, **changes: Any) -> Model:
-    """A model with random weights: a preset or an architecture by its name, with changes such as `n_layers=2`."""
+    """A model with random weights: a preset or an architecture by its name, with changes such as `n_layers=2`.
+
+    The model that sorts letters comes with their tokenizer.
+    """
     config = models.configure(name, changes)
+    if tokenizer is None and name == "nano-sort" and config.vocab_size == len(LETTERS):
+        tokenizer = CharTokenizer(LETTERS)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = models.spec_of(config).build(config).eval()
@@ -176,8 +181,7 @@ def load(source: str | Path, *, from_pickle: bool = False, dtype: torch.dtype | 
     With dtype None the weights keep the type that they have on disk.
     """
     if isinstance(source, str) and source.startswith("preset:"):
-        name = source.removeprefix("preset:")
-        return build(name, tokenizer=CharTokenizer(LETTERS) if name == "nano-sort" else None)
+        return build(source.removeprefix("preset:"))
     try:
         found = checkpoints.load(Path(source), from_pickle=from_pickle, dtype=dtype)
     except CheckpointError:

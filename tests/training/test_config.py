@@ -60,7 +60,7 @@ def test_flags_set_names_of_digits_and_the_settings_of_the_model_by_its_own_type
 
 def test_a_preset_is_a_run_of_its_own() -> None:
     sort = load_run_config("nano-sort")
-    assert (sort.task, sort.name, sort.model_config()) == ("sort", "nano-sort", models.preset("nano-sort"))
+    assert (sort.task, sort.name, sort.model_config()) == ("sort", "nano-sort", models.presets()["nano-sort"])
     assert load_run_config("gpt2").task == "language-model"
 
 

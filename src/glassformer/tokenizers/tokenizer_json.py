@@ -154,7 +154,7 @@ def read_tokenizer_json(path: Path, data: bytes) -> Tokenizer:
     """The tokenizer that a tokenizer.json describes, if it is of one of our three kinds."""
     file = parse_json(path, data)
     known = {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor"}
-    if not isinstance(file, dict) or not isinstance(file.get("model"), dict):
+    if not isinstance(file.get("model"), dict):
         raise TokenizerError(f'{path}: expected a tokenizer.json, an object with a "model".')
     for key in file.keys() - known - {"decoder", "model"}:
         raise TokenizerError(f"{path}: {key!r} is no part of a tokenizer.json that we know.")

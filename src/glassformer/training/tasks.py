@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -98,13 +99,7 @@ class Sorting:
 
     def evaluate(self, module: nn.Module) -> Figures:
         """Right answers over all inputs, and over those held out."""
-        found = sort_accuracy(module)
-        return {
-            "correct": found.correct,
-            "total": found.total,
-            "held_out_correct": found.held_out_correct,
-            "held_out_total": found.held_out_total,
-        }
+        return asdict(sort_accuracy(module))
 
 
 def check_texts(config: RunConfig, run: Path) -> None:
