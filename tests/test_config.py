@@ -129,24 +129,55 @@ def test_any_content_of_a_file_is_a_configuration_or_a_config_error(key: str, va
     assert all(type(beta) is float for beta in run.betas)
 
 
-def test_flags_nest_by_their_dots_and_read_as_toml_would() -> None:
-    assert nest(
-        {"model.n-layers": "2", "model.style": "half", "lr": "3e-4", "files": '["a", "b"]', "tied": "false"}
-    ) == {
-        "model": {"n_layers": 2, "style": "half"},
-        "lr": 3e-4,
-        "files": ["a", "b"],
-        "tied": False,
+def test_flags_nest_by_their_dots() -> None:
+    assert nest({"model.n-layers": "2", "model.style": "half", "lr": "3e-4"}) == {
+        "model": {"n_layers": "2", "style": "half"},
+        "lr": "3e-4",
     }
 
 
-def test_text_that_toml_cannot_read_stays_text() -> None:
-    assert nest({"a": "sinks:4+252", "b": "C:\\x", "c": "", "d": "'quoted'"}) == {
-        "a": "sinks:4+252",
-        "b": "C:\\x",
-        "c": "",
-        "d": "quoted",
+def test_the_text_of_a_flag_is_read_by_the_type_of_its_setting() -> None:
+    flags = {
+        "name": "42",
+        "model.n-layers": "2",
+        "model.dropout": "1",
+        "model.tied": "false",
+        "model.style": "interleaved",
+        "seed": "3",
+        "betas": "[0.9, 0.95]",
+        "files": '["a", "1"]',
     }
+    run = from_mapping(Run, nest(flags))
+    model = Model(n_layers=2, dropout=1.0, tied=False, style="interleaved")
+    assert run == Run(name="42", model=model, seed=3, betas=(0.9, 0.95), files=("a", "1"))
+    assert type(run.name) is str
+
+
+@pytest.mark.parametrize(
+    "text", ["42", "true", "2024-01-01", "[1]", "sinks:4+252", "C:\\x", "", "'quoted'", "nan", "9" * 5000]
+)
+def test_a_text_setting_takes_the_text_of_its_flag_as_it_is(text: str) -> None:
+    assert from_mapping(Run, nest({"name": text})).name == text
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "says"),
+    [
+        ("model.n_layers", "two", "model.n_layers must be a whole number, not 'two'"),
+        ("model.n_layers", "2.0", "model.n_layers must be a whole number, not 2.0"),
+        ("model.n_layers", "9" * 5000, "model.n_layers must be a whole number"),
+        ("model.tied", "yes", "model.tied must be true or false, not 'yes'"),
+        ("model.style", "1", "model.style must be one of half, interleaved, not '1'"),
+        ("betas", "0.9,0.95", "betas must be a list, not '0.9,0.95'"),
+        ("betas", "[" * 100_000, "betas must be a list"),
+        ("files", "[1]", "files must be a text, not 1"),
+        ("model", "small", "model must be a table of settings, not 'small'"),
+    ],
+)
+def test_the_text_of_a_flag_that_is_not_of_the_setting_s_type_is_refused(flag: str, text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(Run, {"name": "a", **nest({flag: text})})
+    assert says in str(caught.value)
 
 
 @pytest.mark.parametrize("names", [("model", "model.n_layers"), ("model.n_layers", "model")])
@@ -181,7 +212,10 @@ def test_toml_and_json_files_are_read(tmp_path: Path) -> None:
         ("a.json", b'{"name": ', "is not valid JSON"),
         ("a.json", b"[" * 100_000, "is not valid JSON"),
         ("a.json", b'{"n": ' + b"9" * 5000 + b"}", "is not valid JSON"),
-        ("a.json", b"[1, 2]", "must hold a table of settings, not a list"),
+        ("a.json", b"[1, 2]", "must hold a JSON object, not a list"),
+        ("a.json", b'{"lr": 1, "lr": 2}', "the key 'lr' comes twice"),
+        ("a.json", b'{"lr": 1e999}', "the number 1e999 is too large"),
+        ("a.json", b'{"lr": NaN}', "NaN is not a number of JSON"),
         ("a.json", b"\xff\xfe{}", "is not UTF-8"),
         ("a.json", b" " * (MAX_BYTES + 1), "a configuration has at most"),
         ("none.json", None, "cannot be read: No such file"),

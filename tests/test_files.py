@@ -1,6 +1,7 @@
 """Writing survives crashes and full disks; reading notices a single changed bit."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -147,6 +148,44 @@ def test_loading_finds_what_a_dead_writer_had_moved_aside(tmp_path: Path) -> Non
     save(tmp_path / "a", 1)
     (tmp_path / "a").rename(tmp_path / ".a.old-0123abcd")
     assert step_of(tmp_path / "a") == 1
+
+
+def test_loading_puts_its_own_folder_back_and_touches_nothing_else(tmp_path: Path) -> None:
+    save(tmp_path / "a", 1)
+    (tmp_path / "a").rename(tmp_path / ".a.old-0123abcd")
+    for name in (".a.new-0123abcd", ".b.new-00000000", ".b.old-00000001"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(CheckpointError, match="nothing of this name"):
+        checkpoints.load(tmp_path / "c")
+    assert len(leftovers(tmp_path)) == 4
+    assert step_of(tmp_path / "a") == 1
+    assert {path.name for path in leftovers(tmp_path)} == {".a.new-0123abcd", ".b.new-00000000", ".b.old-00000001"}
+
+
+def test_loading_does_not_put_back_what_a_living_writer_has_moved_aside(tmp_path: Path) -> None:
+    save(tmp_path / "a", 1)
+    with files.new_directory(tmp_path / "a") as folder:
+        token = folder.name.rpartition("-")[2]
+        (tmp_path / "a").rename(tmp_path / f".a.old-{token}")
+        with pytest.raises(CheckpointError, match="nothing of this name"):
+            checkpoints.load(tmp_path / "a")
+
+
+def test_where_a_drive_knows_no_locks_nothing_that_was_begun_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with files.new_directory(tmp_path / "a") as folder:
+        (folder / "x").write_text("being written")
+        files.sweep(tmp_path)
+    assert (tmp_path / "a" / "x").read_text() == "being written"
+    (tmp_path / "a").rename(tmp_path / ".a.old-0123abcd")
+    files.sweep(tmp_path)
+    assert (tmp_path / "a" / "x").read_text() == "being written"
+    assert leftovers(tmp_path) == []
 
 
 def test_a_checkpoint_without_a_state_cannot_be_resumed(tmp_path: Path) -> None:
@@ -339,8 +378,25 @@ MANIFESTS: dict[str, object] = {
     "..": {"format": 1, "files": {"../outside": {"size": 3, "sha256": "0"}}},
     "absolute": {"format": 1, "files": {"/dev/zero": {"size": 3, "sha256": "0"}}},
     "empty name": {"format": 1, "files": {"": {"size": 3, "sha256": "0"}}},
+    "..  itself": {"format": 1, "files": {"..": {"size": 3, "sha256": "0"}}},
     "missing file": {"format": 1, "files": {"y": {"size": 3, "sha256": "0"}}},
 }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"format": 1, "files": {"x": {"size": 3, "sha256": "0"}, "x": {"size": 3, "sha256": "1"}}}',
+        '{"format": 1, "files": {"x": {"size": 1e999, "sha256": "0"}}}',
+        '{"format": 1, "files": {"\\ud800": {"size": 3, "sha256": "0"}}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_manifest_that_is_not_plain_json_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"123")
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(CheckpointCorrupt, match="is broken, or not a manifest of ours"):
+        files.verify(tmp_path)
 
 
 @pytest.mark.parametrize("content", MANIFESTS.values(), ids=MANIFESTS.keys())
@@ -351,6 +407,15 @@ def test_a_broken_manifest_is_refused(content: object, tmp_path: Path) -> None:
     (tmp_path / "a" / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(CheckpointCorrupt):
         files.verify(tmp_path / "a", required=False)
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "/etc/hostname", "", ".", "sub\\x", "x\n"])
+def test_a_manifest_that_lists_what_is_no_plain_name_is_never_taken_for_a_list_of_files(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": 1, "files": {name: {"size": 0, "sha256": ""}}}))
+    with pytest.raises(CheckpointCorrupt, match="leads out of the folder, or is no name"):
+        files.listed(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../a/x", "sub/../x", "/etc/hostname", "", ".", "sub\\x", "x\0", "x\n", "sub", "y"])

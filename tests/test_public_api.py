@@ -3,12 +3,14 @@
 import inspect
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 import glassformer as gf
 from glassformer.errors import CheckpointError, ConfigError, GenerationError
+from glassformer.tokenizers import CharTokenizer
 
 SURFACE = {
     "GlassformerError": None,
@@ -17,7 +19,9 @@ SURFACE = {
     "Tokenizer": None,
     "build": "name seed tokenizer changes",
     "load": "source from_pickle dtype",
+    "explain": "cell depth",
     "save": "model directory",
+    "trace": "model inputs modules positions decompose max_bytes keywords",
     "use": "mode attention",
 }
 
@@ -65,6 +69,13 @@ def _corpus(folder):
     return [path]
 
 
+def test_the_model_that_sorts_letters_comes_with_their_tokenizer():
+    for model in (gf.build("nano-sort"), gf.load("preset:nano-sort")):
+        assert model.tokenizer is not None
+        assert model.encode("CAB") == [2, 0, 1]
+    assert gf.build("nano-sort", vocab_size=5).tokenizer is None
+
+
 def test_a_preset_keeps_what_is_not_changed_and_what_follows_from_a_change_follows():
     config = gf.build("llama", n_layers=1, d_model=32, n_heads=4, d_ff=48, vocab_size=50).config
     assert (config.n_kv_heads, config.d_head) == (4, 8)
@@ -91,4 +102,48 @@ def test_mistakes_get_typed_errors():
     with pytest.raises(GenerationError, match="do not fit"):
         model(torch.zeros(1, 12, dtype=torch.long))
     with pytest.raises(GenerationError, match="tokenizer"):
-        list(model.generate("A"))
+        gf.build("gpt2", n_layers=1, d_model=12).generate("A")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"prompt": ""}, "The prompt is empty"),
+        ({"prompt": "ABC" * 9}, "shorten it"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
+        ({"stop": [""]}, "at least one character"),
+        ({"temperature": -1.0}, "temperature must be at least 0"),
+        ({"temprature": 1.0}, "no sampling setting temprature; there are temperature, top_k"),
+    ],
+)
+def test_what_cannot_be_generated_is_said_by_the_call_and_not_by_the_first_piece(settings, says):
+    model = gf.build("nano-sort", tokenizer=CharTokenizer("ABC"))
+    with pytest.raises(GenerationError, match=says):
+        model.generate(**{"prompt": "A", **settings})
+
+
+def test_generate_ids_names_the_sampling_settings_that_there_are():
+    with pytest.raises(GenerationError, match="no sampling setting temp; there are temperature, top_k"):
+        gf.build("nano-sort").generate_ids(torch.zeros(1, 1, dtype=torch.long), temp=0.0)
+
+
+def test_the_tokens_that_end_a_text_stay_with_the_model_and_can_be_ignored(tmp_path):
+    model = replace(gf.build("nano-sort", tokenizer=CharTokenizer("ABC")), eos_ids=frozenset({0, 2}))
+    gf.save(model, tmp_path / "a")
+    again = gf.load(tmp_path / "a")
+    assert again.eos_ids == {0, 2}
+    gf.save(again, tmp_path / "b")
+    assert gf.load(tmp_path / "b").stop_tokens == {0, 2}
+    tokens = torch.tensor([[1]])
+    stopped = again.generate_ids(tokens, max_new_tokens=9)
+    assert stopped.shape[1] < 10
+    assert again.generate_ids(tokens, max_new_tokens=9, ignore_eos=True).shape[1] == 10
+    shown = "".join(again.generate("B", max_new_tokens=9, ignore_eos=True))
+    assert set(shown) <= {"B", "\n"}
+    assert shown != "".join(again.generate("B", max_new_tokens=9))
+
+
+def test_the_end_that_the_tokenizer_knows_is_one_of_the_model(tmp_path):
+    tokenizer = gf.Tokenizer.train(_corpus(tmp_path), vocab_size=270, special_tokens=["<|endoftext|>"])
+    model = gf.build("nano-sort", vocab_size=270, tokenizer=tokenizer)
+    assert model.eos_ids == {tokenizer.eos_id}

@@ -242,6 +242,28 @@ def test_rms_norm_of_bfloat16_takes_its_mean_in_float32() -> None:
             assert glassformer.nn.functional.rms_norm(x, weight.float()).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+def test_the_gradient_of_gelu_is_finite_where_the_cube_overflows_half_precision(dtype: torch.dtype) -> None:
+    for mode in ("readable", "fast"):
+        x = torch.tensor([-300.0, -70.0, 0.0, 70.0, 300.0], dtype=dtype, requires_grad=True)
+        with use(mode):
+            glassformer.nn.functional.gelu_tanh(x).sum().backward()
+        assert x.grad is not None
+        assert x.grad.tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
+
+
+def test_the_second_derivative_of_gelu_is_the_same_in_both_modes() -> None:
+    x = torch.linspace(-4, 4, 33, dtype=torch.float64, requires_grad=True)
+    for power in (1, 2):  # with a constant for the gradient of the result, and without
+        curvatures = []
+        for mode in ("readable", "fast"):
+            with use(mode):
+                out = glassformer.nn.functional.gelu_tanh(x).pow(power).sum()
+            (slope,) = torch.autograd.grad(out, x, create_graph=True)
+            curvatures.append(torch.autograd.grad(slope.sum(), x)[0])
+        assert_close(*curvatures)
+
+
 def test_the_default_is_fast_with_automatic_attention() -> None:
     assert current() == Choice(mode="fast", attention="auto")
 
@@ -332,6 +354,7 @@ def test_attention_runs_the_named_backend_and_auto_follows_the_mode(
     x = torch.randn(1, 2, 3, 4)
     with use(mode, attention=attention):
         attend.attend(x, x, x, glassformer.nn.mask.Mask.over(glassformer.nn.mask.causal, 3))
+        assert attend.resolve() == runs
     assert called == [runs]
 
 

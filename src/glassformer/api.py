@@ -6,9 +6,8 @@
 A model's module stays pure (`begin` and `forward`); everything around it is here.
 """
 
-import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,13 @@ class Model:
     module: nn.Module
     config: Any
     tokenizer: Tokenizer | None = None
+    no_tokenizer: str = ""  # why there is none, where its file could not be read
     note: str = ""  # what a user should know, such as that the weights are random
-    ends: frozenset[int] = frozenset()  # tokens that end a text, beside those that the tokenizer has
+    eos_ids: frozenset[int] = frozenset()  # tokens that end a text; the tokenizer's own is always among them
+
+    def __post_init__(self) -> None:
+        if self.tokenizer is not None and self.tokenizer.eos_id is not None:
+            object.__setattr__(self, "eos_ids", self.eos_ids | {self.tokenizer.eos_id})
 
     def __call__(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
         """The logits after each token."""
@@ -51,9 +55,9 @@ class Model:
 
     @property
     def stop_tokens(self) -> frozenset[int]:
-        """Tokens that end a text: also the one that begins the next."""
-        own = () if self.tokenizer is None else (self.tokenizer.bos_id, self.tokenizer.eos_id)
-        return self.ends | {token for token in own if token is not None}
+        """Tokens after which a text is over: those that end it, and the one that begins the next."""
+        bos_id = None if self.tokenizer is None else self.tokenizer.bos_id
+        return self.eos_ids if bos_id is None else self.eos_ids | {bos_id}
 
     def encode(self, prompt: str) -> list[int]:
         """The prompt's tokens, behind the one that begins a text, where the tokenizer has it."""
@@ -70,13 +74,22 @@ class Model:
         max_new_tokens: int = 256,
         cache: str = "full",
         stop: Sequence[str] = (),
+        ignore_eos: bool = False,
         **sampling: Any,
     ) -> Iterator[str]:
-        """Continue the prompt; the text comes in pieces, as soon as each is sure. `sampling` is as in `Sampling`."""
-        for piece in self.stream(
-            [prompt], max_new_tokens=max_new_tokens, cache=cache, stop=stop, sampling=Sampling(**sampling)
-        ):
-            yield piece.text
+        """Continue the prompt; the text comes in pieces, as soon as each is sure. `sampling` is as in `Sampling`.
+
+        What cannot be served raises at once, before the first piece is asked for.
+        """
+        pieces = self.stream(
+            [prompt],
+            max_new_tokens=max_new_tokens,
+            sampling=sampling_of(sampling),
+            cache=cache,
+            stop=stop,
+            ignore_eos=ignore_eos,
+        )
+        return (piece.text for piece in pieces)
 
     def stream(
         self,
@@ -95,7 +108,7 @@ class Model:
         tokenizer = self._needs_tokenizer()
         encoded = [self.encode(prompt) for prompt in prompts]
         tokens = self.tokens(encoded, max_new_tokens, sampling, cache, ignore_eos=ignore_eos)
-        return stream_text(tokens, tokenizer, prompts=encoded, stop=stop, ends=self.stop_tokens)
+        return stream_text(tokens, tokenizer, prompts=encoded, stop=stop, eos_ids=self.stop_tokens)
 
     def tokens(
         self,
@@ -118,27 +131,48 @@ class Model:
         )
 
     def generate_ids(
-        self, tokens: Int[Tensor, "B T"], *, max_new_tokens: int = 256, cache: str = "full", **sampling: Any
+        self,
+        tokens: Int[Tensor, "B T"],
+        *,
+        max_new_tokens: int = 256,
+        cache: str = "full",
+        ignore_eos: bool = False,
+        **sampling: Any,
     ) -> Int[Tensor, "B N"]:
         """The prompts with their continuations; a sequence that has ended is filled with its last token."""
         rows: list[list[int]] = tokens.tolist()
-        for new in self.tokens(tokens.tolist(), max_new_tokens, Sampling(**sampling), cache):
+        chosen = sampling_of(sampling)
+        for new in self.tokens(tokens.tolist(), max_new_tokens, chosen, cache, ignore_eos=ignore_eos):
             rows[new.sequence].append(new.token)
         longest = max(map(len, rows))
         return torch.tensor([row + row[-1:] * (longest - len(row)) for row in rows])
 
     def _needs_tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
+            reason = self.no_tokenizer or "Put one beside its weights (tokenizer.json)."
             raise GenerationError(
-                "This model came without a tokenizer. Put one beside its weights (tokenizer.json), or give it tokens, "
-                "in Python, with generate_ids."
+                f"This model came without a tokenizer. {reason} Or give it tokens, in Python, with generate_ids."
             )
         return self.tokenizer
 
 
+def sampling_of(settings: Mapping[str, Any]) -> Sampling:
+    """The settings as a `Sampling`; a name that it does not have is an error."""
+    known = [field.name for field in fields(Sampling)]
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        raise GenerationError(f"There is no sampling setting {unknown[0]}; there are {', '.join(known)}.")
+    return Sampling(**settings)
+
+
 def build(name: str, *, seed: int = 0, tokenizer: Tokenizer | None = None, **changes: Any) -> Model:
-    """A model with random weights: a preset or an architecture by its name, with changes such as `n_layers=2`."""
+    """A model with random weights: a preset or an architecture by its name, with changes such as `n_layers=2`.
+
+    The model that sorts letters comes with their tokenizer.
+    """
     config = models.configure(name, changes)
+    if tokenizer is None and name == "nano-sort" and config.vocab_size == len(LETTERS):
+        tokenizer = CharTokenizer(LETTERS)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = models.spec_of(config).build(config).eval()
@@ -152,8 +186,7 @@ def load(source: str | Path, *, from_pickle: bool = False, dtype: torch.dtype | 
     With dtype None the weights keep the type that they have on disk.
     """
     if isinstance(source, str) and source.startswith("preset:"):
-        name = source.removeprefix("preset:")
-        return build(name, tokenizer=CharTokenizer(LETTERS) if name == "nano-sort" else None)
+        return build(source.removeprefix("preset:"))
     try:
         found = checkpoints.load(Path(source), from_pickle=from_pickle, dtype=dtype)
     except CheckpointError:
@@ -161,12 +194,18 @@ def load(source: str | Path, *, from_pickle: bool = False, dtype: torch.dtype | 
             raise
         hint = f"Did you mean preset:{source}?" if source in models.presets() else "preset:NAME gives random weights."
         raise CheckpointError(f"A model is a checkpoint's path, and there is nothing at {source}. {hint}") from None
-    return Model(module=found.module, config=found.config, tokenizer=found.tokenizer, ends=found.stop_tokens)
+    return Model(
+        module=found.module,
+        config=found.config,
+        tokenizer=found.tokenizer,
+        no_tokenizer=found.no_tokenizer,
+        eos_ids=found.eos_ids,
+    )
 
 
 def save(model: Model, directory: str | Path) -> Path:
     """Write a Hugging Face directory that `transformers` loads too."""
-    return checkpoints.save(model.module, Path(directory), tokenizer=model.tokenizer)
+    return checkpoints.save(model.module, Path(directory), tokenizer=model.tokenizer, eos_ids=model.eos_ids)
 
 
 class Trace(tracing.Trace):
@@ -210,7 +249,7 @@ def trace(
         if positions is not None:
             inputs = read_before(module, inputs, positions)
         found = record(module, *inputs, modules=modules, decompose=decompose, max_bytes=max_bytes, **keywords)
-    return Trace(**{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})
+    return Trace(**{field.name: getattr(found, field.name) for field in fields(found)})
 
 
 def as_tokens(model: Model, given: Any) -> Any:
@@ -238,7 +277,8 @@ def read_before(module: nn.Module, inputs: Sequence[Any], positions: slice) -> t
         raise TraceError(f"positions must be a stretch of the {tokens.shape[-1]} tokens, not {positions}.")
     if start == 0:
         return (tokens[:, :stop],)
-    state = module.begin(None, full(stop))
+    begin: Any = module.begin
+    state = begin(None, full(stop))
     with torch.no_grad():
         module(tokens[:, :start], state)
     return tokens[:, start:stop], state

@@ -1,21 +1,23 @@
 """From nested mappings (TOML, JSON, flags) to frozen dataclasses, with errors that name the setting.
 
     from_mapping(RunConfig, {"model": {"n_layers": 2}})
-    nest({"model.n_layers": "2"})            -> {"model": {"n_layers": 2}}
+    from_mapping(RunConfig, nest({"model.n_layers": "2"}))      as flags give it
 
-A dataclass declares the settings and their types; its `__post_init__` refuses values that cannot work.
+A dataclass declares the settings and their types; its `__post_init__` refuses values that cannot work. The text of a
+flag is read by the type of its setting: 42 is a number of layers, and as good a name as any.
 """
 
 import dataclasses
 import difflib
-import json
 import sys
 import tomllib
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from glassformer import strict_json
 from glassformer.errors import ConfigError
 
 T = TypeVar("T")
@@ -34,17 +36,22 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text.") from None
+    if path.suffix == ".json":
+        return strict_json.parse(text.encode(), str(path), error=ConfigError)
     try:
-        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}.") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold a table of settings, not a {type(content).__name__}.")
-    return content
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+
+
+class FlagText(str):
+    """A value that came as the text of a flag; `from_mapping` knows the type that it is to be read as."""
+
+    __slots__ = ()
 
 
 def nest(flags: Mapping[str, str]) -> dict[str, Any]:
-    """Dotted names to nested tables; each value is read as TOML would read it, else it is plain text."""
+    """Dotted names to nested tables of what the flags say."""
     nested: dict[str, Any] = {}
     for name, text in flags.items():
         *path, last = name.replace("-", "_").split(".")
@@ -55,10 +62,7 @@ def nest(flags: Mapping[str, str]) -> dict[str, Any]:
                 raise ConfigError(f"--{name}: {part} is given both as a value and as a table.")
         if isinstance(table.get(last), dict):
             raise ConfigError(f"--{name}: {last} is given both as a value and as a table.")
-        try:
-            table[last] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            table[last] = text
+        table[last] = FlagText(text)
     return nested
 
 
@@ -105,6 +109,8 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         if value is None and type(None) in options:
             return None
         return _convert(next(option for option in options if option is not type(None)), value, name)
+    if isinstance(value, FlagText):
+        value = _read_flag(hint, value)
     if origin is Literal:
         if value in get_args(hint) and type(value) in {type(option) for option in get_args(hint)}:
             return value
@@ -133,6 +139,16 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     if hint in (int, float, str, bool) and type(value) is not hint:
         raise ConfigError(f"{name} must be {WORDS[hint]}, not {value!r}.")
     return value
+
+
+def _read_flag(hint: Any, text: FlagText) -> Any:
+    """What TOML makes of the text; where a text is wanted, or one of several, it stays as it is."""
+    if hint is not str and not (
+        get_origin(hint) is Literal and all(isinstance(option, str) for option in get_args(hint))
+    ):
+        with suppress(ValueError, RecursionError):
+            return tomllib.loads(f"value = {text}")["value"]
+    return str(text)
 
 
 WORDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

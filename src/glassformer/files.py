@@ -4,11 +4,12 @@
     with new_directory(target) as folder: the same for a folder and all that is put into it
     verify(folder)                        every byte is what was written, or an error
     sweep(parent)                         end what killed writers have begun
+    put_back(target)                      the least of that, which a reader may do
 
 A folder is written aside, as `.NAME.new-XXXXXXXX`, under a lock that ends with the process. Its files go to the disk,
 then `manifest.json` with their sizes and SHA-256, and then the folder takes its name. Since no rename puts a folder in
 the place of another, the old one steps aside as `.NAME.old-XXXXXXXX` first; where a process died in between, `sweep`
-puts it back.
+and `put_back` give it its name again.
 """
 
 import hashlib
@@ -20,8 +21,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
 
+from glassformer import strict_json
 from glassformer.errors import CheckpointCorrupt, CheckpointError, ConfigError
 
 MANIFEST = "manifest.json"
@@ -97,10 +98,8 @@ def listed(folder: Path) -> list[str]:
 
 def inside(folder: Path, name: str) -> Path:
     """The regular file of this name in a folder; a name or a link that leads out of it is an error."""
-    pure = PurePosixPath(name)
-    if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\\" in name or not name.isprintable():
-        raise CheckpointCorrupt(f"The file name {name[:200]!r} leads out of the folder, or is no name.")
-    path = folder / pure
+    _check_name(name)
+    path = folder / name
     if not path.is_file():
         raise CheckpointCorrupt(f"{name} is missing, or is no file.")
     home = folder.resolve()
@@ -110,6 +109,12 @@ def inside(folder: Path, name: str) -> Path:
     if not any(path.resolve().is_relative_to(allowed) for allowed in homes):
         raise CheckpointCorrupt(f"{name} is a link that leads out of the folder.")
     return path
+
+
+def _check_name(name: str) -> None:
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\\" in name or not name.isprintable():
+        raise CheckpointCorrupt(f"The file name {name[:200]!r} leads out of the folder, or is no name.")
 
 
 @contextmanager
@@ -130,19 +135,42 @@ def sha256(path: Path) -> str:
 
 
 def sweep(parent: Path) -> None:
-    """Remove what killed writers have left in a folder, and put back what they had moved aside."""
+    """Remove what killed writers have left in a folder, and put back what they had moved aside.
+
+    On a drive without locks nobody knows whether a writer is still at work: what it has begun stays.
+    """
+    for target, new, old in _leftovers(parent):
+        with suppress(BlockingIOError), _writing(target), _abandoned(new) as abandoned:
+            if abandoned:
+                _settle(target, new, old)
+
+
+def put_back(target: Path) -> None:
+    """Give a folder its name again that a killed writer had moved aside; nothing is removed, whatever else is there."""
+    for owner, new, old in _leftovers(target.parent):
+        if owner == target and old.exists():
+            with suppress(OSError), _abandoned(new) as abandoned:
+                if abandoned and not target.exists():
+                    os.rename(old, target)
+
+
+def _leftovers(parent: Path) -> Iterator[tuple[Path, Path, Path]]:
+    """What was to be written in a folder, and the names of its new and its old form beside it."""
     for aside in sorted(parent.iterdir()) if parent.is_dir() else []:
         match = ASIDE.fullmatch(aside.name)
-        if match is None:
-            continue
-        target = parent / match["name"]
-        new, old = _beside(target, match["token"])
-        with suppress(BlockingIOError), _writing(target):
-            if new.exists():
-                with _lock(new):
-                    _settle(target, new, old)
-            else:
-                _settle(target, new, old)
+        if match is not None:
+            target = parent / match["name"]
+            yield target, *_beside(target, match["token"])
+
+
+@contextmanager
+def _abandoned(new: Path) -> Iterator[bool]:
+    """Whether nobody writes at `new` any more, and nobody will in the block."""
+    if new.exists():
+        with _lock(new) as held:
+            yield held
+    else:
+        yield True
 
 
 def _beside(target: Path, token: str) -> tuple[Path, Path]:
@@ -187,19 +215,23 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with this process; BlockingIOError where somebody holds it already."""
+def _lock(path: Path) -> Iterator[bool]:
+    """Hold a lock that ends with this process; BlockingIOError where somebody holds it already.
+
+    False comes where there is none to hold: some network drives know no locks.
+    """
     import fcntl
 
     descriptor = os.open(path, os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
         except BlockingIOError:
             raise
         except OSError:
-            pass  # some network drives know no locks
-        yield
+            held = False
+        yield held
     finally:
         os.close(descriptor)
 
@@ -237,16 +269,15 @@ def _read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
     """The size and the SHA-256 of each file."""
     path = inside(folder, MANIFEST)
     broken = CheckpointCorrupt(f"{MANIFEST} is broken, or not a manifest of ours. {REMEDY}")
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
-        raise broken
     try:
-        content: Any = json.loads(path.read_bytes())
+        content = strict_json.read(path, MAX_MANIFEST_BYTES)
         if set(content) != {"format", "files"} or content["format"] != 1:
             raise broken
         listed = {name: (entry.pop("size"), entry.pop("sha256"), entry) for name, entry in content["files"].items()}
-    except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
+    except (CheckpointCorrupt, AttributeError, KeyError, TypeError):
         raise broken from None
-    for size, digest, rest in listed.values():
+    for name, (size, digest, rest) in listed.items():
+        _check_name(name)
         if type(size) is not int or type(digest) is not str or rest:
             raise broken
     return {name: (size, digest) for name, (size, digest, _) in listed.items()}

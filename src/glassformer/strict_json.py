@@ -1,6 +1,7 @@
 """JSON from strangers: bounded before it is parsed, and with one meaning only."""
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ def parse(
     if sum(map(data.count, (b",", b"[", b"{"))) > max_values:
         raise error(f"{where} holds more than {max_values:,} values.")
     try:
-        content = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+        content = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite
+        )
     except RecursionError:
         raise error(f"{where} is not valid JSON: it is nested too deeply.") from None
     except ValueError as reason:
@@ -47,6 +50,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         raise ValueError(f"the key {repeated[:80]!r} comes twice")
     "".join(content).encode()  # surrogates are a ValueError
     return content
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"the number {text[:80]} is too large")
+    return number
 
 
 def _refuse(constant: str) -> None:

@@ -1,5 +1,6 @@
 """Directories in Hugging Face's format: what is in them, and what is refused. Parity is in `tests/parity/`."""
 
+import base64
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,9 @@ import pytest
 import torch
 
 from checkpoints.hostile import CONFIG, publish, refused, set_config
-from glassformer import checkpoints
+from glassformer import api, checkpoints
 from glassformer.checkpoints.huggingface import load_directory, save_directory
-from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError
+from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError, GenerationError
 from glassformer.models.gpt2 import GPT2
 from glassformer.models.llama import Llama, LlamaConfig
 from glassformer.tokenizers.char import CharTokenizer
@@ -51,7 +52,17 @@ def test_the_tokens_that_end_a_text_are_those_of_the_generation_settings(
     (folder / "generation_config.json").unlink(missing_ok=True)
     if generation is not None:
         (folder / "generation_config.json").write_text(json.dumps(generation))
-    assert checkpoints.load(folder).stop_tokens == expected
+    assert checkpoints.load(folder).eos_ids == expected
+
+
+@pytest.mark.parametrize(("eos_ids", "written"), [((), None), ((4,), 4), ((4, 2), [2, 4])])
+def test_the_tokens_that_end_a_text_are_written_where_transformers_looks_and_read_again(
+    eos_ids: tuple[int, ...], written: object, tmp_path: Path
+) -> None:
+    folder = checkpoints.save(GPT2(CONFIG), tmp_path / "a", eos_ids=frozenset(eos_ids))
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((folder / name).read_text())["eos_token_id"] == written
+    assert checkpoints.load(folder).eos_ids == set(eos_ids)
 
 
 def test_a_token_that_ends_a_text_and_is_no_number_is_refused(tmp_path: Path) -> None:
@@ -71,6 +82,28 @@ def test_the_tokenizer_comes_back_with_the_model(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
+def test_a_tokenizer_that_cannot_be_read_does_not_keep_the_weights_from_loading(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "a")
+    (folder / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}')
+    found = checkpoints.load(folder)
+    assert found.tokenizer is None
+    assert "tokenizer.json: the model is 'Unigram'" in found.no_tokenizer
+    model = api.load(folder)
+    assert model.generate_ids(torch.zeros(1, 1, dtype=torch.long), max_new_tokens=2).shape == (1, 3)
+    with pytest.raises(GenerationError, match=r"came without a tokenizer.*the model is 'Unigram'"):
+        model.generate("a")
+
+
+def test_tiktoken_s_file_beside_the_weights_is_their_tokenizer(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "a")
+    ranks = "".join(f"{base64.b64encode(bytes([byte])).decode()} {byte}\n" for byte in range(256))
+    (folder / "gpt2.tiktoken").write_text(ranks)
+    assert checkpoints.load(folder).tokenizer is not None
+    (folder / "o200k_base.tiktoken").write_text(ranks)
+    found = checkpoints.load(folder)
+    assert (found.tokenizer, found.no_tokenizer) == (None, "")
+
+
 def test_our_configuration_goes_first_so_that_interleaved_pairs_stay_so(tmp_path: Path) -> None:
     config = replace(LLAMA, rope_style="interleaved")
     model = Llama(config).eval()

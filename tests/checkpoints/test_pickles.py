@@ -90,7 +90,7 @@ PLACES = ["model.safetensors", "config.json", "glassformer.json", "manifest.json
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
-@pytest.mark.parametrize("place", [*PLACES, "tokenizer.json"])
+@pytest.mark.parametrize("place", PLACES)
 def test_no_payload_runs_from_a_file_of_a_folder(place: str, form: Callable[[object], bytes], tmp_path: Path) -> None:
     mark = tmp_path / MARK
     folder = publish(tmp_path / "folder")
@@ -99,6 +99,19 @@ def test_no_payload_runs_from_a_file_of_a_folder(place: str, form: Callable[[obj
     (folder / place).write_bytes(form(payloads(mark)["os.system"]))
     with refused(folder):
         checkpoints.load(folder, from_pickle=True)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_no_payload_runs_from_a_tokenizer_beside_the_weights(form: Callable[[object], bytes], tmp_path: Path) -> None:
+    mark = tmp_path / MARK
+    folder = publish(tmp_path / "folder")
+    for name in ("tokenizer.json", "tokenizer.model", "gpt2.tiktoken"):
+        (folder / name).write_bytes(form(payloads(mark)["os.system"]))
+        found = checkpoints.load(folder, from_pickle=True)
+        assert found.tokenizer is None
+        assert name in found.no_tokenizer
+        (folder / name).unlink()
     assert not mark.exists()
 
 

@@ -15,7 +15,7 @@ from counts import count
 from glassformer.data import memmap
 from glassformer.data.memmap import get_batch, open_tokens, random_batch, tokenize_files
 from glassformer.errors import CheckpointCorrupt, DataError, GlassformerError
-from glassformer.tokenizers import CharTokenizer, Tokenizer
+from glassformer.tokenizers import BPETokenizer, CharTokenizer, SentencePieceTokenizer, Tokenizer
 
 TEXT = "First Citizen:\r\nBefore we proceed any further, hear me speak.\n\nSmørrebrød, 你好, 🙂.\n" * 50
 
@@ -167,6 +167,28 @@ def test_tokenizers_with_other_tokens_have_other_fingerprints() -> None:
     prints = [memmap.fingerprint(CharTokenizer(alphabet)) for alphabet in ("abc", "acb", "ab", "abcd")]
     assert len(set(prints)) == 4
     assert memmap.fingerprint(CharTokenizer("abc")) == prints[0]
+
+
+def test_tokenizers_with_the_same_tokens_and_other_rules_have_other_fingerprints() -> None:
+    vocab = {i: bytes([i]) for i in range(256)} | {256: b"ab", 257: b"bc", 258: b"abc"}
+    merges = [(b"a", b"b"), (b"b", b"c"), (b"ab", b"c")]
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a"]
+    kinds = [
+        BPETokenizer(vocab, merges),
+        BPETokenizer(vocab, [merges[1], merges[0], merges[2]]),
+        BPETokenizer(vocab, merges, pattern="llama3"),
+        BPETokenizer(vocab, merges, whole_pieces=True),
+        SentencePieceTokenizer(pieces, [0.0] * 261),
+        SentencePieceTokenizer(pieces, [0.0] * 261, collapse_spaces=True),
+    ]
+    assert len({memmap.fingerprint(tokenizer) for tokenizer in kinds}) == len(kinds)
+
+
+def test_a_tokenizer_has_the_same_fingerprint_after_it_was_saved_and_loaded(tmp_path: Path) -> None:
+    ranks = {i: bytes([i]) for i in range(256)} | {256: b"ab", 257: b"abc"}
+    for tokenizer in (CharTokenizer("cab"), BPETokenizer(ranks, None, ["<|endoftext|>"], "cl100k")):
+        tokenizer.save(tmp_path)
+        assert memmap.fingerprint(Tokenizer.load(tmp_path)) == memmap.fingerprint(tokenizer)
 
 
 # ---- batches

@@ -8,6 +8,7 @@ from glassformer.inference.generate import generate, left_padded, prefill
 from glassformer.inference.logits import Sampling
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import Llama, LlamaConfig
+from glassformer.models.spec import State
 from glassformer.nn.kv_cache import full, sinks
 
 GREEDY = Sampling(temperature=0.0)
@@ -101,6 +102,32 @@ def test_a_stop_token_ends_its_sequence_alone(llama):
     mine = [new for new in stopped if new.sequence == 0]
     assert [new.token for new in mine] == free[: free.index(free[3]) + 1]
     assert mine[-1].finish == "stop"
+
+
+class CountsDown:
+    """A model that continues each token with the one below it, and counts how many it may still read."""
+
+    class Left:
+        def __init__(self, room: int) -> None:
+            self.room = room
+
+    config = GPT2Config(vocab_size=9, context_length=5, d_model=2, n_layers=1, n_heads=1)
+
+    def parameters(self):
+        return iter([torch.zeros(1)])
+
+    def begin(self, source, policy):
+        return self.Left(policy.capacity)
+
+    def __call__(self, tokens, state=None, valid=None):
+        state.room -= tokens.shape[-1]
+        return torch.nn.functional.one_hot((tokens - 1) % 9, 9).double()
+
+
+def test_generation_asks_of_a_state_nothing_but_its_room():
+    assert isinstance(CountsDown.Left(1), State)
+    assert continuation(CountsDown(), [7, 8], 9) == [7, 6, 5, 4]
+    assert not isinstance(object(), State)
 
 
 def test_prompts_of_different_lengths_end_in_the_same_column():

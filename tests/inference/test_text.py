@@ -8,7 +8,7 @@ from counts import count
 from glassformer.errors import GenerationError
 from glassformer.inference.generate import NewToken
 from glassformer.inference.text import overlap, stream_text
-from glassformer.tokenizers import BPETokenizer
+from glassformer.tokenizers import BPETokenizer, SentencePieceTokenizer
 
 BYTES = BPETokenizer({i: bytes([i]) for i in range(256)}, [], [])
 
@@ -80,8 +80,29 @@ def test_when_all_have_stopped_no_more_tokens_are_asked_for():
 
 
 def test_a_token_that_ends_a_text_is_not_shown_and_an_empty_line_parts_two_texts():
-    pieces = list(stream_text(iter(as_tokens(b"ab.cd.")), BYTES, ends=frozenset({ord(".")})))
+    pieces = list(stream_text(iter(as_tokens(b"ab.cd.")), BYTES, eos_ids=frozenset({ord(".")})))
     assert "".join(piece.text for piece in pieces) == "ab\n\ncd"
+
+
+def test_several_ends_in_a_row_make_one_empty_line():
+    pieces = list(stream_text(iter(as_tokens(b".ab.!.cd!e")), BYTES, eos_ids=frozenset(b".!")))
+    assert "".join(piece.text for piece in pieces) == "\n\nab\n\ncd\n\ne"
+
+
+def test_a_text_after_an_end_begins_as_every_text_does():
+    """sentencepiece writes a space before a text, which is none of its own."""
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "▁a"]
+    tokenizer = SentencePieceTokenizer(pieces, [0.0] * 259 + [-1.0, -2.0, 0.0])
+    a, begin, end = 261, 1, 2
+    tokens = [a, a, end, a, a, end, begin, a, a]
+    new = [NewToken(sequence=0, token=t, finish="length" if i == 8 else None) for i, t in enumerate(tokens)]
+    shown = stream_text(iter(new), tokenizer, prompts=((begin,),), eos_ids=frozenset({begin, end}))
+    assert "".join(piece.text for piece in shown) == "a a\n\na a\n\na a"
+
+
+def test_a_character_cut_short_by_an_end_does_not_spoil_the_next_text():
+    pieces = list(stream_text(iter(as_tokens(b"a\xc3.b")), BYTES, eos_ids=frozenset(b".")))
+    assert "".join(piece.text for piece in pieces) == "a\ufffd\n\nb"
 
 
 def test_an_empty_stop_string_is_refused():

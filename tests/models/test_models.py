@@ -143,9 +143,9 @@ def test_building_a_model_from_a_seed_gives_the_same_weights() -> None:
 
 
 def test_presets_are_found_by_name_and_an_unknown_name_lists_them() -> None:
-    assert models.preset("gpt2") == models.presets()["gpt2"]
+    assert models.configure("gpt2", {}) == models.presets()["gpt2"]
     with pytest.raises(ConfigError, match=r"There is no preset 'gpt3'\..* gpt2"):
-        models.preset("gpt3")
+        models.configure("gpt3", {})
 
 
 def test_a_configuration_leads_to_its_architecture() -> None:

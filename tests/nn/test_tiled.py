@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from counts import count
+from glassformer.errors import ConfigError
 from glassformer.nn import mask
 from glassformer.nn.attend.naive import naive
 from glassformer.nn.attend.tiled import tiled
@@ -85,6 +86,14 @@ def test_its_backward_is_the_numerical_derivative(over: Mask, tile: int) -> None
     q = torch.randn(1, 2, 4, 3, dtype=torch.float64, requires_grad=True)
     k, v = (torch.randn(1, 1, 4, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     assert torch.autograd.gradcheck(lambda q, k, v: tiled(q, k, v, over, tile=tile), (q, k, v))
+
+
+def test_a_second_derivative_which_it_does_not_have_is_refused() -> None:
+    q, k, v = (torch.randn(1, 1, 4, 3, requires_grad=True) for _ in range(3))
+    out = tiled(q, k, v, Mask.over(mask.causal, 4))
+    for loss in (out.sum(), out.square().sum()):  # with a constant for the gradient of `out`, and without
+        with pytest.raises(ConfigError, match="no second derivative"):
+            torch.autograd.grad(loss, q, create_graph=True, retain_graph=True)
 
 
 class Largest(TorchDispatchMode):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from glassformer import models
-from glassformer.config import from_mapping, to_mapping
+from glassformer.config import from_mapping, nest, to_mapping
 from glassformer.errors import ConfigError
 from glassformer.training.config import RunConfig, load_run_config
 
@@ -47,9 +47,20 @@ def test_overrides_replace_single_settings() -> None:
     assert config.model_config().n_layers == 1  # type: ignore[attr-defined]
 
 
+def test_flags_set_names_of_digits_and_the_settings_of_the_model_by_its_own_types(tmp_path: Path) -> None:
+    flags = {"name": "42", "data.path": "7", "model.n_layers": "1", "model.tied_head": "false", "model.dropout": "0"}
+    config = load_run_config("gpt2", nest(flags))
+    assert (config.name, config.data.path) == ("42", "7")
+    assert config.model == {"preset": "gpt2", "n_layers": 1, "tied_head": False, "dropout": 0.0}
+    (tmp_path / "run.json").write_text(json.dumps(to_mapping(config)))
+    assert load_run_config(tmp_path / "run.json") == config
+    with pytest.raises(ConfigError, match=r"model\.n_layers must be a whole number, not 'one'"):
+        load_run_config("gpt2", nest({"model.n_layers": "one"}))
+
+
 def test_a_preset_is_a_run_of_its_own() -> None:
     sort = load_run_config("nano-sort")
-    assert (sort.task, sort.name, sort.model_config()) == ("sort", "nano-sort", models.preset("nano-sort"))
+    assert (sort.task, sort.name, sort.model_config()) == ("sort", "nano-sort", models.presets()["nano-sort"])
     assert load_run_config("gpt2").task == "language-model"
 
 

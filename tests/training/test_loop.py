@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,14 @@ import torch
 
 from counts import count
 from glassformer import checkpoints, files, models
-from glassformer.errors import CheckpointError, ConfigError, DataError, TrainingError
+from glassformer.errors import (
+    CheckpointCorrupt,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    GlassformerError,
+    TrainingError,
+)
 from glassformer.nn import functional as F
 from glassformer.tokenizers import CharTokenizer
 from glassformer.training import loop, tasks
@@ -119,10 +127,35 @@ def test_a_finished_run_goes_on_when_it_is_given_more_steps(tmp_path: Path) -> N
     assert everything(tmp_path / "run") == everything(tmp_path / "straight")
 
 
-def test_resuming_with_another_model_is_refused(tmp_path: Path) -> None:
-    train(small(tmp_path), tmp_path / "run")
-    with pytest.raises(CheckpointError, match="does not fit this run's settings"):
-        train(small(tmp_path, model={"d_model": 32}), tmp_path / "run", resume=True)
+@pytest.mark.parametrize(
+    "change", [{"d_model": 32}, {"n_heads": 4}, {"activation": "relu"}, {"norm_eps": 1e-3}, {"context_length": 9}]
+)
+def test_resuming_with_another_model_is_refused_also_where_its_weights_have_the_same_shapes(
+    change: dict[str, object], tmp_path: Path
+) -> None:
+    train(small(tmp_path, steps=1), tmp_path / "run")
+    before = (tmp_path / "run" / "run.json").read_text()
+    with pytest.raises(CheckpointError, match=f"does not fit this run's settings: its model has {next(iter(change))}"):
+        train(small(tmp_path, steps=2, model=change), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "run.json").read_text() == before
+
+
+def test_a_resumed_run_may_change_dropout_and_the_learning_rate(tmp_path: Path) -> None:
+    train(small(tmp_path, steps=1), tmp_path / "run")
+    changed = small(tmp_path, steps=2, model={"dropout": 0.0}, optimizer={"lr": 0.1})
+    assert train(changed, tmp_path / "run", resume=True).finished
+
+
+def test_a_resumed_run_keeps_its_name_task_and_seed_and_takes_no_step_back(tmp_path: Path) -> None:
+    train(small(tmp_path, steps=2), tmp_path / "run")
+    for change in ({"name": "other"}, {"seed": 6}):
+        with pytest.raises(TrainingError, match=f"began with {next(iter(change))} = "):
+            train(small(tmp_path, steps=3, **change), tmp_path / "run", resume=True)
+    with pytest.raises(TrainingError, match="began with task = 'language-model'"):
+        train(sorting(steps=3), tmp_path / "run", resume=True)
+    with pytest.raises(TrainingError, match="has made 2 steps, and the settings ask for 1"):
+        train(small(tmp_path, steps=1), tmp_path / "run", resume=True)
+    assert load_run_config(tmp_path / "run" / "run.json").steps == 2
 
 
 def test_training_leaves_the_random_numbers_of_its_caller_alone(tmp_path: Path) -> None:
@@ -371,25 +404,83 @@ def test_a_refused_start_leaves_the_name_free(tmp_path: Path) -> None:
     assert train(small(tmp_path, steps=1), tmp_path / "run").finished
 
 
-def test_overwriting_with_a_text_that_is_not_there_keeps_the_old_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": {"path": "absent.txt"}},
+        {"data": {"path": "{folder}/empty.txt"}},
+        {"data": {"path": "{folder}/text.txt,,{folder}/text.txt"}},
+        {"data": {"path": "{folder}/run/tokens/text"}},
+        {"data": {"tokenizer": "{folder}/run"}},
+        {"data": {"tokenizer": "{folder}/empty.txt"}},
+        {"model": {"vocab_size": 3}},
+    ],
+    ids=str,
+)
+def test_overwriting_with_what_cannot_train_keeps_the_old_run(
+    change: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
     train(small(tmp_path, steps=1), tmp_path / "run")
-    before = sorted(path.name for path in (tmp_path / "run").iterdir())
-    with pytest.raises(DataError, match="There is no file"):
-        train(small(tmp_path, data={"path": "absent.txt"}), tmp_path / "run", overwrite=True)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before
+    (tmp_path / "empty.txt").touch()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    filled = {
+        table: {
+            name: value.format(folder=tmp_path) if isinstance(value, str) else value for name, value in entries.items()
+        }
+        for table, entries in change.items()
+    }
+    with pytest.raises(GlassformerError):
+        train(small(tmp_path, **filled), tmp_path / "run", overwrite=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    assert not list((tmp_path / "run").glob(".*"))
 
 
-def test_overwriting_removes_nothing_outside_the_run_whatever_its_manifest_names(tmp_path: Path) -> None:
+def test_a_run_that_is_overwritten_leaves_nothing_of_itself_and_what_is_not_its_own(tmp_path: Path) -> None:
+    train(small(tmp_path, steps=4), tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    train(small(tmp_path, steps=1), tmp_path / "run", overwrite=True)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000001"]
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+    train(sorting(steps=1), tmp_path / "run", overwrite=True)
+    assert not (tmp_path / "run" / "tokens").exists()
+
+
+def test_a_folder_of_tokens_that_no_run_has_made_is_somebody_s(tmp_path: Path) -> None:
+    (tmp_path / "run" / "tokens").mkdir(parents=True)
+    (tmp_path / "run" / "tokens" / "notes.txt").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(TrainingError, match=r"holds other files \(tokens\)"):
+            train(small(tmp_path, steps=1), tmp_path / "run", overwrite=overwrite)
+    assert (tmp_path / "run" / "tokens" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["..", "../precious", "{folder}/precious", "checkpoints/../../precious", "."])
+def test_a_run_whose_manifest_names_what_is_outside_is_not_overwritten(name: str, tmp_path: Path) -> None:
+    train(small(tmp_path, steps=1), tmp_path / "runs" / "run")
+    for place in (tmp_path, tmp_path / "runs"):
+        (place / "precious").mkdir()
+        (place / "precious" / "notes.txt").write_text("mine")
+    manifest = tmp_path / "runs" / "run" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["files"][name.format(folder=tmp_path)] = {"size": 4, "sha256": "0" * 64}
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(CheckpointCorrupt, match="leads out of the folder, or is no name"):
+        train(small(tmp_path, steps=1), tmp_path / "runs" / "run", overwrite=True)
+    for place in (tmp_path, tmp_path / "runs"):
+        assert (place / "precious" / "notes.txt").read_text() == "mine"
+    assert checkpoints.load(newest_checkpoint(tmp_path / "runs" / "run")).config.d_model == 16
+
+
+def test_overwriting_removes_no_folder_that_only_the_manifest_names(tmp_path: Path) -> None:
     train(small(tmp_path, steps=1), tmp_path / "run")
-    (tmp_path / "precious").mkdir()
-    (tmp_path / "precious" / "notes.txt").write_text("mine")
+    (tmp_path / "run" / "mine").mkdir()
+    (tmp_path / "run" / "mine" / "notes.txt").write_text("mine")
     manifest = tmp_path / "run" / "manifest.json"
     content = json.loads(manifest.read_text())
-    entry = {"size": 4, "sha256": "0" * 64}
-    content["files"] |= {"../precious": entry, str(tmp_path / "precious"): entry, "checkpoints/../../precious": entry}
+    content["files"] |= {name: {"size": 4, "sha256": "0" * 64} for name in ("mine", "mine/notes.txt")}
     manifest.write_text(json.dumps(content))
     train(small(tmp_path, steps=1), tmp_path / "run", overwrite=True)
-    assert (tmp_path / "precious" / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "run" / "mine" / "notes.txt").read_text() == "mine"
 
 
 def test_a_run_goes_on_from_before_a_spoilt_checkpoint_and_never_takes_it_for_its_newest_again(tmp_path: Path) -> None:

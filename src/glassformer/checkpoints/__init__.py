@@ -3,7 +3,7 @@
 Next to read: `huggingface.py` for the format, `names.py` for the tensors' names, `safetensors.py` for the bytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from glassformer import files
 from glassformer.checkpoints import huggingface, llama2c, mingpt, nanogpt
 from glassformer.checkpoints.assemble import assemble
-from glassformer.errors import CheckpointError
+from glassformer.errors import CheckpointError, MissingExtra, TokenizerError
 from glassformer.tokenizers.base import Tokenizer
+from glassformer.tokenizers.bpe_files import find
 from glassformer.tokenizers.char import CharTokenizer
 
 PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 READERS = {".bin": llama2c.read, ".json": mingpt.read}
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +30,15 @@ class Checkpoint:
     module: nn.Module
     config: Any
     tokenizer: Tokenizer | None = None
-    stop_tokens: frozenset[int] = frozenset()  # beside the tokenizer's own
+    no_tokenizer: str = ""  # why there is none, where there is a file for it
+    eos_ids: frozenset[int] = frozenset()  # the tokens that end a text, as the files beside the weights say
 
 
 def load(path: Path, *, from_pickle: bool = False, dtype: torch.dtype | None = torch.float32) -> Checkpoint:
     """A model from a Hugging Face directory, llama2.c's .bin, minGPT's .json, or (`from_pickle`) nanoGPT's ckpt.pt."""
     with files.about(path):
         if not path.exists():
-            files.sweep(path.parent)  # a writer that died between two renames left it aside
+            files.put_back(path)
         if not path.exists():
             raise CheckpointError("there is nothing of this name.")
     return _load_directory(path, dtype) if path.is_dir() else _load_file(path, from_pickle, dtype)
@@ -51,12 +52,14 @@ def save(module: nn.Module, path: Path, **options: Any) -> Path:
 def _load_directory(folder: Path, dtype: torch.dtype | None) -> Checkpoint:
     files.verify(folder, required=False)
     config, module = huggingface.load_directory(folder, dtype=dtype)
-    has_tokenizer = any((folder / name).exists() for name in TOKENIZER_FILES)
+    found = find(folder)
+    tokenizer, no_tokenizer = _first_tokenizer([] if found is None else [found])
     return Checkpoint(
         module=module,
         config=config,
-        tokenizer=Tokenizer.load(folder) if has_tokenizer else None,
-        stop_tokens=huggingface.stop_tokens(folder),
+        tokenizer=tokenizer,
+        no_tokenizer=no_tokenizer,
+        eos_ids=huggingface.read_eos_ids(folder),
     )
 
 
@@ -65,7 +68,11 @@ def _load_file(path: Path, from_pickle: bool, dtype: torch.dtype | None) -> Chec
         config, weights = _reader(path, from_pickle)(path)
         weights = {name: weight.to(dtype or weight.dtype) for name, weight in weights.items()}
         module = assemble(config, weights)
-    return Checkpoint(module=module, config=config, tokenizer=_tokenizer_beside(path, config.vocab_size))
+    if path.suffix == ".json" and config.vocab_size == 3:  # the model that sorts letters
+        return Checkpoint(module=module, config=config, tokenizer=CharTokenizer("ABC"))
+    beside = [path.with_name(name) for name in (f"tok{config.vocab_size}.bin", "tokenizer.bin", "tokenizer.model")]
+    tokenizer, no_tokenizer = _first_tokenizer([other for other in beside if other.is_file()], config.vocab_size)
+    return Checkpoint(module=module, config=config, tokenizer=tokenizer, no_tokenizer=no_tokenizer)
 
 
 def _reader(path: Path, from_pickle: bool) -> Callable[[Path], tuple[Any, dict[str, Tensor]]]:
@@ -89,13 +96,18 @@ def _reader(path: Path, from_pickle: bool) -> Callable[[Path], tuple[Any, dict[s
     return READERS[path.suffix]
 
 
-def _tokenizer_beside(path: Path, vocab_size: int) -> Tokenizer | None:
-    """Files of weights alone have their tokenizer beside them; the model that sorts letters knows A, B and C."""
-    if path.suffix == ".json" and vocab_size == 3:
-        return CharTokenizer("ABC")
-    for name in (f"tok{vocab_size}.bin", "tokenizer.bin", "tokenizer.model"):
-        if (path.parent / name).is_file():
-            tokenizer = Tokenizer.load(path.parent / name)
-            if tokenizer.vocab_size == vocab_size:
-                return tokenizer
-    return None
+def _first_tokenizer(paths: Sequence[Path], vocab_size: int | None = None) -> tuple[Tokenizer | None, str]:
+    """The first of these tokenizers that can be read and has `vocab_size` tokens, or why there is none.
+
+    A model without its tokenizer still works on tokens.
+    """
+    reason = ""
+    for path in paths:
+        try:
+            tokenizer = Tokenizer.load(path)
+        except (TokenizerError, MissingExtra) as error:
+            reason = reason or str(error)
+        else:
+            if vocab_size in (None, tokenizer.vocab_size):
+                return tokenizer, ""
+    return None, reason

@@ -56,10 +56,11 @@ def write_directory(
     module: nn.Module,
     *,
     tokenizer: Tokenizer | None = None,
+    eos_ids: frozenset[int] = frozenset(),
     native: bool = False,
     max_shard_bytes: int = 5 * 10**9,
 ) -> None:
-    """Fill a folder that is being written."""
+    """Fill a folder that is being written. `eos_ids` end a text, beside the token that does so in the tokenizer."""
     config: Any = module.config
     spec = spec_of(config)
     try:
@@ -70,9 +71,11 @@ def write_directory(
         theirs = {"architectures": ["Glassformer"], "model_type": "glassformer"}
     weights = dict(module.named_parameters())
     tensors = names.to_theirs(weights, config)
+    own = set() if tokenizer is None or tokenizer.eos_id is None else {tokenizer.eos_id}
+    eos_token_ids = sorted(eos_ids | own)
     ends = {
         "bos_token_id": None if tokenizer is None else tokenizer.bos_id,
-        "eos_token_id": None if tokenizer is None else tokenizer.eos_id,
+        "eos_token_id": eos_token_ids if len(eos_token_ids) > 1 else next(iter(eos_token_ids), None),
     }
     precision = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     _write_json(folder / CONFIG, {**theirs, **ends, "torch_dtype": precision})
@@ -83,7 +86,7 @@ def write_directory(
     _write_tensors(folder, tensors, max_shard_bytes)
 
 
-def stop_tokens(folder: Path) -> frozenset[int]:
+def read_eos_ids(folder: Path) -> frozenset[int]:
     """The tokens that end a text, as generation_config.json says, or else config.json; chat models have several."""
     with files.about(folder):
         for name in (GENERATION, CONFIG):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import new_destination, print_json
+from glassformer.cli.output import new_destination, print_json, remark
 
 app = App(
     name="convert",
@@ -43,6 +43,8 @@ def convert(
     new_destination(destination, overwrite=overwrite)
     model = api.load(source, from_pickle=from_pickle, dtype=None)
     api.save(model, destination)
+    if model.no_tokenizer:
+        remark(f"The tokenizer is left out: {model.no_tokenizer}")
     architecture = models.spec_of(model.config).name
     parameters = sum(parameter.numel() for parameter in model.module.parameters())
     if json:

@@ -1,6 +1,7 @@
 """`glassformer demo`: a nano-GPT learns to sort letters, from scratch, and is checked on every input there is."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,17 +62,8 @@ def demo(
     found = sort_accuracy(model.module)
     answer = "".join(model.generate("CBABBC", max_new_tokens=6, temperature=0.0))
     if json:
-        print_json(
-            {
-                "folder": str(folder),
-                "seconds": round(ended.seconds, 1),
-                "correct": found.correct,
-                "total": found.total,
-                "held_out_correct": found.held_out_correct,
-                "held_out_total": found.held_out_total,
-                "CBABBC": answer,
-            }
-        )
+        seconds = round(ended.seconds, 1)
+        print_json({"folder": str(folder), "seconds": seconds, **asdict(found), "CBABBC": answer})
         return
     print(f"trained in        {ended.seconds:.0f} s")
     print(f"sorted right      {found.correct} of all {found.total} inputs")

@@ -67,7 +67,6 @@ def examine() -> dict[str, dict[str, Any]]:
     device, why_device = choose_device("auto")
     dtype, why_dtype = choose_dtype("auto", device)
     choice = current()
-    backend = {"readable": "naive", "fast": "sdpa"}[choice.mode] if choice.attention == "auto" else choice.attention
     return {
         "machine": {
             "glassformer": __version__,
@@ -80,7 +79,7 @@ def examine() -> dict[str, dict[str, Any]]:
         },
         "what runs": {
             "mode": f"{choice.mode} (change it in Python with glassformer.use)",
-            "attention": f"{backend}; there are {', '.join(attend.BACKENDS)}",
+            "attention": f"{attend.resolve()}; there are {', '.join(attend.BACKENDS)}",
             **{name: runs(twin.fast, twin.fast_module, choice.mode) for name, twin in sorted(TWINS.items())},
         },
         "extras": {

@@ -1,5 +1,6 @@
 """`glassformer evaluate`: how well a model predicts a text, or sorts."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +48,8 @@ def evaluate(
     loaded = api.load(model)
     if loaded.note:
         remark(f"{model}: {loaded.note}.")
+    if loaded.no_tokenizer:
+        remark(loaded.no_tokenizer)
     if data == "sort":
         from glassformer.data.sort import CONTEXT_LENGTH, LETTERS
         from glassformer.evaluation.sorting import sort_accuracy
@@ -59,13 +62,7 @@ def evaluate(
                 f"{model} is no model that sorts: one has the tokens {', '.join(LETTERS)} and {CONTEXT_LENGTH} "
                 f"positions or more. Give a text file instead of the word sort."
             )
-        found = sort_accuracy(loaded.module)
-        figures: dict[str, int | float] = {
-            "correct": found.correct,
-            "total": found.total,
-            "held_out_correct": found.held_out_correct,
-            "held_out_total": found.held_out_total,
-        }
+        figures: dict[str, int | float] = asdict(sort_accuracy(loaded.module))
     else:
         from glassformer.evaluation.perplexity import loss, read_tokens
 

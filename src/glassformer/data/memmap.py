@@ -23,6 +23,7 @@ from glassformer import files
 from glassformer.config import from_mapping, read_mapping
 from glassformer.errors import ConfigError, DataError
 from glassformer.tokenizers import Tokenizer
+from glassformer.tokenizers.tokenizer_json import tokenizer_json
 
 Progress = Callable[[int, int], None]  # bytes of text read, of how many
 
@@ -114,13 +115,8 @@ def open_tokens(folder: Path, *, verify: bool = True, tokenizer: Tokenizer | Non
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:
-    """A SHA-256 that two tokenizers share when they have the same tokens."""
-    digest = hashlib.sha256()
-    for id, token in sorted(tokenizer.vocab.items()):
-        digest.update(b"%d %s\n" % (id, token.hex().encode()))
-    for text, id in sorted(tokenizer.special_tokens.items()):
-        digest.update(b"special %d %s\n" % (id, text.encode().hex().encode()))
-    return digest.hexdigest()
+    """The SHA-256 of its tokenizer.json: two share it when they make the same tokens of every text."""
+    return hashlib.sha256(tokenizer_json(tokenizer).encode()).hexdigest()
 
 
 def read_text(path: Path, on_progress: Callable[[int], None] | None = None) -> Iterator[str]:

@@ -1,11 +1,12 @@
 """The loop of generation: prefill the prompts, then decode one token after the other.
 
-It asks of a model only `begin`, and `forward` with the state that `begin` returns: any autoregressive model has them.
+It asks of a model only `begin`, and `forward` with the state that `begin` returns, and of a state only how much `room`
+it has (`models/spec.py`): any autoregressive model has them.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from glassformer.errors import GenerationError
 from glassformer.inference.logits import Sampling, distribution, draw
-from glassformer.models.spec import CausalModel
+from glassformer.models.spec import CausalModel, State
 from glassformer.nn.kv_cache import Policy, full, parse_policy
 
 Finish = Literal["stop", "length", "context"]
@@ -108,7 +109,7 @@ def _run(
 
 @torch.inference_mode()
 def prefill(
-    module: CausalModel, tokens: Int[Tensor, "B T"], state: Any, valid: Bool[Tensor, "B T"] | None = None
+    module: CausalModel, tokens: Int[Tensor, "B T"], state: State, valid: Bool[Tensor, "B T"] | None = None
 ) -> Float[Tensor, "B V"]:
     """Read the prompts into the state and return the logits after their last tokens.
 
@@ -127,7 +128,7 @@ def prefill(
 
 
 @torch.inference_mode()
-def decode(module: CausalModel, tokens: Int[Tensor, " B"], state: Any) -> Float[Tensor, "B V"]:
+def decode(module: CausalModel, tokens: Int[Tensor, " B"], state: State) -> Float[Tensor, "B V"]:
     """Read one more token of each sequence and return the logits after it."""
     device = next(iter(module.parameters())).device
     return module(tokens[:, None].to(device), state)[:, -1].cpu()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from glassformer.errors import GenerationError
 from glassformer.inference.generate import Finish, NewToken
-from glassformer.tokenizers import TextStream, Tokenizer
+from glassformer.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,16 +23,16 @@ def stream_text(
     *,
     prompts: Sequence[Sequence[int]] = ((),),
     stop: Sequence[str] = (),
-    ends: frozenset[int] = frozenset(),
+    eos_ids: frozenset[int] = frozenset(),
 ) -> Iterator[Piece]:
     """The text of the new tokens, one prompt a sequence: the text of a token may depend on what stands before it.
 
-    A sequence ends before the first stop string. Tokens that are `ends` of a text have none of their own: where the
-    sequence goes on after one, an empty line stands for it.
+    A sequence ends before the first stop string. The tokens `eos_ids`, at which a text ends, have none of their own:
+    where the sequence goes on after one, or after several in a row, an empty line stands there.
     """
     if not all(stop):
         raise GenerationError("A stop string must have at least one character.")
-    return _stream(tokens, tokenizer, prompts, stop, ends)
+    return _stream(tokens, tokenizer, prompts, stop, eos_ids)
 
 
 def _stream(
@@ -40,17 +40,17 @@ def _stream(
     tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
     stop: Sequence[str],
-    ends: frozenset[int],
+    eos_ids: frozenset[int],
 ) -> Iterator[Piece]:
-    running = {sequence: HeldBack(tokenizer.stream(prompt), stop) for sequence, prompt in enumerate(prompts)}
+    running = {sequence: HeldBack(tokenizer, prompt, stop) for sequence, prompt in enumerate(prompts)}
     for new in tokens:
         if new.sequence not in running:
             continue
         held = running[new.sequence]
-        if new.token not in ends:
+        if new.token not in eos_ids:
             held.push(new.token)
         elif new.finish is None:
-            held.begin_anew()
+            held.begin_anew(new.token)
         text = held.take(last=new.finish is not None)
         finish = "stop" if held.stopped else new.finish
         if finish is not None:
@@ -64,19 +64,24 @@ def _stream(
 class HeldBack:
     """The text of one sequence, less what may turn out to be the beginning of a stop string."""
 
-    def __init__(self, stream: TextStream, stop: Sequence[str]) -> None:
-        self._stream = stream
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], stop: Sequence[str]) -> None:
+        self._tokenizer = tokenizer
+        self._stream = tokenizer.stream(prompt)
         self._stop = stop
         self._text = ""
+        self._between = False  # two texts
         self.stopped = False
 
     def push(self, token: int) -> None:
         """One more token has come."""
         self._text += self._stream.push(token)
+        self._between = False
 
-    def begin_anew(self) -> None:
-        """One text has ended and another begins."""
-        self._text += self._stream.finish() + "\n\n"
+    def begin_anew(self, end: int) -> None:
+        """One text has ended with this token, and another begins."""
+        self._text += self._stream.finish() + "\n\n" * (not self._between)
+        self._stream = self._tokenizer.stream((end,))
+        self._between = True
 
     def take(self, *, last: bool) -> str:
         """The text that is sure by now; `last` says that no more will come."""

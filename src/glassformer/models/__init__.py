@@ -31,11 +31,6 @@ def presets() -> dict[str, ModelConfig]:
     return {name: config for spec in specs().values() for name, config in spec.presets.items()}
 
 
-def preset(name: str) -> ModelConfig:
-    """The configuration of this name."""
-    return configure(name, {})
-
-
 def configure(name: str, changes: Mapping[str, Any], where: str = "") -> ModelConfig:
     """The configuration of a preset, or the defaults of an architecture, with some fields changed.
 

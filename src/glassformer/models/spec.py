@@ -23,6 +23,15 @@ class ModelConfig(Protocol):
 
 
 @runtime_checkable
+class State(Protocol):
+    """What a model has read so far, as `begin` returns it and `forward` moves it on."""
+
+    @property
+    def room(self) -> int:
+        """How many tokens may be read at once; 0 when the text cannot go on."""
+
+
+@runtime_checkable
 class CausalModel(Protocol):
     """What decoding asks of an autoregressive model (an `nn.Module`)."""
 
@@ -31,10 +40,10 @@ class CausalModel(Protocol):
     def parameters(self) -> Iterator[Tensor]:
         """The weights."""
 
-    def begin(self, source: Tensor | None, policy: Policy) -> Any:
+    def begin(self, source: Tensor | None, policy: Policy) -> State:
         """A state in which nothing has been read yet."""
 
-    def __call__(self, tokens: Tensor, state: Any = None, valid: Tensor | None = None) -> Tensor:
+    def __call__(self, tokens: Tensor, state: State | None = None, valid: Tensor | None = None) -> Tensor:
         """The logits after each token; `state` moves on by these tokens."""
 
 

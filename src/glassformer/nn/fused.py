@@ -59,8 +59,11 @@ def gelu(x: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
 
 
 def gelu_tanh(x: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-    """Twin of `functional.gelu_tanh`. On a CPU torch's own kernel spends its time in tanh, twice; see `_GeluTanh`."""
-    if x.device.type != "cpu":
+    """Twin of `functional.gelu_tanh`. On a CPU torch's own kernel spends its time in tanh, twice; see `_GeluTanh`.
+
+    Half precision goes there all the same: the kernel computes in float32, and x³ overflows float16 from 41 on.
+    """
+    if x.device.type != "cpu" or x.dtype in (torch.float16, torch.bfloat16):
         return functional.gelu(x, approximate="tanh")
     out: Tensor = _GeluTanh.apply(x)  # type: ignore[no-untyped-call]
     return out
@@ -83,8 +86,11 @@ class _GeluTanh(torch.autograd.Function):
         """d/dx = σ (1 + x z' (1 − σ)) with z' = a + 3b x²."""
         (d_out,) = gradients
         x, gate = ctx.saved_tensors
+        if torch.is_grad_enabled():  # somebody goes on to the second derivative, for which `gate` is no constant
+            d_x: Tensor = torch.ops.aten.gelu_backward(d_out, x, approximate="tanh")
+            return d_x
         slope = (x * x).mul_(3 * _GeluTanh.B).add_(_GeluTanh.A).mul_(x)
-        d_x: Tensor = slope.mul_(1 - gate).add_(1).mul_(gate).mul_(d_out)
+        d_x = slope.mul_(1 - gate).add_(1).mul_(gate).mul_(d_out)
         return d_x
 
 

@@ -51,7 +51,14 @@ def load(path: Path, pattern: str | None = None) -> Tokenizer:
     from glassformer.tokenizers.tokenizer_json import read_tokenizer_json
 
     if path.is_dir():
-        path = _main_file(path)
+        found = find(path)
+        if found is None:
+            ranks = list(path.glob("*.tiktoken"))
+            raise TokenizerError(
+                f"{path}: expected tokenizer.json, vocab.json with merges.txt, tokenizer.model or a *.tiktoken file, "
+                f"and there {f'are {len(ranks)} *.tiktoken: name one' if ranks else 'is none of them'}."
+            )
+        path = found
     name = path.name
     if name.endswith(("vocab.json", "merges.txt")):
         return _read_gpt2(path, pattern)
@@ -71,17 +78,13 @@ def load(path: Path, pattern: str | None = None) -> Tokenizer:
     )
 
 
-def _main_file(directory: Path) -> Path:
+def find(folder: Path) -> Path | None:
+    """The file by which a folder's tokenizer is read; None where there is none, or no saying which."""
     for name in ("tokenizer.json", "vocab.json", "tokenizer.model"):
-        if (directory / name).is_file():
-            return directory / name
-    ranks = sorted(directory.glob("*.tiktoken"))
-    if len(ranks) != 1:
-        raise TokenizerError(
-            f"{directory}: expected tokenizer.json, vocab.json with merges.txt, tokenizer.model or a *.tiktoken file, "
-            f"and there {'is none of them' if not ranks else f'are {len(ranks)} *.tiktoken: name one'}."
-        )
-    return ranks[0]
+        if (folder / name).is_file():
+            return folder / name
+    ranks = list(folder.glob("*.tiktoken"))
+    return ranks[0] if len(ranks) == 1 else None
 
 
 # ---- GPT-2's vocab.json and merges.txt

@@ -13,10 +13,9 @@ class CharTokenizer(Tokenizer):
     """Ids 0, 1, 2, … for the characters of `alphabet`, in its order; it has no other tokens."""
 
     def __init__(self, alphabet: str) -> None:
-        doubles = sorted({c for c in alphabet if alphabet.count(c) > 1}) if len(set(alphabet)) < len(alphabet) else []
         if not alphabet:
             raise TokenizerError("An alphabet needs at least one character; the text is empty.")
-        if doubles or SURROGATES.search(alphabet):
+        if len(set(alphabet)) < len(alphabet) or SURROGATES.search(alphabet):
             raise TokenizerError(f"{shorten(alphabet)} is no alphabet: each character comes once, and no surrogates.")
         super().__init__({id: character.encode() for id, character in enumerate(alphabet)}, {}, RUN)
         self.alphabet = alphabet

@@ -73,6 +73,11 @@ BPE: Json = {
 
 def write_tokenizer_json(tokenizer: Tokenizer, directory: Path) -> Path:
     """Write tokenizer.json into a directory, whole or not at all."""
+    return write_text(directory / "tokenizer.json", tokenizer_json(tokenizer))
+
+
+def tokenizer_json(tokenizer: Tokenizer) -> str:
+    """The text of tokenizer.json, all that encoding depends on; of what it is read as, the text is the same again."""
     added = [
         {"id": id, "content": token, "single_word": False, "lstrip": False, "rstrip": False}
         | {"normalized": False, "special": True}
@@ -88,7 +93,7 @@ def write_tokenizer_json(tokenizer: Tokenizer, directory: Path) -> Path:
             pipeline = _characters(tokenizer)
         case _:
             raise TokenizerError(f"a {type(tokenizer).__name__} has no form in tokenizer.json.")
-    return write_text(directory / "tokenizer.json", json.dumps(outside | pipeline, ensure_ascii=False))
+    return json.dumps(outside | pipeline, ensure_ascii=False)
 
 
 def _byte_level(tokenizer: BPETokenizer) -> Json:
@@ -149,7 +154,7 @@ def read_tokenizer_json(path: Path, data: bytes) -> Tokenizer:
     """The tokenizer that a tokenizer.json describes, if it is of one of our three kinds."""
     file = parse_json(path, data)
     known = {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor"}
-    if not isinstance(file, dict) or not isinstance(file.get("model"), dict):
+    if not isinstance(file.get("model"), dict):
         raise TokenizerError(f'{path}: expected a tokenizer.json, an object with a "model".')
     for key in file.keys() - known - {"decoder", "model"}:
         raise TokenizerError(f"{path}: {key!r} is no part of a tokenizer.json that we know.")

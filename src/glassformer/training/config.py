@@ -101,9 +101,13 @@ class RunConfig:
             raise ConfigError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}.")
         if not self.name or self.name in (".", "..") or set(self.name) & set("/\\\0"):
             raise ConfigError(f"name must be that of a folder, not {self.name!r}.")
-        positions = self.model_config().context_length
-        if self.context_length > positions:
-            raise ConfigError(f"context_length is {self.context_length}, but the model knows {positions} positions.")
+        model = self.model_config()
+        if self.context_length > model.context_length:
+            raise ConfigError(
+                f"context_length is {self.context_length}, but the model knows {model.context_length} positions."
+            )
+        resolved = config.to_mapping(model)  # flags come as text, and only the model's own fields say what they mean
+        object.__setattr__(self, "model", {name: resolved.get(name, str(value)) for name, value in self.model.items()})
 
     @property
     def text_length(self) -> int:

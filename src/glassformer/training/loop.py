@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from glassformer import models
+from glassformer.config import to_mapping
 from glassformer.errors import CheckpointMismatch, TrainingError
 from glassformer.nn import functional as F
 from glassformer.training.adamw import AdamW, parameter_groups
@@ -38,7 +39,8 @@ def train(
 ) -> Ended:
     """Train from the first step, or `resume` from the newest checkpoint in the run's folder.
 
-    A folder that holds a run already is refused, unless `overwrite` says to remove that run.
+    A folder that holds a run already is refused, unless `overwrite` says to remove that run; it is removed when the
+    new one is about to make its first step, and stays where the new one cannot be made.
 
     SIGINT and SIGTERM end the run after the micro-step in progress, with a checkpoint. A figure that is not finite
     raises `TrainingError`, unless `on_nonfinite` says to skip it; it never reaches the weights.
@@ -47,42 +49,42 @@ def train(
     device, _ = choose_device(config.device)
     run = RunFolder(folder)
     if not resume:
-        check_texts(config)
-    run.begin(resume=resume, overwrite=overwrite)
-    task = TASKS[config.task](config, run.tokens, lambda text: on_event(Said(text=text)))
+        check_texts(config, folder)
     figures: Figures = {}
     gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(gpus), cpu_threads(config.threads), stop_on_signal() as stop:
-        trainer = Trainer(config, task, device)
-        newest = run.newest() if resume else None
-        if newest is not None:
-            trainer.restore(*newest)
+    with torch.random.fork_rng(gpus), cpu_threads(config.threads):
+        with run.begin(config, resume=resume, overwrite=overwrite) as tokens:
+            task = TASKS[config.task](config, tokens, lambda text: on_event(Said(text=text)))
+            trainer = Trainer(config, task, device)
+            newest = run.newest() if resume else None
+            if newest is not None:
+                trainer.restore(*newest)
         began_at = trainer.step
-        run.write_settings(config)
-        if config.schedule.kind != "constant" and config.schedule.warmup_steps >= config.steps:
-            text = "The learning rate is still rising when the run ends: schedule.warmup_steps is {}, steps {}."
-            on_event(Said(text=text.format(config.schedule.warmup_steps, config.steps)))
-        on_event(trainer.started(folder))
+        with stop_on_signal() as stop:
+            if config.schedule.kind != "constant" and config.schedule.warmup_steps >= config.steps:
+                text = "The learning rate is still rising when the run ends: schedule.warmup_steps is {}, steps {}."
+                on_event(Said(text=text.format(config.schedule.warmup_steps, config.steps)))
+            on_event(trainer.started(folder))
 
-        def save() -> None:
-            path = run.save(trainer.state(), trainer.module, task.tokenizer, keep=config.keep)
-            on_event(Saved(step=trainer.step, path=path))
-            trainer.pace.pause()
-
-        while trainer.step < config.steps and stop.signal is None:
-            trainer.accumulate()
-            if trainer.micro_step < config.accumulation:
-                continue
-            on_event(trainer.update())
-            if _due(trainer.step, config.eval_interval, config.steps):
-                figures = task.evaluate(trainer.module)
-                on_event(Evaluated(step=trainer.step, figures=figures))
+            def save() -> None:
+                path = run.save(trainer.state(), trainer.module, task.tokenizer, keep=config.keep)
+                on_event(Saved(step=trainer.step, path=path))
                 trainer.pace.pause()
-            if _due(trainer.step, config.save_interval, config.steps):
+
+            while trainer.step < config.steps and stop.signal is None:
+                trainer.accumulate()
+                if trainer.micro_step < config.accumulation:
+                    continue
+                on_event(trainer.update())
+                if _due(trainer.step, config.eval_interval, config.steps):
+                    figures = task.evaluate(trainer.module)
+                    on_event(Evaluated(step=trainer.step, figures=figures))
+                    trainer.pace.pause()
+                if _due(trainer.step, config.save_interval, config.steps):
+                    save()
+            if trainer.step < config.steps:
                 save()
-        if trainer.step < config.steps:
-            save()
-        run.publish()
+            run.publish()
     ended = Ended(
         step=trainer.step,
         steps_made=trainer.step - began_at,
@@ -176,7 +178,14 @@ class Trainer:
 
     @torch.no_grad()
     def restore(self, module: nn.Module, state: State) -> None:
-        """Go on from a checkpoint's model and state."""
+        """Go on from a checkpoint's model and state, where they are of this run's model and not beyond its end."""
+        found, wanted = to_mapping(module.config), to_mapping(self.module.config)
+        for name in {**wanted, **found}:
+            if found.get(name) != wanted.get(name) and name != "dropout":  # the weights mean the same with another
+                raise CheckpointMismatch(
+                    f"The checkpoint does not fit this run's settings: its model has {name} = {found.get(name)!r}, "
+                    f"the settings {wanted.get(name)!r}. Resume with the model that the run began with."
+                )
         try:
             self.module.load_state_dict(module.state_dict())
             self.step, self.micro_step = int(state.values["step"]), int(state.values["micro_step"])
@@ -192,6 +201,11 @@ class Trainer:
                 f"The checkpoint does not fit this run's settings: {str(error).splitlines()[0]} "
                 f"Resume with the model that the run began with."
             ) from None
+        if self.step > self.config.steps:
+            raise TrainingError(
+                f"The run has made {self.step:,} steps, and the settings ask for {self.config.steps:,} in all: "
+                f"a resumed run cannot take any back, so set steps to {self.step} or more."
+            )
 
     def started(self, folder: Path) -> Started:
         """Where we stand."""

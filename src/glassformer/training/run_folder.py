@@ -6,26 +6,30 @@ runs/NAME/
   metrics.jsonl loss.png tensorboard/               what the subscribers of `report.py` write
   tokens/           the text as token ids, if the run encoded it
   checkpoints/step-00000500/                        the same model, and training/ with what resuming needs
+
+Until a run begins, the tokens being made for it in `.tokens-being-made` are all that it has put there.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from glassformer import files
+from glassformer import files, strict_json
 from glassformer.checkpoints import huggingface, native
 from glassformer.config import to_mapping
 from glassformer.errors import CheckpointError, TrainingError
 from glassformer.tokenizers import Tokenizer
-from glassformer.training.config import RunConfig
+from glassformer.training.config import RunConfig, load_run_config
 
-FILES = ("run.json", "metrics.jsonl", "loss.png", "tensorboard", "tokens", "checkpoints")
+MADE = ("metrics.jsonl", "loss.png", "tensorboard", "tokens", "checkpoints")  # beside the settings and the model
+FIXED = ("name", "task", "seed")  # settings that a resumed run cannot change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,31 +46,61 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.tokens = path / "tokens"
+        self.new_tokens = path / ".tokens-being-made"
         self.checkpoints = path / "checkpoints"
         self.settings = path / "run.json"
 
-    def begin(self, *, resume: bool, overwrite: bool) -> None:
-        """Sweep up what a killed process has left; refuse to mix two runs."""
+    @contextmanager
+    def begin(self, config: RunConfig, *, resume: bool, overwrite: bool) -> Iterator[Path]:
+        """In the block a run is made ready, its tokens in the folder that comes; when it ends, the run has begun.
+
+        A block that raises leaves what was there, also the run to be overwritten. Two runs are never mixed.
+        """
         for folder in (self.checkpoints, self.tokens, self.path):
-            files.sweep(folder)
+            files.sweep(folder)  # what a killed process has left
+        shutil.rmtree(self.new_tokens, ignore_errors=True)
         if resume:
-            if not self.settings.is_file():
-                raise TrainingError(f"{self.path} holds no run to resume: it has no {self.settings.name}.")
+            self._check_same_run(config)
+            yield self.tokens
+            self._write_settings(config)
             return
-        if overwrite and self.settings.is_file():
-            self._remove_run()
-            return
-        remaining = {path.name for path in self.path.iterdir()} - {"tokens"} if self.path.is_dir() else set()
-        if self.settings.is_file():
+        self._check_free(overwrite)
+        old_model = self._listed_model()
+        was_there = self.path.exists()
+        try:
+            yield self.new_tokens
+            self._remove_run(old_model)
+            self._write_settings(config)
+            if self.new_tokens.is_dir():
+                os.rename(self.new_tokens, self.tokens)
+        finally:
+            shutil.rmtree(self.new_tokens, ignore_errors=True)
+            if not was_there:
+                with suppress(OSError):
+                    self.path.rmdir()  # where nothing came of the run: only an empty folder can go
+
+    def _check_same_run(self, config: RunConfig) -> None:
+        if not self.settings.is_file():
+            raise TrainingError(f"{self.path} holds no run to resume: it has no {self.settings.name}.")
+        before = load_run_config(self.settings)
+        for name in FIXED:
+            old, new = getattr(before, name), getattr(config, name)
+            if old != new:
+                raise TrainingError(
+                    f"The run in {self.path} began with {name} = {old!r}, and resuming cannot make it {new!r}: "
+                    f"leave out --{name}, or begin another run."
+                )
+
+    def _check_free(self, overwrite: bool) -> None:
+        if self.settings.is_file() and not overwrite:
             raise TrainingError(
                 f"{self.path} holds a run already. Go on with it (--resume {self.path}), or take another name."
             )
-        if remaining:
-            raise TrainingError(f"{self.path} holds other files ({min(remaining)}); take another name for the run.")
-        shutil.rmtree(self.tokens, ignore_errors=True)  # of a run that never made a step
+        strangers = sorted(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
+        if strangers and not self.settings.is_file():
+            raise TrainingError(f"{self.path} holds other files ({strangers[0]}); take another name for the run.")
 
-    def write_settings(self, config: RunConfig) -> None:
-        """From here on, the run can be resumed."""
+    def _write_settings(self, config: RunConfig) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -104,7 +138,7 @@ class RunFolder:
     def publish(self) -> None:
         """Put the model of the newest checkpoint at the top of the run's folder, without the state of training."""
         newest = self._newest_first()[0]
-        manifest = json.loads((newest / files.MANIFEST).read_bytes())
+        manifest = strict_json.read(newest / files.MANIFEST, files.MAX_MANIFEST_BYTES)
         manifest["files"] = {name: entry for name, entry in manifest["files"].items() if "/" not in name}
         (self.path / files.MANIFEST).unlink(missing_ok=True)  # it comes last, when all that it lists is there
         for name in manifest["files"]:
@@ -117,11 +151,17 @@ class RunFolder:
         numbered = [path for path in self.checkpoints.glob("step-*") if path.name.removeprefix("step-").isdecimal()]
         return sorted(numbered, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
 
-    def _remove_run(self) -> None:
-        """Remove what a run of ours has made, and nothing else; the settings go last."""
-        published = files.listed(self.path) if (self.path / files.MANIFEST).is_file() else []
-        of_the_model = [name for name in published if Path(name).name == name]  # a manifest may be a stranger's
-        for name in (*of_the_model, files.MANIFEST, *reversed(FILES)):
+    def _listed_model(self) -> list[Path]:
+        """The files of the model at the top of the folder, of which there is a manifest once a run has stopped."""
+        listed = files.listed(self.path) if (self.path / files.MANIFEST).is_file() else []
+        return [self.path / name for name in listed if "/" not in name]
+
+    def _remove_run(self, model: list[Path]) -> None:
+        """Remove what a run of ours has made, and nothing else; its settings stay until others take their place."""
+        for path in (*model, self.path / files.MANIFEST):
+            if path.is_file():
+                path.unlink()
+        for name in MADE:
             path = self.path / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

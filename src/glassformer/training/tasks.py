@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -98,30 +99,33 @@ class Sorting:
 
     def evaluate(self, module: nn.Module) -> Figures:
         """Right answers over all inputs, and over those held out."""
-        found = sort_accuracy(module)
-        return {
-            "correct": found.correct,
-            "total": found.total,
-            "held_out_correct": found.held_out_correct,
-            "held_out_total": found.held_out_total,
-        }
+        return asdict(sort_accuracy(module))
 
 
-def check_texts(config: RunConfig) -> None:
-    """Raise unless the texts and the tokenizer that the settings name are there: before an old run makes room."""
+def check_texts(config: RunConfig, run: Path) -> None:
+    """Raise unless the texts and the tokenizer that the settings name are there, and outside the run's own folder."""
     data = config.data
     if config.task != "language-model":
         return
     if not data.path:
         raise DataError("A language model needs a text: set data.path (--data.path FILE).")
-    named = [*data.path.split(","), *data.validation_path.split(",")]
+    named = paths_of(data.path) + (paths_of(data.validation_path) if data.validation_path else [])
     if data.tokenizer != "char" and not data.tokenizer.startswith("bpe:"):
-        named.append(data.tokenizer)
-    for name in named:
-        if name.strip() and not Path(name.strip()).exists():
-            known = Path(name.strip()).stem
-            hint = f" Fetch it:  glassformer data get {known} --out {Path(name.strip()).parent}" * (known in CORPORA)
-            raise DataError(f"There is no file {name.strip()}, which the settings name under data.{hint}")
+        named.append(Path(data.tokenizer))
+    for path in named:
+        if not path.exists():
+            hint = f" Fetch it:  glassformer data get {path.stem} --out {path.parent}" * (path.stem in CORPORA)
+            raise DataError(f"There is no file {path}, which the settings name under data.{hint}")
+        if path.resolve().is_relative_to(run.resolve()):
+            raise DataError(f"{path} is in the folder that the run itself gets, {run}: move it elsewhere first.")
+
+
+def paths_of(setting: str) -> list[Path]:
+    """The files that `data.path` or `data.validation_path` names, with commas between."""
+    parts = [part.strip() for part in setting.split(",")]
+    if not all(parts):
+        raise DataError(f"Under data, {setting!r} names a file without a name: write one comma between two files.")
+    return [Path(part) for part in parts]
 
 
 TASKS: dict[str, Callable[[RunConfig, Path, Say], Task]] = {"language-model": LanguageModel, "sort": Sorting}
@@ -131,7 +135,7 @@ def _tokens(
     path: str, data: DataConfig, folder: Path, tokenizer: Tokenizer | None, say: Say
 ) -> tuple[memmap.TokenFile, Tokenizer]:
     """The tokens of a text: as they were prepared, or prepared now, into `folder`."""
-    paths = [Path(part.strip()) for part in path.split(",")]
+    paths = paths_of(path)
     if len(paths) == 1 and (paths[0] / "tokens.json").is_file():
         return memmap.open_tokens(paths[0], tokenizer=tokenizer), tokenizer or Tokenizer.load(paths[0])
     if (folder / "tokens.json").is_file():  # a resumed run goes on with the text that it began with

@@ -31,12 +31,13 @@ def attend(
     mask: Mask,
     dropout: float = 0.0,
 ) -> Float[Tensor, "*B H T E"]:
-    """softmax(q kᵀ / √D) v over the allowed pairs, by the backend that `use(attention=…)` names.
+    """softmax(q kᵀ / √D) v over the allowed pairs, by the backend that `use(attention=…)` names."""
+    return BACKENDS[resolve()](q, k, v, mask, dropout)
 
-    "auto" is the readable equation under `use("readable")` and torch's fused kernels under `use("fast")`.
-    """
+
+def resolve() -> str:
+    """The backend that runs: "auto" is the equation under `use("readable")`, torch's kernels under `use("fast")`."""
     choice = current()
-    name = choice.attention
-    if name == "auto":
-        name = "naive" if choice.mode == "readable" else "sdpa"
-    return BACKENDS[name](q, k, v, mask, dropout)
+    if choice.attention == "auto":
+        return "naive" if choice.mode == "readable" else "sdpa"
+    return choice.attention

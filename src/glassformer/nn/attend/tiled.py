@@ -68,6 +68,9 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """dV = Pᵀ dO, dP = dO Vᵀ, dS = P ⊙ (dP − rowsum(dO ⊙ O)), dQ = dS K / √D, dK = dSᵀ Q / √D; P: the weights."""
+        # torch's once_differentiable would stay silent where d_out is a constant, and leave a term out.
+        if torch.is_grad_enabled():
+            raise ConfigError('The "tiled" backend has no second derivative: use "naive", or leave out create_graph.')
         (d_out,) = gradients
         q, k, v, out, log_sum_exp = ctx.saved_tensors
         scale = 1 / math.sqrt(q.shape[-1])
