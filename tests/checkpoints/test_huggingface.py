@@ -13,9 +13,9 @@ from checkpoints.hostile import CONFIG, publish, refused, set_config
 from glassformer import api, checkpoints
 from glassformer.checkpoints.huggingface import load_directory, save_directory
 from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError, GenerationError
-from glassformer.models.gpt2 import GPT2
+from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import Llama, LlamaConfig
-from glassformer.tokenizers.char import CharTokenizer
+from glassformer.tokenizers import CharTokenizer, Tokenizer
 
 LLAMA = LlamaConfig(vocab_size=5, context_length=8, d_model=8, n_layers=2, n_heads=2, n_kv_heads=1, d_ff=6)
 
@@ -29,6 +29,7 @@ def test_a_folder_holds_what_the_format_says(tmp_path: Path) -> None:
         "manifest.json",
         "model.safetensors",
         "tokenizer.json",
+        "tokenizer_config.json",
     }
     assert json.loads((folder / "config.json").read_text())["torch_dtype"] == "float32"
     assert json.loads((folder / "generation_config.json").read_text()) == {"bos_token_id": None, "eos_token_id": None}
@@ -332,3 +333,22 @@ def test_a_path_to_nothing_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nothing", tmp_path / "a" / "b", Path("/dev/null"), Path("/dev/zero")):
         with refused(path):
             checkpoints.load(path)
+
+
+@pytest.mark.parametrize("pattern", ["char", "gpt2", "cl100k", "o200k", "llama3"])
+def test_transformers_takes_the_tokenizer_as_it_is(tmp_path: Path, pattern: str) -> None:
+    """Without a class of its own, AutoTokenizer cuts text by the rules of the model's family."""
+    from transformers import AutoTokenizer
+
+    text = "DON'T 12345 the'LL  (hello)\n\n\tTo be, or not\n<|endoftext|>x"
+    if pattern == "char":
+        ours: Tokenizer = CharTokenizer.from_text(text)
+    else:
+        (tmp_path / "text").write_text(text * 9)
+        ours = Tokenizer.train(tmp_path / "text", 300, ["<|endoftext|>"], pattern=pattern)
+    config = GPT2Config(vocab_size=ours.vocab_size, context_length=8, d_model=4, n_heads=1, n_layers=1)
+    folder = save_directory(GPT2(config), tmp_path / "model", tokenizer=ours)
+    theirs = AutoTokenizer.from_pretrained(folder)
+    assert theirs(text)["input_ids"] == ours.encode(text)
+    assert theirs.decode(ours.encode(text)) == text
+    assert theirs.eos_token_id == ours.eos_id

@@ -1,6 +1,7 @@
 """The command line, as a person or a program meets it."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -70,7 +71,7 @@ def sorter(tmp_path_factory) -> Path:
         (["generate", "preset:gtp2"], "Did you mean gpt2?"),
         (["generate", "preset:gpt2", "--prompt", "A"], "without a tokenizer"),
         (["generate", "preset:nano-sort", "--prompt", "X"], "'X' is not in this tokenizer's alphabet"),
-        (["generate", "preset:nano-sort", "--prompt", "A", "--cache", "window:0"], "window"),
+        (["generate", "preset:nano-sort", "--prompt", "A", "--cache", "window:0"], "numbers from 1 on"),
         (["generate", "preset:nano-sort", "--prompt", "A", "--stop", ""], "at least one character"),
         (["generate", "preset:nano-sort", "--prompt", "A" * 12], "shorten it"),
         (["generate", "preset:nano-sort"], "The prompt is empty"),
@@ -92,6 +93,7 @@ def sorter(tmp_path_factory) -> Path:
         (["evaluate", "preset:nano-sort", "nowhere.txt", "--batches=-1"], "--batches must be at least 0"),
         (["data", "get", "nothing"], "There is no corpus"),
         (["tokenizer", "train", "nowhere.txt", "--vocab-size", "300", "--out", "x"], "nowhere.txt"),
+        (["tokenizer", "train", "README.md", "--vocab-size", "300", "--out", "x", "--workers", "0"], "--workers must"),
         (["tokenizer", "encode", "nowhere", "text"], "nowhere"),
         (["tokenizer", "encode", "nowhere", "text", "--file", "x"], "not both"),
         (["convert", "nowhere", "x"], "nothing at nowhere"),
@@ -162,11 +164,11 @@ def test_tokenizer_verbs_work_together(tmp_path):
     out = tmp_path / "tokenizer"
     assert run("tokenizer", "train", str(corpus), "--vocab-size", "280", "--out", str(out)).returncode == 0
     ids = run("tokenizer", "encode", str(out), "the cat 世界🙂").stdout
-    assert run("tokenizer", "decode", str(out), *ids.split()).stdout == "the cat 世界🙂\n"
-    assert run("tokenizer", "decode", str(out), stdin=ids).stdout == "the cat 世界🙂\n"
+    assert run("tokenizer", "decode", str(out), *ids.split()).stdout == "the cat 世界🙂"
+    assert run("tokenizer", "decode", str(out), stdin=ids).stdout == "the cat 世界🙂"
     assert run("tokenizer", "encode", str(out), stdin="the cat 世界🙂").stdout == ids
     streamed = json.loads(run("tokenizer", "encode", str(out), "--file", str(corpus), "--json").stdout)
-    assert run("tokenizer", "decode", str(out), stdin=str(streamed)).stdout == corpus.read_text() + "\n"
+    assert run("tokenizer", "decode", str(out), stdin=str(streamed)).stdout == corpus.read_text()
     shown = json.loads(run("tokenizer", "show", str(out), "cat🙂", "--json").stdout)
     assert bytes.fromhex("".join(token["bytes"] for token in shown["tokens"]).replace(" ", "")) == "cat🙂".encode()
     assert "is not a token id" in refused(run("tokenizer", "decode", str(out), stdin="12 moose"))
@@ -189,6 +191,28 @@ def test_a_model_of_the_hub_is_no_place_to_write_and_the_message_does_not_promis
     message = refused(run("convert", "preset:nano-sort", str(tmp_path)))
     assert "would be lost" in message
     assert "--overwrite" not in message
+
+
+def test_text_that_is_not_utf_8_is_never_encoded_as_something_else(tmp_path):
+    (tmp_path / "latin").write_bytes(b"caf\xe9")
+    run("convert", "preset:nano-sort", str(tmp_path / "model"))
+    assert "is not UTF-8" in refused(
+        run("tokenizer", "encode", str(tmp_path / "model"), "--file", str(tmp_path / "latin"))
+    )
+
+
+def test_ctrl_c_prints_what_has_come(data_dir):
+    model = data_dir / "llama" / "stories260K.bin"
+    command = [sys.executable, "-m", "glassformer", "generate", model, "--cache", "window:64", "--endless", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(8)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.strip() == "Stopped."
+    (result,) = json.loads(out)["results"]
+    assert result["finish"] == "interrupted"
+    assert len(result["text"]) > 20
 
 
 def test_doctor_names_the_device_and_every_twin():

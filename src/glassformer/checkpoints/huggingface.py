@@ -3,7 +3,7 @@
     config.json               the configuration as `transformers` understands it
     model.safetensors         the weights, under the names of `transformers`; shards and an index when large
     generation_config.json    the tokens that begin and end a text
-    tokenizer.json            where there is a tokenizer
+    tokenizer.json            where there is a tokenizer; tokenizer_config.json has its class
     glassformer.json          the configuration as we understand it, which goes first when we read
     manifest.json             sizes and SHA-256 of all files; folders from elsewhere have none
 
@@ -30,6 +30,7 @@ from glassformer.tokenizers.base import Tokenizer
 CONFIG, OURS, WEIGHTS = "config.json", "glassformer.json", "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
 GENERATION = "generation_config.json"
+TOKENIZER = "tokenizer_config.json"
 MAX_CONFIG_BYTES = 4 << 20
 
 
@@ -83,7 +84,19 @@ def write_directory(
     _write_json(folder / OURS, {"format": 1, "architecture": spec.name, "config": to_mapping(config)})
     if tokenizer is not None:
         tokenizer.save(folder)
+        _write_json(folder / TOKENIZER, _tokenizer_config(tokenizer))
     _write_tensors(folder, tensors, max_shard_bytes)
+
+
+def _tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Without the class, `transformers` takes that of the model's family, which cuts text by rules of its own."""
+    names_of = {id: name for name, id in tokenizer.special_tokens.items()}
+    ends = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        **{key: names_of[id] for key, id in ends.items() if id is not None},
+    }
 
 
 def read_eos_ids(folder: Path) -> frozenset[int]:

@@ -21,7 +21,7 @@ def generate(
     *,
     prompt: Annotated[str, Parameter(allow_leading_hyphen=True)] = "",
     n: int = 1,
-    max_new_tokens: int = 256,
+    max_new_tokens: int | None = None,
     endless: Annotated[bool, Parameter(negative="")] = False,
     temperature: float = 0.8,
     top_k: int = 0,
@@ -44,7 +44,7 @@ def generate(
     n
         How many continuations, each with a seed of its own.
     max_new_tokens
-        Where to stop at the latest.
+        Where to stop at the latest: by default after 256 tokens, with --endless nowhere.
     endless
         Go on past the end of a text, until Ctrl-C or until the context is full.
     temperature
@@ -81,6 +81,8 @@ def generate(
     )
     if not 1 <= n <= 1024:
         raise GenerationError(f"n must be from 1 to 1024, not {n}.")
+    if max_new_tokens is None:
+        max_new_tokens = sys.maxsize if endless else 256
     if max_new_tokens < 1:
         raise GenerationError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
     loaded = api.load(model)
@@ -89,17 +91,19 @@ def generate(
     text = read_argument(prompt)
     pieces = loaded.stream(
         [text] * n,
-        max_new_tokens=sys.maxsize if endless else max_new_tokens,
+        max_new_tokens=max_new_tokens,
         sampling=sampling,
         cache=cache,
         stop=stop,
         ignore_eos=endless,
     )
-    texts, finishes = [""] * n, ["length"] * n
+    texts = [""] * n
+    finishes: list[str] = ["interrupted"] * n
     show = n == 1 and not json
     if show:
         sys.stdout.write(text)
     started = time.perf_counter()
+    interrupted = False
     try:
         for piece in pieces:
             if show:
@@ -108,6 +112,8 @@ def generate(
             else:
                 texts[piece.sequence] += piece.text
             finishes[piece.sequence] = piece.finish or finishes[piece.sequence]
+    except KeyboardInterrupt:  # what has come is shown all the same
+        interrupted = True
     finally:
         if show:
             sys.stdout.write("\n")
@@ -115,11 +121,12 @@ def generate(
     if json:
         results = [{"text": t, "finish": f} for t, f in zip(texts, finishes, strict=True)]
         print_json({"prompt": text, "results": results, "seconds": round(time.perf_counter() - started, 3)})
-        return
-    if not show:
+    elif not show:
         for number, continuation in enumerate(texts, 1):
             print(f"--- {number}\n{text}{continuation}")
-    if "context" in finishes:
+    if interrupted:
+        raise KeyboardInterrupt
+    if "context" in finishes and not json:
         length = loaded.config.context_length
         remark(
             f"The text ends here: the model's context of {length} tokens is full. "

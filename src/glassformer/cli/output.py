@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glassformer import files
-from glassformer.errors import ConfigError
+from glassformer.errors import ConfigError, DataError
 
 
 def print_json(value: Any) -> None:
@@ -26,7 +26,10 @@ def read_argument(text: str) -> str:
     """The text of an argument; "-" stands for what comes through standard input."""
     if text != "-":
         return text
-    return sys.stdin.buffer.read().decode("utf-8", errors="replace")
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"Standard input is not UTF-8 text: byte {error.start:,} cannot be read.") from None
 
 
 def new_destination(path: Path, *, overwrite: bool) -> None:

@@ -51,6 +51,8 @@ def train(
     from glassformer.files import MANIFEST
     from glassformer.tokenizers import Tokenizer
 
+    if workers is not None and workers < 1:
+        raise TokenizerError(f"--workers must be at least 1, not {workers}; without it, the files' sizes decide.")
     if not files:
         raise DataError("Name at least one text file to learn from.")
     if (out / MANIFEST).exists() or (out / "config.json").exists():
@@ -97,6 +99,7 @@ def encode(
     json
         Print a JSON list.
     """
+    from glassformer.data.memmap import read_text
     from glassformer.errors import DataError
     from glassformer.tokenizers import Tokenizer
 
@@ -107,12 +110,8 @@ def encode(
     if text is not None:
         ids: Iterator[int] = iter(loaded.encode(text, allowed_special=special))
     else:
-        try:
-            stream = sys.stdin.buffer if file is None else file.open("rb")
-        except OSError as error:
-            raise DataError(f"{file} cannot be read: {error.strerror}.") from None
-        source = io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="")
-        ids = loaded.encode_iterable(iter(lambda: source.read(1 << 16), ""), allowed_special=special)
+        chunks = read_text(file) if file is not None else standard_input()
+        ids = loaded.encode_iterable(chunks, allowed_special=special)
     if json:
         print_json(list(ids))
         return
@@ -121,6 +120,17 @@ def encode(
         sys.stdout.write(f"{separator}{token}")
         separator = " "
     sys.stdout.write("\n")
+
+
+def standard_input() -> Iterator[str]:
+    """The text of standard input in pieces, its line ends as they are."""
+    from glassformer.errors import DataError
+
+    source = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline="")
+    try:
+        yield from iter(lambda: source.read(1 << 16), "")
+    except UnicodeDecodeError:
+        raise DataError("Standard input is not UTF-8 text: convert it first, for instance with iconv.") from None
 
 
 @app.command(help_epilogue="Example:  glassformer tokenizer decode runs/tok 116 111")
@@ -145,7 +155,9 @@ def decode(tokenizer: Path, /, *ids: int) -> None:
         except ValueError:
             raise TokenizerError(f"{word!r} is not a token id; ids are whole numbers.") from None
         sys.stdout.write(stream.push(token))
-    sys.stdout.write(stream.finish() + "\n")
+    sys.stdout.write(stream.finish())
+    if sys.stdout.isatty():
+        sys.stdout.write("\n")
 
 
 @app.command(help_epilogue="Example:  glassformer tokenizer show runs/tok 'to be seen through'")

@@ -168,8 +168,8 @@ def get_batch(
     """
     if len(tokens) <= context_length:
         raise DataError(
-            f"The text has {len(tokens):,} tokens, but one stretch with its targets needs {context_length + 1:,}. "
-            f"Take more text or a smaller context_length."
+            f"One stretch with its targets needs {context_length + 1:,} tokens, but the text has {len(tokens):,} "
+            f"(without what is held out for validation). Take more text or a smaller context_length."
         )
     generator = generator or np.random.default_rng()
     starts = generator.integers(len(tokens) - context_length, size=batch_size)

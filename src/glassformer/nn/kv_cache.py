@@ -75,7 +75,9 @@ def parse_policy(text: str, context_length: int) -> Policy:
     elif kind == "sinks" and len(numbers) == 2 and sizes == f"{numbers[0]}+{numbers[1]}" and min(numbers) > 0:
         policy = sinks(*numbers)
     else:
-        raise ConfigError(f'The cache policy {text!r} is none of "full", "window:N" and "sinks:K+N".')
+        raise ConfigError(
+            f'The cache policy {text!r} is none of "full", "window:N" and "sinks:K+N", with numbers from 1 on.'
+        )
     if policy.capacity > context_length:
         raise ConfigError(
             f"The cache policy {text!r} keeps {policy.capacity} tokens, but this model has {context_length} positions."

@@ -94,7 +94,8 @@ class RunFolder:
     def _check_free(self, overwrite: bool) -> None:
         if self.settings.is_file() and not overwrite:
             raise TrainingError(
-                f"{self.path} holds a run already. Go on with it (--resume {self.path}), or take another name."
+                f"{self.path} holds a run already: go on with it (--resume {self.path}), replace it "
+                f"(--overwrite), or take another name."
             )
         strangers = sorted(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
         if strangers and not self.settings.is_file():
