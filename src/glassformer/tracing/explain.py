@@ -25,6 +25,7 @@ from glassformer.tracing.trace import Cell, Operation, Source, Trace
 
 UNIT = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float64: 2.0**-53, torch.complex128: 2.0**-53}
 SINGLE = 2.0**-24
+FAULTS = (RuntimeError, ArithmeticError, AssertionError, AttributeError, KeyError, IndexError, ValueError, TypeError)
 TINY = {torch.float64: 1e-300, torch.complex128: 1e-300, torch.float16: 6e-8}
 
 
@@ -246,7 +247,7 @@ def check(
             tally.cells += 1
             try:
                 verdict = Explanation(cell, cell, operation, derive(cell, operation)).check()
-            except (NotImplementedError, AssertionError, KeyError, IndexError, ValueError, TypeError) as error:
+            except FAULTS as error:
                 verdict = None
                 tally.reason = tally.reason or f"{type(error).__name__}: {error}"
             if verdict is None or not verdict.passed:
