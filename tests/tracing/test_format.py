@@ -3,6 +3,8 @@
 import json
 import math
 import random
+import re
+import runpy
 import shutil
 import struct
 import zipfile
@@ -647,3 +649,16 @@ def test_a_flipped_bit_of_a_file_is_noticed_or_changes_nothing(tmp_path: Path) -
 def test_references_among_arguments_come_back(folder: Path) -> None:
     joined = next(o for o in load(folder).operations if o.base == "cat")
     assert all(isinstance(part, Ref) for part in joined.arguments["tensors"])
+
+
+def test_the_example_of_the_documentation_is_what_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "trace-format.md").read_text()
+    (python,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (expected,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "example.py").write_text(python)
+    runpy.run_path(str(tmp_path / "example.py"))
+    assert strict((tmp_path / "trace" / "trace.json").read_bytes()) == strict(expected.encode())
+    numbers = struct.unpack("<2f56x2f56x2f", (tmp_path / "trace" / "data" / "000.bin").read_bytes())
+    assert numbers == (2.0, 3.0, 1.0, 4.0, 2.0, 12.0)
