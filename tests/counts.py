@@ -26,6 +26,9 @@ COUNTS: dict[str, tuple[int, int]] = {
     "resumed runs": (2, 20),
     "steps before a run is stopped": (4, 60),
     "kills while training": (4, 50),
+    # tracing
+    "trace mutations": (300, 2_000),
+    "trace bit flips": (60, 1_000),
     # checkpoints
     "models of transformers imported": (8, 50),
     "models exported to transformers": (6, 50),

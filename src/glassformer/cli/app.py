@@ -15,6 +15,8 @@ VERBS = {
     "generate": "Continue a text; what comes streams to standard output.",
     "evaluate": "Measure loss and perplexity on a text, or right answers in sorting.",
     "convert": "Turn a checkpoint into a Hugging Face directory, which transformers loads too.",
+    "trace": "Record a forward pass, and verify every number in it.",
+    "explain": "Show the arithmetic behind one number of a forward pass.",
     "doctor": "Say what this machine has, and what runs on it.",
 }
 

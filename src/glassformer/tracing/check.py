@@ -13,6 +13,9 @@ from glassformer.tracing.explain import Explanation, derive
 from glassformer.tracing.rules import kind_of
 from glassformer.tracing.trace import Cell, Operation, Trace
 
+# What a rule may stumble over: an operation that it does not know in this form, or a trace from a stranger.
+FAULTS = (RuntimeError, ArithmeticError, AssertionError, AttributeError, KeyError, IndexError, ValueError, TypeError)
+
 
 @dataclass(kw_only=True)
 class Tally:
@@ -70,7 +73,7 @@ def check(
             tally.cells += 1
             try:
                 verdict = Explanation(cell, cell, operation, derive(cell, operation)).check()
-            except (NotImplementedError, AssertionError, KeyError, IndexError, ValueError, TypeError) as error:
+            except FAULTS as error:
                 verdict = None
                 tally.reason = tally.reason or f"{type(error).__name__}: {error}"
             if verdict is None or not verdict.passed:

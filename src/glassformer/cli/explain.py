@@ -1,0 +1,132 @@
+"""`glassformer explain`: the arithmetic behind one number."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from glassformer.cli.output import print_json
+
+app = App(
+    name="explain",
+    help_epilogue="Example:  glassformer explain preset:nano-sort --input CBABBC",
+)
+
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+@app.default
+def explain(
+    model: str,
+    /,
+    *,
+    input: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    tokens: str | None = None,
+    cell: str | None = None,
+    depth: int = 1,
+    terms: int = 8,
+    latex: Flag = False,
+    json: Flag = False,
+) -> None:
+    """Show how one number of a forward pass was computed: formula, operands, the line of source, and the check.
+
+    Parameters
+    ----------
+    model
+        A checkpoint directory, a published file, preset:NAME, or a recording that `glassformer trace` has made.
+    input
+        The text that the model reads; - reads it from standard input.
+    tokens
+        Token ids instead, with commas between.
+    cell
+        A tensor's name and a place in it, such as blocks.0.attn.scores[0,1,5,2]. Without it, the names are listed.
+    depth
+        How many steps to walk back towards the tokens.
+    terms
+        How many of the largest terms of a sum to show.
+    latex
+        Print the formula as LaTeX, and nothing else.
+    json
+        Print a JSON object.
+    """
+    from glassformer.cli.trace import record
+    from glassformer.errors import ConfigError
+    from glassformer.tracing import explain as explaining
+    from glassformer.tracing import format as traces
+    from glassformer.tracing.text import render
+
+    if depth < 1 or terms < 1:
+        raise ConfigError("--depth and --terms must be at least 1.")
+    kept = Path(model)
+    is_trace = kept.suffix == ".gft" or (kept / "trace.json").is_file()
+    trace = traces.load(kept) if is_trace else record(model, input, tokens)
+    if cell is None:
+        list_names(trace, json=json)
+        return
+    match = re.fullmatch(r"(?P<path>[^\[\]]+)\[(?P<index>[-\d,\s]*)\]", cell)
+    if match is None:
+        raise ConfigError(f"--cell {cell}: give a tensor's name and a place in it, such as x[0,5,2].")
+    index = [int(part) for part in match["index"].split(",") if part.strip(" -")]
+    found = explaining.explain(trace[match["path"]][index], depth)
+    if latex:
+        print("" if found.formula is None else render(found.formula, "latex"))
+    elif json:
+        print_json(as_mapping(found))
+    else:
+        print(explaining.describe(found, terms))
+
+
+def list_names(trace: Any, *, json: bool) -> None:
+    """The names of a trace, with shapes and the lines that computed them."""
+    rows = [(path, trace[path]) for path, ids in trace.names.items() if not trace.tensors[ids[-1]].derived]
+    if json:
+        print_json([{"name": path, "shape": list(tensor.shape), "axes": list(tensor.axes)} for path, tensor in rows])
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("name", "shape", "line of source")
+    for path, tensor in rows:
+        line = "" if tensor.operation is None else tensor.operation.source.text
+        table.add_row(Text(path), "×".join(map(str, tensor.shape)), Text(line, style="dim", overflow="ellipsis"))
+    Console().print(table)
+
+
+def as_mapping(found: Any) -> dict[str, Any]:
+    """An explanation for a program."""
+    from glassformer.tracing.text import render
+
+    verdict = found.check()
+    return {
+        "cell": str(found.cell),
+        "value": _plain(found.value),
+        "formula": None if found.formula is None else render(found.formula),
+        "latex": None if found.formula is None else render(found.formula, "latex"),
+        "mathml": None if found.formula is None else render(found.formula, "mathml"),
+        "terms": [
+            {"operands": {str(cell): _plain(cell.value) for cell in term.operands}, "value": _plain(term.value)}
+            for term in found.why(len(found.terms))
+        ],
+        "sources": [str(cell) for cell in found.sources],
+        "check": {
+            "passed": verdict.passed,
+            "recomputed": _plain(verdict.recomputed),
+            "difference": verdict.difference,
+            "bound": verdict.bound,
+        },
+        "source": None
+        if found.source is None
+        else {"file": found.source.file, "line": found.source.line, "text": found.source.text},
+        "inner": [as_mapping(inner) for inner in found.inner.values()],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no complex numbers, and no infinite ones."""
+    if isinstance(value, complex):
+        return [value.real, value.imag]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return str(value)
+    return value
