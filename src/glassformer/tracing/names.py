@@ -198,33 +198,47 @@ def axes(name: str, n_axes: int) -> tuple[str, ...]:
     return tuple(letters) if len(letters) == n_axes else ()
 
 
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Our name for what others call differently, and the order in which they have its axes, where it is another."""
+
+    path: str
+    order: tuple[int, ...] = ()
+
+
 LENS = {
     "hook_embed": "token_embedding.output",
-    "hook_pos_embed": "position_embedding.output",
-    "ln_final.hook_normalized": "final_norm.output",
+    "hook_pos_embed": "position_embedding.output",  # once for all sequences where theirs is repeated for each
+    "ln_final.hook_scale": "final_norm.normalised.sqrt",
+    "ln_final.hook_normalized": "final_norm.normalised",
 }
 LENS_IN_BLOCK = {
-    "hook_resid_pre": "x#0",
-    "hook_resid_mid": "x#1",
+    "hook_resid_pre": "x#1",
+    "hook_resid_mid": "x#2",
     "hook_resid_post": "output",
     "hook_attn_out": "attn.output",
     "hook_mlp_out": "mlp.output",
+    "ln1.hook_scale": "attn_norm.normalised.sqrt",
     "ln1.hook_normalized": "attn_norm.normalised",
+    "ln2.hook_scale": "mlp_norm.normalised.sqrt",
     "ln2.hook_normalized": "mlp_norm.normalised",
-    "attn.hook_q": "attn.q",
-    "attn.hook_k": "attn.k",
-    "attn.hook_v": "attn.v",
+    "attn.hook_q": "attn.q#1",
+    "attn.hook_k": "attn.k#1",
+    "attn.hook_v": "attn.v#1",
     "attn.hook_attn_scores": "attn.scores",
     "attn.hook_pattern": "attn.weights",
     "attn.hook_z": "attn.out#1",
     "mlp.hook_pre": "mlp.hidden",
     "mlp.hook_post": "mlp.activated",
 }
+LENS_HEADS_THIRD = ("attn.hook_q", "attn.hook_k", "attn.hook_v", "attn.hook_z")  # B T H D, where ours is B H T D
 
 
-def transformer_lens_alias(path: str) -> str | None:
-    """Our name for one of TransformerLens's hook points (its heads are the last axis but one, ours the second)."""
+def transformer_lens_alias(path: str) -> Alias | None:
+    """What one of TransformerLens's hook points is here."""
     if path in LENS:
-        return LENS[path]
+        return Alias(LENS[path])
     block, number, hook = [*path.split(".", 2), "", ""][:3]
-    return f"blocks.{number}.{LENS_IN_BLOCK[hook]}" if block == "blocks" and hook in LENS_IN_BLOCK else None
+    if block != "blocks" or hook not in LENS_IN_BLOCK:
+        return None
+    return Alias(f"blocks.{number}.{LENS_IN_BLOCK[hook]}", (0, 2, 1, 3) if hook in LENS_HEADS_THIRD else ())
