@@ -1,4 +1,4 @@
-"""What TransformerLens caches, patches and ablates in a random GPT-2, our trace of the same weights has too.
+"""What TransformerLens caches, patches and ablates in random models, our traces of the same weights have too.
 
 TransformerLens from version 4 on wraps the model of `transformers`; here the wrapped one is saved first and loaded as
 ours. Its name for a tensor also finds it in a trace, with the axes in its order.
@@ -56,9 +56,7 @@ class Pair:
         return found
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    transformers = pytest.importorskip("transformers")
+def pair_of(model: Any, folder: Path) -> Pair:
     try:
         from transformer_lens.model_bridge.sources import build_bridge_from_module
     except ImportError:
@@ -67,15 +65,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
             pytest.fail(reason)
         pytest.skip(reason)
     torch.manual_seed(0)
-    config = transformers.GPT2Config(
-        vocab_size=29, n_positions=12, n_embd=24, n_layer=N_LAYERS, n_head=N_HEADS, attn_implementation="eager"
-    )
-    model = transformers.GPT2LMHeadModel(config).eval()
     for name, weight in model.named_parameters():
-        torch.nn.init.normal_(weight, mean=1.0 if "ln_" in name and name.endswith("weight") else 0.0, std=0.2)
-    folder: Path = tmp_path_factory.mktemp("gpt2")
-    model.save_pretrained(folder)
-    theirs = build_bridge_from_module(copy.deepcopy(model), "GPT2LMHeadModel", hf_config=config)
+        is_scale = weight.ndim == 1 and name.endswith("weight")
+        torch.nn.init.normal_(weight, mean=1.0 if is_scale else 0.0, std=0.2)
+    model.eval().save_pretrained(folder)
+    theirs = build_bridge_from_module(copy.deepcopy(model), type(model).__name__, hf_config=model.config)
     theirs.enable_compatibility_mode(no_processing=True)  # the older names of its hooks, the weights as they are
     return Pair(
         theirs=theirs,
@@ -83,6 +77,22 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
         tokens=torch.tensor([[3, 14, 15, 9, 26, 5, 3], [2, 7, 18, 28, 1, 8, 2]]),
         corrupted_tokens=torch.tensor([[3, 14, 11, 9, 26, 5, 3], [2, 7, 20, 28, 1, 8, 2]]),
     )
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(
+        vocab_size=29,
+        n_positions=12,
+        n_embd=24,
+        n_layer=N_LAYERS,
+        n_head=N_HEADS,
+        bos_token_id=0,
+        eos_token_id=0,
+        attn_implementation="eager",
+    )
+    return pair_of(transformers.GPT2LMHeadModel(config), tmp_path_factory.mktemp("gpt2"))
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +110,10 @@ def trace(pair: Pair) -> Trace:
 def test_each_hook_point_is_found_under_its_name_with_its_axes(trace: Trace, cache: Any, hook: str) -> None:
     ours, theirs = trace[hook].value, cache[hook]
     assert_close(ours.expand_as(theirs) if hook == "hook_pos_embed" else ours, theirs)
+
+
+def test_a_hook_point_that_a_model_lacks_is_not_found(trace: Trace) -> None:
+    assert not [hook for hook in ("attn.hook_rot_q", "mlp.hook_pre_linear") if f"blocks.0.{hook}" in trace]
 
 
 def test_a_cell_picked_by_their_axes_is_the_cell_of_ours(trace: Trace) -> None:
@@ -177,3 +191,27 @@ def test_ablating_a_head_gives_their_logits(pair: Pair, trace: Trace, layer: int
 
     theirs = pair.logits(pair.tokens, f"blocks.{layer}.attn.hook_z", ablate)
     assert_close(ablate_head(trace, f"blocks.{layer}.attn", head, value).after["logits"].value, theirs)
+
+
+def test_a_llama_has_their_names_too(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        vocab_size=29,
+        max_position_embeddings=12,
+        hidden_size=16,
+        intermediate_size=20,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        bos_token_id=0,
+        eos_token_id=0,
+        attn_implementation="eager",
+    )
+    llama = pair_of(transformers.LlamaForCausalLM(config), tmp_path)
+    trace = llama.trace(llama.tokens)
+    with torch.no_grad():
+        cache = llama.theirs.run_with_cache(llama.tokens)[1]
+    hooks = {*names.LENS, *(f"blocks.0.{hook}" for hook in names.LENS_IN_BLOCK | names.LENS_IN_LLAMA_BLOCK)}
+    for hook in hooks - {"hook_pos_embed"}:
+        assert_close(trace[hook].value, cache[hook])
+    assert "hook_pos_embed" not in trace

@@ -11,6 +11,7 @@ import functools
 import linecache
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Literal
@@ -231,14 +232,22 @@ LENS_IN_BLOCK = {
     "mlp.hook_pre": "mlp.hidden",
     "mlp.hook_post": "mlp.activated",
 }
-LENS_HEADS_THIRD = ("attn.hook_q", "attn.hook_k", "attn.hook_v", "attn.hook_z")  # B T H D, where ours is B H T D
+LENS_IN_LLAMA_BLOCK = {  # what a rotation and a gate add, or have instead
+    "attn.hook_rot_q": "attn.q#2",
+    "attn.hook_rot_k": "attn.k#2",
+    "mlp.hook_pre": "mlp.gate",
+    "mlp.hook_pre_linear": "mlp.up",
+    "mlp.hook_post": "mlp.gated",
+}
+LENS_HEADS_THIRD = {f"attn.hook_{name}" for name in ("q", "k", "v", "z", "rot_q", "rot_k")}  # B T H D, ours is B H T D
 
 
-def transformer_lens_alias(path: str) -> Alias | None:
-    """What one of TransformerLens's hook points is here."""
+def transformer_lens_aliases(path: str) -> Iterator[Alias]:
+    """What one of TransformerLens's hook points may be here: the first that there is."""
     if path in LENS:
-        return Alias(LENS[path])
+        yield Alias(LENS[path])
     block, number, hook = [*path.split(".", 2), "", ""][:3]
-    if block != "blocks" or hook not in LENS_IN_BLOCK:
-        return None
-    return Alias(f"blocks.{number}.{LENS_IN_BLOCK[hook]}", (0, 2, 1, 3) if hook in LENS_HEADS_THIRD else ())
+    order = (0, 2, 1, 3) if hook in LENS_HEADS_THIRD else ()
+    for table in (LENS_IN_BLOCK, LENS_IN_LLAMA_BLOCK):
+        if block == "blocks" and hook in table:
+            yield Alias(f"blocks.{number}.{table[hook]}", order)

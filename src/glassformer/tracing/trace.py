@@ -205,14 +205,16 @@ class Trace:
         return self._find(path) is not None
 
     def _find(self, path: str) -> Recorded | None:
-        from glassformer.tracing.names import transformer_lens_alias
+        from glassformer.tracing.names import Alias, transformer_lens_aliases
 
-        alias = None if path in self.names else transformer_lens_alias(path)
-        path, _, number = (alias.path if alias else path).partition("#")
-        ids = self.names.get(path)
-        if not ids or (number and not (number.isdecimal() and 1 <= int(number) <= len(ids))):
-            return None
-        return Recorded(self, ids[int(number) - 1 if number else -1], alias.order if alias else ())
+        for alias in (Alias(path), *transformer_lens_aliases(path)):
+            name, _, number = alias.path.partition("#")
+            ids = self.names.get(name, [])
+            if ids and not number:
+                return Recorded(self, ids[-1], alias.order)
+            if number.isdecimal() and 1 <= int(number) <= len(ids):
+                return Recorded(self, ids[int(number) - 1], alias.order)
+        return None
 
     def _near(self, path: str) -> str:
         import difflib
