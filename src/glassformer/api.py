@@ -23,7 +23,7 @@ from glassformer.inference.logits import Sampling
 from glassformer.inference.text import Piece, stream_text
 from glassformer.nn.kv_cache import full
 from glassformer.tokenizers import CharTokenizer, Tokenizer
-from glassformer.tracing import check, explain
+from glassformer.tracing import check, explain, format, intervene
 from glassformer.tracing import trace as tracing
 from glassformer.tracing.record import GIB, record
 from glassformer.twins import use
@@ -221,6 +221,14 @@ class Trace(tracing.Trace):
     ) -> check.Report:
         """Recompute every number from its recorded operands, or so many, drawn evenly over the kinds of operations."""
         return check.check(self, cells=cells, seed=seed, modules=modules, progress=progress)
+
+    def patch(self, changes: Mapping[tracing.Cell | tracing.Recorded | str, tracing.Change]) -> tracing.Patched:
+        """Run it again with other numbers in some places: cells, tensors or their names. See `tracing/intervene.py`."""
+        return intervene.patch(self, changes)
+
+    def save(self, path: str | Path) -> Path:
+        """Keep it: in a directory, or in one file whose name ends in .gft."""
+        return format.save(self, Path(path))
 
     def explain(self, path: str, *index: int, depth: int = 1) -> explain.Explanation:
         """The arithmetic behind one cell of the tensor of this name."""

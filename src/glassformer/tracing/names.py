@@ -198,35 +198,3 @@ def axes(name: str, n_axes: int) -> tuple[str, ...]:
     """The letters of docs/notation.md for the axes of a tensor that has a known name, else none."""
     letters = AXES.get(name.rpartition(".")[2].partition("#")[0], "")
     return tuple(letters) if len(letters) == n_axes else ()
-
-
-LENS = {
-    "hook_embed": "token_embedding.output",
-    "hook_pos_embed": "position_embedding.output",
-    "ln_final.hook_normalized": "final_norm.output",
-}
-LENS_IN_BLOCK = {
-    "hook_resid_pre": "x#0",
-    "hook_resid_mid": "x#1",
-    "hook_resid_post": "output",
-    "hook_attn_out": "attn.output",
-    "hook_mlp_out": "mlp.output",
-    "ln1.hook_normalized": "attn_norm.normalised",
-    "ln2.hook_normalized": "mlp_norm.normalised",
-    "attn.hook_q": "attn.q",
-    "attn.hook_k": "attn.k",
-    "attn.hook_v": "attn.v",
-    "attn.hook_attn_scores": "attn.scores",
-    "attn.hook_pattern": "attn.weights",
-    "attn.hook_z": "attn.out#1",
-    "mlp.hook_pre": "mlp.hidden",
-    "mlp.hook_post": "mlp.activated",
-}
-
-
-def transformer_lens_alias(path: str) -> str | None:
-    """Our name for one of TransformerLens's hook points (its heads are the last axis but one, ours the second)."""
-    if path in LENS:
-        return LENS[path]
-    block, number, hook = [*path.split(".", 2), "", ""][:3]
-    return f"blocks.{number}.{LENS_IN_BLOCK[hook]}" if block == "blocks" and hook in LENS_IN_BLOCK else None

@@ -6,6 +6,7 @@ them all, while Python's stack still shows the line that asked. (A mode around t
 too: it costs as much, and sees neither views nor what C++ calls.)
 """
 
+import copy
 import fnmatch
 import functools
 import inspect
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from glassformer import twins
 from glassformer.errors import TraceError
 from glassformer.tracing import names
 from glassformer.tracing.trace import Kind, ModuleRecord, Operation, Ref, Storage, TensorRecord, Trace
@@ -60,6 +62,19 @@ class Named:
     operation: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """How a recording came about, so that `intervene.py` can run it again."""
+
+    module: nn.Module
+    inputs: tuple[Any, ...]  # copies from before the run, which may have changed them: a cache grows
+    keywords: dict[str, Any]
+    settings: dict[str, Any]  # the other arguments of `record`
+    edits: Mapping[int, Edit]
+    choice: twins.Choice
+    random_state: Tensor
+
+
 def record(
     module: nn.Module,
     *inputs: Any,
@@ -81,6 +96,8 @@ def record(
     for path, part in module.named_modules():
         if hasattr(part, "_orig_mod") or isinstance(part, torch.jit.ScriptModule):
             raise TraceError(f"{path or 'The module'} is compiled, so its steps cannot be seen: trace it as written.")
+    settings = {"modules": modules, "decompose": decompose, "max_bytes": max_bytes}
+    replay = _replay(module, inputs, keywords, settings, edits or {})
     recorder = Recorder(module, [modules] if isinstance(modules, str) else list(modules), decompose, max_bytes, edits)
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
@@ -89,7 +106,36 @@ def record(
             stack.enter_context(_visible_steps(module))
         stack.enter_context(recorder)
         output = module(*inputs, **keywords)
-    return recorder.finish(output, (module, inputs, keywords))
+    return recorder.finish(output, replay)
+
+
+def _replay(
+    module: nn.Module,
+    inputs: tuple[Any, ...],
+    keywords: dict[str, Any],
+    settings: dict[str, Any],
+    edits: Mapping[int, Edit],
+) -> Replay | None:
+    """None where the inputs cannot be copied, so that a second run would not begin as this one."""
+    try:
+        inputs, keywords = copied((inputs, keywords))
+    except (TypeError, RuntimeError, copy.Error):
+        return None
+    return Replay(
+        module=module,
+        inputs=inputs,
+        keywords=keywords,
+        settings=settings,
+        edits=edits,
+        choice=twins.current(),
+        random_state=torch.get_rng_state(),
+    )
+
+
+def copied(inputs: Any) -> Any:
+    """Inputs that no run shares with another one."""
+    memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for _, tensor in tensors_in(inputs)}
+    return copy.deepcopy(inputs, memo)
 
 
 @contextmanager
@@ -187,6 +233,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         seen = self.stack[-1][1] or any(fnmatch.fnmatchcase(path, pattern) for pattern in self.patterns)
         self.stack.append((path, seen))
         if seen:
+            if not path:
+                self.trace.inputs = [self.tensor(tensor, "input") for _, tensor in tensors_in((inputs, keywords))]
             self._name_inputs(module, path, inputs, keywords)
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:

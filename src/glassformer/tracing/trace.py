@@ -9,8 +9,9 @@ nothing, and each of its cells leads back to the one operation that wrote its by
 version of the storage; views recorded before it keep the old one.
 """
 
+import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -20,9 +21,11 @@ import torch
 from torch import Tensor
 
 from glassformer.errors import TraceError
+from glassformer.tracing.lens import Alias, transformer_lens_aliases
 
 Kind = Literal["weight", "buffer", "input", "constant", "computed"]
 Index = tuple[int, ...]
+Change = float | int | Tensor | Callable[[Tensor], Tensor]  # numbers to put in place, or what to make of those there
 
 
 @dataclass(slots=True)
@@ -124,10 +127,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A tensor of a trace, to look at and to pick cells from."""
+    """A tensor of a trace, to look at and to pick cells from; with `order` seen with its axes in that order."""
 
-    trace: "Trace" = field(repr=False)
+    trace: "Trace" = field(repr=False, compare=False)
     id: int
+    order: tuple[int, ...] = ()
 
     @property
     def record(self) -> TensorRecord:
@@ -139,17 +143,21 @@ class Recorded:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.record.shape
+        return self._ordered(self.record.shape)
 
     @property
     def axes(self) -> tuple[str, ...]:
         """A letter for each axis, as in docs/notation.md, where the tensor's name says which."""
-        return self.record.axes
+        return self._ordered(self.record.axes)
 
     @property
     def value(self) -> Tensor:
         """The numbers, as a tensor of their own."""
-        return self.trace.value(self.id).clone()
+        value = self.trace.value(self.id).clone()
+        return value.permute(self.order) if self.order else value
+
+    def _ordered(self, of_axes: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(of_axes[axis] for axis in self.order) if self.order and of_axes else of_axes
 
     @property
     def operation(self) -> Operation | None:
@@ -162,14 +170,17 @@ class Recorded:
         shape = self.shape
         if len(place) != len(shape) or not all(-n <= i < n for i, n in zip(place, shape, strict=True)):
             raise TraceError(f"{self.name} has the shape {shape}, so there is no cell {list(place)} in it.")
-        return Cell(self.trace, self.id, tuple(i % n for i, n in zip(place, shape, strict=True)))
+        index = [i % n for i, n in zip(place, shape, strict=True)]
+        if self.order:
+            index = [index[self.order.index(axis)] for axis in range(len(index))]
+        return Cell(self.trace, self.id, tuple(index))
 
     def cells(self) -> Iterator[Cell]:
         """All cells, row by row."""
-        return (Cell(self.trace, self.id, index) for index in np.ndindex(self.shape))
+        return (self[index] for index in np.ndindex(self.shape))
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class Trace:
     """A recorded forward pass."""
 
@@ -180,30 +191,32 @@ class Trace:
     names: dict[str, list[int]] = field(default_factory=dict)
     versions: dict[int, int] = field(default_factory=dict)  # of weights, when they were recorded
     parameters: dict[int, Tensor] = field(default_factory=dict, repr=False)
-    replay: Any = field(default=None, repr=False)  # the module and its inputs, for `intervene.py`
+    inputs: list[int] = field(default_factory=list)  # the tensors that the model was given, in their order
+    replay: Any = field(default=None, repr=False)  # how `intervene.py` runs it again; None for a trace from a file
     replays: dict[int, Any] = field(default_factory=dict, repr=False)  # what `rules/movement.py` has found out
 
     # ---- by name
 
     def __getitem__(self, path: str) -> Recorded:
-        path, _, number = path.partition("#")
-        ids = self.names.get(path) or self._by_alias(path)
-        if not ids or (number and not (number.isdecimal() and 1 <= int(number) <= len(ids))):
-            raise TraceError(f"The trace has no tensor {path}{'#' * bool(number)}{number}. {self._near(path)}")
-        return Recorded(self, ids[int(number) - 1 if number else -1])
+        found = self._find(path)
+        if found is None:
+            raise TraceError(f"The trace has no tensor {path}. {self._near(path.partition('#')[0])}")
+        return found
 
     def __contains__(self, path: str) -> bool:
-        return bool(self.names.get(path) or self._by_alias(path))
+        return self._find(path) is not None
 
-    def _by_alias(self, path: str) -> list[int]:
-        from glassformer.tracing.names import transformer_lens_alias
-
-        alias = transformer_lens_alias(path)
-        return self.names.get(alias, []) if alias else []
+    def _find(self, path: str) -> Recorded | None:
+        for alias in (Alias(path), *transformer_lens_aliases(path)):
+            name, _, number = alias.path.partition("#")
+            ids = self.names.get(name, [])
+            if ids and not number:
+                return Recorded(self, ids[-1], alias.order)
+            if number.isdecimal() and 1 <= int(number) <= len(ids):
+                return Recorded(self, ids[int(number) - 1], alias.order)
+        return None
 
     def _near(self, path: str) -> str:
-        import difflib
-
         near = difflib.get_close_matches(path, self.names, n=3, cutoff=0.5)
         parent = path.rpartition(".")[0]
         near = near or [name for name in self.names if name.rpartition(".")[0] == parent][:8] or list(self.names)[:8]
@@ -284,6 +297,44 @@ class Trace:
                 for output in operation.outputs:
                     if self.tensors[output].kind == "computed":
                         yield operation, output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patched:
+    """A forward pass before and after a change."""
+
+    before: Trace
+    after: Trace
+
+    def difference(self, path: str) -> Tensor:
+        """After − before; what is equal differs by 0, also where it is infinite. Truth values count as 0 and 1."""
+        return _difference(self.before[path], self.after[path])
+
+    def changed(self) -> dict[str, float]:
+        """The tensors that differ, in the order of computation: each with its largest difference."""
+        paths: dict[int, str] = {}
+        for path, ids in self.before.names.items():
+            for k, tensor in enumerate(ids, 1):
+                name = self.before.tensors[tensor].name
+                its_own = path == name.partition("#")[0] and self.before[name].id == tensor
+                paths[tensor] = name if its_own else paths.get(tensor, f"{path}#{k}")
+        found = {}
+        for tensor, path in sorted(paths.items()):
+            if not self.before.tensors[tensor].derived and path in self.after:
+                difference = self.difference(path)
+                if difference.any():
+                    found[path] = difference.abs().max().item()
+        return found
+
+
+def _difference(before: Recorded, after: Recorded) -> Tensor:
+    a, b = before.value, after.value
+    if a.shape != b.shape:
+        raise TraceError(f"{before.name} has the shape {before.shape} before the change and {after.shape} after it.")
+    if not (a.is_floating_point() or a.is_complex()):
+        a, b = a.double(), b.double()
+    same = (a == b) | (a.isnan() & b.isnan())
+    return torch.where(same, 0, b - a)
 
 
 def place_of(elements: Any, record: TensorRecord) -> tuple[Any, ...] | None:
