@@ -11,7 +11,8 @@ from torch import Tensor, nn
 import glassformer
 from glassformer.errors import TraceError
 from glassformer.nn.kv_cache import full
-from glassformer.tracing.explain import check, explain
+from glassformer.tracing.check import check
+from glassformer.tracing.explain import explain
 from glassformer.tracing.intervene import ablate_head, activation_patching, attention_patterns, logit_lens, patch
 from glassformer.tracing.record import record
 from glassformer.tracing.trace import Trace

@@ -9,12 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from glassformer.tracing.explain import Explanation, derive
+from glassformer.tracing.explain import FAULTS, Explanation, derive
 from glassformer.tracing.rules import kind_of
 from glassformer.tracing.trace import Cell, Operation, Trace
-
-# What a rule may stumble over: an operation that it does not know in this form, or a trace from a stranger.
-FAULTS = (RuntimeError, ArithmeticError, AssertionError, AttributeError, KeyError, IndexError, ValueError, TypeError)
 
 
 @dataclass(kw_only=True)

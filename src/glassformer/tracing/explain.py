@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from glassformer.errors import TraceError
 from glassformer.tracing.formula import Apply, Formula, Number, Operand, Reduce, call
 from glassformer.tracing.rules import Step, rule_of
 from glassformer.tracing.text import render, shorten
@@ -25,6 +26,8 @@ from glassformer.tracing.trace import Cell, Operation, Source
 
 UNIT = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float64: 2.0**-53, torch.complex128: 2.0**-53}
 SINGLE = 2.0**-24
+# What a rule may stumble over: an operation that it does not know in this form, or a trace from a stranger.
+FAULTS = (RuntimeError, ArithmeticError, AssertionError, AttributeError, KeyError, IndexError, ValueError, TypeError)
 TINY = {torch.float64: 1e-300, torch.complex128: 1e-300, torch.float16: 6e-8}
 
 
@@ -118,7 +121,10 @@ class Explanation:
 
 
 def explain(cell: Cell, depth: int = 1) -> Explanation:
-    """The arithmetic behind a cell; with a depth above 1 also that behind its operands, towards the inputs."""
+    """The arithmetic behind a cell; with a depth above 1 also that behind its operands, towards the inputs.
+
+    Raises `TraceError` for a cell of an operation that has no rule.
+    """
     trace = cell.trace
     origin = trace.origin(cell)
     if origin is None or trace.tensors[origin.tensor].kind != "computed":
@@ -126,7 +132,11 @@ def explain(cell: Cell, depth: int = 1) -> Explanation:
     made_by = trace.tensors[origin.tensor].made_by
     assert made_by is not None
     operation = trace.operations[made_by]
-    formula = derive(origin, operation)
+    try:
+        formula = derive(origin, operation)
+        _ = formula.value
+    except FAULTS as fault:
+        raise TraceError(f"{origin} cannot be explained: {operation.name}: {fault or type(fault).__name__}.") from fault
     written = trace.tensors[origin.tensor].dtype
     shown = trace.tensors[cell.tensor]
     if written.is_complex and not shown.dtype.is_complex:  # a complex number that is read as a pair

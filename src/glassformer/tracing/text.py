@@ -167,7 +167,9 @@ def _axis(entry: Any) -> str:
     """An index as it is written: a number, i where the sum runs over it (j over the outer one of two), or a range."""
     places = np.asarray(entry)
     if places.ndim == 0 or (places.size and (places == places.flat[0]).all()):
-        return str(int(places.flat[0])) if places.size else "–"
+        return str(int(places.flat[0]))
+    if places.size == 0:
+        return "–"
     if places.ndim == 1 and (np.diff(places) == 1).all():
         return "i" if places[0] == 0 else f"{places[0]}+i"
     if places.ndim == 2 and min(places.shape) == 1 and (places.ravel() == np.arange(places.size)).all():

@@ -40,6 +40,11 @@ MOVED: dict[str, tuple[str, ...]] = {  # the arguments whose numbers move; the o
 }
 
 
+NEITHER = (  # arguments that say nothing about places, and what must not be written into
+    *("dtype", "layout", "device", "pin_memory", "memory_format", "sparse", "scale_grad_by_freq", "out"),
+)
+
+
 @rule(*MOVED)
 def moved(step: Step, index: Index) -> Formula:
     """The number that moved here, and the numbers that said so."""
@@ -77,6 +82,8 @@ def _choosers(step: Step, index: Index) -> list[Formula]:
         return [step.at("index", index[dim : dim + 1])]
     if base == "index":
         given = [(axis, value) for axis, value in enumerate(step["indices"]) if isinstance(value, Ref)]
+        if any(step.trace.tensors[value.tensor].dtype == torch.bool for _, value in given):
+            return []
         first, n_axes = given[0][0], max(len(step.trace.tensors[value.tensor].shape) for _, value in given)
         if given[-1][0] - first == len(given) - 1:  # side by side: their axes stand where the first one stood
             here = index[first : first + n_axes]
@@ -113,11 +120,12 @@ def _places(trace: Trace, operation: Operation) -> tuple[list[Any], list[tuple[i
     arguments = {
         name: numbered(value) if name in moving else real(value)
         for name, value in operation.arguments.items()
-        if name not in ("dtype", "layout", "device", "pin_memory", "memory_format", "sparse", "scale_grad_by_freq")
+        if name not in NEITHER
     }
     if not isinstance(operation.arguments.get("value", 0), Ref) and "value" in arguments:
         arguments["value"] = 0
     name, _, overload = operation.name.partition(".")
+    overload = overload.removesuffix("out")
     packet = getattr(torch.ops.aten, operation.base if hasattr(torch.ops.aten, operation.base) else name)
     result = getattr(packet, overload or "default")(**arguments)
     results = [result] if isinstance(result, Tensor) else list(result)
