@@ -34,6 +34,7 @@ bench: $(VENV)/.ready-dev
 	$(VENV)/bin/python benchmarks/training.py
 	$(VENV)/bin/python benchmarks/attention.py
 	$(VENV)/bin/python benchmarks/twins.py
+	$(VENV)/bin/python benchmarks/tracing.py
 
 $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)

@@ -45,70 +45,75 @@ class Located:
     key: tuple[int, int]  # of the expression: equal for what one expression does
 
 
-def locate(frame: FrameType | None = None) -> Located:
+class Code:
+    """What is known of a function's code, by the place of an instruction in it."""
+
+    def __init__(self, code: CodeType) -> None:
+        self.code = code
+        self.shown = _is_shown(code)
+        self.is_forward = code.co_name == "forward"
+        self._spans: list[Span] = list(code.co_positions())
+        self._found: dict[int, tuple[Place, Source]] = {}
+
+    def at(self, instruction: int) -> tuple[Place, Source]:
+        """The expression that an instruction belongs to, and its line."""
+        found = self._found.get(instruction)
+        if found is None:
+            number = instruction // 2
+            span = self._spans[number] if 0 <= number < len(self._spans) else (None,) * 4
+            file, line = self.code.co_filename, span[0] or self.code.co_firstlineno
+            text = linecache.getline(file, line).strip()
+            source = Source(file=file, line=line, text=text, function=self.code.co_qualname)
+            found = self._found[instruction] = _places(file).get(span, Place("inner")), source
+        return found
+
+
+_codes: dict[int, Code] = {}  # by address, since a code's hash is that of all its instructions; `Code` keeps it alive
+
+
+def _code(code: CodeType) -> Code:
+    known = _codes.get(id(code))
+    if known is None:
+        known = _codes[id(code)] = Code(code)
+    return known
+
+
+def locate() -> Located:
     """The line that the caller of the recorder runs, and the names of what comes out of it."""
-    frame = _visible(frame or sys._getframe(1))
-    if frame is None:
+    frame, code = _visible(sys._getframe(1))
+    if frame is None or code is None:
         return Located(Source(), (), False, (0, 0))
-    code, at = frame.f_code, frame.f_lasti
-    names, inner = _names(frame)
-    return Located(_source(code, at), names, inner, (id(frame), at))
-
-
-def _names(start: FrameType) -> tuple[tuple[str | None, ...], bool]:
-    """Follow returned values outwards, up to the border of the module's call."""
-    frame: FrameType | None = start
+    place, source = code.at(frame.f_lasti)
+    key = id(frame), frame.f_lasti
     inner = False
-    while frame is not None:
-        place = _place(frame.f_code, frame.f_lasti)
+    while True:  # follow returned values outwards, up to the border of the module's call
         inner = inner or place.role in ("inner", "inside a return")
         if place.role in ("assigned", "inner"):
-            return place.names, inner
-        if frame.f_code.co_name == "forward":
-            return (), False  # the name is the caller's to give, when the module has returned
-        frame = _visible(frame.f_back)
-    return (), False
+            return Located(source, place.names, inner, key)
+        if code.is_forward:
+            return Located(source, (), False, key)  # the name is the caller's to give, when the module has returned
+        frame, code = _visible(frame.f_back)
+        if frame is None or code is None:
+            return Located(source, (), False, key)
+        place, _ = code.at(frame.f_lasti)
 
 
-def _visible(frame: FrameType | None) -> FrameType | None:
-    while frame is not None and not _is_shown(frame.f_code):
+def _visible(frame: FrameType | None) -> tuple[FrameType | None, Code | None]:
+    """The innermost frame that is not passed over."""
+    while frame is not None:
+        code = _code(frame.f_code)
+        if code.shown:
+            return frame, code
         frame = frame.f_back
-    return frame
+    return None, None
 
 
-@functools.lru_cache(None)
 def _is_shown(code: CodeType) -> bool:
     file = code.co_filename.replace("\\", "/")
     if file.startswith(TORCH):
         inside = file.removeprefix(TORCH)
         return bool(LAYERS.match(inside)) or (inside == "nn/functional.py" and bool(WRITTEN_OUT.match(code.co_name)))
     return not PASSED_OVER.search(file)
-
-
-@functools.lru_cache(None)
-def _source(code: CodeType, at: int) -> Source:
-    line = _span(code, at)[0] or code.co_firstlineno
-    return Source(
-        file=code.co_filename,
-        line=line,
-        text=linecache.getline(code.co_filename, line).strip(),
-        function=code.co_qualname,
-    )
-
-
-@functools.lru_cache(None)
-def _spans(code: CodeType) -> list[Span]:
-    return list(code.co_positions())
-
-
-def _span(code: CodeType, at: int) -> Span:
-    spans = _spans(code)
-    return spans[at // 2] if 0 <= at // 2 < len(spans) else (None, None, None, None)
-
-
-@functools.lru_cache(None)
-def _place(code: CodeType, at: int) -> Place:
-    return _places(code.co_filename).get(_span(code, at), Place("inner"))
 
 
 @functools.lru_cache(None)

@@ -3,17 +3,17 @@
 Between a module and torch's kernels stands torch's dispatcher, where every operation passes with its tensors, whoever
 called it: a Python layer, the C++ of an LSTM, an operation in place. A mode put there for the time of one call sees
 them all, while Python's stack still shows the line that asked. (A mode around torch's Python functions was measured
-too: it costs as much, and sees neither views nor what C++ calls.)
+too, in `benchmarks/tracing.py`: it is cheaper, but sees neither what C++ calls nor how a product is made of views.)
 """
 
 import copy
 import fnmatch
 import functools
+import gc
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import torch
@@ -50,7 +50,7 @@ DRAWN = (
 )
 
 
-TURNED_IN_PLACE = {f"aten::{name}_" for name in ("transpose", "t", "squeeze", "unsqueeze", "as_strided", "detach")}
+TURNED_IN_PLACE = {f"{name}_" for name in ("transpose", "t", "squeeze", "unsqueeze", "as_strided", "detach")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,7 @@ def record(
     recorder = Recorder(module, [modules] if isinstance(modules, str) else list(modules), decompose, max_bytes, edits)
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
+        stack.enter_context(_nothing_collected())
         stack.enter_context(recorder.hooks())
         if decompose:
             stack.enter_context(_visible_steps(module))
@@ -136,6 +137,18 @@ def copied(inputs: Any) -> Any:
     """Inputs that no run shares with another one."""
     memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for _, tensor in tensors_in(inputs)}
     return copy.deepcopy(inputs, memo)
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """All that is made here stays, so that looking for garbage in it would only take time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager
@@ -179,6 +192,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._kinds: dict[int, Kind] = {}  # of versions
         self._replaced: set[int] = set()  # versions whose storage has been written into
         self._windows: dict[tuple[Any, ...], int] = {}
+        self._objects: dict[int, tuple[int, int, Tensor]] = {}  # a tensor met before: its record, and the version
         self._alive: list[Any] = []
         self._located: list[names.Located] = []
         self._named: list[Named] = []  # in the order of time
@@ -254,31 +268,33 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # ---- operations
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        schema = _schema(func)
         kwargs = kwargs or {}
-        name: str = func._schema.name.removeprefix("aten::")
-        written_out = self._written_out(func, name)
-        if written_out is not None:
+        if schema.composed or (self.decompose and schema.base in FUSED):
             with self:
-                output = written_out(*args, **kwargs)
+                output = _steps(func, schema)(*args, **kwargs)
             if output is not NotImplemented:
                 return output
         number, self.count = self.count, self.count + 1
         path, seen = self.stack[-1]
+        given = schema.by_name(args, kwargs)
+        targets = [tensor for name in schema.written for _, tensor in tensors_in(given[name])]
+        arguments = {name: self.argument(value) for name, value in given.items()} if seen else {}
+        self._keep_before_writing(targets)
+        output = func(*args, **kwargs)
+        if schema.base in TURNED_IN_PLACE:
+            self._objects.clear()
+        if self.edits:
+            output = self._edited(number, output)
         if not seen:
-            self._keep_before_writing(func, args, kwargs)
-            output = func(*args, **kwargs)
-            for tensor in _written_by(func, args, kwargs):  # nobody knows where its new content comes from
+            for tensor in targets:  # nobody knows where its new content comes from
                 self._current.pop(_address(tensor), None)
-            return self._edited(number, output)
-        arguments = {key: self.argument(value) for key, value in _by_name(func, args, kwargs).items()}
-        targets = _written_by(func, args, kwargs)
-        self._keep_before_writing(func, args, kwargs)
-        output = self._edited(number, func(*args, **kwargs))
+            return output
         located = names.locate()
         operation = Operation(
             id=len(self.trace.operations),
             number=number,
-            name=name if func._overloadname == "default" else f"{name}.{func._overloadname}",
+            name=schema.name,
             arguments=arguments,
             outputs=(),
             module=path,
@@ -290,17 +306,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._note_outputs(operation, output, targets, number in self.edits)
         return output
 
-    def _written_out(self, func: Any, name: str) -> Callable[..., Any] | None:
-        """What runs instead of an operation: its steps, where it is a composition or is to be taken apart."""
-        if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
-            return func.decompose  # type: ignore[no-any-return]
-        if self.decompose and name in FUSED:
-            from torch._decomp import decomposition_table
-
-            return decomposition_table.get(func)
-        return None
-
     def _edited(self, number: int, output: Any) -> Any:
+        """What an edit makes of a result on its way."""
         edit = self.edits.get(number)
         if edit is None:
             return output
@@ -308,9 +315,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return edit(0, output)
         return type(output)([edit(i, part) if isinstance(part, Tensor) else part for i, part in enumerate(output)])
 
-    def _keep_before_writing(self, func: Any, args: Any, kwargs: Any) -> None:
+    def _keep_before_writing(self, targets: Sequence[Tensor]) -> None:
         """Before an operation in place: what was recorded of the storage becomes a copy, of the content so far."""
-        for tensor in _written_by(func, args, kwargs):
+        for tensor in targets:
             version = self._current.get(_address(tensor))
             if version is not None and version not in self._replaced:
                 storage = self.trace.storages[version]
@@ -320,69 +327,79 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._replaced.add(version)
 
     def _note_outputs(self, operation: Operation, output: Any, targets: Sequence[Tensor], edited: bool) -> None:
-        returned = [tensor for _, tensor in tensors_in(output)]
-        returned += [target for target in targets if all(_address(target) != _address(other) for other in returned)]
+        returned = [output] if isinstance(output, Tensor) else [tensor for _, tensor in tensors_in(output)]
+        if targets:
+            addresses = {_address(tensor) for tensor in returned}
+            returned += [target for target in targets if _address(target) not in addresses]
         outputs = []
         for tensor in returned:
-            address = _address(tensor)
-            version = self._current.get(address)
-            new = version is None or version in self._replaced
-            if new:
+            storage = tensor.untyped_storage()
+            version = self._current.get(storage._cdata)
+            if version is None or version in self._replaced:
                 kind: Kind = "constant" if edited or operation.base in DRAWN else "computed"
-                self._new_version(tensor, kind, operation.id, version)
+                version = self._new_version(tensor, storage, kind, operation.id, version)
                 operation.writes = True
-            outputs.append(self.tensor(tensor, made_by=operation.id))
+            outputs.append(self._window(tensor, version, operation.id))
         operation.outputs = tuple(outputs)
-        located = self._located[operation.id]
-        known = located.names if len(located.names) == len(outputs) else located.names[:1] * len(outputs)
-        for name, tensor_id in zip(known, outputs, strict=True) if known else ():
-            if name is not None:
-                self._named.append(Named(join(operation.module, name), tensor_id, operation.id))
+        known = self._located[operation.id].names
+        if known:
+            known = known if len(known) == len(outputs) else known[:1] * len(outputs)
+            for name, tensor_id in zip(known, outputs, strict=True):
+                if name is not None:
+                    self._named.append(Named(join(operation.module, name), tensor_id, operation.id))
 
     # ---- records
 
     def argument(self, value: Any) -> Any:
         """An argument as it is kept: tensors by number, what JSON has no word for by its name."""
-        match value:
-            case Tensor():
-                return Ref(tensor=self.tensor(value))
-            case list() | tuple():
-                return [self.argument(part) for part in value]
-            case bool() | int() | float() | str() | None:
-                return value
-            case complex():
-                return [value.real, value.imag]
-        return str(value)
+        if isinstance(value, Tensor):
+            return Ref(tensor=self.tensor(value))
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        if isinstance(value, list | tuple):
+            return [self.argument(part) for part in value]
+        return [value.real, value.imag] if isinstance(value, complex) else str(value)
 
-    def tensor(self, tensor: Tensor, kind: Kind = "constant", made_by: int | None = None) -> int:
+    def tensor(self, tensor: Tensor, kind: Kind = "constant") -> int:
         """The number of a tensor's record; `kind` is for a storage that was not seen before."""
-        if tensor.layout != torch.strided or type(tensor) not in (Tensor, nn.Parameter):
-            raise TraceError(f"A tensor of type {type(tensor).__name__} and layout {tensor.layout} cannot be recorded.")
-        tensor = tensor.resolve_conj().resolve_neg()
-        version = self._current.get(_address(tensor))
+        met = self._objects.get(id(tensor))
+        if met is not None and met[1] not in self._replaced:
+            return met[0]
+        storage = tensor.untyped_storage() if tensor.layout == torch.strided else None
+        version = None if storage is None else self._current.get(storage._cdata)
         if version is None:
-            version = self._new_version(tensor, kind, None, None)
-        window = (version, tensor.dtype, tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
-        known = self._windows.get(window)
-        if known is not None:
-            return known
-        record = TensorRecord(
-            id=len(self.trace.tensors),
-            storage=version,
-            dtype=tensor.dtype,
-            shape=tuple(tensor.shape),
-            strides=tuple(tensor.stride()),
-            offset=tensor.storage_offset(),  # type: ignore[arg-type]
-            kind=self._kinds[version],
-            made_by=made_by,
-        )
-        self.trace.tensors.append(record)
-        self._windows[window] = record.id
-        return record.id
+            version = self._new_version(tensor, storage, kind, None, None)
+        return self._window(tensor, version)
 
-    def _new_version(self, tensor: Tensor, kind: Kind, written_by: int | None, previous: int | None) -> int:
+    def _window(self, tensor: Tensor, version: int, made_by: int | None = None) -> int:
+        """The record of a tensor that shows this version of its storage."""
+        shape, strides, offset = tensor.shape, tensor.stride(), tensor.storage_offset()
+        window = (version, tensor.dtype, offset, shape, strides)
+        known = self._windows.get(window)
+        if known is None:
+            known = len(self.trace.tensors)
+            self.trace.tensors.append(
+                TensorRecord(
+                    id=known,
+                    storage=version,
+                    dtype=tensor.dtype,
+                    shape=tuple(shape),
+                    strides=strides,
+                    offset=offset,  # type: ignore[arg-type]
+                    kind=self._kinds[version],
+                    made_by=made_by,
+                )
+            )
+            self._windows[window] = known
+        self._objects[id(tensor)] = known, version, tensor
+        return known
+
+    def _new_version(
+        self, tensor: Tensor, storage: Any, kind: Kind, written_by: int | None, previous: int | None
+    ) -> int:
         """Take note of a storage, or of what an operation in place has made of it."""
-        storage = tensor.untyped_storage()
+        if storage is None or type(tensor) not in (Tensor, nn.Parameter) or tensor.is_conj() or tensor.is_neg():
+            raise TraceError(f"A tensor of type {type(tensor).__name__} and layout {tensor.layout} cannot be recorded.")
         if tensor.device.type != "cpu":
             raise TraceError(f"The model runs on {tensor.device}; recording needs it on the CPU: module.cpu().")
         if written_by is not None and previous is None:
@@ -407,42 +424,49 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Settle the names: the last tensor of a name has it plain, the k-th as name#k; the others get derived ones."""
         trace = self.trace
         trace.replay = replay
+        tensors = trace.tensors
+        inner = [self._is_inner(number) for number in range(len(trace.operations))]
         for named in self._named:
-            path, derived = named.path, named.operation is not None and self._is_inner(named.operation)
-            if derived and named.operation is not None:
-                path = f"{path}.{trace.operations[named.operation].base}"
+            path, derived = named.path, named.operation is not None and inner[named.operation]
+            if derived:
+                path = f"{path}.{trace.operations[named.operation or 0].base}"
             ids = trace.names.setdefault(path, [])
             if named.tensor not in ids[-1:]:
                 ids.append(named.tensor)
-            record = trace.tensors[named.tensor]
+            record = tensors[named.tensor]
             if not record.name or (record.derived and not derived):
-                record.name = path if named.operation is None else f"{path}#{len(ids)}"
-                record.derived = derived
-        for record in trace.tensors:
+                record.name, record.derived = path if named.operation is None else f"{path}#{len(ids)}", derived
+        for record in tensors:
             if not record.name:
                 operation = None if record.made_by is None else trace.operations[record.made_by]
                 path = "constant" if operation is None else join(operation.module, operation.base)
                 ids = trace.names.setdefault(path, [])
                 ids.append(record.id)
                 record.name, record.derived = f"{path}#{len(ids)}", True
-            path, _, number = record.name.partition("#")
-            if number and len(trace.names[path]) == int(number):
-                record.name = path
-            record.axes = names.axes(path, len(record.shape))
+        for path, ids in trace.names.items():  # the last one of a name has it plain
+            last = tensors[ids[-1]]
+            if last.name == f"{path}#{len(ids)}":
+                last.name = path
+            axes = names.axes(path, len(last.shape))
+            for tensor in ids if axes else ():
+                if not tensors[tensor].derived and len(tensors[tensor].shape) == len(axes):
+                    tensors[tensor].axes = axes
         return trace
 
     def _is_inner(self, number: int) -> bool:
         """Whether an operation is a part of its expression, as a later one in it shows by working on its result."""
-        located = self._located[number]
-        operation = self.trace.operations[number]
-        for later, place in zip(
-            islice(self.trace.operations, number + 1, None), islice(self._located, number + 1, None), strict=True
-        ):
-            if located.inner or place.key != located.key:
-                break
-            if operation.base != later.base and any(r.tensor in operation.outputs for r in refs(later.arguments)):
+        located, operation = self._located[number], self.trace.operations[number]
+        if located.inner:
+            return True
+        for later in range(number + 1, len(self._located)):
+            if self._located[later].key != located.key:
+                return False
+            following = self.trace.operations[later]
+            if operation.base != following.base and any(
+                ref.tensor in operation.outputs for ref in refs(following.arguments)
+            ):
                 return True
-        return located.inner
+        return False
 
 
 def refs(value: Any) -> Iterator[Ref]:
@@ -479,20 +503,43 @@ def _address(tensor: Tensor) -> int:
     return address
 
 
-def _by_name(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    schema = func._schema.arguments
-    arguments = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
-    arguments |= {argument.name: value for argument, value in zip(schema, args, strict=False)}
-    return arguments | dict(kwargs)
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What an operation declares of itself."""
+
+    name: str  # less its namespace
+    base: str
+    parameters: tuple[str, ...]
+    defaults: Mapping[str, Any]
+    written: tuple[str, ...]  # the parameters whose tensors it writes into
+    composed: bool  # of other operations: no kernel of its own
+
+    def by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a call by the names of the parameters."""
+        return {**self.defaults, **dict(zip(self.parameters, args, strict=False)), **kwargs}
 
 
-def _written_by(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
-    """The tensors that an operation writes into."""
-    if not func._schema.is_mutable or func._schema.name in TURNED_IN_PLACE:
-        return []
-    given = _by_name(func, args, kwargs)
-    written = [a.name for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
-    return [tensor for name in written for _, tensor in tensors_in(given[name])]
+@functools.lru_cache(None)
+def _schema(func: Any) -> Schema:
+    declared = func._schema
+    base = declared.name.removeprefix("aten::")
+    writes = declared.is_mutable and base not in TURNED_IN_PLACE
+    return Schema(
+        name=base if func._overloadname == "default" else f"{base}.{func._overloadname}",
+        base=base,
+        parameters=tuple(argument.name for argument in declared.arguments),
+        defaults={a.name: a.default_value for a in declared.arguments if a.has_default_value()},
+        written=tuple(a.name for a in declared.arguments if writes and a.alias_info and a.alias_info.is_write),
+        composed=torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"),
+    )
+
+
+def _steps(func: Any, schema: Schema) -> Callable[..., Any]:
+    """What runs instead of an operation that is a composition, or that is to be taken apart."""
+    from torch._decomp import decomposition_table
+
+    steps: Callable[..., Any] = func.decompose if schema.composed else decomposition_table[func]
+    return steps
 
 
 @functools.lru_cache(None)
