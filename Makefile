@@ -24,6 +24,7 @@ test-all: $(VENV)/.ready-dev
 	mkdir -p build
 	GLASSFORMER_FULL=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal --timeout=3600 --junitxml=build/test-all.xml
 	$(VENV)/bin/python tests/report.py build/test-all.xml docs/reliability.md
+	$(VENV)/bin/python tests/explained.py docs/explained.md
 
 lint: $(VENV)/.ready-dev
 	$(VENV)/bin/ruff check .

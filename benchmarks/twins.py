@@ -1,4 +1,4 @@
-"""What each fast twin gains over its readable equation, forward and backward. Run: python benchmarks/twins.py"""
+"""What each fast twin gains over its readable equation, in training and in decoding. Run: python benchmarks/twins.py"""
 
 from collections.abc import Callable
 
@@ -8,18 +8,19 @@ from paired import compare, save
 from glassformer.nn import functional as F
 from glassformer.twins import use
 
-ROWS, D_MODEL, VOCAB = 768, 384, 4096
+D_MODEL, VOCAB = 384, 4096
+SIZES = {"training": 768, "decoding": 1}  # rows: the tokens of a small batch, and the one token of a step
 
 
-def cases() -> dict[str, Callable[[], torch.Tensor]]:
-    """A call of each twinned function at the sizes of a small model in training."""
-    x = torch.randn(ROWS, D_MODEL, requires_grad=True)
+def cases(rows: int) -> dict[str, Callable[[], torch.Tensor]]:
+    """A call of each twinned function at the sizes of a small model."""
+    x = torch.randn(rows, D_MODEL, requires_grad=True)
     weight = torch.randn(4 * D_MODEL, D_MODEL, requires_grad=True)
     wide_bias = torch.randn(4 * D_MODEL, requires_grad=True)
     scale, shift = torch.randn(D_MODEL, requires_grad=True), torch.randn(D_MODEL, requires_grad=True)
     table = torch.randn(VOCAB, D_MODEL, requires_grad=True)
-    tokens = torch.randint(VOCAB, (ROWS,))
-    logits = torch.randn(ROWS, VOCAB, requires_grad=True)
+    tokens = torch.randint(VOCAB, (rows,))
+    logits = torch.randn(rows, VOCAB, requires_grad=True)
     return {
         "linear": lambda: F.linear(x, weight, wide_bias),
         "embedding": lambda: F.embedding(tokens, table),
@@ -35,20 +36,23 @@ def cases() -> dict[str, Callable[[], torch.Tensor]]:
     }
 
 
-def run(call: Callable[[], torch.Tensor], mode: str) -> None:
-    """Ten times forward and backward in one mode."""
-    with use(mode):
-        for _ in range(10):
-            call().sum().backward()
+def run(call: Callable[[], torch.Tensor], mode: str, phase: str) -> None:
+    """Ten times forward and backward in one mode; of decoding, a thousand times forward alone."""
+    with use(mode), torch.set_grad_enabled(phase == "training"):
+        for _ in range(10 if phase == "training" else 1000):
+            result = call()
+            if phase == "training":
+                result.sum().backward()
 
 
 def main() -> None:
     """Print and save the table."""
     rows = {}
-    for name, call in cases().items():
-        row = compare(lambda c=call: run(c, "fast"), lambda c=call: run(c, "readable"), pairs=15)
-        rows[name] = row
-        print(f"{name:14} {row} times as fast, {row.ours * 100:.2f} ms")
+    for phase, n_rows in SIZES.items():
+        for name, call in cases(n_rows).items():
+            row = compare(lambda c=call, p=phase: run(c, "fast", p), lambda c=call, p=phase: run(c, "readable", p))
+            rows[f"{name}, {phase}"] = row
+            print(f"{name:14} {phase} {row} times as fast")
     save("twins", rows)
 
 

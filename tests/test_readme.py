@@ -104,7 +104,19 @@ def fetch_from(address: str, folder: Path) -> None:
 def test_the_python_of_the_readme_runs_and_prints_what_it_says(clone):
     (code,) = blocks("python")
     result = subprocess.run([sys.executable, "-c", code], cwd=clone, capture_output=True, text=True, check=True)
-    assert result.stdout == "ABBBCC\n"
+    lines = result.stdout.splitlines()
+    assert lines[0] == "ABBBCC"
+    assert lines[1].startswith("blocks.1.mlp.")
+    assert any("✓" in line for line in lines)
+    assert lines[-2].endswith("True")
+
+
+def test_the_guide_to_looking_inside_runs_as_it_stands(clone):
+    text = (ROOT / "docs" / "looking-inside.md").read_text()
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
+    result = subprocess.run([sys.executable, "-c", code], cwd=clone, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "blocks.0.attn.weights[0,1,5,2] = " in result.stdout
 
 
 def test_the_figures_of_the_demo_are_those_that_the_readme_shows(clone):

@@ -257,6 +257,15 @@ def trace(
         if positions is not None:
             inputs = read_before(module, inputs, positions)
         found = record(module, *inputs, modules=modules, decompose=decompose, max_bytes=max_bytes, **keywords)
+    return _with_verbs(found)
+
+
+def load_trace(path: str | Path) -> Trace:
+    """A trace that was kept: a directory, or a .gft file. It can be explained and checked, but not run again."""
+    return _with_verbs(format.load(Path(path)))
+
+
+def _with_verbs(found: tracing.Trace) -> Trace:
     return Trace(**{field.name: getattr(found, field.name) for field in fields(found)})
 
 

@@ -94,6 +94,13 @@ def sorter(tmp_path_factory) -> Path:
         (["data", "get", "nothing"], "There is no corpus"),
         (["tokenizer", "train", "nowhere.txt", "--vocab-size", "300", "--out", "x"], "nowhere.txt"),
         (["tokenizer", "train", "README.md", "--vocab-size", "300", "--out", "x", "--workers", "0"], "--workers must"),
+        (["trace"], "Name a model"),
+        (["trace", "preset:nano-sort", "--out", "x"], "something to read"),
+        (["trace", "preset:nano-sort", "--input", "ABC"], "Say where"),
+        (["trace", "--check", "nowhere"], "nowhere"),
+        (["explain", "preset:nano-sort", "--tokens", "1,9"], "Token 9 is not"),
+        (["explain", "preset:nano-sort", "--tokens", "one"], "whole numbers"),
+        (["explain", "preset:nano-sort", "--input", "ABC", "--cell", "logits"], "a place in it"),
         (["tokenizer", "encode", "nowhere", "text"], "nowhere"),
         (["tokenizer", "encode", "nowhere", "text", "--file", "x"], "not both"),
         (["convert", "nowhere", "x"], "nothing at nowhere"),
@@ -213,6 +220,45 @@ def test_ctrl_c_prints_what_has_come(data_dir):
     (result,) = json.loads(out)["results"]
     assert result["finish"] == "interrupted"
     assert len(result["text"]) > 20
+
+
+def test_trace_and_explain_work_together(tmp_path, data_dir):
+    model = str(data_dir / "gpt2" / "gpt-nano-sort-model.json")
+    kept = tmp_path / "trace.gft"
+    made = json.loads(run("trace", model, "--input", "CBABBC", "--out", str(kept), "--json").stdout)
+    assert made["operations"] == 312
+    report = json.loads(run("trace", "--check", str(kept), "--cells", "2000", "--json").stdout)
+    assert report["failures"] == 0
+    assert report["checked"] >= 2000
+    assert report["computed_cells"] == made["computed_cells"]
+    cell = "blocks.0.attn.scores#1[0,1,5,2]"
+    from_model = run("explain", model, "--input", "CBABBC", "--cell", cell, "--json")
+    from_file = run("explain", str(kept), "--cell", cell, "--json")
+    assert from_model.returncode == from_file.returncode == 0, from_model.stderr
+    found = json.loads(from_file.stdout)
+    assert found["check"]["passed"]
+    assert found["source"]["text"] == "scores = q @ k.mT / math.sqrt(q.shape[-1])"
+    assert found["formula"] == json.loads(from_model.stdout)["formula"]
+    shown = run("explain", str(kept), "--cell", "blocks.0.attn.scores[0,1,5,2]", "--depth", "3").stdout
+    assert "∑ᵢ blocks.0.attn.q[0,1,5,i] · blocks.0.attn.k[0,1,2,i]" in shown
+    assert "✓" in shown
+    assert "✗" not in shown
+    assert "blocks.0.attn.weights" in run("explain", str(kept)).stdout
+    assert "no cell [9]" in refused(run("explain", str(kept), "--cell", "logits[9]"))
+    assert "There are" in refused(run("explain", str(kept), "--cell", "blocks.0.attn.score[0]"))
+    assert "--overwrite" in refused(run("trace", model, "--input", "C", "--out", str(kept)))
+
+
+def test_a_check_that_fails_says_so(tmp_path, data_dir):
+    model = str(data_dir / "gpt2" / "gpt-nano-sort-model.json")
+    run("trace", model, "--input", "CBABBC", "--out", str(tmp_path / "trace"))
+    manifest = tmp_path / "trace" / "trace.json"
+    manifest.write_text(manifest.read_text().replace("1e-05", "1e-03"))
+    assert "SHA-256 is another" in refused(run("trace", "--check", str(tmp_path / "trace")))
+    (tmp_path / "trace" / "manifest.json").unlink()
+    result = run("trace", "--check", str(tmp_path / "trace"), "--cells", "30000")
+    assert result.returncode == 1
+    assert "instead of" in result.stdout
 
 
 def test_doctor_names_the_device_and_every_twin():
