@@ -4,6 +4,7 @@ import inspect
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -154,3 +155,16 @@ def test_the_end_that_the_tokenizer_knows_is_one_of_the_model(tmp_path):
     tokenizer = gf.Tokenizer.train(_corpus(tmp_path), vocab_size=270, special_tokens=["<|endoftext|>"])
     model = gf.build("nano-sort", vocab_size=270, tokenizer=tokenizer)
     assert model.eos_ids == {tokenizer.eos_id}
+
+
+def test_the_model_that_the_package_carries_sorts_every_input_and_is_what_the_demo_trains(tmp_path, monkeypatch):
+    from glassformer.evaluation.sorting import sort_accuracy
+    from glassformer.training.config import load_run_config
+
+    monkeypatch.chdir(tmp_path)  # nothing of its name lies here
+    model = gf.load("nano-sort")
+    found = sort_accuracy(model.module)
+    assert (found.correct, found.total) == (729, 729)
+    assert "".join(model.generate("CBABBC", max_new_tokens=6, temperature=0.0)) == "ABBBCC"
+    configs = Path(__file__).resolve().parents[1] / "configs"
+    assert model.config == load_run_config(configs / "sort.toml").model_config()

@@ -28,6 +28,8 @@ from glassformer.tracing import trace as tracing
 from glassformer.tracing.record import GIB, record
 from glassformer.twins import use
 
+PRETRAINED = ("nano-sort",)  # folders of `pretrained/`
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
@@ -182,13 +184,17 @@ def build(name: str, *, seed: int = 0, tokenizer: Tokenizer | None = None, **cha
 def load(source: str | Path, *, from_pickle: bool = False, dtype: torch.dtype | None = torch.float32) -> Model:
     """A model from a checkpoint directory, a published file, or `preset:NAME` (random weights).
 
-    `from_pickle` allows files that torch pickled; they are read with `weights_only`, after their size is checked.
-    With dtype None the weights keep the type that they have on disk.
+    "nano-sort", which the package carries, sorts six letters; `glassformer demo` trains it anew. `from_pickle` allows
+    files that torch pickled; they are read with `weights_only`, after their size is checked. With dtype None the
+    weights keep the type that they have on disk.
     """
     if isinstance(source, str) and source.startswith("preset:"):
         return build(source.removeprefix("preset:"))
+    path = Path(source)
+    if source in PRETRAINED and not path.exists():
+        path = Path(__file__).parent / "pretrained" / source
     try:
-        found = checkpoints.load(Path(source), from_pickle=from_pickle, dtype=dtype)
+        found = checkpoints.load(path, from_pickle=from_pickle, dtype=dtype)
     except CheckpointError:
         if Path(source).exists():
             raise

@@ -30,7 +30,7 @@ def evaluate(
     Parameters
     ----------
     model
-        A checkpoint directory, a published file, or preset:NAME.
+        A checkpoint directory, a published file, nano-sort, or preset:NAME.
     data
         A text file, a folder of token ids that a run has written, or the word sort.
     context_length

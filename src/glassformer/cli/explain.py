@@ -10,7 +10,7 @@ from glassformer.cli.output import print_json
 
 app = App(
     name="explain",
-    help_epilogue="Example:  glassformer explain preset:nano-sort --input CBABBC",
+    help_epilogue="Example:  glassformer explain nano-sort --input CBABBC",
 )
 
 Flag = Annotated[bool, Parameter(negative="")]
@@ -34,7 +34,7 @@ def explain(
     Parameters
     ----------
     model
-        A checkpoint directory, a published file, preset:NAME, or a recording that `glassformer trace` has made.
+        A checkpoint directory, a published file, nano-sort, preset:NAME, or what `glassformer trace` has recorded.
     input
         The text that the model reads; - reads it from standard input.
     tokens

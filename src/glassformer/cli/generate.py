@@ -38,7 +38,7 @@ def generate(
     Parameters
     ----------
     model
-        A checkpoint directory, a published file, or preset:NAME for random weights.
+        A checkpoint directory, a published file, nano-sort, or preset:NAME for random weights.
     prompt
         The text to continue; - reads it from standard input.
     n

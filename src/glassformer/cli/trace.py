@@ -11,7 +11,7 @@ from glassformer.cli.output import print_json, progress_bar, read_argument, rema
 app = App(
     name="trace",
     usage="Usage: glassformer trace MODEL --input TEXT --out DIR [OPTIONS]\n       glassformer trace --check DIR",
-    help_epilogue="Example:  glassformer trace preset:nano-sort --input CBABBC --out runs/trace",
+    help_epilogue="Example:  glassformer trace nano-sort --input CBABBC --out runs/trace",
 )
 
 Flag = Annotated[bool, Parameter(negative="")]
@@ -37,7 +37,7 @@ def trace(
     Parameters
     ----------
     model
-        A checkpoint directory, a published file, or preset:NAME.
+        A checkpoint directory, a published file, nano-sort, or preset:NAME.
     input
         The text that the model reads; - reads it from standard input.
     tokens

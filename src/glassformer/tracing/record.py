@@ -429,7 +429,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for named in self._named:
             path, derived = named.path, named.operation is not None and inner[named.operation]
             if derived:
-                path = f"{path}.{trace.operations[named.operation or 0].base}"
+                path = f"{path}.{_word(trace.operations[named.operation or 0].base)}"
             ids = trace.names.setdefault(path, [])
             if named.tensor not in ids[-1:]:
                 ids.append(named.tensor)
@@ -439,7 +439,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for record in tensors:
             if not record.name:
                 operation = None if record.made_by is None else trace.operations[record.made_by]
-                path = "constant" if operation is None else join(operation.module, operation.base)
+                path = "constant" if operation is None else join(operation.module, _word(operation.base))
                 ids = trace.names.setdefault(path, [])
                 ids.append(record.id)
                 record.name, record.derived = f"{path}#{len(ids)}", True
@@ -496,6 +496,11 @@ def tensors_in(value: Any, suffix: str = "") -> Iterator[tuple[str, Tensor]]:
 def join(path: str, name: str) -> str:
     """A dotted path; the model itself has the empty one."""
     return f"{path}.{name}" if path else name
+
+
+def _word(base: str) -> str:
+    """An operation's name for people: where a product of many axes gets its shape, it is the product."""
+    return "matmul" if base == "_unsafe_view" else base.strip("_")
 
 
 def _address(tensor: Tensor) -> int:
