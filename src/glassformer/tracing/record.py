@@ -7,10 +7,12 @@ too, in `benchmarks/tracing.py`: it is cheaper, but sees neither what C++ calls 
 """
 
 import copy
+import dataclasses
 import fnmatch
 import functools
 import gc
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from glassformer import twins
@@ -29,6 +32,8 @@ from glassformer.tracing.trace import Kind, ModuleRecord, Operation, Ref, Storag
 GIB = 1 << 30
 Edit = Callable[[int, Tensor], Tensor]  # which of the results, and the result
 FUSED = ("native_layer_norm", "_softmax", "_log_softmax", "_safe_softmax", "native_group_norm", "gelu", "silu")
+ONE_AT_A_TIME = threading.RLock()  # hooks and torch's switches are seen by all threads
+UNDECLARED = {"native_batch_norm": ("running_mean", "running_var")}  # written into in training, which no schema says
 DRAWN = (
     "bernoulli",
     "rand",
@@ -93,13 +98,17 @@ def record(
 
     Raises `TraceError` for a compiled module, and where the recording grows beyond `max_bytes`.
     """
+    patterns = [modules] if isinstance(modules, str) else list(modules)
     for path, part in module.named_modules():
-        if hasattr(part, "_orig_mod") or isinstance(part, torch.jit.ScriptModule):
+        compiled = hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None
+        if compiled or isinstance(part, torch.jit.ScriptModule):
             raise TraceError(f"{path or 'The module'} is compiled, so its steps cannot be seen: trace it as written.")
+    check_patterns(patterns, [path for path, _ in module.named_modules()])
     settings = {"modules": modules, "decompose": decompose, "max_bytes": max_bytes}
     replay = _replay(module, inputs, keywords, settings, edits or {})
-    recorder = Recorder(module, [modules] if isinstance(modules, str) else list(modules), decompose, max_bytes, edits)
+    recorder = Recorder(module, patterns, decompose, max_bytes, edits)
     with ExitStack() as stack:
+        stack.enter_context(ONE_AT_A_TIME)
         stack.enter_context(torch.no_grad())
         stack.enter_context(_nothing_collected())
         stack.enter_context(recorder.hooks())
@@ -108,6 +117,13 @@ def record(
         stack.enter_context(recorder)
         output = module(*inputs, **keywords)
     return recorder.finish(output, replay)
+
+
+def check_patterns(patterns: Sequence[str], paths: Sequence[str]) -> None:
+    """Raise for a pattern that fits no module: nothing would be recorded, or checked."""
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(path, pattern) for path in paths):
+            raise TraceError(f"No module's path fits {pattern!r}; there are {', '.join(filter(None, paths[:6]))} ….")
 
 
 def _replay(
@@ -134,8 +150,16 @@ def _replay(
 
 
 def copied(inputs: Any) -> Any:
-    """Inputs that no run shares with another one."""
-    memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for _, tensor in tensors_in(inputs)}
+    """Inputs that no run shares with another one; what they share among themselves they share as before."""
+    storages: dict[int, Any] = {}
+    memo: dict[int, Any] = {}
+    for _, tensor in tensors_in(inputs):
+        storage = tensor.untyped_storage()
+        if storage._cdata not in storages:
+            storages[storage._cdata] = storage.clone()  # type: ignore[no-untyped-call]
+        window = torch.empty(0, dtype=tensor.dtype)
+        own = storages[storage._cdata]
+        memo[id(tensor)] = window.set_(own, tensor.storage_offset(), tensor.shape, tensor.stride())
     return copy.deepcopy(inputs, memo)
 
 
@@ -192,8 +216,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._kinds: dict[int, Kind] = {}  # of versions
         self._replaced: set[int] = set()  # versions whose storage has been written into
         self._windows: dict[tuple[Any, ...], int] = {}
-        self._objects: dict[int, tuple[int, int, Tensor]] = {}  # a tensor met before: its record, and the version
+        self._objects: dict[int, tuple[int, int, Tensor, int]] = {}  # one met before: record, version, itself, address
         self._alive: list[Any] = []
+        self._thread = threading.get_ident()
+        self._own: set[int] = set()  # versions whose bytes nobody else can write into
+        self._named_in: dict[int, list[Named]] = {}  # what variables hold, by version
         self._located: list[names.Located] = []
         self._named: list[Named] = []  # in the order of time
         self._paths = self._note_weights()
@@ -214,8 +241,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _note_weight(self, name: str, weight: Tensor, kind: Kind) -> None:
         tensor = self.tensor(weight.detach(), kind)
         self._named.append(Named(name, tensor))
-        self.trace.parameters[tensor] = weight
-        self.trace.versions[tensor] = weight._version
+        if not weight.is_inference():  # such a tensor counts no versions
+            self.trace.parameters[tensor] = weight
+            self.trace.versions[tensor] = weight._version
 
     def _name_inputs(self, module: nn.Module, path: str, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         """Name what a module is given after the parameters of its forward."""
@@ -225,7 +253,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         )
         for name, value in [*given, *keywords.items()]:
             for suffix, tensor in tensors_in(value):
-                self._named.append(Named(join(path, name + suffix), self.tensor(tensor, "input")))
+                self._hold(Named(join(path, name + suffix), self.tensor(tensor, "input")))
 
     # ---- modules
 
@@ -236,13 +264,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         try:
             for part in self.module.modules():
                 handles.append(part.register_forward_pre_hook(self._enter, with_kwargs=True))
-                handles.append(part.register_forward_hook(self._leave))
+                handles.append(part.register_forward_hook(self._leave, always_call=True))
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
     def _enter(self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        if threading.get_ident() != self._thread:
+            return
         path = self._paths[id(module)]
         seen = self.stack[-1][1] or any(fnmatch.fnmatchcase(path, pattern) for pattern in self.patterns)
         self.stack.append((path, seen))
@@ -252,18 +282,25 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._name_inputs(module, path, inputs, keywords)
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        if threading.get_ident() != self._thread:
+            return
         path, seen = self.stack.pop()
-        if not seen:
+        if not seen or output is None:  # it raised
             return
         found = [(suffix, self.tensor(tensor)) for suffix, tensor in tensors_in(output)]
-        self._named += [Named(join(path, f"output{suffix}"), tensor) for suffix, tensor in found]
+        for suffix, tensor in found:
+            self._hold(Named(join(path, f"output{suffix}"), tensor))
         if path and self.stack[-1][1]:
             located = names.locate()
             if not located.inner and len(found) == len(located.names):
                 caller = self.stack[-1][0]
                 for name, (_, tensor) in zip(located.names, found, strict=True):
                     if name is not None:
-                        self._named.append(Named(join(caller, name), tensor))
+                        self._hold(Named(join(caller, name), tensor))
+
+    def _hold(self, named: Named) -> None:
+        self._named.append(named)
+        self._named_in.setdefault(self.trace.tensors[named.tensor].storage, []).append(named)
 
     # ---- operations
 
@@ -278,7 +315,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         number, self.count = self.count, self.count + 1
         path, seen = self.stack[-1]
         given = schema.by_name(args, kwargs)
-        targets = [tensor for name in schema.written for _, tensor in tensors_in(given[name])]
+        written = schema.written
+        if schema.base in UNDECLARED and given["training"]:
+            written = UNDECLARED[schema.base]
+        targets = [tensor for name in written for _, tensor in tensors_in(given[name])]
         arguments = {name: self.argument(value) for name, value in given.items()} if seen else {}
         self._keep_before_writing(targets)
         output = func(*args, **kwargs)
@@ -320,11 +360,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in targets:
             version = self._current.get(_address(tensor))
             if version is not None and version not in self._replaced:
-                storage = self.trace.storages[version]
-                self._grow(storage.nbytes)
-                self._alive.append(storage.bytes)
-                storage.bytes = storage.bytes.clone()  # type: ignore[no-untyped-call]
                 self._replaced.add(version)
+                if version not in self._own:
+                    self._take(self.trace.storages[version])
+                for weight in [w for w in self.trace.parameters if self.trace.tensors[w].storage == version]:
+                    del self.trace.parameters[weight], self.trace.versions[weight]  # the bytes are ours now
+
+    def _take(self, storage: Storage) -> None:
+        """Have bytes of our own; the live ones stay in memory, so that their address keeps its meaning."""
+        self._grow(storage.nbytes)
+        self._alive.append(storage.bytes)
+        with no_dispatch():  # our own copying is no part of the run
+            storage.bytes = storage.bytes.clone()  # type: ignore[no-untyped-call]
+        self._own.add(storage.id)
 
     def _note_outputs(self, operation: Operation, output: Any, targets: Sequence[Tensor], edited: bool) -> None:
         returned = [output] if isinstance(output, Tensor) else [tensor for _, tensor in tensors_in(output)]
@@ -337,16 +385,37 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             version = self._current.get(storage._cdata)
             if version is None or version in self._replaced:
                 kind: Kind = "constant" if edited or operation.base in DRAWN else "computed"
-                version = self._new_version(tensor, storage, kind, operation.id, version)
+                before, version = version, self._new_version(tensor, storage, kind, operation.id, version)
                 operation.writes = True
+                if before is not None:
+                    self._rename(operation.id, before, version)
             outputs.append(self._window(tensor, version, operation.id))
         operation.outputs = tuple(outputs)
-        known = self._located[operation.id].names
-        if known:
-            known = known if len(known) == len(outputs) else known[:1] * len(outputs)
-            for name, tensor_id in zip(known, outputs, strict=True):
-                if name is not None:
-                    self._named.append(Named(join(operation.module, name), tensor_id, operation.id))
+        if targets:
+            return
+        located = self._located[operation.id]
+        known = located.names if len(located.names) == len(outputs) else located.names[:1]
+        for name, tensor_id in zip(known, outputs, strict=False):
+            if name is not None:
+                named = Named(join(operation.module, name), tensor_id, operation.id)
+                self._named.append(named)
+                if not located.inner:
+                    self._named_in.setdefault(self.trace.tensors[tensor_id].storage, []).append(named)
+
+    def _rename(self, operation: int, old: int, new: int) -> None:
+        """Variables that held a tensor hold what an operation in place has made of it."""
+        for named in self._named_in.pop(old, []):
+            shown = self.trace.tensors[named.tensor]
+            window = (new, shown.dtype, shown.offset, shown.shape, shown.strides)
+            tensor = self._windows.get(window)
+            if tensor is None:
+                tensor = self._windows[window] = len(self.trace.tensors)
+                self.trace.tensors.append(
+                    dataclasses.replace(shown, id=tensor, storage=new, kind=self._kinds[new], made_by=operation)
+                )
+            renamed = Named(named.path, tensor)
+            self._named.append(renamed)
+            self._named_in.setdefault(new, []).append(renamed)
 
     # ---- records
 
@@ -358,12 +427,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return value
         if isinstance(value, list | tuple):
             return [self.argument(part) for part in value]
-        return [value.real, value.imag] if isinstance(value, complex) else str(value)
+        return value if isinstance(value, complex) else str(value)
 
     def tensor(self, tensor: Tensor, kind: Kind = "constant") -> int:
         """The number of a tensor's record; `kind` is for a storage that was not seen before."""
         met = self._objects.get(id(tensor))
-        if met is not None and met[1] not in self._replaced:
+        if met is not None and met[1] not in self._replaced and met[3] == tensor.data_ptr():
             return met[0]
         storage = tensor.untyped_storage() if tensor.layout == torch.strided else None
         version = None if storage is None else self._current.get(storage._cdata)
@@ -391,7 +460,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 )
             )
             self._windows[window] = known
-        self._objects[id(tensor)] = known, version, tensor
+        self._objects[id(tensor)] = known, version, tensor, tensor.data_ptr()
         return known
 
     def _new_version(
@@ -408,6 +477,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.trace.storages.append(record)
         self._kinds[record.id] = kind
         self._current[storage._cdata] = record.id
+        if kind in ("input", "constant") and written_by is None:
+            self._take(record)
         return record.id
 
     def _grow(self, nbytes: int) -> None:
@@ -435,7 +506,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 ids.append(named.tensor)
             record = tensors[named.tensor]
             if not record.name or (record.derived and not derived):
-                record.name, record.derived = path if named.operation is None else f"{path}#{len(ids)}", derived
+                record.name, record.derived = f"{path}#{len(ids)}", derived
         for record in tensors:
             if not record.name:
                 operation = None if record.made_by is None else trace.operations[record.made_by]
@@ -491,6 +562,9 @@ def tensors_in(value: Any, suffix: str = "") -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, list | tuple):
         for i, part in enumerate(value):
             yield from tensors_in(part, f"{suffix}.{i}")
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for part in dataclasses.fields(value):
+            yield from tensors_in(getattr(value, part.name), f"{suffix}.{part.name}")
 
 
 def join(path: str, name: str) -> str:
