@@ -258,3 +258,143 @@ def test_inference_mode_and_training_mode_are_recorded_too():
     torch.manual_seed(0)
     dropped = record(nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 4)).train(), torch.randn(2, 4))
     assert check(dropped).failures == []
+
+
+class Many(nn.Module):
+    """Kernels with several results, of which a variable holds the first."""
+
+    def forward(self, x: Tensor, q: Tensor) -> Tensor:
+        h = nn.functional.layer_norm(x, (4,))
+        o = nn.functional.scaled_dot_product_attention(q, q, q)
+        p = nn.functional.max_pool2d(q, 2)
+        return h + o.sum() + p.sum()
+
+
+def test_a_variable_holds_the_first_result_of_a_kernel():
+    x, q = torch.randn(3, 4), torch.randn(1, 1, 4, 4)
+    trace = record(Many(), x, q)
+    assert torch.equal(trace["h"].value, nn.functional.layer_norm(x, (4,)))
+    assert torch.equal(trace["o"].value, nn.functional.scaled_dot_product_attention(q, q, q))
+    assert torch.equal(trace["p"].value, nn.functional.max_pool2d(q, 2))
+
+
+class Writes(nn.Module):
+    """Writes in place, through windows and without saying a name."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 2
+        y[:, 0] = 0
+        h = y - 1
+        torch.relu_(h)
+        c = torch.empty(2, 3)
+        torch.add(h, 1, out=c)
+        return y + h + c
+
+
+def test_a_variable_that_is_written_into_holds_what_was_written():
+    x = torch.randn(2, 3)
+    trace = record(Writes(), x)
+    y = x * 2
+    assert torch.equal(trace["y#1"].value, y)
+    y[:, 0] = 0
+    assert torch.equal(trace["y"].value, y)
+    assert torch.equal(trace["h#1"].value, y - 1)
+    assert torch.equal(trace["h"].value, (y - 1).relu())
+    assert torch.equal(trace["c"].value, (y - 1).relu() + 1)
+    assert check(trace).failures == []
+    assert gf.explain(trace["y"][0, 1]).source.text == "y = x * 2"
+
+
+def test_inputs_are_as_they_were_when_the_caller_goes_on():
+    x = torch.ones(2)
+    trace = record(nn.Threshold(0.5, 0.0), x)
+    x.zero_()
+    assert torch.equal(trace["input"].value, torch.ones(2))
+
+
+class Catches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            h = self.a(x)
+        except RuntimeError:
+            h = x
+        h = self.b(h)
+        y = h * 2
+        return y
+
+
+def test_an_exception_that_is_caught_leaves_the_paths_right():
+    trace = record(Catches(), torch.randn(2, 4))
+    assert {"h", "y", "output", "b.output"} <= set(trace.names)
+    assert not {"a.h", "a.y", "a.output", "a.b.output"} & set(trace.names)
+
+
+class State(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.add_(x)
+        y = self.seen * 2
+        return y
+
+
+def test_a_state_is_recorded_as_it_was_and_a_patch_leaves_it_alone():
+    module = State()
+    trace = gf.trace(module, torch.ones(3))
+    assert torch.equal(trace["seen#1"].value, torch.zeros(3))
+    assert trace.check().failures == []
+    patched = trace.patch({})
+    assert patched.changed() == {}
+    assert torch.equal(module.seen, torch.ones(3))
+    assert patched.after.check().failures == []
+
+
+def test_bytes_read_as_another_type_are_not_explained_as_the_same_number():
+    class Turned(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            s = x * 2
+            z = torch.view_as_complex(s)
+            w = s.view(torch.int32)
+            return z, w
+
+    trace = record(Turned(), torch.randn(3, 2))
+    found = gf.explain(trace["z"][1])
+    assert found.check().passed
+    assert found.check().recomputed == pytest.approx(trace["z"].value[1].item())
+    with pytest.raises(TraceError, match="as another type"):
+        gf.explain(trace["w"][1, 0])
+
+
+def test_terms_of_fused_attention_are_its_values():
+    class Fused(nn.Module):
+        def forward(self, q: Tensor, k: Tensor) -> Tensor:
+            y = nn.functional.scaled_dot_product_attention(q, k, k)
+            return y
+
+    trace = record(Fused(), torch.randn(1, 1, 3, 4), torch.randn(1, 1, 9, 4))
+    found = gf.explain(trace["y"][0, 0, 1, 2])
+    assert [str(term.operands[0]) for term in found.terms] == [f"k[0,0,{s},2]" for s in range(9)]
+    assert sum(term.value for term in found.terms) == pytest.approx(found.value, abs=1e-6)
+    assert "✓" in str(found)
+
+
+def test_patterns_that_fit_nothing_are_refused():
+    model = gf.build("nano-sort")
+    with pytest.raises(TraceError, match="No module's path fits 'blokcs"):
+        gf.trace(model, TOKENS, modules="blokcs.*")
+    with pytest.raises(TraceError, match="No module's path fits"):
+        gf.trace(model, TOKENS).check(modules="typo")
+
+
+def test_what_is_no_cell_is_refused_with_a_sentence():
+    trace = gf.trace(gf.build("nano-sort"), TOKENS)
+    with pytest.raises(TraceError, match="whole numbers"):
+        trace["logits"][0:1, 0, 0]  # type: ignore[index]
+    assert repr(trace["tokens"]) == "<tokens, 1×6, input>"
+    assert repr(trace["tokens"][0, 0]) == "<tokens[0,0] = 2>"

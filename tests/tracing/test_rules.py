@@ -299,3 +299,52 @@ def test_every_rule_has_a_case():
     load()
     met = {operation.base for name in CASES for operation in recorded(name).operations}
     assert set(RULES) - met == set()
+
+
+def _normalised_in_training(a: Tensor) -> tuple[Tensor, ...]:
+    mean, variance = torch.zeros(4), torch.ones(4)
+    made = F.batch_norm(a, mean, variance, training=True, momentum=0.3)
+    return made, mean * 2, variance * 2
+
+
+OPTIONS: dict[str, tuple[Function, tuple[Tensor, ...]]] = {
+    "comparison in single precision": (lambda a: [a > 0.1, a == 0.1, a <= 0.1], (torch.full((3,), 0.1),)),
+    "small whole numbers wrap around": (lambda a: [a + 2, a - 1, a * a], (torch.tensor([127, 0], dtype=torch.uint8),)),
+    "signed ones too": (lambda a: a + 2, (torch.tensor([127, -128], dtype=torch.int8),)),
+    "floor of a quotient that rounds up": (lambda a: a // 0.1, (torch.ones(2),)),
+    "a complex scalar": (lambda a: torch.view_as_real(torch.complex(a, a) * 1j), (A,)),
+    "a scale of zero": (lambda q: F.scaled_dot_product_attention(q, q, q, scale=0.0), (x(1, 1, 3, 4),)),
+    "grouped attention": (
+        lambda q, k: F.scaled_dot_product_attention(q, k, k, enable_gqa=True),
+        (x(1, 4, 3, 4), x(1, 2, 5, 4)),
+    ),
+    "pooling with a divisor": (lambda a: F.avg_pool2d(a, 3, divisor_override=5), (IMAGE,)),
+    "pooling with padding": (lambda a: F.avg_pool2d(a, (3,), 2, 1, count_include_pad=False), (IMAGE,)),
+    "losses one by one": (lambda a: F.cross_entropy(a, torch.tensor([0, -100, 3]), reduction="none"), (A,)),
+    "running statistics": (_normalised_in_training, (IMAGE,)),
+    "bfloat16 at every step": (
+        lambda a: [a.bfloat16().abs().rsqrt(), a.bfloat16().log_softmax(-1), torch.add(a.half(), a.half(), alpha=0.3)],
+        (A,),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_and_number_types_are_followed(name):
+    function, inputs = OPTIONS[name]
+    report = check(record(Run(function), *inputs))
+    assert report.failures == [], {k: v.reason for k, v in report.by_operation.items() if v.failures}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a: F.avg_pool2d(a[None, None], 2, ceil_mode=True),
+        lambda a: a.round(decimals=1),
+        lambda a: torch.zeros(3, 4).scatter(1, torch.zeros(3, 4, dtype=torch.int64), a, reduce="add"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_an_option_that_no_rule_knows_fails(function):
+    assert check(record(Run(function), A)).failures

@@ -60,6 +60,8 @@ def explain(
         raise ConfigError("--depth and --terms must be at least 1.")
     kept = Path(model)
     is_trace = kept.suffix == ".gft" or (kept / "trace.json").is_file()
+    if is_trace and (input is not None or tokens is not None):
+        raise ConfigError(f"{kept} is a recording, with its input: leave out --input and --tokens.")
     trace = traces.load(kept) if is_trace else record(model, input, tokens)
     if cell is None:
         list_names(trace, json=json)
@@ -68,7 +70,7 @@ def explain(
     if match is None:
         raise ConfigError(f"--cell {cell}: give a tensor's name and a place in it, such as x[0,5,2].")
     index = [int(part) for part in match["index"].split(",") if part.strip(" -")]
-    found = explaining.explain(trace[match["path"]][index], depth)
+    found = explaining.explain(trace[match["path"]][index], depth, terms=terms)
     if latex:
         print("" if found.formula is None else render(found.formula, "latex"))
     elif json:

@@ -47,7 +47,8 @@ def trace(
     check
         Recompute the numbers of a recording from their recorded operands, and report by operation.
     cells
-        Check only so many numbers, drawn evenly over the kinds of operations; 0 checks all.
+        Check only so many numbers, drawn evenly over the kinds of operations, and at least 200 of each kind; 0 checks
+        all.
     seed
         Of that draw.
     modules
@@ -89,7 +90,7 @@ def record(model: str, text: str | None, tokens: str | None, modules: tuple[str,
     from glassformer.errors import ConfigError
 
     if (text is None) == (tokens is None):
-        raise ConfigError("Give the model something to read: --input TEXT, or --tokens 1,2,3.")
+        raise ConfigError("Give the model something to read: --input TEXT or --tokens 1,2,3, and not both.")
     loaded = api.load(model)
     if loaded.note:
         remark(f"{model}: {loaded.note}.")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from glassformer.tracing.explain import FAULTS, Explanation, derive
+from glassformer.tracing.record import check_patterns
 from glassformer.tracing.rules import kind_of
 from glassformer.tracing.trace import Cell, Operation, Trace
 
@@ -47,12 +48,13 @@ def check(
     modules: str | Sequence[str] = "*",
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Recompute every number of a trace, or so many, drawn evenly over the kinds of operations.
+    """Recompute every number of a trace, or so many, drawn evenly over the kinds of operations, at least 200 of each.
 
     `modules` takes only what ran in modules whose path fits one of the patterns.
     `progress(done, of)` is called after each operation.
     """
     patterns = [modules] if isinstance(modules, str) else modules
+    check_patterns(patterns, [module.path for module in trace.modules])
     computed = trace.computed()
     targets = [found for found in computed if any(fnmatch.fnmatchcase(found[0].module, one) for one in patterns)]
     total = sum(trace.tensors[output].n_cells for _, output in targets)

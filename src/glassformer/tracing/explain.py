@@ -83,6 +83,9 @@ class Explanation:
 
     def why(self, n: int = 5) -> list[Term]:
         """The terms that mattered most, by size."""
+        if isinstance(self.formula, Reduce) and self.formula.name in ("max", "min"):
+            sign = -1 if self.formula.name == "max" else 1
+            return sorted(self.terms, key=lambda term: sign * term.value.real)[:n]
         return sorted(self.terms, key=lambda term: -abs(term.value))[:n]
 
     def check(self) -> Verdict:
@@ -98,6 +101,10 @@ class Explanation:
         mine = recomputed.item()
         bound = self._bound(spread)
         difference = _difference(mine, recorded)
+        dtype = self.computed.trace.tensors[self.computed.tensor].dtype
+        whole = not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
+        if whole and isinstance(mine, int) and difference:  # whole numbers wrap around
+            difference = float(int(difference) % 2 ** (8 * dtype.itemsize))
         return Verdict(
             recomputed=mine, recorded=recorded, difference=difference, bound=bound, passed=difference <= bound
         )
@@ -110,7 +117,9 @@ class Explanation:
         if not dtype.is_floating_point and not dtype.is_complex:
             return 0.0
         unit = UNIT.get(dtype, SINGLE) if dtype in (torch.float64, torch.complex128) else SINGLE
-        rounding = UNIT[dtype] * abs(self.computed.value) if dtype in (torch.float16, torch.bfloat16) else 0.0
+        value = abs(self.computed.value)
+        steps = 2 * value if self.formula.longest > 1 else max(value, spread)  # kernels round to half on their way too
+        rounding = UNIT[dtype] * steps if dtype in (torch.float16, torch.bfloat16) else 0.0
         if not spread and not rounding:
             return 0.0
         allowed = unit * (16 + 4 * math.sqrt(self.formula.longest)) * spread + rounding
@@ -120,11 +129,14 @@ class Explanation:
         return describe(self)
 
 
-def explain(cell: Cell, depth: int = 1) -> Explanation:
+def explain(cell: Cell, depth: int = 1, *, terms: int | None = None) -> Explanation:
     """The arithmetic behind a cell; with a depth above 1 also that behind its operands, towards the inputs.
 
+    With `terms`, only the operands of so many terms are followed, the largest ones.
     Raises `TraceError` for a cell of an operation that has no rule.
     """
+    if not isinstance(cell, Cell):
+        raise TraceError(f'Explain one cell, such as trace["logits"][0, 0, 0], and not {type(cell).__name__}.')
     trace = cell.trace
     origin = trace.origin(cell)
     if origin is None or trace.tensors[origin.tensor].kind != "computed":
@@ -136,17 +148,31 @@ def explain(cell: Cell, depth: int = 1) -> Explanation:
         formula = derive(origin, operation)
         _ = formula.value
     except FAULTS as fault:
-        raise TraceError(f"{origin} cannot be explained: {operation.name}: {fault or type(fault).__name__}.") from fault
-    written = trace.tensors[origin.tensor].dtype
-    shown = trace.tensors[cell.tensor]
-    if written.is_complex and not shown.dtype.is_complex:  # a complex number that is read as a pair
-        element = shown.offset + sum(i * s for i, s in zip(cell.index, shown.strides, strict=True))
-        formula = call("Im" if element % 2 else "Re", formula)
-        origin = cell
+        hint = " Record with decompose=True to see its steps." if isinstance(fault, NotImplementedError) else ""
+        raise TraceError(f"{origin} cannot be explained: {fault or type(fault).__name__}.{hint}") from fault
+    written, shown = trace.tensors[origin.tensor].dtype, trace.tensors[cell.tensor]
+    if written != shown.dtype:
+        formula, origin = _reinterpreted(cell, origin, operation, formula), cell
     found = Explanation(cell, origin, operation, formula)
     if depth > 1:
-        found.inner.update({source: explain(source, depth - 1) for source in found.sources})
+        followed = found.sources
+        if terms is not None and len(found.terms) > 1:
+            followed = list(dict.fromkeys(cell for term in found.why(terms) for cell in term.operands))
+        found.inner.update({source: explain(source, depth - 1, terms=terms) for source in followed})
     return found
+
+
+def _reinterpreted(cell: Cell, origin: Cell, operation: Operation, formula: Formula) -> Formula:
+    """The formula of a complex number read as a pair, or of a pair read as a complex number."""
+    trace = cell.trace
+    written, shown = trace.tensors[origin.tensor], trace.tensors[cell.tensor]
+    if written.dtype.is_complex and shown.dtype == written.dtype.to_real():
+        element = shown.offset + sum(i * s for i, s in zip(cell.index, shown.strides, strict=True))
+        return call("Im" if element % 2 else "Re", formula)
+    if shown.dtype.is_complex and written.dtype == shown.dtype.to_real() and written.strides[-1:] == (1,):
+        other = Cell(trace, origin.tensor, (*origin.index[:-1], origin.index[-1] + 1))
+        return call("+", formula, call("·", derive(other, operation), Number(1j, "i")))
+    raise TraceError(f"{cell} reads the bytes of {origin} as another type, so no arithmetic made it.")
 
 
 def derive(cell: Cell, operation: Operation) -> Formula:
@@ -189,18 +215,34 @@ def _terms(formula: Formula, factor: float | complex) -> Iterator[Term]:
         case Apply(name="/", parts=(a, b)) if b.value.shape == ():
             yield from _terms(a, factor / b.value.item() if b.value else math.nan)
         case Reduce(name="∑", parts=(part,)) if part.value.ndim == 1:
-            operands = [_spread_out(leaf, part.value.shape[0]) for leaf in part.leaves()]
+            operands = [_spread_out(leaf, part.value.shape[0]) for leaf in _direct(part)]
             for i, value in enumerate(part.value):
-                cells = tuple(cells[i] for cells in operands)
-                yield Term(operands=cells, value=factor * value.item())
+                yield Term(operands=tuple(cells[i] for cells in operands), value=factor * value.item())
+        case Reduce(name="max" | "min" | "any" | "all", parts=(part,)) if part.value.ndim == 1:
+            for leaf in _direct(part):
+                for cell in leaf.cells():
+                    yield Term(operands=(cell,), value=cell.value)
         case _:
             cells = tuple(cell for leaf in formula.leaves() for cell in leaf.cells())
             yield Term(operands=cells, value=factor * formula.value.item() if formula.value.ndim == 0 else math.nan)
 
 
+def _direct(part: Formula) -> Iterator[Operand]:
+    """The operands of an entry of a sum; those of a sum inside of it are not its own."""
+    match part:
+        case Operand():
+            yield part
+        case Apply(name="chosen", parts=(chosen, *_)):
+            yield from _direct(chosen)
+        case Apply(parts=parts):
+            for inner in parts:
+                yield from _direct(inner)
+
+
 def _spread_out(leaf: Operand, n: int) -> list[Cell]:
+    """The operand's cell in each entry of a sum of n."""
     cells = leaf.cells()
-    return cells if len(cells) == n else cells * n if len(cells) == 1 else cells[:n]
+    return cells if len(cells) == n else cells[:1] * n
 
 
 # ---- in words
@@ -208,10 +250,10 @@ def _spread_out(leaf: Operand, n: int) -> list[Cell]:
 
 def describe(explanation: Explanation, terms: int = 8) -> str:
     """An explanation for a terminal."""
-    return "\n".join(_lines(explanation, terms, ""))
+    return "\n".join(_lines(explanation, terms, "", set()))
 
 
-def _lines(explanation: Explanation, n_terms: int, margin: str) -> list[str]:
+def _lines(explanation: Explanation, n_terms: int, margin: str, met: set[Cell]) -> list[str]:
     cell, operation = explanation.cell, explanation.operation
     head = f"{cell} = {shorten(cell.value)}"
     if explanation.formula is None or operation is None or explanation.computed is None:
@@ -221,6 +263,9 @@ def _lines(explanation: Explanation, n_terms: int, margin: str) -> list[str]:
         rows.append(("the same as", str(explanation.computed)))
     rows.append(("formula", render(explanation.formula)))
     rows.append(("numbers", render(explanation.formula, numbers=True)))
+    if isinstance(explanation.formula, Apply) and explanation.formula.name == "chosen":
+        by = [cell for part in explanation.formula.parts[1:] if isinstance(part, Operand) for cell in part.cells()]
+        rows += [("because", f"{cell} = {shorten(cell.value)}") for cell in by if len(by) <= 4]
     rows += _term_rows(explanation.why(n_terms), len(explanation.terms))
     verdict = explanation.check()
     mark = "✓" if verdict.passed else "✗"
@@ -231,8 +276,14 @@ def _lines(explanation: Explanation, n_terms: int, margin: str) -> list[str]:
     rows.append(("operation", f"{operation.name} in {operation.module or 'the model'}"))
     width = max(len(name) for name, _ in rows)
     lines = [f"{margin}{head}", *(f"{margin}  {name:{width}}  {text}" for name, text in rows)]
+    met.add(cell)
     for inner in explanation.inner.values():
-        lines += _lines(inner, n_terms, margin + "    ")
+        if inner.formula is None and inner.cell.trace.tensors[inner.cell.tensor].kind in ("weight", "buffer"):
+            continue  # its value stands among the terms
+        if inner.cell in met:
+            lines.append(f"{margin}    {inner.cell} = {shorten(inner.cell.value)}   (see above)")
+        else:
+            lines += _lines(inner, n_terms, margin + "    ", met)
     return lines
 
 

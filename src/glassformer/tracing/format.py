@@ -307,6 +307,8 @@ def _encoded(value: Any) -> Any:
             return {"tensor": tensor}
         case float() if not math.isfinite(value):
             return {"float": str(value)}
+        case complex():
+            return {"complex": [_encoded(value.real), _encoded(value.imag)]}
         case list():
             return [_encoded(part) for part in value]
     return value
@@ -532,6 +534,10 @@ def _decoded(value: Any, where: str, depth: int = 0) -> Any:
             return Ref(tensor=tensor)
         case {"float": str(word)} if len(value) == 1 and word in NOT_FINITE:
             return NOT_FINITE[word]
+        case {"complex": [real, imag]} if len(value) == 1:
+            parts = [_decoded(part, where, depth) for part in (real, imag)]
+            if all(isinstance(part, int | float) for part in parts):
+                return complex(*parts)
         case list() if depth < MAX_DEPTH:
             return [_decoded(part, where, depth + 1) for part in value]
         case bool() | None:

@@ -12,6 +12,7 @@ check, to patch again. A tensor that shares its bytes with others, such as a tra
 import copy
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Literal
 
 import torch
@@ -55,8 +56,10 @@ def patch(trace: Trace, changes: Mapping[Place, Change]) -> Patched:
                 f"trace the whole model, or patch the tensor that is computed from it."
             )
     module = _with_weights(replay.module, trace, weights)
-    after = _run(replay, module, inputs, _edits(trace, results, replay.edits))
+    after = _run(trace, replay, module, inputs, _edits(trace, results, replay.edits))
     _same_steps(trace, after, [trace.operations[number] for number in results])
+    if not weights and not inputs:
+        _same_before(trace, after, min(results, default=len(trace.operations)))
     return Patched(before=trace, after=after)
 
 
@@ -168,7 +171,13 @@ def _replay_of(trace: Trace) -> Replay:
     return replay
 
 
-def _run(replay: Replay, module: nn.Module, changed: Mapping[int, list[Function]], edits: Mapping[int, Edit]) -> Trace:
+def _run(
+    trace: Trace,
+    replay: Replay,
+    module: nn.Module,
+    changed: Mapping[int, list[Function]],
+    edits: Mapping[int, Edit],
+) -> Trace:
     inputs, keywords = copied((replay.inputs, replay.keywords))
     given = [tensor for _, tensor in tensors_in((inputs, keywords))]
     for number, functions in changed.items():
@@ -176,14 +185,13 @@ def _run(replay: Replay, module: nn.Module, changed: Mapping[int, list[Function]
             function(given[number])
     with twins.use(replay.choice.mode, attention=replay.choice.attention), torch.random.fork_rng(devices=[]):
         torch.set_rng_state(replay.random_state)
-        return record(module, *inputs, edits=edits, **replay.settings, **keywords)
+        found = record(module, *inputs, edits=edits, **replay.settings, **keywords)
+    return type(trace)(**{part.name: getattr(found, part.name) for part in fields(found)})
 
 
 def _with_weights(module: nn.Module, trace: Trace, changed: Mapping[int, list[Function]]) -> nn.Module:
-    """The module itself, or a copy that has some weights of its own and shares the others."""
-    if not changed:
-        return module
-    memo: dict[int, Any] = {id(weight): weight for weight in [*module.parameters(), *module.buffers()]}
+    """A copy of the module that shares its weights, but for those that are changed, and has its state for itself."""
+    memo: dict[int, Any] = {id(weight): weight for weight in module.parameters()}
     for tensor, functions in changed.items():
         weight = trace.parameters[tensor]
         new = weight.detach().clone()
@@ -265,6 +273,18 @@ def _same_steps(before: Trace, after: Trace, changed: Sequence[Operation]) -> No
         found = numbers.get(operation.number)
         if found is None or (found.name, found.module) != (operation.name, operation.module):
             raise _other_steps(before, operation)
+
+
+def _same_before(before: Trace, after: Trace, first: int) -> None:
+    """What comes before the first change must be what it was: else the model does not repeat itself."""
+    for a, b in zip(before.operations[:first], after.operations[:first], strict=False):
+        for one, other in zip(a.outputs, b.outputs, strict=False):
+            same = torch.equal(before.value(one).nan_to_num(), after.value(other).nan_to_num())
+            if not same and before.tensors[one].kind == "computed":
+                raise TraceError(
+                    f"{before.tensors[one].name} is another in a second run with the same inputs: the model keeps a "
+                    f"state or draws numbers that are not torch's, so it cannot be patched."
+                )
 
 
 def _other_steps(trace: Trace, operation: Operation) -> TraceError:

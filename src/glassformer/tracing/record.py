@@ -139,7 +139,7 @@ def _replay(
     except (TypeError, RuntimeError, copy.Error):
         return None
     return Replay(
-        module=module,
+        module=_before_the_run(module),
         inputs=inputs,
         keywords=keywords,
         settings=settings,
@@ -147,6 +147,17 @@ def _replay(
         choice=twins.current(),
         random_state=torch.get_rng_state(),
     )
+
+
+def _before_the_run(module: nn.Module) -> nn.Module:
+    """The module, or a copy that shares its weights where it has a state that the run may change."""
+    stateless = all(
+        not part._buffers and not any(isinstance(value, Tensor) for value in vars(part).values())
+        for part in module.modules()
+    )
+    if stateless:
+        return module
+    return copy.deepcopy(module, {id(weight): weight for weight in module.parameters()})
 
 
 def copied(inputs: Any) -> Any:
@@ -388,7 +399,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 before, version = version, self._new_version(tensor, storage, kind, operation.id, version)
                 operation.writes = True
                 if before is not None:
-                    self._rename(operation.id, before, version)
+                    self._rename(before, version)
             outputs.append(self._window(tensor, version, operation.id))
         operation.outputs = tuple(outputs)
         if targets:
@@ -402,7 +413,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if not located.inner:
                     self._named_in.setdefault(self.trace.tensors[tensor_id].storage, []).append(named)
 
-    def _rename(self, operation: int, old: int, new: int) -> None:
+    def _rename(self, old: int, new: int) -> None:
         """Variables that held a tensor hold what an operation in place has made of it."""
         for named in self._named_in.pop(old, []):
             shown = self.trace.tensors[named.tensor]
@@ -411,7 +422,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if tensor is None:
                 tensor = self._windows[window] = len(self.trace.tensors)
                 self.trace.tensors.append(
-                    dataclasses.replace(shown, id=tensor, storage=new, kind=self._kinds[new], made_by=operation)
+                    dataclasses.replace(shown, id=tensor, storage=new, kind=self._kinds[new], made_by=None)
                 )
             renamed = Named(named.path, tensor)
             self._named.append(renamed)

@@ -108,7 +108,7 @@ class ModuleRecord:
     cls: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Cell:
     """One number of a recorded tensor."""
 
@@ -124,14 +124,20 @@ class Cell:
     def __str__(self) -> str:
         return f"{self.trace.tensors[self.tensor].name}[{','.join(map(str, self.index))}]"
 
+    def __repr__(self) -> str:
+        return f"<{self} = {self.value}>"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Recorded:
     """A tensor of a trace, to look at and to pick cells from; with `order` seen with its axes in that order."""
 
     trace: "Trace" = field(repr=False, compare=False)
     id: int
     order: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<{self.name}, {'×'.join(map(str, self.shape)) or 'a number'}, {self.record.kind}>"
 
     @property
     def record(self) -> TensorRecord:
@@ -163,10 +169,14 @@ class Recorded:
     def operation(self) -> Operation | None:
         """The step that made it."""
         made_by = self.record.made_by
+        if made_by is None:  # a variable that held what was then written into
+            made_by = self.trace.storages[self.record.storage].written_by
         return None if made_by is None else self.trace.operations[made_by]
 
     def __getitem__(self, index: int | Sequence[int]) -> Cell:
         place = (index,) if isinstance(index, int) else tuple(index)
+        if not all(isinstance(i, int) for i in place):
+            raise TraceError(f"A cell of {self.name} is picked by whole numbers; .value has slices.")
         shape = self.shape
         if len(place) != len(shape) or not all(-n <= i < n for i, n in zip(place, shape, strict=True)):
             raise TraceError(f"{self.name} has the shape {shape}, so there is no cell {list(place)} in it.")
@@ -194,6 +204,9 @@ class Trace:
     inputs: list[int] = field(default_factory=list)  # the tensors that the model was given, in their order
     replay: Any = field(default=None, repr=False)  # how `intervene.py` runs it again; None for a trace from a file
     replays: dict[int, Any] = field(default_factory=dict, repr=False)  # what `rules/movement.py` has found out
+
+    def __repr__(self) -> str:
+        return f"<a trace of {len(self.operations)} operations and {len(self.tensors)} tensors>"
 
     # ---- by name
 

@@ -75,7 +75,7 @@ _WINDOW = ("stride", "padding", "dilation")
 def attention(step: Step, index: Index) -> Formula:
     """∑ₛ softmax(q kᵀ · scale + mask)ₛ vₛ, computed in one piece; its second result is log ∑ exp of the scores."""
     *leading, query = index[:3]
-    scale = step.arguments.get("scale") or step.shape("query")[-1] ** -0.5
+    scale = step["scale"] if step.has("scale") else step.shape("query")[-1] ** -0.5
     d = np.arange(step.shape("query")[-1])
     s = np.arange(step.shape("key")[-2])
     if step.arguments.get("is_causal"):
@@ -89,6 +89,8 @@ def attention(step: Step, index: Index) -> Formula:
     highest = Reduce("max", (scores,), "m")
     if step.output == 1:
         return log_sum_exp(scores, highest)
+    if highest.value == -np.inf:
+        return call("chosen", 0.0, highest)  # nothing to look at
     exponentials = call("exp", call("−", scores, highest))
     values = step.at("value", (*shared, s, index[3]))
     return over(total(times(exponentials, values)), total(exponentials))

@@ -2,6 +2,9 @@
 
 import math
 
+import numpy as np
+import torch
+
 from glassformer.tracing.formula import Formula, Number, Operand, add, call, over, times
 from glassformer.tracing.rules import Step, rule
 from glassformer.tracing.trace import Index
@@ -37,18 +40,26 @@ BINARY = {
 }
 
 
+COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+
+
 @rule(*UNARY)
 def unary(step: Step, index: Index) -> Formula:
     """f(x)."""
     x = step.broadcast("self", index)
     name = UNARY[step.operation.base]
+    if step.arguments.get("decimals"):
+        raise NotImplementedError("rounding to decimals")
     return call("modulus" if name == "abs" and x.value.dtype.kind == "c" else name, x)
 
 
 @rule(*BINARY)
 def binary(step: Step, index: Index) -> Formula:
     """a ∘ b."""
-    return call(BINARY[step.operation.base], *_two(step, index))
+    a, b = _two(step, index)
+    if step.operation.base in COMPARISONS and isinstance(b, Number) and step.record("self").dtype == torch.float32:
+        b = Number(float(np.float32(b.number)))  # the kernel compares in the tensor's type
+    return call(BINARY[step.operation.base], a, b)
 
 
 def _two(step: Step, index: Index) -> tuple[Formula, Formula]:
@@ -71,6 +82,10 @@ def quotient(step: Step, index: Index) -> Formula:
     """a / b, rounded down or towards zero where asked."""
     mode = "floor" if step.operation.base == "floor_divide" else step.arguments.get("rounding_mode")
     exact = over(*_two(step, index))
+    if mode == "floor" and exact.value.dtype.kind == "f":  # the remainder decides, since the quotient may round up
+        a, b = _two(step, index)
+        exact = over(call("−", a, call("mod", a, b)), b)
+        return call("round", exact)
     return exact if mode is None else call("⌊⌋" if mode == "floor" else "trunc", exact)
 
 

@@ -48,7 +48,7 @@ NEITHER = (  # arguments that say nothing about places, and what must not be wri
 @rule(*MOVED)
 def moved(step: Step, index: Index) -> Formula:
     """The number that moved here, and the numbers that said so."""
-    if step.arguments.get("accumulate"):
+    if step.arguments.get("accumulate") or step.arguments.get("reduce"):
         raise NotImplementedError("adding up at repeated places")
     places, tensors = _places(step.trace, step.operation)
     number = int(places[step.output][index])

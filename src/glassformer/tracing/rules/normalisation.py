@@ -52,10 +52,21 @@ def batch_norm(step: Step, index: Index) -> Formula:
         channel = index[0] if step.output else index[1]
         axes = [axis for axis in range(len(step.shape("input"))) if axis != 1]
         run = step.along("input", [channel if axis == 1 else 0 for axis in range(len(step.shape("input")))], axes)
+        if step.output > 2:
+            return _running(step, index, run)
         return _from_run(step, index, run, weight, bias)
     mean, variance = (step.at(f"running_{name}", index[1:2]) for name in ("mean", "var"))
     scale = over(1, call("√", add(variance, step["eps"])), label="r")
     return _scaled(times(call("−", step.at("input", index), mean), scale), weight, bias)
+
+
+def _running(step: Step, index: Index, run: Formula) -> Formula:
+    """What training makes of the running mean (the third result) and variance, which is the unbiased one."""
+    n = int(run.value.shape[-1])
+    mean = over(total(run), n, label="μ")
+    new = mean if step.output == 3 else times(mean_of_squares(run, mean, n), n / (n - 1))
+    old = step.at("running_mean" if step.output == 3 else "running_var", index)
+    return add(times(1 - step["momentum"], old), times(step["momentum"], new))
 
 
 def _normalised(step: Step, index: Index, axes: list[int], weight: Formula, bias: Formula) -> Formula:
@@ -86,7 +97,7 @@ def nll_loss(step: Step, index: Index) -> Formula:
     rows = np.flatnonzero(targets != step["ignore_index"])
     weights = step.at("weight", (targets[rows],)) if step.has("weight") else Number(np.ones(len(rows)))
     if step.output == 1:
-        return total(weights)
+        return Number(0.0) if step["reduction"] == 0 else total(weights)
     if step["reduction"] == 0:
         ignored = targets[index] == step["ignore_index"]
         picked = step.at("self", (*index, targets[index])) if not ignored else Number(0.0)

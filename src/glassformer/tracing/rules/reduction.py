@@ -139,12 +139,12 @@ def pool(step: Step, index: Index) -> Formula:
     base = step.operation.base
     *leading, row, column = index
     height, width = step.shape("self")[-2:]
+    kernel = step.arguments.get("kernel_size") or [1]
     if base == "_adaptive_avg_pool2d":
         out_h, out_w = step.result.shape[-2:]
         rows = np.arange(row * height // out_h, -((row + 1) * height // -out_h))
         columns = np.arange(column * width // out_w, -((column + 1) * width // -out_w))
     else:
-        kernel = step["kernel_size"]
         stride, padding = step.arguments.get("stride") or kernel, step.arguments.get("padding") or [0]
         dilation = step.arguments.get("dilation") or [1]
         rows, columns = (
@@ -164,5 +164,9 @@ def pool(step: Step, index: Index) -> Formula:
         places = grid[0] * width + grid[1]
         right = places[window.value == best.value]
         return call("chosen", Number(recorded if recorded in right else int(right[0])), best)
-    counted = _length(window) if base.startswith("_") or not step.arguments.get("count_include_pad", True) else None
-    return over(total(window), counted or int(np.prod(step["kernel_size"])))
+    if step.arguments.get("ceil_mode"):
+        raise NotImplementedError("windows that reach over the edge")
+    if step.has("divisor_override"):
+        return over(total(window), step["divisor_override"])
+    whole = not base.startswith("_") and step.arguments.get("count_include_pad", True)
+    return over(total(window), kernel[0] * kernel[-1] if whole else _length(window))
