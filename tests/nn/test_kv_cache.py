@@ -5,9 +5,10 @@ holds at t, at their slots' positions. It is written here in numpy float64, one 
 weights but none of their code.
 """
 
+import copy
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -223,7 +224,19 @@ def test_cached_logits_equal_the_policys_definition(problem: Problem) -> None:
     logits = problem.cached(model)
     for row, valid in enumerate(problem.valid):
         expected = by_definition(model, tokens[row][valid].tolist(), problem.held)
-        assert_close(logits[row][valid], expected, CACHE if problem.dtype == torch.float32 else None)
+        if problem.dtype == torch.float32:
+            allowed = replace(CACHE, atol=max(CACHE.atol, 2.0**29 * lost_in_float64(problem, model, row, expected)))
+            assert_close(logits[row][valid], expected, allowed)
+        else:
+            assert_close(logits[row][valid], expected)
+
+
+def lost_in_float64(problem: Problem, model: GPT2 | Llama, row: int, expected: Array) -> float:
+    """How far float64 itself is off: some random models make rounding thousands of times larger, in 2²⁹ finer steps."""
+    wide = problem.cached(copy.deepcopy(model).double())[row][problem.valid[row]]
+    off = float(np.abs(array(wide) - expected).max(initial=0.0))
+    assert off < 1e-9
+    return off
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
