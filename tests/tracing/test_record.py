@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 import glassformer as gf
+from counts import count
 from glassformer.errors import GlassformerError, TraceError
 from glassformer.tracing.check import check
 from glassformer.tracing.record import record
@@ -122,7 +123,7 @@ def test_the_names_on_our_models_are_those_of_the_papers(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_number_of_our_models_recomputes(name, unchecked):
-    report = gf.trace(MODELS[name](), TOKENS).check(cells=5_000)
+    report = gf.trace(MODELS[name](), TOKENS).check(cells=count("cells of a model"))
     assert report.failures == [], {k: v.reason for k, v in report.by_operation.items() if v.failures}
 
 
