@@ -398,9 +398,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 kind: Kind = "constant" if edited or operation.base in DRAWN else "computed"
                 before, version = version, self._new_version(tensor, storage, kind, operation.id, version)
                 operation.writes = True
+                outputs.append(self._window(tensor, version, operation.id))
                 if before is not None:
                     self._rename(before, version)
-            outputs.append(self._window(tensor, version, operation.id))
+            else:
+                outputs.append(self._window(tensor, version, operation.id))
         operation.outputs = tuple(outputs)
         if targets:
             return
