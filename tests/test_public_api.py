@@ -24,7 +24,7 @@ SURFACE = {
     "ablate_head": "trace layer_path head value",
     "activation_patching": "clean corrupted paths metric",
     "attention_patterns": "trace name",
-    "explain": "cell depth",
+    "explain": "cell depth terms",
     "load_trace": "path",
     "logit_lens": "trace norm head layers",
     "why": "cell n",

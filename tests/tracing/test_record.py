@@ -393,7 +393,7 @@ def test_patterns_that_fit_nothing_are_refused():
         gf.trace(model, TOKENS).check(modules="typo")
 
 
-def test_what_is_no_cell_is_refused_with_a_sentence():
+def test_what_is_no_cell_is_refused_with_a_sentence(unchecked):
     trace = gf.trace(gf.build("nano-sort"), TOKENS)
     with pytest.raises(TraceError, match="whole numbers"):
         trace["logits"][0:1, 0, 0]  # type: ignore[index]
