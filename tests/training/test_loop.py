@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from counts import count
 from glassformer import checkpoints, files, models
@@ -27,7 +28,7 @@ from glassformer.nn import functional as F
 from glassformer.tokenizers import CharTokenizer
 from glassformer.training import loop, tasks
 from glassformer.training.config import RunConfig, load_run_config
-from glassformer.training.events import Ended, Evaluated, Event, Saved, StepDone
+from glassformer.training.events import Ended, Evaluated, Event, GradientReady, Saved, StepDone
 from glassformer.training.loop import Trainer, train
 from tolerances import assert_close
 from training.runs import everything, newest_checkpoint, small, sorting
@@ -44,10 +45,10 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, micro_steps: int, number: i
     accumulate = Trainer.accumulate
     made = iter(range(1, 10**9))
 
-    def interrupting(self: Trainer) -> None:
+    def interrupting(self: Trainer) -> Tensor:
         if next(made) == micro_steps:
             signal.raise_signal(number)
-        accumulate(self)
+        return accumulate(self)
 
     monkeypatch.setattr(Trainer, "accumulate", interrupting)
 
@@ -211,6 +212,23 @@ def test_rates_follow_the_schedule_and_the_last_is_the_lowest(tmp_path: Path) ->
     assert loop.learning_rate(small(tmp_path, schedule={"kind": "constant"}), 100, 16) == 0.01
 
 
+def test_who_listens_sees_the_gradient_before_the_weights_move(tmp_path: Path) -> None:
+    seen: list[tuple[int, torch.Size, float, Tensor]] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, GradientReady):
+            weight = event.module.get_parameter("token_embedding.weight")
+            assert weight.grad is not None
+            seen.append((event.step, event.tokens.shape, float(weight.grad.abs().sum()), weight.detach().clone()))
+
+    train(small(tmp_path, steps=2), tmp_path / "run", on_event=look)
+    (first, shape, gradient, before), (second, _, _, after) = seen
+    assert (first, second) == (1, 2)
+    assert len(shape) == 2
+    assert gradient > 0
+    assert not torch.equal(before, after)
+
+
 # ---- the guard
 
 
@@ -238,10 +256,11 @@ def poisoned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Something is not finite in the second micro-step of step 6."""
     accumulate = Trainer.accumulate
 
-    def poisoning(self: Trainer) -> None:
-        accumulate(self)
+    def poisoning(self: Trainer) -> Tensor:
+        tokens = accumulate(self)
         if (self.step, self.micro_step) == (5, 2):
             request.param(self)
+        return tokens
 
     monkeypatch.setattr(Trainer, "accumulate", poisoning)
 

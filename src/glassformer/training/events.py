@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor, nn
+
 Figures = Mapping[str, int | float]  # by name, the one to watch first
 
 
@@ -17,6 +19,19 @@ class Started:
     parameters: int
     device: str
     dtype: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientReady:
+    """The gradient of a step is in the parameters' `.grad`, not clipped yet, and the weights have not moved.
+
+    For listeners that look into the model; they leave it, and torch's random numbers, as they are. `tokens` (B, T) is
+    the last batch.
+    """
+
+    step: int
+    module: nn.Module
+    tokens: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,5 +88,5 @@ class Ended:
         return self.interrupted_by is None
 
 
-Event = Started | StepDone | Evaluated | Saved | Said | Ended
+Event = Started | GradientReady | StepDone | Evaluated | Saved | Said | Ended
 OnEvent = Callable[[Event], None]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from glassformer import models
 from glassformer.config import to_mapping
@@ -22,7 +22,17 @@ from glassformer.training.adamw import AdamW, parameter_groups
 from glassformer.training.clip import clip_gradients
 from glassformer.training.config import RunConfig
 from glassformer.training.device import choose_device, choose_dtype, cpu_threads
-from glassformer.training.events import Ended, Evaluated, Figures, OnEvent, Said, Saved, Started, StepDone
+from glassformer.training.events import (
+    Ended,
+    Evaluated,
+    Figures,
+    GradientReady,
+    OnEvent,
+    Said,
+    Saved,
+    Started,
+    StepDone,
+)
 from glassformer.training.run_folder import RunFolder, State
 from glassformer.training.schedule import constant, noam, warmup_cosine
 from glassformer.training.signals import stop_on_signal
@@ -72,9 +82,10 @@ def train(
                 trainer.pace.pause()
 
             while trainer.step < config.steps and stop.signal is None:
-                trainer.accumulate()
+                read = trainer.accumulate()
                 if trainer.micro_step < config.accumulation:
                     continue
+                on_event(GradientReady(step=trainer.step + 1, module=trainer.module, tokens=read))
                 on_event(trainer.update())
                 if _due(trainer.step, config.eval_interval, config.steps):
                     figures = task.evaluate(trainer.module)
@@ -122,8 +133,8 @@ class Trainer:
         self.loss = torch.zeros((), device=device)  # mean over the micro-steps so far, in their share of all
         self.pace = Pace()
 
-    def accumulate(self) -> None:
-        """Add the gradient of one micro-step."""
+    def accumulate(self) -> Tensor:
+        """Add the gradient of one micro-step; return the tokens (B, T) that it read."""
         config = self.config
         seed = np.random.SeedSequence((config.seed, self.step, self.micro_step)).generate_state(1, np.uint64)
         torch.manual_seed(int(seed[0]))
@@ -134,6 +145,7 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         self.loss += loss.detach()
         self.micro_step += 1
+        return tokens
 
     def update(self) -> StepDone:
         """Move the weights by the accumulated gradient, unless it or the loss is not finite."""
