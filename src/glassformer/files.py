@@ -1,6 +1,7 @@
 """Writing that a crash cannot spoil, and reading that notices what a disk has spoilt.
 
     write_file(path, data)                the old content or the new, never a part of it
+    with new_file(target) as path:        the same for what is written there piece by piece
     with new_directory(target) as folder: the same for a folder and all that is put into it
     verify(folder)                        every byte is what was written, or an error
     sweep(parent)                         end what killed writers have begun
@@ -42,15 +43,22 @@ def write(path: Path, *chunks: bytes | memoryview) -> None:
 
 def write_file(path: Path, data: bytes) -> None:
     """Put a file in the place of another in one step."""
-    new, _ = _beside(path, secrets.token_hex(4))
-    with _writing(path):
+    with new_file(path) as new:
+        write(new, data)
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[Path]:
+    """An empty file to write; it becomes `target` when the block ends, and vanishes when the block raises."""
+    new, _ = _beside(target, secrets.token_hex(4))
+    with _writing(target):
         try:
             new.touch()
             with _lock(new):
-                write(new, data)
+                yield new
                 _sync(new)
-                os.replace(new, path)
-            _sync(path.parent)
+                os.replace(new, target)
+            _sync(target.parent)
         finally:
             new.unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ import json
 import math
 import random
 import re
+import resource
 import runpy
 import shutil
 import struct
@@ -21,11 +22,12 @@ from torch import Tensor, nn
 import glassformer as gf
 from counts import count
 from glassformer.errors import TraceError
-from glassformer.tracing import format
+from glassformer.tracing import format, records, wellformed
 from glassformer.tracing.check import check
 from glassformer.tracing.explain import explain
-from glassformer.tracing.format import load, save, shown_path
+from glassformer.tracing.format import load, save
 from glassformer.tracing.record import record
+from glassformer.tracing.records import shown_path
 from glassformer.tracing.trace import Operation, Ref, Trace
 
 
@@ -175,13 +177,13 @@ def test_trace_json_is_what_its_schema_says(make: Callable[[], Trace], tmp_path:
 
 def test_the_schema_and_the_loader_know_the_same_fields_and_words() -> None:
     schema = json.loads((resources("glassformer") / "tracing" / "trace.schema.json").read_text())
-    for table, fields in format.TABLES.items():
+    for table, fields in wellformed.TABLES.items():
         definition = schema["$defs"][schema["properties"][table]["items"]["$ref"].rpartition("/")[2]]
         assert definition["required"] == list(definition["properties"]) == list(fields)
     tensor = schema["$defs"]["tensor"]["properties"]
-    assert set(tensor["dtype"]["enum"]) == set(format.DTYPES)
-    assert schema["$defs"]["text"]["maxLength"] == format.MAX_TEXT
-    assert schema["$defs"]["count"]["maximum"] == format.SAFE
+    assert set(tensor["dtype"]["enum"]) == set(wellformed.DTYPES)
+    assert schema["$defs"]["text"]["maxLength"] == wellformed.MAX_TEXT
+    assert schema["$defs"]["count"]["maximum"] == wellformed.SAFE
 
 
 def test_a_file_has_the_same_bytes_each_time(tmp_path: Path) -> None:
@@ -211,18 +213,19 @@ def test_saving_again_replaces_the_trace(form: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_save_that_fails_leaves_what_was_there(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trace = mixed()
+def test_a_save_that_fails_leaves_what_was_there(form: str, tmp_path: Path) -> None:
+    trace, other = mixed(), sorter()
     save(trace, tmp_path / form)
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(format.files, "write", full)
-    with pytest.raises(TraceError, match="No space left on device"):
-        save(sorter(), tmp_path / form)
-    assert same(trace, load(tmp_path / form))
-    assert [path.name for path in tmp_path.iterdir()] == [form]
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in (0, 1_000, 100_000, 400_000):  # in the records, and in the data
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            with pytest.raises(TraceError, match=f"{form} cannot be written: File too large"):
+                save(other, tmp_path / form)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        assert same(trace, load(tmp_path / form))
+        assert [path.name for path in tmp_path.iterdir()] == [form]
 
 
 def test_other_peoples_files_are_not_replaced(tmp_path: Path) -> None:
@@ -408,7 +411,7 @@ def test_what_is_not_strict_json_is_refused(text: bytes, match: str, folder: Pat
 
 
 def test_records_that_are_too_large_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(format, "MAX_JSON_BYTES", 1_000)
+    monkeypatch.setattr(records, "MAX_JSON_BYTES", 1_000)
     with pytest.raises(TraceError, match="at most 1,000 are read"):
         load(folder)
 
