@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from checkpoints.hostile import publish, put_together, refused, set_config, take_apart
 from counts import count
+from damage import damaged
 from glassformer.checkpoints import load
 from glassformer.checkpoints import safetensors as ours
 from glassformer.errors import GlassformerError
@@ -329,19 +330,7 @@ def test_random_mutations_are_refused_or_read_as_the_reference_reads_them(tmp_pa
     header_end = 8 + int.from_bytes(good[:8], "little")
     loaded = 0
     for _ in range(count("safetensors mutations")):
-        spoiled = bytearray(good)
-        for _ in range(choose.choice([1, 1, 2, 8])):
-            place = choose.randrange(header_end if choose.random() < 0.8 else len(good))
-            match choose.randrange(4):
-                case 0:
-                    spoiled[place % len(spoiled)] ^= 1 << choose.randrange(8)
-                case 1:
-                    spoiled[place % len(spoiled)] = choose.choice(b'0123456789{}[],:"-.eE \0\xff')
-                case 2:
-                    del spoiled[place : place + choose.randint(1, 16)]
-                case 3:
-                    spoiled[place:place] = spoiled[place : place + choose.randint(1, 16)]
-        path.write_bytes(spoiled)
+        path.write_bytes(damaged(good, choose, header_end))
         loaded += agrees_with_reference(folder)
     assert loaded < count("safetensors mutations") / 2  # else the mutations were too tame
 

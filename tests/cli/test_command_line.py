@@ -101,6 +101,7 @@ def sorter(tmp_path_factory) -> Path:
         (["explain", "preset:nano-sort", "--tokens", "1,9"], "Token 9 is not"),
         (["explain", "preset:nano-sort", "--tokens", "one"], "whole numbers"),
         (["explain", "preset:nano-sort", "--input", "ABC", "--cell", "logits"], "a place in it"),
+        (["explain", "nano-sort", "--input", "ABC", "--names", "*", "--cell", "logits[0,0,0]"], "give one of them"),
         (["tokenizer", "encode", "nowhere", "text"], "nowhere"),
         (["tokenizer", "encode", "nowhere", "text", "--file", "x"], "not both"),
         (["convert", "nowhere", "x"], "nothing at nowhere"),
@@ -243,7 +244,14 @@ def test_trace_and_explain_work_together(tmp_path, data_dir):
     assert "∑ᵢ blocks.0.attn.q[0,1,5,i] · blocks.0.attn.k[0,1,2,i]" in shown
     assert "✓" in shown
     assert "✗" not in shown
+    latex = run("explain", str(kept), "--cell", "blocks.0.attn.total[0,1,5,0]", "--latex").stdout
+    assert latex == "\\mathrm{blocks.0.attn.total}_{0,1,5,0} = \\sum_i \\mathrm{blocks.0.attn.exponentials}_{0,1,5,i}\n"
     assert "blocks.0.attn.weights" in run("explain", str(kept)).stdout
+    fitting = json.loads(run("explain", str(kept), "--names", "*.scores", "--json").stdout)
+    assert [(row["name"], row["axes"]) for row in fitting] == [
+        (f"blocks.{i}.attn.scores", list("BHTS")) for i in range(3)
+    ]
+    assert "no name fits" in refused(run("explain", str(kept), "--names", "scores"))
     assert "no cell [9]" in refused(run("explain", str(kept), "--cell", "logits[9]"))
     assert "There are" in refused(run("explain", str(kept), "--cell", "blocks.0.attn.score[0]"))
     assert "--overwrite" in refused(run("trace", model, "--input", "C", "--out", str(kept)))

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import glassformer as gf
 from counts import count
+from damage import damaged
 from glassformer.errors import TraceError
 from glassformer.tracing import format, records, wellformed
 from glassformer.tracing.check import check
@@ -592,19 +593,7 @@ def test_random_mutations_of_bytes_are_refused_or_harmless(form: str, tmp_path: 
     good = path.read_bytes()
     loaded, messages = 0, []
     for _ in range(count("trace mutations")):
-        spoiled = bytearray(good)
-        for _ in range(choose.choice([1, 1, 2, 8])):
-            place = choose.randrange(len(good))
-            match choose.randrange(4):
-                case 0:
-                    spoiled[place % len(spoiled)] ^= 1 << choose.randrange(8)
-                case 1:
-                    spoiled[place % len(spoiled)] = choose.choice(b'0123456789{}[],:"-.eE \0\xff')
-                case 2:
-                    del spoiled[place : place + choose.randint(1, 16)]
-                case 3:
-                    spoiled[place:place] = spoiled[place : place + choose.randint(1, 16)]
-        path.write_bytes(spoiled)
+        path.write_bytes(damaged(good, choose))
         try:
             load(tmp_path / form)
             loaded += 1

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import glassformer
+from foreign import FOREIGN
 from glassformer.errors import TraceError
 from glassformer.nn.kv_cache import full
 from glassformer.tracing.check import check
@@ -267,29 +268,19 @@ def test_bytes_written_through_a_window_are_patched_as_the_whole_tensor_shows_th
 
 
 def test_a_model_of_transformers_is_patched_and_read_through_the_lens() -> None:
-    transformers = pytest.importorskip("transformers")
-    config = transformers.GPT2Config(
-        vocab_size=9,
-        n_positions=8,
-        n_embd=8,
-        n_layer=2,
-        n_head=2,
-        attn_implementation="eager",
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    theirs = transformers.GPT2LMHeadModel(config).eval()
-    tokens = torch.tensor([[1, 2, 3, 4]])
+    pytest.importorskip("transformers")
+    theirs, (tokens,), _ = FOREIGN["transformers GPT-2"]()
+    theirs.set_attn_implementation("eager")
     trace = record(theirs, input_ids=tokens, use_cache=False)
     lens = logit_lens(trace, norm="transformer.ln_f", head="lm_head", layers="transformer.h.*")
-    assert lens.shape == (2, 1, 4, 9)
+    assert lens.shape == (2, 1, 7, 50)
     with torch.no_grad():
         out = theirs(tokens, output_hidden_states=True)
         assert_close(lens[0], theirs.lm_head(theirs.transformer.ln_f(out.hidden_states[1])))
         assert_close(lens[-1], out.logits)
     patterns = attention_patterns(trace, "attn_weights")
     assert list(patterns) == ["transformer.h.0.attn", "transformer.h.1.attn"]
-    assert_close(patterns["transformer.h.0.attn"].sum(-1), torch.ones(1, 2, 4))
+    assert_close(patterns["transformer.h.0.attn"].sum(-1), torch.ones(1, 2, 7))
     patched = patch(trace, {"transformer.h.1.mlp.output": 0.0})
     assert check(patched.after, cells=2000).failures == []
     assert "lm_head.output" in patched.changed()

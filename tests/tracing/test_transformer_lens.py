@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 import glassformer
+from foreign import FOREIGN
 from glassformer.tracing import lens
 from glassformer.tracing.intervene import ablate_head, activation_patching, attention_patterns, logit_lens, patch
 from glassformer.tracing.record import record
@@ -194,20 +195,10 @@ def test_ablating_a_head_gives_their_logits(pair: Pair, trace: Trace, layer: int
 
 
 def test_a_llama_has_their_names_too(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    config = transformers.LlamaConfig(
-        vocab_size=29,
-        max_position_embeddings=12,
-        hidden_size=16,
-        intermediate_size=20,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        bos_token_id=0,
-        eos_token_id=0,
-        attn_implementation="eager",
-    )
-    llama = pair_of(transformers.LlamaForCausalLM(config), tmp_path)
+    pytest.importorskip("transformers")
+    theirs, _, _ = FOREIGN["transformers Llama"]()
+    theirs.set_attn_implementation("eager")
+    llama = pair_of(theirs, tmp_path)
     trace = llama.trace(llama.tokens)
     with torch.no_grad():
         cache = llama.theirs.run_with_cache(llama.tokens)[1]

@@ -1,5 +1,6 @@
 """`glassformer explain`: the arithmetic behind one number."""
 
+import fnmatch
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from glassformer.cli.output import print_json
 
 app = App(
     name="explain",
-    help_epilogue="Example:  glassformer explain nano-sort --input CBABBC",
+    help_epilogue="Example:  glassformer explain nano-sort --input CBABBC --names '*.scores'",
 )
 
 Flag = Annotated[bool, Parameter(negative="")]
@@ -23,6 +24,7 @@ def explain(
     *,
     input: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     tokens: str | None = None,
+    names: str | None = None,
     cell: str | None = None,
     depth: int = 1,
     terms: int = 8,
@@ -39,14 +41,16 @@ def explain(
         The text that the model reads; - reads it from standard input.
     tokens
         Token ids instead, with commas between.
+    names
+        List the names that fit this pattern, such as blocks.0.attn.*; without it and without a cell, all are listed.
     cell
-        A tensor's name and a place in it, such as blocks.0.attn.scores[0,1,5,2]. Without it, the names are listed.
+        A tensor's name and a place in it, such as blocks.0.attn.scores[0,1,5,2].
     depth
         How many steps to walk back towards the tokens.
     terms
         How many of the largest terms of a sum to show.
     latex
-        Print the formula as LaTeX, and nothing else.
+        Print the equation as LaTeX, and nothing else.
     json
         Print a JSON object.
     """
@@ -58,13 +62,15 @@ def explain(
 
     if depth < 1 or terms < 1:
         raise ConfigError("--depth and --terms must be at least 1.")
+    if names is not None and cell is not None:
+        raise ConfigError("--names lists names, --cell explains a number: give one of them.")
     kept = Path(model)
     is_trace = kept.suffix == ".gft" or (kept / "trace.json").is_file()
     if is_trace and (input is not None or tokens is not None):
         raise ConfigError(f"{kept} is a recording, with its input: leave out --input and --tokens.")
     trace = traces.load(kept) if is_trace else record(model, input, tokens)
     if cell is None:
-        list_names(trace, json=json)
+        list_names(trace, names or "*", json=json)
         return
     match = re.fullmatch(r"(?P<path>[^\[\]]+)\[(?P<index>[-\d,\s]*)\]", cell)
     if match is None:
@@ -72,16 +78,21 @@ def explain(
     index = [int(part) for part in match["index"].split(",") if part.strip(" -")]
     found = explaining.explain(trace[match["path"]][index], depth, terms=terms)
     if latex:
-        print("" if found.formula is None else render(found.formula, "latex"))
+        print("" if found.formula is None else render(found.formula, "latex", of=found.cell))
     elif json:
         print_json(as_mapping(found))
     else:
         print(explaining.describe(found, terms))
 
 
-def list_names(trace: Any, *, json: bool) -> None:
-    """The names of a trace, with shapes and the lines that computed them."""
-    rows = [(path, trace[path]) for path, ids in trace.names.items() if not trace.tensors[ids[-1]].derived]
+def list_names(trace: Any, pattern: str, *, json: bool) -> None:
+    """The names of a trace that fit a pattern, with shapes and the lines that computed them."""
+    from glassformer.errors import ConfigError
+
+    known = [path for path, ids in trace.names.items() if not trace.tensors[ids[-1]].derived]
+    rows = [(path, trace[path]) for path in known if fnmatch.fnmatchcase(path, pattern)]
+    if not rows:
+        raise ConfigError(f"--names {pattern}: no name fits; a * stands for any letters, as in *.scores.")
     if json:
         print_json([{"name": path, "shape": list(tensor.shape), "axes": list(tensor.axes)} for path, tensor in rows])
         return
@@ -105,8 +116,8 @@ def as_mapping(found: Any) -> dict[str, Any]:
         "cell": str(found.cell),
         "value": _plain(found.value),
         "formula": None if found.formula is None else render(found.formula),
-        "latex": None if found.formula is None else render(found.formula, "latex"),
-        "mathml": None if found.formula is None else render(found.formula, "mathml"),
+        "latex": None if found.formula is None else render(found.formula, "latex", of=found.cell),
+        "mathml": None if found.formula is None else render(found.formula, "mathml", of=found.cell),
         "terms": [
             {"operands": {str(cell): _plain(cell.value) for cell in term.operands}, "value": _plain(term.value)}
             for term in found.why(len(found.terms))

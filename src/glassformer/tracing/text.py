@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from glassformer.tracing.formula import Apply, Formula, Number, Operand, Reduce
+from glassformer.tracing.trace import Cell
 
 Dialect = Literal["text", "latex", "mathml"]
 SUM, PRODUCT, ATOM = 1, 2, 3  # how tightly an expression holds together
@@ -72,13 +73,17 @@ NOTATIONS: dict[str, Notation] = {
 TWO = ("max", "min", "arctan2", "mod", "fmod")
 
 
-def render(formula: Formula, dialect: Dialect = "text", *, numbers: bool = False) -> str:
-    """The formula, and what its letters stand for; `numbers` puts the recorded values in the place of single cells."""
+def render(formula: Formula, dialect: Dialect = "text", *, numbers: bool = False, of: Cell | None = None) -> str:
+    """The formula, and what its letters stand for; `numbers` puts the recorded values in the place of single cells.
+
+    With `of`, it is an equation that has this cell on the left side.
+    """
     writer = _Writer(dialect, numbers)
-    lines = [writer.write(formula, 0, top=True)]
+    equals = "<mo>=</mo>" if dialect == "mathml" else " = "
+    left = "" if of is None else writer.operand(Operand(of.trace, of.tensor, of.index)) + equals
+    lines = [left + writer.write(formula, 0, top=True)]
     while writer.waiting:
         part = writer.waiting.pop(0)
-        equals = "<mo>=</mo>" if dialect == "mathml" else " = "
         lines.append(writer.letter(part.label) + equals + writer.write(part, 0, top=True))
     if dialect == "mathml":
         rows = "".join(f"<mtr><mtd>{line}</mtd></mtr>" for line in lines)
@@ -149,7 +154,9 @@ class _Writer:
         written = shorten(value)
         if self.dialect == "mathml":
             return f"<mn>{html.escape(written)}</mn>"
-        return f"({written})" if written.startswith("−") and self.dialect == "text" else written
+        if self.dialect == "latex":
+            return written.replace("−", "-")
+        return f"({written})" if written.startswith("−") else written
 
     def operand(self, operand: Operand) -> str:
         tensor, index = operand.trace.home(operand.tensor, operand.index)

@@ -20,10 +20,13 @@ def _length(run: Formula) -> int:
 @rule("sum", "prod")
 def added_up(step: Step, index: Index) -> Formula:
     """∑ x, ∏ x."""
-    run = _run(step, index)
-    if run.value.dtype == bool:
-        run = call("+", run, 0)
-    return Reduce("∑" if step.operation.base == "sum" else "∏", (run,))
+    return _added_up(step, _run(step, index))
+
+
+def _added_up(step: Step, run: Formula) -> Formula:
+    """Where truth values are added up, they count as 0 and 1."""
+    numbers = call("+", run, 0) if run.value.dtype == bool else run
+    return Reduce("∑" if step.operation.base.endswith("sum") else "∏", (numbers,))
 
 
 @rule("mean")
@@ -106,10 +109,7 @@ def running(step: Step, index: Index) -> Formula:
         return step.at("self", ())
     places = list(index)
     places[dim] = np.arange(index[dim] + 1)  # type: ignore[call-overload]
-    run = step.at("self", places)
-    if run.value.dtype == bool:
-        run = call("+", run, 0)
-    return Reduce("∑" if step.operation.base == "cumsum" else "∏", (run,))
+    return _added_up(step, step.at("self", places))
 
 
 @rule("logsumexp")
