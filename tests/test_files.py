@@ -202,8 +202,10 @@ def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
     files.write_file(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"new"
     assert leftovers(tmp_path) == []
+    files.write_file(tmp_path / "new" / "b", b"x")
+    assert (tmp_path / "new" / "b").read_bytes() == b"x"
     with pytest.raises(CheckpointError, match="cannot be written"):
-        files.write_file(tmp_path / "missing" / "a", b"x")
+        files.write_file(tmp_path / "a" / "b", b"x")
 
 
 # ---- F8: faults at every call that writes

@@ -52,6 +52,8 @@ def new_file(target: Path) -> Iterator[Path]:
     """An empty file to write; it becomes `target` when the block ends, and vanishes when the block raises."""
     new, _ = _beside(target, secrets.token_hex(4))
     with _writing(target):
+        if not target.parent.exists():
+            target.parent.mkdir(parents=True)
         try:
             new.touch()
             with _lock(new):

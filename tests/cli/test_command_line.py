@@ -98,9 +98,14 @@ def sorter(tmp_path_factory) -> Path:
         (["trace", "preset:nano-sort", "--out", "x"], "something to read"),
         (["trace", "preset:nano-sort", "--input", "ABC"], "Say where"),
         (["trace", "--check", "nowhere"], "nowhere"),
+        (["trace", "--check", "nowhere", "--out", "x"], "leave out --input"),
+        (["trace", "--check", "nowhere", "--cells=-1"], "--cells must be at least 0"),
+        (["trace", "nano-sort", "--input", "ABC", "--out", "/dev/null/x.gft"], "/dev/null/x.gft cannot be written"),
         (["explain", "preset:nano-sort", "--tokens", "1,9"], "Token 9 is not"),
         (["explain", "preset:nano-sort", "--tokens", "one"], "whole numbers"),
         (["explain", "preset:nano-sort", "--input", "ABC", "--cell", "logits"], "a place in it"),
+        (["explain", "nano-sort", "--input", "ABC", "--cell", "logits[0,1-2]"], "a place in it"),
+        (["explain", "nano-sort", "--input", "ABC", "--cell", "logits[0,--2]"], "a place in it"),
         (["explain", "nano-sort", "--input", "ABC", "--names", "*", "--cell", "logits[0,0,0]"], "give one of them"),
         (["tokenizer", "encode", "nowhere", "text"], "nowhere"),
         (["tokenizer", "encode", "nowhere", "text", "--file", "x"], "not both"),
@@ -232,6 +237,10 @@ def test_trace_and_explain_work_together(tmp_path, data_dir):
     assert report["failures"] == 0
     assert report["checked"] >= 2000
     assert report["computed_cells"] == made["computed_cells"]
+    first = json.loads(
+        run("trace", "--check", str(kept), "--cells", "1", "--modules", "blocks.0.attn", "--json").stdout
+    )
+    assert first["by_operation"].keys() < report["by_operation"].keys()
     cell = "blocks.0.attn.scores#1[0,1,5,2]"
     from_model = run("explain", model, "--input", "CBABBC", "--cell", cell, "--json")
     from_file = run("explain", str(kept), "--cell", cell, "--json")

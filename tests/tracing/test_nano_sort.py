@@ -174,6 +174,18 @@ def test_walking_back_leads_to_the_token(whole):
     assert not any(name.startswith("blocks.1") for name in met)
 
 
+def test_walking_far_back_explains_each_number_once(whole):
+    found = gf.explain(whole["logits"][0, 5, 0], depth=30, terms=2)
+    explained, waiting = {found.cell: found}, [found]
+    while waiting:
+        for cell, inner in waiting.pop().inner.items():
+            if cell not in explained:
+                explained[cell] = inner
+                waiting.append(inner)
+            assert explained[cell] is inner
+    assert any(str(cell).startswith("blocks.0.") for cell in explained)
+
+
 def test_a_view_is_explained_by_what_wrote_its_bytes(whole):
     found = gf.explain(whole["blocks.0.attn.q"][0, 1, 5, 2])
     assert str(found.computed) == "blocks.0.attn.q_proj.y[0,5,18]"

@@ -72,15 +72,15 @@ def explain(
     if cell is None:
         list_names(trace, names or "*", json=json)
         return
-    match = re.fullmatch(r"(?P<path>[^\[\]]+)\[(?P<index>[-\d,\s]*)\]", cell)
+    match = re.fullmatch(r"(?P<path>[^\[\]]+)\[(?P<index>(\s*-?\d+\s*(,|(?=\])))*)\]", cell)
     if match is None:
         raise ConfigError(f"--cell {cell}: give a tensor's name and a place in it, such as x[0,5,2].")
-    index = [int(part) for part in match["index"].split(",") if part.strip(" -")]
+    index = [int(part) for part in match["index"].rstrip(",").split(",") if part]
     found = explaining.explain(trace[match["path"]][index], depth, terms=terms)
     if latex:
         print("" if found.formula is None else render(found.formula, "latex", of=found.cell))
     elif json:
-        print_json(as_mapping(found))
+        print_json(as_mapping(found, set()))
     else:
         print(explaining.describe(found, terms))
 
@@ -107,11 +107,13 @@ def list_names(trace: Any, pattern: str, *, json: bool) -> None:
     Console().print(table)
 
 
-def as_mapping(found: Any) -> dict[str, Any]:
-    """An explanation for a program."""
+def as_mapping(found: Any, met: set[Any]) -> dict[str, Any]:
+    """An explanation for a program; inside of it, each cell stands where it is met first."""
     from glassformer.tracing.text import render
 
     verdict = found.check()
+    new = [inner for cell, inner in found.inner.items() if cell not in met]
+    met.update(found.inner)
     return {
         "cell": str(found.cell),
         "value": _plain(found.value),
@@ -132,7 +134,7 @@ def as_mapping(found: Any) -> dict[str, Any]:
         "source": None
         if found.source is None
         else {"file": found.source.file, "line": found.source.line, "text": found.source.text},
-        "inner": [as_mapping(inner) for inner in found.inner.values()],
+        "inner": [as_mapping(inner, met) for inner in new],
     }
 
 

@@ -52,7 +52,8 @@ def trace(
     seed
         Of that draw.
     modules
-        Record only modules whose path fits this pattern, such as blocks.0.*; can be given several times.
+        Record only modules whose path fits this pattern, or check only them, such as blocks.0.*; can be given several
+        times.
     overwrite
         Replace a recording that is already there.
     json
@@ -64,9 +65,14 @@ def trace(
 
     if (model is None) == (check is None):
         raise ConfigError("Name a model to record, or --check a recording, and not both.")
+    if cells < 0:
+        raise ConfigError("--cells must be at least 0.")
     if check is not None:
+        if (input, tokens, out) != (None, None, None):
+            raise ConfigError("--check verifies a recording as it is: leave out --input, --tokens and --out.")
         with progress_bar("recomputing", None) as update:
-            report = checking.check(traces.load(check), cells=cells or None, seed=seed, progress=update)
+            kept = traces.load(check)
+            report = checking.check(kept, cells=cells or None, seed=seed, modules=modules, progress=update)
         show(report, json=json)
         sys.exit(0 if report.passed else 1)
     if out is None:

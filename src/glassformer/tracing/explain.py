@@ -132,11 +132,33 @@ class Explanation:
 def explain(cell: Cell, depth: int = 1, *, terms: int | None = None) -> Explanation:
     """The arithmetic behind a cell; with a depth above 1 also that behind its operands, towards the inputs.
 
-    With `terms`, only the operands of so many terms are followed, the largest ones.
+    With `terms`, only the operands of so many terms are followed, the largest ones. A cell that many others came from
+    is explained once, and they share it.
     Raises `TraceError` for a cell of an operation that has no rule.
     """
     if not isinstance(cell, Cell):
         raise TraceError(f'Explain one cell, such as trace["logits"][0, 0, 0], and not {type(cell).__name__}.')
+    found = _explained(cell)
+    known, latest = {cell: found}, [found]
+    for _ in range(depth - 1):
+        reached = []
+        for explanation in latest:
+            for source in _followed(explanation, terms):
+                if source not in known:
+                    known[source] = _explained(source)
+                    reached.append(known[source])
+                explanation.inner[source] = known[source]
+        latest = reached
+    return found
+
+
+def _followed(explanation: Explanation, terms: int | None) -> list[Cell]:
+    if terms is None or len(explanation.terms) < 2:
+        return explanation.sources
+    return list(dict.fromkeys(cell for term in explanation.why(terms) for cell in term.operands))
+
+
+def _explained(cell: Cell) -> Explanation:
     trace = cell.trace
     origin = trace.origin(cell)
     if origin is None or trace.tensors[origin.tensor].kind != "computed":
@@ -153,13 +175,7 @@ def explain(cell: Cell, depth: int = 1, *, terms: int | None = None) -> Explanat
     written, shown = trace.tensors[origin.tensor].dtype, trace.tensors[cell.tensor]
     if written != shown.dtype:
         formula, origin = _reinterpreted(cell, origin, operation, formula), cell
-    found = Explanation(cell, origin, operation, formula)
-    if depth > 1:
-        followed = found.sources
-        if terms is not None and len(found.terms) > 1:
-            followed = list(dict.fromkeys(cell for term in found.why(terms) for cell in term.operands))
-        found.inner.update({source: explain(source, depth - 1, terms=terms) for source in followed})
-    return found
+    return Explanation(cell, origin, operation, formula)
 
 
 def _reinterpreted(cell: Cell, origin: Cell, operation: Operation, formula: Formula) -> Formula:

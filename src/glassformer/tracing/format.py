@@ -51,7 +51,6 @@ def save(trace: Trace, path: Path) -> Path:
         with files.about(path):
             records.decode(records.parse(written))
         if path.suffix == SUFFIX:
-            path.parent.mkdir(parents=True, exist_ok=True)
             with files.new_file(path) as file:
                 _write_zip(file, written, members)
         else:
