@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from glassformer.errors import TraceError
 from glassformer.tracing.check import check
+from glassformer.tracing.explain import explain
 from glassformer.tracing.record import record
 from glassformer.tracing.rules import RULES, load
 from glassformer.tracing.trace import Trace
@@ -218,6 +220,8 @@ CASES: dict[str, tuple[Function, tuple[Tensor, ...]]] = {
         (IMAGE,),
     ),
     "aten reductions": (lambda a: [aten.amin(a, [1]), aten.addmv(a[:, 0], a, a[0])], (A,)),
+    "conjugates, which torch puts off": (lambda a: torch.view_as_real(torch.fft.rfft(a).conj() * 2), (WAVE,)),
+    "negatives too": (lambda a: torch.fft.rfft(a).conj().imag * 3, (WAVE,)),
     "complex parts": (lambda a: [torch.fft.rfft(a).imag * 1, torch.fft.rfft(a).real * 1], (WAVE,)),
     "native dropout": (lambda a: torch.native_dropout(a, 0.4, True), (A,)),
     "aten norms": (
@@ -309,6 +313,10 @@ def _normalised_in_training(a: Tensor) -> tuple[Tensor, ...]:
 
 OPTIONS: dict[str, tuple[Function, tuple[Tensor, ...]]] = {
     "comparison in single precision": (lambda a: [a > 0.1, a == 0.1, a <= 0.1], (torch.full((3,), 0.1),)),
+    "comparison in half precision": (
+        lambda a: [b > 0.1 for b in (a.half(), a.bfloat16())] + [a.bfloat16() == 0.1],
+        (torch.full((3,), 0.1),),
+    ),
     "small whole numbers wrap around": (lambda a: [a + 2, a - 1, a * a], (torch.tensor([127, 0], dtype=torch.uint8),)),
     "signed ones too": (lambda a: a + 2, (torch.tensor([127, -128], dtype=torch.int8),)),
     "floor of a quotient that rounds up": (lambda a: a // 0.1, (torch.ones(2),)),
@@ -335,6 +343,22 @@ def test_options_and_number_types_are_followed(name):
     function, inputs = OPTIONS[name]
     report = check(record(Run(function), *inputs))
     assert report.failures == [], {k: v.reason for k, v in report.by_operation.items() if v.failures}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(F.glu, F.mish, F.hardswish, F.hardsigmoid, F.logsigmoid, lambda a: F.prelu(a, torch.tensor([0.2]))),
+        *(lambda a, loss=loss: loss(a, POSITIVE) for loss in (F.mse_loss, F.smooth_l1_loss)),
+        lambda a: F.binary_cross_entropy_with_logits(a, MASK.float()),
+    ],
+)
+def test_what_has_no_rule_in_one_piece_has_rules_for_its_steps(function):
+    whole, taken_apart = record(Run(function), A), record(Run(function), A, decompose=True)
+    assert check(taken_apart).failures == []
+    torch.testing.assert_close(taken_apart["output"].value, whole["output"].value)
+    with pytest.raises(TraceError, match="Record with decompose=True"):
+        explain(next(iter(whole["output"].cells())))
 
 
 @pytest.mark.parametrize(

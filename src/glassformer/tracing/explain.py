@@ -20,6 +20,7 @@ import torch
 
 from glassformer.errors import TraceError
 from glassformer.tracing.formula import Apply, Formula, Number, Operand, Reduce, call
+from glassformer.tracing.record import FUSED
 from glassformer.tracing.rules import Step, rule_of
 from glassformer.tracing.text import render, shorten
 from glassformer.tracing.trace import Cell, Operation, Source
@@ -170,7 +171,7 @@ def _explained(cell: Cell) -> Explanation:
         formula = derive(origin, operation)
         _ = formula.value
     except FAULTS as fault:
-        hint = " Record with decompose=True to see its steps." if isinstance(fault, NotImplementedError) else ""
+        hint = " Record with decompose=True to see its steps." if operation.base in FUSED else ""
         raise TraceError(f"{origin} cannot be explained: {fault or type(fault).__name__}.{hint}") from fault
     written, shown = trace.tensors[origin.tensor].dtype, trace.tensors[cell.tensor]
     if written != shown.dtype:

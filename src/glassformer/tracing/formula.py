@@ -244,6 +244,7 @@ FUNCTIONS: dict[str, Function] = {
     "¬": _exact(lambda a: ~a),
     "is nan": _exact(np.isnan),
     "is infinite": _exact(np.isinf),
+    "conj": _exact(np.conj, _one),
     "Re": _exact(np.real, _one),
     "Im": _exact(np.imag, _one),
     "float32": Function(lambda a: a, _one),  # a rounding to it, or to half precision

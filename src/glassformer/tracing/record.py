@@ -31,7 +31,11 @@ from glassformer.tracing.trace import Kind, ModuleRecord, Operation, Ref, Storag
 
 GIB = 1 << 30
 Edit = Callable[[int, Tensor], Tensor]  # which of the results, and the result
-FUSED = ("native_layer_norm", "_softmax", "_log_softmax", "_safe_softmax", "native_group_norm", "gelu", "silu")
+FUSED = (
+    *("native_layer_norm", "_softmax", "_log_softmax", "_safe_softmax", "native_group_norm", "gelu", "silu"),
+    *("glu", "mish", "hardswish", "hardsigmoid", "_prelu_kernel", "log_sigmoid_forward"),
+    *("mse_loss", "smooth_l1_loss", "binary_cross_entropy_with_logits"),
+)
 ONE_AT_A_TIME = threading.RLock()  # hooks and torch's switches are seen by all threads
 UNDECLARED = {"native_batch_norm": ("running_mean", "running_var")}  # written into in training, which no schema says
 DRAWN = (
@@ -55,6 +59,10 @@ DRAWN = (
 )
 
 
+AT_ONCE = {  # torch only notes that these are to be done when the numbers are read, which a window does not show
+    torch.ops.aten._conj.default: torch.ops.aten._conj_physical.default,
+    torch.ops.aten._neg_view.default: torch.ops.aten.neg.default,
+}
 TURNED_IN_PLACE = {f"{name}_" for name in ("transpose", "t", "squeeze", "unsqueeze", "as_strided", "detach")}
 
 
@@ -316,6 +324,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # ---- operations
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        func = AT_ONCE.get(func, func)
         schema = _schema(func)
         kwargs = kwargs or {}
         if schema.composed or (self.decompose and schema.base in FUSED):

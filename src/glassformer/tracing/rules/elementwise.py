@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import torch
 
 from glassformer.tracing.formula import Formula, Number, Operand, add, call, over, times
@@ -20,6 +19,7 @@ UNARY = {
     "isnan": "is nan",
     "isinf": "is infinite",
     "bitwise_not": "¬",
+    "_conj_physical": "conj",
 }
 BINARY = {
     "mul": "·",
@@ -57,8 +57,8 @@ def unary(step: Step, index: Index) -> Formula:
 def binary(step: Step, index: Index) -> Formula:
     """a ∘ b."""
     a, b = _two(step, index)
-    if step.operation.base in COMPARISONS and isinstance(b, Number) and step.record("self").dtype == torch.float32:
-        b = Number(float(np.float32(b.number)))  # the kernel compares in the tensor's type
+    if step.operation.base in COMPARISONS and isinstance(b, Number) and step.record("self").dtype.is_floating_point:
+        b = Number(torch.tensor(b.number, dtype=step.record("self").dtype).item())  # which the kernel compares in
     return call(BINARY[step.operation.base], a, b)
 
 
