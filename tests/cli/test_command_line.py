@@ -12,7 +12,7 @@ import pytest
 from glassformer.cli.app import VERBS
 
 
-def run(*arguments: str, stdin: str = "", timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, stdin: str = "", timeout: float = 400) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "glassformer", *arguments]
     return subprocess.run(command, capture_output=True, text=True, input=stdin, timeout=timeout, check=False)
 
