@@ -1,6 +1,7 @@
 """The command line, as a person or a program meets it."""
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -43,14 +44,15 @@ def test_help_imports_neither_torch_nor_numba():
 
 
 def test_help_answers_quickly():
-    best = min(_seconds("--help") for _ in range(3))
-    assert best < 1.0, "0.3 s on a quiet machine; a torch import would take 2 s"
+    """In processor time, which other work on the machine changes less: 0.35 s; with torch it would be 2 s."""
+    assert min(_seconds("--help") for _ in range(3)) < 0.8
 
 
 def _seconds(*arguments: str) -> float:
-    start = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     run(*arguments)
-    return time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 @pytest.fixture(scope="module")
