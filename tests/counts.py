@@ -21,6 +21,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     # tracing
     "cells of a foreign module": (1_000, 10_000),
     "cells of a model": (2_000, 10_000),
+    # viewer
+    "cells explained in the page": (20, 200),
     # data and training
     "batch starts": (20_000, 1_000_000),
     "resumed runs": (2, 20),

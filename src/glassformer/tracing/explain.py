@@ -83,11 +83,15 @@ class Explanation:
         return [] if self.formula is None else list(_terms(self.formula, 1.0))
 
     def why(self, n: int = 5) -> list[Term]:
-        """The terms that mattered most, by size."""
-        if isinstance(self.formula, Reduce) and self.formula.name in ("max", "min"):
-            sign = -1 if self.formula.name == "max" else 1
-            return sorted(self.terms, key=lambda term: sign * term.value.real)[:n]
-        return sorted(self.terms, key=lambda term: -abs(term.value))[:n]
+        """The terms that mattered most, by size; what is no number before all."""
+        extreme = self.formula.name if isinstance(self.formula, Reduce) else ""
+        sign = {"max": -1, "min": 1}.get(extreme)
+
+        def key(term: Term) -> float:
+            size = -abs(term.value) if sign is None else sign * term.value.real
+            return -math.inf if math.isnan(size) else size
+
+        return sorted(self.terms, key=key)[:n]
 
     def check(self) -> Verdict:
         """Recompute the value from the recorded operands, and compare it under the bound of rounding."""

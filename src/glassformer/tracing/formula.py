@@ -84,7 +84,7 @@ class Operand(Formula):
     @cached_property
     def value(self) -> Array:
         found = np.asarray(self.trace.array(self.tensor)[self.index])
-        wide = {"c": np.complex128, "f": np.float64}.get(found.dtype.kind)
+        wide = {"c": np.complex128, "f": np.float64, "i": np.int64, "u": np.int64}.get(found.dtype.kind)
         return found if wide is None else found.astype(wide)
 
     @cached_property

@@ -70,17 +70,19 @@ def encode(trace: Trace, places: Sequence[tuple[int, int]], data: Mapping[str, i
             }
             for operation in trace.operations
         ],
-        "sources": [
-            {
-                "file": _line(shown_path(source.file)),
-                "line": source.line,
-                "text": _line(source.text),
-                "function": _line(source.function),
-            }
-            for source in sources
-        ],
+        "sources": [source_record(source) for source in sources],
         "modules": [{"path": module.path, "class": module.cls} for module in trace.modules],
         "names": trace.names,
+    }
+
+
+def source_record(source: Source) -> dict[str, Any]:
+    """A line of source as everybody may see it."""
+    return {
+        "file": _line(shown_path(source.file)),
+        "line": source.line,
+        "text": _line(source.text),
+        "function": _line(source.function),
     }
 
 

@@ -1,8 +1,12 @@
-"""Formulas as people read them: plain text, LaTeX, MathML."""
+"""Formulas as people read them: plain text, LaTeX, MathML; and as NumPy computes them.
+
+`web/src/rules/text.ts` and `numpy.ts` write the same, letter for letter.
+"""
 
 import html
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -109,10 +113,10 @@ class _Writer:
             return self.letter(formula.label)
         match formula:
             case Number():
-                return self.letter(formula.label) if formula.label else self.number(formula.number)
+                return self.letter(formula.label) if formula.label else self.constant(formula.number)
             case Operand():
                 single = formula.value.ndim == 0
-                return self.number(formula.value.item()) if self.numbers and single else self.operand(formula)
+                return self.number(shorten(formula.value.item())) if self.numbers and single else self.operand(formula)
             case Reduce(name=name, parts=(part,)):
                 return self._reduced(name, self.write(part, PRODUCT if name in "∑∏" else 0), needed)
             case Apply(name="chosen", parts=(chosen, *_)):
@@ -150,8 +154,11 @@ class _Writer:
     def letter(self, label: str) -> str:
         return f"<mi>{html.escape(label)}</mi>" if self.dialect == "mathml" else label
 
-    def number(self, value: Any) -> str:
-        written = shorten(value)
+    def constant(self, value: Any) -> str:
+        """A whole one in six digits: nobody remembers whether 2 was written as 2.0."""
+        return self.number(f"{value:g}".replace("-", "−") if _is_whole(value) else shorten(value))
+
+    def number(self, written: str) -> str:
         if self.dialect == "mathml":
             return f"<mn>{html.escape(written)}</mn>"
         if self.dialect == "latex":
@@ -168,6 +175,10 @@ class _Writer:
         if self.dialect == "mathml":
             return f"<msub><mtext>{html.escape(name)}</mtext><mrow><mtext>{places}</mtext></mrow></msub>"
         return f"{name}[{places}]"
+
+
+def _is_whole(value: Any) -> bool:
+    return not isinstance(value, bool | complex) and value is not None and float(value).is_integer()
 
 
 def _axis(entry: Any) -> str:
@@ -191,3 +202,110 @@ def shorten(value: Any) -> str:
     if isinstance(value, bool | str) or value is None:
         return str(value).lower()
     return (str(value) if isinstance(value, int) else f"{value:.4g}").replace("-", "−")
+
+
+# ---- for NumPy
+
+INFIX = {"+": ("+", SUM), "−": ("-", SUM), "·": ("*", PRODUCT), "/": ("/", PRODUCT)}
+CALLS = {
+    "=": "equal", "≠": "not_equal", "<": "less", "≤": "less_equal", ">": "greater", "≥": "greater_equal",
+    "∧": "bitwise_and", "∨": "bitwise_or", "⊻": "bitwise_xor", "¬": "invert", "is nan": "isnan", "is infinite": "isinf",
+    "^": "float_power", "√": "sqrt", "⌊⌋": "floor", "⌈⌉": "ceil", "max": "maximum", "min": "minimum",
+    "modulus": "abs", "neg": "negative", "int": "trunc", "if": "where", "Re": "real", "Im": "imag",
+}  # fmt: skip
+REDUCTIONS = {"∑": "sum", "∏": "prod"}
+TRANSPARENT = ("copy", "float32", "chosen")
+
+
+def numpy_of(formula: Formula, dtype: str) -> str:
+    """An expression that gives the number when pasted into Python after `import numpy as np`.
+
+    All operands are written out exactly and computed with in double precision; the result has the number's own type.
+    """
+    written = _NumpyWriter(formula).write(formula, 0)
+    if dtype == "bfloat16":  # which NumPy lacks
+        return written
+    if dtype == "bool":
+        return f"np.bool_({written})"
+    wraps = "int" in dtype and not dtype.endswith("64")
+    return f"np.int64({written}).astype(np.{dtype})" if wraps else f"np.{dtype}({written})"
+
+
+class _NumpyWriter:
+    """Writes one formula; a part that is used twice gets a name where it is first met."""
+
+    def __init__(self, formula: Formula) -> None:
+        self.uses = Counter(map(id, _uses(formula, set())))
+        self.names: dict[int, str] = {}
+
+    def write(self, formula: Formula, needed: int) -> str:
+        plain = isinstance(formula, Number | Operand) and formula.value.ndim == 0
+        if plain or self.uses[id(formula)] == 1:
+            return self._body(formula, needed)
+        if id(formula) in self.names:
+            return self.names[id(formula)]
+        fits = re.fullmatch("[A-Za-z]+", formula.label) and formula.label not in self.names.values()
+        name = self.names[id(formula)] = formula.label if fits else f"x{len(self.names) + 1}"
+        return f"({name} := {self._body(formula, 0)})"
+
+    def _body(self, formula: Formula, needed: int) -> str:
+        match formula:
+            case Apply(name=name, parts=parts):
+                return self._applied(name, parts, needed)
+            case Reduce(name=name, parts=(part,)):
+                return self._reduced(name, part)
+        value = formula.value
+        if isinstance(formula, Number) and value.dtype.kind == "f":
+            whole = (value == np.floor(value)) & (np.abs(value) < 2.0**53)
+            value = value.astype(np.int64) if whole.all() else value
+        return f"np.array({_literal(value)})" if value.ndim else _literal(value)
+
+    def _applied(self, name: str, parts: Sequence[Formula], needed: int) -> str:
+        if name in TRANSPARENT:
+            return self.write(parts[0], needed)
+        if name in INFIX and not (name == "/" and (parts[1].value == 0).any()):
+            sign, holds = INFIX[name]
+            written = f"{self.write(parts[0], holds)} {sign} {self.write(parts[1], holds + 1)}"
+            return f"({written})" if holds < needed else written
+        inside = ", ".join(self.write(part, 0) for part in parts)
+        if name == "σ":
+            written = f"1 / (1 + np.exp(-({inside})))"
+            return f"({written})" if needed > PRODUCT else written
+        if name == "erf":  # which NumPy lacks
+            return f'__import__("math").erf({inside})'
+        return f"np.{'divide' if name == '/' else CALLS.get(name, name)}({inside})"
+
+    def _reduced(self, name: str, part: Formula) -> str:
+        match part:
+            case Apply(name="·", parts=(a, b)) if name == "∑" and self.uses[id(part)] == 1:
+                if a.value.shape == b.value.shape == (part.value.size,):
+                    return f"np.dot({self._listed(a)}, {self._listed(b)})"
+        axis = ", -1" if part.value.ndim > 1 else ""
+        return f"np.{REDUCTIONS.get(name, name)}({self._listed(part)}{axis})"
+
+    def _listed(self, formula: Formula) -> str:
+        """Functions of arrays take lists as well, which are shorter."""
+        return re.sub(r"^np\.array\((\[[^()]*\])\)$", r"\1", self.write(formula, 0))
+
+
+def _uses(formula: Formula, met: set[int]) -> Iterator[Formula]:
+    """Each part as often as it is used; what has been chosen, without what chose it."""
+    yield formula
+    if id(formula) not in met:
+        met.add(id(formula))
+        chosen = isinstance(formula, Apply) and formula.name == "chosen"
+        for part in formula.parts[:1] if chosen else formula.parts:
+            yield from _uses(part, met)
+
+
+def _literal(value: np.ndarray) -> str:
+    if value.ndim:
+        return f"[{', '.join(map(_literal, value))}]"
+    number = value.item()
+    if isinstance(number, complex):
+        return f"complex({_float(number.real)}, {_float(number.imag)})"
+    return _float(number) if isinstance(number, float) else str(number)
+
+
+def _float(number: float) -> str:
+    return re.sub("(inf|nan)", r"np.\1", repr(number))

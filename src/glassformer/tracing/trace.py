@@ -23,7 +23,7 @@ from torch import Tensor
 from glassformer.errors import TraceError
 from glassformer.tracing.lens import Alias, transformer_lens_aliases
 
-Kind = Literal["weight", "buffer", "input", "constant", "computed"]
+Kind = Literal["weight", "buffer", "input", "constant", "computed", "gradient"]
 Index = tuple[int, ...]
 Change = float | int | Tensor | Callable[[Tensor], Tensor]  # numbers to put in place, or what to make of those there
 

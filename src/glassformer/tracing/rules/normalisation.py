@@ -95,12 +95,14 @@ def nll_loss(step: Step, index: Index) -> Formula:
 
     targets = step.trace.array(step.record("target").id)
     rows = np.flatnonzero(targets != step["ignore_index"])
-    weights = step.at("weight", (targets[rows],)) if step.has("weight") else Number(np.ones(len(rows)))
+    weights = step.at("weight", (targets[rows],)) if step.has("weight") else None
+    count = Number(len(rows)) if weights is None else total(weights)
     if step.output == 1:
-        return Number(0.0) if step["reduction"] == 0 else total(weights)
+        return Number(0) if step["reduction"] == 0 else count
     if step["reduction"] == 0:
         ignored = targets[index] == step["ignore_index"]
-        picked = step.at("self", (*index, targets[index])) if not ignored else Number(0.0)
+        picked = step.at("self", (*index, targets[index])) if not ignored else Number(0)
         return call("neg", picked if not step.has("weight") else times(picked, step.at("weight", (targets[index],))))
-    summed = call("neg", total(times(step.at("self", (rows, targets[rows])), weights)))
-    return over(summed, total(weights)) if step["reduction"] == 1 else summed
+    picked = step.at("self", (rows, targets[rows]))
+    summed = call("neg", total(picked if weights is None else times(picked, weights)))
+    return over(summed, count) if step["reduction"] == 1 else summed
