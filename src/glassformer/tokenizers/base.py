@@ -8,6 +8,7 @@ import codecs
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +25,7 @@ END_TOKENS = ("<|end_of_text|>", "<|endoftext|>", "</s>", "<eos>")
 
 CACHED_PIECES = 1 << 16
 CACHED_CHARACTERS = 64  # longer pieces seldom come again
+WATCHED = 64  # characters of a piece whose merges `steps` lists one by one: n merges have n² / 2 symbols
 
 
 class Tokenizer(ABC):
@@ -128,6 +130,30 @@ class Tokenizer(ABC):
             self._cache[piece] = ids
         return ids
 
+    # ---- the same, to be watched
+
+    def _merging(self, piece: str) -> list[list[int]]:
+        """The symbols of a piece at first and after each merge; a tokenizer that merges nothing has its ids at once."""
+        return [self._encode_piece(piece)]
+
+    def steps(self, text: str, *, allowed_special: AllowedSpecial = "all") -> list["Piece"]:
+        """What `encode` does with a text, piece by piece; the ids together are those that it returns."""
+        found: list[Piece] = []
+        beginning = True
+        for split, special in self._pretokenizer[allowed_special].stream([text]):
+            for piece in split:
+                given = self._begin(piece) if beginning else piece
+                beginning = False
+                ids = self._encode_piece(given)
+                rows = self._merging(given) if len(given) <= WATCHED else []
+                rows = rows if rows[-1:] == [ids] else [*rows[:1], ids]  # whole pieces come about without merges
+                found.append(Piece(text=piece, ids=ids, symbols=[list(map(self.token_bytes, row)) for row in rows]))
+            if special is not None:
+                id = self.special_tokens[special]
+                found.append(Piece(text=special, ids=[id], symbols=[[self.token_bytes(id)]], special=True))
+                beginning = True
+        return found
+
     # ---- ids to text
 
     def token_bytes(self, id: int) -> bytes:
@@ -181,6 +207,16 @@ class Tokenizer(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(vocab_size={self.vocab_size}, special_tokens={list(self.special_tokens)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A stretch of text that no token crosses; its symbols at first and after each merge, the last being its tokens."""
+
+    text: str
+    ids: list[int]
+    symbols: list[list[bytes]]
+    special: bool = False
 
 
 class TextStream:

@@ -73,7 +73,13 @@ class BPETokenizer(Tokenizer):
         data = piece.encode()
         if self.whole_pieces and data in self._ids:
             return [self._ids[data]]
-        return merge([self._byte_ids[byte] for byte in data], self._rank, self._join)
+        return merge(self._symbols(piece), self._rank, self._join)
+
+    def _symbols(self, piece: str) -> list[int]:
+        return [self._byte_ids[byte] for byte in piece.encode()]
+
+    def _merging(self, piece: str) -> list[list[int]]:
+        return merging(self._symbols(piece), self._rank, self._join)
 
     def _join(self, left: int, right: int) -> int:
         return self._ids[self.vocab[left] + self.vocab[right]]
@@ -207,6 +213,18 @@ def _merge_by_scan(symbols: list[int], rank: Rank, join: Join) -> list[int]:
         if i < len(ranks):
             ranks[i] = rank((symbols[i], symbols[i + 1]), NEVER)
     return symbols
+
+
+def merging(symbols: list[int], rank: Rank, join: Join) -> list[list[int]]:
+    """The symbols at first and after each merge: what `merge` does, to be watched."""
+    rows: list[list[int]] = []
+
+    def noted(left: int, right: int) -> int:
+        rows.append(list(symbols))
+        return join(left, right)
+
+    merged = _merge_by_scan(symbols, rank, noted)
+    return [*rows, merged]
 
 
 def _merge_by_heap(symbols: list[int], rank: Rank, join: Join) -> list[int]:

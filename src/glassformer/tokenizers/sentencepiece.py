@@ -14,7 +14,7 @@ import regex
 
 from glassformer.errors import MissingExtra, TokenizerError
 from glassformer.tokenizers.base import Tokenizer
-from glassformer.tokenizers.bpe import MAX_VOCAB_SIZE, ConcatenationRanks, Rank, merge, pair_ranks, splits
+from glassformer.tokenizers.bpe import MAX_VOCAB_SIZE, ConcatenationRanks, Rank, merge, merging, pair_ranks, splits
 
 SPACE = "▁"
 WORDS = r"[ ▁]*[^ ▁]+|[ ▁]+"  # spaces and what follows them
@@ -78,6 +78,9 @@ class SentencePieceTokenizer(Tokenizer):
         return " " + piece
 
     def _encode_piece(self, piece: str) -> list[int]:
+        return merge(self._symbols(piece), self._rank, self._join)
+
+    def _symbols(self, piece: str) -> list[int]:
         if self.collapse_spaces:
             piece = regex.sub(" +", " ", piece)
             if not piece.strip(f" {SPACE}"):
@@ -86,7 +89,10 @@ class SentencePieceTokenizer(Tokenizer):
         for character in piece.replace(" ", SPACE):
             id = self._ids.get(character)
             symbols += [self._byte_ids[byte] for byte in character.encode()] if id is None else [id]
-        return merge(symbols, self._rank, self._join)
+        return symbols
+
+    def _merging(self, piece: str) -> list[list[int]]:
+        return merging(self._symbols(piece), self._rank, self._join)
 
     def _join(self, left: int, right: int) -> int:
         return self._ids[self.pieces[left] + self.pieces[right]]
