@@ -96,11 +96,13 @@ export interface Block {
   offset: number; // the element of the storage that is cell (0, 0)
   strides: [number, number]; // elements from one cell to the next along x and along y
   size: [number, number]; // cells along x and y
+  start?: [number, number]; // which cell of its axes cell (0, 0) is, where a long axis is cut into panels; else 0
   axes: [string, string]; // the letter of docs/notation.md along x and y, "" where none is known
   pos: Vec3; // the corner with the smallest x, y and z
   layer: number | null;
   head: number | null;
   step_of: number | null; // the block whose number this is an intermediate step of; such blocks stand behind it
+  gradient_of?: number; // the block of a weight: this one takes its place where gradients are shown
   scale: number; // the 99.5th percentile of |x|: full colour; 0 where all is zero
 }
 
@@ -141,12 +143,12 @@ export interface Explanation {
   numbers: string; // the same with their numbers
   latex: string;
   mathml: string; // a whole <math> element, of the formula with names
-  numpy: string; // an expression that gives the number when pasted into Python after `import numpy as np`
+  numpy: string; // gives the number when pasted into Python after `import numpy as np`; "" above MAX_SOURCES cells
   terms: { operands: CellRef[]; value: number | string }[]; // by size, the largest first; at most MAX_TERMS
   n_terms: number;
   sources: CellRef[]; // the cells it came from; at most MAX_SOURCES
   n_sources: number;
-  check: { recomputed: number | string; difference: number; bound: number; passed: boolean } | null;
+  check: { recomputed: number | string; difference: number | string; bound: number; passed: boolean } | null;
   operation: { id: number; name: string; module: string } | null;
   source: SourceRecord | null;
 }
@@ -192,12 +194,32 @@ export interface DataSource {
   numbers(run: number, step: number, block: Block, x: number, y: number, nx: number, ny: number): Promise<Float64Array>;
   explain(run: number, step: number, tensor: number, index: number[]): Promise<Explanation>;
   chapters(): Promise<Chapter[]>;
+  /** The texts of tokens of the vocabulary; absent where the model has no tokenizer. */
+  vocabulary?(ids: number[]): Promise<Token[]>;
   /** These reject with one sentence where there is no server. */
   tokenize(text: string): Promise<TokenizedPiece[]>;
   run(input: { text: string } | { tokens: number[] }): Promise<RunInfo>;
   next(run: number, sampling: Sampling): Promise<StepInfo>;
   patch(run: number, step: number, tensor: number, index: number[], value: number): Promise<RunInfo>;
+  /** How far the training is; what comes after is told. Absent where no server is. */
+  training?(tell: (news: TrainingNews) => void): Promise<Training>;
 }
+
+// ---- a training that is being watched: `glassformer train --view`
+
+export interface Training {
+  steps: number; // of the whole run
+  losses: [step: number, loss: number][];
+  figures: Record<string, number>; // of the last evaluation
+  pictures: number[]; // the training step of each recorded step of the run
+  ended: boolean;
+}
+
+export type TrainingNews =
+  | { kind: "loss"; step: number; steps: number; loss: number; lr: number }
+  | { kind: "figures"; step: number; figures: Record<string, number> }
+  | { kind: "picture"; info: StepInfo; at: number }
+  | { kind: "ended"; step: number };
 
 // ---- what the scene shows at a moment: a pure function of chapter and time, plus what the visitor points at
 
@@ -207,7 +229,7 @@ export interface Glow extends Cells { color: "focus" | "source" | "token"; stren
 export interface Arc { from: Cells; to: Cells; weight: number; sign: -1 | 1 } // weight 0 to 1: how thick
 export interface Flight { from: Cells; to: Cells; t: number } // copies of cells on their way, t from 0 to 1
 export interface Fill { block: number; axis: "x" | "y"; cells: number } // only the first so many rows or columns show
-export interface Note { at: Vec3; text: string; size: number }
+export interface Note { at: Vec3; text: string; size: number; align?: 0 | 0.5 } // size in px; 0: from there on, else centred
 
 export interface Stage {
   opacity: Map<number, number>; // block → 0 to 1; absent: 1
@@ -243,12 +265,17 @@ export interface ChapterStep {
   dim?: string; // everything that the selector does not find, where it begins with "!"
   show?: string;
   hide?: string;
-  sweep?: { block: string; axis?: "x" | "y"; popup?: boolean };
+  sweep?: { block: string; axis?: string; from?: string; to?: string; popup?: boolean }; // a letter; none: positions
   unroll?: { cell: string };
   fly?: { from: string; to: string };
-  stack?: { blocks: string; gap?: number };
+  stack?: { blocks: string; onto?: string; gap?: number }; // one below another, on the first or in front of `onto`
   split?: { blocks: string; gap?: number };
   pulse?: string;
-  arcs?: { row: string }; // of an attention matrix: arcs as thick as the weights
+  arcs?: { row: string; over: string }; // of an attention matrix: arcs over these blocks' positions, as thick as its weights
+  powers?: { of: string; add: number }; // beside each cell, e to its number with another added to it, in float32
+  lens?: boolean; // beside the residual stream, what each layer would predict
   popup?: string;
+  panel?: Panel; // what the page opens beside the text
 }
+
+export type Panel = "tokenizer" | "sampling" | "scale";

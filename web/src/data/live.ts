@@ -1,0 +1,134 @@
+/**
+ * The server that `glassformer view` runs. What fits into the page is fetched once and computed here, as in a
+ * recording; of a model that does not fit (`lazy`), the server is asked for tiles, numbers and explanations.
+ */
+import type {
+  Block, Chapter, DataSource, Explanation, RunInfo, Sampling, Scene, Session, StepInfo, StorageRecord, Tile, Token,
+  TokenizedPiece, TraceRecords, Training, TrainingNews,
+} from "../types.ts";
+import { Once } from "./once.ts";
+import { LoadedStep } from "./step.ts";
+
+export class LiveSource implements DataSource {
+  readonly #scenes = new Once<Scene>();
+  readonly #traces = new Once<TraceRecords>();
+  readonly #steps = new Once<LoadedStep>();
+  readonly #bytes = new Once<Uint8Array>();
+
+  session(): Promise<Session> {
+    return json("session");
+  }
+
+  scene(run: number, step: number): Promise<Scene> {
+    const path = `${place(run, step)}/scene`;
+    return this.#scenes.get(path, () => json(path));
+  }
+
+  trace(run: number, step: number): Promise<TraceRecords> {
+    const path = `${place(run, step)}/trace`;
+    return this.#traces.get(path, () => json(path));
+  }
+
+  async tile(run: number, step: number, block: Block, level: number, x: number, y: number): Promise<Tile> {
+    const loaded = await this.#loaded(run, step);
+    if (loaded !== null) return loaded.tile(block, level, x, y);
+    const query = `block=${block.id}&level=${level}&x=${x}&y=${y}`;
+    const answer = await asked(`${place(run, step)}/tile?${query}`);
+    const floats = new Float32Array(await answer.arrayBuffer());
+    const [width, height] = [Number(answer.headers.get("X-Width")), Number(answer.headers.get("X-Height"))];
+    return { width, height, values: floats.subarray(0, width * height), rms: floats.subarray(width * height) };
+  }
+
+  async numbers(
+    run: number, step: number, block: Block, x: number, y: number, nx: number, ny: number,
+  ): Promise<Float64Array> {
+    const loaded = await this.#loaded(run, step);
+    if (loaded !== null) return loaded.numbers(block, x, y, nx, ny);
+    const query = `block=${block.id}&x=${x}&y=${y}&nx=${nx}&ny=${ny}`;
+    return new Float64Array(await (await asked(`${place(run, step)}/numbers?${query}`)).arrayBuffer());
+  }
+
+  async explain(run: number, step: number, tensor: number, index: number[]): Promise<Explanation> {
+    const loaded = await this.#loaded(run, step);
+    if (loaded !== null) return loaded.explain(tensor, index);
+    return json(`${place(run, step)}/explain?tensor=${tensor}&index=${index.join(",")}`);
+  }
+
+  vocabulary(ids: number[]): Promise<Token[]> {
+    return json(`tokens?ids=${ids.join(",")}`);
+  }
+
+  chapters(): Promise<Chapter[]> {
+    return json("chapters");
+  }
+
+  tokenize(text: string): Promise<TokenizedPiece[]> {
+    return json("tokenize", { text });
+  }
+
+  run(input: { text: string } | { tokens: number[] }): Promise<RunInfo> {
+    return json("runs", input);
+  }
+
+  next(run: number, sampling: Sampling): Promise<StepInfo> {
+    return json(`runs/${run}/next`, sampling);
+  }
+
+  patch(run: number, step: number, tensor: number, index: number[], value: number): Promise<RunInfo> {
+    return json(`${place(run, step)}/patch`, { tensor, index, value });
+  }
+
+  training(tell: (news: TrainingNews) => void): Promise<Training> {
+    const events = new EventSource("/api/events");
+    for (const kind of ["loss", "figures", "picture", "ended"] as const) {
+      events.addEventListener(kind, (event: MessageEvent<string>) => tell({ kind, ...JSON.parse(event.data) }));
+    }
+    return json("training");
+  }
+
+  /** The step with its bytes; null where they are too many for the page. */
+  async #loaded(run: number, step: number): Promise<LoadedStep | null> {
+    const scene = await this.scene(run, step);
+    if (scene.lazy) return null;
+    return this.#steps.get(`${run}/${step}`, async () =>
+      LoadedStep.load(scene, await this.trace(run, step), (storages) => this.#blobs(storages)));
+  }
+
+  /** The bytes of storages, those that are not here yet in one request: a step has hundreds, and most are small. */
+  #blobs(storages: StorageRecord[]): Promise<Uint8Array[]> {
+    const missing = new Map(storages.map(({ blob, nbytes }) => [blob, nbytes]));
+    for (const { blob } of storages) if (this.#bytes.has(blob)) missing.delete(blob);
+    const arrived = fetchedTogether(missing);
+    return Promise.all(storages.map(({ blob }) =>
+      this.#bytes.get(blob, async () => (await arrived).get(blob) ?? new Uint8Array())));
+  }
+}
+
+const place = (run: number, step: number): string => `runs/${run}/steps/${step}`;
+
+async function fetchedTogether(sizes: Map<string, number>): Promise<Map<string, Uint8Array>> {
+  const found = new Map<string, Uint8Array>();
+  if (!sizes.size) return found;
+  const bytes = new Uint8Array(await (await asked("blobs", { names: [...sizes.keys()] })).arrayBuffer());
+  let at = 0;
+  for (const [name, nbytes] of sizes) found.set(name, bytes.slice(at, (at += nbytes)));
+  return found;
+}
+
+async function json<T>(path: string, content?: object): Promise<T> {
+  return (await asked(path, content)).json() as Promise<T>;
+}
+
+/** The server's answer; what it refuses, it refuses with a sentence. */
+async function asked(path: string, content?: object): Promise<Response> {
+  const post = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) };
+  let answer: Response;
+  try {
+    answer = await fetch(`/api/${path}`, content === undefined ? {} : post);
+  } catch {
+    throw new Error("The server does not answer: is `glassformer view` still running?");
+  }
+  if (answer.ok) return answer;
+  const reason = await answer.json().then((body: { error?: string }) => body.error, () => undefined);
+  throw new Error(reason ?? `The server answered ${answer.status}.`);
+}

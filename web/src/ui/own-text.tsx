@@ -1,0 +1,60 @@
+/** The visitor's own text: the tokenizer works while it is typed, and the model runs on it. */
+
+import { useSignal, useSignalEffect } from "@preact/signals";
+import { useId } from "preact/hooks";
+import { busy, problem, session, source, t, tokens } from "../state.ts";
+import type { TokenizedPiece } from "../types.ts";
+import { runText } from "./load.ts";
+import { Tokenizer } from "./tokenizer.tsx";
+
+const PAUSE = 120; // milliseconds without a key before the tokenizer is asked
+
+export const OwnText = () => {
+  const text = useSignal("");
+  const id = useId();
+  const pieces = useSignal<TokenizedPiece[]>([]);
+  useSignalEffect(() => {
+    const wanted = text.value;
+    const timer = setTimeout(() => {
+      if (wanted === "") pieces.value = [];
+      else
+        source
+          .peek()
+          ?.tokenize(wanted)
+          .then(
+            (found) => {
+              if (text.peek() === wanted) pieces.value = found;
+            },
+            (error: Error) => (problem.value = error.message),
+          );
+    }, PAUSE);
+    return () => clearTimeout(timer);
+  });
+  if (!session.value?.can.text)
+    return <p class="note">{t(session.value?.live ? "needs_tokenizer" : "needs_server")}</p>;
+  const submit = (event: Event): void => {
+    event.preventDefault();
+    if (text.value !== "") void runText(text.value);
+  };
+  return (
+    <form class="own-text" onSubmit={submit}>
+      <label for={id}>{t("your_text")}</label>
+      <div class="row">
+        <input
+          id={id}
+          class="own-text-field"
+          type="text"
+          autoComplete="off"
+          spellcheck={false}
+          value={text.value}
+          placeholder={tokens.value.map(({ text: part }) => part).join("")}
+          onInput={(event) => (text.value = event.currentTarget.value)}
+        />
+        <button type="submit" class="primary" disabled={busy.value || text.value === ""}>
+          {t("run")}
+        </button>
+      </div>
+      {pieces.value.length > 0 && <Tokenizer pieces={pieces.value} />}
+    </form>
+  );
+};

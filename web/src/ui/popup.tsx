@@ -1,0 +1,103 @@
+/** Beside the cell that is pointed at: its value, its formula, its largest terms, and whether it recomputes. */
+
+import type { ComponentChildren } from "preact";
+import { camera, canvasSize, engine, hover, hoverAnswer, narrow, pinned, pointer, t, scene, time } from "../state.ts";
+import type { Cells, Explanation } from "../types.ts";
+import { briefly, CellName } from "./cell-name.tsx";
+import { cellsOf, samePlace } from "./cells.ts";
+import { cellName, exact, short } from "./format.ts";
+import { pin } from "./look.ts";
+import { Formula } from "./math.tsx";
+import { isProduct } from "./terms.tsx";
+import { toldAnswer, toldCells, unrolling } from "./told.ts";
+
+const MARGIN = 18; // css pixels between cell and pop-up
+const TERMS = 3;
+
+export const Popup = () => {
+  const place = hover.value;
+  if (place && !samePlace(place, pinned.value?.place ?? null)) {
+    const block = scene.value?.blocks[place.block];
+    return hoverAnswer.value ? (
+      <Near cells={cellsOf(place)}>
+        <Card answer={hoverAnswer.value} hint />
+      </Near>
+    ) : (
+      block && (
+        <Near cells={cellsOf(place)}>
+          <p class="popup-name">{block.name}</p>
+          {block.tensor < 0 && <p class="quiet">{t("shapes_only_cell")}</p>}
+        </Near>
+      )
+    );
+  }
+  const told = toldCells.value;
+  return told && toldAnswer.value && !pinned.value && unrolling.value === null ? (
+    <Near cells={told}>
+      <Card answer={toldAnswer.value} />
+    </Near>
+  ) : null;
+};
+
+/** Beside some cells, or beside the pointer if it is there, on the side that has room. */
+const Near = ({ cells, children }: { cells: Cells; children: ComponentChildren }) => {
+  const drawn = engine.value;
+  if (!drawn) return null;
+  void camera.value;
+  void time.value;
+  const at = pointer.value ?? drawn.project(drawn.center(cells));
+  const { width, height } = canvasSize.value;
+  if (at.x < 0 || at.y < 0 || at.x > width || at.y > height) return null;
+  const [toLeft, toTop] = [at.x > width * 0.55, at.y > height * 0.55];
+  const style = {
+    [toLeft ? "right" : "left"]: `${(toLeft ? width - at.x : at.x) + MARGIN}px`,
+    [toTop ? "bottom" : "top"]: `${(toTop ? height - at.y : at.y) + MARGIN}px`,
+  };
+  return (
+    <div class="popup" style={style}>
+      {children}
+    </div>
+  );
+};
+
+const Card = ({ answer, hint = false }: { answer: Explanation; hint?: boolean }) => {
+  const { cell, check, terms, n_terms, dtype } = answer;
+  const shown = terms.slice(0, TERMS);
+  return (
+    <>
+      <p class="popup-name">
+        <CellName cell={cell} />
+      </p>
+      <p class="popup-value">
+        <output>{short(cell.value)}</output>
+        {check && (
+          <span class={check.passed ? "passed" : "failed"} title={t(check.passed ? "check_passed" : "check_failed")}>
+            {check.passed ? "✓" : "✗"}
+          </span>
+        )}
+        <span class="quiet exact">{exact(cell.value, dtype)}</span>
+      </p>
+      {answer.text && <Formula mathml={answer.mathml} text={answer.text} />}
+      {shown.length > 0 && (
+        <ul class="popup-terms">
+          {shown.map(({ operands, value }) => (
+            <li key={operands.map(cellName).join()}>
+              <span class="number">
+                {operands.length === 1
+                  ? operands.map(({ name }) => briefly(name))
+                  : operands.map((operand) => short(operand.value, 3)).join(isProduct(operands, value) ? " · " : ", ")}
+              </span>
+              <span class="number">{short(value, 3)}</span>
+            </li>
+          ))}
+          {n_terms > TERMS && <li class="quiet">{t("and_more_terms", { n: n_terms - TERMS })}</li>}
+        </ul>
+      )}
+      {hint && (
+        <button type="button" class="popup-hint" onClick={() => pin(cell)}>
+          {t(narrow.value ? "take_apart" : "click_to_pin")}
+        </button>
+      )}
+    </>
+  );
+};
