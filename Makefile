@@ -3,6 +3,7 @@
 # make test-all the same with full counts (about an hour), and write docs/reliability.md
 # make lint     ruff and mypy --strict
 # make bench    the speed table of this machine, into benchmarks/results/
+# make web      build the viewer's page into the package; only this needs Node.js
 #
 # Where pip's own torch would bring gigabytes of CUDA:  make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
@@ -12,7 +13,7 @@ VENV := .venv
 PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 JOBS ?= 2
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint bench web clean
 
 demo: $(VENV)/.ready
 	$(VENV)/bin/glassformer demo
@@ -36,6 +37,10 @@ bench: $(VENV)/.ready-dev
 	$(VENV)/bin/python benchmarks/attention.py
 	$(VENV)/bin/python benchmarks/twins.py
 	$(VENV)/bin/python benchmarks/tracing.py
+	$(VENV)/bin/python benchmarks/viewer.py
+
+web:
+	cd web && npm ci --ignore-scripts --no-audit --no-fund && npm run check && npm test && npm run build
 
 $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)

@@ -31,6 +31,7 @@ SURFACE = {
     "save": "model directory",
     "trace": "model inputs modules positions decompose max_bytes keywords",
     "use": "mode attention",
+    "view": "shown given port open",
 }
 
 

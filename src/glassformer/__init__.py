@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from glassformer.api import load_trace as load_trace
     from glassformer.api import save as save
     from glassformer.api import trace as trace
+    from glassformer.api import view as view
     from glassformer.errors import GlassformerError as GlassformerError
     from glassformer.inference.logits import Sampling as Sampling
     from glassformer.tokenizers import Tokenizer as Tokenizer
@@ -43,6 +44,7 @@ _HOME = {
     "save": "api",
     "trace": "api",
     "use": "twins",
+    "view": "api",
     "why": "tracing.explain",
 }
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "save",
     "trace",
     "use",
+    "view",
     "why",
 ]
 

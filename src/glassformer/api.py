@@ -236,6 +236,12 @@ class Trace(tracing.Trace):
         """Keep it: in a directory, or in one file whose name ends in .gft."""
         return format.save(self, Path(path))
 
+    def export(self, path: str | Path) -> Path:
+        """Write the 3D page of it: one .html file, which opens from the disk, or a folder for a web server."""
+        from glassformer.viewer.export import export
+
+        return export(self, Path(path))
+
     def explain(self, path: str, *index: int, depth: int = 1) -> explain.Explanation:
         """The arithmetic behind one cell of the tensor of this name."""
         return explain.explain(self[path][index], depth)
@@ -269,6 +275,37 @@ def trace(
 def load_trace(path: str | Path) -> Trace:
     """A trace that was kept: a directory, or a .gft file. It can be explained and checked, but not run again."""
     return _with_verbs(format.load(Path(path)))
+
+
+def view(
+    shown: "Model | tracing.Trace", given: str | Sequence[int] | None = None, *, port: int = 0, open: bool = True
+) -> Any:
+    """Walk through a model, given a text or tokens, or through a recorded pass, in 3D and in the browser.
+
+    In a notebook the page stands in the output of the cell, as a recording. Elsewhere a server runs it until Ctrl-C.
+    """
+    from glassformer.viewer import notebook
+    from glassformer.viewer.export import page_of
+    from glassformer.viewer.serve import listen, open_browser, serve
+    from glassformer.viewer.session import Session, first_input
+
+    if isinstance(shown, Model):
+        session = Session(shown, name=type(shown.module).__name__)
+        key = "text" if isinstance(given, str) else "tokens"
+        session.run(**(first_input(shown) if given is None else {key: given}))
+    else:
+        session = Session.of_trace(shown)
+    if notebook.in_notebook():
+        return notebook.shown(page_of(session))
+
+    def ready(address: str) -> None:
+        print(f"{address}\nCtrl-C ends it.")
+        if open:
+            open_browser(address)
+
+    with listen("127.0.0.1", port) as listening:
+        serve(session, listening, on_ready=ready)
+    return None
 
 
 def _with_verbs(found: tracing.Trace) -> Trace:

@@ -33,6 +33,7 @@ SETTINGS: dict[str, Any] = {  # configs/sort.toml, which an installed package do
 def demo(
     *,
     runs: Path = Path("runs"),
+    serve: bool = True,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Train a nano-GPT to sort six letters, from scratch, and check it on all 729 inputs.
@@ -41,6 +42,8 @@ def demo(
     ----------
     runs
         The folder of runs; the model goes to `sort` in it, over an earlier one.
+    serve
+        At a terminal, open the model in the browser at the end, until Ctrl-C.
     json
         Print one JSON object at the end.
     """
@@ -50,6 +53,8 @@ def demo(
     from glassformer.training.config import RunConfig
     from glassformer.training.loop import train
     from glassformer.training.report import reports
+    from glassformer.viewer.export import export_html
+    from glassformer.viewer.session import Session
 
     folder = runs / "sort"
     remark("A Transformer with 3 layers, 3 heads and 85,728 weights learns to sort six letters A, B, C.")
@@ -61,13 +66,22 @@ def demo(
     model = api.load(folder)
     found = sort_accuracy(model.module)
     answer = "".join(model.generate("CBABBC", max_new_tokens=6, temperature=0.0))
+    session = Session(model, name="nano-sort")
+    session.run(text="CBABBC")
+    page = export_html(session, folder / "view.html")
     if json:
         seconds = round(ended.seconds, 1)
-        print_json({"folder": str(folder), "seconds": seconds, **asdict(found), "CBABBC": answer})
+        print_json({"folder": str(folder), "page": str(page), "seconds": seconds, **asdict(found), "CBABBC": answer})
         return
     print(f"trained in        {ended.seconds:.0f} s")
     print(f"sorted right      {found.correct} of all {found.total} inputs")
     print(f"of the held-out   {found.held_out_correct} of {found.held_out_total}")
     print(f"CBABBC            {answer}")
     print(f"the model is in   {folder}")
+    print(f"to walk through   {page}")
     print(f"\nTry it:  glassformer generate {folder} --prompt BACCAB --temperature 0 --max-new-tokens 6")
+    if serve and sys.stdout.isatty():
+        from glassformer.cli import view
+
+        print(f"         glassformer view {folder}\n")
+        view.serve(session, host="127.0.0.1", port=0, hosts=(), open=True)

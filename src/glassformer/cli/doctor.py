@@ -19,6 +19,7 @@ EXTRAS = {
     "plot": "matplotlib",
     "train": "tensorboard",
     "text": "sentencepiece",
+    "notebook": "anywidget",
 }
 
 

@@ -54,7 +54,7 @@ def explain(
     json
         Print a JSON object.
     """
-    from glassformer.cli.trace import record
+    from glassformer.cli.trace import is_trace, record
     from glassformer.errors import ConfigError
     from glassformer.tracing import explain as explaining
     from glassformer.tracing import format as traces
@@ -62,13 +62,10 @@ def explain(
 
     if depth < 1 or terms < 1:
         raise ConfigError("--depth and --terms must be at least 1.")
-    if names is not None and cell is not None:
-        raise ConfigError("--names lists names, --cell explains a number: give one of them.")
-    kept = Path(model)
-    is_trace = kept.suffix == ".gft" or (kept / "trace.json").is_file()
-    if is_trace and (input is not None or tokens is not None):
-        raise ConfigError(f"{kept} is a recording, with its input: leave out --input and --tokens.")
-    trace = traces.load(kept) if is_trace else record(model, input, tokens)
+    kept = is_trace(model)
+    if kept and (input is not None or tokens is not None):
+        raise ConfigError(f"{model} is a recording, with its input: leave out --input and --tokens.")
+    trace = traces.load(Path(model)) if kept else record(model, input, tokens)
     if cell is None:
         list_names(trace, names or "*", json=json)
         return

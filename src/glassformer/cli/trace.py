@@ -105,14 +105,26 @@ def record(model: str, text: str | None, tokens: str | None, modules: tuple[str,
         if not given:
             raise ConfigError("The input is empty.")
     else:
-        try:
-            given = [int(token) for token in tokens.split(",")]
-        except ValueError:
-            raise ConfigError(f"--tokens {tokens}: ids are whole numbers with commas between.") from None
+        given = read_tokens(tokens)
         strange = [token for token in given if not 0 <= token < loaded.config.vocab_size]
         if strange:
             raise ConfigError(f"Token {strange[0]} is not in the model's vocabulary of {loaded.config.vocab_size}.")
     return api.trace(loaded, given, modules=list(modules))
+
+
+def read_tokens(text: str) -> list[int]:
+    """The ids that --tokens gives."""
+    from glassformer.errors import ConfigError
+
+    try:
+        return [int(token) for token in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--tokens {text}: ids are whole numbers with commas between.") from None
+
+
+def is_trace(path: str) -> bool:
+    """Whether this is a recording that was kept, and not a model."""
+    return path.endswith(".gft") or (Path(path) / "trace.json").is_file()
 
 
 def show(report: Any, *, json: bool) -> None:

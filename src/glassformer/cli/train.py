@@ -4,12 +4,19 @@ import dataclasses
 import inspect
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import print_json
+from glassformer.cli.output import print_json, remark
+
+if TYPE_CHECKING:
+    from glassformer.training.events import OnEvent
+    from glassformer.viewer.session import Session
 
 app = App(
     name="train",
@@ -25,6 +32,7 @@ def train(
     runs: Path = Path("runs"),
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     settings: Annotated[bool, Parameter(negative="")] = False,
+    view: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Train a model from a configuration, or go on with a run.
@@ -41,6 +49,8 @@ def train(
         Remove the run that is there under the same name.
     settings
         List all settings with their defaults, and end.
+    view
+        Open a page that shows the model while it learns: the loss, the weights and their gradients.
     json
         Print one JSON object at the end, instead of a table.
     """
@@ -48,7 +58,7 @@ def train(
     from glassformer.errors import ConfigError
     from glassformer.training.config import load_run_config
     from glassformer.training.loop import train as run
-    from glassformer.training.report import reports
+    from glassformer.training.report import all_of, reports
 
     if settings:
         list_settings()
@@ -61,12 +71,36 @@ def train(
         raise ConfigError("A resumed run goes on with the text that it began with: leave out --data.")
     chosen = load_run_config(named[0] if resume is None else resume / "run.json", overrides)
     folder = resume if resume is not None else runs / chosen.name
-    with reports(folder, quiet=json) as on_event:
+    page = watching(chosen.name) if view else nullcontext()
+    with reports(folder, quiet=json) as report, page as watch:
+        on_event = report if watch is None else all_of(report, watch)
         ended = run(chosen, folder, resume=resume is not None, overwrite=overwrite, on_event=on_event)
     if json:
         print_json({"folder": str(folder), "step": ended.step, "figures": dict(ended.figures)})
     if ended.interrupted_by is not None:
         sys.exit(128 + signal.Signals(ended.interrupted_by))
+
+
+@contextmanager
+def watching(name: str) -> "Iterator[OnEvent]":
+    """A listener with a page of its own; at a terminal the page stays after the run, until Ctrl-C."""
+    from glassformer.viewer.serve import listen, open_browser, served
+    from glassformer.viewer.watch import Watch
+
+    with ExitStack() as stack:
+
+        def begin(session: "Session") -> None:
+            address = stack.enter_context(served(session, stack.enter_context(listen("127.0.0.1", 0))))
+            remark(f"Watch it learn:  {address}")
+            if sys.stderr.isatty():
+                open_browser(address)
+
+        watch = Watch(name=name, on_first=begin)
+        yield watch
+        if watch.finished and sys.stderr.isatty():
+            remark("The page stays until Ctrl-C.")
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
 
 
 def parse(tokens: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, str]]:

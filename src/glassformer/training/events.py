@@ -6,6 +6,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from glassformer.tokenizers import Tokenizer
+
 Figures = Mapping[str, int | float]  # by name, the one to watch first
 
 
@@ -19,6 +21,7 @@ class Started:
     parameters: int
     device: str
     dtype: str
+    tokenizer: Tokenizer | None = None  # of the text that it reads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -228,6 +228,7 @@ class Trainer:
             parameters=sum(parameter.numel() for parameter in self.parameters.values()),
             device=str(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
+            tokenizer=self.task.tokenizer,
         )
 
 

@@ -1,0 +1,503 @@
+"""The page in a real browser: what it draws, says and does is what Python has, also without mouse and network."""
+
+import io
+import json
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uvicorn
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, Page
+
+import glassformer as gf
+from glassformer.tracing.trace import Cell, Trace
+from glassformer.viewer import assets
+from glassformer.viewer.export import export_html
+from glassformer.viewer.serve import configured, listen
+from glassformer.viewer.session import Session
+
+pytestmark = pytest.mark.usefixtures("built")
+TOKEN = "a-key-for-the-tests"
+LETTERS = "CBABBC"
+
+
+@pytest.fixture(scope="module")
+def built() -> None:
+    assert len(assets.page("app.js")) > 10_000, "the built page is committed: run `npm run build` in web/"
+
+
+@pytest.fixture
+def session() -> Session:
+    made = Session(gf.load("nano-sort"), name="nano-sort")
+    made.run(text=LETTERS)
+    return made
+
+
+@pytest.fixture
+def address(session: Session) -> Iterator[str]:
+    """The live page of the session, on a port of its own."""
+    with listen("127.0.0.1", 0) as listening:
+        server = uvicorn.Server(configured(session, TOKEN))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/?token={TOKEN}"
+        server.should_exit = True
+        thread.join(10)
+
+
+def opened(page: Page, address: str, link: str = "lang=en&theme=light") -> Page:
+    page.goto(f"{address}#{link}")
+    page.wait_for_function("window.glassformer?.state.scene.value && window.glassformer.engine", timeout=60_000)
+    page.evaluate("() => window.glassformer.ready")
+    return page
+
+
+def settled(page: Page) -> None:
+    """Wait until nothing moves and no numbers are on their way."""
+    page.wait_for_function(
+        """() => new Promise(done => {
+            const {state, engine} = glassformer;
+            const before = JSON.stringify(state.camera.value);
+            setTimeout(() => {
+                const drawn = JSON.stringify(engine.seen.pose) === JSON.stringify(state.camera.value);
+                const wide = engine.seen.width === document.getElementById("scene").clientWidth;
+                done(before === JSON.stringify(state.camera.value) && drawn && wide);
+            }, 300);
+        })""",
+        timeout=60_000,
+    )
+    page.wait_for_timeout(300)
+
+
+def look_at(page: Page, block: int, begin: str = "front") -> None:
+    """Bring a block before the eye."""
+    page.evaluate(
+        """([id, from]) => {
+            const {state, engine} = glassformer;
+            const [nx, ny] = state.scene.value.blocks[id].size;
+            const step_of = state.scene.value.blocks[id].step_of;
+            if (step_of !== null) state.opened.value = new Set([step_of]);
+            state.camera.value = engine.fit([{block: id, x0: 0, y0: 0, x1: nx, y1: ny}], from, 0.3);
+        }""",
+        [block, begin],
+    )
+    settled(page)
+
+
+def on_screen(page: Page, block: int, x: int, y: int, dx: float = 0.5, dy: float = 0.5) -> tuple[float, float]:
+    """Where a point of a cell's face is on the page, in css pixels."""
+    return tuple(
+        page.evaluate(
+            """([id, x, y, dx, dy]) => {
+                const {state, engine} = glassformer;
+                const [px, py, pz] = state.scene.value.blocks[id].pos;
+                const at = engine.project([px + x + dx, py + y + dy, pz + 1]);
+                const box = document.getElementById("scene").getBoundingClientRect();
+                return [box.left + at.x, box.top + at.y];
+            }""",
+            [block, x, y, dx, dy],
+        )
+    )
+
+
+def scene_of(page: Page) -> dict[str, Any]:
+    found: dict[str, Any] = page.evaluate("() => glassformer.state.scene.value")
+    return found
+
+
+def picture(page: Page) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
+
+
+def pixel(image: np.ndarray, at: tuple[float, float]) -> np.ndarray:
+    """The mean of 3 × 3 pixels."""
+    x, y = round(at[0]), round(at[1])
+    return image[y - 1 : y + 2, x - 1 : x + 2].reshape(-1, 3).mean(0)
+
+
+def find(scene: dict[str, Any], role: str, layer: int | None = None, head: int | None = None) -> dict[str, Any]:
+    found: dict[str, Any] = next(
+        block
+        for block in scene["blocks"]
+        if (block["role"], block["layer"], block["head"], block["step_of"]) == (role, layer, head, None)
+    )
+    return found
+
+
+# ---- it draws
+
+
+VIEWS = [  # role, layer, head; colour of a positive number, of a negative one, of zero; css of engine/palette.ts
+    ("q_weight", 0, 1, "#0a64ad", "#d55e00", "#e4edf7"),
+    ("up_weight", 1, None, "#0a64ad", "#d55e00", "#e4edf7"),
+    ("q", 0, 0, "#008a66", "#d55e00", "#e2f2ec"),
+    ("x", 2, None, "#008a66", "#d55e00", "#e2f2ec"),
+    ("activated", 1, None, "#008a66", "#d55e00", "#e2f2ec"),
+    ("position_embedding", None, None, "#0a64ad", "#d55e00", "#e4edf7"),
+]
+
+
+def rgb(css: str) -> np.ndarray:
+    return np.array([int(css[i : i + 2], 16) for i in (1, 3, 5)])
+
+
+@pytest.mark.parametrize(("role", "layer", "head", "plus", "minus", "face"), VIEWS)
+def test_cells_have_the_colours_of_their_numbers(
+    page: Page, address: str, role: str, layer: int | None, head: int | None, plus: str, minus: str, face: str
+) -> None:
+    """Up to 20 pixels a view: each is nearer to the colour of its cell's sign than to that of the other sign."""
+    opened(page, address)
+    assert "SwiftShader" in page.evaluate("() => glassformer.engine.renderer")
+    page.evaluate("() => { glassformer.state.leftOpen.value = false; glassformer.state.rightOpen.value = false; }")
+    scene = scene_of(page)
+    block = find(scene, role, layer, head)
+    nx, ny = min(24, block["size"][0]), min(12, block["size"][1])
+    page.evaluate(
+        """([id, nx, ny]) => {
+            const {state, engine} = glassformer;
+            state.camera.value = engine.fit([{block: id, x0: 0, y0: 0, x1: nx, y1: ny}], "front", 0.25);
+        }""",
+        [block["id"], nx, ny],
+    )
+    settled(page)
+    numbers = page.evaluate(
+        """([id, nx, ny]) => glassformer.source.numbers(0, 0, glassformer.state.scene.value.blocks[id], 0, 0, nx, ny)
+            .then(found => Array.from(found))""",
+        [block["id"], nx, ny],
+    )
+    values = np.array(numbers).reshape(ny, nx) / block["scale"]
+    image = picture(page)
+    assert image.std() > 8, "the scene is blank"
+    large = [(y, x) for y, x in np.ndindex(values.shape) if abs(values[y, x]) > 0.3]
+    chosen = [large[i] for i in np.random.default_rng(0).permutation(len(large))[:20]]
+    assert len(chosen) >= 10
+    for y, x in chosen:
+        # the disc's middle for +; for −, whose ring is hollow, the ring's right side
+        size = abs(values[y, x])
+        offsets = (0.5, 0.5 + 0.16) if values[y, x] > 0 else tuple(np.linspace(0.5, 0.98, 25))
+        seen = [
+            pixel(image, on_screen(page, block["id"], x, y, dx, 0.62 if values[y, x] > 0 else 0.5)) for dx in offsets
+        ]
+        right, wrong = (plus, minus) if values[y, x] > 0 else (minus, plus)
+        best = min(seen, key=lambda colour: np.abs(colour - rgb(right)).sum())
+        toward = np.abs(best - rgb(wrong)).sum() - np.abs(best - rgb(right)).sum()
+        assert toward > 0, f"{role}[{x},{y}] = {values[y, x]:.2f} of the scale has the colour {best} (size {size:.2f})"
+
+
+# ---- it says what Python has
+
+
+def kinds_of_operations(trace: Trace) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """For each name of an operation one cell that it computed, in the middle of its result."""
+    found: dict[str, tuple[int, tuple[int, ...]]] = {}
+    for operation, tensor in trace.computed():
+        found[operation.name] = (tensor, tuple(n // 2 for n in trace.tensors[tensor].shape))
+    return found
+
+
+def test_hovering_each_kind_of_operation_shows_the_number_that_python_has(
+    page: Page, address: str, session: Session
+) -> None:
+    trace = session.step(0, 0).trace
+    opened(page, address)
+    page.evaluate("() => { glassformer.state.leftOpen.value = false; }")
+    kinds, scene = kinds_of_operations(trace), scene_of(page)
+    assert len(kinds) >= 15
+    for name, (tensor, index) in kinds.items():
+        value = Cell(trace, tensor, index).value
+        page.evaluate("() => { glassformer.state.hover.value = null; }")
+        place = page.evaluate(
+            """([tensor, index]) => {
+                const {state} = glassformer;
+                const [records, scene] = [state.trace.value, state.scene.value];
+                const record = records.tensors[tensor];
+                const element = record.offset + index.reduce((sum, i, axis) => sum + i * record.strides[axis], 0);
+                for (const block of scene.blocks) {
+                    if (block.storage !== record.storage) continue;
+                    for (let y = 0; y < block.size[1]; y++) for (let x = 0; x < block.size[0]; x++) {
+                        if (block.offset + x * block.strides[0] + y * block.strides[1] === element) {
+                            return [block.id, x, y];
+                        }
+                    }
+                }
+                return null;
+            }""",
+            [tensor, list(index)],
+        )
+        assert place is not None, f"{name}: no block shows {trace.tensors[tensor].name}{list(index)}"
+        block, x, y = place
+        look_at(page, block)
+        if scene["blocks"][block]["step_of"] is None:
+            page.mouse.move(*on_screen(page, block, x, y, 0.3, 0.3))
+        else:  # it stands behind its block, where keys lead
+            page.evaluate("([block, x, y]) => { glassformer.state.hover.value = {block, x, y}; }", place)
+        page.wait_for_function("() => glassformer.state.hoverAnswer.value !== null", timeout=10_000)
+        answer = page.evaluate("() => glassformer.state.hoverAnswer.value")
+        shown = answer["cell"]["value"]
+        shown = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf}.get(shown, shown)
+        assert np.float32(shown) == np.float32(value) or np.isnan(np.float32(value)), name
+        assert answer["check"]["passed"], name
+        popup = page.locator(".popup")
+        assert "✓" in popup.inner_text(), name
+
+
+def test_a_pinned_cell_shows_terms_formula_and_the_line_of_source(page: Page, address: str, session: Session) -> None:
+    trace = session.step(0, 0).trace
+    opened(page, address)
+    cell = trace["blocks.1.attn.q"][0, 2, 3, 5]
+    page.evaluate("() => { glassformer.state.rightOpen.value = true; }")
+    page.keyboard.press("g")
+    page.keyboard.type("blocks.1.attn.q[0,2,3,5]")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => glassformer.state.pinAnswer.value !== null")
+    panel = page.locator(".inspector")
+    page.wait_for_function("() => document.querySelector('.inspector math') !== null")
+    text = panel.inner_text()
+    assert repr(float(np.float32(cell.value)))[:8].replace("-", "−") in text.replace("-", "−")
+    assert "functional.py" in text
+    assert "y = y + bias" in text
+    assert "✓" in text
+    first = page.locator(".inspector table button, .inspector .terms button").first
+    first.click()
+    page.wait_for_function("() => glassformer.state.trail.value.pins.length === 2")
+
+
+# ---- the walk
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_whole_walk_runs_without_an_error_and_every_step_says_something(
+    page: Page, address: str, language: str
+) -> None:
+    page.emulate_media(reduced_motion="reduce")
+    opened(page, address, f"lang={language}")
+    chapters = page.evaluate("() => glassformer.state.chapters.value.map(({id, steps}) => [id, steps.length])")
+    assert len(chapters) >= 16
+    seen: dict[str, set[str]] = {}
+    for _ in range(sum(steps for _, steps in chapters) + len(chapters)):
+        page.wait_for_timeout(40)
+        chapter, step = page.evaluate("() => [glassformer.state.chapter.value, glassformer.state.chapterStep.value]")
+        text = page.locator(".story li[aria-current=step]").inner_text()
+        assert len(text) > 20
+        assert not re.search(r"[{}@]|undefined|null|NaN", text), text
+        if language == "zh":
+            assert re.search(r"[\u4e00-\u9fff]", text), text
+        seen.setdefault(chapter, set()).add(str(step))
+        page.get_by_role("button", name="下一步" if language == "zh" else "Next", exact=True).click()
+    told = {chapter for chapter, _ in chapters}
+    assert set(seen) == told, f"never reached: {told - set(seen)}"
+
+
+# ---- without a mouse
+
+
+def test_the_page_is_used_by_keyboard_alone(page: Page, address: str) -> None:
+    opened(page, address)
+    page.focus("#scene")
+    press = page.keyboard.press
+
+    def state(name: str) -> Any:
+        return page.evaluate("name => JSON.parse(JSON.stringify(glassformer.state[name].value ?? null))", name)
+
+    press("ArrowDown")
+    first = state("hover")
+    assert first is not None
+    for key in ("]", "]", "]"):
+        press(key)
+    assert state("hover")["block"] != first["block"]
+    press("ArrowDown")
+    press("Shift+ArrowDown")
+    press("Enter")
+    page.wait_for_function("() => glassformer.state.pinAnswer.value !== null")
+    assert page.locator("#announced").inner_text() != ""
+    press("s")
+    press("Enter")
+    page.wait_for_function("() => glassformer.state.trail.value.pins.length === 2")
+    press("Escape")
+    press("Escape")
+    assert state("trail")["pins"] == []
+    press("h")
+    assert state("head") == 0
+    press("PageDown")
+    press("l")
+    assert state("lang") == "zh"
+    press("l")
+    press("?")
+    assert state("helpOpen")
+    press("Escape")
+    page.wait_for_function("() => !glassformer.state.helpOpen.value")
+    before = state("camera")
+    press("3")
+    page.wait_for_function("was => JSON.stringify(glassformer.state.camera.value) !== was", arg=json.dumps(before))
+    press("n")
+    page.wait_for_function("() => glassformer.state.tokens.value.length === 7", timeout=20_000)
+    press(",")
+    page.wait_for_function("() => glassformer.state.tokens.value.length === 6", timeout=20_000)
+    press("t")
+    page.wait_for_function("() => document.activeElement?.id === 'temperature'")
+    press("Escape")
+    for _ in range(40):  # every region can be reached, and none holds the focus
+        press("Tab")
+    assert page.evaluate("() => document.activeElement !== null")
+
+
+# ---- one's own input, and changes
+
+
+def test_own_text_is_tokenized_run_and_stepped(page: Page, address: str, session: Session) -> None:
+    opened(page, address)
+    page.keyboard.press("t")
+    page.wait_for_function("() => document.activeElement?.id === 'temperature'")
+    page.fill(".own-text-field", "BCACBA")
+    page.wait_for_selector(".tokenizer")
+    assert page.locator(".tokenizer .pieces li").count() >= 1
+    page.press(".own-text-field", "Enter")
+    page.wait_for_function("() => glassformer.state.run.value === 1", timeout=20_000)
+    assert page.evaluate("() => glassformer.state.tokens.value.map(({text}) => text).join('')") == "BCACBA"
+    model = gf.load("nano-sort")
+    expected = "".join(model.generate("BCACBA", max_new_tokens=2, temperature=0.0))
+    page.keyboard.press("Escape")
+    for n in (7, 8):
+        page.get_by_role("button", name=re.compile("^Next token")).first.click()
+        page.wait_for_function(f"() => glassformer.state.tokens.value.length === {n}", timeout=20_000)
+    assert page.evaluate("() => glassformer.state.tokens.value.slice(6).map(({text}) => text).join('')") == expected
+
+
+def test_a_changed_cell_changes_the_logits_as_patching_says(page: Page, address: str, session: Session) -> None:
+    trace = session.step(0, 0).trace
+    model = gf.load("nano-sort")
+    ours = gf.trace(model, LETTERS)
+    cell = ours["blocks.0.attn.q"][0, 1, 5, 2]
+    patched = ours.patch({cell: 3.0}).after["logits"].value
+    opened(page, address)
+    page.keyboard.press("g")
+    page.keyboard.type("blocks.0.attn.q[0,1,5,2]")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#edit-number")
+    page.fill("#edit-number", "3")
+    page.press("#edit-number", "Enter")
+    page.wait_for_function(
+        "() => glassformer.state.run.value === 1 && glassformer.state.compared.value", timeout=20_000
+    )
+    logits = page.evaluate(
+        """async () => {
+            const {state, source} = glassformer;
+            const block = state.scene.value.blocks[state.scene.value.logits];
+            const [nx, ny] = block.size;
+            return Array.from(await source.numbers(1, 0, block, 0, 0, nx, ny));
+        }"""
+    )
+    assert np.array_equal(np.array(logits).reshape(3, 6).T.astype(np.float32), patched[0].numpy())
+    assert not np.array_equal(patched.numpy(), trace["logits"].value.numpy())
+    changed, blocks = map(int, re.findall(r"\d+", page.locator(".changed").inner_text())[:2])
+    assert 20 < changed < blocks
+
+
+# ---- faults
+
+
+def test_a_lost_context_comes_back(page: Page, address: str) -> None:
+    opened(page, address)
+    settled(page)
+    before = picture(page)
+    page.evaluate(
+        """() => {
+            const gl = document.getElementById("scene").getContext("webgl2");
+            window.lose = gl.getExtension("WEBGL_lose_context");
+            window.lose.loseContext();
+        }"""
+    )
+    page.wait_for_function("() => glassformer.state.sceneLost.value === 'lost'")
+    page.evaluate("() => window.lose.restoreContext()")
+    page.wait_for_function("() => glassformer.state.sceneLost.value === null", timeout=5_000)
+    page.wait_for_timeout(1500)
+    after = picture(page)
+    assert np.mean(np.abs(before - after).max(2) > 40) < 0.01
+
+
+def test_the_server_going_away_is_said_in_a_sentence(browser: Browser, address: str) -> None:
+    context = browser.new_context(bypass_csp=True)
+    page = opened(context.new_page(), address)
+    page.route("**/api/**", lambda route: route.abort())
+    page.keyboard.press("n")
+    page.wait_for_selector(".problem", timeout=10_000)
+    assert page.locator(".problem p").inner_text() == "The server does not answer: is `glassformer view` still running?"
+    context.close()
+
+
+# ---- everybody
+
+
+@pytest.mark.parametrize("link", ["lang=en&theme=light", "lang=zh&theme=dark"])
+def test_axe_finds_nothing_serious(page: Page, address: str, link: str) -> None:
+    opened(page, address, link)
+    page.keyboard.press("t")
+    page.wait_for_timeout(300)
+    found = Axe().run(page)
+    bad = [v for v in found.response["violations"] if v["impact"] in ("serious", "critical")]
+    assert [(v["id"], [n["target"] for n in v["nodes"]][:3]) for v in bad] == []
+
+
+def test_a_phone_shows_scene_and_walk(browser: Browser, address: str) -> None:
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, bypass_csp=True
+    )
+    page = opened(context.new_page(), address)
+    assert page.locator(".narrow").count() == 1
+    assert page.evaluate("() => document.documentElement.scrollWidth <= 390")
+    block = find(scene_of(page), "q", 0, 0)["id"]
+    look_at(page, block)
+    x, y = on_screen(page, block, 2, 3)
+    page.touchscreen.tap(x, y)
+    page.wait_for_function("() => glassformer.state.hover.value !== null || glassformer.state.pinned.value !== null")
+    context.close()
+
+
+def test_nobody_else_is_asked_for_anything(page: Page, address: str) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    opened(page, address)
+    page.keyboard.press("n")
+    page.wait_for_function("() => glassformer.state.tokens.value.length === 7", timeout=20_000)
+    origin = address.split("/?", maxsplit=1)[0]
+    assert [url for url in asked if not url.startswith((origin, "data:", "blob:"))] == []
+
+
+# ---- one file
+
+
+def test_an_exported_file_shows_the_same_with_the_network_off(
+    browser: Browser, session: Session, tmp_path: Path
+) -> None:
+    path = export_html(session, tmp_path / "view.html")
+    assert path.stat().st_size <= 1_000_000
+    context = browser.new_context(viewport={"width": 1280, "height": 720})
+    context.set_offline(True)
+    page = context.new_page()
+    asked: list[str] = []
+    errors: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    opened(page, path.as_uri())
+    settled(page)
+    assert picture(page).std() > 8
+    logits = page.evaluate(
+        """async () => {
+            const {state, source} = glassformer;
+            const block = state.scene.value.blocks[state.scene.value.logits];
+            return Array.from(await source.numbers(0, 0, block, 0, 0, ...block.size));
+        }"""
+    )
+    assert np.array_equal(
+        np.array(logits).reshape(3, 6).T.astype(np.float32), session.step(0, 0).trace["logits"].value[0].numpy()
+    )
+    assert errors == []
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    context.close()
