@@ -84,6 +84,7 @@ export const busy = signal(false); // the server computes
 export const lang = signal<Lang>("en");
 export const theme = signal<"light" | "dark">("light");
 export const camera = signal<CameraPose>({ center: [0, 0, 0], azimuth: 0, elevation: 0, distance: 100 });
+export const framePose = signal<CameraPose | null>(null); // the camera of the last frame: what stands beside cells follows it
 export const canvasSize = signal({ width: 0, height: 0 }); // css pixels
 export const leftOpen = signal(true);
 export const rightOpen = signal(true);

@@ -62,6 +62,8 @@ def explain(
 
     if depth < 1 or terms < 1:
         raise ConfigError("--depth and --terms must be at least 1.")
+    if names is not None and cell is not None:
+        raise ConfigError("--names lists names, --cell explains a number: give one of them.")
     kept = is_trace(model)
     if kept and (input is not None or tokens is not None):
         raise ConfigError(f"{model} is a recording, with its input: leave out --input and --tokens.")

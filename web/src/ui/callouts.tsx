@@ -1,6 +1,6 @@
 /** From afar, where the text goes in and what comes out, since the cells themselves are too small to say so. */
 
-import { camera, canvasSize, engine, scene, t, tokens } from "../state.ts";
+import { framePose, canvasSize, engine, scene, t, tokens } from "../state.ts";
 import type { ComponentChildren } from "preact";
 import type { Block } from "../types.ts";
 import { wholeBlock } from "./cells.ts";
@@ -41,7 +41,7 @@ export const Callouts = () => {
 /** To the right of a block, where the picture is empty; gone once the block itself is legible. */
 const Callout = ({ block, words, children }: { block: Block; words: string; children: ComponentChildren }) => {
   const drawn = engine.value;
-  void camera.value;
+  void framePose.value;
   const dimmed = (stage.value?.opacity.get(block.id) ?? 1) < 0.5; // a chapter looks elsewhere
   if (!drawn || dimmed) return null;
   const [width, height] = [canvasSize.value.width, canvasSize.value.height];

@@ -1,7 +1,7 @@
 /** Beside the cell that is pointed at: its value, its formula, its largest terms, and whether it recomputes. */
 
 import type { ComponentChildren } from "preact";
-import { camera, canvasSize, engine, hover, hoverAnswer, narrow, pinned, pointer, t, scene, time } from "../state.ts";
+import { framePose, canvasSize, engine, hover, hoverAnswer, narrow, pinned, pointer, t, scene, time } from "../state.ts";
 import type { Cells, Explanation } from "../types.ts";
 import { briefly, CellName } from "./cell-name.tsx";
 import { cellsOf, samePlace } from "./cells.ts";
@@ -43,7 +43,7 @@ export const Popup = () => {
 const Near = ({ cells, children }: { cells: Cells; children: ComponentChildren }) => {
   const drawn = engine.value;
   if (!drawn) return null;
-  void camera.value;
+  void framePose.value;
   void time.value;
   const at = pointer.value ?? drawn.project(drawn.center(cells));
   const { width, height } = canvasSize.value;

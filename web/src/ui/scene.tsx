@@ -8,6 +8,7 @@ import {
   camera,
   canvasSize,
   engine,
+  framePose,
   head,
   lang,
   loading,
@@ -30,7 +31,9 @@ const drawn = (made: Engine, canvas: HTMLCanvasElement): (() => void) => {
   const draw = (): void => {
     frame = 0;
     const now = stage.peek();
-    if (now && !made.lost) made.draw(now, camera.peek());
+    if (!now || made.lost) return;
+    made.draw(now, camera.peek());
+    framePose.value = camera.peek();
   };
   const wanted = (): void => {
     if (frame === 0) frame = requestAnimationFrame(draw);

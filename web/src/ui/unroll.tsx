@@ -1,6 +1,6 @@
 /** A sum laid out as its terms, one bar each, which then slide together into the number: a dot product unrolled. */
 
-import { camera, canvasSize, engine, hover, pinned, t } from "../state.ts";
+import { framePose, canvasSize, engine, hover, pinned, t } from "../state.ts";
 import { CellName } from "./cell-name.tsx";
 import { short } from "./format.ts";
 import { toldAnswer, toldCells, unrolling } from "./told.ts";
@@ -27,7 +27,7 @@ export const Unroll = () => {
   const count = Math.ceil(Math.min(1, at / LAID) * shown.length);
   const cell = engine.value.project(engine.value.center(toldCells.value));
   const { width, height } = canvasSize.value; // it lies in the corner away from its cell
-  void camera.value;
+  void framePose.value;
   const corner = { [cell.x > width / 2 ? "left" : "right"]: "12px", [cell.y > height / 2 ? "top" : "bottom"]: "12px" };
   const added = Math.max(0, Math.min(1, (at - LAID) / (1 - LAID)));
   const upTo = at < LAID ? 0 : Math.ceil(added * shown.length);
