@@ -21,6 +21,7 @@ NOT_RUN = {
     "make": "calls the same commands; `make demo` is `glassformer demo`",
 }
 SHORTER = {  # what a test adds to a command that would take minutes
+    "glassformer train configs/sort.toml --view --name watched": "--steps 4",
     "glassformer train configs/shakespeare-char.toml": "--steps 4 --eval-batches 1 --batch-size 2",
 }
 
