@@ -61,8 +61,8 @@ PICTURES = {
             const block = ({LOOK})("scores", 0, 1, "front", 0.7);
             const tensor = glassformer.state.trace.value.tensors[block.tensor];
             const index = tensor.shape.map((n, axis) => [0, 1, 5, 2][axis] ?? 0);
-            glassformer.state.trail.value =
-                {{pins: [{{tensor: block.tensor, index, name: tensor.name, place: {{block: block.id, x: 5, y: 2}}}}], at: 0}};
+            const pin = {{tensor: block.tensor, index, name: tensor.name, place: {{block: block.id, x: 5, y: 2}}}};
+            glassformer.state.trail.value = {{pins: [pin], at: 0}};
         }}""",
     ),
     "numbers": Picture(link="lang=en&theme=light", do=f"""() => {{ ({LOOK})("weights", 1, 0, "front", 0.15); }}"""),
