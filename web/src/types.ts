@@ -209,15 +209,15 @@ export interface DataSource {
 
 export interface Training {
   steps: number; // of the whole run
-  losses: [step: number, loss: number][];
-  figures: Record<string, number>; // of the last evaluation
+  losses: [step: number, loss: number | string][]; // "nan" and "inf" are words, as everywhere
+  figures: Record<string, number | string>; // of the last evaluation
   pictures: number[]; // the training step of each recorded step of the run
   ended: boolean;
 }
 
 export type TrainingNews =
-  | { kind: "loss"; step: number; steps: number; loss: number; lr: number }
-  | { kind: "figures"; step: number; figures: Record<string, number> }
+  | { kind: "loss"; step: number; steps: number; loss: number | string; lr: number }
+  | { kind: "figures"; step: number; figures: Record<string, number | string> }
   | { kind: "picture"; info: StepInfo; at: number }
   | { kind: "ended"; step: number };
 

@@ -137,12 +137,15 @@ def _function(trace: Trace, place: Place, change: Change) -> tuple[int, Function
     return recorded.id, function
 
 
+EXACT = {float: torch.float64}  # which may be cast to any number with a fraction
+
+
 def _put(window: Tensor, change: Change, name: str) -> None:
     """Write into a window of a tensor of our own."""
     value: Any = change(window.clone()) if callable(change) else change
     if not isinstance(value, Tensor | bool | int | float):
         raise TraceError(f"What is put into {name} must be a number or a tensor, and not {type(value).__name__}.")
-    value = value if isinstance(value, Tensor) else torch.tensor(value)
+    value = value if isinstance(value, Tensor) else torch.tensor(value, dtype=EXACT.get(type(value)))
     if not torch.can_cast(value.dtype, window.dtype):
         raise TraceError(f"{name} holds {window.dtype}, which {value.dtype} does not fit into.")
     try:

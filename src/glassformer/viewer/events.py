@@ -39,5 +39,5 @@ class Events:
 
 def _put(queue: asyncio.Queue[str], text: str) -> None:
     if queue.full():
-        queue.get_nowait()
+        queue.get_nowait()  # a page so slow reads the state anew when it comes back
     queue.put_nowait(text)

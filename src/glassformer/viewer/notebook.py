@@ -9,11 +9,10 @@ HEIGHT = 640  # pixels
 WIDGET = """
 export function render({ model, el }) {
   const frame = document.createElement("iframe");
-  const address = URL.createObjectURL(new Blob([model.get("page")], { type: "text/html" }));
-  frame.src = address;
+  frame.sandbox = "allow-scripts";
+  frame.srcdoc = model.get("page");
   frame.style.cssText = `width: 100%; height: ${model.get("height")}px; border: 0`;
   el.append(frame);
-  return () => URL.revokeObjectURL(address);
 }
 """
 

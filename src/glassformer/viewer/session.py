@@ -39,7 +39,7 @@ LAZY = 64 << 20  # bytes of a step from which on the page fetches only what it s
 MAX_BYTES = 4 * GIB  # of all recorded numbers of a session, without the weights
 MAX_RUNS = 256
 MAX_TEXT = 4096  # characters whose tokens are shown while somebody types
-MAX_NUMBERS = 1 << 16  # of a window
+MAX_NUMBERS = 1 << 20  # of a window: an attention matrix of a thousand positions
 FIRST_TEXTS = ("The cat sat on the mat because it was", "The cat sat", "CBABBC", "the cat sat")
 MAX_LEVEL = 24  # of tiles: a texel of 2²⁴ × 2²⁴ cells is any matrix
 
@@ -153,7 +153,7 @@ class Session:
             "patch": live and first.trace.replay is not None,
             "train": live and self.training is not None,
         }
-        model = first.scene.to_json()["model"]
+        model = dict(first.scene.model)
         return {"model": model, "live": live, "can": can, "runs": [run.to_json() for run in self.runs]}
 
     def step(self, run: int, number: int) -> Step:
@@ -223,6 +223,7 @@ class Session:
         if (text is None) == (tokens is None):
             raise GenerationError("Give the model a text or tokens, and not both.")
         ids = model.encode(text) if text is not None else list(tokens or ())
+        self._check_room()
         with self._recording:
             step = self._record(model.module, ids)
             label = "".join(token.text for token in step.tokens) if model.tokenizer else " ".join(map(str, ids))
@@ -238,6 +239,10 @@ class Session:
         with self._recording:
             steps = self._run(run).steps
             last = steps[-1]
+            if last.trace.replay is not None and last.trace.replay.edits:
+                raise GenerationError(
+                    "A changed number belongs to one pass, and the next does not have it."
+                )
             module = last.module or model.module
             n_tokens = None if model.tokenizer is None else model.tokenizer.vocab_size
             logits = last.trace["logits"].value[:, -1, :n_tokens]
@@ -257,6 +262,9 @@ class Session:
         if len(place) != len(record.shape) or not all(0 <= i < n for i, n in zip(place, record.shape, strict=True)):
             raise TraceError(f"{record.name} has the shape {record.shape}, so there is no cell {list(place)} in it.")
         cell = Cell(before.trace, tensor, place)
+        if not record.dtype.is_floating_point and not record.dtype.is_complex and value.is_integer():
+            value = int(value)
+        self._check_room()
         with self._recording:
             patched = intervene.patch(before.trace, {cell: value})
             ids = [token.id for token in before.tokens]
@@ -268,6 +276,7 @@ class Session:
         with self._recording:
             step = self._step(trace, _ids_read(trace))
             add_gradients(trace, step.scene, gradients)
+            step.scene.lazy = sum(storage.nbytes for storage in trace.storages) > LAZY
             self._add(self.runs[0] if self.runs else self._new_run(label), step)
             return step
 
@@ -296,7 +305,6 @@ class Session:
         own = sum(storage.nbytes for storage in trace.storages if storage.written_by is not None)
         if self._nbytes + own > MAX_BYTES:
             raise GenerationError(f"This session has recorded {MAX_BYTES / GIB:g} GiB: start the viewer anew.")
-        self._nbytes += own
         model = self.model
         tokens = shown_tokens(self.tokenizer, ids)
         module = None if trace.replay is None else trace.replay.module
@@ -311,13 +319,16 @@ class Session:
         )
         return Step(tokens=tokens, trace=trace, scene=scene, module=module, names=self._names)
 
-    def _new_run(self, label: str, compared_to: int | None = None) -> Run:
+    def _check_room(self) -> None:
         if len(self.runs) >= MAX_RUNS:
             raise GenerationError(f"This session has {MAX_RUNS} runs: start the viewer anew.")
+
+    def _new_run(self, label: str, compared_to: int | None = None) -> Run:
         return Run(id=len(self.runs), label={"en": label, "zh": label}, compared_to=compared_to)
 
     def _add(self, run: Run, step: Step) -> Run:
         """The step first, so that a run that is seen has what is asked of it."""
+        self._nbytes += sum(storage.nbytes for storage in step.trace.storages if storage.written_by is not None)
         run.steps.append(step)
         if run.id == len(self.runs):
             self.runs.append(run)

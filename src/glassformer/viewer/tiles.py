@@ -49,7 +49,8 @@ class Pyramid:
 
     @property
     def nbytes(self) -> int:
-        return sum(mean.nbytes + square.nbytes for mean, square in self._levels)
+        own = self.cells.nbytes if self.cells.base is None else 0
+        return own + sum(mean.nbytes + square.nbytes for mean, square in self._levels)
 
     def tile(self, level: int, x: int, y: int) -> tuple[np.ndarray, np.ndarray]:
         """As the function of this name."""
@@ -66,7 +67,7 @@ class Pyramid:
                 mean, square = self._levels[-1]
             else:
                 mean = _real(self.cells).astype(np.float32)
-                square = mean * mean
+                square = np.square(mean, dtype=np.float64)
             below = len(self._levels)
             counts = _counts(self.cells.shape, below)
             self._levels.append((_halved(mean, counts), _halved(square, counts)))

@@ -5,18 +5,22 @@
 
 A picture is a recorded pass over the same text every time, with the weights as they are at that step and their
 gradients: one step of the session's only run. There are many of the first steps and fewer later on, as the loss curve
-has it: after step n the next is at 1.05 n, and never sooner than half a second after the last.
+has it: after step n the next is at 1.05 n + 1, and never sooner than half a second after the last.
 """
 
 import copy
+import math
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
+from glassformer.errors import GlassformerError
 from glassformer.training.events import Ended, Evaluated, Event, GradientReady, Started, StepDone
 from glassformer.viewer import pack
+from glassformer.viewer.answers import plain
 from glassformer.viewer.events import Events
 from glassformer.viewer.session import Session
 
@@ -39,9 +43,9 @@ class Watch:
         self._tokens: Tensor | None = None
         self._next, self._last, self._nbytes = 1.0, 0.0, 0
         self._steps = 0
-        self._losses: list[tuple[int, float]] = []
+        self._losses: list[tuple[int, float | str]] = []
         self._pictured: list[int] = []
-        self._figures: dict[str, int | float] = {}
+        self._figures: dict[str, int | float | str] = {}
         self._ended = False
 
     def __call__(self, event: Event) -> None:
@@ -50,16 +54,17 @@ class Watch:
                 self.session.tokenizer = event.tokenizer
             case GradientReady():
                 if event.step >= self._next and time.monotonic() - self._last >= PAUSE and self._nbytes < MOST_BYTES:
-                    self._look(event)
+                    self._try_to_look(event)
             case StepDone():
                 self._steps = event.steps
-                self._losses.append((event.step, event.loss))
+                loss, lr = plain(event.loss), plain(event.lr)
+                self._losses.append((event.step, loss))
                 if len(self._losses) > MOST_LOSSES:
                     del self._losses[1::2]
-                self.events.tell("loss", {"step": event.step, "steps": event.steps, "loss": event.loss, "lr": event.lr})
+                self.events.tell("loss", {"step": event.step, "steps": event.steps, "loss": loss, "lr": lr})
             case Evaluated():
-                self._figures = dict(event.figures)
-                self.events.tell("figures", {"step": event.step, "figures": dict(event.figures)})
+                self._figures = {name: plain(value) for name, value in event.figures.items()}
+                self.events.tell("figures", {"step": event.step, "figures": self._figures})
             case Ended():
                 self.finished = event.finished
                 self._ended = True
@@ -74,6 +79,14 @@ class Watch:
             "losses": list(self._losses),
             "pictures": list(self._pictured),
         }
+
+    def _try_to_look(self, event: GradientReady) -> None:
+        """A page must not cost a run: where there is no room for a picture, there are no more."""
+        try:
+            self._look(event)
+        except (GlassformerError, MemoryError, RuntimeError, OSError) as error:
+            self._next = math.inf
+            warnings.warn(f"The page gets no more pictures: {error}", stacklevel=2)
 
     def _look(self, event: GradientReady) -> None:
         """Record the model as it is; training goes on with the same numbers and the same chance."""

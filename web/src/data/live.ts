@@ -9,11 +9,14 @@ import type {
 import { Once } from "./once.ts";
 import { LoadedStep } from "./step.ts";
 
+const KEPT = 12; // steps, of those last shown
+const KEPT_BLOBS = 8192; // storages: of a step there are some hundred, and weights are there once for all
+
 export class LiveSource implements DataSource {
-  readonly #scenes = new Once<Scene>();
-  readonly #traces = new Once<TraceRecords>();
-  readonly #steps = new Once<LoadedStep>();
-  readonly #bytes = new Once<Uint8Array>();
+  readonly #scenes = new Once<Scene>(KEPT);
+  readonly #traces = new Once<TraceRecords>(KEPT);
+  readonly #steps = new Once<LoadedStep>(KEPT);
+  readonly #bytes = new Once<Uint8Array>(KEPT_BLOBS);
 
   session(): Promise<Session> {
     return json("session");
@@ -83,6 +86,7 @@ export class LiveSource implements DataSource {
     for (const kind of ["loss", "figures", "picture", "ended"] as const) {
       events.addEventListener(kind, (event: MessageEvent<string>) => tell({ kind, ...JSON.parse(event.data) }));
     }
+    events.addEventListener("ended", () => events.close());
     return json("training");
   }
 

@@ -1,6 +1,8 @@
-/** What is asked for twice is made once; what failed is tried again. */
+/** What is asked for twice is made once; what failed is tried again, and of too many the longest unused is forgotten. */
 export class Once<T> {
   readonly #found = new Map<string, Promise<T>>();
+
+  constructor(private readonly most = Infinity) {}
 
   has(key: string): boolean {
     return this.#found.has(key);
@@ -8,10 +10,16 @@ export class Once<T> {
 
   get(key: string, make: () => Promise<T>): Promise<T> {
     const known = this.#found.get(key);
-    if (known !== undefined) return known;
-    const promise = make();
-    this.#found.set(key, promise);
-    promise.catch(() => this.#found.delete(key));
+    const promise = known ?? make();
+    this.#found.delete(key);
+    this.#found.set(key, promise); // now the newest
+    const [oldest] = this.#found.keys();
+    if (this.#found.size > this.most && oldest !== undefined) this.#found.delete(oldest);
+    if (known === undefined) {
+      promise.catch(() => {
+        if (this.#found.get(key) === promise) this.#found.delete(key);
+      });
+    }
     return promise;
   }
 }

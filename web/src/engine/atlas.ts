@@ -134,4 +134,4 @@ export class Atlas {
 }
 
 const ceilPower = (n: number): number => Math.max(4, 2 ** Math.ceil(Math.log2(n)));
-const key = (block: Block, level: number, x: number, y: number): number => ((block.id * 32 + level) * 4096 + y) * 4096 + x;
+const key = (block: Block, level: number, x: number, y: number): number => ((block.id * 32 + level) * 2 ** 15 + y) * 2 ** 15 + x;

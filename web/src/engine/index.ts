@@ -64,6 +64,7 @@ export class Engine {
     if (this.boxes.length > 0) this.patience = performance.now() + 300;
     setTimeout(this.need, 310);
     this.boxes = [];
+    this.rays = new Rays([], [0, 0, 0]); // what is picked until the next frame must not be the old scene's
     this.shown?.atlas.dispose();
     const atlas = new Atlas(this.gl, this.source, scene, run, step);
     atlas.onArrival = this.need;

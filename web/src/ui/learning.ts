@@ -24,9 +24,11 @@ const hear = (news: TrainingNews): void => {
   } else if (news.kind === "figures") training.value = { ...known, figures: news.figures };
   else if (news.kind === "ended") training.value = { ...known, ended: true };
   else {
+    const pictures = [...known.pictures];
+    pictures[news.info.step] = news.at;
     batch(() => {
       withPicture(news.info);
-      training.value = { ...known, pictures: [...known.pictures, news.at] };
+      training.value = { ...known, pictures };
     });
     if (following.peek()) void show(news.info.run, news.info.step);
   }

@@ -1,6 +1,7 @@
 /** The panel of a training: the loss as it falls, where the shown picture stands in it, weights or their gradients. */
 
 import { following, gradients, runInfo, run, t, training } from "../state.ts";
+import type { Training } from "../types.ts";
 import { grouped, short } from "./format.ts";
 import { follow, pictured } from "./learning.ts";
 import { show } from "./load.ts";
@@ -31,11 +32,14 @@ export const Learning = () => {
 };
 
 /** Clicking shows the picture that was taken nearest to there. */
-const Curve = ({ losses, steps, at, pictures }: { losses: [number, number][]; steps: number; at: number | null; pictures: number[] }) => {
-  const most = Math.max(...losses.map(([, loss]) => loss).filter(Number.isFinite), 1e-9);
+interface CurveProps { losses: Training["losses"]; steps: number; at: number | null; pictures: number[] }
+
+const Curve = ({ losses: all, steps, at, pictures }: CurveProps) => {
+  const losses = all.filter((entry): entry is [number, number] => typeof entry[1] === "number");
+  const most = Math.max(...losses.map(([, loss]) => loss), 1e-9);
   const x = (step: number): number => WIDTH * step / Math.max(steps, 1);
   const y = (loss: number): number => HEIGHT * (1 - loss / most);
-  const points = losses.filter(([, loss]) => Number.isFinite(loss)).map(([step, loss]) => `${x(step).toFixed(1)},${y(loss).toFixed(1)}`);
+  const points = losses.map(([step, loss]) => `${x(step).toFixed(1)},${y(loss).toFixed(1)}`);
   const goTo = (event: MouseEvent & { currentTarget: SVGSVGElement }): void => {
     const box = event.currentTarget.getBoundingClientRect();
     const step = steps * (event.clientX - box.left) / box.width;

@@ -44,6 +44,7 @@ export const show = async (toRun: number, toStep: number): Promise<void> => {
       [run.value, step.value, scene.value, trace.value] = [toRun, toStep, newScene, newTrace];
       position.value = null;
       hover.value = null;
+      compared.value = null;
       if (!kept) opened.value = new Set();
       engine.peek()?.setScene(newScene, toRun, toStep);
       renewPins();

@@ -72,9 +72,10 @@ export const startLooking = (): void => {
 
 /** The whole explanation as a sentence. */
 export const spoken = (answer: Explanation): string => {
+  void lang.value;
   const { cell, check } = answer;
   const checked = check ? t(check.passed ? "spoken_passed" : "spoken_failed") : "";
-  return `${lang.value && cellName(cell)} = ${short(cell.value)}. ${answer.text}. ${checked}`;
+  return `${cellName(cell)} = ${short(cell.value)}. ${answer.text}. ${checked}`;
 };
 
 export const pointAt = (place: Place | null, at: { x: number; y: number } | null = null): void =>

@@ -110,7 +110,9 @@ export const startAttention = (): void => {
         if (attentionBlock.peek() !== block) return;
         attention.value = { block, values, layer: block.layer ?? 0, head: block.head ?? 0 };
       },
-      () => (attention.value = null),
+      () => {
+        if (attentionBlock.peek() === block) attention.value = null;
+      },
     );
   });
 };
@@ -163,8 +165,9 @@ export const stage = computed<Stage | null>(() => {
   const told = chapterStage.value;
   if (!shown || !told) return null;
   const opacity = new Map(told.opacity);
+  const hidden = new Set<number>(); // of a weight and its gradient, who stand in one place, the one that is not shown
   for (const block of shown.blocks) {
-    if (block.gradient_of !== undefined) opacity.set(gradients.value ? block.gradient_of : block.id, 0);
+    if (block.gradient_of !== undefined) hidden.add(gradients.value ? block.gradient_of : block.id);
     if (block.step_of === null) continue;
     if (!opened.value.has(block.step_of)) opacity.set(block.id, 0);
     else opacity.set(block.step_of, Math.min(0.35, opacity.get(block.step_of) ?? 1));
@@ -182,6 +185,7 @@ export const stage = computed<Stage | null>(() => {
   for (const place of [hover.value, pinned.value?.place, reachedPlace, ...glowing.value])
     if (place) glows.push(focus(place));
   for (const { block } of glows.slice(told.glows.length)) opacity.set(block, 1); // what is pointed at is never dim
+  for (const block of hidden) opacity.set(block, 0);
   for (const cells of lit.value) glows.push({ ...cells, color: "focus", strength: 0.7 });
   if (position.value !== null) {
     for (const id of shown.stream) {

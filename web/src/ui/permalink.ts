@@ -71,6 +71,7 @@ const written = (): string => {
 const WAIT = 400; // milliseconds of rest, since browsers count how often an address changes
 
 export const startLinking = (): void => {
+  if (location.protocol === "about:") return; // a notebook's frame has no address
   let timer = 0;
   effect(() => {
     const hash = written();
