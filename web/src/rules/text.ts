@@ -162,7 +162,8 @@ class Writer {
 
   private number(written: string): string {
     if (this.dialect === "mathml") return `<mn>${escaped(written)}</mn>`;
-    return written.startsWith("−") && this.dialect === "text" ? `(${written})` : written;
+    if (this.dialect === "latex") return written.replaceAll("−", "-");
+    return written.startsWith("−") ? `(${written})` : written;
   }
 
   private operand(operand: Operand): string {
