@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from glassformer.cli.app import VERBS
@@ -230,7 +231,9 @@ def test_ctrl_c_prints_what_has_come(data_dir):
     model = data_dir / "llama" / "stories260K.bin"
     command = [sys.executable, "-m", "glassformer", "generate", model, "--cache", "window:64", "--endless", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(8)
+    watched = psutil.Process(process.pid)
+    while sum(watched.cpu_times()[:2]) < 8:  # seconds: it is loaded, and writes
+        time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
