@@ -240,9 +240,7 @@ class Session:
             steps = self._run(run).steps
             last = steps[-1]
             if last.trace.replay is not None and last.trace.replay.edits:
-                raise GenerationError(
-                    "A changed number belongs to one pass, and the next does not have it."
-                )
+                raise GenerationError("A changed number belongs to one pass, and the next does not have it.")
             module = last.module or model.module
             n_tokens = None if model.tokenizer is None else model.tokenizer.vocab_size
             logits = last.trace["logits"].value[:, -1, :n_tokens]
