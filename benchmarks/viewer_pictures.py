@@ -3,20 +3,18 @@
 It needs `chromium` on the PATH and a Chinese font, and takes seconds a picture, since the processor draws them.
 """
 
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 import glassformer as gf
-from glassformer.viewer.serve import listen, served
 from glassformer.viewer.session import Session
+from viewer import chromium, live
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
-ARGUMENTS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-gpu-sandbox")
 
 
 def nano() -> Session:
@@ -75,21 +73,16 @@ PICTURES = {
 def main() -> None:
     """Take the pictures that are named, or all."""
     IMAGES.mkdir(parents=True, exist_ok=True)
-    path = shutil.which("chromium")
-    if path is None:
-        sys.exit("There is no chromium on the PATH.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS])
+    with chromium() as browser:
         for name in sys.argv[1:] or PICTURES:
             take(browser, name, PICTURES[name])
             print(IMAGES / f"{name}.png")
-        browser.close()
 
 
 def take(browser: Browser, name: str, picture: Picture) -> None:
     """Open the page there, wait until nothing moves, and keep what is seen."""
     width, height = picture.size
-    with listen("127.0.0.1", 0) as listening, served(picture.session(), listening) as address:
+    with live(picture.session()) as address:
         page = browser.new_page(
             viewport={"width": width, "height": height},
             has_touch=picture.touch,

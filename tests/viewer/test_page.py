@@ -3,14 +3,12 @@
 import io
 import json
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page
@@ -19,11 +17,10 @@ import glassformer as gf
 from glassformer.tracing.trace import Cell, Trace
 from glassformer.viewer import assets
 from glassformer.viewer.export import export_html
-from glassformer.viewer.serve import configured, listen
+from glassformer.viewer.serve import listen, served
 from glassformer.viewer.session import Session
 
 pytestmark = pytest.mark.usefixtures("built")
-TOKEN = "a-key-for-the-tests"
 LETTERS = "CBABBC"
 
 
@@ -42,13 +39,8 @@ def session() -> Session:
 @pytest.fixture
 def address(session: Session) -> Iterator[str]:
     """The live page of the session, on a port of its own."""
-    with listen("127.0.0.1", 0) as listening:
-        server = uvicorn.Server(configured(session, TOKEN))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/?token={TOKEN}"
-        server.should_exit = True
-        thread.join(10)
+    with listen("127.0.0.1", 0) as listening, served(session, listening) as address:
+        yield address
 
 
 def opened(page: Page, address: str, link: str = "lang=en&theme=light") -> Page:
