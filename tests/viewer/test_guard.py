@@ -9,6 +9,7 @@ import pytest
 
 from glassformer import http_guard
 from glassformer.http_guard import Guard, content_security_policy
+from viewer.loops import run
 
 TOKEN = "a-token-that-nobody-guesses"
 Headers = list[tuple[str, str]]
@@ -49,7 +50,7 @@ def ask(
         "query_string": query.encode(),
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
     }
-    asyncio.run(guard(scope, receive, send))
+    run(guard(scope, receive, send))
     answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], answered, b"".join(message.get("body", b"") for message in sent[1:])
 
@@ -177,7 +178,7 @@ def test_a_body_that_comes_too_slowly_is_given_up(monkeypatch: pytest.MonkeyPatc
         sent.append(message)
 
     headers = [(name.encode(), value.encode()) for name, value in (HERE, KEY, JSON)]
-    asyncio.run(Guard(echo, token=TOKEN)({"type": "http", "method": "POST", "headers": headers}, receive, send))
+    run(Guard(echo, token=TOKEN)({"type": "http", "method": "POST", "headers": headers}, receive, send))
     assert sent[0]["status"] == 408
 
 
@@ -254,5 +255,5 @@ def test_a_web_socket_is_closed() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(Guard(echo, token=None)({"type": "websocket", "headers": []}, receive, send))
+    run(Guard(echo, token=None)({"type": "websocket", "headers": []}, receive, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]

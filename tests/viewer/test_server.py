@@ -1,5 +1,6 @@
 """The live server: the numbers that the library has, and nothing else that it could be tricked into giving."""
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from glassformer.viewer import pack, tiles
 from glassformer.viewer.events import Events
 from glassformer.viewer.session import Session, first_input
 from viewer.live import Live, running
+from viewer.loops import run
 
 STEP = "/api/runs/0/steps/0"
 
@@ -274,8 +276,6 @@ def test_the_server_answers_while_it_records(live: Live, monkeypatch: pytest.Mon
 
 
 def test_events_are_told_to_open_pages_and_a_page_that_left_is_forgotten():
-    import asyncio
-
     async def main() -> list[str]:
         events = Events()
         stream = events.stream()
@@ -286,7 +286,7 @@ def test_events_are_told_to_open_pages_and_a_page_that_left_is_forgotten():
         assert not events._listeners
         return heard
 
-    assert asyncio.run(main()) == [": hello\n\n", 'event: step\ndata: {"loss": 1.5}\n\n']
+    assert run(main()) == [": hello\n\n", 'event: step\ndata: {"loss": 1.5}\n\n']
 
 
 def test_what_a_session_starts_with_fits_its_model():
@@ -330,6 +330,33 @@ def test_ctrl_c_ends_the_command_at_once_even_while_a_page_listens():
             assert time.perf_counter() - start < 10, "0.4 s on a quiet machine"
         assert process.returncode == 130
         assert errors.splitlines() == ["Ctrl-C ends it.", "Stopped."]
+
+
+BUSY = """
+import time
+from glassformer.cli import main
+from glassformer.viewer.session import Session
+
+Session.tokenize = lambda self, text: print("busy", flush=True) or time.sleep(60)
+import sys
+sys.argv = ["glassformer", "view", "nano-sort", "--no-open"]
+main()
+"""
+
+
+def test_ctrl_c_does_not_wait_for_work_in_progress():
+    with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port, _, token = process.stdout.readline().strip().removeprefix("http://127.0.0.1:").partition("/?token=")
+        live = Live(session=None, port=int(port))  # type: ignore[arg-type]
+        cookie = live.get(f"/?token={token}", Cookie="").headers["set-cookie"].partition(";")[0]
+        asking = threading.Thread(target=live.post, args=("/api/tokenize", {"text": "A"}), kwargs={"Cookie": cookie})
+        asking.start()
+        assert process.stdout.readline() == "busy\n"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+        assert process.returncode == 130
+    asking.join(10)
 
 
 def test_the_session_is_json_that_json_has(live: Live):

@@ -1,13 +1,11 @@
 """The live page: a small Starlette application around a session.
 
-Recording and reading have a thread each, so that the loop is always free to answer. Requests name runs, blocks and
+Recording and reading take turns in threads, so that the loop is always free to answer. Requests name runs, blocks and
 tensors by numbers and blobs by their hashes; no part of a request becomes a path.
 """
 
-import asyncio
 import json
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,6 +25,7 @@ from glassformer.viewer import assets
 from glassformer.viewer.chapters_check import load_chapters
 from glassformer.viewer.events import Events
 from glassformer.viewer.session import Session
+from glassformer.viewer.turns import Turns
 
 T = TypeVar("T")
 
@@ -116,8 +115,7 @@ class Api:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._events = session.training.events if session.training else Events()
-        self._recording = ThreadPoolExecutor(1, "recording")
-        self._reading = ThreadPoolExecutor(1, "reading")
+        self._recording, self._reading = Turns(), Turns()
         self._waiting = 0
 
     # ---- what is there
@@ -136,12 +134,12 @@ class Api:
 
     async def blobs(self, request: Request) -> Response:
         asked = await _content(request, Wanted)
-        data = await self._in(self._reading, lambda: self._session.blobs(asked.names))
+        data = await self._reading.take(lambda: self._session.blobs(asked.names))
         return Response(data, media_type="application/octet-stream")
 
     async def tile(self, request: Request) -> Response:
         asked = _numbers(request, "block", "level", "x", "y")
-        values, rms = await self._in(self._reading, lambda: self._session.tile(*_place(request), *asked))
+        values, rms = await self._reading.take(lambda: self._session.tile(*_place(request), *asked))
         height, width = values.shape
         content = np.stack([values, rms]).astype("<f4").tobytes()
         headers = {"x-width": str(width), "x-height": str(height)}
@@ -149,7 +147,7 @@ class Api:
 
     async def numbers(self, request: Request) -> Response:
         asked = _numbers(request, "block", "x", "y", "nx", "ny")
-        found = await self._in(self._reading, lambda: self._session.numbers(*_place(request), *asked))
+        found = await self._reading.take(lambda: self._session.numbers(*_place(request), *asked))
         return Response(found.tobytes(), media_type="application/octet-stream")
 
     async def tokens(self, request: Request) -> Response:
@@ -194,20 +192,16 @@ class Api:
     # ---- threads
 
     async def _read(self, work: Callable[[], Any]) -> Response:
-        return _json(await self._in(self._reading, work))
+        return _json(await self._reading.take(work))
 
     async def _record(self, work: Callable[[], Any]) -> Response:
         if self._waiting >= MAX_WAITING:
             raise HTTPException(429, "The model is busy with other runs: try again in a moment.")
         self._waiting += 1
         try:
-            return _json(await self._in(self._recording, work))
+            return _json(await self._recording.take(work))
         finally:
             self._waiting -= 1
-
-    @staticmethod
-    async def _in(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
 # ---- requests and answers
