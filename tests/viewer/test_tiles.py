@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from glassformer.viewer.tiles import TILE, Pyramid, block_window, scale, tile
+from glassformer.viewer.tiles import TILE, Pyramid, Pyramids, block_window, scale
 from viewed import recorded
 
 MATRICES = arrays.arrays(
@@ -52,7 +52,7 @@ def test_numbers_that_are_none_stay_visible() -> None:
 def test_a_tile_of_a_block_is_its_window() -> None:
     trace, scene = recorded("nano-sort")
     for block in scene.blocks:
-        values, sizes = tile(trace, block, 0, 0, 0)
+        values, sizes = Pyramids().tile(trace, block, 0, 0, 0)
         cells = block_window(trace, block)[:TILE, :TILE]
         assert values.shape == cells.shape == (min(block.size[1], TILE), min(block.size[0], TILE))
         assert np.array_equal(values, cells.astype(np.float32))
@@ -62,12 +62,13 @@ def test_a_tile_of_a_block_is_its_window() -> None:
 def test_a_weight_that_training_has_changed_gets_a_new_pyramid() -> None:
     trace, scene = recorded("a wide vocabulary")
     block = next(block for block in scene.blocks if block.role == "up_weight")
-    before = tile(trace, block, 2, 0, 0)[0].copy()
+    pyramids = Pyramids()
+    before = pyramids.tile(trace, block, 2, 0, 0)[0].copy()
     weight = trace.parameters[block.tensor]
     with torch.no_grad():
         weight.add_(1.0)
         trace.versions[block.tensor] = weight._version
-        assert np.allclose(tile(trace, block, 2, 0, 0)[0], before + 1, atol=1e-6)
+        assert np.allclose(pyramids.tile(trace, block, 2, 0, 0)[0], before + 1, atol=1e-6)
         weight.sub_(1.0)
         trace.versions[block.tensor] = weight._version
 

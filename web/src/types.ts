@@ -201,8 +201,8 @@ export interface DataSource {
   run(input: { text: string } | { tokens: number[] }): Promise<RunInfo>;
   next(run: number, sampling: Sampling): Promise<StepInfo>;
   patch(run: number, step: number, tensor: number, index: number[], value: number): Promise<RunInfo>;
-  /** How far the training is; what comes after is told. Absent where no server is. */
-  training?(tell: (news: TrainingNews) => void): Promise<Training>;
+  /** How far the training is, and what comes after, is told. Absent where no server is. */
+  training?(tell: (news: TrainingNews) => void): void;
 }
 
 // ---- a training that is being watched: `glassformer train --view`
@@ -216,6 +216,7 @@ export interface Training {
 }
 
 export type TrainingNews =
+  | { kind: "so far"; training: Training; runs: RunInfo[] }
   | { kind: "loss"; step: number; steps: number; loss: number | string; lr: number }
   | { kind: "figures"; step: number; figures: Record<string, number | string> }
   | { kind: "picture"; info: StepInfo; at: number }

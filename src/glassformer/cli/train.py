@@ -97,7 +97,7 @@ def watching(name: str) -> "Iterator[OnEvent]":
 
         watch = Watch(name=name, on_first=begin)
         yield watch
-        if watch.finished and watch.session.runs and sys.stderr.isatty():
+        if watch.ended and watch.ended.finished and watch.session.runs and sys.stderr.isatty():
             remark("The page stays until Ctrl-C.")
             with suppress(KeyboardInterrupt):
                 threading.Event().wait()

@@ -126,6 +126,7 @@ class Session:
         self._recording = threading.Lock()
         self._nbytes = 0
         self._names: pack.Names = {}
+        self._pyramids = tiles.Pyramids()
 
     @classmethod
     def of_trace(cls, trace: Trace, *, name: str = "") -> "Session":
@@ -185,7 +186,7 @@ class Session:
         found = self._block(step, block)
         if level > MAX_LEVEL or any(at << level >= n for at, n in zip((x, y), found.size, strict=True)):
             raise TraceError(f"{found.name} has no texel {x}, {y} on level {level}.")
-        return tiles.tile(step.trace, found, level, x, y)
+        return self._pyramids.tile(step.trace, found, level, x, y)
 
     def numbers(self, run: int, number: int, block: int, x: int, y: int, nx: int, ny: int) -> np.ndarray:
         """A window of a block's numbers."""
@@ -297,7 +298,8 @@ class Session:
             raise GenerationError(
                 f"{len(ids)} tokens do not fit this model's context of {model.config.context_length}."
             )
-        return self._step(pack.record(module, torch.tensor([ids])), ids)
+        trace = pack.record(module, torch.tensor([ids]), max_bytes=MAX_BYTES - self._nbytes)
+        return self._step(trace, ids)
 
     def _step(self, trace: Trace, ids: Sequence[int]) -> Step:
         own = sum(storage.nbytes for storage in trace.storages if storage.written_by is not None)

@@ -27,17 +27,25 @@ def block_window(trace: Trace, block: Block) -> np.ndarray:
     return array
 
 
-def tile(trace: Trace, block: Block, level: int, x: int, y: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most TILE × TILE texels from texel (x, y) on, float32: their means, and their roots of mean squares."""
-    cells = block_window(trace, block)
-    version = trace.versions.get(block.tensor)  # of a weight, which training changes in place
-    key = (trace.storages[block.storage].bytes._cdata, block.offset, block.strides, cells.shape, cells.dtype, version)
-    with _LOCK:
-        pyramid = _pyramids.pop(key, None) or Pyramid(cells)
-        _pyramids[key] = pyramid  # now the newest; it keeps the cells alive, and so their address
-        while len(_pyramids) > 1 and sum(each.nbytes for each in _pyramids.values()) > MAX_BYTES:
-            _pyramids.popitem(last=False)
-    return pyramid.tile(level, x, y)
+class Pyramids:
+    """The pyramids of a session, as many as fit; what is asked for again and again is made once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Hashable, Pyramid] = OrderedDict()
+
+    def tile(self, trace: Trace, block: Block, level: int, x: int, y: int) -> tuple[np.ndarray, np.ndarray]:
+        """At most TILE × TILE texels from texel (x, y) on, float32: their means, and their roots of mean squares."""
+        cells = block_window(trace, block)
+        version = trace.versions.get(block.tensor)  # of a weight, which training changes in place
+        storage = trace.storages[block.storage].bytes
+        key = (storage._cdata, block.offset, block.strides, cells.shape, cells.dtype, version)
+        with self._lock:
+            pyramid = self._kept.pop(key, None) or Pyramid(cells)
+            self._kept[key] = pyramid  # now the newest; it keeps the cells alive, and so their address
+            while len(self._kept) > 1 and sum(each.nbytes for each in self._kept.values()) > MAX_BYTES:
+                self._kept.popitem(last=False)
+        return pyramid.tile(level, x, y)
 
 
 class Pyramid:
@@ -53,7 +61,7 @@ class Pyramid:
         return own + sum(mean.nbytes + square.nbytes for mean, square in self._levels)
 
     def tile(self, level: int, x: int, y: int) -> tuple[np.ndarray, np.ndarray]:
-        """As the function of this name."""
+        """As `Pyramids` gives it."""
         here = slice(y, y + TILE), slice(x, x + TILE)
         if level == 0:
             numbers = _real(self.cells[here]).astype(np.float32)
@@ -72,10 +80,6 @@ class Pyramid:
             counts = _counts(self.cells.shape, below)
             self._levels.append((_halved(mean, counts), _halved(square, counts)))
         return self._levels[level - 1]
-
-
-_LOCK = threading.Lock()
-_pyramids: OrderedDict[Hashable, Pyramid] = OrderedDict()
 
 
 def _counts(shape: tuple[int, ...], level: int) -> tuple[np.ndarray, np.ndarray]:

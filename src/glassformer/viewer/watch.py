@@ -35,7 +35,6 @@ class Watch:
     """A listener of `training.loop.train`."""
 
     def __init__(self, *, name: str, on_first: Callable[[Session], None]) -> None:
-        self.finished = False
         self.session = Session(None, name=name)
         self.session.training = self
         self.events = Events()
@@ -46,7 +45,7 @@ class Watch:
         self._losses: list[tuple[int, float | str]] = []
         self._pictured: list[int] = []
         self._figures: dict[str, int | float | str] = {}
-        self._ended = False
+        self.ended: Ended | None = None
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -66,14 +65,13 @@ class Watch:
                 self._figures = {name: plain(value) for name, value in event.figures.items()}
                 self.events.tell("figures", {"step": event.step, "figures": self._figures})
             case Ended():
-                self.finished = event.finished
-                self._ended = True
+                self.ended = event
                 self.events.tell("ended", {"step": event.step})
 
     def progress(self) -> dict[str, Any]:
         """How far the run is, for a page that has just come: `Training` of types.ts."""
         return {
-            "ended": self._ended,
+            "ended": self.ended is not None,
             "figures": self._figures,
             "steps": self._steps,
             "losses": list(self._losses),

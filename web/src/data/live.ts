@@ -81,13 +81,18 @@ export class LiveSource implements DataSource {
     return json(`${place(run, step)}/patch`, { tensor, index, value });
   }
 
-  training(tell: (news: TrainingNews) => void): Promise<Training> {
+  training(tell: (news: TrainingNews) => void): void {
     const events = new EventSource("/api/events");
+    events.addEventListener("open", () => { // also when it opens again: what came meanwhile was not heard
+      Promise.all([json<Training>("training"), json<Session>("session")]).then(([training, { runs }]) => {
+        if (training.ended) events.close();
+        tell({ kind: "so far", training, runs });
+      }, () => {}); // gone again: the next connection asks anew
+    });
     for (const kind of ["loss", "figures", "picture", "ended"] as const) {
       events.addEventListener(kind, (event: MessageEvent<string>) => tell({ kind, ...JSON.parse(event.data) }));
     }
     events.addEventListener("ended", () => events.close());
-    return json("training");
   }
 
   /** The step with its bytes; null where they are too many for the page. */

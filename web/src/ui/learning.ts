@@ -1,7 +1,7 @@
 /** A training that is being watched: what the server tells of it, and the newest picture shown while it comes. */
 
 import { batch } from "@preact/signals";
-import { following, problem, run, runInfo, session, source, step, training } from "../state.ts";
+import { following, run, runInfo, session, source, step, training } from "../state.ts";
 import type { StepInfo, TrainingNews } from "../types.ts";
 import { show } from "./load.ts";
 
@@ -16,6 +16,14 @@ const withPicture = (info: StepInfo): void => {
 };
 
 const hear = (news: TrainingNews): void => {
+  if (news.kind === "so far") {
+    const now = session.peek();
+    batch(() => {
+      if (now) session.value = { ...now, runs: news.runs };
+      training.value = news.training;
+    });
+    return;
+  }
   const known = training.peek();
   if (!known) return;
   if (news.kind === "loss") {
@@ -37,10 +45,7 @@ const hear = (news: TrainingNews): void => {
 export const startLearning = (): void => {
   const from = source.peek();
   if (!session.peek()?.can.train || !from?.training) return;
-  from.training(hear).then(
-    known => { training.value = known; },
-    (error: Error) => { problem.value = error.message; },
-  );
+  from.training(hear);
 };
 
 /** The training step of the picture that is shown. */
