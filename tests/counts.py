@@ -23,6 +23,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "cells of a model": (2_000, 10_000),
     # viewer
     "cells explained in the page": (20, 200),
+    "seconds of a visit": (20, 600),
     # data and training
     "batch starts": (20_000, 1_000_000),
     "resumed runs": (2, 20),

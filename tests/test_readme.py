@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import os
 import re
 import shlex
 import subprocess
@@ -11,6 +10,8 @@ import threading
 from pathlib import Path
 
 import pytest
+
+from commands import run
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -52,15 +53,9 @@ def glassformer(arguments: str, folder: Path, **environment: str) -> subprocess.
         for word in shlex.split(arguments)
     ]
     words = [name for word in expanded for name in (map(str, sorted(folder.glob(word))) if "*" in word else [word])]
-    return subprocess.run(
-        [sys.executable, "-m", "glassformer", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=400,
-        env=os.environ | environment,
-    )
+    result = run(*words, cwd=folder, **environment)
+    assert result.returncode == 0, result.stderr
+    return result
 
 
 @pytest.fixture(scope="module")

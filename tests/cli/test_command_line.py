@@ -11,12 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from commands import run
 from glassformer.cli.app import VERBS
-
-
-def run(*arguments: str, stdin: str = "", timeout: float = 400) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "glassformer", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, input=stdin, timeout=timeout, check=False)
 
 
 def refused(result: subprocess.CompletedProcess[str]) -> str:
@@ -51,7 +47,7 @@ def test_help_answers_quickly():
 
 def _seconds(*arguments: str) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run(*arguments)
+    subprocess.run([sys.executable, "-m", "glassformer", *arguments], capture_output=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

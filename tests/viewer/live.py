@@ -1,6 +1,7 @@
 """A real server of a session in a thread of this process, and a client that sends what it is told, byte by byte."""
 
 import json
+import select
 import socket
 import threading
 import time
@@ -50,9 +51,13 @@ class Live:
         lines = [f"{name}: {value}" for name, value in (ours | length | headers).items() if value]
         return self.raw("\r\n".join([first, *lines, "", ""]).encode("utf-8", "surrogateescape") + body)
 
-    def raw(self, data: bytes) -> Reply:
+    def raw(self, *pieces: bytes) -> Reply:
+        """What comes back when these are sent one after the other; once an answer is there, nothing more is sent."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
-            connection.sendall(data)
+            for piece in pieces:
+                connection.sendall(piece)
+                if len(pieces) > 1 and select.select([connection], [], [], 0.05)[0]:
+                    break
             received = b""
             try:
                 while chunk := connection.recv(1 << 16):

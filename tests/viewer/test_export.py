@@ -4,8 +4,6 @@ import base64
 import gzip
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 
 import glassformer as gf
+from commands import run
 from glassformer.errors import CheckpointError, ExportError
 from glassformer.inference.logits import Sampling
 from glassformer.viewer import assets, export, notebook, pack
@@ -164,8 +163,6 @@ def test_a_notebook_shows_the_page_in_a_frame():
 
 
 def test_the_command_writes_a_file_with_recorded_steps(tmp_path: Path):
-    command = [sys.executable, "-m", "glassformer", "view", "nano-sort", "--steps", "2", "--export", "v.html", "--json"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    told = json.loads(result.stdout)
+    told = json.loads(run("view", "nano-sort", "--steps", "2", "--export", "v.html", "--json", cwd=tmp_path).stdout)
     assert told == {"path": "v.html", "bytes": (tmp_path / "v.html").stat().st_size}
     assert len(unpacked((tmp_path / "v.html").read_text())[0]["steps"]) == 3

@@ -1,12 +1,14 @@
 """The page in a real browser: what it draws, says and does is what Python has, also without mouse and network."""
 
 import io
+import itertools
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import colorspacious
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -19,6 +21,7 @@ from glassformer.viewer import assets
 from glassformer.viewer.export import export_html
 from glassformer.viewer.serve import listen, served
 from glassformer.viewer.session import Session
+from viewer.pages import opened, settled
 
 pytestmark = pytest.mark.usefixtures("built")
 LETTERS = "CBABBC"
@@ -41,32 +44,6 @@ def address(session: Session) -> Iterator[str]:
     """The live page of the session, on a port of its own."""
     with listen("127.0.0.1", 0) as listening, served(session, listening) as address:
         yield address
-
-
-def opened(page: Page, address: str, link: str = "lang=en&theme=light") -> Page:
-    """The page, ready; with reduced motion, so that the camera is where it is going."""
-    page.emulate_media(reduced_motion="reduce")
-    page.goto(f"{address}#{link}")
-    page.wait_for_function("window.glassformer?.state.scene.value && window.glassformer.engine", timeout=60_000)
-    page.evaluate("() => window.glassformer.ready")
-    return page
-
-
-def settled(page: Page) -> None:
-    """Wait until nothing moves and no numbers are on their way."""
-    page.wait_for_function(
-        """() => new Promise(done => {
-            const {camera, framePose, canvasSize} = glassformer.state;
-            const before = JSON.stringify(camera.value);
-            setTimeout(() => {
-                const drawn = JSON.stringify(framePose.value) === JSON.stringify(camera.value);
-                const wide = canvasSize.value.width === document.getElementById("scene").clientWidth;
-                done(before === JSON.stringify(camera.value) && drawn && wide);
-            }, 300);
-        })""",
-        timeout=60_000,
-    )
-    page.wait_for_timeout(300)
 
 
 def look_at(page: Page, block: int, begin: str = "front") -> None:
@@ -511,3 +488,25 @@ def test_an_exported_file_shows_the_same_with_the_network_off(
     assert errors == []
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     context.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_roles_have_colours_that_everybody_can_tell_apart(page: Page, address: str, theme: str):
+    """ΔE*ab of 20 and more between any two, also for those who lack one kind of cone (VIEWER.md, bar 22)."""
+    opened(page, address, f"lang=en&theme={theme}")
+    roles = page.evaluate(
+        """() => {
+            const style = getComputedStyle(document.documentElement);
+            return ["weight", "computed", "statistic", "input", "gradient", "constant"]
+                .map(role => style.getPropertyValue(`--${role}-plus`).trim());
+        }"""
+    )
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in roles)
+    colours = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in roles])
+    for cones in (None, "protanomaly", "deuteranomaly", "tritanomaly"):
+        seen = colours
+        if cones is not None:
+            sight = {"name": "sRGB1+CVD", "cvd_type": cones, "severity": 100}
+            seen = colorspacious.cspace_convert(colours, sight, "sRGB1").clip(0, 1)
+        for one, other in itertools.combinations(seen, 2):
+            assert colorspacious.deltaE(one, other, input_space="sRGB1", uniform_space="CIELab") >= 20, cones
