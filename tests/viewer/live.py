@@ -15,6 +15,7 @@ import uvicorn
 from glassformer.viewer.serve import configured, listen
 from glassformer.viewer.session import Session
 
+PIECE = 1 << 16  # bytes sent at once
 TOKEN = "a-token-that-nobody-guesses"
 
 
@@ -51,12 +52,12 @@ class Live:
         lines = [f"{name}: {value}" for name, value in (ours | length | headers).items() if value]
         return self.raw("\r\n".join([first, *lines, "", ""]).encode("utf-8", "surrogateescape") + body)
 
-    def raw(self, *pieces: bytes) -> Reply:
-        """What comes back when these are sent one after the other; once an answer is there, nothing more is sent."""
+    def raw(self, data: bytes) -> Reply:
+        """What comes back; who is answered before everything is sent sends no more, which would break the answer."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
-            for piece in pieces:
-                connection.sendall(piece)
-                if len(pieces) > 1 and select.select([connection], [], [], 0.05)[0]:
+            for start in range(0, len(data), PIECE):
+                connection.sendall(data[start : start + PIECE])
+                if start + PIECE < len(data) and select.select([connection], [], [], 0.05)[0]:
                     break
             received = b""
             try:

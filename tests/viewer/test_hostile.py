@@ -105,9 +105,9 @@ def test_odd_http_is_refused_at_once(live: Live):
 
 def test_an_endless_body_is_cut_off(live: Live):
     head = f"POST /api/runs HTTP/1.1\r\nHost: localhost:{live.port}\r\nCookie: glassformer-{live.port}={TOKEN}\r\n"
-    chunk = b"10000\r\n" + bytes(1 << 16) + b"\r\n"
+    chunks = (b"10000\r\n" + bytes(1 << 16) + b"\r\n") * 64
     head += "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-    assert live.raw(head.encode(), *[chunk] * 64).status == 413
+    assert live.raw(head.encode() + chunks).status == 413
 
 
 # ---- F18
