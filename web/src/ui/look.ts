@@ -57,7 +57,8 @@ export const startLooking = (): void => {
   effect(() => {
     const place = hover.value;
     clearTimeout(timer);
-    timer = window.setTimeout(() => (settled.value = place), place ? 16 : 0);
+    const pause = place && scene.peek()?.lazy ? 16 : 0; // a pointer on its way does not ask the server
+    timer = window.setTimeout(() => (settled.value = place), pause);
   });
   follow(() => {
     const place = settled.value;

@@ -1,0 +1,113 @@
+"""Models on disk: one door in (`load`), whatever the format, and one out (`save`), in Hugging Face's.
+
+Next to read: `huggingface.py` for the format, `names.py` for the tensors' names, `safetensors.py` for the bytes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glassformer import files
+from glassformer.checkpoints import huggingface, llama2c, mingpt, nanogpt
+from glassformer.checkpoints.assemble import assemble
+from glassformer.errors import CheckpointError, MissingExtra, TokenizerError
+from glassformer.tokenizers.base import Tokenizer
+from glassformer.tokenizers.bpe_files import find
+from glassformer.tokenizers.char import CharTokenizer
+
+PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+READERS = {".bin": llama2c.read, ".json": mingpt.read}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What was found at a path: a model in eval mode, its configuration, and its tokenizer where there is one."""
+
+    module: nn.Module
+    config: Any
+    tokenizer: Tokenizer | None = None
+    no_tokenizer: str = ""  # why there is none, where there is a file for it
+    eos_ids: frozenset[int] = frozenset()  # the tokens that end a text, as the files beside the weights say
+
+
+def load(path: Path, *, from_pickle: bool = False, dtype: torch.dtype | None = torch.float32) -> Checkpoint:
+    """A model from a Hugging Face directory, llama2.c's .bin, minGPT's .json, or (`from_pickle`) nanoGPT's ckpt.pt."""
+    with files.about(path):
+        if not path.exists():
+            files.put_back(path)
+        if not path.exists():
+            raise CheckpointError("there is nothing of this name.")
+    return _load_directory(path, dtype) if path.is_dir() else _load_file(path, from_pickle, dtype)
+
+
+def save(module: nn.Module, path: Path, **options: Any) -> Path:
+    """Write a Hugging Face directory; `options` are those of `huggingface.write_directory`."""
+    return huggingface.save_directory(module, path, **options)
+
+
+def _load_directory(folder: Path, dtype: torch.dtype | None) -> Checkpoint:
+    files.verify(folder, required=False)
+    config, module = huggingface.load_directory(folder, dtype=dtype)
+    found = find(folder)
+    tokenizer, no_tokenizer = _first_tokenizer([] if found is None else [found])
+    return Checkpoint(
+        module=module,
+        config=config,
+        tokenizer=tokenizer,
+        no_tokenizer=no_tokenizer,
+        eos_ids=huggingface.read_eos_ids(folder),
+    )
+
+
+def _load_file(path: Path, from_pickle: bool, dtype: torch.dtype | None) -> Checkpoint:
+    with files.about(path):
+        config, weights = _reader(path, from_pickle)(path)
+        weights = {name: weight.to(dtype or weight.dtype) for name, weight in weights.items()}
+        module = assemble(config, weights)
+    if path.suffix == ".json" and config.vocab_size == 3:  # the model that sorts letters
+        return Checkpoint(module=module, config=config, tokenizer=CharTokenizer("ABC"))
+    beside = [path.with_name(name) for name in (f"tok{config.vocab_size}.bin", "tokenizer.bin", "tokenizer.model")]
+    tokenizer, no_tokenizer = _first_tokenizer([other for other in beside if other.is_file()], config.vocab_size)
+    return Checkpoint(module=module, config=config, tokenizer=tokenizer, no_tokenizer=no_tokenizer)
+
+
+def _reader(path: Path, from_pickle: bool) -> Callable[[Path], tuple[Any, dict[str, Tensor]]]:
+    """The format of a file; whatever the name says, a zip is taken for a pickle."""
+    if not path.is_file():
+        raise CheckpointError("this is neither a file nor a folder.")
+    with path.open("rb") as file:
+        zipped = file.read(4) == b"PK\3\4"
+    if zipped or path.suffix in PICKLES:
+        if from_pickle:
+            return nanogpt.read
+        raise CheckpointError(
+            "this is a pickle, which can run code when it is opened. To read its tensors and nothing else, "
+            "say from_pickle=True (glassformer convert --from-pickle)."
+        )
+    if path.suffix not in READERS:
+        raise CheckpointError(
+            "its format is none of those known here: a Hugging Face folder, .bin of llama2.c, .json of minGPT and .pt "
+            "of nanoGPT."
+        )
+    return READERS[path.suffix]
+
+
+def _first_tokenizer(paths: Sequence[Path], vocab_size: int | None = None) -> tuple[Tokenizer | None, str]:
+    """The first of these tokenizers that can be read and has `vocab_size` tokens, or why there is none.
+
+    A model without its tokenizer still works on tokens.
+    """
+    reason = ""
+    for path in paths:
+        try:
+            tokenizer = Tokenizer.load(path)
+        except (TokenizerError, MissingExtra) as error:
+            reason = reason or str(error)
+        else:
+            if vocab_size in (None, tokenizer.vocab_size):
+                return tokenizer, ""
+    return None, reason

@@ -1,0 +1,1 @@
+"""Data: token files on disk, the sorting task, and public corpora."""

@@ -1,0 +1,140 @@
+"""What a model file tells the rest of the house: its configuration, its presets, and its names in published files."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from glassformer.errors import ConfigError
+from glassformer.nn.kv_cache import Policy
+
+
+@runtime_checkable
+class ModelConfig(Protocol):
+    """A frozen dataclass of sizes and choices; its `__post_init__` refuses what cannot be built."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def context_length(self) -> int: ...
+
+
+@runtime_checkable
+class State(Protocol):
+    """What a model has read so far, as `begin` returns it and `forward` moves it on."""
+
+    @property
+    def room(self) -> int:
+        """How many tokens may be read at once; 0 when the text cannot go on."""
+
+
+@runtime_checkable
+class CausalModel(Protocol):
+    """What decoding asks of an autoregressive model (an `nn.Module`)."""
+
+    config: Any
+
+    def parameters(self) -> Iterator[Tensor]:
+        """The weights."""
+
+    def begin(self, source: Tensor | None, policy: Policy) -> State:
+        """A state in which nothing has been read yet."""
+
+    def __call__(self, tokens: Tensor, state: State | None = None, valid: Tensor | None = None) -> Tensor:
+        """The logits after each token; `state` moves on by these tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rename:
+    """How parameters of ours stand in a published file: several of ours may be one of theirs.
+
+    Names contain `{}` for the number of the layer. `read` and `write` turn one tensor of theirs into ours and back.
+    """
+
+    theirs: str
+    ours: tuple[str, ...]
+    read: Callable[[Tensor], Sequence[Tensor]]
+    write: Callable[[Sequence[Tensor]], Tensor]
+
+
+def same(ours: str, theirs: str) -> Rename:
+    """The same tensor under another name."""
+    return Rename(theirs=theirs, ours=(ours,), read=lambda tensor: [tensor], write=lambda tensors: tensors[0])
+
+
+def transposed(ours: Sequence[str], theirs: str) -> Rename:
+    """Weights that they store as (d_in, d_out), several of ours side by side: GPT-2's Conv1D."""
+    return Rename(
+        theirs=theirs,
+        ours=tuple(ours),
+        read=lambda tensor: tensor.mT.chunk(len(ours)),
+        write=lambda tensors: torch.cat(list(tensors)).mT,
+    )
+
+
+def joined(ours: Sequence[str], theirs: str) -> Rename:
+    """Several of our vectors or matrices, one below the other, in one of theirs."""
+    return Rename(
+        theirs=theirs,
+        ours=tuple(ours),
+        read=lambda tensor: tensor.chunk(len(ours)),
+        write=lambda tensors: torch.cat(list(tensors)),
+    )
+
+
+def half_from_interleaved(ours: str, theirs: str, d_head: int) -> Rename:
+    """Rows of a projection of ours whose rotary pairs are neighbours; theirs are d_head / 2 apart. See `nn/rope.py`."""
+
+    def read(tensor: Tensor) -> Sequence[Tensor]:
+        return [tensor.reshape(-1, 2, d_head // 2, tensor.shape[-1]).transpose(1, 2).flatten(0, 2)]
+
+    def write(tensors: Sequence[Tensor]) -> Tensor:
+        return tensors[0].reshape(-1, d_head // 2, 2, tensors[0].shape[-1]).transpose(1, 2).flatten(0, 2)
+
+    return Rename(theirs=theirs, ours=(ours,), read=read, write=write)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """An architecture: how to build it, and how Hugging Face calls its parts.
+
+    `to_huggingface` raises `ExportError` for a configuration that the format cannot express. `ignored` are patterns of
+    names in published files that hold no weights (masks, tables); `base_prefix` is what files of the bare trunk lack;
+    `tied` maps a name under which a file may repeat a tied tensor to the name that it has anyway.
+    """
+
+    name: str
+    config: type[Any]
+    build: Callable[[Any], nn.Module]
+    presets: Mapping[str, Any]
+    huggingface_type: str
+    from_huggingface: Callable[[Mapping[str, Any]], Any]
+    to_huggingface: Callable[[Any], dict[str, Any]]
+    renames: Callable[[Any], Sequence[Rename]]
+    ignored: tuple[str, ...] = field(default=())
+    base_prefix: str = ""
+    tied: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_sizes(config: Any, *names: str) -> None:
+    """Raise unless each named field is a positive int that fits a tensor's axis."""
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
+            raise ConfigError(f"{name} must be a whole number from 1 to 2³¹ − 1, not {value!r}.")
+
+
+def check_choice(config: Any, name: str, choices: Sequence[object]) -> None:
+    """Raise unless the named field is one of the choices."""
+    if getattr(config, name) not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(map(str, choices))}, not {getattr(config, name)!r}.")
+
+
+def check_fraction(config: Any, name: str) -> None:
+    """Raise unless the named field is a number from 0 up to, not including, 1."""
+    value = getattr(config, name)
+    if not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ConfigError(f"{name} must be at least 0 and below 1, not {value!r}.")

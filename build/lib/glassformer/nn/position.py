@@ -1,0 +1,19 @@
+"""Positions that are added to the embeddings: sinusoidal ones. (Learned ones are an `Embedding` of positions.)"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def sinusoidal(positions: Int[Tensor, "*B"], d_model: int) -> Float[Tensor, "*B C"]:
+    """PE(p, 2i) = sin(p / 10000^(2i / C)), PE(p, 2i + 1) = cos of the same angle.
+
+    Vaswani et al. 2017, §3.5 (arXiv:1706.03762). An odd C ends with a sine.
+    """
+    pair = torch.arange((d_model + 1) // 2, device=positions.device, dtype=torch.float64)
+    wavelengths = torch.exp(2 * pair / d_model * math.log(10_000.0))
+    angles = positions[..., None] / wavelengths
+    encoding = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
+    return encoding[..., :d_model].float()
