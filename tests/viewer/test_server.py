@@ -82,17 +82,22 @@ def test_tiles_and_numbers_are_those_of_the_trace_bit_for_bit(live: Live, scene:
     found = np.frombuffer(numbers.body, "<f8").reshape(ny, nx)
     theirs = expected["blocks.1.attn.scores"].value[0, 2].double().numpy()
     assert np.array_equal(found, theirs) or np.array_equal(found, theirs.T)
-    tile = live.get(f"{STEP}/tile?block={scores['id']}&level=0&x=0&y=0")
-    assert (tile.headers["x-width"], tile.headers["x-height"]) == (str(nx), str(ny))
-    values = np.frombuffer(tile.body, "<f4")[: nx * ny].reshape(ny, nx)
+    ((values, _),) = tiles_of(live, (scores["id"], 0, 0, 0))
+    assert values.shape == (ny, nx)
     assert np.array_equal(values, found.astype(np.float32))
+
+
+def tiles_of(live: Live, *places: tuple[int, int, int, int]) -> list[np.ndarray]:
+    """Of each tile its values and its roots of mean squares, from one answer."""
+    body = live.get(f"{STEP}/tiles?of={','.join(str(n) for place in places for n in place)}").body
+    sizes = np.frombuffer(body, "<i4", 2 * len(places)).reshape(-1, 2)
+    numbers = np.split(np.frombuffer(body, "<f4", offset=sizes.nbytes), np.cumsum(2 * sizes.prod(1))[:-1])
+    return [tile.reshape(2, height, width) for tile, (width, height) in zip(numbers, sizes, strict=True)]
 
 
 def test_coarse_tiles_are_means_and_roots_of_mean_squares(live: Live, scene: Any):
     weight = block(scene, "up_weight", layer=0)
-    reply = live.get(f"{STEP}/tile?block={weight['id']}&level=3&x=0&y=0")
-    width, height = int(reply.headers["x-width"]), int(reply.headers["x-height"])
-    values, rms = np.frombuffer(reply.body, "<f4").reshape(2, height, width)
+    (_, (values, rms)) = tiles_of(live, (0, 0, 0, 0), (weight["id"], 3, 0, 0))
     step = live.session.step(0, 0)
     cells = tiles.block_window(step.trace, step.scene.blocks[weight["id"]]).astype(float)
     patch = cells[8:16, 8:16]
@@ -102,10 +107,11 @@ def test_coarse_tiles_are_means_and_roots_of_mean_squares(live: Live, scene: Any
 
 @pytest.mark.parametrize(
     "query",
-    ["tile?block=0&level=0&x=9999&y=0", "tile?block=99999&level=0&x=0&y=0", "tile?block=0&level=99&x=0&y=0",
-     "tile?block=-1&level=0&x=0&y=0", "tile?block=0&level=0&x=0", "tile?block=0&block=1&level=0&x=0&y=0",
-     "tile?block=٣&level=0&x=0&y=0", "tile?block=1e1&level=0&x=0&y=0", "numbers?block=0&x=0&y=0&nx=0&ny=1",
-     "numbers?block=0&x=0&y=0&nx=9999999999&ny=9999999999", "explain?tensor=0&index=a", "explain?tensor=0&index=-1",
+    ["tiles?of=0,0,9999,0", "tiles?of=99999,0,0,0", "tiles?of=0,99,0,0", "tiles?of=0,0,0,0,1", "tiles", "tiles?of=",
+     "tiles?of=-1,0,0,0", "tiles?of=0,0,0", "tiles?of=" + "0,0,0,0," * 32 + "0,0,0,0", "tiles?of=٣,0,0,0",
+     "tiles?of=1e1,0,0,0", "numbers?block=0&x=0&y=0&nx=0&ny=1", "numbers?block=0&block=1&x=0&y=0&nx=1&ny=1",
+     "numbers?block=0&x=0&y=0&nx=1", "numbers?block=0&x=0&y=0&nx=9999999999&ny=9999999999",
+     "explain?tensor=0&index=a", "explain?tensor=0&index=-1",
      "explain?tensor=99999&index=0", "explain?tensor=0&index=0,0,0,0,0,0,0,0,0", "explain?tensor=0&index=,", "explain",
      "explain?tensor=0&index=" + "1," * 500 + "1", f"explain?tensor={'9' * 5000}&index=0"],
 )  # fmt: skip

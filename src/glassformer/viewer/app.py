@@ -1,6 +1,6 @@
 """The live page: a small Starlette application around a session.
 
-Recording and reading take turns in threads, so that the loop is always free to answer. Requests name runs, blocks and
+Recording, reading and answering take turns in threads, so that the loop is always free. Requests name runs, blocks and
 tensors by numbers and blobs by their hashes; no part of a request becomes a path.
 """
 
@@ -97,7 +97,7 @@ def application(session: Session, *, token: str | None, hosts: Iterable[str] = (
         Route("/api/runs/{run:int}/next", api.next, methods=["POST"]),
         Route(f"{step}/scene", api.scene),
         Route(f"{step}/trace", api.trace),
-        Route(f"{step}/tile", api.tile),
+        Route(f"{step}/tiles", api.tiles),
         Route(f"{step}/numbers", api.numbers),
         Route(f"{step}/explain", api.explain),
         Route(f"{step}/patch", api.patch, methods=["POST"]),
@@ -115,7 +115,7 @@ class Api:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._events = session.training.events if session.training else Events()
-        self._recording, self._reading = Turns(), Turns()
+        self._recording, self._reading, self._answering = Turns(), Turns(), Turns()
         self._waiting = 0
 
     # ---- what is there
@@ -137,17 +137,17 @@ class Api:
         data = await self._reading.take(lambda: self._session.blobs(asked.names))
         return Response(data, media_type="application/octet-stream")
 
-    async def tile(self, request: Request) -> Response:
-        asked = _numbers(request, "block", "level", "x", "y")
-        values, rms = await self._reading.take(lambda: self._session.tile(*_place(request), *asked))
-        height, width = values.shape
-        content = np.stack([values, rms]).astype("<f4").tobytes()
-        headers = {"x-width": str(width), "x-height": str(height)}
-        return Response(content, media_type="application/octet-stream", headers=headers)
+    async def tiles(self, request: Request) -> Response:
+        """Several at once, since most are small: the width and height of each, then the numbers of each."""
+        places = _list(request, "of")
+        found = await self._reading.take(lambda: self._session.tiles(*_place(request), places))
+        sizes = np.array([values.shape[::-1] for values, _ in found], "<i4")
+        numbers = [np.stack(tile).astype("<f4").tobytes() for tile in found]
+        return Response(b"".join([sizes.tobytes(), *numbers]), media_type="application/octet-stream")
 
     async def numbers(self, request: Request) -> Response:
         asked = _numbers(request, "block", "x", "y", "nx", "ny")
-        found = await self._reading.take(lambda: self._session.numbers(*_place(request), *asked))
+        found = await self._answering.take(lambda: self._session.numbers(*_place(request), *asked))
         return Response(found.tobytes(), media_type="application/octet-stream")
 
     async def tokens(self, request: Request) -> Response:
@@ -156,7 +156,7 @@ class Api:
     async def explain(self, request: Request) -> Response:
         (tensor,) = _numbers(request, "tensor")
         places = _list(request, "index")
-        return await self._read(lambda: self._session.explain(*_place(request), tensor, places))
+        return _json(await self._answering.take(lambda: self._session.explain(*_place(request), tensor, places)))
 
     # ---- what makes something new
 

@@ -41,6 +41,7 @@ MAX_RUNS = 256
 MAX_TEXT = 4096  # characters whose tokens are shown while somebody types
 MAX_NUMBERS = 1 << 20  # of a window: an attention matrix of a thousand positions
 FIRST_TEXTS = ("The cat sat on the mat because it was", "The cat sat", "CBABBC", "the cat sat")
+MAX_TILES = 32  # at once
 MAX_LEVEL = 24  # of tiles: a texel of 2²⁴ × 2²⁴ cells is any matrix
 
 
@@ -179,6 +180,12 @@ class Session:
         if sum(data.nbytes for data in found) > LAZY:
             raise GenerationError(f"At most {LAZY >> 20} MiB are sent at once.")
         return b"".join(found)
+
+    def tiles(self, run: int, number: int, places: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Several tiles: of each its block, level, x and y."""
+        if not places or len(places) % 4 or len(places) > 4 * MAX_TILES:
+            raise TraceError(f"Ask for 1 to {MAX_TILES} tiles, each by its block, level, x and y.")
+        return [self.tile(run, number, *places[i : i + 4]) for i in range(0, len(places), 4)]
 
     def tile(self, run: int, number: int, block: int, level: int, x: int, y: int) -> tuple[np.ndarray, np.ndarray]:
         """Texels of a block: their values, and the roots of their mean squares."""

@@ -10,12 +10,14 @@ from collections.abc import Hashable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from glassformer.tracing.trace import Trace
 from glassformer.viewer.scene import Block
 
 MAX_BYTES = 256 << 20  # of pyramids that are kept, as far as they hold numbers of their own
 TILE = 256  # texels along an edge, at most
+FEW = 4  # the level whose patches are summed cell by cell
 SAMPLE = 1 << 14  # numbers that a scale is estimated from
 
 
@@ -49,16 +51,16 @@ class Pyramids:
 
 
 class Pyramid:
-    """The levels of one window, each made from the one below when it is first asked for."""
+    """The levels of one window, each made when it is first asked for."""
 
     def __init__(self, cells: np.ndarray) -> None:
         self.cells = cells
-        self._levels: list[tuple[np.ndarray, np.ndarray]] = []  # from level 1 on: means, and mean squares
+        self._levels: dict[int, Tensor] = {}  # of the patches of a level the sums of cells, and of their squares
 
     @property
     def nbytes(self) -> int:
         own = self.cells.nbytes if self.cells.base is None else 0
-        return own + sum(mean.nbytes + square.nbytes for mean, square in self._levels)
+        return own + sum(sums.nbytes for sums in self._levels.values())
 
     def tile(self, level: int, x: int, y: int) -> tuple[np.ndarray, np.ndarray]:
         """As `Pyramids` gives it."""
@@ -66,38 +68,31 @@ class Pyramid:
         if level == 0:
             numbers = _real(self.cells[here]).astype(np.float32)
             return numbers, np.abs(numbers)
-        mean, square = self._level(level)
-        return mean[here].astype(np.float32), np.sqrt(square[here]).astype(np.float32)
+        tall, wide = (_counts(n, level)[part] for n, part in zip(self.cells.shape, here, strict=True))
+        mean, mean_square = (self._sums(level)[:, *here] / (tall[:, None] * wide)).float()
+        return mean.numpy(), mean_square.sqrt().numpy()
 
-    def _level(self, level: int) -> tuple[np.ndarray, np.ndarray]:
-        while len(self._levels) < level:
-            if self._levels:
-                mean, square = self._levels[-1]
+    def _sums(self, level: int) -> Tensor:
+        """Sums of many numbers are made of sums of few, so that float32 is wide enough for the many."""
+        if level not in self._levels:
+            if level > FEW:
+                sums = _patches(self._sums(FEW), level - FEW)
             else:
-                mean = _real(self.cells).astype(np.float32)
-                square = np.square(mean, dtype=np.float64)
-            below = len(self._levels)
-            counts = _counts(self.cells.shape, below)
-            self._levels.append((_halved(mean, counts), _halved(square, counts)))
-        return self._levels[level - 1]
+                cells = torch.from_numpy(np.ascontiguousarray(_real(self.cells), np.float32))
+                sums = torch.stack([_patches(each[None], level)[0] for each in (cells, cells * cells)]).double()
+            self._levels[level] = sums
+        return self._levels[level]
 
 
-def _counts(shape: tuple[int, ...], level: int) -> tuple[np.ndarray, np.ndarray]:
-    """How many cells a texel of a level has along y and along x: 2ⁿ, the last one perhaps fewer."""
-    patch = 1 << level
-    y, x = (np.diff([*range(0, n, patch), n]).astype(np.float64) for n in shape)
-    return y, x
+def _patches(of: Tensor, level: int) -> Tensor:
+    """The sums over patches of 2ⁿ × 2ⁿ, those at the border perhaps smaller."""
+    return torch.nn.functional.avg_pool2d(of, 1 << level, ceil_mode=True, divisor_override=1)
 
 
-def _halved(of: np.ndarray, counts: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Means over 2 × 2 texels, each weighing as many cells as it has."""
-    for axis, count in enumerate(counts):
-        weight = count if axis else count[:, None]
-        starts = np.arange(0, of.shape[axis], 2)
-        total = np.add.reduceat(of * weight, starts, axis=axis)
-        area = np.add.reduceat(count, starts)
-        of = total / (area if axis else area[:, None])
-    return of
+def _counts(n: int, level: int) -> Tensor:
+    """How many cells the patches of a level have along an axis: 2ⁿ, the last one perhaps fewer."""
+    starts = torch.arange(0, n, 1 << level)
+    return (n - starts).clamp(max=1 << level)
 
 
 def _real(cells: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import type { Block, Cells, DataSource, Scene } from "../types.ts";
 const TILE = 256; // cells along each side that are fetched at once
 
 export class Numbers {
-  private readonly tiles: (Float64Array | null)[][]; // by block; null: on its way, or not to be had
+  readonly #tiles: (Float64Array | null)[][]; // by block; null: on its way, or not to be had
 
   constructor(
     private readonly source: DataSource,
@@ -19,7 +19,7 @@ export class Numbers {
     private readonly step: number,
     private readonly arrived: () => void,
   ) {
-    this.tiles = scene.blocks.map(() => []);
+    this.#tiles = scene.blocks.map(() => []);
   }
 
   /** The number of a cell, or undefined until it has come. */
@@ -27,8 +27,8 @@ export class Numbers {
     const of = this.scene.blocks[block]!;
     const [column, row] = [Math.floor(x / TILE), Math.floor(y / TILE)];
     const index = row * Math.ceil(of.size[0] / TILE) + column;
-    const numbers = this.tiles[block]![index];
-    if (numbers === undefined) void this.fetch(of, index, column * TILE, row * TILE);
+    const numbers = this.#tiles[block]![index];
+    if (numbers === undefined) void this.#fetch(of, index, column * TILE, row * TILE);
     return numbers?.[(y - row * TILE) * Math.min(TILE, of.size[0] - column * TILE) + x - column * TILE];
   }
 
@@ -39,11 +39,11 @@ export class Numbers {
     return numbers.every((number) => number !== undefined) ? numbers : undefined;
   }
 
-  private async fetch(block: Block, index: number, x: number, y: number): Promise<void> {
-    this.tiles[block.id]![index] = null;
+  async #fetch(block: Block, index: number, x: number, y: number): Promise<void> {
+    this.#tiles[block.id]![index] = null;
     if (block.tensor < 0) return;
     const [width, height] = [Math.min(TILE, block.size[0] - x), Math.min(TILE, block.size[1] - y)];
-    this.tiles[block.id]![index] = await this.source.numbers(this.run, this.step, block, x, y, width, height);
+    this.#tiles[block.id]![index] = await this.source.numbers(this.run, this.step, block, x, y, width, height);
     this.arrived();
   }
 }

@@ -21,8 +21,8 @@ const READING: Record<"en" | "zh", number> = { en: 16, zh: 7 }; // characters a 
 
 export class Player {
   speed = 1;
-  private moving = false; // the step's animation runs, whether or not it goes on afterwards
-  private rested = 0; // seconds since the animation ended
+  #moving = false; // the step's animation runs, whether or not it goes on afterwards
+  #rested = 0; // seconds since the animation ended
 
   constructor(
     private readonly clock: Clock,
@@ -43,19 +43,19 @@ export class Player {
       this.clock.step.value = Math.min(Math.max(step, 0), steps - 1);
       this.scrub(at ?? (this.still() ? 1 : 0));
     });
-    this.moving = at === undefined && !this.still();
+    this.#moving = at === undefined && !this.still();
   }
 
   /** To the next step, or the next chapter's first; false at the end of the last. */
-  next(): boolean { return this.by(1); }
+  next(): boolean { return this.#by(1); }
 
   /** To the step before, or the last one's of the chapter before. */
-  back(): boolean { return this.by(-1); }
+  back(): boolean { return this.#by(-1); }
 
   /** Show the step as it is at a time, and stay there. */
   scrub(time: number): void {
-    this.moving = false;
-    this.rested = 0;
+    this.#moving = false;
+    this.#rested = 0;
     this.clock.time.value = Math.min(1, Math.max(0, time));
   }
 
@@ -63,13 +63,13 @@ export class Player {
     const first = this.chapters()[0];
     if (this.chapter === null && first) this.goTo(first.id);
     this.clock.playing.value = true;
-    this.moving = this.clock.time.peek() < 1;
-    this.rested = 0;
+    this.#moving = this.clock.time.peek() < 1;
+    this.#rested = 0;
   }
 
   pause(): void {
     this.clock.playing.value = false;
-    this.moving = false;
+    this.#moving = false;
   }
 
   toggle(): void { if (this.clock.playing.peek()) this.pause(); else this.play(); }
@@ -79,18 +79,18 @@ export class Player {
     const step = this.step;
     if (step === null) return false;
     const passed = Math.max(0, seconds) * this.speed;
-    if (this.moving) {
+    if (this.#moving) {
       const time = this.clock.time.peek() + passed / (step.seconds ?? SECONDS);
       this.clock.time.value = Math.min(1, time);
-      this.moving = time < 1;
+      this.#moving = time < 1;
     } else if (this.clock.playing.peek()) {
-      this.rested += passed;
-      if (this.rested >= this.reading(step) && !this.next()) this.pause();
+      this.#rested += passed;
+      if (this.#rested >= this.#reading(step) && !this.next()) this.pause();
     }
-    return this.moving || this.clock.playing.peek();
+    return this.#moving || this.clock.playing.peek();
   }
 
-  private by(steps: number): boolean {
+  #by(steps: number): boolean {
     const chapters = this.chapters();
     const at = chapters.findIndex(({ id }) => id === this.clock.chapter.peek());
     const here = chapters[at];
@@ -105,7 +105,7 @@ export class Player {
   }
 
   /** Seconds to read a text, less those in which its animation ran. */
-  private reading(step: ChapterStep): number {
+  #reading(step: ChapterStep): number {
     const language = this.language();
     const text = step.text[language].replace(/\{[^{}]*(\{[^{}]*\})?[^{}]*\}/g, "four");
     return Math.max(1, text.length / READING[language] - (this.still() ? 0 : step.seconds ?? SECONDS));

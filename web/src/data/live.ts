@@ -10,6 +10,7 @@ import { Once } from "./once.ts";
 import { LoadedStep } from "./step.ts";
 
 const KEPT = 12; // steps, of those last shown
+const TILES_AT_ONCE = 32;
 const KEPT_BLOBS = 8192; // storages: of a step there are some hundred, and weights are there once for all
 
 export class LiveSource implements DataSource {
@@ -35,11 +36,24 @@ export class LiveSource implements DataSource {
   async tile(run: number, step: number, block: Block, level: number, x: number, y: number): Promise<Tile> {
     const loaded = await this.#loaded(run, step);
     if (loaded !== null) return loaded.tile(block, level, x, y);
-    const query = `block=${block.id}&level=${level}&x=${x}&y=${y}`;
-    const answer = await asked(`${place(run, step)}/tile?${query}`);
-    const floats = new Float32Array(await answer.arrayBuffer());
-    const [width, height] = [Number(answer.headers.get("X-Width")), Number(answer.headers.get("X-Height"))];
-    return { width, height, values: floats.subarray(0, width * height), rms: floats.subarray(width * height) };
+    return this.#tiles(place(run, step), [block.id, level, x, y]);
+  }
+
+  #batch: { path: string; wanted: number[][]; answer: Promise<Tile[]> } | null = null;
+
+  /** Tiles that are asked for in one moment, as those of a frame are, come in one answer. */
+  async #tiles(path: string, wanted: number[]): Promise<Tile> {
+    if (this.#batch === null || this.#batch.path !== path || this.#batch.wanted.length >= TILES_AT_ONCE) {
+      const asked: number[][] = [];
+      const answer = new Promise(done => setTimeout(done)).then(() => {
+        if (this.#batch?.wanted === asked) this.#batch = null;
+        return fetchedTiles(path, asked);
+      });
+      this.#batch = { path, wanted: asked, answer };
+    }
+    const { wanted: all, answer } = this.#batch;
+    const at = all.push(wanted) - 1;
+    return (await answer)[at]!;
   }
 
   async numbers(
@@ -114,6 +128,17 @@ export class LiveSource implements DataSource {
 }
 
 const place = (run: number, step: number): string => `runs/${run}/steps/${step}`;
+
+async function fetchedTiles(path: string, wanted: number[][]): Promise<Tile[]> {
+  const bytes = await (await asked(`${path}/tiles?of=${wanted.join(",")}`)).arrayBuffer();
+  const sizes = new Int32Array(bytes, 0, 2 * wanted.length);
+  let at = sizes.byteLength;
+  return wanted.map((_, i) => {
+    const [width, height] = [sizes[2 * i]!, sizes[2 * i + 1]!];
+    const [values, rms] = [0, 1].map(() => new Float32Array(bytes, (at += 4 * width * height) - 4 * width * height, width * height));
+    return { width, height, values: values!, rms: rms! };
+  });
+}
 
 async function fetchedTogether(sizes: Map<string, number>): Promise<Map<string, Uint8Array>> {
   const found = new Map<string, Uint8Array>();

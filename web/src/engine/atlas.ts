@@ -18,14 +18,14 @@ interface Layer { w: number; h: number; keys: number[]; used: number } // of the
 export const rootLevel = (block: Block): number => Math.max(0, Math.ceil(Math.log2(Math.max(...block.size) / SIDE)));
 
 export class Atlas {
-  private readonly texture: WebGLTexture;
-  private readonly regions = new Map<number, Region>();
-  private readonly layers: Layer[] = [];
-  private readonly asked = new Set<number>();
-  private readonly depth: number;
-  private readonly waiting: number; // requests under way, at most
-  private disposed = false;
-  private frame = 0;
+  readonly #texture: WebGLTexture;
+  readonly #regions = new Map<number, Region>();
+  readonly #layers: Layer[] = [];
+  readonly #asked = new Set<number>();
+  readonly #depth: number;
+  readonly #waiting: number; // requests under way, at most
+  #disposed = false;
+  #frame = 0;
   onArrival: () => void = () => {};
 
   constructor(
@@ -33,70 +33,71 @@ export class Atlas {
     private readonly run: number, private readonly step: number,
   ) {
     const cells = scene.blocks.reduce((sum, { size }) => sum + size[0] * size[1], 0);
-    this.waiting = scene.lazy ? 32 : Infinity;
-    this.depth = Math.min(LAYERS, 24 + Math.ceil(cells / SIDE / SIDE) * 2);
-    this.texture = gl.createTexture();
+    this.#waiting = scene.lazy ? 128 : Infinity;
+    this.#depth = Math.min(LAYERS, 24 + Math.ceil(cells / SIDE / SIDE) * 2);
+    this.#texture = gl.createTexture();
     this.bind();
-    gl.texStorage3D(gl.TEXTURE_2D_ARRAY, 1, gl.RG16F, SIDE, SIDE, this.depth);
+    gl.texStorage3D(gl.TEXTURE_2D_ARRAY, 1, gl.RG16F, SIDE, SIDE, this.#depth);
     gl.texParameteri(gl.TEXTURE_2D_ARRAY, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
     gl.texParameteri(gl.TEXTURE_2D_ARRAY, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
   }
 
-  get bytes(): number { return this.depth * SIDE * SIDE * 4; }
+  get bytes(): number { return this.#depth * SIDE * SIDE * 4; }
 
   bind(): void {
     this.gl.activeTexture(this.gl.TEXTURE1);
-    this.gl.bindTexture(this.gl.TEXTURE_2D_ARRAY, this.texture);
+    this.gl.bindTexture(this.gl.TEXTURE_2D_ARRAY, this.#texture);
   }
 
-  begin(): void { this.frame++; }
+  begin(): void { this.#frame++; }
 
-  dispose(): void {
-    this.disposed = true;
-    if (this.gl.isTexture(this.texture)) this.gl.deleteTexture(this.texture); // a lost context took it already
+  /** `gone`: a lost context took the texture already. */
+  dispose(gone = false): void {
+    this.#disposed = true;
+    if (!gone) this.gl.deleteTexture(this.#texture);
   }
 
   /** The tile if it is there; else it is asked for and the best one that covers its cells is given. */
   find(block: Block, level: number, x: number, y: number): Region | null {
-    const exact = this.use(key(block, level, x, y));
+    const exact = this.#use(key(block, level, x, y));
     if (exact !== null) return exact;
-    this.ask(block, level, x, y);
+    this.#ask(block, level, x, y);
     const root = rootLevel(block);
     for (let up = level + 1; up <= 24; up++) {
-      const found = this.use(key(block, up, x >> (up - level), y >> (up - level)));
+      const found = this.#use(key(block, up, x >> (up - level), y >> (up - level)));
       if (found !== null) return found;
     }
     for (let down = level - 1; down >= root; down--) { // of a block of one tile a finer one will do
-      const found = this.use(key(block, down, 0, 0));
+      const found = this.#use(key(block, down, 0, 0));
       if (found !== null) return found;
     }
-    if (level < root) this.ask(block, root, 0, 0);
+    if (level < root) this.#ask(block, root, 0, 0);
     return null;
   }
 
-  private use(k: number): Region | null {
-    const region = this.regions.get(k);
+  #use(k: number): Region | null {
+    const region = this.#regions.get(k);
     if (region === undefined) return null;
-    this.layers[region.layer]!.used = this.frame;
+    this.#layers[region.layer]!.used = this.#frame;
     return region;
   }
 
-  private ask(block: Block, level: number, x: number, y: number): void {
+  #ask(block: Block, level: number, x: number, y: number): void {
     const k = key(block, level, x, y);
-    if (this.asked.size >= this.waiting || this.asked.has(k)) return;
-    this.asked.add(k);
+    if (this.#asked.size >= this.#waiting || this.#asked.has(k)) return;
+    this.#asked.add(k);
     const done = (): void => {
-      this.asked.delete(k);
-      if (!this.disposed) this.onArrival();
+      this.#asked.delete(k);
+      if (!this.#disposed) this.onArrival();
     };
     Promise.resolve()
       .then(() => this.source.tile(this.run, this.step, block, level, x * SIDE, y * SIDE))
-      .then((tile) => this.disposed || this.put(k, block, level, tile))
+      .then((tile) => this.#disposed || this.#put(k, block, level, tile))
       .then(done, () => setTimeout(done, 3000)); // the server may come back, or there may be room again
   }
 
-  private put(k: number, block: Block, level: number, { width, height, values, rms }: Tile): void {
-    const slot = this.room(k, width, height);
+  #put(k: number, block: Block, level: number, { width, height, values, rms }: Tile): void {
+    const slot = this.#room(k, width, height);
     if (slot === null) throw new Error("All the memory for tiles is on the screen.");
     const scale = block.scale > 0 ? 1 / block.scale : 0;
     const fit = (v: number): number => {
@@ -113,22 +114,22 @@ export class Atlas {
     this.bind();
     const gl = this.gl;
     gl.texSubImage3D(gl.TEXTURE_2D_ARRAY, 0, slot.x, slot.y, slot.layer, width, height, 1, gl.RG, gl.FLOAT, data);
-    this.regions.set(k, { ...slot, width, height, level, odd });
+    this.#regions.set(k, { ...slot, width, height, level, odd });
   }
 
-  private room(k: number, width: number, height: number): { layer: number; x: number; y: number } | null {
+  #room(k: number, width: number, height: number): { layer: number; x: number; y: number } | null {
     const [w, h] = [ceilPower(width), ceilPower(height)];
-    let layer = this.layers.findIndex((it) => it.w === w && it.h === h && it.keys.length < (SIDE / w) * (SIDE / h));
-    if (layer < 0 && this.layers.length < this.depth) layer = this.layers.push({ w, h, keys: [], used: 0 }) - 1;
+    let layer = this.#layers.findIndex((it) => it.w === w && it.h === h && it.keys.length < (SIDE / w) * (SIDE / h));
+    if (layer < 0 && this.#layers.length < this.#depth) layer = this.#layers.push({ w, h, keys: [], used: 0 }) - 1;
     if (layer < 0) {
-      layer = this.layers.reduce((best, it, i) => (it.used < this.layers[best]!.used ? i : best), 0);
-      if (this.layers[layer]!.used >= this.frame) return null; // all of it is on the screen
-      for (const other of this.layers[layer]!.keys) this.regions.delete(other);
-      this.layers[layer] = { w, h, keys: [], used: 0 };
+      layer = this.#layers.reduce((best, it, i) => (it.used < this.#layers[best]!.used ? i : best), 0);
+      if (this.#layers[layer]!.used >= this.#frame) return null; // all of it is on the screen
+      for (const other of this.#layers[layer]!.keys) this.#regions.delete(other);
+      this.#layers[layer] = { w, h, keys: [], used: 0 };
     }
-    const it = this.layers[layer]!;
+    const it = this.#layers[layer]!;
     const slot = it.keys.push(k) - 1;
-    it.used = this.frame;
+    it.used = this.#frame;
     return { layer, x: (slot % (SIDE / w)) * w, y: Math.floor(slot / (SIDE / w)) * h };
   }
 }

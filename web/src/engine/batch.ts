@@ -21,9 +21,9 @@ const shader = (gl: WebGL2RenderingContext, type: number, source: string): WebGL
 export class Batch {
   readonly data: Float32Array;
   count = 0;
-  private readonly programs: { program: WebGLProgram; places: Places }[];
-  private readonly texture: WebGLTexture;
-  private readonly vao: WebGLVertexArrayObject;
+  readonly #programs: { program: WebGLProgram; places: Places }[];
+  readonly #texture: WebGLTexture;
+  readonly #vao: WebGLVertexArrayObject;
 
   /** `corners` vertices for each record, joined by `indices`; a program for each fragment shader. */
   constructor(
@@ -34,7 +34,7 @@ export class Batch {
     const prelude = `uniform highp sampler2D records;
 const int TEXELS = ${texels}, CORNERS = ${corners};
 vec4 record(int i, int k) { int j = i * TEXELS + k; return texelFetch(records, ivec2(j & 1023, j >> 10), 0); }\n`;
-    this.programs = fragments.map((fragment) => {
+    this.#programs = fragments.map((fragment) => {
       const program = gl.createProgram();
       gl.attachShader(program, shader(gl, gl.VERTEX_SHADER, prelude + vertex));
       gl.attachShader(program, shader(gl, gl.FRAGMENT_SHADER, fragment));
@@ -42,16 +42,16 @@ vec4 record(int i, int k) { int j = i * TEXELS + k; return texelFetch(records, i
       return { program, places: new Map() };
     });
 
-    this.texture = gl.createTexture();
-    gl.bindTexture(gl.TEXTURE_2D, this.texture);
+    this.#texture = gl.createTexture();
+    gl.bindTexture(gl.TEXTURE_2D, this.#texture);
     gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA32F, WIDTH, this.data.length / WIDTH / 4);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
 
     const index = new Uint16Array(capacity * indices.length);
     for (let i = 0, at = 0; i < capacity; i++) for (const corner of indices) index[at++] = i * corners + corner;
-    this.vao = gl.createVertexArray();
-    gl.bindVertexArray(this.vao);
+    this.#vao = gl.createVertexArray();
+    gl.bindVertexArray(this.#vao);
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
     gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, index, gl.STATIC_DRAW);
     gl.bindVertexArray(null);
@@ -66,12 +66,12 @@ vec4 record(int i, int k) { int j = i * TEXELS + k; return texelFetch(records, i
   prepare(uniforms: Uniforms): void {
     const gl = this.gl;
     gl.activeTexture(gl.TEXTURE0);
-    gl.bindTexture(gl.TEXTURE_2D, this.texture);
+    gl.bindTexture(gl.TEXTURE_2D, this.#texture);
     const rows = Math.ceil((this.count * this.texels) / WIDTH);
     if (rows > 0) gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, WIDTH, rows, gl.RGBA, gl.FLOAT, this.data);
-    for (const { program, places } of this.programs) {
+    for (const { program, places } of this.#programs) {
       gl.useProgram(program);
-      for (const [name, value] of Object.entries({ ...uniforms, records: 0 })) this.set(program, places, name, value);
+      for (const [name, value] of Object.entries({ ...uniforms, records: 0 })) this.#set(program, places, name, value);
     }
   }
 
@@ -79,24 +79,24 @@ vec4 record(int i, int k) { int j = i * TEXELS + k; return texelFetch(records, i
     if (end <= first) return;
     const gl = this.gl;
     const n = this.indices.length;
-    gl.useProgram(this.programs[variant]!.program);
-    gl.bindVertexArray(this.vao);
+    gl.useProgram(this.#programs[variant]!.program);
+    gl.bindVertexArray(this.#vao);
     gl.activeTexture(gl.TEXTURE0);
-    gl.bindTexture(gl.TEXTURE_2D, this.texture);
+    gl.bindTexture(gl.TEXTURE_2D, this.#texture);
     gl.drawElements(gl.TRIANGLES, (end - first) * n, gl.UNSIGNED_SHORT, first * n * 2);
   }
 
   /** Compilation runs beside the page's own work until someone asks; this asks. */
   check(): void {
     const gl = this.gl;
-    for (const { program } of this.programs) {
+    for (const { program } of this.#programs) {
       if (gl.getProgramParameter(program, gl.LINK_STATUS) || gl.isContextLost()) continue;
       const logs = (gl.getAttachedShaders(program) ?? []).map((it) => gl.getShaderInfoLog(it) ?? "");
       throw new Error(`The scene's shaders do not compile: ${[...logs, gl.getProgramInfoLog(program)].join("\n")}`);
     }
   }
 
-  private set(program: WebGLProgram, places: Places, name: string, value: Uniforms[string]): void {
+  #set(program: WebGLProgram, places: Places, name: string, value: Uniforms[string]): void {
     const gl = this.gl;
     let place = places.get(name);
     if (place === undefined) places.set(name, (place = gl.getUniformLocation(program, name)));

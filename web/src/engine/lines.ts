@@ -42,16 +42,16 @@ const join = (a: Block, aPos: Vec3, b: Block, bPos: Vec3): [Vec3, Vec3, Vec3, Ve
 };
 
 export class Lines {
-  private readonly rms: (number | null)[];
+  readonly #rms: (number | null)[];
 
   constructor(private readonly scene: Scene, source: DataSource, run: number, step: number, onArrival: () => void) {
-    this.rms = scene.stream.map(() => null);
+    this.#rms = scene.stream.map(() => null);
     scene.stream.forEach((id, i) => {
       const block = scene.blocks[id]!;
       if (block.tensor < 0) return;
       const level = Math.ceil(Math.log2(Math.max(...block.size))); // of which one texel is the whole block
       source.tile(run, step, block, level, 0, 0).then(({ rms }) => {
-        this.rms[i] = rms[0] ?? null;
+        this.#rms[i] = rms[0] ?? null;
         onArrival();
       }, () => {});
     });
@@ -63,11 +63,11 @@ export class Lines {
       const offset = stage.offset.get(block.id);
       return offset === undefined ? block.pos : add(block.pos, offset);
     };
-    const most = Math.max(1e-30, ...this.rms.map((it) => it ?? 0));
+    const most = Math.max(1e-30, ...this.#rms.map((it) => it ?? 0));
     this.scene.stream.slice(1).forEach((id, i) => {
       const [a, b] = [this.scene.blocks[this.scene.stream[i]!]!, this.scene.blocks[id]!];
       const [aPos, bPos] = [place(a), place(b)];
-      const rms = this.rms[i] ?? null;
+      const rms = this.#rms[i] ?? null;
       const width = a.size[0] * (rms === null ? 0.3 : 0.12 + 0.83 * (rms / most));
       const alpha = 0.42 * Math.min(opacity(a), opacity(b));
       const middle = (block: Block, pos: Vec3, end: number): Vec3 => [pos[0] + block.size[0] / 2, pos[1] + end, pos[2] - 0.5];

@@ -20,7 +20,7 @@ const short = (value: number, dtype: string): string => {
 };
 
 export class Numbers {
-  private readonly windows = new Map<string, Float64Array | null>();
+  readonly #windows = new Map<string, Float64Array | null>();
   constructor(
     private readonly source: DataSource, private readonly run: number, private readonly step: number,
     private readonly onArrival: () => void,
@@ -32,14 +32,14 @@ export class Numbers {
       if (box.block.tensor < 0 || box.ghost || box.opacity < 0.5 || view.focal / box.distance < LEGIBLE) continue;
       const front = box.pos[2] + 1;
       if (view.eye[2] <= front) continue;
-      const { x0, x1, y0, y1 } = this.window(view, box, front);
+      const { x0, x1, y0, y1 } = this.#window(view, box, front);
       for (let y = y0; y < y1; y++) {
         for (let x = x0; x < x1 && left > 0; x++) {
           const middle = add(box.pos, [x - box.x0 + 0.5, y - box.y0 + 0.5, 1]);
           const at = view.project(middle);
           const cell = view.project(add(middle, [0.5, 0, 0])).x - view.project(add(middle, [-0.5, 0, 0])).x;
           if (at.depth <= 0 || cell < LEGIBLE || at.x < 0 || at.y < 0 || at.x > view.width || at.y > view.height) continue;
-          const value = this.value(box.block, x, y);
+          const value = this.#value(box.block, x, y);
           if (value === null || !Number.isFinite(value)) continue; // these have glyphs
           const way = add(middle, view.eye, -1);
           if (rays.hit(way, 0.999) !== null) continue; // something stands before it
@@ -53,7 +53,7 @@ export class Numbers {
   }
 
   /** The cells of a box that the picture may show: where the rays of its corners meet the front face. */
-  private window(view: View, box: Box, front: number): { x0: number; x1: number; y0: number; y1: number } {
+  #window(view: View, box: Box, front: number): { x0: number; x1: number; y0: number; y1: number } {
     const corners = [[0, 0], [1, 0], [0, 1], [1, 1]].map(([i, j]) => {
       const ray = view.ray(i! * view.width, j! * view.height);
       return ray[2] < 0 ? add(view.eye, ray, (front - view.eye[2]) / ray[2]) : null;
@@ -67,19 +67,19 @@ export class Numbers {
     return { x0, x1, y0, y1 };
   }
 
-  private value(block: Block, x: number, y: number): number | null {
+  #value(block: Block, x: number, y: number): number | null {
     const [i, j] = [Math.floor(x / WINDOW), Math.floor(y / WINDOW)];
     const key = `${block.id}/${i}/${j}`;
     const nx = Math.min(WINDOW, block.size[0] - i * WINDOW);
-    const known = this.windows.get(key);
+    const known = this.#windows.get(key);
     if (known !== undefined) return known === null ? null : known[(y - j * WINDOW) * nx + x - i * WINDOW]!;
-    if (this.windows.size > KEPT) this.windows.clear();
-    this.windows.set(key, null);
+    if (this.#windows.size > KEPT) this.#windows.clear();
+    this.#windows.set(key, null);
     const ny = Math.min(WINDOW, block.size[1] - j * WINDOW);
     this.source.numbers(this.run, this.step, block, i * WINDOW, j * WINDOW, nx, ny).then((found) => {
-      this.windows.set(key, found);
+      this.#windows.set(key, found);
       this.onArrival();
-    }, () => this.windows.delete(key));
+    }, () => this.#windows.delete(key));
     return null;
   }
 }

@@ -105,14 +105,14 @@ export class Apply extends Formula {
     const named = FUNCTIONS[this.name]!;
     const kind = named.kind(...values.map((value) => value.kind));
     const reaches = values.map((value) => reach(value.shape, shape));
-    if (values.some((value) => value.im !== null)) return this.complex(kind, shape, values, reaches);
+    if (values.some((value) => value.im !== null)) return this.#complex(kind, shape, values, reaches);
     const re = new Float64Array(product(shape));
     const compute = (kind === "bool" && named.truth) || named.compute;
     for (let i = 0; i < re.length; i++) re[i] = compute(...values.map((value, k) => value.re[reaches[k]!(i)]!));
     return new Values(kind, shape, kind === "bool" ? re.map((x) => Number(x !== 0)) : re);
   }
 
-  private complex(kind: Values["kind"], shape: number[], values: Values[], reaches: ((i: number) => number)[]): Values {
+  #complex(kind: Values["kind"], shape: number[], values: Values[], reaches: ((i: number) => number)[]): Values {
     const compute = COMPLEX[this.name];
     if (compute === undefined) throw new Error(`there is no ${this.name} of complex numbers here`);
     const entry = (k: number, i: number): Complex => {

@@ -29,40 +29,40 @@ export function numpyOf(formula: Formula, dtype: string): string {
 
 /** Writes one formula; a part that is used twice gets a name where it is first met. */
 class Writer {
-  private readonly uses = new Map<Formula, number>();
-  private readonly names = new Map<Formula, string>();
+  readonly #uses = new Map<Formula, number>();
+  readonly #names = new Map<Formula, string>();
 
   constructor(formula: Formula) {
-    this.count(formula);
+    this.#count(formula);
   }
 
-  private count(formula: Formula): void {
-    const before = this.uses.get(formula) ?? 0;
-    this.uses.set(formula, before + 1);
-    if (before === 0) partsOf(formula).forEach((part) => this.count(part));
+  #count(formula: Formula): void {
+    const before = this.#uses.get(formula) ?? 0;
+    this.#uses.set(formula, before + 1);
+    if (before === 0) partsOf(formula).forEach((part) => this.#count(part));
   }
 
   write(formula: Formula, needed: number): string {
     const plain = !(formula instanceof Apply || formula instanceof Reduce) && formula.value.shape.length === 0;
-    if (plain || this.uses.get(formula) === 1) return this.body(formula, needed);
-    const known = this.names.get(formula);
+    if (plain || this.#uses.get(formula) === 1) return this.#body(formula, needed);
+    const known = this.#names.get(formula);
     if (known !== undefined) return known;
-    const taken = [...this.names.values()];
+    const taken = [...this.#names.values()];
     const fits = /^[A-Za-z]+$/.test(formula.label) && !taken.includes(formula.label);
     const name = fits ? formula.label : `x${taken.length + 1}`;
-    this.names.set(formula, name);
-    return `(${name} := ${this.body(formula, 0)})`;
+    this.#names.set(formula, name);
+    return `(${name} := ${this.#body(formula, 0)})`;
   }
 
-  private body(formula: Formula, needed: number): string {
-    if (formula instanceof Apply) return this.applied(formula, needed);
-    if (formula instanceof Reduce) return this.reduced(formula);
+  #body(formula: Formula, needed: number): string {
+    if (formula instanceof Apply) return this.#applied(formula, needed);
+    if (formula instanceof Reduce) return this.#reduced(formula);
     const { value } = formula;
     const written = literal(value, formula instanceof Constant ? constantKind(value) : value.kind);
     return value.shape.length ? `np.array(${written})` : written;
   }
 
-  private applied({ name, parts }: Apply, needed: number): string {
+  #applied({ name, parts }: Apply, needed: number): string {
     if (TRANSPARENT.includes(name)) return this.write(parts[0]!, needed);
     const infix = name === "/" && parts[1]!.value.real.includes(0) ? undefined : INFIX[name];
     if (infix !== undefined) {
@@ -76,18 +76,18 @@ class Writer {
     return `np.${name === "/" ? "divide" : CALLS[name] ?? name}(${inside})`;
   }
 
-  private reduced({ name, part }: Reduce): string {
+  #reduced({ name, part }: Reduce): string {
     const sizes = part.parts.map((factor) => factor.value.shape.join());
-    if (name === "∑" && part instanceof Apply && part.name === "·" && this.uses.get(part) === 1 &&
+    if (name === "∑" && part instanceof Apply && part.name === "·" && this.#uses.get(part) === 1 &&
         sizes.every((size) => size === String(part.value.size))) {
-      return `np.dot(${part.parts.map((factor) => this.listed(factor)).join(", ")})`;
+      return `np.dot(${part.parts.map((factor) => this.#listed(factor)).join(", ")})`;
     }
     const axis = part.value.shape.length > 1 ? ", -1" : "";
-    return `np.${REDUCTIONS[name] ?? name}(${this.listed(part)}${axis})`;
+    return `np.${REDUCTIONS[name] ?? name}(${this.#listed(part)}${axis})`;
   }
 
   /** Functions of arrays take lists as well, which are shorter. */
-  private listed(formula: Formula): string {
+  #listed(formula: Formula): string {
     return this.write(formula, 0).replace(/^np\.array\((\[[^()]*\])\)$/, "$1");
   }
 }

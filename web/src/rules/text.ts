@@ -113,24 +113,24 @@ class Writer {
   constructor(private readonly dialect: Dialect, private readonly numbers: boolean) {}
 
   write(formula: Formula, needed: number, top = false): string {
-    if (formula instanceof Constant) return formula.label ? this.letter(formula.label) : this.number(constant(formula));
+    if (formula instanceof Constant) return formula.label ? this.letter(formula.label) : this.#number(constant(formula));
     if (formula.label && !top) {
       this.met.add(formula);
       return this.letter(formula.label);
     }
     if (formula instanceof Operand) {
       const single = formula.value.shape.length === 0;
-      return this.numbers && single ? this.number(shorten(formula.value)) : this.operand(formula);
+      return this.numbers && single ? this.#number(shorten(formula.value)) : this.#operand(formula);
     }
     if (formula instanceof Reduce) {
       const { name, part } = formula;
-      return this.reduced(name, this.write(part, name === "∑" || name === "∏" ? PRODUCT : 0), needed);
+      return this.#reduced(name, this.write(part, name === "∑" || name === "∏" ? PRODUCT : 0), needed);
     }
     const { name, parts } = formula as Apply;
-    return name === "chosen" ? this.write(parts[0]!, needed) : this.applied(name, parts, needed);
+    return name === "chosen" ? this.write(parts[0]!, needed) : this.#applied(name, parts, needed);
   }
 
-  private applied(name: string, parts: readonly Formula[], needed: number): string {
+  #applied(name: string, parts: readonly Formula[], needed: number): string {
     const notation = NOTATIONS[name] ?? named(this.dialect === "latex" ? name.replaceAll(" ", "\\ ") : name);
     if (TWO.includes(name)) {
       const inside = parts.map((part) => this.write(part, 0)).join(this.dialect === "mathml" ? "<mo>,</mo>" : ", ");
@@ -139,20 +139,20 @@ class Writer {
     const fraction = this.dialect !== "text" && name === "/";
     const needs = (k: number): number => (fraction ? 0 : notation.inside[Math.min(k, 1)]!);
     const written = notation[this.dialect](...parts.map((part, k) => this.write(part, needs(k))));
-    return notation.holds < needed ? this.bracketed(written) : written;
+    return notation.holds < needed ? this.#bracketed(written) : written;
   }
 
-  private reduced(name: string, inside: string, needed: number): string {
+  #reduced(name: string, inside: string, needed: number): string {
     const big = name === "∑" || name === "∏";
     const written = {
       latex: `${big ? { "∑": "\\sum", "∏": "\\prod" }[name] : `\\mathrm{${name}}`}_i ${inside}`,
       mathml: `<mrow><munder><${big ? "mo" : "mi"}>${name}</${big ? "mo" : "mi"}><mi>i</mi></munder>${inside}</mrow>`,
       text: `${name}ᵢ ${inside}`,
     }[this.dialect];
-    return needed > SUM || (needed === SUM && big) ? this.bracketed(written) : written;
+    return needed > SUM || (needed === SUM && big) ? this.#bracketed(written) : written;
   }
 
-  private bracketed(written: string): string {
+  #bracketed(written: string): string {
     return this.dialect === "mathml" ? `<mo>(</mo>${written}<mo>)</mo>` : `(${written})`;
   }
 
@@ -160,13 +160,13 @@ class Writer {
     return this.dialect === "mathml" ? `<mi>${escaped(label)}</mi>` : label;
   }
 
-  private number(written: string): string {
+  #number(written: string): string {
     if (this.dialect === "mathml") return `<mn>${escaped(written)}</mn>`;
     if (this.dialect === "latex") return written.replaceAll("−", "-");
     return written.startsWith("−") ? `(${written})` : written;
   }
 
-  private operand(operand: Operand): string {
+  #operand(operand: Operand): string {
     const { tensor, index } = operand.trace.home(operand.tensor, operand.index);
     const { name } = operand.trace.tensor(tensor);
     const places = index.map(axisOf).join(",");
