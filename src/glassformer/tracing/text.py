@@ -298,8 +298,8 @@ def _uses(formula: Formula, met: set[int]) -> Iterator[Formula]:
             yield from _uses(part, met)
 
 
-def _literal(value: np.ndarray) -> str:
-    if value.ndim:
+def _literal(value: np.ndarray | np.generic) -> str:
+    if isinstance(value, np.ndarray) and value.ndim:
         return f"[{', '.join(map(_literal, value))}]"
     number = value.item()
     if isinstance(number, complex):
