@@ -53,7 +53,7 @@ def to_ours(
 def _rules(config: Any) -> Iterator[tuple[str, list[str], Rename]]:
     """Their name, our names, and the rule between them, for every tensor of every layer."""
     for rule in spec_of(config).renames(config):
-        for layer in range(config.n_layers if "{}" in rule.theirs else 1):
+        for layer in range(getattr(config, rule.layers) if "{}" in rule.theirs else 1):
             yield rule.theirs.format(layer), [name.format(layer) for name in rule.ours], rule
 
 

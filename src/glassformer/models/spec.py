@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -47,22 +47,30 @@ class CausalModel(Protocol):
         """The logits after each token; `state` moves on by these tokens."""
 
 
+# What a model takes in and gives back, which decides what the verbs can do with it.
+Kind = Literal["language-model", "encoder-decoder", "encoder", "image-classifier", "speech-recognizer", "word-vectors"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rename:
     """How parameters of ours stand in a published file: several of ours may be one of theirs.
 
-    Names contain `{}` for the number of the layer. `read` and `write` turn one tensor of theirs into ours and back.
+    Names contain `{}` for the number of the layer, of which the configuration's field `layers` says how many there are.
+    `read` and `write` turn one tensor of theirs into ours and back.
     """
 
     theirs: str
     ours: tuple[str, ...]
     read: Callable[[Tensor], Sequence[Tensor]]
     write: Callable[[Sequence[Tensor]], Tensor]
+    layers: str = "n_layers"
 
 
-def same(ours: str, theirs: str) -> Rename:
+def same(ours: str, theirs: str, layers: str = "n_layers") -> Rename:
     """The same tensor under another name."""
-    return Rename(theirs=theirs, ours=(ours,), read=lambda tensor: [tensor], write=lambda tensors: tensors[0])
+    return Rename(
+        theirs=theirs, ours=(ours,), read=lambda tensor: [tensor], write=lambda tensors: tensors[0], layers=layers
+    )
 
 
 def transposed(ours: Sequence[str], theirs: str) -> Rename:
@@ -114,6 +122,7 @@ class ModelSpec:
     from_huggingface: Callable[[Mapping[str, Any]], Any]
     to_huggingface: Callable[[Any], dict[str, Any]]
     renames: Callable[[Any], Sequence[Rename]]
+    kind: Kind = "language-model"
     ignored: tuple[str, ...] = field(default=())
     base_prefix: str = ""
     tied: Mapping[str, str] = field(default_factory=dict)
