@@ -32,6 +32,14 @@ class State(Protocol):
 
 
 @runtime_checkable
+class BranchingState(State, Protocol):
+    """A state whose rows can be reordered and doubled, as beam search asks."""
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows of the batch, in this order; a row may come several times, or never."""
+
+
+@runtime_checkable
 class CausalModel(Protocol):
     """What decoding asks of an autoregressive model (an `nn.Module`)."""
 
@@ -41,10 +49,18 @@ class CausalModel(Protocol):
         """The weights."""
 
     def begin(self, source: Tensor | None, policy: Policy) -> State:
-        """A state in which nothing has been read yet."""
+        """A state in which no token has been read yet; an encoder-decoder encodes the source here."""
 
     def __call__(self, tokens: Tensor, state: State | None = None, valid: Tensor | None = None) -> Tensor:
         """The logits after each token; `state` moves on by these tokens."""
+
+
+@runtime_checkable
+class ReadsTexts(CausalModel, Protocol):
+    """A causal model whose sources are texts, of different lengths within a batch."""
+
+    def begin(self, source: Tensor | None, policy: Policy, source_valid: Tensor | None = None) -> State:
+        """The same; `source_valid` is False at the source's padding."""
 
 
 # What a model takes in and gives back, which decides what the verbs can do with it.
