@@ -26,6 +26,8 @@ NO_WEIGHTS = re.compile(r"(encoder|decoder)\.(version|embed_positions\._float_te
 def read(path: Path, *, n_heads: int = 8, activation: str = "relu") -> tuple[TransformerConfig, dict[str, Tensor]]:
     """The configuration and our parameters."""
     state = {name: tensor for name, tensor in safetensors.read(path).items() if not NO_WEIGHTS.fullmatch(name)}
+    if learned := [name for name in state if name.endswith("embed_positions.weight")]:
+        raise CheckpointMismatch(f"{learned[0]}: models of fairseq's with learned positions are not supported.")
     config = infer_config(state, n_heads=n_heads, activation=activation)
     return config, to_ours(to_marian(state, config), config)
 

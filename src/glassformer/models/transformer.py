@@ -196,7 +196,7 @@ def norm(config: TransformerConfig) -> LayerNorm:
 PRESETS = {
     "transformer-base": TransformerConfig(),
     "transformer-big": TransformerConfig(d_model=1024, n_heads=16, d_ff=4096, dropout=0.3),
-    "transformer-small": TransformerConfig(  # 9.4 million parameters: for a corpus such as Multi30k
+    "transformer-small": TransformerConfig(  # 8.1 million parameters: for a corpus such as Multi30k
         vocab_size=10_000,
         context_length=256,
         d_model=256,
@@ -248,6 +248,8 @@ def from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
     if not isinstance(activation, str) or activation not in ours:
         raise ConfigError(f"config.json: activation_function {activation!r} is not one of {', '.join(ours)}.")
     vocab_size = config.get("vocab_size", 58101)
+    if vocab_size is None:
+        raise ConfigError("config.json: vocab_size must be a whole number, not null.")
     settings = {
         "vocab_size": vocab_size if shared else config.get("decoder_vocab_size") or vocab_size,
         "source_vocab_size": None if shared else vocab_size,
