@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from counts import count
 from glassformer.errors import ConfigError, ExportError
 from glassformer.models.spec import BranchingState, ReadsTexts
 from glassformer.models.transformer import (
@@ -22,6 +23,8 @@ from glassformer.models.transformer import (
     to_huggingface,
 )
 from glassformer.nn.kv_cache import full, sinks
+from glassformer.tracing.check import check
+from glassformer.tracing.record import record
 from glassformer.twins import use
 from tolerances import assert_close
 
@@ -260,6 +263,27 @@ def test_dropout_acts_while_training_alone() -> None:
     assert torch.equal(read(model, source, tokens), read(model, source, tokens))
 
 
+class Whole(nn.Module):
+    """Source and target to logits in one pass, so that the encoder is recorded too."""
+
+    def __init__(self, model: Transformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, source: Tensor, tokens: Tensor) -> Tensor:
+        return read(self.model, source, tokens)
+
+
+def test_every_number_of_a_pass_has_its_name_and_its_explanation() -> None:
+    model = Transformer(TransformerConfig(**SIZES | VARIANTS["fairseq's"])).eval()
+    with use("readable", attention="naive"):
+        trace = record(Whole(model), draw(1, 4), draw(1, 3))
+    assert check(trace, cells=count("cells of a model")).failures == []
+    names = {tensor.name for tensor in trace.tensors}
+    attention = {f"cross_attn.{name}" for name in ("q", "k", "v", "scores", "weights", "out")}
+    assert {f"model.decoder.blocks.1.{name}" for name in attention} <= names
+
+
 # Configurations
 
 
@@ -293,8 +317,30 @@ def test_from_huggingface_undoes_to_huggingface(config: TransformerConfig) -> No
     assert from_huggingface(written) == config
 
 
-def test_opus_mt_calls_silu_swish() -> None:
-    assert from_huggingface({"activation_function": "swish"}).activation == "silu"
+def test_the_config_json_of_opus_mt_en_de_is_its_preset() -> None:
+    theirs = {
+        "activation_function": "swish",
+        "d_model": 512,
+        "encoder_layers": 6,
+        "decoder_layers": 6,
+        "encoder_attention_heads": 8,
+        "decoder_attention_heads": 8,
+        "encoder_ffn_dim": 2048,
+        "decoder_ffn_dim": 2048,
+        "dropout": 0.1,
+        "max_position_embeddings": 512,
+        "vocab_size": 58101,
+        "scale_embedding": True,
+        "normalize_before": False,
+        "normalize_embedding": False,
+        "add_final_layer_norm": False,
+        "static_position_embeddings": True,
+        "decoder_start_token_id": 58100,
+        "pad_token_id": 58100,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
+    assert from_huggingface(theirs) == PRESETS["opus-mt"]
 
 
 @pytest.mark.parametrize(
