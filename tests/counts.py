@@ -12,6 +12,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "random strings against tiktoken": (1_000, 10_000),
     "chunkings": (60, 300),
     "corpora against the textbook": (60, 300),
+    "subword-nmt corpora against the textbook": (20, 300),
     "streams of random ids": (200, 5_000),
     "tokenizer.json mutations": (150, 1_000),
     # nn
@@ -36,6 +37,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     "models of transformers imported": (8, 50),
     "models exported to transformers": (6, 50),
     "checkpoints round trips": (4, 50),
+    "Marian models imported": (8, 50),
+    "Marian models exported": (4, 50),
     "kills while saving": (5, 50),
     "bit flips": (60, 1_000),
     "safetensors mutations": (300, 2_000),

@@ -175,7 +175,7 @@ def test_every_weight_has_one_name_in_the_published_format(name: str) -> None:
         ours.format(layer)
         for rule in spec.renames(config)
         for ours in rule.ours
-        for layer in range(config.n_layers if "{}" in ours else 1)
+        for layer in range(getattr(config, rule.layers) if "{}" in ours else 1)
     ]
     assert len(named) == len(set(named))
     assert set(named) == {parameter for parameter, _ in model.named_parameters()}

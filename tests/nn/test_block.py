@@ -7,7 +7,7 @@ from torch import nn
 import oracles
 from glassformer.nn import mask
 from glassformer.nn.attention import Attention
-from glassformer.nn.block import PostNormBlock, PreNormBlock
+from glassformer.nn.block import PostNormBlock, PostNormCrossBlock, PreNormBlock, PreNormCrossBlock
 from glassformer.nn.feedforward import MLP
 from glassformer.nn.mask import Mask
 from glassformer.nn.norm import LayerNorm
@@ -45,6 +45,49 @@ def test_a_block_is_torchs_encoder_layer(norm_first: bool) -> None:
     x = torch.randn(2, 5, 12)
     hidden = ~torch.ones(5, 5, dtype=torch.bool).tril()
     assert_close(ours(x, OVER), theirs(x, src_mask=hidden))
+
+
+def cross_block(kind: type[PreNormCrossBlock]) -> PreNormCrossBlock:
+    return kind(
+        LayerNorm(12),
+        Attention(12, 3),
+        LayerNorm(12),
+        Attention(12, 3),
+        LayerNorm(12),
+        MLP(12, 20, "relu"),
+        dropout=0.0,
+    )
+
+
+@pytest.mark.parametrize("norm_first", [True, False], ids=["pre", "post"])
+def test_a_block_with_a_memory_is_torchs_decoder_layer(norm_first: bool) -> None:
+    ours = cross_block(PreNormCrossBlock if norm_first else PostNormCrossBlock)
+    theirs = nn.TransformerDecoderLayer(12, 3, 20, dropout=0.0, batch_first=True, norm_first=norm_first)
+    weights = {
+        "linear1.weight": ours.mlp.up_proj.weight,
+        "linear1.bias": ours.mlp.up_proj.bias,
+        "linear2.weight": ours.mlp.down_proj.weight,
+        "linear2.bias": ours.mlp.down_proj.bias,
+    }
+    for name, attn in {"self_attn": ours.attn, "multihead_attn": ours.cross_attn}.items():
+        for kind in ("weight", "bias"):
+            parts = [getattr(projection, kind) for projection in (attn.q_proj, attn.k_proj, attn.v_proj)]
+            weights[f"{name}.in_proj_{kind}"] = torch.cat(parts)
+            weights[f"{name}.out_proj.{kind}"] = getattr(attn.o_proj, kind)
+    norms = (ours.attn_norm, ours.cross_norm, ours.mlp_norm)
+    for number, norm in enumerate(norms, start=1):
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+        weights |= {f"norm{number}.weight": norm.weight, f"norm{number}.bias": norm.bias}
+    theirs.load_state_dict(weights)
+    x, memory = torch.randn(2, 5, 12), torch.randn(2, 7, 12)
+    hidden = ~torch.ones(5, 5, dtype=torch.bool).tril()
+    padding = torch.zeros(2, 7, dtype=torch.bool)
+    padding[1, 4:] = True
+    keys = torch.arange(7).where(~padding, -1)[:, None]
+    over = Mask(rule=mask.everything, queries=torch.arange(5), keys=keys)
+    expected = theirs(x, memory, tgt_mask=hidden, memory_key_padding_mask=padding)
+    assert_close(ours(x, OVER, memory, over), expected)
 
 
 def test_a_pre_norm_block_whose_sublayers_are_silent_passes_the_stream_unchanged() -> None:

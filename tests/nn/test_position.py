@@ -20,6 +20,23 @@ def test_sinusoidal_positions_are_the_papers_formula(d_model: int) -> None:
     assert_close(sinusoidal(positions, d_model), torch.tensor(expected))
 
 
+@pytest.mark.parametrize("d_model", [1, 2, 5, 16])
+def test_halves_are_all_sines_and_then_all_cosines(d_model: int) -> None:
+    positions = torch.tensor([0, 3, 512])
+    interleaved = sinusoidal(positions, d_model)
+    halves = sinusoidal(positions, d_model, "halves")
+    assert torch.equal(halves, torch.cat([interleaved[:, 0::2], interleaved[:, 1::2]], dim=-1))
+
+
+@pytest.mark.parametrize("d_model", [4, 6, 128])
+def test_tensor2tensors_last_wavelength_is_10000(d_model: int) -> None:
+    positions = np.array([0, 1, 2, 77, 1499])
+    step = np.log(10_000) / (d_model // 2 - 1)  # as get_timing_signal_1d of tensor2tensor has it
+    angles = positions[:, None] * np.exp(-step * np.arange(d_model // 2))
+    expected = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    assert_close(sinusoidal(torch.from_numpy(positions), d_model, "tensor2tensor"), expected)
+
+
 def test_positions_come_in_any_order_and_batch_shape() -> None:
     positions = torch.tensor([[3, 0], [0, 9]])
     encoded = sinusoidal(positions, 6)

@@ -31,6 +31,7 @@ CONFIG, OURS, WEIGHTS = "config.json", "glassformer.json", "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
 GENERATION = "generation_config.json"
 TOKENIZER = "tokenizer_config.json"
+OWN_TOKENS = ("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id")  # some configurations have them
 MAX_CONFIG_BYTES = 4 << 20
 
 
@@ -78,6 +79,7 @@ def write_directory(
         "bos_token_id": None if tokenizer is None else tokenizer.bos_id,
         "eos_token_id": eos_token_ids if len(eos_token_ids) > 1 else next(iter(eos_token_ids), None),
     }
+    ends |= {name: theirs[name] for name in OWN_TOKENS if name in theirs}
     precision = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     _write_json(folder / CONFIG, {**theirs, **ends, "torch_dtype": precision})
     _write_json(folder / GENERATION, ends)

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -53,7 +53,7 @@ def to_ours(
 def _rules(config: Any) -> Iterator[tuple[str, list[str], Rename]]:
     """Their name, our names, and the rule between them, for every tensor of every layer."""
     for rule in spec_of(config).renames(config):
-        for layer in range(config.n_layers if "{}" in rule.theirs else 1):
+        for layer in range(getattr(config, rule.layers) if "{}" in rule.theirs else 1):
             yield rule.theirs.format(layer), [name.format(layer) for name in rule.ours], rule
 
 
@@ -64,7 +64,7 @@ def _with_prefix(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tens
     return {name if name in spec.tied else spec.base_prefix + name: tensor for name, tensor in state.items()}
 
 
-def _check_unread(name: str, found: Mapping[str, Tensor], spec: ModelSpec, expected: Iterable[str]) -> None:
+def _check_unread(name: str, found: Mapping[str, Tensor], spec: ModelSpec, expected: Collection[str]) -> None:
     """Raise unless the tensor holds no weights, or repeats the one that it is tied to."""
     if any(re.fullmatch(pattern, name) for pattern in spec.ignored):
         return
@@ -72,10 +72,11 @@ def _check_unread(name: str, found: Mapping[str, Tensor], spec: ModelSpec, expec
         raise CheckpointMismatch(
             f"The tensor {name[:200]!r} has no place in a {spec.name} of this configuration.{_nearest(name, expected)}"
         )
-    if not torch.equal(found[name].float(), found[spec.tied[name]].float()):
-        raise CheckpointMismatch(
-            f"{name} differs from {spec.tied[name]}, but the configuration ties them (tie_word_embeddings)."
-        )
+    other = spec.tied[name]
+    while other not in expected and other in spec.tied:  # which of its names the file must have, the rules say
+        other = spec.tied[other]
+    if not torch.equal(found[name].float(), found[other].float()):
+        raise CheckpointMismatch(f"{name} differs from {other}, but the configuration ties them (tie_word_embeddings).")
 
 
 def _nearest(name: str, candidates: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ it has (`models/spec.py`): any autoregressive model has them.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from glassformer.errors import GenerationError
 from glassformer.inference.logits import Sampling, distribution, draw
-from glassformer.models.spec import CausalModel, State
+from glassformer.models.spec import CausalModel, ReadsTexts, State
 from glassformer.nn.kv_cache import Policy, full, parse_policy
 
 Finish = Literal["stop", "length", "context"]
@@ -42,31 +42,25 @@ def generate(
     cache: str = "full",
     stop_tokens: frozenset[int] = frozenset(),
     n_tokens: int | None = None,
+    source: Tensor | None = None,
+    source_valid: Bool[Tensor, "B S"] | None = None,
 ) -> Iterator[NewToken]:
     """Continue all prompts at once; new tokens come as soon as they are chosen, sequence by sequence.
 
     Sequence i draws its random numbers from seed + i, so what it becomes does not depend on its neighbours. With
     `n_tokens`, ids from there on never come: some models have more rows than their tokenizer has tokens.
+    An encoder-decoder has a `source` for each prompt, which begins its target; `source_valid` is False at padding.
     What cannot be served raises here, before the first token is asked for.
     """
-    config = module.config
-    check_prompts(prompts, config.vocab_size)
-    if max_new_tokens < 1:
-        raise GenerationError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
-    longest = max(map(len, prompts))
-    policy = parse_policy(cache, config.context_length)
-    if not policy.endless:
-        if longest > config.context_length:
-            raise GenerationError(
-                f"The prompt has {longest} tokens, but this model's context is {config.context_length}: shorten it, or "
-                f"let old tokens leave with a cache such as sinks:4+{max(config.context_length - 4, 1)}."
-            )
-        policy = full(min(config.context_length, longest + max_new_tokens))
-    return _run(module, prompts, policy, max_new_tokens, sampling, stop_tokens, n_tokens)
+    policy = policy_for(module.config, prompts, max_new_tokens, cache)
+    check_source(source, len(prompts), module.config)
+    return _run(module, source, source_valid, prompts, policy, max_new_tokens, sampling, stop_tokens, n_tokens)
 
 
 def _run(
     module: CausalModel,
+    source: Tensor | None,
+    source_valid: Tensor | None,
     prompts: Sequence[Sequence[int]],
     policy: Policy,
     max_new_tokens: int,
@@ -76,7 +70,7 @@ def _run(
 ) -> Iterator[NewToken]:
     """Prefill, then choose and decode in turn."""
     vocab_size = module.config.vocab_size
-    state = module.begin(None, policy)
+    state = begin(module, policy, source, source_valid)
     tokens, valid = left_padded(prompts)
     logits = prefill(module, tokens, state, valid)
     seen = None
@@ -108,6 +102,18 @@ def _run(
 
 
 @torch.inference_mode()
+def begin(
+    module: CausalModel, policy: Policy, source: Tensor | None = None, source_valid: Bool[Tensor, "B S"] | None = None
+) -> State:
+    """The state before the first token; an encoder-decoder reads its source here."""
+    device = next(iter(module.parameters())).device
+    source = source if source is None else source.to(device)
+    if source_valid is None:
+        return module.begin(source, policy)
+    return cast(ReadsTexts, module).begin(source, policy, source_valid.to(device))
+
+
+@torch.inference_mode()
 def prefill(
     module: CausalModel, tokens: Int[Tensor, "B T"], state: State, valid: Bool[Tensor, "B T"] | None = None
 ) -> Float[Tensor, "B V"]:
@@ -132,6 +138,38 @@ def decode(module: CausalModel, tokens: Int[Tensor, " B"], state: State) -> Floa
     """Read one more token of each sequence and return the logits after it."""
     device = next(iter(module.parameters())).device
     return module(tokens[:, None].to(device), state)[:, -1].cpu()
+
+
+def policy_for(config: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, cache: str) -> Policy:
+    """The policy of that name, no larger than these prompts need; raises what cannot be served."""
+    check_prompts(prompts, config.vocab_size)
+    if max_new_tokens < 1:
+        raise GenerationError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
+    longest = max(map(len, prompts))
+    policy = parse_policy(cache, config.context_length)
+    if policy.endless:
+        return policy
+    if longest > config.context_length:
+        raise GenerationError(
+            f"The prompt has {longest} tokens, but this model's context is {config.context_length}: shorten it, or "
+            f"let old tokens leave with a cache such as sinks:4+{max(config.context_length - 4, 1)}."
+        )
+    return full(min(config.context_length, longest + max_new_tokens))
+
+
+def check_source(source: Tensor | None, n_prompts: int, config: Any) -> None:
+    """Raise unless there are as many sources as prompts and the tokens of source texts are in their vocabulary."""
+    if source is None:
+        return
+    if len(source) != n_prompts:
+        raise GenerationError(f"There are {len(source)} sources for {n_prompts} prompts: each needs one of its own.")
+    if source.is_floating_point():  # sound or an image
+        return
+    vocab_size = getattr(config, "source_vocab_size", None) or config.vocab_size
+    strange = source[(source < 0) | (source >= vocab_size)]
+    if source.shape[-1] == 0 or strange.numel():
+        what = f"Token {int(strange[0])} is not" if strange.numel() else "An empty source has no token that is"
+        raise GenerationError(f"{what} in the model's source vocabulary of {vocab_size}.")
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,14 @@ class State(Protocol):
 
 
 @runtime_checkable
+class BranchingState(State, Protocol):
+    """A state whose rows can be reordered and doubled, as beam search asks."""
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows of the batch, in this order; a row may come several times, or never."""
+
+
+@runtime_checkable
 class CausalModel(Protocol):
     """What decoding asks of an autoregressive model (an `nn.Module`)."""
 
@@ -41,28 +49,44 @@ class CausalModel(Protocol):
         """The weights."""
 
     def begin(self, source: Tensor | None, policy: Policy) -> State:
-        """A state in which nothing has been read yet."""
+        """A state in which no token has been read yet; an encoder-decoder encodes the source here."""
 
     def __call__(self, tokens: Tensor, state: State | None = None, valid: Tensor | None = None) -> Tensor:
         """The logits after each token; `state` moves on by these tokens."""
+
+
+@runtime_checkable
+class ReadsTexts(CausalModel, Protocol):
+    """A causal model whose sources are texts, of different lengths within a batch."""
+
+    def begin(self, source: Tensor | None, policy: Policy, source_valid: Tensor | None = None) -> State:
+        """The same; `source_valid` is False at the source's padding."""
+
+
+# What a model takes in and gives back, which decides what the verbs can do with it.
+Kind = Literal["language-model", "encoder-decoder", "encoder", "image-classifier", "speech-recognizer", "word-vectors"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rename:
     """How parameters of ours stand in a published file: several of ours may be one of theirs.
 
-    Names contain `{}` for the number of the layer. `read` and `write` turn one tensor of theirs into ours and back.
+    Names contain `{}` for the number of the layer, of which the configuration's field `layers` says how many there are.
+    `read` and `write` turn one tensor of theirs into ours and back.
     """
 
     theirs: str
     ours: tuple[str, ...]
     read: Callable[[Tensor], Sequence[Tensor]]
     write: Callable[[Sequence[Tensor]], Tensor]
+    layers: str = "n_layers"
 
 
-def same(ours: str, theirs: str) -> Rename:
+def same(ours: str, theirs: str, layers: str = "n_layers") -> Rename:
     """The same tensor under another name."""
-    return Rename(theirs=theirs, ours=(ours,), read=lambda tensor: [tensor], write=lambda tensors: tensors[0])
+    return Rename(
+        theirs=theirs, ours=(ours,), read=lambda tensor: [tensor], write=lambda tensors: tensors[0], layers=layers
+    )
 
 
 def transposed(ours: Sequence[str], theirs: str) -> Rename:
@@ -114,6 +138,7 @@ class ModelSpec:
     from_huggingface: Callable[[Mapping[str, Any]], Any]
     to_huggingface: Callable[[Any], dict[str, Any]]
     renames: Callable[[Any], Sequence[Rename]]
+    kind: Kind = "language-model"
     ignored: tuple[str, ...] = field(default=())
     base_prefix: str = ""
     tied: Mapping[str, str] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 One module serves multi-head (n_kv_heads = n_heads), grouped-query and multi-query attention (n_kv_heads = 1;
 Shazeer 2019, arXiv:1911.02150), over itself or over another text (cross-attention). The arithmetic of attending is in
-`attend/`, who may look at whom in `mask.py`, what stays for the next tokens in `kv_cache.py`.
+`attend/`, who may look at whom in `mask.py`, what stays for the next tokens in `kv_cache.py` and `memory.py`.
 """
 
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from glassformer.nn.attend import attend
 from glassformer.nn.kv_cache import LayerCache
 from glassformer.nn.linear import Linear
 from glassformer.nn.mask import Mask
+from glassformer.nn.memory import MemoryCache
 from glassformer.nn.rope import Rotation
 
 
@@ -44,14 +45,17 @@ class Attention(nn.Module):
         mask: Mask,
         *,
         rotation: Rotation | None = None,
-        cache: LayerCache | None = None,
+        cache: LayerCache | MemoryCache | None = None,
         memory: Float[Tensor, "*B S C"] | None = None,
     ) -> Float[Tensor, "*B T C"]:
         """Each position of x mixes the values of the positions that it may look at: of x, or of `memory` if given."""
         source = x if memory is None else memory
         q = split_heads(self.q_proj(x), self.n_heads)
-        k = split_heads(self.k_proj(source), self.n_kv_heads)
-        v = split_heads(self.v_proj(source), self.n_kv_heads)
+        if isinstance(cache, MemoryCache) and cache.kept is not None:
+            k, v = cache.kept
+        else:
+            k = split_heads(self.k_proj(source), self.n_kv_heads)
+            v = split_heads(self.v_proj(source), self.n_kv_heads)
         if rotation is not None:
             q = rotation(q)
             k = rotation(k)

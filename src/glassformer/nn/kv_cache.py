@@ -99,15 +99,17 @@ class Step:
     caches: "list[LayerCache] | list[None]"
 
 
-def uncached(tokens: Int[Tensor, "*B T"], n_layers: int, valid: Bool[Tensor, "B T"] | None = None) -> Step:
+def uncached(
+    tokens: Int[Tensor, "*B T"], n_layers: int, valid: Bool[Tensor, "B T"] | None = None, rule: Rule = mask.causal
+) -> Step:
     """The step that is a whole text by itself; `valid` is False at padding."""
     nothing: list[None] = [None] * n_layers
     if valid is None:
-        over = Mask.over(mask.causal, tokens.shape[-1], tokens.device)
+        over = Mask.over(rule, tokens.shape[-1], tokens.device)
         return Step(positions=over.queries, places=over.queries, mask=over, caches=nothing)
     positions = count_positions(valid)
     rows = positions[:, None]  # one axis for the heads
-    over = Mask(rule=mask.causal, queries=rows, keys=rows)
+    over = Mask(rule=rule, queries=rows, keys=rows)
     return Step(positions=positions, places=positions.clamp(min=0), mask=over, caches=nothing)
 
 
@@ -171,6 +173,15 @@ class KVCache:
         """How many tokens may come at once; later only one at a time, since each sees other tokens than the next."""
         return max(self.policy.capacity - self.length, 1 if self.policy.endless else 0)
 
+    def select(self, rows: Int[Tensor, " N"]) -> None:
+        """Go on with these rows of the batch, in this order; a row may come several times, or never."""
+        if self._positions is not None and self._positions.dim() == 2:
+            self._positions = self._positions[rows]
+        if self._counts is not None:
+            self._counts = self._counts[rows]
+        for layer in self.layers:
+            layer.select(rows)
+
     def _check_room(self, n_new: int) -> None:
         if n_new > self.room:
             remedy = "feed one token at a time" if self.policy.endless else "the context is full"
@@ -224,6 +235,16 @@ class LayerCache:
             first = self._policy.sinks
             self._k[:, :, :first] = self._turn(self._sinks[:, :, :first])
         return self._k[:, :, : self._used], self._v[:, :, : self._used]
+
+    def select(self, rows: Int[Tensor, " N"]) -> None:
+        """See `KVCache.select`; where as many rows stay, the buffers do, and only what is in them moves."""
+        if self._k is None or self._v is None or self._sinks is None:
+            return
+        if len(rows) == len(self._k):
+            for buffer in (self._k, self._v, self._sinks):
+                buffer[:, :, : self._used] = buffer[rows, :, : self._used]
+        else:
+            self._k, self._v, self._sinks = self._k[rows], self._v[rows], self._sinks[rows]
 
 
 def put(buffer: Float[Tensor, "B G N D"], slots: Int[Tensor, "*rows T"], new: Float[Tensor, "B G T D"]) -> None:
