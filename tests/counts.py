@@ -14,6 +14,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     "corpora against the textbook": (60, 300),
     "streams of random ids": (200, 5_000),
     "tokenizer.json mutations": (150, 1_000),
+    "waveforms against the definition": (8, 60),
+    "waveforms in pieces": (40, 500),
     # nn
     "tiled equals naive": (60, 400),
     "cached equals the policy's definition": (40, 600),
@@ -24,6 +26,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     # viewer
     "cells explained in the page": (20, 200),
     # data and training
+    "audio mutations": (200, 2_000),
     "batch starts": (20_000, 1_000_000),
     "resumed runs": (2, 20),
     "steps before a run is stopped": (4, 60),
