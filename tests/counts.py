@@ -20,6 +20,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "tiled equals naive": (60, 400),
     "cached equals the policy's definition": (40, 600),
     "relative positions": (30, 500),
+    "convolutions": (40, 400),
     # tracing
     "cells of a foreign module": (1_000, 10_000),
     "cells of a model": (2_000, 10_000),
@@ -37,6 +38,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     # checkpoints
     "models of transformers imported": (8, 50),
     "models exported to transformers": (6, 50),
+    "Whispers of transformers imported": (5, 40),
+    "Whispers exported to transformers": (5, 40),
     "checkpoints round trips": (4, 50),
     "kills while saving": (5, 50),
     "bit flips": (60, 1_000),

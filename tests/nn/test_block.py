@@ -7,7 +7,7 @@ from torch import nn
 import oracles
 from glassformer.nn import mask
 from glassformer.nn.attention import Attention
-from glassformer.nn.block import PostNormBlock, PreNormBlock
+from glassformer.nn.block import PostNormBlock, PreNormBlock, PreNormCrossBlock
 from glassformer.nn.feedforward import MLP
 from glassformer.nn.mask import Mask
 from glassformer.nn.norm import LayerNorm
@@ -68,3 +68,25 @@ def test_dropout_of_sublayers_acts_while_training_alone() -> None:
     dropping, x = block(PreNormBlock, dropout=0.5), torch.randn(2, 5, 12)
     assert not torch.equal(dropping(x, OVER), dropping(x, OVER))
     assert torch.equal(dropping.eval()(x, OVER), dropping(x, OVER))
+
+
+def test_a_block_with_a_memory_is_torchs_decoder_layer() -> None:
+    attn, cross = Attention(12, 3), Attention(12, 3)
+    ours = PreNormCrossBlock(LayerNorm(12), attn, LayerNorm(12), cross, LayerNorm(12), MLP(12, 20, "relu"))
+    for parameter in ours.parameters():
+        nn.init.normal_(parameter)
+    theirs = nn.TransformerDecoderLayer(12, 3, 20, dropout=0.0, batch_first=True, norm_first=True)
+    weights = {}
+    for name, attention in {"self_attn": attn, "multihead_attn": cross}.items():
+        qkv = [attention.q_proj, attention.k_proj, attention.v_proj]
+        for part in ("weight", "bias"):
+            weights[f"{name}.in_proj_{part}"] = torch.cat([getattr(projection, part) for projection in qkv])
+            weights[f"{name}.out_proj.{part}"] = getattr(attention.o_proj, part)
+    pairs = {"linear1": ours.mlp.up_proj, "linear2": ours.mlp.down_proj}
+    pairs |= {"norm1": ours.attn_norm, "norm2": ours.cross_norm, "norm3": ours.mlp_norm}
+    weights |= {f"{name}.{part}": getattr(layer, part) for name, layer in pairs.items() for part in ("weight", "bias")}
+    theirs.load_state_dict(weights)
+    x, memory = torch.randn(2, 5, 12), torch.randn(2, 7, 12)
+    expected = theirs(x, memory, tgt_mask=~torch.ones(5, 5, dtype=torch.bool).tril())
+    seen = Mask.between(mask.everything, 5, 7)
+    assert_close(ours(x, OVER, memory=cross.keys_values(memory), memory_mask=seen), expected)

@@ -14,6 +14,8 @@ from glassformer.nn.linear import Linear
 from glassformer.nn.mask import Mask
 from glassformer.nn.rope import Rotation
 
+KeysValues = tuple[Tensor, Tensor]  # what attention looks at: keys (B, G, S, D) and values (B, G, S, E)
+
 
 class Attention(nn.Module):
     """MultiHead(Q, K, V) = Concat(head₁ … head_H) Wᴼ. Vaswani et al. 2017, §3.2.2 (arXiv:1706.03762)."""
@@ -26,6 +28,7 @@ class Attention(nn.Module):
         n_kv_heads: int | None = None,
         d_head: int | None = None,
         bias: bool = True,
+        k_bias: bool = True,  # it adds the same to all scores of a query, so the softmax loses it; some models save it
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -34,7 +37,7 @@ class Attention(nn.Module):
         self.d_head = d_head or d_model // n_heads
         self.dropout = dropout
         self.q_proj = Linear(d_model, self.n_heads * self.d_head, bias=bias)
-        self.k_proj = Linear(d_model, self.n_kv_heads * self.d_head, bias=bias)
+        self.k_proj = Linear(d_model, self.n_kv_heads * self.d_head, bias=bias and k_bias)
         self.v_proj = Linear(d_model, self.n_kv_heads * self.d_head, bias=bias)
         self.o_proj = Linear(self.n_heads * self.d_head, d_model, bias=bias)
 
@@ -45,13 +48,14 @@ class Attention(nn.Module):
         *,
         rotation: Rotation | None = None,
         cache: LayerCache | None = None,
-        memory: Float[Tensor, "*B S C"] | None = None,
+        memory: Float[Tensor, "*B S C"] | KeysValues | None = None,
     ) -> Float[Tensor, "*B T C"]:
-        """Each position of x mixes the values of the positions that it may look at: of x, or of `memory` if given."""
-        source = x if memory is None else memory
+        """Each position of x mixes the values of the positions that it may look at: of x, or of `memory` if given.
+
+        Who looks at a memory often gives its keys and values, computed once by `keys_values`.
+        """
         q = split_heads(self.q_proj(x), self.n_heads)
-        k = split_heads(self.k_proj(source), self.n_kv_heads)
-        v = split_heads(self.v_proj(source), self.n_kv_heads)
+        k, v = memory if isinstance(memory, tuple) else self.keys_values(x if memory is None else memory)
         if rotation is not None:
             q = rotation(q)
             k = rotation(k)
@@ -61,6 +65,12 @@ class Attention(nn.Module):
         out = merge_heads(out)
         y: Tensor = self.o_proj(out)
         return y
+
+    def keys_values(self, source: Float[Tensor, "*B S C"]) -> KeysValues:
+        """The key and the value of each position of x, or of a memory, for every head."""
+        k = split_heads(self.k_proj(source), self.n_kv_heads)
+        v = split_heads(self.v_proj(source), self.n_kv_heads)
+        return k, v
 
 
 def split_heads(x: Float[Tensor, "*B T HD"], n_heads: int) -> Float[Tensor, "*B H T D"]:

@@ -1,4 +1,4 @@
-"""Fast twins of the equations in `functional.py`: torch's fused operators under the same names and signatures.
+"""Fast twins of the equations in `functional.py` and `convolution.py`: torch's fused operators under their names.
 
 What each one gains is measured by `benchmarks/twins.py`.
 """
@@ -17,6 +17,17 @@ def linear(
 ) -> Float[Tensor, "*B d_out"]:
     """Twin of `functional.linear`: one GEMM with the bias added in place."""
     return functional.linear(x, weight, bias)
+
+
+def conv1d(
+    x: Float[Tensor, "B T d_in"],
+    weight: Float[Tensor, "d_out d_in K"],
+    bias: Float[Tensor, " d_out"] | None = None,
+    stride: int = 1,
+    padding: int = 0,
+) -> Float[Tensor, "B U d_out"]:
+    """Twin of `convolution.conv1d`: no window is copied out."""
+    return functional.conv1d(x.mT, weight, bias, stride, padding).mT
 
 
 def embedding(tokens: Int[Tensor, "*B"], weight: Float[Tensor, "V C"]) -> Float[Tensor, "*B C"]:
