@@ -5,6 +5,9 @@ import os
 COUNTS: dict[str, tuple[int, int]] = {
     # inference
     "streamed texts": (200, 5_000),
+    "transcripts as subtitles": (150, 1_000),
+    "matrices to warp": (20, 300),
+    "texts in words": (60, 1_000),
     # tokenizers
     "tokenizer parity strings": (2_000, 5_000),
     "tokenizer round trips": (300, 2_000),
