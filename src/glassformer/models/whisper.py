@@ -157,8 +157,9 @@ class Decoder(nn.Module):
         init_like_gpt2(self, n_layers=config.n_decoder_layers)
 
     def look(self, memory: Float[Tensor, "B S C"]) -> list[KeysValues]:
-        """The memory's keys and values for each block, which are the same for every token."""
-        return [block.cross_attn.keys_values(memory) for block in self.blocks]  # type: ignore[union-attr, operator]
+        """The memory's keys and values for each block, which are the same for every token: head by head in memory."""
+        pairs = [block.cross_attn.keys_values(memory) for block in self.blocks]  # type: ignore[union-attr, operator]
+        return [(k.contiguous(), v.contiguous()) for k, v in pairs]
 
     def forward(
         self, tokens: Int[Tensor, "B T"], heard: Heard, valid: Bool[Tensor, "B T"] | None = None

@@ -26,8 +26,12 @@ def conv1d(
     stride: int = 1,
     padding: int = 0,
 ) -> Float[Tensor, "B U d_out"]:
-    """Twin of `convolution.conv1d`: no window is copied out."""
-    return functional.conv1d(x.mT, weight, bias, stride, padding).mT
+    """Twin of `convolution.conv1d`: one GEMM over windows whose features stand as they do in x.
+
+    Faster than torch's own conv1d, which wants features before positions, and leaves what follows with that layout.
+    """
+    windows = functional.pad(x, (0, 0, padding, padding)).unfold(1, weight.shape[-1], stride)
+    return functional.linear(windows.mT.flatten(2), weight.mT.flatten(1), bias)
 
 
 def embedding(tokens: Int[Tensor, "*B"], weight: Float[Tensor, "V C"]) -> Float[Tensor, "*B C"]:
