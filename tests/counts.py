@@ -5,6 +5,9 @@ import os
 COUNTS: dict[str, tuple[int, int]] = {
     # inference
     "streamed texts": (200, 5_000),
+    "transcripts as subtitles": (150, 1_000),
+    "matrices to warp": (20, 300),
+    "texts in words": (60, 1_000),
     # tokenizers
     "tokenizer parity strings": (2_000, 5_000),
     "tokenizer round trips": (300, 2_000),
@@ -15,10 +18,13 @@ COUNTS: dict[str, tuple[int, int]] = {
     "subword-nmt corpora against the textbook": (20, 300),
     "streams of random ids": (200, 5_000),
     "tokenizer.json mutations": (150, 1_000),
+    "waveforms against the definition": (8, 60),
+    "waveforms in pieces": (40, 500),
     # nn
     "tiled equals naive": (60, 400),
     "cached equals the policy's definition": (40, 600),
     "relative positions": (30, 500),
+    "convolutions": (40, 400),
     # tracing
     "cells of a foreign module": (1_000, 10_000),
     "cells of a model": (2_000, 10_000),
@@ -26,6 +32,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "cells explained in the page": (20, 200),
     "seconds of a visit": (20, 600),
     # data and training
+    "audio mutations": (200, 2_000),
     "batch starts": (20_000, 1_000_000),
     "resumed runs": (2, 20),
     "steps before a run is stopped": (4, 60),
@@ -36,6 +43,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     # checkpoints
     "models of transformers imported": (8, 50),
     "models exported to transformers": (6, 50),
+    "Whispers of transformers imported": (5, 40),
+    "Whispers exported to transformers": (5, 40),
     "checkpoints round trips": (4, 50),
     "Marian models imported": (8, 50),
     "Marian models exported": (4, 50),

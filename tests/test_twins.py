@@ -65,6 +65,13 @@ def embeddings(dtype: torch.dtype) -> Iterator[Inputs]:
     yield torch.tensor([0, 1], dtype=torch.int32), randn(2, 3, dtype=dtype)
 
 
+def convolutions(dtype: torch.dtype) -> Iterator[Inputs]:
+    yield randn(2, 7, 3, dtype=dtype), randn(4, 3, 3, dtype=dtype), randn(4, dtype=dtype), 2, 1
+    yield randn(1, 5, 2, dtype=dtype), randn(3, 2, 5, dtype=dtype)
+    yield randn(2, 1, 1, dtype=dtype), randn(1, 1, 1, dtype=dtype), randn(1, dtype=dtype), 3, 0
+    yield randn(1, 6, 2, dtype=dtype), randn(3, 2, 2, dtype=dtype), None, 1, 4  # windows of nothing but padding
+
+
 def layer_norms(dtype: torch.dtype) -> Iterator[Inputs]:
     for x in (
         randn(2, 3, 8, dtype=dtype),
@@ -98,6 +105,7 @@ def cross_entropies(dtype: torch.dtype) -> Iterator[Inputs]:
 
 CASES: dict[str, Callable[[torch.dtype], Iterator[Inputs]]] = {
     "nn.functional.linear": linears,
+    "nn.convolution.conv1d": convolutions,
     "nn.functional.embedding": embeddings,
     "nn.functional.softmax": softmaxes,
     "nn.functional.log_softmax": softmaxes,

@@ -32,7 +32,9 @@ def assemble(config: Any, weights: Mapping[str, Tensor]) -> nn.Module:
         if not (low.isfinite() and high.isfinite()):
             raise CheckpointCorrupt(f"{name} holds numbers that are infinite or none (NaN), so the model is broken.")
     module = outline(config)
-    parameters = {id(old): nn.Parameter(weights[name]) for name, old in module.named_parameters()}
+    parameters = {
+        id(old): nn.Parameter(weights[name], requires_grad=old.requires_grad) for name, old in module.named_parameters()
+    }
     for part in module.modules():
         for name, old in list(part.named_parameters(recurse=False)):
             setattr(part, name, parameters[id(old)])

@@ -27,6 +27,7 @@ class Attention(nn.Module):
         n_kv_heads: int | None = None,
         d_head: int | None = None,
         bias: bool = True,
+        k_bias: bool = True,  # it adds the same to all scores of a query, so the softmax loses it; some models save it
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -35,7 +36,7 @@ class Attention(nn.Module):
         self.d_head = d_head or d_model // n_heads
         self.dropout = dropout
         self.q_proj = Linear(d_model, self.n_heads * self.d_head, bias=bias)
-        self.k_proj = Linear(d_model, self.n_kv_heads * self.d_head, bias=bias)
+        self.k_proj = Linear(d_model, self.n_kv_heads * self.d_head, bias=bias and k_bias)
         self.v_proj = Linear(d_model, self.n_kv_heads * self.d_head, bias=bias)
         self.o_proj = Linear(self.n_heads * self.d_head, d_model, bias=bias)
 

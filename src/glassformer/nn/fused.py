@@ -1,4 +1,4 @@
-"""Fast twins of the equations in `functional.py`: torch's fused operators under the same names and signatures.
+"""Fast twins of the equations in `functional.py` and `convolution.py`: torch's fused operators under their names.
 
 What each one gains is measured by `benchmarks/twins.py`.
 """
@@ -17,6 +17,21 @@ def linear(
 ) -> Float[Tensor, "*B d_out"]:
     """Twin of `functional.linear`: one GEMM with the bias added in place."""
     return functional.linear(x, weight, bias)
+
+
+def conv1d(
+    x: Float[Tensor, "B T d_in"],
+    weight: Float[Tensor, "d_out d_in K"],
+    bias: Float[Tensor, " d_out"] | None = None,
+    stride: int = 1,
+    padding: int = 0,
+) -> Float[Tensor, "B U d_out"]:
+    """Twin of `convolution.conv1d`: one GEMM over windows whose features stand as they do in x.
+
+    Faster than torch's own conv1d, which wants features before positions, and leaves what follows with that layout.
+    """
+    windows = functional.pad(x, (0, 0, padding, padding)).unfold(1, weight.shape[-1], stride)
+    return functional.linear(windows.mT.flatten(2), weight.mT.flatten(1), bias)
 
 
 def embedding(tokens: Int[Tensor, "*B"], weight: Float[Tensor, "V C"]) -> Float[Tensor, "*B C"]:

@@ -4,6 +4,8 @@ The memory stays as it is while the text grows, so each layer computes its keys 
 Next to read: `block.py` for the blocks that look at it, `kv_cache.py` for the text's own cache.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -16,8 +18,8 @@ from glassformer.nn.mask import Mask
 class MemoryCache:
     """The memory's keys and values in one layer: `kept` is None until they are there."""
 
-    def __init__(self) -> None:
-        self.kept: tuple[Tensor, Tensor] | None = None
+    def __init__(self, kept: tuple[Tensor, Tensor] | None = None) -> None:
+        self.kept = kept
 
     def update(
         self, k: Float[Tensor, "B G S D"], v: Float[Tensor, "B G S E"]
@@ -63,6 +65,16 @@ class DecoderState:
         keys = count_positions(self._valid)[:, None]  # one axis for the heads
         return Mask(rule=mask.everything, queries=over.queries, keys=keys)
 
+    def again(self, n: int, policy: Policy) -> "DecoderState":
+        """A state for n texts about the same single source, of which no token has been read."""
+        valid = None if self._valid is None else self._valid.expand(n, -1)
+        state = DecoderState(self.memory.expand(n, -1, -1), len(self.memories), policy, valid)
+        if n == 1:
+            state.memories = self.memories  # what one computes, the others need not
+        else:
+            state.memories = self._memories(lambda kept: kept.expand(n, -1, -1, -1))
+        return state
+
     def select(self, rows: Int[Tensor, " N"]) -> None:
         """Go on with these rows of the batch, in this order; a row may come several times, or never."""
         self.cache.select(rows)
@@ -71,5 +83,8 @@ class DecoderState:
             return  # beams of one source have changed places: they look at the same memory
         self.memory = self.memory[rows]
         self._valid = None if self._valid is None else self._valid[rows]
-        for layer in self.memories:
-            layer.kept = None if layer.kept is None else (layer.kept[0][rows], layer.kept[1][rows])
+        self.memories = self._memories(lambda kept: kept[rows])
+
+    def _memories(self, change: Callable[[Tensor], Tensor]) -> list[MemoryCache]:
+        kept = [layer.kept for layer in self.memories]
+        return [MemoryCache(pair and (change(pair[0]), change(pair[1]))) for pair in kept]

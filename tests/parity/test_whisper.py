@@ -1,0 +1,138 @@
+"""Random small Whispers of `transformers` and ours are the same models, in both directions."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from counts import count
+from glassformer.checkpoints.huggingface import load_directory, save_directory
+from glassformer.models.whisper import Whisper, WhisperConfig
+from glassformer.nn.kv_cache import full
+from glassformer.twins import use
+
+transformers = pytest.importorskip("transformers")
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+TOLERANCE = 1e-5  # float32, another order of the same sums
+
+
+def sizes(choose: random.Random) -> dict[str, int]:
+    n_heads = choose.choice([1, 2, 3, 4])
+    return {
+        "vocab_size": choose.randint(3, 99),
+        "context_length": choose.choice([40, 65]),
+        "audio_context_length": choose.choice([8, 21, 32]),
+        "n_mels": choose.choice([4, 9, 80]),
+        "d_model": n_heads * choose.choice([4, 6, 16]),
+        "n_encoder_layers": choose.randint(1, 3),
+        "n_decoder_layers": choose.randint(1, 3),
+        "n_heads": n_heads,
+        "d_ff": choose.choice([17, 40]),
+    }
+
+
+def theirs_of(choose: random.Random) -> Any:
+    ours = sizes(choose)
+    return transformers.WhisperConfig(
+        vocab_size=ours["vocab_size"],
+        max_target_positions=ours["context_length"],
+        max_source_positions=ours["audio_context_length"],
+        num_mel_bins=ours["n_mels"],
+        d_model=ours["d_model"],
+        encoder_layers=ours["n_encoder_layers"],
+        decoder_layers=ours["n_decoder_layers"],
+        encoder_attention_heads=ours["n_heads"],
+        decoder_attention_heads=ours["n_heads"],
+        encoder_ffn_dim=ours["d_ff"],
+        decoder_ffn_dim=ours["d_ff"],
+        pad_token_id=None,
+        bos_token_id=None,
+        eos_token_id=None,
+        decoder_start_token_id=0,
+        begin_suppress_tokens=None,
+    )
+
+
+def far_from_start(model: nn.Module) -> None:
+    """Give every weight values that matter: biases are not 0, norms not 1, and the table of positions another one."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+
+
+def drawn(config: WhisperConfig, length: int) -> tuple[Tensor, Tensor]:
+    mel = torch.randn(2, config.n_mels, 2 * config.audio_context_length)
+    return mel, torch.randint(config.vocab_size, (2, length))
+
+
+@torch.no_grad()
+def test_what_transformers_saves_gives_the_same_logits_here(tmp_path: Path) -> None:
+    for seed in range(count("Whispers of transformers imported")):
+        torch.manual_seed(seed)
+        theirs = transformers.WhisperForConditionalGeneration(theirs_of(random.Random(seed))).eval()
+        far_from_start(theirs)
+        theirs.save_pretrained(tmp_path / f"{seed}")
+        config, ours = load_directory(tmp_path / f"{seed}")
+        mel, tokens = drawn(config, 33)
+        expected = theirs(input_features=mel, decoder_input_ids=tokens)
+        for mode in ("readable", "fast"):
+            with use(mode):
+                state = ours.begin(mel, full(33))
+                torch.testing.assert_close(
+                    state.memory, expected.encoder_last_hidden_state, atol=TOLERANCE, rtol=TOLERANCE
+                )
+                torch.testing.assert_close(ours(tokens, state), expected.logits, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@torch.no_grad()
+def test_what_we_save_gives_the_same_logits_and_greedy_tokens_in_transformers(tmp_path: Path) -> None:
+    for seed in range(count("Whispers exported to transformers")):
+        torch.manual_seed(seed)
+        config = WhisperConfig(**sizes(random.Random(seed)))
+        ours = Whisper(config).eval()
+        far_from_start(ours)
+        folder = save_directory(ours, tmp_path / f"{seed}")
+        theirs = transformers.WhisperForConditionalGeneration.from_pretrained(folder)
+        mel, tokens = drawn(config, 13)
+        expected = theirs(input_features=mel, decoder_input_ids=tokens).logits
+        torch.testing.assert_close(ours(tokens, ours.begin(mel, full(13))), expected, atol=TOLERANCE, rtol=TOLERANCE)
+
+        state = ours.begin(mel, full(32))
+        new, greedy = torch.zeros(2, 1, dtype=torch.long), []
+        for _ in range(32):
+            new = ours(new, state).argmax(-1)
+            greedy.append(new)
+        text = transformers.GenerationMixin.generate(
+            theirs, input_features=mel, max_new_tokens=32, do_sample=False, pad_token_id=0, decoder_start_token_id=0
+        )
+        assert text[:, 1:].tolist() == torch.cat(greedy, dim=1).tolist()
+
+
+@pytest.mark.parametrize("max_shard_bytes", [5 * 10**9, 2_000])
+def test_what_we_save_we_load_again_bit_for_bit(max_shard_bytes: int, tmp_path: Path) -> None:
+    config = WhisperConfig(**sizes(random.Random(1)), alignment_heads=((0, 0),))
+    ours = Whisper(config)
+    found, again = load_directory(save_directory(ours, tmp_path / "x", max_shard_bytes=max_shard_bytes))
+    assert found == config
+    before, after = dict(ours.named_parameters()), dict(again.named_parameters())
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(before[name].requires_grad == after[name].requires_grad for name in before)
+    assert again.decoder.lm_head.weight is again.decoder.token_embedding.weight
+
+
+@torch.no_grad()
+def test_files_of_the_bare_trunk_load(tmp_path: Path) -> None:
+    trunk = transformers.WhisperModel(theirs_of(random.Random(0))).eval()
+    trunk.save_pretrained(tmp_path)
+    config, ours = load_directory(tmp_path)
+    mel, tokens = drawn(config, 9)
+    expected = (
+        trunk(input_features=mel, decoder_input_ids=tokens).last_hidden_state @ trunk.decoder.embed_tokens.weight.T
+    )
+    torch.testing.assert_close(ours(tokens, ours.begin(mel, full(9))), expected, atol=TOLERANCE, rtol=TOLERANCE)
