@@ -84,9 +84,9 @@ def results(
 ) -> list[tuple[str, Tensor | None]]:
     """The outputs, the weights, and the gradients of everything that has one."""
     out, weights = attention(*inputs, **keywords)
-    loss = (out * steer[: out.shape[-1]]).sum()
+    loss = (out * steer[: out.shape[-1]]).mean()
     if weights is not None:
-        loss = loss + weights.square().sum()
+        loss = loss + weights.square().mean()
     named = dict(attention.named_parameters())
     gradients = torch.autograd.grad(loss, [*inputs, *named.values()], allow_unused=True)
     return [("out", out), ("weights", weights), *zip(["query", "key", "value", *named], gradients, strict=True)]

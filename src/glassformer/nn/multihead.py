@@ -166,7 +166,7 @@ class MultiheadAttention(nn.Module):
             raise ConfigError(f"There are {key.shape[1]} keys but {value.shape[1]} values; each key needs its value.")
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Q Wq + bq, K Wk + bk, V Wv + bv. torch keeps the three biases, and equal-sized weights, in one tensor each."""
+        """Q Wq + bq, K Wk + bk, V Wv + bv; torch keeps the three biases in one tensor, and weights of one width too."""
         q_weight, k_weight, v_weight = self._projections()
         q_bias, k_bias, v_bias = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
         q = F.linear(query, q_weight, q_bias)
