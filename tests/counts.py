@@ -36,6 +36,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     "models of transformers imported": (8, 50),
     "models exported to transformers": (6, 50),
     "checkpoints round trips": (4, 50),
+    "BERTs and ViTs of transformers imported": (6, 50),
+    "BERTs and ViTs exported to transformers": (6, 50),
     "kills while saving": (5, 50),
     "bit flips": (60, 1_000),
     "safetensors mutations": (300, 2_000),
