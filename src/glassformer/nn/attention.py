@@ -26,6 +26,7 @@ class Attention(nn.Module):
         n_kv_heads: int | None = None,
         d_head: int | None = None,
         bias: bool = True,
+        o_bias: bool | None = None,  # None: as `bias`
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -36,7 +37,7 @@ class Attention(nn.Module):
         self.q_proj = Linear(d_model, self.n_heads * self.d_head, bias=bias)
         self.k_proj = Linear(d_model, self.n_kv_heads * self.d_head, bias=bias)
         self.v_proj = Linear(d_model, self.n_kv_heads * self.d_head, bias=bias)
-        self.o_proj = Linear(self.n_heads * self.d_head, d_model, bias=bias)
+        self.o_proj = Linear(self.n_heads * self.d_head, d_model, bias=bias if o_bias is None else o_bias)
 
     def forward(
         self,
