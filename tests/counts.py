@@ -26,6 +26,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "cells explained in the page": (20, 200),
     # data and training
     "batch starts": (20_000, 1_000_000),
+    "damaged pictures of a format": (80, 400),
     "resumed runs": (2, 20),
     "steps before a run is stopped": (4, 60),
     "kills while training": (4, 50),

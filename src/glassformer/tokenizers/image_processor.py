@@ -56,7 +56,7 @@ class ImageProcessor:
         """Pictures, as Pillow opened them, as one batch; after resizing they must be of one size."""
         if not images:
             raise ConfigError("There must be at least one image.")
-        pixels = [self._pixels(image) for image in images]
+        pixels = [self.pixels(image) for image in images]
         sizes = {tuple(image.shape[1:]) for image in pixels}
         if len(sizes) > 1:
             raise ConfigError(f"The images have different sizes ({sorted(sizes)}), so they make no batch: set size.")
@@ -71,7 +71,7 @@ class ImageProcessor:
         scaled = (pixels.double() * self.scale).float()
         return (scaled - mean) / std
 
-    def _pixels(self, image: Any) -> UInt8[Tensor, "K H W"]:
+    def pixels(self, image: Any) -> UInt8[Tensor, "K H W"]:
         """One picture's channels, resized and cropped."""
         try:
             pillow = importlib.import_module("PIL.Image")
