@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer import files
-from glassformer.checkpoints import huggingface, llama2c, mingpt, nanogpt
+from glassformer.checkpoints import huggingface, llama2c, mingpt, nanogpt, pickles, vit_pytorch
 from glassformer.checkpoints.assemble import assemble
 from glassformer.errors import CheckpointError, MissingExtra, TokenizerError
 from glassformer.tokenizers.base import Tokenizer
@@ -35,7 +35,10 @@ class Checkpoint:
 
 
 def load(path: Path, *, from_pickle: bool = False, dtype: torch.dtype | None = torch.float32) -> Checkpoint:
-    """A model from a Hugging Face directory, llama2.c's .bin, minGPT's .json, or (`from_pickle`) nanoGPT's ckpt.pt."""
+    """A model from a Hugging Face directory, llama2.c's .bin, minGPT's .json, or (`from_pickle`) what torch pickled.
+
+    Of pickles, nanoGPT's ckpt.pt is known, and state dicts of vit-pytorch.
+    """
     with files.about(path):
         if not path.exists():
             files.put_back(path)
@@ -83,17 +86,24 @@ def _reader(path: Path, from_pickle: bool) -> Callable[[Path], tuple[Any, dict[s
         zipped = file.read(4) == b"PK\3\4"
     if zipped or path.suffix in PICKLES:
         if from_pickle:
-            return nanogpt.read
+            return _read_pickle
         raise CheckpointError(
             "this is a pickle, which can run code when it is opened. To read its tensors and nothing else, "
             "say from_pickle=True (glassformer convert --from-pickle)."
         )
     if path.suffix not in READERS:
         raise CheckpointError(
-            "its format is none of those known here: a Hugging Face folder, .bin of llama2.c, .json of minGPT and .pt "
-            "of nanoGPT."
+            "its format is none of those known here: a Hugging Face folder, .bin of llama2.c, .json of minGPT, .pt of "
+            "nanoGPT and of vit-pytorch."
         )
     return READERS[path.suffix]
+
+
+def _read_pickle(path: Path) -> tuple[Any, dict[str, Tensor]]:
+    """The content says which program wrote it."""
+    content = pickles.load(path)
+    read = vit_pytorch.read if vit_pytorch.wrote(content) else nanogpt.read
+    return read(content, path)
 
 
 def _first_tokenizer(paths: Sequence[Path], vocab_size: int | None = None) -> tuple[Tokenizer | None, str]:
