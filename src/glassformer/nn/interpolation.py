@@ -27,8 +27,8 @@ def cubic_weights(n_from: int, n_to: int) -> Float[Tensor, "to from"]:
     for offset in (-1, 0, 1, 2):
         neighbour = place.floor() + offset
         share = cubic(place - neighbour)
-        inside = neighbour.clamp(0, n_from - 1).long()
-        weights.scatter_add_(1, inside[:, None], share[:, None])
+        inside = neighbour.clamp(0, n_from - 1)
+        weights = weights + share[:, None] * (inside[:, None] == torch.arange(n_from))
     return weights
 
 
