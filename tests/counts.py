@@ -25,6 +25,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "cached equals the policy's definition": (40, 600),
     "relative positions": (30, 500),
     "convolutions": (40, 400),
+    "calls of MultiheadAttention": (60, 300),
     # tracing
     "cells of a foreign module": (1_000, 10_000),
     "cells of a model": (2_000, 10_000),
@@ -34,6 +35,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     # data and training
     "audio mutations": (200, 2_000),
     "batch starts": (20_000, 1_000_000),
+    "damaged pictures of a format": (80, 400),
     "resumed runs": (2, 20),
     "steps before a run is stopped": (4, 60),
     "kills while training": (4, 50),
@@ -48,6 +50,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     "checkpoints round trips": (4, 50),
     "Marian models imported": (8, 50),
     "Marian models exported": (4, 50),
+    "BERTs and ViTs of transformers imported": (6, 50),
+    "BERTs and ViTs exported to transformers": (6, 50),
     "kills while saving": (5, 50),
     "bit flips": (60, 1_000),
     "safetensors mutations": (300, 2_000),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer import files
-from glassformer.checkpoints import huggingface, llama2c, mingpt, nanogpt, openai_whisper, pickles
+from glassformer.checkpoints import huggingface, llama2c, mingpt, nanogpt, openai_whisper, pickles, vit_pytorch
 from glassformer.checkpoints.assemble import assemble
 from glassformer.errors import CheckpointError, MissingExtra, TokenizerError
 from glassformer.tokenizers.base import Tokenizer
@@ -35,9 +35,9 @@ class Checkpoint:
 
 
 def load(path: Path, *, from_pickle: bool = False, dtype: torch.dtype | None = torch.float32) -> Checkpoint:
-    """A model from a Hugging Face directory, llama2.c's .bin, minGPT's .json, or a pickle.
+    """A model from a Hugging Face directory, llama2.c's .bin, minGPT's .json, or (`from_pickle`) what torch pickled.
 
-    Pickles, which `from_pickle` allows, are nanoGPT's ckpt.pt and OpenAI's Whispers.
+    Of pickles, nanoGPT's ckpt.pt is known, OpenAI's Whispers, and state dicts of vit-pytorch.
     """
     with files.about(path):
         if not path.exists():
@@ -93,15 +93,19 @@ def _reader(path: Path, from_pickle: bool) -> Callable[[Path], tuple[Any, dict[s
         )
     if path.suffix not in READERS:
         raise CheckpointError(
-            "its format is none of those known here: a Hugging Face folder, .bin of llama2.c, .json of minGPT and .pt "
-            "of nanoGPT and Whisper."
+            "its format is none of those known here: a Hugging Face folder, .bin of llama2.c, .json of minGPT, .pt of "
+            "nanoGPT, of Whisper and of vit-pytorch."
         )
     return READERS[path.suffix]
 
 
 def _read_pickle(path: Path) -> tuple[Any, dict[str, Tensor]]:
-    content = pickles.read(path)
-    return openai_whisper.read(path, content) if openai_whisper.is_whisper(content) else nanogpt.read(path, content)
+    """The content says which program wrote it."""
+    content = pickles.load(path)
+    for program in (openai_whisper, vit_pytorch):
+        if program.wrote(content):
+            return program.read(content, path)
+    return nanogpt.read(content, path)
 
 
 def _first_tokenizer(paths: Sequence[Path], vocab_size: int | None = None) -> tuple[Tokenizer | None, str]:

@@ -133,7 +133,7 @@ def _our_config(content: Mapping[str, Any]) -> Any:
 
 
 def _their_config(content: Mapping[str, Any]) -> Any:
-    known = {spec.huggingface_type: spec for spec in specs().values()}
+    known = {name: spec for spec in specs().values() for name in (spec.huggingface_type, *spec.other_types) if name}
     kind = content.get("model_type")
     if not isinstance(kind, str) or kind not in known:
         raise ConfigError(f"{CONFIG}: model_type {str(kind)[:80]!r} is unknown; {', '.join(known)} are known.")

@@ -1,6 +1,6 @@
 """nanoGPT's ckpt.pt: a zip that torch pickled, with "model" (a state dict) and "model_args".
 
-Karpathy, github.com/karpathy/nanoGPT. `pickles.py` opens the file.
+Karpathy, github.com/karpathy/nanoGPT. How a pickle is opened is in `pickles.py`.
 """
 
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ from glassformer.errors import CheckpointCorrupt
 from glassformer.models.gpt2 import GPT2Config
 
 
-def read(path: Path, content: Any) -> tuple[GPT2Config, dict[str, Tensor]]:
-    """The configuration and our parameters, from what the pickle at `path` holds."""
+def read(content: Any, path: Path) -> tuple[GPT2Config, dict[str, Tensor]]:
+    """The configuration and our parameters, from what was pickled in the file."""
     state, args = (content.get("model"), content.get("model_args")) if isinstance(content, dict) else (None, None)
     if not isinstance(state, Mapping) or not isinstance(args, Mapping):
         raise CheckpointCorrupt(

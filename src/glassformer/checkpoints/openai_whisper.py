@@ -45,13 +45,13 @@ HUGGINGFACE = (  # their parts of a name, and Hugging Face's, tried in this orde
 )
 
 
-def is_whisper(content: Any) -> bool:
+def wrote(content: Any) -> bool:
     """Whether a pickle holds what OpenAI's code saves."""
     return isinstance(content, dict) and {"dims", "model_state_dict"} <= content.keys()
 
 
-def read(path: Path, content: Any) -> tuple[WhisperConfig, dict[str, Tensor]]:
-    """The configuration and our parameters, from what the pickle at `path` holds."""
+def read(content: Any, path: Path) -> tuple[WhisperConfig, dict[str, Tensor]]:
+    """The configuration and our parameters, from what was pickled in the file."""
     sizes, state = content["dims"], content["model_state_dict"]
     if not isinstance(sizes, Mapping) or not isinstance(state, Mapping):
         raise CheckpointCorrupt('"dims" and "model_state_dict" must be tables, as OpenAI\'s Whisper has them.')

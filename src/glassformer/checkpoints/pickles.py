@@ -1,7 +1,7 @@
-"""What torch pickled into a zip: of it only tensors and plain values are read, and never code.
+"""Files that torch pickled: only tensors and plain values are read, and no more of them than the file has bytes.
 
-`weights_only` sees to that; first it is made sure that the file takes no more memory than it has bytes, since torch
-stores its members uncompressed. `nanogpt.py` and `openai_whisper.py` say what the content means.
+`torch.load(weights_only=True)` runs no code of the file's; but a zip may inflate without end, and a tensor may be a
+view of one number. torch stores the members of its zips uncompressed, so that their sizes can be compared first.
 """
 
 import zipfile
@@ -17,8 +17,8 @@ from glassformer.errors import CheckpointCorrupt
 MAX_MEMBERS = 100_000
 
 
-def read(path: Path) -> Any:
-    """Whatever was saved."""
+def load(path: Path) -> Any:
+    """What was pickled."""
     check_zip(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -127,7 +127,8 @@ class ModelSpec:
 
     `to_huggingface` raises `ExportError` for a configuration that the format cannot express. `ignored` are patterns of
     names in published files that hold no weights (masks, tables); `base_prefix` is what files of the bare trunk lack;
-    `tied` maps a name under which a file may repeat a tied tensor to the name that it has anyway.
+    `tied` maps a name under which a file may repeat a tied tensor to the name that it has anyway. `other_types` are
+    further model types of Hugging Face's that this architecture covers.
     """
 
     name: str
@@ -141,6 +142,7 @@ class ModelSpec:
     kind: Kind = "language-model"
     ignored: tuple[str, ...] = field(default=())
     base_prefix: str = ""
+    other_types: tuple[str, ...] = field(default=())
     tied: Mapping[str, str] = field(default_factory=dict)
 
 

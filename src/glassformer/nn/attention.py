@@ -28,6 +28,7 @@ class Attention(nn.Module):
         d_head: int | None = None,
         bias: bool = True,
         k_bias: bool = True,  # it adds the same to all scores of a query, so the softmax loses it; some models save it
+        o_bias: bool | None = None,  # None: as `bias`
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -38,7 +39,7 @@ class Attention(nn.Module):
         self.q_proj = Linear(d_model, self.n_heads * self.d_head, bias=bias)
         self.k_proj = Linear(d_model, self.n_kv_heads * self.d_head, bias=bias and k_bias)
         self.v_proj = Linear(d_model, self.n_kv_heads * self.d_head, bias=bias)
-        self.o_proj = Linear(self.n_heads * self.d_head, d_model, bias=bias)
+        self.o_proj = Linear(self.n_heads * self.d_head, d_model, bias=bias if o_bias is None else o_bias)
 
     def forward(
         self,

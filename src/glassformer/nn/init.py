@@ -18,3 +18,15 @@ def init_like_gpt2(model: nn.Module, *, n_layers: int, std: float = 0.02) -> Non
             nn.init.normal_(parameter, std=std / math.sqrt(2 * n_layers))
         elif parameter.dim() == 2:
             nn.init.normal_(parameter, std=std)
+
+
+def init_like_bert(model: nn.Module, *, std: float = 0.02) -> None:
+    """Every matrix from N(0, std²), cut at two deviations; biases 0, norms left at 1 and 0.
+
+    The code of Devlin et al. 2018 (arXiv:1810.04805), and of Dosovitskiy et al. 2020 after it, starts so.
+    """
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        elif parameter.dim() >= 2:
+            nn.init.trunc_normal_(parameter, std=std, a=-2 * std, b=2 * std)

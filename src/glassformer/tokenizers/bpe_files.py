@@ -49,14 +49,15 @@ def load(path: Path, pattern: str | None = None) -> Tokenizer:
     """Read the tokenizer at `path`, a file or a directory, by the names of the files."""
     from glassformer.tokenizers.sentencepiece import read_llama2c, read_sentencepiece_model
     from glassformer.tokenizers.tokenizer_json import read_tokenizer_json
+    from glassformer.tokenizers.wordpiece import read_vocab_txt
 
     if path.is_dir():
         found = find(path)
         if found is None:
             ranks = list(path.glob("*.tiktoken"))
             raise TokenizerError(
-                f"{path}: expected tokenizer.json, vocab.json with merges.txt, tokenizer.model or a *.tiktoken file, "
-                f"and there {f'are {len(ranks)} *.tiktoken: name one' if ranks else 'is none of them'}."
+                f"{path}: expected tokenizer.json, vocab.json with merges.txt, tokenizer.model, vocab.txt or "
+                f"a *.tiktoken file; there {f'are {len(ranks)} *.tiktoken: name one' if ranks else 'is none of them'}."
             )
         path = found
     name = path.name
@@ -65,6 +66,8 @@ def load(path: Path, pattern: str | None = None) -> Tokenizer:
     data = read_bytes(path)
     if name.endswith(".json"):
         return read_tokenizer_json(path, data)
+    if name.endswith("vocab.txt"):
+        return read_vocab_txt(path, data)
     if name.endswith(".tiktoken"):
         return read_tiktoken(path, data, path.stem, pattern)
     if name.endswith(".bin"):
@@ -74,13 +77,14 @@ def load(path: Path, pattern: str | None = None) -> Tokenizer:
             return read_tiktoken(path, data, "llama3", pattern)
         return read_sentencepiece_model(path, data)
     raise TokenizerError(
-        f"{path}: expected tokenizer.json, vocab.json, merges.txt, *.tiktoken, tok*.bin or *.model, or their directory."
+        f"{path}: expected tokenizer.json, vocab.json, merges.txt, vocab.txt, *.tiktoken, tok*.bin or *.model, or "
+        "their directory."
     )
 
 
 def find(folder: Path) -> Path | None:
     """The file by which a folder's tokenizer is read; None where there is none, or no saying which."""
-    for name in ("tokenizer.json", "vocab.json", "tokenizer.model"):
+    for name in ("tokenizer.json", "vocab.json", "tokenizer.model", "vocab.txt"):
         if (folder / name).is_file():
             return folder / name
     ranks = list(folder.glob("*.tiktoken"))

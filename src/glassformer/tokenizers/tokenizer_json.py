@@ -1,7 +1,7 @@
 """tokenizer.json, the format of Hugging Face's `tokenizers`: written so that it encodes the same, read if we can.
 
-The file describes a pipeline (normalizer, pre-tokenizer, model, decoder). Three of them are ours: byte-level BPE,
-sentencepiece's BPE and single characters; whatever else a file asks for is refused, never left out.
+The file describes a pipeline (normalizer, pre-tokenizer, model, decoder). Four of them are ours: byte-level BPE,
+sentencepiece's BPE, WordPiece and single characters; whatever else a file asks for is refused, never left out.
 """
 
 import json
@@ -25,6 +25,7 @@ from glassformer.tokenizers.bpe_files import (
 from glassformer.tokenizers.char import CharTokenizer
 from glassformer.tokenizers.pretokenize import PATTERNS
 from glassformer.tokenizers.sentencepiece import SPACE, SentencePieceTokenizer
+from glassformer.tokenizers.wordpiece import WordPieceTokenizer, of_json
 
 Json = dict[str, Any]
 
@@ -91,6 +92,8 @@ def tokenizer_json(tokenizer: Tokenizer) -> str:
             pipeline = _sentencepiece(tokenizer)
         case CharTokenizer():
             pipeline = _characters(tokenizer)
+        case WordPieceTokenizer():
+            pipeline = tokenizer.pipeline()
         case _:
             raise TokenizerError(f"a {type(tokenizer).__name__} has no form in tokenizer.json.")
     return json.dumps(outside | pipeline, ensure_ascii=False)
@@ -151,26 +154,29 @@ def _characters(tokenizer: CharTokenizer) -> Json:
 
 
 def read_tokenizer_json(path: Path, data: bytes) -> Tokenizer:
-    """The tokenizer that a tokenizer.json describes, if it is of one of our three kinds."""
+    """The tokenizer that a tokenizer.json describes, if it is of one of our four kinds."""
     file = parse_json(path, data)
     known = {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor"}
     if not isinstance(file.get("model"), dict):
         raise TokenizerError(f'{path}: expected a tokenizer.json, an object with a "model".')
     for key in file.keys() - known - {"decoder", "model"}:
         raise TokenizerError(f"{path}: {key!r} is no part of a tokenizer.json that we know.")
+    kind = file["model"].get("type", "BPE" if "merges" in file["model"] else None)
     for key in ("truncation", "padding"):
-        if file.get(key) is not None:
+        if file.get(key) is not None and kind != "WordPiece":
             raise TokenizerError(f"{path} asks for {key}, which is not supported: set it to null.")
     _check_post_processor(path, file.get("post_processor"))
     unsupported = ["single_word", "lstrip", "rstrip"] + ["normalized"] * (file.get("normalizer") is not None)
     special_tokens = _added_tokens(path, file.get("added_tokens", []), unsupported)
-    model = file["model"]
-    kind = model.get("type", "BPE" if "merges" in model else None)
     if kind == "WordLevel":
         return _read_characters(path, file, special_tokens)
+    if kind == "WordPiece":
+        return _read_wordpiece(path, file, special_tokens)
     if kind != "BPE":
-        raise TokenizerError(f"{path}: the model is {str(kind)[:40]!r}, and only BPE and WordLevel are supported.")
-    if model.get("byte_fallback"):
+        raise TokenizerError(
+            f"{path}: the model is {str(kind)[:40]!r}, and only BPE, WordPiece and WordLevel are supported."
+        )
+    if file["model"].get("byte_fallback"):
         return _read_sentencepiece(path, file, special_tokens)
     return _read_byte_level(path, file, special_tokens)
 
@@ -222,6 +228,13 @@ def _read_characters(path: Path, file: Json, special_tokens: Mapping[str, int]) 
     if special_tokens or any(len(text) != 1 for text in vocab):
         raise TokenizerError(f"{path}: of WordLevel models, only those of single characters are supported.")
     return CharTokenizer("".join(sorted(vocab, key=vocab.__getitem__)))
+
+
+def _read_wordpiece(path: Path, file: Json, special_tokens: Mapping[str, int]) -> WordPieceTokenizer:
+    pieces = checked_vocab(path, file["model"].get("vocab"))
+    _check_ids(path, pieces, special_tokens)
+    check_no_gaps(path, pieces.values(), special_tokens.values())
+    return of_json(path, file, pieces, special_tokens)
 
 
 def _added_tokens(path: Path, entries: object, unsupported: list[str]) -> dict[str, int]:

@@ -1,0 +1,129 @@
+"""Random small ViTs and DeiTs of `transformers` and ours are the same models, in both directions."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from counts import count
+from glassformer.checkpoints.huggingface import load_directory, save_directory
+from glassformer.models.vit import ViT, ViTConfig
+from glassformer.twins import use
+from parity.test_huggingface import far_from_start
+
+transformers = pytest.importorskip("transformers")
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+TOLERANCE = 1e-5  # float32, another order of the same sums
+HEADS = {
+    "none": transformers.ViTForImageClassification,
+    "token": transformers.DeiTForImageClassification,
+    "head": transformers.DeiTForImageClassificationWithTeacher,
+}
+
+
+def draw_sizes(choose: random.Random) -> tuple[Any, Any]:
+    """Sizes of image and patch, square or not, with a rest that fills no patch or without."""
+    patch = choose.choice([1, 3, 4, 5, [2, 3], [5, 2]])
+    image = choose.choice([9, 13, 16, 20]) if choose.random() < 0.6 else [choose.randint(5, 21), choose.randint(5, 21)]
+    return image, patch
+
+
+def their_config(choose: random.Random, distillation: str) -> Any:
+    n_heads = choose.choice([1, 2, 3])
+    image, patch = draw_sizes(choose)
+    kind = transformers.ViTConfig if distillation == "none" else transformers.DeiTConfig
+    return kind(
+        image_size=image,
+        patch_size=patch,
+        num_channels=choose.choice([1, 3]),
+        num_labels=choose.choice([1, 2, 10]),
+        hidden_size=n_heads * choose.choice([4, 7, 16]),
+        num_hidden_layers=choose.randint(1, 3),
+        num_attention_heads=n_heads,
+        intermediate_size=choose.choice([5, 17, 40]),
+        hidden_act=choose.choice(["gelu", "gelu_new", "relu", "silu"]),
+        layer_norm_eps=choose.choice([1e-12, 1e-6, 1e-3]),
+        qkv_bias=choose.random() < 0.5,
+    )
+
+
+def our_config(choose: random.Random) -> ViTConfig:
+    n_heads = choose.choice([1, 2, 3])
+    image, patch = ([size, size] if isinstance(size, int) else size for size in draw_sizes(choose))
+    n_classes = choose.choice([1, 2, 10])
+    return ViTConfig(
+        image_size=tuple(image),
+        patch_size=tuple(patch),
+        n_channels=choose.choice([1, 3]),
+        n_classes=n_classes,
+        labels=tuple(f"class {number}" for number in range(n_classes)) if choose.random() < 0.5 else (),
+        d_model=n_heads * choose.choice([4, 7, 16]),
+        n_layers=choose.randint(1, 3),
+        n_heads=n_heads,
+        d_ff=choose.choice([0, 17, 40]),
+        activation=choose.choice(["gelu", "gelu_tanh", "relu", "silu"]),
+        norm_eps=choose.choice([1e-12, 1e-6]),
+        qkv_bias=choose.random() < 0.5,
+        distillation=choose.choice(["none", "token", "head"]),
+    )
+
+
+@torch.no_grad()
+def test_what_transformers_saves_gives_the_same_logits_here(tmp_path: Path) -> None:
+    for seed in range(count("BERTs and ViTs of transformers imported")):
+        torch.manual_seed(seed)
+        choose = random.Random(seed)
+        distillation = ["none", "none", "token", "head"][seed % 4]
+        theirs = HEADS[distillation](their_config(choose, distillation)).eval()
+        far_from_start(theirs)
+        theirs.save_pretrained(tmp_path / f"{seed}")
+        config, ours = load_directory(tmp_path / f"{seed}")
+        assert config.distillation == distillation
+        images = torch.randn(2, config.n_channels, *config.image_size)
+        expected = theirs(images).logits
+        for mode in ("readable", "fast"):
+            with use(mode):
+                torch.testing.assert_close(ours(images), expected, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@torch.no_grad()
+def test_what_we_save_gives_the_same_in_transformers_and_here(tmp_path: Path) -> None:
+    for seed in range(count("BERTs and ViTs exported to transformers")):
+        torch.manual_seed(seed)
+        config = our_config(random.Random(seed))
+        ours = ViT(config).eval()
+        far_from_start(ours)
+        folder = save_directory(ours, tmp_path / f"{seed}")
+        found, again = load_directory(folder)
+        assert found == config
+        assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in ours.state_dict().items())
+        (folder / "glassformer.json").unlink()
+        assert load_directory(folder)[0] == config
+        theirs = HEADS[config.distillation].from_pretrained(folder)
+        images = torch.randn(2, config.n_channels, *config.image_size)
+        torch.testing.assert_close(ours(images), theirs(images).logits, atol=TOLERANCE, rtol=TOLERANCE)
+        if config.labels:
+            assert tuple(theirs.config.id2label.values()) == config.labels
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("distillation", ["none", "token", "head"])
+def test_positions_are_interpolated_for_another_size_of_image(distillation: str, tmp_path: Path) -> None:
+    """transformers does so for square tables of positions, and where it is asked to."""
+    for seed in range(count("BERTs and ViTs exported to transformers") // 2):
+        torch.manual_seed(seed)
+        choose = random.Random(seed)
+        config = their_config(choose, distillation)
+        config.image_size, config.patch_size = choose.choice([9, 16, 21]), choose.choice([1, 3, 4])
+        theirs = HEADS[distillation](config).eval()
+        far_from_start(theirs)
+        theirs.save_pretrained(tmp_path / f"{seed}")
+        _, ours = load_directory(tmp_path / f"{seed}")
+        for size in ((24, 24), (8, 17), (30, 5), (config.image_size + 2, config.image_size + 1)):
+            images = torch.randn(1, config.num_channels, *size)
+            expected = theirs(images, interpolate_pos_encoding=True).logits
+            torch.testing.assert_close(ours(images), expected, atol=TOLERANCE, rtol=TOLERANCE, msg=f"{seed} {size}")

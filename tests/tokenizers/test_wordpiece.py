@@ -1,0 +1,173 @@
+"""WordPiece against transformers' BERT tokenizer, with a vocabulary learnt here."""
+
+import importlib
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tokenizers
+from counts import count
+from glassformer.errors import MissingExtra, TokenizerError
+from glassformer.tokenizers.base import Tokenizer
+from glassformer.tokenizers.tokenizer_json import tokenizer_json
+from glassformer.tokenizers.wordpiece import WordPieceTokenizer
+from tokenizers import trainers
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+@pytest.fixture(scope="module")
+def vocab(random_texts: Any) -> dict[str, int]:
+    """Pieces of some random texts in many scripts; not all characters are among them."""
+    library = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+    library.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=False)
+    library.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=600, special_tokens=SPECIAL, limit_alphabet=300, show_progress=False)
+    library.train_from_iterator([*random_texts(800), *["The cat sat unaffably on the mat, doesn't it!"] * 90], trainer)
+    return {token: library.token_to_id(token) for token in library.get_vocab()}
+
+
+def theirs(tokenizer: WordPieceTokenizer) -> Any:
+    transformers = pytest.importorskip("transformers")
+    return transformers.BertTokenizer(
+        vocab=tokenizer.pieces,
+        do_lower_case=tokenizer.lowercase,
+        strip_accents=tokenizer.strip_accents,
+        tokenize_chinese_chars=tokenizer.split_chinese,
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"lowercase": False},
+        {"strip_accents": False},
+        {"lowercase": False, "strip_accents": True},
+        {"split_chinese": False},
+    ],
+    ids=str,
+)
+def test_ids_and_types_are_those_of_transformers(
+    settings: dict[str, Any], vocab: dict[str, int], random_texts: Any
+) -> None:
+    ours = WordPieceTokenizer(vocab, **settings)
+    reference = theirs(ours)
+    texts = [*random_texts(count("tokenizer parity strings") // 20), "the [MASK] sat", "a" * 101, "", "  x\x1cy\x00z "]
+    for text in texts:
+        assert ours.encode(text) == reference(text, add_special_tokens=False)["input_ids"], text
+    for first, second in itertools.pairwise(texts):
+        if second and "[" not in first + second:  # an empty second text counts as none there
+            pair = reference(first, second)
+            assert ours.sequence(first, second) == (pair["input_ids"], pair["token_type_ids"]), (first, second)
+    assert ours.encode("[MASK]") == [vocab["[MASK]"]]
+    assert vocab["[MASK]"] not in ours.encode("[MASK]", allowed_special="none")
+
+
+def test_chunks_of_a_text_give_the_ids_of_the_whole(vocab: dict[str, int], random_texts: Any) -> None:
+    ours = WordPieceTokenizer(vocab)
+    text = " ".join(random_texts(300))
+    assert list(ours.encode_iterable(text[i : i + 7] for i in range(0, len(text), 7))) == ours.encode(text)
+
+
+def test_decoding_gives_the_words(vocab: dict[str, int]) -> None:
+    ours = WordPieceTokenizer(vocab)
+    ids = ours.encode("The cat, unaffably!")
+    assert ours.decode(ids) == "the cat , unaffably !"
+    assert len(ids) > 4
+    stream = ours.stream()
+    assert "".join(map(stream.push, ids)) + stream.finish() == "the cat , unaffably !"
+
+
+def test_what_is_saved_is_the_same_here_and_in_tokenizers(
+    vocab: dict[str, int], tmp_path: Path, random_texts: Any
+) -> None:
+    ours = WordPieceTokenizer(vocab, lowercase=False, strip_accents=True)
+    path = ours.save(tmp_path)
+    again, library = Tokenizer.load(tmp_path), tokenizers.Tokenizer.from_file(str(path))
+    assert isinstance(again, WordPieceTokenizer)
+    assert tokenizer_json(again) == tokenizer_json(ours)
+    for text in random_texts(100):
+        ids, types = ours.sequence(text)
+        assert again.sequence(text) == (ids, types)
+        if "[" not in text:
+            encoded = library.encode(text)
+            assert (encoded.ids, encoded.type_ids) == (ids, types)
+            assert library.decode(ids, skip_special_tokens=False) == ours.decode(ids)
+
+
+def test_vocab_txt_is_read_and_says_itself_whether_it_is_uncased(vocab: dict[str, int], tmp_path: Path) -> None:
+    for name, pieces in {
+        "cased": vocab,
+        "uncased": {p: i for p, i in vocab.items() if p in SPECIAL or p.islower()},
+    }.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "vocab.txt").write_text("\n".join(sorted(pieces, key=lambda piece: pieces[piece])) + "\n")
+        found = Tokenizer.load(folder)
+        assert isinstance(found, WordPieceTokenizer)
+        assert found.lowercase == (name == "uncased")
+        assert found.bos_id == 2
+        assert found.special_tokens.keys() == set(SPECIAL)
+
+
+def test_padding_and_truncation_of_a_published_file_are_the_callers_business(
+    vocab: dict[str, int], tmp_path: Path
+) -> None:
+    file = json.loads(tokenizer_json(WordPieceTokenizer(vocab)))
+    file["truncation"] = {"max_length": 2, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+    file["padding"] = {"strategy": {"Fixed": 128}, "pad_id": 0}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(file))
+    assert len(Tokenizer.load(tmp_path).encode("the cat sat on the mat")) >= 6
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "says"),
+    [
+        ("normalizer", {"type": "Lowercase"}, "the normalizer of a WordPiece vocabulary must be BertNormalizer"),
+        ("normalizer", {"lowercase": "yes"}, "lowercase must be true or false"),
+        ("pre_tokenizer", {"type": "Whitespace"}, "the pre_tokenizer of a WordPiece vocabulary"),
+        ("decoder", {"type": "ByteLevel"}, "the decoder of a WordPiece vocabulary"),
+        ("model", {"continuing_subword_prefix": "@@"}, "continuing_subword_prefix is '@@'"),
+        ("model", {"unk_token": "<unk>"}, "unk_token is '<unk>'"),
+        ("model", {"max_input_chars_per_word": -1}, "max_input_chars_per_word must be a whole number"),
+        ("model", {"vocab": {"a": 0}}, r"disagree about the id|lacks \[UNK\]"),
+        ("model", {"vocab": {"[UNK]": 0, "a": 0}}, "two tokens have the same id"),
+    ],
+)
+def test_a_file_that_we_cannot_follow_is_refused(
+    part: str, change: dict[str, Any], says: str, vocab: dict[str, int], tmp_path: Path
+) -> None:
+    file = json.loads(tokenizer_json(WordPieceTokenizer(vocab)))
+    file[part] |= change
+    if "vocab" in change:
+        file["added_tokens"] = []
+    (tmp_path / "tokenizer.json").write_text(json.dumps(file))
+    with pytest.raises(TokenizerError, match=says):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [(b"a\nb\na\n", "stands on two lines"), (b"a\n", r"lacks \[UNK\]"), (b"\xff\xfe", "is not UTF-8")],
+)
+def test_a_broken_vocab_txt_is_refused(data: bytes, says: str, tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_bytes(data)
+    with pytest.raises(TokenizerError, match=says):
+        Tokenizer.load(tmp_path / "vocab.txt")
+
+
+def test_without_the_library_one_sentence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.import_module
+
+    def missing(name: str, *arguments: Any) -> Any:
+        if name == "tokenizers":
+            raise ImportError(name)
+        return real(name, *arguments)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(MissingExtra, match=r"needs tokenizers: install it with  pip install 'glassformer\[text\]'"):
+        WordPieceTokenizer({"[UNK]": 0})
