@@ -18,6 +18,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "tiled equals naive": (60, 400),
     "cached equals the policy's definition": (40, 600),
     "relative positions": (30, 500),
+    "recurrent networks": (12, 200),
     # tracing
     "cells of a foreign module": (1_000, 10_000),
     "cells of a model": (2_000, 10_000),
