@@ -19,6 +19,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "cached equals the policy's definition": (40, 600),
     "relative positions": (30, 500),
     "recurrent networks": (12, 200),
+    "attentions of Luong's": (3, 30),
     # tracing
     "cells of a foreign module": (1_000, 10_000),
     "cells of a model": (2_000, 10_000),
