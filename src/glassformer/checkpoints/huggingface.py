@@ -7,8 +7,9 @@
     glassformer.json          the configuration as we understand it, which goes first when we read
     manifest.json             sizes and SHA-256 of all files; folders from elsewhere have none
 
-A configuration that `transformers` cannot build may be written all the same, with `native=True`; its config.json then
-names a model type of ours, so that other programs refuse it instead of computing something else.
+A configuration that `transformers` cannot build may be written all the same, with `native=True`, and an architecture
+that it does not have always is; its config.json then names a model type of ours, so that other programs refuse it
+instead of computing something else.
 """
 
 import json
@@ -67,7 +68,7 @@ def write_directory(
     try:
         theirs = spec.to_huggingface(config)
     except ExportError:
-        if not native:
+        if spec.huggingface_type and not native:  # what Hugging Face does not have at all, nobody expects there
             raise
         theirs = {"architectures": ["Glassformer"], "model_type": "glassformer"}
     weights = dict(module.named_parameters())
@@ -131,7 +132,7 @@ def _our_config(content: Mapping[str, Any]) -> Any:
 
 
 def _their_config(content: Mapping[str, Any]) -> Any:
-    known = {spec.huggingface_type: spec for spec in specs().values()}
+    known = {spec.huggingface_type: spec for spec in specs().values() if spec.huggingface_type}
     kind = content.get("model_type")
     if not isinstance(kind, str) or kind not in known:
         raise ConfigError(f"{CONFIG}: model_type {str(kind)[:80]!r} is unknown; {', '.join(known)} are known.")
