@@ -20,6 +20,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     "relative positions": (30, 500),
     "recurrent networks": (12, 200),
     "attentions of Luong's": (3, 30),
+    # models
+    "sequence-to-sequence models": (8, 100),
     # tracing
     "cells of a foreign module": (1_000, 10_000),
     "cells of a model": (2_000, 10_000),

@@ -17,7 +17,7 @@ from glassformer.nn.embedding import Embedding
 from glassformer.nn.kv_cache import Policy
 from glassformer.nn.linear import Linear
 from glassformer.nn.norm import Dropout
-from glassformer.nn.recurrent import CELLS, Hidden, Kind, Recurrent
+from glassformer.nn.recurrent import CELLS, PARTS, Hidden, Kind, Recurrent, select_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,11 @@ class RNNState:
 
     def __init__(self) -> None:
         self.hidden: list[Hidden] | None = None
+
+    def select(self, rows: Int[Tensor, " N"]) -> None:
+        """Go on with these rows of the batch, in this order; a row may come several times, or never."""
+        if self.hidden is not None:
+            self.hidden = select_rows(self.hidden, rows)
 
 
 class RNN(nn.Module):
@@ -84,7 +89,7 @@ PRESETS = {
 
 def renames(config: RNNConfig) -> Sequence[Rename]:
     """The names here."""
-    layer = [f"recurrent.layers.{{}}.{proj}.{part}" for proj in ("x_proj", "h_proj") for part in ("weight", "bias")]
+    layer = [f"recurrent.layers.{{}}.{part}" for part in PARTS]
     return [same(name, name) for name in ("token_embedding.weight", *layer, "lm_head.weight", "lm_head.bias")]
 
 

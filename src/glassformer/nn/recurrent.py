@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from glassformer.errors import CheckpointMismatch
@@ -174,12 +174,17 @@ def where(chosen: Bool[Tensor, " B"], moved: Hidden, hidden: Hidden) -> Hidden:
     return tuple(torch.where(chosen[:, None], new, old) for new, old in zip(moved, hidden, strict=True))
 
 
-IN_TORCH = {
+def select_rows(hidden: Sequence[Hidden], rows: Int[Tensor, " N"]) -> list[tuple[Float[Tensor, "N C"], ...]]:
+    """What each layer remembers of these rows of the batch, in this order."""
+    return [tuple(vector[rows] for vector in layer) for layer in hidden]
+
+
+PARTS = {
     "x_proj.weight": "weight_ih",
     "x_proj.bias": "bias_ih",
     "h_proj.weight": "weight_hh",
     "h_proj.bias": "bias_hh",
-}  # of torch.nn.RNN, GRU and LSTM, whose gates stand in the same order as those here
+}  # parameters of a layer: their names in torch.nn.RNN, GRU and LSTM, whose gates stand in the same order as here
 
 
 def to_torch(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -195,11 +200,11 @@ def from_torch(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _name_in_torch(name: str) -> str:
     _, layer, *way, module, part = name.split(".")  # layers.N.x_proj.weight, layers.N.backwards.x_proj.weight
-    return f"{IN_TORCH[f'{module}.{part}']}_l{layer}" + "_reverse" * (way == ["backwards"])
+    return f"{PARTS[f'{module}.{part}']}_l{layer}" + "_reverse" * (way == ["backwards"])
 
 
 def _name_here(name: str, both_ways: bool) -> str:
-    here = {theirs: ours for ours, theirs in IN_TORCH.items()}
+    here = {theirs: ours for ours, theirs in PARTS.items()}
     stem, _, place = name.rpartition("_l")  # weight_ih_lN, weight_ih_lN_reverse
     if stem not in here:
         raise CheckpointMismatch(
