@@ -36,6 +36,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "trace mutations": (300, 2_000),
     "trace bit flips": (60, 1_000),
     # checkpoints
+    "words spoken": (10, 300),
     "models of transformers imported": (8, 50),
     "models exported to transformers": (6, 50),
     "checkpoints round trips": (4, 50),
