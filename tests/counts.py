@@ -26,6 +26,10 @@ COUNTS: dict[str, tuple[int, int]] = {
     "relative positions": (30, 500),
     "convolutions": (40, 400),
     "calls of MultiheadAttention": (60, 300),
+    "recurrent networks": (12, 200),
+    "attentions of Luong's": (3, 30),
+    # models
+    "sequence-to-sequence models": (8, 100),
     # tracing
     "cells of a foreign module": (1_000, 10_000),
     "cells of a model": (2_000, 10_000),
@@ -43,6 +47,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "trace mutations": (300, 2_000),
     "trace bit flips": (60, 1_000),
     # checkpoints
+    "words spoken": (10, 300),
     "models of transformers imported": (8, 50),
     "models exported to transformers": (6, 50),
     "Whispers of transformers imported": (5, 40),

@@ -1,5 +1,6 @@
 """The loop: exact resume, the guard against figures that are not finite, accumulation, signals, what a run leaves."""
 
+import dataclasses
 import json
 import math
 import random
@@ -598,8 +599,13 @@ def test_arithmetic_in_bfloat16_keeps_weights_and_moments_in_float32(dtype: str,
     assert {parameter.dtype for parameter in trainer.module.parameters()} == {torch.float32}
 
 
+OF_ARCHITECTURE: dict[str, dict[str, int]] = {"gpt2": {"n_heads": 2}, "llama": {"n_heads": 2, "d_ff": 16}, "rnn": {}}
+
+
 def test_every_language_model_trains(tmp_path: Path) -> None:
-    for name in (name for name, spec in models.specs().items() if spec.kind == "language-model"):
-        sizes = {"d_ff": 16} if name != "gpt2" else {}
-        config = small(tmp_path, steps=1, model={"architecture": name, **sizes})
+    language_models = [name for name, spec in models.specs().items() if spec.kind == "language-model"]
+    assert set(OF_ARCHITECTURE) == set(language_models)
+    for name in language_models:
+        sizes = {"context_length": 8, "d_model": 16, "n_layers": 1, "dropout": 0.2, **OF_ARCHITECTURE[name]}
+        config = dataclasses.replace(small(tmp_path, steps=1), model={"architecture": name, **sizes})
         assert train(config, tmp_path / name).finished

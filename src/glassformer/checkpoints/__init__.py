@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer import files
-from glassformer.checkpoints import huggingface, llama2c, mingpt, nanogpt, openai_whisper, pickles, vit_pytorch
+from glassformer.checkpoints import g2p, huggingface, llama2c, mingpt, nanogpt, openai_whisper, pickles, vit_pytorch
 from glassformer.checkpoints.assemble import assemble
 from glassformer.errors import CheckpointError, MissingExtra, TokenizerError
 from glassformer.tokenizers.base import Tokenizer
@@ -20,7 +20,8 @@ from glassformer.tokenizers.bpe_files import find
 from glassformer.tokenizers.char import CharTokenizer
 
 PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-READERS = {".bin": llama2c.read, ".json": mingpt.read}
+Reader = Callable[[Path], tuple[Any, dict[str, Tensor]]]
+READERS: dict[str, Reader] = {".bin": llama2c.read, ".json": mingpt.read, ".npz": g2p.read}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +36,10 @@ class Checkpoint:
 
 
 def load(path: Path, *, from_pickle: bool = False, dtype: torch.dtype | None = torch.float32) -> Checkpoint:
-    """A model from a Hugging Face directory, llama2.c's .bin, minGPT's .json, or (`from_pickle`) what torch pickled.
+    """A model from a Hugging Face directory, a published file, or (`from_pickle`) what torch pickled.
 
-    Of pickles, nanoGPT's ckpt.pt is known, OpenAI's Whispers, and state dicts of vit-pytorch.
+    Files are llama2.c's .bin, minGPT's .json and g2p_en's .npz; of pickles, nanoGPT's ckpt.pt is known, OpenAI's
+    Whispers, and state dicts of vit-pytorch.
     """
     with files.about(path):
         if not path.exists():
@@ -78,13 +80,13 @@ def _load_file(path: Path, from_pickle: bool, dtype: torch.dtype | None) -> Chec
     return Checkpoint(module=module, config=config, tokenizer=tokenizer, no_tokenizer=no_tokenizer)
 
 
-def _reader(path: Path, from_pickle: bool) -> Callable[[Path], tuple[Any, dict[str, Tensor]]]:
-    """The format of a file; whatever the name says, a zip is taken for a pickle."""
+def _reader(path: Path, from_pickle: bool) -> Reader:
+    """The format of a file; whatever the name says, a zip is taken for a pickle, unless it is numpy's."""
     if not path.is_file():
         raise CheckpointError("this is neither a file nor a folder.")
     with path.open("rb") as file:
         zipped = file.read(4) == b"PK\3\4"
-    if zipped or path.suffix in PICKLES:
+    if (zipped and path.suffix != ".npz") or path.suffix in PICKLES:
         if from_pickle:
             return _read_pickle
         raise CheckpointError(
@@ -93,8 +95,8 @@ def _reader(path: Path, from_pickle: bool) -> Callable[[Path], tuple[Any, dict[s
         )
     if path.suffix not in READERS:
         raise CheckpointError(
-            "its format is none of those known here: a Hugging Face folder, .bin of llama2.c, .json of minGPT, .pt of "
-            "nanoGPT, of Whisper and of vit-pytorch."
+            "its format is none of those known here: a Hugging Face folder, .bin of llama2.c, .json of minGPT, .npz of "
+            "g2p_en, .pt of nanoGPT, of Whisper and of vit-pytorch."
         )
     return READERS[path.suffix]
 

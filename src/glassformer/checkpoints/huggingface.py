@@ -7,8 +7,9 @@
     glassformer.json          the configuration as we understand it, which goes first when we read
     manifest.json             sizes and SHA-256 of all files; folders from elsewhere have none
 
-A configuration that `transformers` cannot build may be written all the same, with `native=True`; its config.json then
-names a model type of ours, so that other programs refuse it instead of computing something else.
+A configuration that `transformers` cannot build may be written all the same, with `native=True`, and an architecture
+that it does not have always is; its config.json then names a model type of ours, so that other programs refuse it
+instead of computing something else.
 """
 
 import json
@@ -68,7 +69,7 @@ def write_directory(
     try:
         theirs = spec.to_huggingface(config)
     except ExportError:
-        if not native:
+        if spec.huggingface_type and not native:  # what Hugging Face does not have at all, nobody expects there
             raise
         theirs = {"architectures": ["Glassformer"], "model_type": "glassformer"}
     weights = dict(module.named_parameters())

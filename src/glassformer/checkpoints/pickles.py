@@ -27,19 +27,19 @@ def load(path: Path) -> Any:
         raise CheckpointCorrupt(f"it holds more than tensors and plain values, or is broken: {reason}") from None
 
 
-def check_zip(path: Path) -> None:
-    """Raise unless the file is a zip as torch writes it: every member stored as it is, none counted twice."""
+def check_zip(path: Path, writer: str = "torch") -> None:
+    """Raise unless the file is a zip as its writer leaves it: every member stored as it is, none counted twice."""
     size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError, RuntimeError) as error:
-        raise CheckpointCorrupt(f"it is not a zip as torch writes it: {error}.") from None
+        raise CheckpointCorrupt(f"it is not a zip as {writer} writes it: {error}.") from None
     stored = all(m.compress_type == zipfile.ZIP_STORED and m.file_size == m.compress_size for m in members)
     if not stored or len(members) > MAX_MEMBERS or sum(m.file_size for m in members) > size:
         declared = sum(m.file_size for m in members)
         raise CheckpointCorrupt(
-            f"it has {size:,} bytes and would inflate to {declared:,}; torch stores its members uncompressed."
+            f"it has {size:,} bytes and would inflate to {declared:,}; {writer} stores its members uncompressed."
         )
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NoReturn, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from glassformer.errors import ConfigError
+from glassformer.errors import ConfigError, ExportError
 from glassformer.nn.kv_cache import Policy
 
 
@@ -121,11 +121,22 @@ def half_from_interleaved(ours: str, theirs: str, d_head: int) -> Rename:
     return Rename(theirs=theirs, ours=(ours,), read=read, write=write)
 
 
+def no_import(config: Mapping[str, Any]) -> NoReturn:
+    """What reading a config.json does for an architecture that Hugging Face does not have."""
+    raise ConfigError("config.json: Hugging Face has no model of this architecture.")
+
+
+def no_export(config: Any) -> NoReturn:
+    """What writing a config.json does for an architecture that Hugging Face does not have."""
+    raise ExportError(f"Hugging Face has no model that a {type(config).__name__} could stand for.")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """An architecture: how to build it, and how Hugging Face calls its parts.
 
-    `to_huggingface` raises `ExportError` for a configuration that the format cannot express. `ignored` are patterns of
+    An architecture that Hugging Face does not have leaves out the three fields of that name; its `renames` then are
+    its own names. `to_huggingface` raises `ExportError` for what the format cannot express. `ignored` are patterns of
     names in published files that hold no weights (masks, tables); `base_prefix` is what files of the bare trunk lack;
     `tied` maps a name under which a file may repeat a tied tensor to the name that it has anyway. `other_types` are
     further model types of Hugging Face's that this architecture covers.
@@ -135,10 +146,10 @@ class ModelSpec:
     config: type[Any]
     build: Callable[[Any], nn.Module]
     presets: Mapping[str, Any]
-    huggingface_type: str
-    from_huggingface: Callable[[Mapping[str, Any]], Any]
-    to_huggingface: Callable[[Any], dict[str, Any]]
     renames: Callable[[Any], Sequence[Rename]]
+    huggingface_type: str = ""
+    from_huggingface: Callable[[Mapping[str, Any]], Any] = no_import
+    to_huggingface: Callable[[Any], dict[str, Any]] = no_export
     kind: Kind = "language-model"
     ignored: tuple[str, ...] = field(default=())
     base_prefix: str = ""
