@@ -104,9 +104,10 @@ def _reader(path: Path, from_pickle: bool) -> Reader:
 def _read_pickle(path: Path) -> tuple[Any, dict[str, Tensor]]:
     """The content says which program wrote it."""
     content = pickles.load(path)
-    for program in (openai_whisper, vit_pytorch):
-        if program.wrote(content):
-            return program.read(content, path)
+    if openai_whisper.wrote(content):
+        return openai_whisper.read(content, path)
+    if vit_pytorch.wrote(content):
+        return vit_pytorch.read(content, path)
     return nanogpt.read(content, path)
 
 
