@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from glassformer import checkpoints, models
@@ -20,7 +20,9 @@ from glassformer.data.sort import LETTERS
 from glassformer.errors import CheckpointError, GenerationError, TraceError
 from glassformer.inference.generate import NewToken, generate
 from glassformer.inference.logits import Sampling
+from glassformer.inference.one_pass import one_pass
 from glassformer.inference.text import Piece, stream_text
+from glassformer.models.spec import IN_WORDS, Kind
 from glassformer.nn.kv_cache import full
 from glassformer.tokenizers import CharTokenizer, Tokenizer
 from glassformer.tracing import check, explain, format, intervene
@@ -46,14 +48,38 @@ class Model:
         if self.tokenizer is not None and self.tokenizer.eos_id is not None:
             object.__setattr__(self, "eos_ids", self.eos_ids | {self.tokenizer.eos_id})
 
-    def __call__(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
-        """The logits after each token."""
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """The logits (B, T, V) after each of the tokens (B, T); of pictures (B, K, H, W), those of the classes (B, N).
+
+        An encoder-decoder takes the source's tokens before the target's, Whisper the log-mel frames (B, M, frames).
+        """
+        if self.kind != "image-classifier":
+            self.check_length(inputs[-1])
+        logits: Tensor = self.whole(*inputs)
+        return logits
+
+    @property
+    def whole(self) -> nn.Module:
+        """The module as one call: of an encoder-decoder both halves."""
+        return one_pass(self.module) if self.kind in ("encoder-decoder", "speech-recognizer") else self.module
+
+    @property
+    def kind(self) -> Kind:
+        """What it takes in and gives back."""
+        return models.spec_of(self.config).kind
+
+    def require(self, *kinds: Kind) -> None:
+        """Raise unless it is of one of these kinds."""
+        if self.kind not in kinds:
+            wanted = " or ".join(IN_WORDS[kind] for kind in kinds)
+            raise GenerationError(f"This takes {wanted}, and the model is {IN_WORDS[self.kind]}.")
+
+    def check_length(self, tokens: Tensor) -> None:
+        """Raise where there are more tokens than positions."""
         if tokens.shape[-1] > self.config.context_length:
             raise GenerationError(
                 f"{tokens.shape[-1]} tokens do not fit this model's context of {self.config.context_length}."
             )
-        logits: Tensor = self.module(tokens)
-        return logits
 
     @property
     def stop_tokens(self) -> frozenset[int]:
@@ -122,6 +148,7 @@ class Model:
         ignore_eos: bool = False,
     ) -> Iterator[NewToken]:
         """The same on tokens: each new one with its sequence."""
+        self.require("language-model")
         return generate(
             self.module,  # type: ignore[arg-type]
             prompts,
@@ -262,7 +289,7 @@ def trace(
     `positions` records some tokens only: those before them are read first, unrecorded, into a cache. For the rest see
     `tracing.record.record`.
     """
-    module = model.module if isinstance(model, Model) else model
+    module = model.whole if isinstance(model, Model) else model
     if isinstance(model, Model) and inputs:
         inputs = (as_tokens(model, inputs[0]), *inputs[1:])
     with use("readable", attention="naive"):
@@ -290,6 +317,7 @@ def view(
     from glassformer.viewer.session import Session, first_input
 
     if isinstance(shown, Model):
+        shown.require("language-model")
         session = Session(shown, name=type(shown.module).__name__)
         key = "text" if isinstance(given, str) else "tokens"
         session.run(**(first_input(shown) if given is None else {key: given}))
@@ -314,16 +342,16 @@ def _with_verbs(found: tracing.Trace) -> Trace:
 
 def as_tokens(model: Model, given: Any) -> Any:
     """A text or a list of token ids as a batch of one; a tensor as it is, with a batch axis if it has none."""
+    if isinstance(given, str | list):
+        model.require("language-model", "encoder")
     if isinstance(given, str):
         given = model.encode(given)
     if isinstance(given, list):
         given = torch.tensor(given)
     if isinstance(given, Tensor) and given.ndim == 1:
         given = given[None]
-    if isinstance(given, Tensor) and given.shape[-1] > model.config.context_length:
-        raise GenerationError(
-            f"{given.shape[-1]} tokens do not fit this model's context of {model.config.context_length}."
-        )
+    if isinstance(given, Tensor) and model.kind in ("language-model", "encoder"):
+        model.check_length(given)
     return given
 
 

@@ -46,6 +46,7 @@ def evaluate(
     from glassformer.errors import ConfigError
 
     loaded = api.load(model)
+    loaded.require("language-model")
     if loaded.note:
         remark(f"{model}: {loaded.note}.")
     if loaded.no_tokenizer:

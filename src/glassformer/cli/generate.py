@@ -86,6 +86,7 @@ def generate(
     if max_new_tokens < 1:
         raise GenerationError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
     loaded = api.load(model)
+    loaded.require("language-model")
     if loaded.note:
         remark(f"{model}: {loaded.note}.")
     text = read_argument(prompt)

@@ -107,6 +107,7 @@ def session_of(model: str, text: str | None, tokens: str | None, *, seed: int, s
             raise ConfigError("Give the model --input or --tokens, and not both.")
         preset = model.removeprefix("preset:")
         loaded = api.load(model) if preset == model else api.build(preset, seed=seed)
+        loaded.require("language-model")
         session = Session(loaded, name=Path(preset).name)
         if text is not None:
             run = session.run(text=read_argument(text))

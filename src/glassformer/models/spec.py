@@ -65,6 +65,14 @@ class ReadsTexts(CausalModel, Protocol):
 
 # What a model takes in and gives back, which decides what the verbs can do with it.
 Kind = Literal["language-model", "encoder-decoder", "encoder", "image-classifier", "speech-recognizer", "word-vectors"]
+IN_WORDS: dict[Kind, str] = {
+    "language-model": "a language model",
+    "encoder-decoder": "an encoder-decoder",
+    "encoder": "an encoder",
+    "image-classifier": "an image classifier",
+    "speech-recognizer": "a speech recognizer",
+    "word-vectors": "a table of word vectors",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from glassformer import config, models
 from glassformer.errors import ConfigError
-from glassformer.models.spec import ModelConfig
+from glassformer.models.spec import IN_WORDS, ModelConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +102,9 @@ class RunConfig:
         if not self.name or self.name in (".", "..") or set(self.name) & set("/\\\0"):
             raise ConfigError(f"name must be that of a folder, not {self.name!r}.")
         model = self.model_config()
+        kind = models.spec_of(model).kind
+        if kind != "language-model":
+            raise ConfigError(f"What can be trained so far is a language model, and this is {IN_WORDS[kind]}.")
         if self.context_length > model.context_length:
             raise ConfigError(
                 f"context_length is {self.context_length}, but the model knows {model.context_length} positions."
