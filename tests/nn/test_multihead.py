@@ -199,7 +199,7 @@ X = torch.zeros(4, 2, 8)  # L N E
 @pytest.mark.parametrize(
     ("inputs", "keywords", "says"),
     [
-        ((X[None], X, X), {}, "query must have 2 axes, or 3"),
+        ((X[None], X[None], X[None]), {}, "query must have 2 axes, or 3"),
         ((X[..., :7], X, X), {}, "query has 7 features; this attention was built for 8"),
         ((X, X[:, :1], X[:, :1]), {}, "key has 1 rows, but query has 2"),
         ((X, X, X[:3]), {}, "There are 4 keys but 3 values"),
@@ -208,7 +208,8 @@ X = torch.zeros(4, 2, 8)  # L N E
         ((X, X, X), {"attn_mask": torch.zeros(4, 4, dtype=torch.long)}, "attn_mask must hold bool or floating point"),
         ((X, X, X), {"key_padding_mask": torch.zeros(4, 2).bool()}, r"key_padding_mask must be \(2, 4\), not \(4, 2\)"),
         ((X[:, 0], X[:, 0], X[:, 0]), {"key_padding_mask": torch.zeros(1, 4).bool()}, r"must be \(4,\), not \(1, 4\)"),
-        ((X[:, 0], X, X), {}, "key has 2 rows, but query has 1"),
+        ((X[:, 0], X, X), {}, "must all have an axis for the batch, or none"),
+        ((X[:, 0], X[:, :1], X[:, :1]), {}, "must all have an axis for the batch, or none"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")

@@ -242,11 +242,12 @@ def _pair(size: Any) -> Any:
 
 def _labels(id2label: Any) -> list[Any]:
     """The names of the classes in their order."""
-    numbers = [str(number) for number in range(len(id2label))] if isinstance(id2label, Mapping) else []
-    named = {str(number): label for number, label in id2label.items()} if isinstance(id2label, Mapping) else {}
-    if not isinstance(id2label, Mapping) or set(named) != set(numbers):
-        raise ConfigError("config.json: id2label must map the numbers of the classes, from 0 on, to their names.")
-    return [named[number] for number in numbers]
+    if isinstance(id2label, Mapping):
+        named = {str(number): label for number, label in id2label.items()}
+        numbers = [str(number) for number in range(len(named))]
+        if set(named) == set(numbers):
+            return [named[number] for number in numbers]
+    raise ConfigError("config.json: id2label must map the numbers of the classes, from 0 on, to their names.")
 
 
 def _numbered(n_classes: int) -> list[str]:

@@ -58,8 +58,8 @@ class MultiheadAttention(nn.Module):
             raise ConfigError(f"embed_dim and num_heads must be greater than 0, not {embed_dim} and {num_heads}.")
         if embed_dim % num_heads:
             raise ConfigError(f"embed_dim {embed_dim} must be divisible by num_heads {num_heads}.")
-        if not 0 <= dropout <= 1:
-            raise ConfigError(f"dropout must be a probability from 0 to 1, not {dropout}.")
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"dropout must be a probability from 0 up to, not including, 1, not {dropout}.")
         self.embed_dim = embed_dim
         self.num_heads = num_heads
         self.head_dim = embed_dim // num_heads
@@ -111,6 +111,8 @@ class MultiheadAttention(nn.Module):
         if is_causal and attn_mask is None:
             raise ConfigError("is_causal is a hint about attn_mask, which must be given with it.")
         batched = query.dim() == 3
+        if not query.dim() == key.dim() == value.dim():
+            raise ConfigError("query, key and value must all have an axis for the batch, or none of them.")
         query, key, value = (
             self._rows_first(x, name) for x, name in ((query, "query"), (key, "key"), (value, "value"))
         )
