@@ -15,6 +15,7 @@ from glassformer import files
 from glassformer.checkpoints import g2p, huggingface, llama2c, mingpt, nanogpt, openai_whisper, pickles, vit_pytorch
 from glassformer.checkpoints.assemble import assemble
 from glassformer.errors import CheckpointError, MissingExtra, TokenizerError
+from glassformer.models.whisper import WhisperConfig
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.bpe_files import find
 from glassformer.tokenizers.char import CharTokenizer
@@ -75,6 +76,10 @@ def _load_file(path: Path, from_pickle: bool, dtype: torch.dtype | None) -> Chec
         module = assemble(config, weights)
     if path.suffix == ".json" and config.vocab_size == 3:  # the model that sorts letters
         return Checkpoint(module=module, config=config, tokenizer=CharTokenizer("ABC"))
+    if isinstance(config, WhisperConfig):  # whose special tokens the file of ranks lacks
+        ranks = path.with_name("multilingual.tiktoken" if config.vocab_size > 51864 else "gpt2.tiktoken")
+        tokenizer, no_tokenizer = _first_tokenizer([ranks] if ranks.is_file() else [])
+        return Checkpoint(module=module, config=config, tokenizer=tokenizer, no_tokenizer=no_tokenizer)
     beside = [path.with_name(name) for name in (f"tok{config.vocab_size}.bin", "tokenizer.bin", "tokenizer.model")]
     tokenizer, no_tokenizer = _first_tokenizer([other for other in beside if other.is_file()], config.vocab_size)
     return Checkpoint(module=module, config=config, tokenizer=tokenizer, no_tokenizer=no_tokenizer)

@@ -13,6 +13,7 @@ VERBS = {
         "and with a value: --steps 500 --model.n-layers 2 --optimizer.lr 3e-4. The flag --settings lists them."
     ),
     "generate": "Continue a text; what comes streams to standard output.",
+    "transcribe": "Write down what is said in recordings, as text or subtitles.",
     "evaluate": "Measure loss and perplexity on a text, or right answers in sorting.",
     "convert": "Turn a checkpoint into a Hugging Face directory, which transformers loads too.",
     "trace": "Record a forward pass, and verify every number in it.",

@@ -29,6 +29,7 @@ _LLAMA3 = (
 )
 PUBLISHED: dict[str, tuple[str, dict[str, int]]] = {
     "gpt2": ("gpt2", {"<|endoftext|>": 50256}),
+    "multilingual": ("gpt2", {"<|endoftext|>": 50257}),  # Whisper's
     "cl100k_base": (
         "cl100k",
         {
@@ -225,6 +226,9 @@ def read_tiktoken(path: Path, data: bytes, name: str, pattern: str | None = None
     for number, line in enumerate(data.splitlines(), 1):
         try:
             encoded, rank = line.split()
+            if encoded == b"=":  # Whisper's multilingual file ends with a token of no bytes, which no text has
+                vocab[int(rank)] = b""
+                continue
             token, id = base64.b64decode(encoded, validate=True), int(rank)
         except (ValueError, binascii.Error):
             raise TokenizerError(f"{path}: line {number} is not a token in base64 and its rank.") from None

@@ -1,0 +1,242 @@
+"""Real recordings, word for word as the references say; sound without speech; and recordings longer than a window."""
+
+import dataclasses
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from counts import count
+from glassformer import checkpoints
+from glassformer.data.audio import read_audio
+from glassformer.errors import GenerationError
+from glassformer.inference.dictation import Gates, compression_ratio, detect_language
+from glassformer.inference.speech_tokens import SpeechTokens
+from glassformer.inference.transcribe import Options, Transcript, listen, nothing_moves, transcribe
+from glassformer.models.whisper import Whisper, WhisperConfig
+from glassformer.tokenizers import Tokenizer
+from glassformer.tokenizers.log_mel import SAMPLE_RATE, log_mel
+
+pytest.importorskip("soundfile")
+
+
+@pytest.fixture(scope="module")
+def tiny(data_dir: Path) -> tuple[Whisper, SpeechTokens]:
+    module: Any = checkpoints.load(data_dir / "whisper" / "tiny.en.pt", from_pickle=True).module
+    return module, SpeechTokens(Tokenizer.load(data_dir / "tokenizers" / "gpt2.tiktoken"), module.config.vocab_size)
+
+
+@pytest.fixture(scope="module")
+def reference(data_dir: Path) -> dict[str, Any]:
+    return json.loads((data_dir / "whisper" / "tiny.en.reference.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def jfk(tiny: tuple[Whisper, SpeechTokens], data_dir: Path) -> Transcript:
+    """With the alignment heads that the reference was made with: all in the upper half of the decoder."""
+    module, speech = tiny
+    published = module.config
+    module.config = dataclasses.replace(published, alignment_heads=())
+    try:
+        return transcribe(module, speech, data_dir / "audio" / "jfk-16k.wav", Options(word_times=True))
+    finally:
+        module.config = published
+
+
+def test_a_speech_word_for_word_with_its_times(jfk: Transcript, reference: dict[str, Any]) -> None:
+    expected = reference["transcribe"]
+    assert jfk.text == expected["text"]
+    assert jfk.language == "en"
+    for found, wanted in zip(jfk.segments, expected["segments"], strict=True):
+        assert (found.text, found.tokens) == (wanted["text"], wanted["tokens"])
+        assert found.start == pytest.approx(wanted["start"], abs=0.1)
+        assert found.end == pytest.approx(wanted["end"], abs=0.1)
+        for word, (text, start, end) in zip(found.words, wanted["words"], strict=True):
+            assert word.text == text
+            assert word.start == pytest.approx(start, abs=0.1)
+            assert word.end == pytest.approx(end, abs=0.1)
+
+
+def test_times_rise_and_stay_within_the_recording(jfk: Transcript) -> None:
+    times = [time for part in jfk.segments for word in part.words for time in (word.start, word.end)]
+    assert times == sorted(times)
+    assert times[0] >= 0
+    assert times[-1] <= jfk.duration == 11.0
+    assert all(0 < word.probability <= 1 for part in jfk.segments for word in part.words)
+
+
+def test_without_times_the_greedy_tokens_are_the_references(
+    tiny: tuple[Whisper, SpeechTokens], data_dir: Path, reference: dict[str, Any]
+) -> None:
+    expected = reference["greedy_without_timestamps"]
+    found = transcribe(*tiny, data_dir / "audio" / "jfk-16k.wav", Options(times=False))
+    (only,) = found.segments
+    assert only.tokens == expected["tokens"]
+    assert only.mean_logprob == pytest.approx(expected["avg_logprob"], abs=1e-3)
+    assert only.no_speech == pytest.approx(expected["no_speech_prob"], abs=1e-3)
+    assert (only.start, only.end) == (0.0, 11.0)
+
+
+def normal(text: str) -> list[str]:
+    return re.sub(r"[^\w' ]", " ", text.lower().replace("open-source", "open source")).split()
+
+
+def errors(said: list[str], written: list[str]) -> int:
+    """The fewest words to put in, leave out or change."""
+    row = list(range(len(written) + 1))
+    for i, word in enumerate(said, start=1):
+        before, row[0] = row[0], i
+        for j, other in enumerate(written, start=1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (word != other))
+    return row[-1]
+
+
+def test_prompts_of_a_telephone_have_no_more_errors_than_the_reference(
+    tiny: tuple[Whisper, SpeechTokens], data_dir: Path
+) -> None:
+    folder = data_dir / "audio" / "asterisk"
+    clips = json.loads((folder / "tiny.en.reference.json").read_text())["clips"]
+    ours = theirs = 0
+    for clip in clips[: count("telephone prompts")]:
+        found = transcribe(*tiny, folder / clip["file"], Options(times=False))
+        ours += errors(normal(clip["text"]), normal(found.text))
+        theirs += errors(normal(clip["text"]), normal(clip["whisper"]))
+    assert ours <= theirs
+
+
+# ---- nothing is said
+
+
+def sounds() -> dict[str, Tensor]:
+    n = 60 * SAMPLE_RATE
+    seconds = torch.arange(n) / SAMPLE_RATE
+    return {
+        "silence": torch.zeros(n),
+        "white noise": torch.randn(n) * 0.1,
+        "quiet noise": torch.randn(n) * 0.001,
+        "a tone": (2 * torch.pi * 440 * seconds).sin() * 0.5,
+        "a hum": (2 * torch.pi * 100 * seconds).sin() * 0.1,
+    }
+
+
+@pytest.mark.parametrize("name", ["silence", "white noise", "quiet noise", "a tone", "a hum"])
+def test_sound_without_speech_has_no_words(name: str, tiny: tuple[Whisper, SpeechTokens]) -> None:
+    sound = sounds()[name]
+    length = len(sound) if os.environ.get("GLASSFORMER_FULL") == "1" else 31 * SAMPLE_RATE
+    assert transcribe(*tiny, sound[:length]).segments == ()
+
+
+def test_speech_moves_and_a_hum_does_not(data_dir: Path) -> None:
+    for sound in (sounds()["silence"], sounds()["white noise"], sounds()["a hum"]):
+        assert nothing_moves(log_mel(sound[: 5 * SAMPLE_RATE]))
+    for path in sorted((data_dir / "audio" / "fsdd").glob("*_0.wav")):
+        assert not nothing_moves(log_mel(read_audio(path)))
+
+
+# ---- a model that says what it is told, to see how windows follow each other
+
+
+class Scripted(Whisper):
+    """Hears nothing and writes, window after window, the tokens of a script; keeps the prompts that it was shown."""
+
+    def __init__(self, script: list[list[int]]) -> None:
+        super().__init__(WhisperConfig(d_model=4, n_encoder_layers=1, n_decoder_layers=1, n_heads=1))
+        self.script, self.prompts, self.window, self.place = script, [], -1, 0
+        self.eval()
+
+    def forward(self, tokens: Tensor, state: Any, valid: Tensor | None = None) -> Tensor:
+        if tokens.shape[1] > 1 or int(tokens[0, 0]) == 50257:
+            self.prompts.append(tokens[0].tolist())
+            self.window, self.place = self.window + 1, 0
+        logits = torch.zeros(*tokens.shape, self.config.vocab_size)
+        wanted = [*self.script[self.window], 50256][self.place]
+        logits[:, -1, wanted] = 50.0
+        self.place += 1
+        return logits
+
+
+def at(seconds: float) -> int:
+    return 50363 + round(seconds / 0.02)
+
+
+@pytest.fixture
+def speech(tiny: tuple[Whisper, SpeechTokens]) -> SpeechTokens:
+    return tiny[1]
+
+
+def test_windows_move_on_by_the_last_time_and_show_what_came_before(speech: SpeechTokens) -> None:
+    ask, what = speech.encode(" ask"), speech.encode(" what")
+    script = [
+        [at(0), *ask, at(10), at(10), *what, at(20), at(20), *ask],  # the last is cut off: heard again from 20 s on
+        [at(0), *what, at(30)],
+        [at(1), *ask, at(9.5)],
+    ]
+    model = Scripted(script)
+    moments: list[tuple[float, float]] = []
+    sound = torch.randn(59 * SAMPLE_RATE) * (torch.arange(59 * SAMPLE_RATE) % 8000 > 4000)
+    found = transcribe(model, speech, sound, progress=lambda done, all: moments.append((done, all)))
+    assert [(part.start, part.end, part.text) for part in found.segments] == [
+        (0.0, 10.0, " ask"),
+        (10.0, 20.0, " what"),
+        (20.0, 50.0, " what"),
+        (51.0, 59.0, " ask"),  # no text goes on after the recording
+    ]
+    assert moments == [(20.0, 59.0), (50.0, 59.0), (59.0, 59.0)]
+    first = [at(0), *ask, at(10), at(10), *what, at(20)]
+    assert model.prompts[:2] == [[50257], [50360, *first, 50257]]
+    assert model.prompts[2] == [50360, *first, at(0), *what, at(30), 50257]
+
+
+def test_a_prompt_stands_before_the_first_window(speech: SpeechTokens) -> None:
+    model = Scripted([[at(0), *speech.encode(" ask"), at(2)]])
+    sound = torch.randn(2 * SAMPLE_RATE) * (torch.arange(2 * SAMPLE_RATE) > SAMPLE_RATE)
+    transcribe(model, speech, sound, Options(prompt="Kennedy"))
+    assert model.prompts == [[50360, *speech.encode(" Kennedy"), 50257]]
+    with pytest.raises(GenerationError, match="can be shown 223"):
+        transcribe(model, speech, sound, Options(prompt="a b c d " * 100))
+
+
+def test_a_text_that_repeats_itself_is_tried_again_at_a_higher_temperature(speech: SpeechTokens) -> None:
+    loop = speech.encode(" and" * 60)
+    model = Scripted([[at(0), *loop, at(9)], [at(0), *speech.encode(" ask not"), at(9)]])
+    sound = torch.randn(9 * SAMPLE_RATE) * (torch.arange(9 * SAMPLE_RATE) % 8000 > 4000)
+    found = transcribe(model, speech, sound)
+    assert [(part.text, part.temperature) for part in found.segments] == [(" ask not", 0.2)]
+    patient = Scripted([[at(0), *loop, at(9)]])
+    gates = Gates(temperatures=(0.0, 0.2), max_compression=1e9)
+    assert transcribe(patient, speech, sound, Options(gates=gates)).segments[0].compression > 2.4
+
+
+def test_compression() -> None:
+    assert compression_ratio("ask not what your country can do for you") < 1.5
+    assert compression_ratio("you " * 100) > 10
+
+
+def test_the_same_seed_draws_the_same_text(tiny: tuple[Whisper, SpeechTokens], data_dir: Path) -> None:
+    gates = Gates(temperatures=(1.0,), best_of=2)
+    path = data_dir / "audio" / "asterisk" / "vm-delete.wav"
+    one, other = (transcribe(*tiny, path, Options(gates=gates, seed=3)) for _ in range(2))
+    assert one == other
+
+
+def test_the_language_is_the_likeliest_token(data_dir: Path) -> None:
+    path = data_dir / "tokenizers" / "whisper-multilingual.tiktoken"
+    speech = SpeechTokens(Tokenizer.load(path, pattern="gpt2"), 51865)
+    config = WhisperConfig(vocab_size=51865, d_model=4, n_encoder_layers=1, n_decoder_layers=1, n_heads=1)
+    model = Whisper(config).eval()
+    heard = listen(model, torch.randn(80, 3000))
+    with torch.no_grad():
+        model.decoder.final_norm.bias.fill_(1)
+        model.decoder.final_norm.weight.zero_()
+        model.decoder.token_embedding.weight.zero_()
+        model.decoder.token_embedding.weight[speech.languages["cy"]] = 1
+    found = detect_language(model, heard, speech)
+    assert len(found) == 99
+    assert next(iter(found)) == "cy"
+    assert sum(found.values()) == pytest.approx(1)
+    assert list(found.values()) == sorted(found.values(), reverse=True)
