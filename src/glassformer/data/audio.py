@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from glassformer.errors import DataError, MissingExtra
+from glassformer.errors import DataError
 from glassformer.tokenizers.log_mel import SAMPLE_RATE
 
 BLOCK_NUMBERS = 1 << 20  # read at once, over all channels
@@ -61,10 +61,8 @@ def stream_audio(path: Path, *, max_hours: float = MAX_HOURS) -> Iterator[Float[
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """The open file. A name is never an address, a device or an option: only a regular file is opened."""
-    try:
-        import soundfile  # type: ignore[import-untyped]
-    except ImportError:
-        raise MissingExtra("soundfile", "media", "Reading sound") from None
+    import soundfile  # type: ignore[import-untyped]
+
     if not path.is_file():
         raise DataError(f"{path}: expected a file with sound, and there is none.")
     try:
@@ -85,9 +83,7 @@ def _resampler(rate: int) -> Callable[[Tensor, bool], Tensor]:
     """A function that takes block after block at `rate` and returns what is ready at 16 kHz."""
     if rate == SAMPLE_RATE:
         return lambda block, last: block
-    try:
-        import soxr  # type: ignore[import-untyped]
-    except ImportError:
-        raise MissingExtra("soxr", "media", f"Sound at {rate} Hz") from None
+    import soxr  # type: ignore[import-untyped]
+
     stream = soxr.ResampleStream(rate, SAMPLE_RATE, num_channels=1, dtype="float32")
     return lambda block, last: torch.from_numpy(stream.resample_chunk(block.numpy(), last=last))

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Int, Num, UInt8
 from torch import Tensor
 
-from glassformer.errors import DataError, MissingExtra
+from glassformer.errors import DataError
 from glassformer.tokenizers.image_processor import ImageProcessor
 
 MAX_PIXELS = 64_000_000  # of one picture
@@ -190,22 +190,20 @@ def list_folder(folder: Path) -> tuple[list[Path], list[int], list[str]]:
 
 def open_image(path: Path) -> Any:
     """A picture, decoded by Pillow, upright as its camera says; of an animation the first frame."""
-    try:
-        pillow, operations = importlib.import_module("PIL.Image"), importlib.import_module("PIL.ImageOps")
-    except ImportError:
-        raise MissingExtra("Pillow", "media", "Opening images") from None
+    from PIL import Image, ImageOps
+
     if _size(path) > MAX_FILE_BYTES:
         raise DataError(f"{path} has {_size(path):,} bytes; a picture may have {MAX_FILE_BYTES:,}.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own, about what is refused or harmless here
         try:
-            with pillow.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise DataError(
                         f"{path} has {image.width:,} x {image.height:,} pixels; {MAX_PIXELS:,} are allowed."
                     )
                 image.load()
-                upright = operations.exif_transpose(image)
+                upright = ImageOps.exif_transpose(image)
                 return _bytes_a_pixel(upright, path)
         except DataError:
             raise

@@ -25,6 +25,7 @@ from glassformer.nn.kv_cache import full
 from glassformer.nn.memory import DecoderState
 from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND, SAMPLE_RATE, log_mel_of_blocks
 
+MIRRORED = 2  # frames at each end of a recording that hear some of it backwards, as the log-mel of it begins and ends
 STEADY_BELS = 0.04  # a tone and steady noise differ by less from one tenth of a second to another, speech by far more
 
 
@@ -136,8 +137,9 @@ def _windows(
     begin, latest = 0, 0.0
     while begin < n_frames:
         length = min(window, n_frames - begin)
-        sound = mel.new_zeros(len(mel), window)
-        sound[:, :length] = mel[:, begin : begin + length]
+        sound = mel[:, begin : begin + window].clone()  # a last window that is not full goes on in silence
+        if options.times:
+            sound[:, length:] = 0  # as OpenAI's `transcribe` has it, and not its `decode`
         segments: list[Segment] = []
         advance = length
         heard = None if nothing_moves(sound[:, :length]) else listen(module, sound)
@@ -177,9 +179,10 @@ def nothing_moves(mel: Float[Tensor, "M frames"]) -> bool:
     Whisper was hardly trained on such sound, and tends to write something all the same.
     """
     tenth = FRAMES_PER_SECOND // 10
-    if mel.shape[-1] < tenth:
+    if mel.shape[-1] < 5 * tenth + 2 * MIRRORED:  # a word may be shorter than what there is to compare
         return bool((mel == mel[0, 0]).all())
-    bels = 4 * mel.mean(0).unfold(0, tenth, tenth).mean(-1)
+    loudness = mel[:, MIRRORED:-MIRRORED].mean(0)
+    bels = 4 * loudness.unfold(0, tenth, tenth).mean(-1)
     return bool(bels.std(correction=0) < STEADY_BELS)
 
 

@@ -4,7 +4,6 @@ The settings are those of Hugging Face's preprocessor_config.json, and so are th
 pixels: Pillow resizes. Next to read: `patches.py`.
 """
 
-import importlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from glassformer import files, strict_json
 from glassformer.config import from_mapping
-from glassformer.errors import ConfigError, MissingExtra
+from glassformer.errors import ConfigError
 
 FILE = "preprocessor_config.json"
 RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # Pillow's filters, by their numbers
@@ -73,11 +72,9 @@ class ImageProcessor:
 
     def pixels(self, image: Any) -> UInt8[Tensor, "K H W"]:
         """One picture's channels, resized and cropped."""
-        try:
-            pillow = importlib.import_module("PIL.Image")
-        except ImportError:
-            raise MissingExtra("Pillow", "media", "Resizing images") from None
-        if not isinstance(image, pillow.Image):
+        from PIL.Image import Image
+
+        if not isinstance(image, Image):
             raise ConfigError(f"An image must be one that Pillow opened, not a {type(image).__name__}.")
         image = image.convert("RGB" if len(self.mean) == 3 else "L")
         size = self._size_for(image.height, image.width)
