@@ -2,12 +2,11 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("soundfile")
+from commands import run
 
 
 def command(data_dir: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -17,8 +16,7 @@ def command(data_dir: Path, *arguments: object) -> subprocess.CompletedProcess[s
         "--tokenizer",
         data_dir / "tokenizers" / "gpt2.tiktoken",
     ]
-    whole = [sys.executable, "-m", "glassformer", "transcribe", *model, *arguments]
-    return subprocess.run([str(part) for part in whole], capture_output=True, text=True, check=False)
+    return run("transcribe", *(str(part) for part in (*model, *arguments)))
 
 
 def test_a_broken_recording_is_one_sentence_and_the_others_are_done(data_dir: Path, tmp_path: Path) -> None:
