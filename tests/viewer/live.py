@@ -54,7 +54,7 @@ class Live:
 
     def raw(self, data: bytes) -> Reply:
         """What comes back; who is answered before everything is sent sends no more, which would break the answer."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=120) as connection:
             for start in range(0, len(data), PIECE):
                 connection.sendall(data[start : start + PIECE])
                 if start + PIECE < len(data) and select.select([connection], [], [], 0.05)[0]:

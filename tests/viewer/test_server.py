@@ -259,7 +259,7 @@ def test_the_server_answers_while_it_records(live: Live, monkeypatch: pytest.Mon
 
     def slow(*arguments: Any, **keywords: Any) -> Any:
         entered.set()
-        assert leave.wait(20)
+        assert leave.wait(120)
         return record(*arguments, **keywords)
 
     monkeypatch.setattr(pack, "record", slow)
@@ -270,11 +270,11 @@ def test_the_server_answers_while_it_records(live: Live, monkeypatch: pytest.Mon
     ]
     for thread in threads:
         thread.start()
-    assert entered.wait(20)
+    assert entered.wait(120)
     start = time.perf_counter()
     assert live.get("/api/session").status == 200
     assert live.get(f"{STEP}/scene").status == 200
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 60
     leave.set()
     for thread in threads:
         thread.join()
