@@ -1,1 +1,0 @@
-"""Data: token files on disk, the sorting task, and public corpora."""
