@@ -6,6 +6,7 @@ machine says little. It needs `chromium` on the PATH, and playwright and psutil 
 
 import argparse
 import gzip
+import io
 import json
 import shutil
 import statistics
@@ -19,8 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 from paired import save
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import glassformer as gf
@@ -63,6 +66,7 @@ def main() -> None:
         rows["every cell explained"] = every_cell(page)
         for name, boxes, side in (("4.2 M cells", 64, 256), ("100 M cells", 1526, 256)):
             rows[f"frame, {name} in {boxes} boxes"] = synthetic(page, boxes, side)
+        rows["pixels that differ in three visits"] = unlike(browser, address)
     for name, positions in (("gpt2", 16), *((("gpt2-xl", 4),) if large else ())):
         rows |= large_model(name, positions)
     save("viewer", rows)
@@ -299,6 +303,21 @@ def context_loss(page: Page) -> float:
             }"""
         )
     )
+
+
+def unlike(browser: Browser, address: str) -> int:
+    """Bar 25: how many pixels of the scene are not the same in three fresh pages."""
+    pictures = []
+    for _ in range(3):
+        page = browser.new_page(viewport={"width": 1280, "height": 720}, bypass_csp=True, reduced_motion="reduce")
+        page.goto(f"{address}#lang=en&theme=light&run=0&step=0")
+        page.wait_for_function("window.glassformer?.state.scene.value && window.glassformer.engine")
+        page.evaluate(DRAWN)
+        page.wait_for_timeout(1_000)
+        pictures.append(np.asarray(Image.open(io.BytesIO(page.locator("#scene").screenshot())).convert("RGB")))
+        page.close()
+    first, *others = pictures
+    return int(np.any([(first != other).any(-1) for other in others], axis=0).sum())
 
 
 # ---- large models

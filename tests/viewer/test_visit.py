@@ -92,11 +92,11 @@ class Visit:
             """async () => {
                 const lose = document.getElementById("scene").getContext("webgl2").getExtension("WEBGL_lose_context");
                 lose.loseContext();
-                await new Promise(done => setTimeout(done, 100));
+                while (glassformer.state.sceneLost.value === null) await new Promise(done => setTimeout(done, 5));
                 lose.restoreContext();
             }"""
         )
-        self.page.wait_for_function("() => glassformer.state.sceneLost.value === null", timeout=10_000)
+        self.page.wait_for_function("() => glassformer.state.sceneLost.value === null", timeout=60_000)
 
 
 def heap(page: Page) -> int:
