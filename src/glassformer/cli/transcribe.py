@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 app = App(
     name="transcribe",
-    help_epilogue="Example:  glassformer transcribe whisper-tiny.en speech.flac --format srt --out subtitles",
+    help_epilogue="Example:  glassformer transcribe runs/whisper speech.flac --format srt",
 )
 
 
