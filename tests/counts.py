@@ -36,7 +36,6 @@ COUNTS: dict[str, tuple[int, int]] = {
     "cells of a model": (2_000, 10_000),
     # viewer
     "cells explained in the page": (20, 200),
-    "seconds of a visit": (20, 600),
     # data and training
     "audio mutations": (200, 2_000),
     "batch starts": (20_000, 1_000_000),

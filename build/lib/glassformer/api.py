@@ -1,0 +1,372 @@
+"""The facade: load, build, save, and a `Model` that carries its tokenizer and generates.
+
+    model = load("runs/sort")
+    "".join(model.generate("CBABBC", max_new_tokens=6, temperature=0.0))
+
+A model's module stays pure (`begin` and `forward`); everything around it is here.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from glassformer import checkpoints, models
+from glassformer.data.sort import LETTERS
+from glassformer.errors import CheckpointError, GenerationError, TraceError
+from glassformer.inference.generate import NewToken, generate
+from glassformer.inference.logits import Sampling
+from glassformer.inference.one_pass import one_pass
+from glassformer.inference.text import Piece, stream_text
+from glassformer.models.spec import IN_WORDS, Kind
+from glassformer.nn.kv_cache import full
+from glassformer.tokenizers import CharTokenizer, Tokenizer
+from glassformer.tracing import check, explain, format, intervene
+from glassformer.tracing import trace as tracing
+from glassformer.tracing.record import GIB, record
+from glassformer.twins import use
+
+PRETRAINED = ("nano-sort",)  # folders of `pretrained/`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A module in eval mode with its configuration, and its tokenizer where it has one."""
+
+    module: nn.Module
+    config: Any
+    tokenizer: Tokenizer | None = None
+    no_tokenizer: str = ""  # why there is none, where its file could not be read
+    note: str = ""  # what a user should know, such as that the weights are random
+    eos_ids: frozenset[int] = frozenset()  # tokens that end a text; the tokenizer's own is always among them
+
+    def __post_init__(self) -> None:
+        if self.tokenizer is not None and self.tokenizer.eos_id is not None:
+            object.__setattr__(self, "eos_ids", self.eos_ids | {self.tokenizer.eos_id})
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """The logits (B, T, V) after each of the tokens (B, T); of pictures (B, K, H, W), those of the classes (B, N).
+
+        An encoder-decoder takes the source's tokens before the target's, Whisper the log-mel frames (B, M, frames).
+        """
+        if self.kind != "image-classifier":
+            self.check_length(inputs[-1])
+        logits: Tensor = self.whole(*inputs)
+        return logits
+
+    @property
+    def whole(self) -> nn.Module:
+        """The module as one call: of an encoder-decoder both halves."""
+        return one_pass(self.module) if self.kind in ("encoder-decoder", "speech-recognizer") else self.module
+
+    @property
+    def kind(self) -> Kind:
+        """What it takes in and gives back."""
+        return models.spec_of(self.config).kind
+
+    def require(self, *kinds: Kind) -> None:
+        """Raise unless it is of one of these kinds."""
+        if self.kind not in kinds:
+            wanted = " or ".join(IN_WORDS[kind] for kind in kinds)
+            raise GenerationError(f"This takes {wanted}, and the model is {IN_WORDS[self.kind]}.")
+
+    def check_length(self, tokens: Tensor) -> None:
+        """Raise where there are more tokens than positions."""
+        if tokens.shape[-1] > self.config.context_length:
+            raise GenerationError(
+                f"{tokens.shape[-1]} tokens do not fit this model's context of {self.config.context_length}."
+            )
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """Tokens after which a text is over: those that end it, and the one that begins the next."""
+        bos_id = None if self.tokenizer is None else self.tokenizer.bos_id
+        return self.eos_ids if bos_id is None else self.eos_ids | {bos_id}
+
+    def encode(self, prompt: str) -> list[int]:
+        """The prompt's tokens, behind the one that begins a text, where the tokenizer has it."""
+        tokenizer = self._needs_tokenizer()
+        begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+        if not begin and not prompt and tokenizer.eos_id is not None:
+            begin = [tokenizer.eos_id]  # GPT-2 has one token for both: where a text ends, the next begins
+        return begin + tokenizer.encode(prompt)
+
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        max_new_tokens: int = 256,
+        cache: str = "full",
+        stop: Sequence[str] = (),
+        ignore_eos: bool = False,
+        **sampling: Any,
+    ) -> Iterator[str]:
+        """Continue the prompt; the text comes in pieces, as soon as each is sure. `sampling` is as in `Sampling`.
+
+        What cannot be served raises at once, before the first piece is asked for.
+        """
+        pieces = self.stream(
+            [prompt],
+            max_new_tokens=max_new_tokens,
+            sampling=sampling_of(sampling),
+            cache=cache,
+            stop=stop,
+            ignore_eos=ignore_eos,
+        )
+        return (piece.text for piece in pieces)
+
+    def stream(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        sampling: Sampling,
+        cache: str = "full",
+        stop: Sequence[str] = (),
+        ignore_eos: bool = False,
+    ) -> Iterator[Piece]:
+        """Continue several prompts at once; each piece says which sequence it belongs to, and the last why it ended.
+
+        With `ignore_eos` a text goes on past its end, which shows as an empty line.
+        """
+        tokenizer = self._needs_tokenizer()
+        encoded = [self.encode(prompt) for prompt in prompts]
+        tokens = self.tokens(encoded, max_new_tokens, sampling, cache, ignore_eos=ignore_eos)
+        return stream_text(tokens, tokenizer, prompts=encoded, stop=stop, eos_ids=self.stop_tokens)
+
+    def tokens(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        sampling: Sampling,
+        cache: str,
+        *,
+        ignore_eos: bool = False,
+    ) -> Iterator[NewToken]:
+        """The same on tokens: each new one with its sequence."""
+        self.require("language-model")
+        return generate(
+            self.module,  # type: ignore[arg-type]
+            prompts,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            cache=cache,
+            stop_tokens=frozenset() if ignore_eos else self.stop_tokens,
+            n_tokens=None if self.tokenizer is None else self.tokenizer.vocab_size,
+        )
+
+    def generate_ids(
+        self,
+        tokens: Int[Tensor, "B T"],
+        *,
+        max_new_tokens: int = 256,
+        cache: str = "full",
+        ignore_eos: bool = False,
+        **sampling: Any,
+    ) -> Int[Tensor, "B N"]:
+        """The prompts with their continuations; a sequence that has ended is filled with its last token."""
+        rows: list[list[int]] = tokens.tolist()
+        chosen = sampling_of(sampling)
+        for new in self.tokens(tokens.tolist(), max_new_tokens, chosen, cache, ignore_eos=ignore_eos):
+            rows[new.sequence].append(new.token)
+        longest = max(map(len, rows))
+        return torch.tensor([row + row[-1:] * (longest - len(row)) for row in rows])
+
+    def _needs_tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            reason = self.no_tokenizer or "Put one beside its weights (tokenizer.json)."
+            raise GenerationError(
+                f"This model came without a tokenizer. {reason} Or give it tokens, in Python, with generate_ids."
+            )
+        return self.tokenizer
+
+
+def sampling_of(settings: Mapping[str, Any]) -> Sampling:
+    """The settings as a `Sampling`; a name that it does not have is an error."""
+    known = [field.name for field in fields(Sampling)]
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        raise GenerationError(f"There is no sampling setting {unknown[0]}; there are {', '.join(known)}.")
+    return Sampling(**settings)
+
+
+def build(name: str, *, seed: int = 0, tokenizer: Tokenizer | None = None, **changes: Any) -> Model:
+    """A model with random weights: a preset or an architecture by its name, with changes such as `n_layers=2`.
+
+    The model that sorts letters comes with their tokenizer.
+    """
+    config = models.configure(name, changes)
+    if tokenizer is None and name == "nano-sort" and config.vocab_size == len(LETTERS):
+        tokenizer = CharTokenizer(LETTERS)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = models.spec_of(config).build(config).eval()
+    return Model(module=module, config=config, tokenizer=tokenizer, note="its weights are random")
+
+
+def load(source: str | Path, *, from_pickle: bool = False, dtype: torch.dtype | None = torch.float32) -> Model:
+    """A model from a checkpoint directory, a published file, or `preset:NAME` (random weights).
+
+    "nano-sort", which the package carries, sorts six letters; `glassformer demo` trains it anew. `from_pickle` allows
+    files that torch pickled; they are read with `weights_only`, after their size is checked. With dtype None the
+    weights keep the type that they have on disk.
+    """
+    if isinstance(source, str) and source.startswith("preset:"):
+        return build(source.removeprefix("preset:"))
+    path = Path(source)
+    if source in PRETRAINED and not path.exists():
+        path = Path(__file__).parent / "pretrained" / source
+    try:
+        found = checkpoints.load(path, from_pickle=from_pickle, dtype=dtype)
+    except CheckpointError:
+        if Path(source).exists():
+            raise
+        hint = f"Did you mean preset:{source}?" if source in models.presets() else "preset:NAME gives random weights."
+        raise CheckpointError(f"A model is a checkpoint's path, and there is nothing at {source}. {hint}") from None
+    return Model(
+        module=found.module,
+        config=found.config,
+        tokenizer=found.tokenizer,
+        no_tokenizer=found.no_tokenizer,
+        eos_ids=found.eos_ids,
+    )
+
+
+def save(model: Model, directory: str | Path) -> Path:
+    """Write a Hugging Face directory that `transformers` loads too."""
+    return checkpoints.save(model.module, Path(directory), tokenizer=model.tokenizer, eos_ids=model.eos_ids)
+
+
+class Trace(tracing.Trace):
+    """A recorded forward pass, with what can be done with it (see `tracing/trace.py` for what it holds)."""
+
+    def check(
+        self,
+        *,
+        cells: int | None = None,
+        seed: int = 0,
+        modules: str | Sequence[str] = "*",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> check.Report:
+        """Recompute every number from its recorded operands, or so many, drawn evenly over the kinds of operations."""
+        return check.check(self, cells=cells, seed=seed, modules=modules, progress=progress)
+
+    def patch(self, changes: Mapping[tracing.Cell | tracing.Recorded | str, tracing.Change]) -> tracing.Patched:
+        """Run it again with other numbers in some places: cells, tensors or their names. See `tracing/intervene.py`."""
+        return intervene.patch(self, changes)
+
+    def save(self, path: str | Path) -> Path:
+        """Keep it: in a directory, or in one file whose name ends in .gft."""
+        return format.save(self, Path(path))
+
+    def export(self, path: str | Path) -> Path:
+        """Write the 3D page of it: one .html file, which opens from the disk, or a folder for a web server."""
+        from glassformer.viewer.export import export
+
+        return export(self, Path(path))
+
+    def explain(self, path: str, *index: int, depth: int = 1) -> explain.Explanation:
+        """The arithmetic behind one cell of the tensor of this name."""
+        return explain.explain(self[path][index], depth)
+
+
+def trace(
+    model: Model | nn.Module,
+    *inputs: Any,
+    modules: str | Sequence[str] = "*",
+    positions: slice | None = None,
+    decompose: bool = False,
+    max_bytes: int = 4 * GIB,
+    **keywords: Any,
+) -> Trace:
+    """Record a forward pass: of a `Model`, given a text or tokens, or of any module, given its inputs.
+
+    Models of ours run as their readable equations (`use("readable", attention="naive")`). Of a language model,
+    `positions` records some tokens only: those before them are read first, unrecorded, into a cache. For the rest see
+    `tracing.record.record`.
+    """
+    module = model.whole if isinstance(model, Model) else model
+    if isinstance(model, Model) and inputs:
+        inputs = (as_tokens(model, inputs[0]), *inputs[1:])
+    with use("readable", attention="naive"):
+        if positions is not None:
+            inputs = read_before(module, inputs, positions)
+        found = record(module, *inputs, modules=modules, decompose=decompose, max_bytes=max_bytes, **keywords)
+    return _with_verbs(found)
+
+
+def load_trace(path: str | Path) -> Trace:
+    """A trace that was kept: a directory, or a .gft file. It can be explained and checked, but not run again."""
+    return _with_verbs(format.load(Path(path)))
+
+
+def view(
+    shown: "Model | tracing.Trace", given: str | Sequence[int] | None = None, *, port: int = 0, open: bool = True
+) -> Any:
+    """Walk through a model, given a text or tokens, or through a recorded pass, in 3D and in the browser.
+
+    In a notebook the page stands in the output of the cell, as a recording. Elsewhere a server runs it until Ctrl-C.
+    """
+    from glassformer.viewer import notebook
+    from glassformer.viewer.export import page_of
+    from glassformer.viewer.serve import listen, open_browser, serve
+    from glassformer.viewer.session import Session, first_input
+
+    if isinstance(shown, Model):
+        shown.require("language-model")
+        session = Session(shown, name=type(shown.module).__name__)
+        key = "text" if isinstance(given, str) else "tokens"
+        session.run(**(first_input(shown) if given is None else {key: given}))
+    else:
+        session = Session.of_trace(shown)
+    if notebook.in_notebook():
+        return notebook.shown(page_of(session))
+
+    def ready(address: str) -> None:
+        print(f"{address}\nCtrl-C ends it.")
+        if open:
+            open_browser(address)
+
+    with listen("127.0.0.1", port) as listening:
+        serve(session, listening, on_ready=ready)
+    return None
+
+
+def _with_verbs(found: tracing.Trace) -> Trace:
+    return Trace(**{field.name: getattr(found, field.name) for field in fields(found)})
+
+
+def as_tokens(model: Model, given: Any) -> Any:
+    """A text or a list of token ids as a batch of one; a tensor as it is, with a batch axis if it has none."""
+    if isinstance(given, str | list):
+        model.require("language-model", "encoder")
+    if isinstance(given, str):
+        given = model.encode(given)
+    if isinstance(given, list):
+        given = torch.tensor(given)
+    if isinstance(given, Tensor) and given.ndim == 1:
+        given = given[None]
+    if isinstance(given, Tensor) and model.kind in ("language-model", "encoder"):
+        model.check_length(given)
+    return given
+
+
+def read_before(module: nn.Module, inputs: Sequence[Any], positions: slice) -> tuple[Any, ...]:
+    """The tokens at the chosen positions, and the state of the model when it has read those before them."""
+    if not hasattr(module, "begin") or len(inputs) != 1 or not isinstance(inputs[0], Tensor):
+        raise TraceError("positions needs a language model of ours, and its tokens alone.")
+    tokens = inputs[0]
+    start, stop, step = positions.indices(tokens.shape[-1])
+    if step != 1 or start >= stop:
+        raise TraceError(f"positions must be a stretch of the {tokens.shape[-1]} tokens, not {positions}.")
+    if start == 0:
+        return (tokens[:, :stop],)
+    begin: Any = module.begin
+    state = begin(None, full(stop))
+    with torch.no_grad():
+        module(tokens[:, :start], state)
+    return tokens[:, start:stop], state

@@ -1,0 +1,41 @@
+"""From tensors to a module, without a moment at which its weights take memory twice."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glassformer.errors import CheckpointCorrupt, ConfigError
+from glassformer.models import spec_of
+
+MAX_PARAMETERS = 1 << 48
+
+
+def outline(config: Any) -> nn.Module:
+    """The model with the shapes of its weights, and no memory behind them."""
+    too_large = ConfigError(f"no memory holds a model of these sizes: {config}.")
+    try:
+        with torch.device("meta"):
+            model = spec_of(config).build(config)
+    except (RuntimeError, OverflowError, TypeError):  # a tensor of more than 2⁶³ bytes
+        raise too_large from None
+    if sum(parameter.numel() for parameter in model.parameters()) > MAX_PARAMETERS:
+        raise too_large
+    return model
+
+
+def assemble(config: Any, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The model in eval mode whose parameters are these very tensors; shared parameters stay shared."""
+    for name, weight in weights.items():
+        low, high = weight.aminmax()  # NaN is both, if there is one
+        if not (low.isfinite() and high.isfinite()):
+            raise CheckpointCorrupt(f"{name} holds numbers that are infinite or none (NaN), so the model is broken.")
+    module = outline(config)
+    parameters = {
+        id(old): nn.Parameter(weights[name], requires_grad=old.requires_grad) for name, old in module.named_parameters()
+    }
+    for part in module.modules():
+        for name, old in list(part.named_parameters(recurse=False)):
+            setattr(part, name, parameters[id(old)])
+    return module.eval()

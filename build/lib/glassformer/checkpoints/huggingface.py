@@ -1,0 +1,197 @@
+"""Checkpoint directories in Hugging Face's format.
+
+    config.json               the configuration as `transformers` understands it
+    model.safetensors         the weights, under the names of `transformers`; shards and an index when large
+    generation_config.json    the tokens that begin and end a text
+    tokenizer.json            where there is a tokenizer; tokenizer_config.json has its class
+    glassformer.json          the configuration as we understand it, which goes first when we read
+    manifest.json             sizes and SHA-256 of all files; folders from elsewhere have none
+
+A configuration that `transformers` cannot build may be written all the same, with `native=True`, and an architecture
+that it does not have always is; its config.json then names a model type of ours, so that other programs refuse it
+instead of computing something else.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glassformer import files, strict_json
+from glassformer.checkpoints import names, safetensors
+from glassformer.checkpoints.assemble import assemble
+from glassformer.config import from_mapping, to_mapping
+from glassformer.errors import CheckpointCorrupt, CheckpointError, ConfigError, ExportError
+from glassformer.models import spec_of, specs
+from glassformer.tokenizers.base import Tokenizer
+
+CONFIG, OURS, WEIGHTS = "config.json", "glassformer.json", "model.safetensors"
+INDEX = f"{WEIGHTS}.index.json"
+GENERATION = "generation_config.json"
+TOKENIZER = "tokenizer_config.json"
+OWN_TOKENS = ("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id")  # some configurations have them
+MAX_CONFIG_BYTES = 4 << 20
+
+
+def load_directory(folder: Path, *, dtype: torch.dtype | None = torch.float32) -> tuple[Any, nn.Module]:
+    """The configuration and the model, in eval mode; with dtype None each tensor keeps the type that it has there.
+
+    Who opens a folder verifies it first (`files.verify`).
+    """
+    config = read_config(folder)
+    with files.about(folder):
+        weights = names.to_ours(read_tensors(folder), config, dtype=dtype)
+        return config, assemble(config, weights)
+
+
+def save_directory(module: nn.Module, target: Path, **options: Any) -> Path:
+    """Write a checkpoint in one step: `write_directory` inside `files.new_directory`."""
+    with files.new_directory(target) as folder:
+        write_directory(folder, module, **options)
+    return target
+
+
+def write_directory(
+    folder: Path,
+    module: nn.Module,
+    *,
+    tokenizer: Tokenizer | None = None,
+    eos_ids: frozenset[int] = frozenset(),
+    native: bool = False,
+    max_shard_bytes: int = 5 * 10**9,
+) -> None:
+    """Fill a folder that is being written. `eos_ids` end a text, beside the token that does so in the tokenizer."""
+    config: Any = module.config
+    spec = spec_of(config)
+    try:
+        theirs = spec.to_huggingface(config)
+    except ExportError:
+        if spec.huggingface_type and not native:  # what Hugging Face does not have at all, nobody expects there
+            raise
+        theirs = {"architectures": ["Glassformer"], "model_type": "glassformer"}
+    weights = dict(module.named_parameters())
+    tensors = names.to_theirs(weights, config)
+    own = set() if tokenizer is None or tokenizer.eos_id is None else {tokenizer.eos_id}
+    eos_token_ids = sorted(eos_ids | own)
+    ends = {
+        "bos_token_id": None if tokenizer is None else tokenizer.bos_id,
+        "eos_token_id": eos_token_ids if len(eos_token_ids) > 1 else next(iter(eos_token_ids), None),
+    }
+    ends |= {name: theirs[name] for name in OWN_TOKENS if name in theirs}
+    precision = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    _write_json(folder / CONFIG, {**theirs, **ends, "torch_dtype": precision})
+    _write_json(folder / GENERATION, ends)
+    _write_json(folder / OURS, {"format": 1, "architecture": spec.name, "config": to_mapping(config)})
+    if tokenizer is not None:
+        tokenizer.save(folder)
+        _write_json(folder / TOKENIZER, _tokenizer_config(tokenizer))
+    _write_tensors(folder, tensors, max_shard_bytes)
+
+
+def _tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Without the class, `transformers` takes that of the model's family, which cuts text by rules of its own."""
+    names_of = {id: name for name, id in tokenizer.special_tokens.items()}
+    ends = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        **{key: names_of[id] for key, id in ends.items() if id is not None},
+    }
+
+
+def read_eos_ids(folder: Path) -> frozenset[int]:
+    """The tokens that end a text, as generation_config.json says, or else config.json; chat models have several."""
+    with files.about(folder):
+        for name in (GENERATION, CONFIG):
+            found = strict_json.read(files.inside(folder, name), MAX_CONFIG_BYTES) if (folder / name).exists() else {}
+            tokens = found.get("eos_token_id")
+            if tokens is not None:
+                listed = tokens if isinstance(tokens, list) else [tokens]
+                if not all(type(token) is int and token >= 0 for token in listed):
+                    raise ConfigError(f"{name}: eos_token_id must be a token's id or a list of them.")
+                return frozenset(listed)
+    return frozenset()
+
+
+def read_config(folder: Path) -> Any:
+    """The configuration in a folder: ours where there is one, else Hugging Face's."""
+    with files.about(folder):
+        if (folder / OURS).exists():
+            return _our_config(strict_json.read(files.inside(folder, OURS), MAX_CONFIG_BYTES))
+        return _their_config(strict_json.read(files.inside(folder, CONFIG), MAX_CONFIG_BYTES))
+
+
+def _our_config(content: Mapping[str, Any]) -> Any:
+    architecture, settings = content.get("architecture"), content.get("config")
+    if content.get("format") != 1 or not isinstance(settings, Mapping) or not isinstance(architecture, str):
+        raise ConfigError(f"{OURS} must have format 1, an architecture and its config.")
+    if architecture not in specs():
+        raise ConfigError(f"{OURS}: there is no architecture {architecture!r}; {', '.join(specs())} are known.")
+    return from_mapping(specs()[architecture].config, settings)
+
+
+def _their_config(content: Mapping[str, Any]) -> Any:
+    known = {name: spec for spec in specs().values() for name in (spec.huggingface_type, *spec.other_types) if name}
+    kind = content.get("model_type")
+    if not isinstance(kind, str) or kind not in known:
+        raise ConfigError(f"{CONFIG}: model_type {str(kind)[:80]!r} is unknown; {', '.join(known)} are known.")
+    for name, meaning in {"auto_map": "code of its own", "quantization_config": "quantized weights"}.items():
+        if content.get(name):
+            raise ConfigError(f"{CONFIG} asks for {meaning} ({name}), which is not supported.")
+    return known[kind].from_huggingface(content)
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a folder, mapped from its file or from all its shards."""
+    if (folder / WEIGHTS).exists():
+        return safetensors.read(files.inside(folder, WEIGHTS))
+    if not (folder / INDEX).exists():
+        pickles = sorted(path.name for path in folder.glob("*.bin")) + sorted(path.name for path in folder.glob("*.pt"))
+        extra = f" {pickles[0]} is a pickle, which is not opened; save it as safetensors first." if pickles else ""
+        raise CheckpointError(f"There is neither {WEIGHTS} nor {INDEX}.{extra}")
+    places = strict_json.read(files.inside(folder, INDEX)).get("weight_map")
+    if not isinstance(places, dict) or not all(
+        isinstance(place, str) and place.endswith(".safetensors") for place in places.values()
+    ):
+        raise CheckpointCorrupt(f"{INDEX}: weight_map must map each tensor to a .safetensors file.")
+    tensors: dict[str, Tensor] = {}
+    for shard in sorted(set(places.values())):
+        content = safetensors.read(files.inside(folder, shard))
+        listed = {name for name, place in places.items() if place == shard}
+        if content.keys() != listed:
+            name = min(content.keys() ^ listed)
+            raise CheckpointCorrupt(f"{INDEX} and {shard[:200]!r} disagree about the tensor {name[:200]!r}.")
+        tensors |= content
+    return tensors
+
+
+def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], max_shard_bytes: int) -> None:
+    shards = list(_shards(tensors, max_shard_bytes))
+    if len(shards) == 1:
+        safetensors.write(folder / WEIGHTS, tensors)
+        return
+    places: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        name = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        safetensors.write(folder / name, shard)
+        places |= dict.fromkeys(shard, name)
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+
+
+def _shards(tensors: Mapping[str, Tensor], max_bytes: int) -> Iterable[dict[str, Tensor]]:
+    """Runs of tensors of at most so many bytes, or of one larger tensor."""
+    shard: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if shard and sum(other.nbytes for other in shard.values()) + tensor.nbytes > max_bytes:
+            yield shard
+            shard = {}
+        shard[name] = tensor
+    yield shard
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    files.write(path, (json.dumps(content, indent=2) + "\n").encode())

@@ -1,0 +1,83 @@
+"""llama2.c's model.bin: seven int32 sizes, then all weights as float32, each kind stacked over the layers.
+
+Karpathy, github.com/karpathy/llama2.c, `memory_map_weights` of run.c. Its rotary pairs are neighbours. A negative
+vocabulary size says that the head is not tied; tables of cosines and sines stand in between for old readers.
+"""
+
+import math
+import mmap
+import struct
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from glassformer.errors import CheckpointCorrupt
+from glassformer.models.llama import LlamaConfig
+
+HEADER = struct.Struct("<7i")
+
+
+def read(path: Path) -> tuple[LlamaConfig, dict[str, Tensor]]:
+    """The configuration and our parameters, after all sizes have been compared with the file's."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = file.read(HEADER.size)
+        if len(header) < HEADER.size:
+            raise CheckpointCorrupt(f"{size} bytes are too few for a llama2.c model.")
+        config = _config(*HEADER.unpack(header))
+        layout = _layout(config)
+        needed = HEADER.size + 4 * sum(math.prod(shape) for _, shape in layout)
+        if needed != size:
+            raise CheckpointCorrupt(f"a llama2.c model of the sizes in this header has {needed:,} bytes, not {size:,}.")
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    weights: dict[str, Tensor] = {}
+    start = HEADER.size
+    for name, shape in layout:
+        stacked = torch.frombuffer(data, dtype=torch.float32, count=math.prod(shape), offset=start).view(shape)
+        start += stacked.nbytes
+        if "{}" in name:
+            weights |= {name.format(layer): weight.clone() for layer, weight in enumerate(stacked)}
+        elif name:
+            weights[name] = stacked.clone()
+    return config, weights
+
+
+def _config(
+    dim: int, hidden_dim: int, n_layers: int, n_heads: int, n_kv_heads: int, vocab_size: int, seq_len: int
+) -> LlamaConfig:
+    if n_kv_heads == 0:
+        raise CheckpointCorrupt("A llama2.c model with 0 key-value heads is impossible.")
+    return LlamaConfig(
+        vocab_size=abs(vocab_size),
+        context_length=seq_len,
+        d_model=dim,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        n_kv_heads=n_kv_heads,
+        d_ff=hidden_dim,
+        rope_style="interleaved",
+        tied_head=vocab_size > 0,
+    )
+
+
+def _layout(config: LlamaConfig) -> list[tuple[str, tuple[int, ...]]]:
+    """Names and shapes in the order of the file; the rotary tables have no name."""
+    n, c, f, d = config.n_layers, config.d_model, config.d_ff, config.d_head
+    q, kv, table = config.n_heads * d, config.n_kv_heads * d, (config.context_length, d // 2)
+    layout: list[tuple[str, tuple[int, ...]]] = [
+        ("token_embedding.weight", (config.vocab_size, c)),
+        ("blocks.{}.attn_norm.weight", (n, c)),
+        ("blocks.{}.attn.q_proj.weight", (n, q, c)),
+        ("blocks.{}.attn.k_proj.weight", (n, kv, c)),
+        ("blocks.{}.attn.v_proj.weight", (n, kv, c)),
+        ("blocks.{}.attn.o_proj.weight", (n, c, q)),
+        ("blocks.{}.mlp_norm.weight", (n, c)),
+        ("blocks.{}.mlp.gate_proj.weight", (n, f, c)),
+        ("blocks.{}.mlp.down_proj.weight", (n, c, f)),
+        ("blocks.{}.mlp.up_proj.weight", (n, f, c)),
+        ("final_norm.weight", (c,)),
+        ("", table),
+        ("", table),
+    ]
+    return layout if config.tied_head else [*layout, ("lm_head.weight", (config.vocab_size, c))]

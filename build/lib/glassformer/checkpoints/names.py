@@ -1,0 +1,85 @@
+"""Our parameters under the names of a published format, and back; a tensor too many or too few is an error."""
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glassformer.checkpoints.assemble import outline
+from glassformer.errors import CheckpointMismatch
+from glassformer.models import spec_of
+from glassformer.models.spec import ModelSpec, Rename
+
+
+def to_theirs(weights: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
+    """Hugging Face's tensors from our parameters."""
+    return {theirs: rule.write([weights[name] for name in ours]) for theirs, ours, rule in _rules(config)}
+
+
+def to_ours(
+    state: Mapping[str, Tensor], config: Any, *, dtype: torch.dtype | None = torch.float32
+) -> dict[str, Tensor]:
+    """Our parameters, copied from Hugging Face's tensors; with dtype None each keeps its own.
+
+    Names and shapes are compared before anything is copied, so a configuration that promises more than the file has
+    costs no memory.
+    """
+    spec = spec_of(config)
+    found = _with_prefix(state, spec)
+    rules: dict[str, tuple[list[str], Rename]] = {}
+    for theirs, ours, rule in _rules(config):
+        if theirs not in found:
+            raise CheckpointMismatch(f"The tensor {theirs} is missing.{_nearest(theirs, found)}")
+        rules[theirs] = (ours, rule)
+    for name in found.keys() - rules.keys():
+        _check_unread(name, found, spec, rules)
+    for name, wanted in to_theirs(dict(outline(config).named_parameters()), config).items():
+        if found[name].shape != wanted.shape:
+            raise CheckpointMismatch(
+                f"{name} is {tuple(found[name].shape)}, but the configuration asks for {tuple(wanted.shape)}."
+            )
+        if not found[name].is_floating_point():
+            raise CheckpointMismatch(f"{name} holds {found[name].dtype}; weights must be floating point numbers.")
+    return {
+        name: tensor.to(dtype or tensor.dtype, copy=True, memory_format=torch.contiguous_format)
+        for theirs, (ours, rule) in rules.items()
+        for name, tensor in zip(ours, rule.read(found[theirs]), strict=True)
+    }
+
+
+def _rules(config: Any) -> Iterator[tuple[str, list[str], Rename]]:
+    """Their name, our names, and the rule between them, for every tensor of every layer."""
+    for rule in spec_of(config).renames(config):
+        for layer in range(getattr(config, rule.layers) if "{}" in rule.theirs else 1):
+            yield rule.theirs.format(layer), [name.format(layer) for name in rule.ours], rule
+
+
+def _with_prefix(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
+    """The same tensors under full names: files of the bare trunk leave the prefix out."""
+    if any(name.startswith(spec.base_prefix) for name in state):
+        return dict(state)
+    return {name if name in spec.tied else spec.base_prefix + name: tensor for name, tensor in state.items()}
+
+
+def _check_unread(name: str, found: Mapping[str, Tensor], spec: ModelSpec, expected: Collection[str]) -> None:
+    """Raise unless the tensor holds no weights, or repeats the one that it is tied to."""
+    if any(re.fullmatch(pattern, name) for pattern in spec.ignored):
+        return
+    if name not in spec.tied:
+        raise CheckpointMismatch(
+            f"The tensor {name[:200]!r} has no place in a {spec.name} of this configuration.{_nearest(name, expected)}"
+        )
+    other = spec.tied[name]
+    while other not in expected and other in spec.tied:  # which of its names the file must have, the rules say
+        other = spec.tied[other]
+    if not torch.equal(found[name].float(), found[other].float()):
+        raise CheckpointMismatch(f"{name} differs from {other}, but the configuration ties them (tie_word_embeddings).")
+
+
+def _nearest(name: str, candidates: Iterable[str]) -> str:
+    some = [candidate for candidate, _ in zip(candidates, range(1000), strict=False) if len(candidate) <= 200]
+    near = difflib.get_close_matches(name[:200], some, n=1)
+    return f" The nearest name is {near[0]!r}." if near else ""

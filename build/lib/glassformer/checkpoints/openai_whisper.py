@@ -1,0 +1,70 @@
+"""OpenAI's Whisper files, tiny.en.pt and the like: a zip that torch pickled, with "dims" and "model_state_dict".
+
+github.com/openai/whisper, `whisper/model.py`. `pickles.py` opens the file; its float16 weights are widened.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from glassformer.checkpoints import pickles
+from glassformer.checkpoints.names import to_ours
+from glassformer.config import from_mapping
+from glassformer.errors import CheckpointCorrupt, ConfigError
+from glassformer.models.whisper import WhisperConfig, with_known_heads
+
+SIZES = {
+    "n_vocab": "vocab_size",
+    "n_text_ctx": "context_length",
+    "n_audio_ctx": "audio_context_length",
+    "n_mels": "n_mels",
+    "n_audio_state": "d_model",
+    "n_audio_layer": "n_encoder_layers",
+    "n_text_layer": "n_decoder_layers",
+    "n_audio_head": "n_heads",
+}
+HUGGINGFACE = (  # their parts of a name, and Hugging Face's, tried in this order
+    ("decoder.ln.", "decoder.layer_norm."),
+    ("encoder.ln_post.", "encoder.layer_norm."),
+    ("token_embedding.", "embed_tokens."),
+    ("positional_embedding", "embed_positions.weight"),
+    (".blocks.", ".layers."),
+    (".mlp.0.", ".fc1."),
+    (".mlp.2.", ".fc2."),
+    (".mlp_ln.", ".final_layer_norm."),
+    (".cross_attn.", ".encoder_attn."),
+    (".cross_attn_ln.", ".encoder_attn_layer_norm."),
+    (".attn.", ".self_attn."),
+    (".attn_ln.", ".self_attn_layer_norm."),
+    (".query.", ".q_proj."),
+    (".key.", ".k_proj."),
+    (".value.", ".v_proj."),
+    (".out.", ".out_proj."),
+)
+
+
+def wrote(content: Any) -> bool:
+    """Whether a pickle holds what OpenAI's code saves."""
+    return isinstance(content, dict) and {"dims", "model_state_dict"} <= content.keys()
+
+
+def read(content: Any, path: Path) -> tuple[WhisperConfig, dict[str, Tensor]]:
+    """The configuration and our parameters, from what was pickled in the file."""
+    sizes, state = content["dims"], content["model_state_dict"]
+    if not isinstance(sizes, Mapping) or not isinstance(state, Mapping):
+        raise CheckpointCorrupt('"dims" and "model_state_dict" must be tables, as OpenAI\'s Whisper has them.')
+    for audio, text in (("n_audio_state", "n_text_state"), ("n_audio_head", "n_text_head")):
+        if sizes.get(audio) != sizes.get(text):
+            raise ConfigError(f"dims: {text} must be {audio}, {sizes.get(audio)!r}, not {sizes.get(text)!r}.")
+    state = {_huggingface_name(str(name)): tensor for name, tensor in state.items()}
+    pickles.check_tensors(state, path)
+    config = with_known_heads(from_mapping(WhisperConfig, {ours: sizes.get(theirs) for theirs, ours in SIZES.items()}))
+    return config, to_ours(state, config)
+
+
+def _huggingface_name(name: str) -> str:
+    for theirs, huggingface in HUGGINGFACE:
+        name = name.replace(theirs, huggingface)
+    return f"model.{name}"

@@ -1,0 +1,134 @@
+"""State dicts of vit-pytorch's first Vision Transformer, of which many small programs have a copy.
+
+Wang, github.com/lucidrains/vit-pytorch, in its form of October 2020: queries, keys and values in one matrix without
+bias, no norm after the last block, a head with a hidden layer, and scores divided by the root of the whole width
+instead of a head's. That scale is folded into the queries here. A patch's pixels have their channels last there.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from glassformer.checkpoints import pickles
+from glassformer.checkpoints.assemble import outline
+from glassformer.errors import CheckpointMismatch
+from glassformer.models.vit import ViTConfig
+
+HEADS = 8  # no tensor tells the number of heads; that code's is 8 where nothing else is asked for
+MARK = "patch_to_embedding.weight"
+LAYER = re.compile(r"transformer\.layers\.(\d{1,4})\.")
+
+NAMES = {  # ours: theirs
+    "patch_embedding.weight": "patch_to_embedding.weight",
+    "patch_embedding.bias": "patch_to_embedding.bias",
+    "class_token": "cls_token",
+    "position_embedding.weight": "pos_embedding",
+    "head.up_proj.weight": "mlp_head.0.weight",
+    "head.up_proj.bias": "mlp_head.0.bias",
+    "head.down_proj.weight": "mlp_head.2.weight",
+    "head.down_proj.bias": "mlp_head.2.bias",
+}
+LAYER_NAMES = {
+    "attn_norm.weight": "0.fn.norm.weight",
+    "attn_norm.bias": "0.fn.norm.bias",
+    "attn.o_proj.weight": "0.fn.fn.to_out.weight",
+    "attn.o_proj.bias": "0.fn.fn.to_out.bias",
+    "mlp_norm.weight": "1.fn.norm.weight",
+    "mlp_norm.bias": "1.fn.norm.bias",
+    "mlp.up_proj.weight": "1.fn.fn.net.0.weight",
+    "mlp.up_proj.bias": "1.fn.fn.net.0.bias",
+    "mlp.down_proj.weight": "1.fn.fn.net.2.weight",
+    "mlp.down_proj.bias": "1.fn.fn.net.2.bias",
+}
+QKV = "0.fn.fn.to_qkv.weight"
+
+
+def wrote(content: Any) -> bool:
+    """Whether this is such a state dict."""
+    return isinstance(content, Mapping) and MARK in content
+
+
+def read(content: Any, path: Path) -> tuple[ViTConfig, dict[str, Tensor]]:
+    """The configuration, from the shapes of the tensors, and our parameters, from what was pickled in the file."""
+    state = {str(name): tensor for name, tensor in content.items()}
+    pickles.check_tensors(state, path)
+    config = _config(state)
+    found = _ours(state, config)
+    for name, parameter in outline(config).named_parameters():
+        if found[name].shape != parameter.shape or not found[name].is_floating_point():
+            raise CheckpointMismatch(
+                f"{name} is {tuple(found[name].shape)} of {found[name].dtype}, but the sizes of the other tensors ask "
+                f"for {tuple(parameter.shape)} of floating point numbers."
+            )
+    return config, found
+
+
+def _config(state: Mapping[str, Tensor]) -> ViTConfig:
+    n_layers = len({match[1] for match in map(LAYER.match, state) if match})
+    d_model, patch_features = _matrix(state, MARK)
+    d_ff, _ = _matrix(state, "mlp_head.0.weight")
+    n_classes, _ = _matrix(state, "mlp_head.2.weight")
+    n_channels = 1 if math.isqrt(patch_features) ** 2 == patch_features else 3
+    patch = math.isqrt(patch_features // n_channels)
+    n_positions = _tensor(state, "pos_embedding").numel() // d_model
+    side = math.isqrt(max(n_positions - 1, 0)) * patch
+    return ViTConfig(
+        image_size=(side, side),
+        patch_size=(patch, patch),
+        n_channels=n_channels,
+        n_classes=n_classes,
+        d_model=d_model,
+        n_layers=n_layers,
+        n_heads=HEADS,
+        d_ff=d_ff,
+        norm_eps=1e-5,
+        qkv_bias=False,
+        final_norm=False,
+        head="mlp",
+    )
+
+
+def _ours(state: Mapping[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
+    """Our names; every tensor of the file is used."""
+    names = dict(NAMES)
+    layers = [(f"blocks.{layer}.", f"transformer.layers.{layer}.") for layer in range(config.n_layers)]
+    names |= {a + ours: b + theirs for a, b in layers for ours, theirs in LAYER_NAMES.items()}
+    found = {ours: _tensor(state, theirs) for ours, theirs in names.items()}
+    if unread := state.keys() - {*names.values(), *(b + QKV for _, b in layers)}:
+        raise CheckpointMismatch(f"The tensor {min(unread)[:200]!r} has no place in a ViT of vit-pytorch.")
+    for a, b in layers:
+        q, k, v = _qkv(_tensor(state, b + QKV))
+        scale = math.sqrt(HEADS)  # √C / √D: our scores are divided by √D, theirs by √C
+        found |= {f"{a}attn.q_proj.weight": q / scale, f"{a}attn.k_proj.weight": k, f"{a}attn.v_proj.weight": v}
+    try:
+        for name in ("class_token", "position_embedding.weight"):
+            found[name] = found[name].reshape(-1, config.d_model)
+        patches = found["patch_embedding.weight"].reshape(config.d_model, -1, config.n_channels)  # pixels, channels
+    except RuntimeError:
+        raise CheckpointMismatch(f"the tokens, positions or patches are no rows of {config.d_model} numbers.") from None
+    found["patch_embedding.weight"] = patches.mT.flatten(1)
+    return found
+
+
+def _qkv(tensor: Tensor) -> tuple[Tensor, ...]:
+    if tensor.dim() != 2 or len(tensor) % 3:
+        raise CheckpointMismatch(f"{QKV} is {tuple(tensor.shape)}; queries, keys and values have as many rows each.")
+    return tensor.chunk(3)
+
+
+def _tensor(state: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in state:
+        raise CheckpointMismatch(f"The tensor {name} is missing, which a ViT of vit-pytorch has.")
+    return state[name]
+
+
+def _matrix(state: Mapping[str, Tensor], name: str) -> tuple[int, int]:
+    """The shape of a matrix."""
+    tensor = _tensor(state, name)
+    if tensor.dim() != 2 or 0 in tensor.shape:
+        raise CheckpointMismatch(f"{name} is {tuple(tensor.shape)}, but must be a matrix.")
+    return tensor.shape[0], tensor.shape[1]

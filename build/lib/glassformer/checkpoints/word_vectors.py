@@ -1,0 +1,164 @@
+"""Files of word vectors, which are a table and its words.
+
+    word2vec, text     a line "V C", then a line a word: the word and its C numbers, with a space between any two
+    word2vec, binary   a line "V C", then for each word its text, a space, C float32, little-endian, and maybe a newline
+    GloVe              the lines of the first, without the one in front
+
+Of Mikolov's word2vec.c and of Pennington's GloVe. No size that a file declares is believed before the file has been
+found long enough for it. Words are UTF-8, each once.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from glassformer import files
+from glassformer.errors import CheckpointCorrupt, CheckpointError, ExportError
+
+Format = Literal["word2vec", "word2vec-binary", "glove"]
+
+HEADER = re.compile(rb"(\d{1,12}) (\d{1,12})[ \r]*\n")
+MAX_LINE = 1 << 20  # bytes: tens of thousands of numbers
+MAX_WORD = 4096  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordVectors:
+    """A vector for each word, in the order of the file: the most frequent first, as a rule."""
+
+    words: tuple[str, ...]
+    vectors: Float[Tensor, "V C"]
+
+
+def read(path: Path, format: Format) -> WordVectors:
+    """The words and vectors of a file."""
+    with files.about(path):
+        if not path.is_file():
+            raise CheckpointError("there is no file of this name.")
+        with path.open("rb") as file:
+            table = _table(file, format, path.stat().st_size)
+            entries = _binary_entries if format == "word2vec-binary" else _text_entries
+            words = tuple(_decoded(word, row) for row, word in enumerate(entries(file, table)))
+            if file.read(1):
+                raise CheckpointCorrupt(f"there is more behind its {len(words):,} vectors.")
+        if len(set(words)) < len(words):
+            raise CheckpointCorrupt("a word comes twice.")
+        if not np.isfinite(table).all():
+            raise CheckpointCorrupt("it holds numbers that are infinite or none (NaN).")
+        return WordVectors(words=words, vectors=torch.from_numpy(table))
+
+
+def write(path: Path, found: WordVectors, format: Format) -> None:
+    """Write them; read again, text has the same float32 numbers too."""
+    table = found.vectors.detach().float().cpu().numpy()
+    _check_words(found.words, len(table))
+    lines = []
+    for word, vector in zip(found.words, table, strict=True):
+        if format == "word2vec-binary":
+            lines.append(word.encode() + b" " + vector.astype("<f4").tobytes() + b"\n")
+        else:
+            lines.append(" ".join([word, *(str(number) for number in vector)]).encode() + b"\n")
+    header = b"" if format == "glove" else f"{len(table)} {table.shape[1]}\n".encode()
+    files.write_file(path, header + b"".join(lines))
+
+
+def _check_words(words: Sequence[str], n_vectors: int) -> None:
+    if len(words) != n_vectors or len(set(words)) < n_vectors:
+        raise ExportError(f"{len(set(words))} different words cannot name {n_vectors} vectors.")
+    for word in words:
+        if not word or len(word.encode()) > MAX_WORD or re.search(r"[ \n\r]", word):
+            raise ExportError(
+                f"The format cannot express the word {word[:80]!r}: it is empty, too long, or has spaces."
+            )
+
+
+def _table(file: BufferedReader, format: Format, size: int) -> np.ndarray:
+    """An empty table of the shape that the file declares, or has; the file is then at its first entry."""
+    shape = _count(file) if format == "glove" else _header(file.readline(64))
+    n_words, width = shape
+    least = 4 * width + 2 if format == "word2vec-binary" else 2 * width + 2  # bytes of the shortest entry
+    if width == 0 or n_words == 0 or n_words * least > size + 1:
+        raise CheckpointCorrupt(f"{n_words:,} vectors of {width:,} numbers do not fit in {size:,} bytes.")
+    return np.empty(shape, dtype=np.float32)
+
+
+def _header(line: bytes) -> tuple[int, int]:
+    match = HEADER.fullmatch(line)
+    if match is None:
+        raise CheckpointCorrupt(f"it must begin with two numbers, of words and of their features, not {line[:40]!r}.")
+    return int(match[1]), int(match[2])
+
+
+def _count(file: BufferedReader) -> tuple[int, int]:
+    """Lines, and numbers in the first one; the file is then at its beginning again."""
+    width = len(_line(file).split(b" ")) - 1
+    file.seek(0)
+    n_lines, last = 0, b"\n"
+    while block := file.read(1 << 20):
+        n_lines += block.count(b"\n")
+        last = block[-1:]
+    file.seek(0)
+    return n_lines + (last != b"\n"), width
+
+
+def _line(file: BufferedReader) -> bytes:
+    line = file.readline(MAX_LINE)
+    if len(line) == MAX_LINE:
+        raise CheckpointCorrupt(f"a line has more than {MAX_LINE:,} bytes.")
+    return line.rstrip(b" \r\n")
+
+
+def _text_entries(file: BufferedReader, table: np.ndarray) -> Iterator[bytes]:
+    """The word of each line; its numbers go into the table. A word of GloVe's may hold spaces."""
+    for row, vector in enumerate(table):
+        word, *numbers = _line(file).rsplit(b" ", len(vector))
+        try:
+            with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused as that
+                vector[:] = [float(number) for number in numbers]
+            too_many = b" " in word and _is_number(word.split(b" ")[-1])
+        except ValueError:
+            too_many = True
+        if too_many or len(numbers) < len(vector):
+            raise CheckpointCorrupt(f"line {row + 1:,} of its vectors is no word with {len(vector)} numbers.")
+        yield word
+
+
+def _is_number(text: bytes) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _binary_entries(file: BufferedReader, table: np.ndarray) -> Iterator[bytes]:
+    """The word of each entry; its numbers go into the table."""
+    for row, vector in enumerate(table):
+        word = bytearray()
+        while (byte := file.read(1)) not in (b" ", b"") and len(word) <= MAX_WORD:
+            word += byte
+        raw = file.read(vector.nbytes)
+        if byte != b" " or len(raw) < vector.nbytes:
+            raise CheckpointCorrupt(f"it ends, or is broken, at the vector {row + 1:,}.")
+        vector[:] = np.frombuffer(raw, dtype="<f4")
+        if file.peek(1)[:1] == b"\n":
+            file.read(1)
+        yield bytes(word)
+
+
+def _decoded(word: bytes, row: int) -> str:
+    try:
+        text = word.decode()
+    except UnicodeDecodeError:
+        raise CheckpointCorrupt(f"the word {row + 1:,} is not UTF-8.") from None
+    if not text:
+        raise CheckpointCorrupt(f"the word {row + 1:,} is empty.")
+    return text

@@ -1,0 +1,36 @@
+"""The table of verbs: one file a verb. A verb's module is imported when the verb is used, so `--help` stays quick."""
+
+from cyclopts import App
+
+from glassformer import __version__
+
+VERBS = {
+    "demo": "Train a nano-GPT to sort letters, and check every input.",
+    "tokenizer": "Learn, use and look at tokenizers.",
+    "data": "Fetch public corpora.",
+    "train": (
+        "Train a model from a configuration, or go on with a run.\n\nAny setting can be given as a flag, by its path "
+        "and with a value: --steps 500 --model.n-layers 2 --optimizer.lr 3e-4. The flag --settings lists them."
+    ),
+    "generate": "Continue a text; what comes streams to standard output.",
+    "transcribe": "Write down what is said in recordings, as text or subtitles.",
+    "evaluate": "Measure loss and perplexity on a text, or right answers in sorting.",
+    "convert": "Turn a checkpoint into a Hugging Face directory, which transformers loads too.",
+    "trace": "Record a forward pass, and verify every number in it.",
+    "explain": "Show the arithmetic behind one number of a forward pass.",
+    "view": "Walk through a model in 3D, in the browser, with every number true.",
+    "doctor": "Say what this machine has, and what runs on it.",
+}
+
+
+app = App(
+    name="glassformer",
+    help="The Transformer you can see through: build, train and run Transformers.",
+    help_epilogue="Start here:  glassformer demo",
+    version=__version__,
+    print_error=False,
+    exit_on_error=False,
+    suppress_keyboard_interrupt=False,
+)
+for verb, summary in VERBS.items():
+    app.command(f"glassformer.cli.{verb}:app", name=verb, help=summary)

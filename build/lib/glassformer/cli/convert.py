@@ -1,0 +1,54 @@
+"""`glassformer convert`: published formats into a Hugging Face directory."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from glassformer.cli.output import new_destination, print_json, remark
+
+app = App(
+    name="convert",
+    help_epilogue="Example:  glassformer convert preset:nano-sort runs/nano",
+)
+
+
+@app.default
+def convert(
+    source: str,
+    destination: Path,
+    /,
+    *,
+    from_pickle: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Turn a checkpoint into a Hugging Face directory, which glassformer, transformers and vLLM load.
+
+    Parameters
+    ----------
+    source
+        A directory, llama2.c's .bin, minGPT's .json, nanoGPT's ckpt.pt, or preset:NAME.
+    destination
+        The directory to write.
+    from_pickle
+        Allow a file that torch pickled. Only its tensors are read, and its size is checked first.
+    overwrite
+        Replace a checkpoint that is already there.
+    json
+        Print a JSON object.
+    """
+    from glassformer import api, models
+
+    new_destination(destination, overwrite=overwrite)
+    model = api.load(source, from_pickle=from_pickle, dtype=None)
+    api.save(model, destination)
+    if model.no_tokenizer:
+        remark(f"The tokenizer is left out: {model.no_tokenizer}")
+    architecture = models.spec_of(model.config).name
+    parameters = sum(parameter.numel() for parameter in model.module.parameters())
+    if json:
+        print_json({"destination": str(destination), "architecture": architecture, "parameters": parameters})
+    else:
+        extra = "" if model.tokenizer is None else ", with its tokenizer"
+        print(f"{destination}: {architecture}, {parameters:,} parameters{extra}")

@@ -1,0 +1,87 @@
+"""`glassformer demo`: a nano-GPT learns to sort letters, from scratch, and is checked on every input there is."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from glassformer.cli.output import print_json, remark
+
+app = App(
+    name="demo",
+    help_epilogue="Example:  glassformer demo",
+)
+
+SETTINGS: dict[str, Any] = {  # configs/sort.toml, which an installed package does not have
+    "name": "sort",
+    "task": "sort",
+    "batch_size": 64,
+    "steps": 1500,
+    "eval_interval": 250,
+    "save_interval": 500,
+    "seed": 0,
+    "threads": 1,
+    "model": {"preset": "nano-sort"},
+    "optimizer": {"lr": 1e-3, "betas": [0.9, 0.95], "weight_decay": 0.1},
+    "schedule": {"kind": "cosine", "warmup_steps": 50, "min_lr": 1e-5},
+}
+
+
+@app.default
+def demo(
+    *,
+    runs: Path = Path("runs"),
+    serve: bool = True,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Train a nano-GPT to sort six letters, from scratch, and check it on all 729 inputs.
+
+    Parameters
+    ----------
+    runs
+        The folder of runs; the model goes to `sort` in it, over an earlier one.
+    serve
+        At a terminal, open the model in the browser at the end, until Ctrl-C.
+    json
+        Print one JSON object at the end.
+    """
+    from glassformer import api
+    from glassformer.config import from_mapping
+    from glassformer.evaluation.sorting import sort_accuracy
+    from glassformer.training.config import RunConfig
+    from glassformer.training.loop import train
+    from glassformer.training.report import reports
+    from glassformer.viewer.export import export_html
+    from glassformer.viewer.session import Session
+
+    folder = runs / "sort"
+    remark("A Transformer with 3 layers, 3 heads and 85,728 weights learns to sort six letters A, B, C.")
+    remark("It sees three quarters of the 729 possible inputs; the rest is held out.\n")
+    with reports(folder, quiet=json) as on_event:
+        ended = train(from_mapping(RunConfig, SETTINGS), folder, overwrite=True, on_event=on_event)
+    if ended.interrupted_by is not None:
+        sys.exit(128 + ended.interrupted_by)
+    model = api.load(folder)
+    found = sort_accuracy(model.module)
+    answer = "".join(model.generate("CBABBC", max_new_tokens=6, temperature=0.0))
+    session = Session(model, name="nano-sort")
+    session.run(text="CBABBC")
+    page = export_html(session, folder / "view.html")
+    if json:
+        seconds = round(ended.seconds, 1)
+        print_json({"folder": str(folder), "page": str(page), "seconds": seconds, **asdict(found), "CBABBC": answer})
+        return
+    print(f"trained in        {ended.seconds:.0f} s")
+    print(f"sorted right      {found.correct} of all {found.total} inputs")
+    print(f"of the held-out   {found.held_out_correct} of {found.held_out_total}")
+    print(f"CBABBC            {answer}")
+    print(f"the model is in   {folder}")
+    print(f"to walk through   {page}")
+    print(f"\nTry it:  glassformer generate {folder} --prompt BACCAB --temperature 0 --max-new-tokens 6")
+    if serve and sys.stdout.isatty():
+        from glassformer.cli import view
+
+        print(f"         glassformer view {folder}\n")
+        view.serve(session, host="127.0.0.1", port=0, hosts=(), open=True)

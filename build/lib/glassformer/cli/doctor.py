@@ -1,0 +1,90 @@
+"""`glassformer doctor`: what this machine has, and which implementations run on it."""
+
+import importlib.metadata
+import importlib.util
+import platform
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from glassformer.cli.output import print_json
+
+app = App(
+    name="doctor",
+    help_epilogue="Example:  glassformer doctor --json",
+)
+
+EXTRAS = {
+    "plot": "matplotlib",
+    "train": "tensorboard",
+    "text": "sentencepiece",
+    "notebook": "anywidget",
+}
+
+
+@app.default
+def doctor(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """Say what this machine has, and what runs on it and why.
+
+    Parameters
+    ----------
+    json
+        Print a JSON object.
+    """
+    report = examine()
+    if json:
+        print_json(report)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for title, entries in report.items():
+        table = Table(title=title, title_justify="left", show_header=False, title_style="bold", min_width=60)
+        for name, value in entries.items():
+            table.add_row(name, str(value))
+        console.print(table)
+
+
+def runs(fast: Callable[[], object | None], module: str, mode: str) -> str:
+    """Which form of a twinned function runs, and why."""
+    if mode == "readable":
+        return "the readable form, as the mode asks"
+    if fast() is None:
+        return f"the readable form, since {module} cannot be imported here"
+    return f"the fast twin in {module}"
+
+
+def examine() -> dict[str, dict[str, Any]]:
+    """The report, by section."""
+    import torch
+
+    from glassformer import __version__
+    from glassformer.nn import attend
+    from glassformer.training.device import choose_device, choose_dtype
+    from glassformer.twins import TWINS, current
+
+    device, why_device = choose_device("auto")
+    dtype, why_dtype = choose_dtype("auto", device)
+    choice = current()
+    return {
+        "machine": {
+            "glassformer": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "processor": f"{platform.machine()}, torch uses {torch.backends.cpu.get_cpu_capability()}",
+            "threads": f"{torch.get_num_threads()} (set OMP_NUM_THREADS to change)",
+            "device": f"{device} ({why_device})",
+            "dtype": f"{dtype} for matrix products in training ({why_dtype})",
+        },
+        "what runs": {
+            "mode": f"{choice.mode} (change it in Python with glassformer.use)",
+            "attention": f"{attend.resolve()}; there are {', '.join(attend.BACKENDS)}",
+            **{name: runs(twin.fast, twin.fast_module, choice.mode) for name, twin in sorted(TWINS.items())},
+        },
+        "extras": {
+            extra: "installed" if importlib.util.find_spec(library) else f"missing: pip install 'glassformer[{extra}]'"
+            for extra, library in EXTRAS.items()
+        },
+    }

@@ -1,0 +1,146 @@
+"""`glassformer explain`: the arithmetic behind one number."""
+
+import fnmatch
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from glassformer.cli.output import print_json
+
+app = App(
+    name="explain",
+    help_epilogue="Example:  glassformer explain nano-sort --input CBABBC --names '*.scores'",
+)
+
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+@app.default
+def explain(
+    model: str,
+    /,
+    *,
+    input: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    tokens: str | None = None,
+    names: str | None = None,
+    cell: str | None = None,
+    depth: int = 1,
+    terms: int = 8,
+    latex: Flag = False,
+    json: Flag = False,
+) -> None:
+    """Show how one number of a forward pass was computed: formula, operands, the line of source, and the check.
+
+    Parameters
+    ----------
+    model
+        A checkpoint directory, a published file, nano-sort, preset:NAME, or what `glassformer trace` has recorded.
+    input
+        The text that the model reads; - reads it from standard input.
+    tokens
+        Token ids instead, with commas between.
+    names
+        List the names that fit this pattern, such as blocks.0.attn.*; without it and without a cell, all are listed.
+    cell
+        A tensor's name and a place in it, such as blocks.0.attn.scores[0,1,5,2].
+    depth
+        How many steps to walk back towards the tokens.
+    terms
+        How many of the largest terms of a sum to show.
+    latex
+        Print the equation as LaTeX, and nothing else.
+    json
+        Print a JSON object.
+    """
+    from glassformer.cli.trace import is_trace, record
+    from glassformer.errors import ConfigError
+    from glassformer.tracing import explain as explaining
+    from glassformer.tracing import format as traces
+    from glassformer.tracing.text import render
+
+    if depth < 1 or terms < 1:
+        raise ConfigError("--depth and --terms must be at least 1.")
+    if names is not None and cell is not None:
+        raise ConfigError("--names lists names, --cell explains a number: give one of them.")
+    kept = is_trace(model)
+    if kept and (input is not None or tokens is not None):
+        raise ConfigError(f"{model} is a recording, with its input: leave out --input and --tokens.")
+    trace = traces.load(Path(model)) if kept else record(model, input, tokens)
+    if cell is None:
+        list_names(trace, names or "*", json=json)
+        return
+    match = re.fullmatch(r"(?P<path>[^\[\]]+)\[(?P<index>(\s*-?\d+\s*(,|(?=\])))*)\]", cell)
+    if match is None:
+        raise ConfigError(f"--cell {cell}: give a tensor's name and a place in it, such as x[0,5,2].")
+    index = [int(part) for part in match["index"].rstrip(",").split(",") if part]
+    found = explaining.explain(trace[match["path"]][index], depth, terms=terms)
+    if latex:
+        print("" if found.formula is None else render(found.formula, "latex", of=found.cell))
+    elif json:
+        print_json(as_mapping(found, set()))
+    else:
+        print(explaining.describe(found, terms))
+
+
+def list_names(trace: Any, pattern: str, *, json: bool) -> None:
+    """The names of a trace that fit a pattern, with shapes and the lines that computed them."""
+    from glassformer.errors import ConfigError
+
+    known = [path for path, ids in trace.names.items() if not trace.tensors[ids[-1]].derived]
+    rows = [(path, trace[path]) for path in known if fnmatch.fnmatchcase(path, pattern)]
+    if not rows:
+        raise ConfigError(f"--names {pattern}: no name fits; a * stands for any letters, as in *.scores.")
+    if json:
+        print_json([{"name": path, "shape": list(tensor.shape), "axes": list(tensor.axes)} for path, tensor in rows])
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("name", "shape", "line of source")
+    for path, tensor in rows:
+        line = "" if tensor.operation is None else tensor.operation.source.text
+        table.add_row(Text(path), "×".join(map(str, tensor.shape)), Text(line, style="dim", overflow="ellipsis"))
+    Console().print(table)
+
+
+def as_mapping(found: Any, met: set[Any]) -> dict[str, Any]:
+    """An explanation for a program; inside of it, each cell stands where it is met first."""
+    from glassformer.tracing.text import render
+
+    verdict = found.check()
+    new = [inner for cell, inner in found.inner.items() if cell not in met]
+    met.update(found.inner)
+    return {
+        "cell": str(found.cell),
+        "value": _plain(found.value),
+        "formula": None if found.formula is None else render(found.formula),
+        "latex": None if found.formula is None else render(found.formula, "latex", of=found.cell),
+        "mathml": None if found.formula is None else render(found.formula, "mathml", of=found.cell),
+        "terms": [
+            {"operands": {str(cell): _plain(cell.value) for cell in term.operands}, "value": _plain(term.value)}
+            for term in found.why(len(found.terms))
+        ],
+        "sources": [str(cell) for cell in found.sources],
+        "check": {
+            "passed": verdict.passed,
+            "recomputed": _plain(verdict.recomputed),
+            "difference": verdict.difference,
+            "bound": verdict.bound,
+        },
+        "source": None
+        if found.source is None
+        else {"file": found.source.file, "line": found.source.line, "text": found.source.text},
+        "inner": [as_mapping(inner, met) for inner in new],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no complex numbers, and no infinite ones."""
+    if isinstance(value, complex):
+        return [value.real, value.imag]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return str(value)
+    return value

@@ -1,0 +1,135 @@
+"""`glassformer generate`: continue a text, as it comes."""
+
+import sys
+import time
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from glassformer.cli.output import print_json, read_argument, remark
+
+app = App(
+    name="generate",
+    help_epilogue="Example:  glassformer generate runs/sort --prompt CBABBC --temperature 0",
+)
+
+
+@app.default
+def generate(
+    model: str,
+    /,
+    *,
+    prompt: Annotated[str, Parameter(allow_leading_hyphen=True)] = "",
+    n: int = 1,
+    max_new_tokens: int | None = None,
+    endless: Annotated[bool, Parameter(negative="")] = False,
+    temperature: float = 0.8,
+    top_k: int = 0,
+    top_p: float = 0.95,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
+    seed: int = 0,
+    cache: str = "full",
+    stop: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Continue a text with a language model; what comes streams to standard output.
+
+    Parameters
+    ----------
+    model
+        A checkpoint directory, a published file, nano-sort, or preset:NAME for random weights.
+    prompt
+        The text to continue; - reads it from standard input.
+    n
+        How many continuations, each with a seed of its own.
+    max_new_tokens
+        Where to stop at the latest: by default after 256 tokens, with --endless nowhere.
+    endless
+        Go on past the end of a text, until Ctrl-C or until the context is full.
+    temperature
+        0 takes the most likely token; higher is bolder.
+    top_k
+        Choose among the k most likely tokens; 0 among all.
+    top_p
+        Choose among the most likely tokens that hold this share of the probability.
+    min_p
+        Choose among tokens at least this many times as likely as the most likely one.
+    repetition_penalty
+        Above 1, tokens that have come already become less likely.
+    seed
+        The same seed gives the same text.
+    cache
+        full, window:N (the N latest tokens) or sinks:K+N (the first K and the N latest ones): how the text can go on
+        beyond the model's context.
+    stop
+        End before this text; can be given several times.
+    json
+        Print one JSON object with all continuations, at the end.
+    """
+    from glassformer import api
+    from glassformer.errors import GenerationError
+    from glassformer.inference.logits import Sampling
+
+    sampling = Sampling(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+    )
+    if not 1 <= n <= 1024:
+        raise GenerationError(f"n must be from 1 to 1024, not {n}.")
+    if max_new_tokens is None:
+        max_new_tokens = sys.maxsize if endless else 256
+    if max_new_tokens < 1:
+        raise GenerationError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
+    loaded = api.load(model)
+    loaded.require("language-model")
+    if loaded.note:
+        remark(f"{model}: {loaded.note}.")
+    text = read_argument(prompt)
+    pieces = loaded.stream(
+        [text] * n,
+        max_new_tokens=max_new_tokens,
+        sampling=sampling,
+        cache=cache,
+        stop=stop,
+        ignore_eos=endless,
+    )
+    texts = [""] * n
+    finishes: list[str] = ["interrupted"] * n
+    show = n == 1 and not json
+    if show:
+        sys.stdout.write(text)
+    started = time.perf_counter()
+    interrupted = False
+    try:
+        for piece in pieces:
+            if show:
+                sys.stdout.write(piece.text)
+                sys.stdout.flush()
+            else:
+                texts[piece.sequence] += piece.text
+            finishes[piece.sequence] = piece.finish or finishes[piece.sequence]
+    except KeyboardInterrupt:  # what has come is shown all the same
+        interrupted = True
+    finally:
+        if show:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+    if json:
+        results = [{"text": t, "finish": f} for t, f in zip(texts, finishes, strict=True)]
+        print_json({"prompt": text, "results": results, "seconds": round(time.perf_counter() - started, 3)})
+    elif not show:
+        for number, continuation in enumerate(texts, 1):
+            print(f"--- {number}\n{text}{continuation}")
+    if interrupted:
+        raise KeyboardInterrupt
+    if "context" in finishes and not json:
+        length = loaded.config.context_length
+        remark(
+            f"The text ends here: the model's context of {length} tokens is full. "
+            f"To go on beyond it, let old tokens leave: --cache sinks:4+{max(length - 4, 1)}"
+        )

@@ -1,0 +1,59 @@
+"""Where a command writes: results to stdout, progress and remarks to stderr."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from glassformer import files
+from glassformer.errors import ConfigError, DataError
+
+
+def print_json(value: Any) -> None:
+    """A result for a program."""
+    json.dump(value, sys.stdout, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def remark(text: str) -> None:
+    """A sentence for the person at the terminal."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def read_argument(text: str) -> str:
+    """The text of an argument; "-" stands for what comes through standard input."""
+    if text != "-":
+        return text
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"Standard input is not UTF-8 text: byte {error.start:,} cannot be read.") from None
+
+
+def new_destination(path: Path, *, overwrite: bool) -> None:
+    """Raise unless a checkpoint may be written at `path` without losing anything."""
+    files.check_replaceable(path)
+    if not overwrite and path.exists() and any(path.iterdir()):
+        raise ConfigError(f"{path} holds a checkpoint already: choose another place, or add --overwrite.")
+
+
+@contextmanager
+def progress_bar(description: str, total: int | None) -> Iterator[Any]:
+    """A bar on stderr; call what comes with the units done so far, and of how many. Nothing where it is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda done, total=None, stage=description: progress.update(
+            task, completed=done, total=total, description=stage
+        )

@@ -1,0 +1,205 @@
+"""`glassformer tokenizer`: learn byte-level BPE, encode, decode, and look at the pieces."""
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from glassformer.cli.output import print_json, progress_bar, remark
+
+app = App(
+    name="tokenizer",
+    help="Learn, use and look at tokenizers.",
+)
+
+Json = Annotated[bool, Parameter(negative="")]
+
+
+@app.command(help_epilogue="Example:  glassformer tokenizer train README.md --vocab-size 300 --out runs/tok")
+def train(
+    *files: Path,
+    vocab_size: int,
+    out: Path,
+    special: Annotated[tuple[str, ...], Parameter(negative="")] = ("<|endoftext|>",),
+    pattern: str = "gpt2",
+    workers: int | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Learn a byte-level BPE vocabulary from text files of any size.
+
+    Parameters
+    ----------
+    files
+        UTF-8 text; it is read in pieces.
+    vocab_size
+        Bytes, special tokens and merges together.
+    out
+        The directory that gets tokenizer.json.
+    special
+        A token that is never split and never learned; can be given several times.
+    pattern
+        How text is split before merging: gpt2, cl100k, o200k or llama3.
+    workers
+        Processes that count; by default one for small files, else one a core.
+    overwrite
+        Replace a tokenizer that is already there.
+    """
+    from glassformer.errors import DataError, TokenizerError
+    from glassformer.files import MANIFEST
+    from glassformer.tokenizers import Tokenizer
+
+    if workers is not None and workers < 1:
+        raise TokenizerError(f"--workers must be at least 1, not {workers}; without it, the files' sizes decide.")
+    if not files:
+        raise DataError("Name at least one text file to learn from.")
+    if (out / MANIFEST).exists() or (out / "config.json").exists():
+        raise TokenizerError(f"{out} holds a model, and its tokenizer belongs to it: choose another folder.")
+    if (out / "tokenizer.json").exists() and not overwrite:
+        raise TokenizerError(f"{out} holds a tokenizer already: choose another folder, or add --overwrite.")
+    with progress_bar("learning merges", None) as update:
+        tokenizer = Tokenizer.train(
+            list(files),
+            vocab_size,
+            special,
+            pattern=pattern,
+            workers=workers,
+            progress=lambda stage, done, total: update(done, total, stage),
+        )
+    path = tokenizer.save(out)
+    remark(f"{path}: {tokenizer.vocab_size:,} tokens")
+    if tokenizer.vocab_size < vocab_size:
+        remark(f"That is fewer than {vocab_size:,}: the text has no more pairs to merge.")
+
+
+@app.command(help_epilogue="Example:  glassformer tokenizer encode runs/tok 'to be seen through'")
+def encode(
+    tokenizer: Path,
+    text: str | None = None,
+    /,
+    *,
+    file: Path | None = None,
+    plain: Annotated[bool, Parameter(negative="")] = False,
+    json: Json = False,
+) -> None:
+    """Print the token ids of a text: of an argument, of a file, or of standard input.
+
+    Parameters
+    ----------
+    tokenizer
+        A checkpoint or tokenizer directory, tokenizer.json, vocab.json, .tiktoken, .model or tok512.bin.
+    text
+        The text; without it and without --file, standard input is read.
+    file
+        A file to encode, in constant memory.
+    plain
+        Treat the text of special tokens as ordinary text.
+    json
+        Print a JSON list.
+    """
+    from glassformer.data.memmap import read_text
+    from glassformer.errors import DataError
+    from glassformer.tokenizers import Tokenizer
+
+    if text is not None and file is not None:
+        raise DataError("Give a text or --file, not both.")
+    loaded = Tokenizer.load(tokenizer)
+    special: Literal["all", "none"] = "none" if plain else "all"
+    if text is not None:
+        ids: Iterator[int] = iter(loaded.encode(text, allowed_special=special))
+    else:
+        chunks = read_text(file) if file is not None else standard_input()
+        ids = loaded.encode_iterable(chunks, allowed_special=special)
+    if json:
+        print_json(list(ids))
+        return
+    separator = ""
+    for token in ids:
+        sys.stdout.write(f"{separator}{token}")
+        separator = " "
+    sys.stdout.write("\n")
+
+
+def standard_input() -> Iterator[str]:
+    """The text of standard input in pieces, its line ends as they are."""
+    from glassformer.errors import DataError
+
+    source = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline="")
+    try:
+        yield from iter(lambda: source.read(1 << 16), "")
+    except UnicodeDecodeError:
+        raise DataError("Standard input is not UTF-8 text: convert it first, for instance with iconv.") from None
+
+
+@app.command(help_epilogue="Example:  glassformer tokenizer decode runs/tok 116 111")
+def decode(tokenizer: Path, /, *ids: int) -> None:
+    """Print the text of token ids: of arguments, or of standard input.
+
+    Parameters
+    ----------
+    tokenizer
+        As for encode.
+    ids
+        Numbers; without them, standard input is read.
+    """
+    from glassformer.errors import TokenizerError
+    from glassformer.tokenizers import Tokenizer
+
+    stream = Tokenizer.load(tokenizer).stream()
+    words = map(str, ids) if ids else (word for line in sys.stdin for word in line.replace(",", " ").split())
+    for word in words:
+        try:
+            token = int(word.strip("[]"))
+        except ValueError:
+            raise TokenizerError(f"{word!r} is not a token id; ids are whole numbers.") from None
+        sys.stdout.write(stream.push(token))
+    sys.stdout.write(stream.finish())
+    if sys.stdout.isatty():
+        sys.stdout.write("\n")
+
+
+@app.command(help_epilogue="Example:  glassformer tokenizer show runs/tok 'to be seen through'")
+def show(tokenizer: Path, text: str | None = None, /, *, json: Json = False) -> None:
+    """Show what a tokenizer knows, or how it cuts a text: each token with its id and its bytes.
+
+    Parameters
+    ----------
+    tokenizer
+        As for encode.
+    text
+        A text to cut.
+    json
+        Print a JSON object.
+    """
+    from glassformer.tokenizers import Tokenizer
+
+    loaded = Tokenizer.load(tokenizer)
+    if text is None:
+        longest = sorted(loaded.vocab, key=lambda token: len(loaded.token_bytes(token)), reverse=True)[:10]
+        rows = [(token, loaded.token_bytes(token)) for token in longest]
+        summary = {"vocab_size": loaded.vocab_size, "special_tokens": loaded.special_tokens}
+        title = f"{loaded.vocab_size:,} tokens; the longest"
+    else:
+        rows = [(token, loaded.token_bytes(token)) for token in loaded.encode(text)]
+        size = len(text.encode("utf-8", errors="replace"))
+        summary = {"text": text, "bytes": size}
+        title = f"{size} bytes in {len(rows)} tokens"
+    if json:
+        print_json({**summary, "tokens": [{"id": token, "bytes": piece.hex(" ")} for token, piece in rows]})
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("id", justify="right")
+    table.add_column("text")
+    table.add_column("bytes", style="dim")
+    for token, piece in rows:
+        table.add_row(str(token), Text(repr(piece.decode("utf-8", errors="replace"))[1:-1]), piece.hex(" "))
+    console = Console()
+    console.print(table)
+    if loaded.special_tokens and text is None:
+        console.print(Text("special: " + ", ".join(f"{name} = {i}" for name, i in loaded.special_tokens.items())))

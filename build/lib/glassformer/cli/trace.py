@@ -1,0 +1,162 @@
+"""`glassformer trace`: record a forward pass, keep it, verify every number in it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from glassformer.cli.output import print_json, progress_bar, read_argument, remark
+
+app = App(
+    name="trace",
+    usage="Usage: glassformer trace MODEL --input TEXT --out DIR [OPTIONS]\n       glassformer trace --check DIR",
+    help_epilogue="Example:  glassformer trace nano-sort --input CBABBC --out runs/trace",
+)
+
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+@app.default
+def trace(
+    model: str | None = None,
+    /,
+    *,
+    input: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    tokens: str | None = None,
+    out: Path | None = None,
+    check: Path | None = None,
+    cells: int = 0,
+    seed: int = 0,
+    modules: Annotated[tuple[str, ...], Parameter(negative="")] = ("*",),
+    overwrite: Flag = False,
+    json: Flag = False,
+) -> None:
+    """Record a forward pass operation by operation, keep it, and verify every number in it.
+
+    Parameters
+    ----------
+    model
+        A checkpoint directory, a published file, nano-sort, or preset:NAME.
+    input
+        The text that the model reads; - reads it from standard input.
+    tokens
+        Token ids instead, with commas between.
+    out
+        Where to keep the recording: a directory, or one file that ends in .gft.
+    check
+        Recompute the numbers of a recording from their recorded operands, and report by operation.
+    cells
+        Check only so many numbers, drawn evenly over the kinds of operations, and at least 200 of each kind; 0 checks
+        all.
+    seed
+        Of that draw.
+    modules
+        Record only modules whose path fits this pattern, or check only them, such as blocks.0.*; can be given several
+        times.
+    overwrite
+        Replace a recording that is already there.
+    json
+        Print a JSON object.
+    """
+    from glassformer.errors import ConfigError
+    from glassformer.tracing import check as checking
+    from glassformer.tracing import format as traces
+
+    if (model is None) == (check is None):
+        raise ConfigError("Name a model to record, or --check a recording, and not both.")
+    if cells < 0:
+        raise ConfigError("--cells must be at least 0.")
+    if check is not None:
+        if (input, tokens, out) != (None, None, None):
+            raise ConfigError("--check verifies a recording as it is: leave out --input, --tokens and --out.")
+        with progress_bar("recomputing", None) as update:
+            kept = traces.load(check)
+            report = checking.check(kept, cells=cells or None, seed=seed, modules=modules, progress=update)
+        show(report, json=json)
+        sys.exit(0 if report.passed else 1)
+    if out is None:
+        raise ConfigError("Say where to keep the recording: --out DIR, or --out FILE.gft.")
+    if out.exists() and not overwrite:
+        raise ConfigError(f"{out} is there already: choose another place, or add --overwrite.")
+    recorded = record(str(model), input, tokens, modules)
+    traces.save(recorded, out)
+    n_cells = sum(recorded.tensors[output].n_cells for _, output in recorded.computed())
+    facts = {"path": str(out), "operations": len(recorded.operations), "computed_cells": n_cells}
+    if json:
+        print_json(facts)
+        return
+    print(f"{out}: {len(recorded.operations):,} operations, {n_cells:,} computed numbers")
+    remark(f"Verify it:  glassformer trace --check {out}")
+
+
+def record(model: str, text: str | None, tokens: str | None, modules: tuple[str, ...] = ("*",)) -> Any:
+    """The trace of a model that the command line names."""
+    from glassformer import api
+    from glassformer.errors import ConfigError
+
+    if (text is None) == (tokens is None):
+        raise ConfigError("Give the model something to read: --input TEXT or --tokens 1,2,3, and not both.")
+    loaded = api.load(model)
+    if loaded.note:
+        remark(f"{model}: {loaded.note}.")
+    if tokens is None:
+        given: str | list[int] = read_argument(str(text))
+        if not given:
+            raise ConfigError("The input is empty.")
+    else:
+        given = read_tokens(tokens)
+        strange = [token for token in given if not 0 <= token < loaded.config.vocab_size]
+        if strange:
+            raise ConfigError(f"Token {strange[0]} is not in the model's vocabulary of {loaded.config.vocab_size}.")
+    return api.trace(loaded, given, modules=list(modules))
+
+
+def read_tokens(text: str) -> list[int]:
+    """The ids that --tokens gives."""
+    from glassformer.errors import ConfigError
+
+    try:
+        return [int(token) for token in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--tokens {text}: ids are whole numbers with commas between.") from None
+
+
+def is_trace(path: str) -> bool:
+    """Whether this is a recording that was kept, and not a model."""
+    return path.endswith(".gft") or (Path(path) / "trace.json").is_file()
+
+
+def show(report: Any, *, json: bool) -> None:
+    """The report of a check as a table."""
+    rows = sorted(report.by_operation.items(), key=lambda row: (-row[1].failures, row[0]))
+    if json:
+        by_operation = {
+            name: {"kind": tally.kind, "cells": tally.cells, "failures": tally.failures, "worst": tally.worst}
+            for name, tally in rows
+        }
+        print_json(
+            {
+                "computed_cells": report.total,
+                "checked": report.checked,
+                "failures": len(report.failures),
+                "by_operation": by_operation,
+            }
+        )
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("operation", "rule")
+    for title in ("cells", "failures", "worst error / bound"):
+        table.add_column(title, justify="right")
+    for name, tally in rows:
+        table.add_row(name, tally.kind, f"{tally.cells:,}", f"{tally.failures:,}", f"{tally.worst:.3f}")
+    console = Console()
+    console.print(table)
+    for name, tally in rows:
+        if tally.failures:
+            console.print(f"{name}: {tally.reason}", markup=False)
+    console.print(
+        f"{report.checked:,} of {report.total:,} computed numbers recomputed, {len(report.failures):,} failures"
+    )

@@ -1,0 +1,172 @@
+"""`glassformer train`: run a configuration, with any of its settings as a flag, or go on with a run."""
+
+import dataclasses
+import inspect
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+
+from cyclopts import App, Parameter
+
+from glassformer.cli.output import print_json, remark
+
+if TYPE_CHECKING:
+    from glassformer.training.events import OnEvent
+    from glassformer.viewer.session import Session
+
+app = App(
+    name="train",
+    usage="Usage: glassformer train CONFIG [OPTIONS] [SETTINGS]",
+    help_epilogue="Example:  glassformer train configs/sort.toml --steps 200",
+)
+
+
+@app.default
+def train(
+    *config: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    resume: Path | None = None,
+    runs: Path = Path("runs"),
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    settings: Annotated[bool, Parameter(negative="")] = False,
+    view: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Train a model from a configuration, or go on with a run.
+
+    Parameters
+    ----------
+    config
+        A TOML or JSON file of settings, or a preset's name; after it, settings by their paths.
+    resume
+        Go on with the run in this folder, from its newest checkpoint.
+    runs
+        The folder of runs; this one gets a folder in it by its name.
+    overwrite
+        Remove the run that is there under the same name.
+    settings
+        List all settings with their defaults, and end.
+    view
+        Open a page that shows the model while it learns: the loss, the weights and their gradients.
+    json
+        Print one JSON object at the end, instead of a table.
+    """
+    from glassformer.config import nest
+    from glassformer.errors import ConfigError
+    from glassformer.training.config import load_run_config
+    from glassformer.training.loop import train as run
+    from glassformer.training.report import all_of, reports
+
+    if settings:
+        list_settings()
+        return
+    named, flags = parse(config)
+    if len(named) != (resume is None):
+        raise ConfigError("Name one configuration or preset, or a run with --resume, and not both.")
+    overrides = nest(flags)
+    if resume is not None and "data" in overrides:
+        raise ConfigError("A resumed run goes on with the text that it began with: leave out --data.")
+    chosen = load_run_config(named[0] if resume is None else resume / "run.json", overrides)
+    folder = resume if resume is not None else runs / chosen.name
+    page = watching(chosen.name) if view else nullcontext()
+    with reports(folder, quiet=json) as report, page as watch:
+        on_event = report if watch is None else all_of(report, watch)
+        ended = run(chosen, folder, resume=resume is not None, overwrite=overwrite, on_event=on_event)
+    if json:
+        print_json({"folder": str(folder), "step": ended.step, "figures": dict(ended.figures)})
+    if ended.interrupted_by is not None:
+        sys.exit(128 + signal.Signals(ended.interrupted_by))
+
+
+@contextmanager
+def watching(name: str) -> "Iterator[OnEvent]":
+    """A listener with a page of its own; at a terminal the page stays after the run, until Ctrl-C."""
+    from glassformer.viewer.serve import listen, open_browser, served
+    from glassformer.viewer.watch import Watch
+
+    with ExitStack() as stack:
+
+        def begin(session: "Session") -> None:
+            address = stack.enter_context(served(session, stack.enter_context(listen("127.0.0.1", 0))))
+            remark(f"Watch it learn:  {address}")
+            if sys.stderr.isatty():
+                open_browser(address)
+
+        watch = Watch(name=name, on_first=begin)
+        yield watch
+        if watch.ended and watch.ended.finished and watch.session.runs and sys.stderr.isatty():
+            remark("The page stays until Ctrl-C.")
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
+
+
+def parse(tokens: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The configurations named, and the settings that flags give by dotted name, read against the fields there are."""
+    given: dict[str, str] = {}
+    named: tuple[str, ...] = ()
+
+    def collect(*names: str, **values: str | None) -> None:
+        nonlocal named
+        named = names
+        given.update({name.replace("__", "."): value for name, value in values.items() if value is not None})
+
+    parameters = [inspect.Parameter("names", inspect.Parameter.VAR_POSITIONAL, annotation=str)]
+    parameters += [
+        inspect.Parameter(
+            name.replace(".", "__"),
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[str | None, Parameter(name=spellings(name), allow_leading_hyphen=True)],
+        )
+        for name in setting_defaults()
+    ]
+    collect.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    reader = App(print_error=False, exit_on_error=False, help_flags=[], version_flags=[])
+    reader.default(collect)
+    reader(tokens, result_action="return_none")
+    return named, given
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """A flag with hyphens, and with underscores."""
+    return tuple(dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}")))
+
+
+def setting_defaults() -> dict[str, Any]:
+    """Every setting by its dotted name, with its default; of a model, those of all architectures."""
+    from glassformer.models import specs
+    from glassformer.training.config import RunConfig
+
+    found: dict[str, Any] = {"model.preset": "", "model.architecture": ""}
+    collect_defaults(RunConfig, "", found)
+    for spec in specs().values():
+        for name, default in collect_defaults(spec.config, "model.", {}).items():
+            found.setdefault(name, default)
+    return found
+
+
+def collect_defaults(cls: Any, prefix: str, found: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a dataclass and of the dataclasses in it."""
+    hints = get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        inner = [option for option in (hint, *get_args(hint)) if dataclasses.is_dataclass(option)]
+        if inner:
+            collect_defaults(inner[0], f"{prefix}{field.name}.", found)
+        elif field.name != "model":  # its settings are those of the architectures
+            found[f"{prefix}{field.name}"] = field.default
+    return found
+
+
+def list_settings() -> None:
+    """Print the table of settings."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("setting", "default")
+    for name, default in setting_defaults().items():
+        table.add_row(f"--{name.replace('_', '-')}", repr(default))
+    Console().print(table)

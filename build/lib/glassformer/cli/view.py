@@ -1,0 +1,167 @@
+"""`glassformer view`: walk through a model in the browser, or keep that walk in a file."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from glassformer.cli.output import print_json, progress_bar, read_argument, remark
+
+app = App(
+    name="view",
+    help_epilogue="Example:  glassformer view nano-sort --input CBABBC",
+)
+
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+@app.default
+def view(
+    model: str,
+    /,
+    *,
+    input: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    tokens: str | None = None,
+    export: Path | None = None,
+    steps: int = 0,
+    check: Flag = False,
+    seed: int = 0,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    allow_host: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    open: bool | None = None,
+    json: Flag = False,
+) -> None:
+    """Walk through a model in 3D, in the browser: every number that it computed, and where it came from.
+
+    Parameters
+    ----------
+    model
+        A checkpoint directory, a published file, nano-sort, preset:NAME (random weights), shapes:NAME (how large a
+        preset or gpt3 is, with no numbers), or what `glassformer trace` has recorded.
+    input
+        The text that the model reads first; - reads it from standard input.
+    tokens
+        Token ids instead, with commas between.
+    export
+        Write the page with its numbers to one file (.html), which opens from the disk, or to a folder for a web server.
+    steps
+        Let the model continue by so many of its most likely tokens first.
+    check
+        Check that all chapters fit this model: all that they point at is there, in both languages.
+    seed
+        Of the random weights of preset:NAME.
+    host
+        The address to listen on; others than this machine's own are reached by whoever has the key.
+    port
+        0 takes a free one.
+    allow_host
+        A name besides localhost that the server may be called by; can be given several times.
+    open
+        Open the browser; by default at a terminal.
+    json
+        Print the report of --check, or where the page is, as JSON.
+    """
+    from glassformer.errors import ConfigError
+    from glassformer.viewer.export import export as write
+
+    if steps < 0:
+        raise ConfigError(f"--steps must be at least 0, not {steps}.")
+    session = session_of(model, input, tokens, seed=seed, steps=steps)
+    if check:
+        from glassformer.viewer.chapters_check import check_chapters, load_chapters
+
+        reports = check_chapters(session.step(0, 0).scene, load_chapters())
+        show(reports, json=json)
+        sys.exit(0 if all(report.passed for report in reports) else 1)
+    if export is not None:
+        path = write(session, export)
+        size = sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
+        if json:
+            print_json({"path": str(path), "bytes": size})
+        else:
+            print(f"{path}: {size / 1e6:.2f} MB, {sum(len(run.steps) for run in session.runs)} recorded steps")
+            remark("Open it in a browser." if path.is_file() else f"Serve it:  python -m http.server -d {path}")
+        return
+    serve(session, host=host, port=port, hosts=allow_host, open=sys.stderr.isatty() if open is None else open)
+
+
+def session_of(model: str, text: str | None, tokens: str | None, *, seed: int, steps: int) -> Any:
+    """The session of what the command line names, with its first run."""
+    from glassformer import api
+    from glassformer.cli.trace import is_trace, read_tokens
+    from glassformer.errors import ConfigError
+    from glassformer.inference.logits import Sampling
+    from glassformer.viewer.session import Session, first_input
+
+    with progress_bar("recording", None):
+        if is_trace(model) or model.startswith("shapes:"):
+            if text is not None or tokens is not None or steps:
+                raise ConfigError(f"{model} is not run: leave out --input, --tokens and --steps.")
+            if not is_trace(model):
+                return Session.of_shapes(model.removeprefix("shapes:"))
+            return Session.of_trace(api.load_trace(model), name=Path(model).name)
+        if text is not None and tokens is not None:
+            raise ConfigError("Give the model --input or --tokens, and not both.")
+        preset = model.removeprefix("preset:")
+        loaded = api.load(model) if preset == model else api.build(preset, seed=seed)
+        loaded.require("language-model")
+        session = Session(loaded, name=Path(preset).name)
+        if text is not None:
+            run = session.run(text=read_argument(text))
+        elif tokens is not None:
+            run = session.run(tokens=read_tokens(tokens))
+        else:
+            run = session.run(**first_input(loaded))
+        for _ in range(steps):
+            session.next(run.id, Sampling(temperature=0.0))
+    if loaded.note:
+        remark(f"{model}: {loaded.note}.")
+    return session
+
+
+def serve(session: Any, *, host: str, port: int, hosts: tuple[str, ...], open: bool) -> None:
+    """Show a session until Ctrl-C."""
+    from glassformer.viewer.serve import LOOPBACK, listen, open_browser
+    from glassformer.viewer.serve import serve as run
+
+    def ready(address: str) -> None:
+        print(address, flush=True)
+        if host not in LOOPBACK:
+            remark("Whoever gets this address can use the model from the network; what is sent is not encrypted.")
+        remark("Ctrl-C ends it.")
+        if open:
+            open_browser(address)
+
+    with listen(host, port) as listening:
+        run(session, listening, hosts=hosts, on_ready=ready)
+
+
+def show(reports: Any, *, json: bool) -> None:
+    """What the check of each chapter came to."""
+    if json:
+        print_json([asdict(report) for report in reports])
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("chapter")
+    for title in ("steps", "selectors", "problems"):
+        table.add_column(title, justify="right")
+    for report in reports:
+        if report.applies:
+            row = (f"{report.steps}", f"{report.selectors}", f"{len(report.problems)}")
+            table.add_row(report.chapter, *row, style="" if report.passed else "red")
+        else:
+            table.add_row(report.chapter, Text(f"not for this model: it has no {report.missing[0]}"), style="dim")
+    console = Console()
+    console.print(table)
+    for report in reports:
+        for problem in report.problems:
+            console.print(Text(f"{report.chapter}: {problem}"))
+    n_problems = sum(len(report.problems) for report in reports)
+    n_shown = sum(report.applies for report in reports)
+    console.print(f"{n_shown} of {len(reports)} chapters fit this model, {n_problems} problems")

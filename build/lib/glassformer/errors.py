@@ -1,0 +1,69 @@
+"""Every error that glassformer raises on purpose.
+
+    GlassformerError
+    ├── ConfigError            a setting is unknown, of the wrong type, out of range, or contradicts another
+    ├── DataError              a corpus or a token file is missing, empty, broken, or does not fit the model
+    ├── TokenizerError         a tokenizer file is broken, or an id or a special token is unknown to it
+    ├── CheckpointError        a checkpoint cannot be read or written
+    │   ├── CheckpointCorrupt  its bytes are not what was written, or not what its format allows
+    │   ├── CheckpointMismatch a tensor is missing, unread, or of another shape than the model's
+    │   └── ExportError        the target format cannot express this model
+    ├── TrainingError          a run cannot begin, go on or be resumed
+    ├── GenerationError        a prompt or a sampling setting that cannot be served
+    ├── TraceError             a forward pass cannot be recorded, or a cell or a tensor is not in the recording
+    └── MissingExtra           an optional library is not installed
+
+A message is one sentence or two: what was expected, what came, and what to do next.
+The command line prints it and exits with code 2; anything else that escapes is a bug of ours.
+"""
+
+
+class GlassformerError(Exception):
+    """Base of every error here; `str(error)` is meant for the person who made the call."""
+
+
+class ConfigError(GlassformerError, ValueError):
+    """A setting is unknown, of the wrong type, out of range, or contradicts another one."""
+
+
+class DataError(GlassformerError, ValueError):
+    """A corpus or a token file is missing, empty, broken, or does not fit the model."""
+
+
+class TokenizerError(GlassformerError, ValueError):
+    """A tokenizer file is broken, or an id or a special token is unknown to it."""
+
+
+class CheckpointError(GlassformerError):
+    """A checkpoint cannot be read or written."""
+
+
+class CheckpointCorrupt(CheckpointError, ValueError):
+    """A checkpoint's bytes are not what was written, or not what its format allows."""
+
+
+class CheckpointMismatch(CheckpointError, ValueError):
+    """A tensor of a checkpoint is missing, unread, or of another shape than the model's."""
+
+
+class ExportError(CheckpointError, ValueError):
+    """The target format cannot express this model."""
+
+
+class TrainingError(GlassformerError):
+    """A run cannot begin, go on or be resumed."""
+
+
+class GenerationError(GlassformerError, ValueError):
+    """A prompt or a sampling setting that cannot be served."""
+
+
+class TraceError(GlassformerError, LookupError):
+    """A forward pass cannot be recorded, or a cell or a tensor is not in the recording."""
+
+
+class MissingExtra(GlassformerError, ImportError):
+    """An optional library is not installed; the message names the extra that brings it."""
+
+    def __init__(self, library: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {library}: install it with  pip install 'glassformer[{extra}]'")

@@ -1,0 +1,90 @@
+"""Loss and perplexity of a language model on a text."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt
+from torch import nn
+
+from glassformer.data.memmap import TokenFile, open_tokens, read_text
+from glassformer.errors import DataError
+from glassformer.nn import functional as F
+from glassformer.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """Mean −log p(token) over `tokens` of them, in nats."""
+
+    nats_per_token: float
+    tokens: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss): as unsure as a fair choice among this many tokens."""
+        return math.exp(self.nats_per_token) if self.nats_per_token < 700 else math.inf
+
+
+@torch.no_grad()
+def loss(
+    module: nn.Module,
+    text: TokenFile | UInt[np.ndarray, " N"] | Int[np.ndarray, " N"],
+    *,
+    context_length: int,
+    batch_size: int = 32,
+    batches: int = 0,
+) -> Loss:
+    """The loss over a text cut into stretches of `context_length`, each read without what came before it.
+
+    Every token but the first is predicted once. With `batches`, only that many batches of stretches are taken, spread
+    evenly over the text. Sums are float64. The module's mode is as before when this returns.
+    """
+    tokens = text.tokens if isinstance(text, TokenFile) else text
+    if len(tokens) < 2:
+        raise DataError(f"A loss needs two tokens or more, one to read and one to predict; the text has {len(tokens)}.")
+    device = next(module.parameters()).device
+    config: Any = getattr(module, "config", None)
+    if config is not None and int(tokens.max()) >= config.vocab_size:
+        raise DataError(f"The text has the token {tokens.max()}, but the model's vocabulary has {config.vocab_size}.")
+    was_training = module.training
+    module.eval()
+    total, count = 0.0, 0
+    try:
+        for stretches in _batches(tokens, context_length, batch_size, batches):
+            both = torch.from_numpy(stretches.astype(np.int64)).to(device)
+            targets = both[:, 1:]
+            total += float(F.cross_entropy(module(both[:, :-1]).float(), targets)) * targets.numel()
+            count += targets.numel()
+    finally:
+        module.train(was_training)
+    return Loss(nats_per_token=total / count, tokens=count)
+
+
+def read_tokens(path: Path, tokenizer: Tokenizer | None) -> UInt[np.ndarray, " N"]:
+    """The tokens of a text file, or of a folder that `memmap.tokenize_files` has written."""
+    if (path / "tokens.json").is_file():
+        return open_tokens(path, tokenizer=tokenizer).tokens
+    if inner := sorted(str(found.parent) for found in path.glob("*/tokens.json")):
+        raise DataError(f"{path} holds no token ids itself; name {' or '.join(inner)}.")
+    if tokenizer is None:
+        raise DataError("This model came without a tokenizer; give a folder of token ids that a run has written.")
+    return np.fromiter(tokenizer.encode_iterable(read_text(path)), dtype=np.uint32)
+
+
+def _batches(tokens: np.ndarray, context_length: int, batch_size: int, batches: int) -> Iterator[np.ndarray]:
+    """Arrays of (stretches, context_length + 1) tokens, the last of one stretch being the first of the next."""
+    n_whole = (len(tokens) - 1) // context_length
+    starts = np.arange(n_whole) * context_length
+    few = 0 < batches * batch_size < n_whole
+    if few:
+        starts = starts[np.linspace(0, n_whole - 1, batches * batch_size).round().astype(np.int64)]
+    for first in range(0, len(starts), batch_size):
+        yield tokens[starts[first : first + batch_size, None] + np.arange(context_length + 1)]
+    rest = tokens[n_whole * context_length :]
+    if not few and len(rest) > 1:
+        yield rest[None]

@@ -1,0 +1,159 @@
+"""Beam search: of all continuations of the best few texts keep the best few, until none of them can win any more.
+
+As in Sutskever et al. 2014, §3.2 (arXiv:1409.3215), with the scores and the stopping of `transformers`, so that its
+results are theirs. It asks of a model what `generate.py` does, and of its state that rows can be reordered (`select`).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from glassformer.errors import GenerationError
+from glassformer.inference.generate import Finish, begin, check_source, decode, left_padded, policy_for, prefill
+from glassformer.models.spec import BranchingState, CausalModel
+from glassformer.nn import functional as F
+
+EarlyStopping = Literal[True, False, "never"]
+MAX_LENGTH_PENALTY = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beams:
+    """How a search goes on and when it ends.
+
+    The score of a text of n new tokens, its last one counted, is Σ log p / n^length_penalty: above 0 the penalty
+    favours long texts (the sum is negative), at 0 the score is the sum itself.
+
+    A search ends when `n_beams` texts have ended and, with `early_stopping`
+        True      nothing else: what still runs is dropped
+        False     the best running text, divided by today's length, is no better than the worst that has ended
+        "never"   the same, divided by the length that a text can still reach where that favours it: nothing is missed
+    """
+
+    n_beams: int = 4
+    length_penalty: float = 1.0
+    early_stopping: EarlyStopping = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_beams <= 1024:
+            raise GenerationError(f"n_beams must be from 1 to 1024, not {self.n_beams}.")
+        if not abs(self.length_penalty) <= MAX_LENGTH_PENALTY:
+            raise GenerationError(f"length_penalty must be from −10 to 10, not {self.length_penalty}.")
+        if self.early_stopping not in (True, False, "never"):
+            raise GenerationError(f'early_stopping must be True, False or "never", not {self.early_stopping!r}.')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hypothesis:
+    """A text that has ended: its new tokens, the one that ended it included, its score, and why it ended."""
+
+    tokens: list[int]
+    score: float
+    finish: Finish
+
+
+@torch.inference_mode()
+def beam_search(
+    module: CausalModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    beams: Beams,
+    max_new_tokens: int,
+    stop_tokens: frozenset[int] = frozenset(),
+    n_best: int = 1,
+    cache: str = "full",
+    n_tokens: int | None = None,
+    source: Tensor | None = None,
+    source_valid: Bool[Tensor, "B S"] | None = None,
+) -> list[list[Hypothesis]]:
+    """The best `n_best` continuations of each prompt, the best first. The other arguments are those of `generate`."""
+    if not 1 <= n_best <= beams.n_beams:
+        raise GenerationError(f"n_best must be from 1 to the {beams.n_beams} beams, not {n_best}.")
+    policy = policy_for(module.config, prompts, max_new_tokens, cache)
+    check_source(source, len(prompts), module.config)
+    state = begin(module, policy, source, source_valid)
+    if not isinstance(state, BranchingState):
+        raise GenerationError(f"Beam search cannot reorder the state of a {type(module).__name__}: it has no select.")
+    tokens, valid = left_padded(prompts)
+    device = next(iter(module.parameters())).device
+
+    logits = prefill(module, tokens, state, valid)
+    searches = [Search(beams, max_new_tokens, stop_tokens) for _ in prompts]
+    while running := [search for search in searches if not search.over]:
+        log_probs = F.log_softmax(logits[:, :n_tokens].double())
+        row = 0
+        came_from: list[int] = []
+        for search in running:
+            mine = slice(row, row + len(search.running))
+            search.step(log_probs[mine], context_over=state.room == 0)
+            if not search.over:
+                came_from += [row + beam.parent for beam in search.running]
+            row = mine.stop
+        if not came_from:
+            break
+        state.select(torch.tensor(came_from, device=device))
+        newest = [beam.tokens[-1] for search in searches if not search.over for beam in search.running]
+        logits = decode(module, torch.tensor(newest), state)
+    return [search.ended[:n_best] for search in searches]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beam:
+    """A text that goes on: its new tokens, Σ log p of them, and which beam of the step before it continues."""
+
+    tokens: list[int]
+    total: float
+    parent: int
+
+
+class Search:
+    """The search for the continuation of one prompt."""
+
+    def __init__(self, beams: Beams, max_new_tokens: int, stop_tokens: frozenset[int]) -> None:
+        self.beams, self.max_new_tokens, self.stop_tokens = beams, max_new_tokens, stop_tokens
+        self.running = [Beam(tokens=[], total=0.0, parent=0)]
+        self.ended: list[Hypothesis] = []  # the best first
+        self.over = False
+
+    def step(self, log_probs: Float[Tensor, "beams V"], *, context_over: bool) -> None:
+        """Continue every beam by every token. So many candidates are looked at that `n_beams` of them go on."""
+        n_beams = self.beams.n_beams
+        length = len(self.running[0].tokens) + 1
+        at_end: Finish | None = "length" if length == self.max_new_tokens else "context" if context_over else None
+        totals = torch.tensor([beam.total for beam in self.running], dtype=torch.float64)[:, None] + log_probs
+        n_candidates = min(max(2, 1 + len(self.stop_tokens)) * n_beams, totals.numel())
+        best, places = totals.flatten().topk(n_candidates)
+        running: list[Beam] = []
+        for rank, (total, place) in enumerate(zip(best.tolist(), places.tolist(), strict=True)):
+            parent, token = divmod(place, log_probs.shape[-1])
+            tokens = [*self.running[parent].tokens, token]
+            finish = "stop" if token in self.stop_tokens else at_end
+            if finish is None:
+                running.append(Beam(tokens=tokens, total=total, parent=parent))
+            elif rank < n_beams:  # a text that ends must be among the best, as one that goes on must
+                self.ended.append(Hypothesis(tokens=tokens, score=self.score(total, length), finish=finish))
+        self.running = running[:n_beams]
+        self.ended = sorted(self.ended, key=lambda text: text.score, reverse=True)[:n_beams]
+        self.over = self._is_over(length)
+
+    def score(self, total: float, length: int) -> float:
+        """Σ log p / length^penalty."""
+        return total / math.pow(length, self.beams.length_penalty)
+
+    def _is_over(self, length: int) -> bool:
+        """Whether no running text can come in among the best that have ended."""
+        beams = self.beams
+        if not self.running:
+            return True
+        if len(self.ended) < beams.n_beams:
+            return False
+        if beams.early_stopping is True:
+            return True
+        hopeful = beams.early_stopping == "never" and beams.length_penalty > 0
+        best_possible = self.score(self.running[0].total, self.max_new_tokens if hopeful else length)
+        return best_possible <= self.ended[-1].score

@@ -1,0 +1,94 @@
+"""From the logits of the next token to a choice: what each setting does to the distribution, in the order applied."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from glassformer.errors import GenerationError
+from glassformer.nn import functional as F
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How the next token is chosen. The defaults take a token with the very probability that the model gives it."""
+
+    temperature: float = 1.0  # 0 takes the most likely token
+    top_k: int = 0  # 0 keeps all
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        wanted = {
+            "temperature": (self.temperature, 0 <= self.temperature < math.inf, "at least 0"),
+            "top_k": (self.top_k, self.top_k >= 0, "at least 0 (0 keeps all tokens)"),
+            "top_p": (self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1"),
+            "min_p": (self.min_p, 0 <= self.min_p <= 1, "from 0 to 1"),
+            "repetition_penalty": (self.repetition_penalty, 0 < self.repetition_penalty < math.inf, "above 0"),
+            "seed": (self.seed, 0 <= self.seed < 2**63, "from 0 to 2⁶³ − 1"),
+        }
+        for name, (value, fine, bounds) in wanted.items():
+            if not fine:
+                raise GenerationError(f"{name} must be {bounds}, not {value}.")
+
+
+def distribution(
+    logits: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"] | None, sampling: Sampling
+) -> Float[Tensor, "B V"]:
+    """The probabilities that a token is drawn with; `seen` marks the tokens that the text already has."""
+    logits = logits.double()  # a small temperature would overflow float32
+    if sampling.repetition_penalty != 1 and seen is not None:
+        logits = penalise_repetition(logits, seen, sampling.repetition_penalty)
+    if sampling.temperature == 0:
+        return F.one_hot(logits.argmax(-1), logits.shape[-1]).double()
+    logits = (logits - logits.amax(-1, keepdim=True)) / sampling.temperature
+    if 0 < sampling.top_k < logits.shape[-1]:
+        logits = keep_top_k(logits, sampling.top_k)
+    if sampling.top_p < 1:
+        logits = keep_top_p(logits, sampling.top_p)
+    if sampling.min_p > 0:
+        logits = keep_min_p(logits, sampling.min_p)
+    return F.softmax(logits)
+
+
+def penalise_repetition(
+    logits: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"], penalty: float
+) -> Float[Tensor, "B V"]:
+    """Divide the positive logits of seen tokens by the penalty and multiply the negative ones.
+
+    Keskar et al. 2019, §4.1 (arXiv:1909.05858), with the sign handled as published code does.
+    """
+    penalised = torch.where(logits > 0, logits / penalty, logits * penalty)
+    return torch.where(seen, penalised, logits)
+
+
+def keep_top_k(logits: Float[Tensor, "B V"], k: int) -> Float[Tensor, "B V"]:
+    """The k most likely tokens, and what is as likely as the last of them."""
+    least = logits.topk(k).values[:, -1:]
+    return logits.masked_fill(logits < least, -torch.inf)
+
+
+def keep_top_p(logits: Float[Tensor, "B V"], p: float) -> Float[Tensor, "B V"]:
+    """The smallest set of most likely tokens whose mass reaches p. Holtzman et al. 2019, §3.1 (arXiv:1904.09751)."""
+    ordered, order = logits.sort(descending=True, stable=True)
+    probs = F.softmax(ordered)
+    mass_before = probs.cumsum(-1) - probs
+    ordered = ordered.masked_fill(mass_before >= p, -torch.inf)
+    return torch.empty_like(logits).scatter_(-1, order, ordered)
+
+
+def keep_min_p(logits: Float[Tensor, "B V"], p: float) -> Float[Tensor, "B V"]:
+    """Tokens at least p times as likely as the most likely one. Nguyen et al. 2024, §3 (arXiv:2407.01082)."""
+    return logits.masked_fill(logits < logits.amax(-1, keepdim=True) + math.log(p), -torch.inf)
+
+
+def draw(probs: Float[Tensor, "B V"], uniform: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
+    """The token in whose stretch of the cumulative distribution a number from [0, 1) falls."""
+    cumulative = probs.cumsum(-1)
+    chosen = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(-1)
+    last_possible = probs.shape[-1] - 1 - (probs.flip(-1) > 0).int().argmax(-1)  # rounding must not pick beyond it
+    return torch.minimum(chosen, last_possible)

@@ -1,0 +1,218 @@
+"""Recordings of any length to text with times: window after window of thirty seconds.
+
+Radford et al. 2022, §4.5 (arXiv:2212.04356). A window begins where the last whole text of the one before ended, and the
+decoder is shown that text. `dictation.py` writes one window down, `timestamps.py` has the rules for times in it,
+`word_times.py` finds its words; `subtitles.py` writes files.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from glassformer.data.audio import stream_audio
+from glassformer.errors import GenerationError
+from glassformer.inference.dictation import Gates, Written, detect_language, write_down
+from glassformer.inference.speech_tokens import SpeechTokens, Task
+from glassformer.inference.timestamps import Stretch, nothing_follows, stretches
+from glassformer.inference.word_times import Timed, align, move, share_out, tidy
+from glassformer.models.whisper import Whisper
+from glassformer.nn.kv_cache import full
+from glassformer.nn.memory import DecoderState
+from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND, SAMPLE_RATE, log_mel_of_blocks
+
+MIRRORED = 2  # frames at each end of a recording that hear some of it backwards, as the log-mel of it begins and ends
+STEADY_BELS = 0.04  # a tone and steady noise differ by less from one tenth of a second to another, speech by far more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to transcribe. `language` None: the likeliest one of the first window."""
+
+    language: str | None = None
+    task: Task = "transcribe"
+    times: bool = True  # let the model write times; without them a window is one segment
+    word_times: bool = False
+    show_previous: bool = True  # the text before a window helps with names, and may lead into loops
+    prompt: str = ""  # text that might stand before the first window: names, a style
+    gates: Gates = field(default_factory=Gates)
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """A word, with the space before it; seconds from the recording's beginning."""
+
+    text: str
+    start: float
+    end: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """What was said from `start` to `end`, in seconds, and how sure that is (see `dictation.Written`)."""
+
+    start: float
+    end: float
+    text: str
+    tokens: list[int]
+    words: tuple[Word, ...] = ()
+    temperature: float
+    mean_logprob: float
+    compression: float
+    no_speech: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcript:
+    """All segments of a recording of `duration` seconds."""
+
+    language: str
+    duration: float
+    segments: tuple[Segment, ...]
+
+    @property
+    def text(self) -> str:
+        """The segments' texts, one after the other."""
+        return "".join(segment.text for segment in self.segments)
+
+
+def transcribe(
+    module: Whisper,
+    speech: SpeechTokens,
+    sound: Path | Float[Tensor, " N"],
+    options: Options | None = None,
+    *,
+    progress: Callable[[float, float], None] | None = None,
+) -> Transcript:
+    """What is said in a file, or in a waveform at 16 kHz. `progress(done, all)` is told seconds after each window."""
+    options = options or Options()
+    window = 2 * module.config.audio_context_length
+    blocks = stream_audio(sound) if isinstance(sound, Path) else iter([sound])
+    silence = torch.zeros(window * SAMPLE_RATE // FRAMES_PER_SECOND)
+    mel = log_mel_of_blocks(chain(blocks, [silence]), module.config.n_mels)
+    n_frames = mel.shape[-1] - window
+    language = options.language or language_of(module, speech, mel[:, :window])
+    opening = speech.opening(language, options.task)
+    seconds = n_frames / FRAMES_PER_SECOND
+    found: list[Segment] = []
+    for segments, frame in _windows(module, speech, mel, n_frames, opening, options):
+        found += segments
+        if progress is not None:
+            progress(frame / FRAMES_PER_SECOND, seconds)
+    return Transcript(language=language, duration=seconds, segments=tuple(found))
+
+
+def language_of(module: Whisper, speech: SpeechTokens, mel: Float[Tensor, "M frames"]) -> str:
+    """The likeliest language of a window."""
+    return next(iter(detect_language(module, listen(module, mel), speech))) if speech.multilingual else "en"
+
+
+@torch.inference_mode()
+def listen(module: Whisper, mel: Float[Tensor, "M frames"]) -> DecoderState:
+    """The encoder's state for one window."""
+    weight = next(module.parameters())
+    return module.begin(mel[None].to(weight), full(1))
+
+
+def _windows(
+    module: Whisper,
+    speech: SpeechTokens,
+    mel: Float[Tensor, "M frames"],
+    n_frames: int,
+    opening: list[int],
+    options: Options,
+) -> Iterator[tuple[list[Segment], int]]:
+    """The segments of each window, and the frame up to which the recording is done."""
+    window = 2 * module.config.audio_context_length
+    longest_prompt = module.config.context_length // 2 - 1
+    previous = speech.encode(f" {options.prompt.strip()}") if options.prompt else []
+    if len(previous) > longest_prompt:
+        raise GenerationError(f"The prompt has {len(previous)} tokens; this model can be shown {longest_prompt}.")
+    begin, latest = 0, 0.0
+    while begin < n_frames:
+        length = min(window, n_frames - begin)
+        sound = mel[:, begin : begin + window].clone()  # a last window that is not full goes on in silence
+        if options.times:
+            sound[:, length:] = 0  # as OpenAI's `transcribe` has it, and not its `decode`
+        segments: list[Segment] = []
+        advance = length
+        heard = None if nothing_moves(sound[:, :length]) else listen(module, sound)
+        if heard is not None:
+            shown = [speech.start_of_previous, *previous[-longest_prompt:]] if previous else []
+            prompt = [*shown, *opening] if options.times else [*shown, *opening, speech.no_times]
+            written = write_down(
+                module, heard, prompt, speech, options.gates, times=options.times, seed=options.seed + begin
+            )
+            if not written.silent(options.gates):
+                parts, advance = stretches(written.tokens, length, speech)
+                offset = begin / FRAMES_PER_SECOND
+                parts = [replace(part, start=offset + part.start, end=offset + part.end) for part in parts]
+                words: list[list[Timed]] = [[] for _ in parts]
+                if options.word_times:
+                    text = [token for part in parts for token in part.tokens if token < speech.end_of_text]
+                    timed = align(module, heard, opening, text, length, speech)
+                    median = tidy(timed)
+                    move(timed, offset)
+                    both = list(share_out(timed, parts, median, latest, speech))
+                    parts, words = [part for part, _ in both], [mine for _, mine in both]
+                    ends = [word.end for mine in words for word in mine]
+                    latest = ends[-1] if ends else parts[-1].end
+                    if latest > offset and not nothing_follows(written.tokens, speech):
+                        advance = round(latest * FRAMES_PER_SECOND) - begin
+                segments = segments_of(parts, words, written, speech, n_frames / FRAMES_PER_SECOND)
+                previous += [token for segment in segments for token in segment.tokens]
+                if written.temperature > 0.5 or not options.show_previous:
+                    previous = []
+        begin += max(advance, 1)
+        yield segments, min(begin, n_frames)
+
+
+def nothing_moves(mel: Float[Tensor, "M frames"]) -> bool:
+    """Whether the loudness stays the same, from tenth to tenth of a second: silence, a tone, a hum, steady noise.
+
+    Whisper was hardly trained on such sound, and tends to write something all the same.
+    """
+    tenth = FRAMES_PER_SECOND // 10
+    if mel.shape[-1] < 5 * tenth + 2 * MIRRORED:  # a word may be shorter than what there is to compare
+        return bool((mel == mel[0, 0]).all())
+    loudness = mel[:, MIRRORED:-MIRRORED].mean(0)
+    bels = 4 * loudness.unfold(0, tenth, tenth).mean(-1)
+    return bool(bels.std(correction=0) < STEADY_BELS)
+
+
+def segments_of(
+    parts: Iterable[Stretch], words: Iterable[list[Timed]], written: Written, speech: SpeechTokens, duration: float
+) -> list[Segment]:
+    """The stretches that have text and last some time; none goes on after the recording's end."""
+    found = []
+    for part, mine in zip(parts, words, strict=True):
+        start, end, text = round(part.start, 2), round(min(part.end, duration), 2), speech.decode(part.tokens)
+        if start < end and any(character.isalnum() for character in text):  # points alone are a way to say nothing
+            found.append(
+                Segment(
+                    start=start,
+                    end=end,
+                    text=text,
+                    tokens=part.tokens,
+                    words=tuple(
+                        Word(
+                            text=word.text,
+                            start=min(word.start, end),
+                            end=min(word.end, end),
+                            probability=word.probability,
+                        )
+                        for word in mine
+                    ),
+                    temperature=written.temperature,
+                    mean_logprob=written.mean_logprob,
+                    compression=written.compression,
+                    no_speech=written.no_speech,
+                )
+            )
+    return found

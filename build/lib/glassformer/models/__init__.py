@@ -1,0 +1,57 @@
+"""One architecture a file. A file that defines `SPEC` adds its model to the command line, conversion and the tests."""
+
+import dataclasses
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from glassformer.config import from_mapping, merge
+from glassformer.errors import ConfigError
+from glassformer.models.spec import ModelConfig, ModelSpec
+
+
+@cache
+def specs() -> dict[str, ModelSpec]:
+    """Every architecture by its name, found by looking into this package."""
+    modules = [importlib.import_module(f"{__name__}.{entry.name}") for entry in pkgutil.iter_modules(__path__)]
+    found = [module.SPEC for module in modules if hasattr(module, "SPEC")]
+    return {spec.name: spec for spec in found}
+
+
+def spec_of(config: ModelConfig) -> ModelSpec:
+    """The architecture that a configuration belongs to."""
+    return next(spec for spec in specs().values() if spec.config is type(config))
+
+
+def presets() -> dict[str, ModelConfig]:
+    """Every preset of every architecture by its name."""
+    return {name: config for spec in specs().values() for name, config in spec.presets.items()}
+
+
+def configure(name: str, changes: Mapping[str, Any], where: str = "") -> ModelConfig:
+    """The configuration of a preset, or the defaults of an architecture, with some fields changed.
+
+    A size that the preset leaves to follow from others, such as d_ff, follows the changed ones. Errors name a field
+    with `where` before it.
+    """
+    known = presets()
+    if name in known:
+        base: Any = known[name]
+        config_class: type[Any] = type(base)
+        follows = [field.name for field in dataclasses.fields(base) if field.type is int and field.default == 0]
+        settings = {
+            field.name: getattr(base, field.name)
+            for field in dataclasses.fields(base)
+            if field.name not in follows or dataclasses.replace(base, **{field.name: 0}) != base
+        }
+    elif name in specs():
+        settings, config_class = {}, specs()[name].config
+    else:
+        near = difflib.get_close_matches(name, [*known, *specs()], n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"The presets are {', '.join(known)}."
+        raise ConfigError(f"There is no preset {name!r}. {hint}")
+    config: ModelConfig = from_mapping(config_class, merge(settings, changes), where)
+    return config

@@ -1,0 +1,207 @@
+"""GPT-2: a pre-norm decoder with learned positions and GELU.
+
+Radford et al. 2019, "Language models are unsupervised multitask learners". The preset `nano-sort` is the model that
+sorts six letters in Karpathy's minGPT. Next to read: `nn/block.py`, `nn/attention.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from glassformer.config import from_mapping
+from glassformer.errors import ConfigError
+from glassformer.models.spec import (
+    ModelSpec,
+    Rename,
+    check_choice,
+    check_fraction,
+    check_sizes,
+    joined,
+    same,
+    transposed,
+)
+from glassformer.nn.attention import Attention
+from glassformer.nn.block import PreNormBlock
+from glassformer.nn.embedding import Embedding
+from glassformer.nn.feedforward import MLP
+from glassformer.nn.init import init_like_gpt2
+from glassformer.nn.kv_cache import KVCache, Policy, uncached
+from glassformer.nn.linear import Linear
+from glassformer.nn.norm import Dropout, LayerNorm
+
+ACTIVATION_NAMES = {"gelu_tanh": "gelu_new", "gelu": "gelu", "relu": "relu", "silu": "silu"}  # ours: Hugging Face's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GPT2Config:
+    """Sizes of a GPT-2; the defaults are those of the smallest published one."""
+
+    vocab_size: int = 50257
+    context_length: int = 1024
+    d_model: int = 768
+    n_layers: int = 12
+    n_heads: int = 12
+    d_ff: int = 0  # 0: four times d_model
+    activation: str = "gelu_tanh"
+    norm_eps: float = 1e-5
+    dropout: float = 0.0  # on embeddings, attention weights and sublayer outputs, while training
+    tied_head: bool = True
+
+    def __post_init__(self) -> None:
+        if self.d_ff == 0:
+            object.__setattr__(self, "d_ff", 4 * self.d_model)
+        check_sizes(self, "vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_ff")
+        check_choice(self, "activation", tuple(ACTIVATION_NAMES))
+        check_choice(self, "tied_head", (True, False))
+        check_fraction(self, "dropout")
+        check_fraction(self, "norm_eps")
+        if self.d_model % self.n_heads:
+            raise ConfigError(f"d_model {self.d_model} does not divide into {self.n_heads} heads.")
+
+    @property
+    def d_head(self) -> int:
+        """Features of a head."""
+        return self.d_model // self.n_heads
+
+
+class GPT2(nn.Module):
+    """Tokens to the logits of the token after each."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.token_embedding = Embedding(config.vocab_size, config.d_model)
+        self.position_embedding = Embedding(config.context_length, config.d_model)
+        self.dropout = Dropout(config.dropout)
+        self.blocks = nn.ModuleList(block(config) for _ in range(config.n_layers))
+        self.final_norm = LayerNorm(config.d_model, eps=config.norm_eps)
+        self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
+        if config.tied_head:
+            self.lm_head.weight = self.token_embedding.weight
+        init_like_gpt2(self, n_layers=config.n_layers)
+
+    def begin(self, source: None, policy: Policy) -> KVCache:
+        """An empty cache under a policy; a language model has no source text."""
+        return KVCache(self.config.n_layers, policy)
+
+    def forward(
+        self, tokens: Int[Tensor, "B T"], state: KVCache | None = None, valid: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T V"]:
+        """Logits after each token. `state` remembers earlier tokens and takes these in; `valid` is False at padding."""
+        step = uncached(tokens, len(self.blocks), valid) if state is None else state.step(tokens, valid)
+        x = self.token_embedding(tokens) + self.position_embedding(step.places)
+        x = self.dropout(x)
+        for block, cache in zip(self.blocks, step.caches, strict=True):
+            x = block(x, step.mask, cache=cache)
+        x = self.final_norm(x)
+        logits: Tensor = self.lm_head(x)
+        return logits
+
+
+def block(config: GPT2Config) -> PreNormBlock:
+    """One of the n_layers equal blocks."""
+    return PreNormBlock(
+        attn_norm=LayerNorm(config.d_model, eps=config.norm_eps),
+        attn=Attention(config.d_model, config.n_heads, dropout=config.dropout),
+        mlp_norm=LayerNorm(config.d_model, eps=config.norm_eps),
+        mlp=MLP(config.d_model, config.d_ff, config.activation),
+        dropout=config.dropout,
+    )
+
+
+PRESETS = {
+    "nano-sort": GPT2Config(vocab_size=3, context_length=11, d_model=48, n_layers=3, n_heads=3, tied_head=False),
+    "gpt2": GPT2Config(),
+    "gpt2-medium": GPT2Config(d_model=1024, n_layers=24, n_heads=16),
+    "gpt2-large": GPT2Config(d_model=1280, n_layers=36, n_heads=20),
+    "gpt2-xl": GPT2Config(d_model=1600, n_layers=48, n_heads=25),
+}
+
+
+def from_huggingface(config: Mapping[str, Any]) -> GPT2Config:
+    """Read a config.json. Of its three dropouts the residual one is taken, since ours are one."""
+    for name, only in {
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "add_cross_attention": False,
+    }.items():
+        if config.get(name, only) is not only:
+            raise ConfigError(f"config.json: {name} = {config[name]!r} is not supported; it must be {only}.")
+    activation = config.get("activation_function", "gelu_new")
+    ours = {theirs: ours for ours, theirs in ACTIVATION_NAMES.items()} | {"gelu_pytorch_tanh": "gelu_tanh"}
+    if not isinstance(activation, str) or activation not in ours:
+        raise ConfigError(f"config.json: activation_function {activation!r} is not one of {', '.join(ours)}.")
+    settings = {
+        "vocab_size": config.get("vocab_size", 50257),
+        "context_length": config.get("n_positions", 1024),
+        "d_model": config.get("n_embd", 768),
+        "n_layers": config.get("n_layer", 12),
+        "n_heads": config.get("n_head", 12),
+        "d_ff": config.get("n_inner") or 0,
+        "activation": ours[activation],
+        "norm_eps": config.get("layer_norm_epsilon", 1e-5),
+        "dropout": config.get("resid_pdrop", 0.1),
+        "tied_head": config.get("tie_word_embeddings", True),
+    }
+    return from_mapping(GPT2Config, settings)
+
+
+def to_huggingface(config: GPT2Config) -> dict[str, Any]:
+    """The config.json that `transformers` builds the same model from."""
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": config.vocab_size,
+        "n_positions": config.context_length,
+        "n_embd": config.d_model,
+        "n_layer": config.n_layers,
+        "n_head": config.n_heads,
+        "n_inner": config.d_ff,
+        "activation_function": ACTIVATION_NAMES[config.activation],
+        "layer_norm_epsilon": config.norm_eps,
+        "embd_pdrop": config.dropout,
+        "attn_pdrop": config.dropout,
+        "resid_pdrop": config.dropout,
+        "tie_word_embeddings": config.tied_head,
+    }
+
+
+def renames(config: GPT2Config) -> Sequence[Rename]:
+    """Hugging Face keeps the names of OpenAI's code, and its (d_in, d_out) matrices."""
+    ours, theirs = "blocks.{}.", "transformer.h.{}."
+    qkv = [f"{ours}attn.{name}_proj." for name in "qkv"]
+    rules = [
+        same("token_embedding.weight", "transformer.wte.weight"),
+        same("position_embedding.weight", "transformer.wpe.weight"),
+        transposed([f"{name}weight" for name in qkv], f"{theirs}attn.c_attn.weight"),
+        joined([f"{name}bias" for name in qkv], f"{theirs}attn.c_attn.bias"),
+        transposed([f"{ours}attn.o_proj.weight"], f"{theirs}attn.c_proj.weight"),
+        same(f"{ours}attn.o_proj.bias", f"{theirs}attn.c_proj.bias"),
+        transposed([f"{ours}mlp.up_proj.weight"], f"{theirs}mlp.c_fc.weight"),
+        same(f"{ours}mlp.up_proj.bias", f"{theirs}mlp.c_fc.bias"),
+        transposed([f"{ours}mlp.down_proj.weight"], f"{theirs}mlp.c_proj.weight"),
+        same(f"{ours}mlp.down_proj.bias", f"{theirs}mlp.c_proj.bias"),
+    ]
+    norms = {f"{ours}attn_norm": f"{theirs}ln_1", f"{ours}mlp_norm": f"{theirs}ln_2", "final_norm": "transformer.ln_f"}
+    rules += [same(f"{a}.{part}", f"{b}.{part}") for a, b in norms.items() for part in ("weight", "bias")]
+    if not config.tied_head:
+        rules.append(same("lm_head.weight", "lm_head.weight"))
+    return rules
+
+
+SPEC = ModelSpec(
+    name="gpt2",
+    config=GPT2Config,
+    build=GPT2,
+    presets=PRESETS,
+    huggingface_type="gpt2",
+    from_huggingface=from_huggingface,
+    to_huggingface=to_huggingface,
+    renames=renames,
+    ignored=(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",),
+    base_prefix="transformer.",
+    tied={"lm_head.weight": "transformer.wte.weight"},
+)

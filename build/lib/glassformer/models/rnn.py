@@ -1,0 +1,96 @@
+"""A recurrent language model: what came before a token is one vector a layer, whatever the length of the text.
+
+Elman 1990; Mikolov et al. 2010, "Recurrent neural network based language model"; with LSTM units Graves 2013, §2
+(arXiv:1308.0850). The presets are letter by letter, after Karpathy's char-rnn. Hugging Face has no such model, so its
+checkpoints are ours alone. Next to read: `nn/recurrent.py`, `models/seq2seq.py`.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from glassformer.models.spec import ModelSpec, Rename, check_choice, check_fraction, check_sizes, same
+from glassformer.nn.embedding import Embedding
+from glassformer.nn.kv_cache import Policy
+from glassformer.nn.linear import Linear
+from glassformer.nn.norm import Dropout
+from glassformer.nn.recurrent import CELLS, PARTS, Hidden, Kind, Recurrent, select_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RNNConfig:
+    """Sizes of a recurrent language model."""
+
+    vocab_size: int = 65
+    context_length: int = 64  # the longest text while training; what is generated may go on without end
+    d_model: int = 128  # of embeddings and of h
+    n_layers: int = 2
+    kind: Kind = "lstm"
+    dropout: float = 0.0  # on embeddings and on what each layer puts out, while training
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "vocab_size", "context_length", "d_model", "n_layers")
+        check_choice(self, "kind", tuple(CELLS))
+        check_fraction(self, "dropout")
+
+
+class RNNState:
+    """What the layers remember of a text, None before its first token."""
+
+    room = sys.maxsize  # tokens that may come at once: a recurrent network knows no last position
+
+    def __init__(self) -> None:
+        self.hidden: list[Hidden] | None = None
+
+    def select(self, rows: Int[Tensor, " N"]) -> None:
+        """Go on with these rows of the batch, in this order; a row may come several times, or never."""
+        if self.hidden is not None:
+            self.hidden = select_rows(self.hidden, rows)
+
+
+class RNN(nn.Module):
+    """Tokens to the logits of the token after each."""
+
+    def __init__(self, config: RNNConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.token_embedding = Embedding(config.vocab_size, config.d_model)
+        self.dropout = Dropout(config.dropout)
+        self.recurrent = Recurrent(config.kind, config.d_model, config.d_model, config.n_layers, dropout=config.dropout)
+        self.lm_head = Linear(config.d_model, config.vocab_size)
+
+    def begin(self, source: None, policy: Policy) -> RNNState:
+        """An empty state. A policy has nothing to choose: every token is remembered, in vectors of fixed size."""
+        return RNNState()
+
+    def forward(
+        self, tokens: Int[Tensor, "B T"], state: RNNState | None = None, valid: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T V"]:
+        """Logits after each token. `state` remembers earlier tokens and takes these in; `valid` is False at padding."""
+        if state is None:
+            state = RNNState()
+        x = self.token_embedding(tokens)
+        x = self.dropout(x)
+        h, state.hidden = self.recurrent(x, state.hidden, valid)
+        h = self.dropout(h)
+        logits: Tensor = self.lm_head(h)
+        return logits
+
+
+PRESETS = {
+    "rnn-char": RNNConfig(kind="rnn"),
+    "gru-char": RNNConfig(kind="gru"),
+    "lstm-char": RNNConfig(kind="lstm"),
+}
+
+
+def renames(config: RNNConfig) -> Sequence[Rename]:
+    """The names here."""
+    layer = [f"recurrent.layers.{{}}.{part}" for part in PARTS]
+    return [same(name, name) for name in ("token_embedding.weight", *layer, "lm_head.weight", "lm_head.bias")]
+
+
+SPEC = ModelSpec(name="rnn", config=RNNConfig, build=RNN, presets=PRESETS, renames=renames)

@@ -1,0 +1,186 @@
+"""What a model file tells the rest of the house: its configuration, its presets, and its names in published files."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NoReturn, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from glassformer.errors import ConfigError, ExportError
+from glassformer.nn.kv_cache import Policy
+
+
+@runtime_checkable
+class ModelConfig(Protocol):
+    """A frozen dataclass of sizes and choices; its `__post_init__` refuses what cannot be built."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def context_length(self) -> int: ...
+
+
+@runtime_checkable
+class State(Protocol):
+    """What a model has read so far, as `begin` returns it and `forward` moves it on."""
+
+    @property
+    def room(self) -> int:
+        """How many tokens may be read at once; 0 when the text cannot go on."""
+
+
+@runtime_checkable
+class BranchingState(State, Protocol):
+    """A state whose rows can be reordered and doubled, as beam search asks."""
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows of the batch, in this order; a row may come several times, or never."""
+
+
+@runtime_checkable
+class CausalModel(Protocol):
+    """What decoding asks of an autoregressive model (an `nn.Module`)."""
+
+    config: Any
+
+    def parameters(self) -> Iterator[Tensor]:
+        """The weights."""
+
+    def begin(self, source: Tensor | None, policy: Policy) -> State:
+        """A state in which no token has been read yet; an encoder-decoder encodes the source here."""
+
+    def __call__(self, tokens: Tensor, state: State | None = None, valid: Tensor | None = None) -> Tensor:
+        """The logits after each token; `state` moves on by these tokens."""
+
+
+@runtime_checkable
+class ReadsTexts(CausalModel, Protocol):
+    """A causal model whose sources are texts, of different lengths within a batch."""
+
+    def begin(self, source: Tensor | None, policy: Policy, source_valid: Tensor | None = None) -> State:
+        """The same; `source_valid` is False at the source's padding."""
+
+
+# What a model takes in and gives back, which decides what the verbs can do with it.
+Kind = Literal["language-model", "encoder-decoder", "encoder", "image-classifier", "speech-recognizer", "word-vectors"]
+IN_WORDS: dict[Kind, str] = {
+    "language-model": "a language model",
+    "encoder-decoder": "an encoder-decoder",
+    "encoder": "an encoder",
+    "image-classifier": "an image classifier",
+    "speech-recognizer": "a speech recognizer",
+    "word-vectors": "a table of word vectors",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rename:
+    """How parameters of ours stand in a published file: several of ours may be one of theirs.
+
+    Names contain `{}` for the number of the layer, of which the configuration's field `layers` says how many there are.
+    `read` and `write` turn one tensor of theirs into ours and back.
+    """
+
+    theirs: str
+    ours: tuple[str, ...]
+    read: Callable[[Tensor], Sequence[Tensor]]
+    write: Callable[[Sequence[Tensor]], Tensor]
+    layers: str = "n_layers"
+
+
+def same(ours: str, theirs: str, layers: str = "n_layers") -> Rename:
+    """The same tensor under another name."""
+    return Rename(
+        theirs=theirs, ours=(ours,), read=lambda tensor: [tensor], write=lambda tensors: tensors[0], layers=layers
+    )
+
+
+def transposed(ours: Sequence[str], theirs: str) -> Rename:
+    """Weights that they store as (d_in, d_out), several of ours side by side: GPT-2's Conv1D."""
+    return Rename(
+        theirs=theirs,
+        ours=tuple(ours),
+        read=lambda tensor: tensor.mT.chunk(len(ours)),
+        write=lambda tensors: torch.cat(list(tensors)).mT,
+    )
+
+
+def joined(ours: Sequence[str], theirs: str) -> Rename:
+    """Several of our vectors or matrices, one below the other, in one of theirs."""
+    return Rename(
+        theirs=theirs,
+        ours=tuple(ours),
+        read=lambda tensor: tensor.chunk(len(ours)),
+        write=lambda tensors: torch.cat(list(tensors)),
+    )
+
+
+def half_from_interleaved(ours: str, theirs: str, d_head: int) -> Rename:
+    """Rows of a projection of ours whose rotary pairs are neighbours; theirs are d_head / 2 apart. See `nn/rope.py`."""
+
+    def read(tensor: Tensor) -> Sequence[Tensor]:
+        return [tensor.reshape(-1, 2, d_head // 2, tensor.shape[-1]).transpose(1, 2).flatten(0, 2)]
+
+    def write(tensors: Sequence[Tensor]) -> Tensor:
+        return tensors[0].reshape(-1, d_head // 2, 2, tensors[0].shape[-1]).transpose(1, 2).flatten(0, 2)
+
+    return Rename(theirs=theirs, ours=(ours,), read=read, write=write)
+
+
+def no_import(config: Mapping[str, Any]) -> NoReturn:
+    """What reading a config.json does for an architecture that Hugging Face does not have."""
+    raise ConfigError("config.json: Hugging Face has no model of this architecture.")
+
+
+def no_export(config: Any) -> NoReturn:
+    """What writing a config.json does for an architecture that Hugging Face does not have."""
+    raise ExportError(f"Hugging Face has no model that a {type(config).__name__} could stand for.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """An architecture: how to build it, and how Hugging Face calls its parts.
+
+    An architecture that Hugging Face does not have leaves out the three fields of that name; its `renames` then are
+    its own names. `to_huggingface` raises `ExportError` for what the format cannot express. `ignored` are patterns of
+    names in published files that hold no weights (masks, tables); `base_prefix` is what files of the bare trunk lack;
+    `tied` maps a name under which a file may repeat a tied tensor to the name that it has anyway. `other_types` are
+    further model types of Hugging Face's that this architecture covers.
+    """
+
+    name: str
+    config: type[Any]
+    build: Callable[[Any], nn.Module]
+    presets: Mapping[str, Any]
+    renames: Callable[[Any], Sequence[Rename]]
+    huggingface_type: str = ""
+    from_huggingface: Callable[[Mapping[str, Any]], Any] = no_import
+    to_huggingface: Callable[[Any], dict[str, Any]] = no_export
+    kind: Kind = "language-model"
+    ignored: tuple[str, ...] = field(default=())
+    base_prefix: str = ""
+    other_types: tuple[str, ...] = field(default=())
+    tied: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_sizes(config: Any, *names: str) -> None:
+    """Raise unless each named field is a positive int that fits a tensor's axis."""
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
+            raise ConfigError(f"{name} must be a whole number from 1 to 2³¹ − 1, not {value!r}.")
+
+
+def check_choice(config: Any, name: str, choices: Sequence[object]) -> None:
+    """Raise unless the named field is one of the choices."""
+    if getattr(config, name) not in choices:
+        raise ConfigError(f"{name} must be one of {', '.join(map(str, choices))}, not {getattr(config, name)!r}.")
+
+
+def check_fraction(config: Any, name: str) -> None:
+    """Raise unless the named field is a number from 0 up to, not including, 1."""
+    value = getattr(config, name)
+    if not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ConfigError(f"{name} must be at least 0 and below 1, not {value!r}.")

@@ -1,0 +1,338 @@
+"""Whisper: an encoder that hears thirty seconds of sound, and a decoder that writes down what was said.
+
+Radford et al. 2022, "Robust speech recognition via large-scale weak supervision" (arXiv:2212.04356). Both halves are
+pre-norm with GELU; two convolutions make one position of every 20 ms. Next to read: `tokenizers/log_mel.py` for what
+goes in, `inference/transcribe.py` for what is made of what comes out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from glassformer.config import from_mapping
+from glassformer.errors import ConfigError, GenerationError
+from glassformer.models.spec import ModelSpec, Rename, check_fraction, check_sizes, same
+from glassformer.nn import functional as F
+from glassformer.nn.attention import Attention
+from glassformer.nn.block import PreNormBlock, PreNormCrossBlock
+from glassformer.nn.convolution import Conv1d
+from glassformer.nn.embedding import Embedding
+from glassformer.nn.feedforward import MLP
+from glassformer.nn.init import init_like_gpt2
+from glassformer.nn.kv_cache import Policy
+from glassformer.nn.linear import Linear
+from glassformer.nn.mask import Mask, everything
+from glassformer.nn.memory import DecoderState
+from glassformer.nn.norm import Dropout, LayerNorm
+from glassformer.nn.position import sinusoidal_halves
+
+Heads = tuple[tuple[int, int], ...]  # (block, head) of the decoder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhisperConfig:
+    """Sizes of a Whisper; the defaults are those of the smallest published one, for English alone."""
+
+    vocab_size: int = 51864
+    context_length: int = 448  # tokens of the decoder
+    audio_context_length: int = 1500  # positions of the encoder, two frames of sound each
+    n_mels: int = 80
+    d_model: int = 384
+    n_encoder_layers: int = 4
+    n_decoder_layers: int = 4
+    n_heads: int = 6
+    d_ff: int = 0  # 0: four times d_model
+    dropout: float = 0.0  # on embeddings, attention weights and sublayer outputs, while training
+    alignment_heads: Heads = ()  # whose weights follow the speech; empty: all in the upper half of the decoder
+
+    def __post_init__(self) -> None:
+        if self.d_ff == 0:
+            object.__setattr__(self, "d_ff", 4 * self.d_model)
+        check_sizes(self, "vocab_size", "context_length", "audio_context_length", "n_mels", "d_model")
+        check_sizes(self, "n_encoder_layers", "n_decoder_layers", "n_heads", "d_ff")
+        check_fraction(self, "dropout")
+        if self.d_model % self.n_heads:
+            raise ConfigError(f"d_model {self.d_model} does not divide into {self.n_heads} heads.")
+        if self.d_model % 2 or self.d_model < 4:
+            raise ConfigError(f"d_model must be even and at least 4, for pairs of sine and cosine, not {self.d_model}.")
+        for block, head in self.alignment_heads:
+            if not (0 <= block < self.n_decoder_layers and 0 <= head < self.n_heads):
+                raise ConfigError(f"alignment_heads: the decoder has no head {head} in a block {block}.")
+
+    @property
+    def d_head(self) -> int:
+        """Features of a head."""
+        return self.d_model // self.n_heads
+
+
+class Whisper(nn.Module):
+    """Frames of sound and the tokens so far to the logits of the token after each."""
+
+    def __init__(self, config: WhisperConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def begin(self, source: Float[Tensor, "B M frames"], policy: Policy) -> DecoderState:
+        """Listen to log-mel frames, 100 a second; no token has been read yet."""
+        memory = self.encoder(source)
+        return DecoderState(memory, self.config.n_decoder_layers, policy)
+
+    def forward(
+        self, tokens: Int[Tensor, "B T"], state: DecoderState, valid: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T V"]:
+        """Logits after each token; the state takes the tokens in. `valid` is False at padding."""
+        logits: Tensor = self.decoder(tokens, state, valid)
+        return logits
+
+
+class Encoder(nn.Module):
+    """Log-mel frames to the memory, one position for every two frames."""
+
+    def __init__(self, config: WhisperConfig) -> None:
+        super().__init__()
+        self.conv1 = Conv1d(config.n_mels, config.d_model, width=3, padding=1)
+        self.conv2 = Conv1d(config.d_model, config.d_model, width=3, stride=2, padding=1)
+        positions = sinusoidal_halves(torch.arange(config.audio_context_length), config.d_model)
+        self.position_embedding = nn.Parameter(positions, requires_grad=False)  # published files round it to float16
+        self.dropout = Dropout(config.dropout)
+        self.blocks = nn.ModuleList(encoder_block(config) for _ in range(config.n_encoder_layers))
+        self.final_norm = LayerNorm(config.d_model)
+        init_like_gpt2(self.blocks, n_layers=config.n_encoder_layers)
+
+    def forward(self, mel: Float[Tensor, "B M frames"]) -> Float[Tensor, "B S C"]:
+        """See the class."""
+        x = F.gelu(self.conv1(mel.mT))
+        x = F.gelu(self.conv2(x))
+        n_positions = x.shape[1]
+        if n_positions > len(self.position_embedding):
+            raise GenerationError(
+                f"{mel.shape[-1]} frames of sound are too many: this model hears {2 * len(self.position_embedding)} at "
+                "once. Cut the recording into windows."
+            )
+        x = self.dropout(x + self.position_embedding[:n_positions])
+        mask = Mask.over(everything, n_positions, x.device)
+        for block in self.blocks:
+            x = block(x, mask)
+        memory: Tensor = self.final_norm(x)
+        return memory
+
+
+class Decoder(nn.Module):
+    """The tokens so far, and what was heard, to the logits of the token after each."""
+
+    def __init__(self, config: WhisperConfig) -> None:
+        super().__init__()
+        self.token_embedding = Embedding(config.vocab_size, config.d_model)
+        self.position_embedding = Embedding(config.context_length, config.d_model)
+        self.dropout = Dropout(config.dropout)
+        self.blocks = nn.ModuleList(decoder_block(config) for _ in range(config.n_decoder_layers))
+        self.final_norm = LayerNorm(config.d_model)
+        self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
+        self.lm_head.weight = self.token_embedding.weight
+        init_like_gpt2(self, n_layers=config.n_decoder_layers)
+
+    def forward(
+        self, tokens: Int[Tensor, "B T"], heard: DecoderState, valid: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T V"]:
+        """See the class."""
+        step = heard.step(tokens, valid)
+        memory, memory_mask = heard.memory, heard.memory_mask(tokens.shape[-1])
+        x = self.token_embedding(tokens) + self.position_embedding(step.places)
+        x = self.dropout(x)
+        for block, cache, memory_cache in zip(self.blocks, step.caches, heard.memories, strict=True):
+            x = block(x, step.mask, memory, memory_mask, cache=cache, memory_cache=memory_cache)
+        x = self.final_norm(x)
+        logits: Tensor = self.lm_head(x)
+        return logits
+
+
+def attention(config: WhisperConfig) -> Attention:
+    """Whisper's attention has no bias on its keys."""
+    return Attention(config.d_model, config.n_heads, k_bias=False, dropout=config.dropout)
+
+
+def encoder_block(config: WhisperConfig) -> PreNormBlock:
+    """One of the equal blocks of the encoder."""
+    return PreNormBlock(
+        attn_norm=LayerNorm(config.d_model),
+        attn=attention(config),
+        mlp_norm=LayerNorm(config.d_model),
+        mlp=MLP(config.d_model, config.d_ff, "gelu"),
+        dropout=config.dropout,
+    )
+
+
+def decoder_block(config: WhisperConfig) -> PreNormCrossBlock:
+    """One of the equal blocks of the decoder."""
+    return PreNormCrossBlock(
+        attn_norm=LayerNorm(config.d_model),
+        attn=attention(config),
+        cross_norm=LayerNorm(config.d_model),
+        cross_attn=attention(config),
+        mlp_norm=LayerNorm(config.d_model),
+        mlp=MLP(config.d_model, config.d_ff, "gelu"),
+        dropout=config.dropout,
+    )
+
+
+ENGLISH, MULTILINGUAL = WhisperConfig(), WhisperConfig(vocab_size=51865)
+
+
+def sized(
+    base: WhisperConfig, d_model: int, n_layers: int, n_heads: int, heads: Heads, **changes: int
+) -> WhisperConfig:
+    """A Whisper with as many blocks in the encoder as in the decoder, if `changes` do not say otherwise."""
+    sizes = {"d_model": d_model, "n_encoder_layers": n_layers, "n_decoder_layers": n_layers, "n_heads": n_heads}
+    return replace(base, d_ff=0, alignment_heads=heads, **{**sizes, **changes})
+
+
+# fmt: off
+PRESETS = {  # the alignment heads are those that OpenAI published with its code
+    "whisper-tiny.en": sized(
+        ENGLISH, 384, 4, 6, ((1, 0), (2, 0), (2, 5), (3, 0), (3, 1), (3, 2), (3, 3), (3, 4))),
+    "whisper-tiny": sized(
+        MULTILINGUAL, 384, 4, 6, ((2, 2), (3, 0), (3, 2), (3, 3), (3, 4), (3, 5))),
+    "whisper-base.en": sized(
+        ENGLISH, 512, 6, 8, ((3, 3), (4, 7), (5, 1), (5, 5), (5, 7))),
+    "whisper-base": sized(
+        MULTILINGUAL, 512, 6, 8, ((3, 1), (4, 2), (4, 3), (4, 7), (5, 1), (5, 2), (5, 4), (5, 6))),
+    "whisper-small.en": sized(
+        ENGLISH, 768, 12, 12,
+        ((6, 6), (7, 0), (7, 3), (7, 8), (8, 2), (8, 5), (8, 7), (9, 0), (9, 4), (9, 8), (9, 10), (10, 0), (10, 1),
+         (10, 2), (10, 3), (10, 6), (10, 11), (11, 2), (11, 4))),
+    "whisper-small": sized(
+        MULTILINGUAL, 768, 12, 12,
+        ((5, 3), (5, 9), (8, 0), (8, 4), (8, 7), (8, 8), (9, 0), (9, 7), (9, 9), (10, 5))),
+    "whisper-medium.en": sized(
+        ENGLISH, 1024, 24, 16,
+        ((11, 4), (14, 1), (14, 12), (14, 14), (15, 4), (16, 0), (16, 4), (16, 9), (17, 12), (17, 14), (18, 7),
+         (18, 10), (18, 15), (20, 0), (20, 3), (20, 9), (20, 14), (21, 12))),
+    "whisper-medium": sized(
+        MULTILINGUAL, 1024, 24, 16, ((13, 15), (15, 4), (15, 15), (16, 1), (20, 0), (23, 4))),
+    "whisper-large-v1": sized(
+        MULTILINGUAL, 1280, 32, 20,
+        ((9, 19), (11, 2), (11, 4), (11, 17), (22, 7), (22, 11), (22, 17), (23, 2), (23, 15))),
+    "whisper-large-v2": sized(
+        MULTILINGUAL, 1280, 32, 20,
+        ((10, 12), (13, 17), (16, 11), (16, 12), (16, 13), (17, 15), (17, 16), (18, 4), (18, 11), (18, 19), (19, 11),
+         (21, 2), (21, 3), (22, 3), (22, 9), (22, 12), (23, 5), (23, 7), (23, 13), (25, 5), (26, 1), (26, 12),
+         (27, 15))),
+    "whisper-large-v3": sized(
+        MULTILINGUAL, 1280, 32, 20,
+        ((7, 0), (10, 17), (12, 18), (13, 12), (16, 1), (17, 14), (19, 11), (21, 4), (24, 1), (25, 6)),
+        vocab_size=51866, n_mels=128),
+    "whisper-large-v3-turbo": sized(
+        MULTILINGUAL, 1280, 32, 20, ((2, 4), (2, 11), (3, 3), (3, 6), (3, 11), (3, 14)),
+        vocab_size=51866, n_mels=128, n_decoder_layers=4),
+}
+# fmt: on
+
+
+def with_known_heads(config: WhisperConfig) -> WhisperConfig:
+    """The configuration with the alignment heads of the published model of its sizes, where there is just one."""
+    known = [p for p in PRESETS.values() if replace(p, alignment_heads=(), dropout=config.dropout) == config]
+    return known[0] if len(known) == 1 else config
+
+
+def from_huggingface(config: Mapping[str, Any]) -> WhisperConfig:
+    """Read a config.json. Of its dropouts the residual one is taken, since ours are one."""
+    for name, only in {
+        "scale_embedding": False,
+        "activation_function": "gelu",
+        "tie_word_embeddings": True,
+        "decoder_attention_heads": config.get("encoder_attention_heads", 6),
+        "decoder_ffn_dim": config.get("encoder_ffn_dim", 1536),
+    }.items():
+        if config.get(name, only) != only:
+            raise ConfigError(f"config.json: {name} = {config[name]!r} is not supported; it must be {only}.")
+    settings = {
+        "vocab_size": config.get("vocab_size", 51865),
+        "context_length": config.get("max_target_positions", 448),
+        "audio_context_length": config.get("max_source_positions", 1500),
+        "n_mels": config.get("num_mel_bins", 80),
+        "d_model": config.get("d_model", 384),
+        "n_encoder_layers": config.get("encoder_layers", 4),
+        "n_decoder_layers": config.get("decoder_layers", 4),
+        "n_heads": config.get("encoder_attention_heads", 6),
+        "d_ff": config.get("encoder_ffn_dim", 1536),
+        "dropout": config.get("dropout", 0.0),
+    }
+    return with_known_heads(from_mapping(WhisperConfig, settings))
+
+
+def to_huggingface(config: WhisperConfig) -> dict[str, Any]:
+    """The config.json that `transformers` builds the same model from."""
+    published = config.vocab_size in {preset.vocab_size for preset in PRESETS.values()}
+    end_of_text = 50256 + (config.vocab_size > ENGLISH.vocab_size)
+    return {
+        "architectures": ["WhisperForConditionalGeneration"],
+        "model_type": "whisper",
+        "is_encoder_decoder": True,
+        "vocab_size": config.vocab_size,
+        "max_target_positions": config.context_length,
+        "max_source_positions": config.audio_context_length,
+        "num_mel_bins": config.n_mels,
+        "d_model": config.d_model,
+        "encoder_layers": config.n_encoder_layers,
+        "decoder_layers": config.n_decoder_layers,
+        "encoder_attention_heads": config.n_heads,
+        "decoder_attention_heads": config.n_heads,
+        "encoder_ffn_dim": config.d_ff,
+        "decoder_ffn_dim": config.d_ff,
+        "activation_function": "gelu",
+        "scale_embedding": False,
+        "dropout": config.dropout,
+        "attention_dropout": config.dropout,
+        "tie_word_embeddings": True,
+        "pad_token_id": end_of_text if published else None,
+        "decoder_start_token_id": end_of_text + 1 if published else 0,
+        "suppress_tokens": None,
+        "begin_suppress_tokens": None,
+    }
+
+
+def renames(config: WhisperConfig) -> Sequence[Rename]:
+    """Hugging Face has BART's names."""
+    rules = [
+        same("decoder.token_embedding.weight", "model.decoder.embed_tokens.weight"),
+        same("decoder.position_embedding.weight", "model.decoder.embed_positions.weight"),
+        same("encoder.position_embedding", "model.encoder.embed_positions.weight"),
+    ]
+    both = ("weight", "bias")
+    rules += [same(f"encoder.{conv}.{p}", f"model.encoder.{conv}.{p}") for conv in ("conv1", "conv2") for p in both]
+    attentions = {"attn": ("self_attn", "attn_norm"), "cross_attn": ("encoder_attn", "cross_norm")}
+    for half, found in {"encoder": ("attn",), "decoder": ("attn", "cross_attn")}.items():
+        names = {"mlp.up_proj": "fc1", "mlp.down_proj": "fc2", "mlp_norm": "final_layer_norm"}
+        for attn in found:
+            theirs, norm = attentions[attn]
+            names[norm] = f"{theirs}_layer_norm"
+            names |= {f"{attn}.{n}_proj": f"{theirs}.{'out' if n == 'o' else n}_proj" for n in "qkvo"}
+        rules += [
+            same(f"{half}.blocks.{{}}.{a}.{part}", f"model.{half}.layers.{{}}.{b}.{part}", layers=f"n_{half}_layers")
+            for a, b in names.items()
+            for part in both
+            if (b.partition(".")[2], part) != ("k_proj", "bias")
+        ]
+        rules += [same(f"{half}.final_norm.{part}", f"model.{half}.layer_norm.{part}") for part in both]
+    return rules
+
+
+SPEC = ModelSpec(
+    name="whisper",
+    config=WhisperConfig,
+    build=Whisper,
+    presets=PRESETS,
+    huggingface_type="whisper",
+    from_huggingface=from_huggingface,
+    to_huggingface=to_huggingface,
+    renames=renames,
+    kind="speech-recognizer",
+    base_prefix="model.",
+    tied={"proj_out.weight": "model.decoder.embed_tokens.weight"},
+)

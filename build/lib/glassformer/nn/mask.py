@@ -1,0 +1,84 @@
+"""Who may look at whom: rules over positions.
+
+A rule takes the positions of queries and of keys and says which pairs are allowed; it knows nothing of tensors' layout,
+so one rule serves a whole text, a tile of it, and a cache whose slots are in any order. A key at position −1 is padding
+or an empty slot, and no rule allows it. Backends of attention realise a rule in their own way (`attend/`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+Rule = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mask:
+    """A rule and the positions it is asked about.
+
+    Where rows of a batch differ in their positions, these have shape (B, 1, T): one axis stands for the heads.
+    `in_order` says that queries and keys are both at 0, 1, 2, …, `unpadded` that no key is at −1: backends may use it.
+    """
+
+    rule: Rule
+    queries: Int[Tensor, "*Q T"]
+    keys: Int[Tensor, "*K S"]
+    in_order: bool = False
+    unpadded: bool = False
+
+    @classmethod
+    def over(cls, rule: Rule, length: int, device: torch.device | str | None = None) -> "Mask":
+        """The rule over a text of `length` tokens that looks at itself."""
+        positions = torch.arange(length, device=device)
+        return cls(rule=rule, queries=positions, keys=positions, in_order=True, unpadded=True)
+
+    @classmethod
+    def between(cls, rule: Rule, n_queries: int, n_keys: int, device: torch.device | str | None = None) -> "Mask":
+        """The rule between two texts, as cross-attention has them."""
+        queries = torch.arange(n_queries, device=device)
+        return cls(rule=rule, queries=queries, keys=torch.arange(n_keys, device=device), unpadded=True)
+
+    def allowed(self, rows: slice = slice(None), columns: slice = slice(None)) -> Bool[Tensor, "*B T S"]:
+        """`allowed[t, s]` says that query t may look at key s, for the given rows and columns."""
+        return self.rule(self.queries[..., rows, None], self.keys[..., None, columns])
+
+
+def everything(query: Tensor, key: Tensor) -> Tensor:
+    """Every query sees every key that is no padding."""
+    return (key >= 0).expand((query + key).shape)
+
+
+def causal(query: Tensor, key: Tensor) -> Tensor:
+    """A query sees itself and what came before it."""
+    return (key >= 0) & (key <= query)
+
+
+def window(size: int) -> Rule:
+    """A query sees itself and the size − 1 tokens before it (Beltagy et al. 2020, §3.1, arXiv:2004.05150)."""
+
+    def rule(query: Tensor, key: Tensor) -> Tensor:
+        return causal(query, key) & (query - key < size)
+
+    return rule
+
+
+def sinks(first: int, recent: int) -> Rule:
+    """A query sees the first tokens of the text and the `recent` latest ones (Xiao et al. 2023, arXiv:2309.17453)."""
+    latest = window(recent)
+
+    def rule(query: Tensor, key: Tensor) -> Tensor:
+        return causal(query, key) & ((key < first) | latest(query, key))
+
+    return rule
+
+
+def explicit(table: Bool[Tensor, "*B T S"]) -> Mask:
+    """The mask that a table of allowed pairs spells out; its leading axes are those of the queries."""
+
+    def rule(query: Tensor, key: Tensor) -> Tensor:
+        return table[..., query, key]
+
+    return Mask.between(rule, table.shape[-2], table.shape[-1], table.device)

@@ -1,0 +1,110 @@
+"""Text cut into pre-tokens, the stretches that no merge crosses: by a split pattern, and at special tokens.
+
+`PreTokenizer.stream` is the one way in: it takes text in chunks of any size, cut anywhere, and gives the pre-tokens of
+the whole. A scanning kernel can stand in for `split`, the only place where the patterns run.
+"""
+
+from collections.abc import Generator, Iterable, Iterator
+
+import regex
+
+from glassformer.errors import TokenizerError
+
+_GPT4 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+
+PATTERNS = {
+    "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    "cl100k": _GPT4,
+    "llama3": _GPT4,
+    "o200k": (
+        rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+        rf"|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+        r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    ),
+}
+"""The published split patterns, in a spelling that the regex module and Oniguruma read alike."""
+
+BLOCK = 1 << 16  # characters that are split at once
+UNDECIDED = 2  # pre-tokens at the end of a text that may change when the text goes on
+SURROGATES = regex.compile("[\ud800-\udfff]")
+
+
+def split_pattern(name: str) -> str:
+    """The split pattern of that name."""
+    if name not in PATTERNS:
+        raise TokenizerError(f"{name!r} is no split pattern: expected one of {', '.join(PATTERNS)}.")
+    return PATTERNS[name]
+
+
+def without_surrogates(text: str) -> str:
+    """`text` with U+FFFD for every surrogate, which UTF-8 cannot express."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return str(SURROGATES.sub("\ufffd", text))
+    return text
+
+
+class PreTokenizer:
+    """Cuts text at special tokens, the longest first, and what lies between them by a pattern that covers any text."""
+
+    def __init__(self, pattern: str, special_tokens: Iterable[str] = ()) -> None:
+        self._pattern = regex.compile(pattern)
+        longest_first = sorted(special_tokens, key=len, reverse=True)
+        self._special = regex.compile("|".join(map(regex.escape, longest_first))) if longest_first else None
+        self._longest = len(longest_first[0]) if longest_first else 1
+
+    def split(self, text: str) -> list[str]:
+        """The pre-tokens of a text that holds no special token; joined, they are the text."""
+        pieces: list[str] = self._pattern.findall(text)
+        return pieces
+
+    def stream(self, chunks: Iterable[str]) -> Iterator[tuple[list[str], str | None]]:
+        """The pre-tokens of the joined chunks, in lists; beside each list the special token that follows it, or None.
+
+        A text that goes on can change its last two pre-tokens and no others: `don`, `'`, and then `t` (every pattern
+        looks past a pre-token by one character or into the next one, and no further). So these two wait for more text;
+        so do the last characters where a special token, or a longer one, may still be on its way.
+        Text is scanned again only when it has doubled, so that a pre-token of n characters costs O(n).
+        """
+        waiting: list[str] = []
+        size, enough = 0, BLOCK
+        for chunk in chunks:
+            waiting.append(without_surrogates(chunk))
+            size += len(chunk)
+            if size < enough:
+                continue
+            text = "".join(waiting)
+            start = yield from self._decided(text)
+            waiting, size = [text[start:]], len(text) - start
+            enough = max(BLOCK, 2 * size)
+        yield from self._rest("".join(waiting))
+
+    def _decided(self, text: str) -> Generator[tuple[list[str], str | None], None, int]:
+        """What is certain of a text that goes on; returns where the rest begins."""
+        start, certain = 0, max(0, len(text) - self._longest + 1)
+        for begin, end, token in self._special_tokens(text):
+            if begin >= certain:
+                break
+            yield self.split(text[start:begin]), token
+            start = end
+        pieces = self.split(text[start:certain])[:-UNDECIDED]
+        end = start + sum(map(len, pieces))
+        yield pieces, None
+        return end
+
+    def _rest(self, text: str) -> Iterator[tuple[list[str], str | None]]:
+        start = 0
+        for begin, end, token in self._special_tokens(text):
+            yield self.split(text[start:begin]), token
+            start = end
+        yield self.split(text[start:]), None
+
+    def _special_tokens(self, text: str) -> Iterator[tuple[int, int, str]]:
+        if self._special is not None:
+            for match in self._special.finditer(text):
+                yield match.start(), match.end(), match.group()

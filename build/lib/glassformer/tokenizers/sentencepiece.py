@@ -1,0 +1,176 @@
+"""sentencepiece's BPE: characters are merged, the best-scoring piece first; characters without a piece become bytes.
+
+Kudo & Richardson 2018 (arXiv:1808.06226), as Llama 1 and 2 and llama2.c use it. A space is written ▁, and one is put
+before every stretch of text. The vocabularies are sentencepiece's `.model` and llama2.c's `tok*.bin`.
+"""
+
+import importlib
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import regex
+
+from glassformer.errors import MissingExtra, TokenizerError
+from glassformer.tokenizers.base import Tokenizer
+from glassformer.tokenizers.bpe import MAX_VOCAB_SIZE, ConcatenationRanks, Rank, merge, merging, pair_ranks, splits
+
+SPACE = "▁"
+WORDS = r"[ ▁]*[^ ▁]+|[ ▁]+"  # spaces and what follows them
+CONTROL = ("<unk>", "<s>", "</s>")
+LONGEST_PIECE = 1024
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """BPE over characters: of all neighbours, the two whose concatenation has the best score are joined first.
+
+    Of equal scores the leftmost goes first. `pieces` are in the order of their ids: `<unk>`, control tokens such as
+    `<s>` (`control`), the bytes `<0x00>` to `<0xFF>`, then the rest. Without `scores`, `merges` lists what is joined
+    first, as tokenizer.json has it. `collapse_spaces`: runs of spaces count as one, and spaces at either end of a text
+    as none.
+    """
+
+    def __init__(
+        self,
+        pieces: Sequence[str],
+        scores: Sequence[float] | None,
+        control: Sequence[str] = CONTROL,
+        *,
+        merges: Sequence[tuple[str, str]] = (),
+        collapse_spaces: bool = False,
+    ) -> None:
+        ids = {piece: id for id, piece in enumerate(pieces)}
+        _check(pieces, control, ids)
+        special_tokens = {piece: ids[piece] for piece in control}
+        byte_ids = [ids[f"<0x{byte:02X}>"] for byte in range(256)]
+        vocab = {id: piece.replace(SPACE, " ").encode() for id, piece in enumerate(pieces)}
+        vocab |= {id: bytes([byte]) for byte, id in enumerate(byte_ids)}
+        # Where a piece goes on after a word, merges cross from word to word: then the whole text is one piece.
+        one_word = all(regex.fullmatch(f"{SPACE}*[^{SPACE}]*", piece) for piece in pieces)
+        super().__init__(vocab, special_tokens, WORDS if one_word else r"[\s\S]+")
+        self.pieces = list(pieces)
+        self.collapse_spaces = collapse_spaces
+        self._byte_ids = byte_ids
+        unmerged = {*special_tokens.values(), *byte_ids}
+        self._ids = {piece: id for piece, id in ids.items() if id not in unmerged}
+        self._merges = list(merges)
+        self._ranks = {} if scores is None else self._ranks_of_scores(scores)
+        ranks = (
+            pair_ranks(merges, self._ids)
+            if scores is None
+            else ConcatenationRanks(dict(enumerate(pieces)), self._ranks)
+        )
+        self._rank: Rank = ranks.get
+
+    def listed_merges(self) -> list[tuple[str, str]]:
+        """The merges; for a vocabulary with scores, merges that do the same, of equal scores the lower id first."""
+        by_score = sorted(self._ranks, key=lambda piece: (self._ranks[piece], self._ids[piece]))
+        return self._merges or splits(by_score, self._ids)
+
+    def _ranks_of_scores(self, scores: Sequence[float]) -> dict[str, int]:
+        if len(scores) != len(self.pieces) or not all(map(math.isfinite, scores)):
+            raise TokenizerError("expected a finite score for every piece.")
+        order = {score: rank for rank, score in enumerate(sorted(set(scores), reverse=True))}
+        return {piece: order[scores[id]] for piece, id in self._ids.items()}
+
+    def _begin(self, piece: str) -> str:
+        return " " + piece
+
+    def _encode_piece(self, piece: str) -> list[int]:
+        return merge(self._symbols(piece), self._rank, self._join)
+
+    def _symbols(self, piece: str) -> list[int]:
+        if self.collapse_spaces:
+            piece = regex.sub(" +", " ", piece)
+            if not piece.strip(f" {SPACE}"):
+                return []
+        symbols: list[int] = []
+        for character in piece.replace(" ", SPACE):
+            id = self._ids.get(character)
+            symbols += [self._byte_ids[byte] for byte in character.encode()] if id is None else [id]
+        return symbols
+
+    def _merging(self, piece: str) -> list[list[int]]:
+        return merging(self._symbols(piece), self._rank, self._join)
+
+    def _join(self, left: int, right: int) -> int:
+        return self._ids[self.pieces[left] + self.pieces[right]]
+
+    def _bytes_after(self, previous: int | None, id: int) -> bytes:
+        """What `encode` put before a stretch of text, one space, is taken away again."""
+        token = self.token_bytes(id)
+        begins = previous is None or previous in self._special_ids
+        return token.removeprefix(b" ") if begins and id not in self._special_ids else token
+
+
+def _check(pieces: Sequence[str], control: Sequence[str], ids: Mapping[str, int]) -> None:
+    if len(ids) != len(pieces):
+        doubled = next(piece for id, piece in enumerate(pieces) if ids[piece] != id)
+        raise TokenizerError(f"the piece {doubled!r} has two ids: expected no doubles.")
+    if len(pieces) > MAX_VOCAB_SIZE or not all(0 < len(piece) <= LONGEST_PIECE for piece in pieces):
+        raise TokenizerError(f"expected at most {MAX_VOCAB_SIZE} pieces of 1 to {LONGEST_PIECE} characters.")
+    needed = [*control, *(f"<0x{byte:02X}>" for byte in range(256))]
+    if missing := [piece for piece in needed if piece not in ids]:
+        raise TokenizerError(
+            f"the vocabulary lacks {missing[0]!r}: expected {', '.join(control)} and the 256 bytes <0x00> to <0xFF>."
+        )
+
+
+def read_llama2c(path: Path, data: bytes) -> SentencePieceTokenizer:
+    """llama2.c's tokenizer file: int32 longest token, then float32 score, int32 length and bytes of each token."""
+    pieces: list[str] = []
+    scores: list[float] = []
+    at = 4
+    while at < len(data):
+        if at + 8 > len(data):
+            raise TokenizerError(f"{path} ends within token {len(pieces)}: the file is cut short.")
+        score, length = struct.unpack_from("<fi", data, at)
+        at += 8
+        if not 0 < length <= min(len(data) - at, 4 * LONGEST_PIECE):
+            raise TokenizerError(
+                f"{path}: token {len(pieces)} is said to have {length} bytes; this is no tokenizer of llama2.c's."
+            )
+        try:
+            piece = data[at : at + length].decode()
+        except UnicodeDecodeError:
+            raise TokenizerError(f"{path}: token {len(pieces)} is not UTF-8.") from None
+        at += length
+        # Its writer put control tokens on lines of their own, and spaces where sentencepiece has ▁.
+        pieces.append(piece.strip("\n") if piece.strip("\n") in CONTROL else piece.replace(" ", SPACE))
+        scores.append(score)
+    if not pieces:
+        raise TokenizerError(f"{path} has no tokens: the file is cut short.")
+    return SentencePieceTokenizer(pieces, scores)
+
+
+def read_sentencepiece_model(path: Path, data: bytes) -> SentencePieceTokenizer:
+    """sentencepiece's own file, a protocol buffer; BPE with byte fallback and no text normalisation."""
+    try:
+        message = importlib.import_module("google.protobuf.message")
+        protocol = importlib.import_module("sentencepiece.sentencepiece_model_pb2")
+    except ImportError:
+        raise MissingExtra("sentencepiece", "text", f"Reading {path}") from None
+    model = protocol.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except message.DecodeError:
+        raise TokenizerError(f"{path} is no sentencepiece model: expected its protocol buffer.") from None
+    trainer, normalizer = model.trainer_spec, model.normalizer_spec
+    kinds = type(model).SentencePiece.Type
+    needs = {
+        "model_type BPE": trainer.model_type == type(trainer).BPE,
+        "byte_fallback": trainer.byte_fallback,
+        "no treat_whitespace_as_suffix": not trainer.treat_whitespace_as_suffix,
+        "no normalization": not normalizer.precompiled_charsmap,
+        "add_dummy_prefix": normalizer.add_dummy_prefix,
+        "escape_whitespaces": normalizer.escape_whitespaces,
+        "no user-defined or unused pieces": not {piece.type for piece in model.pieces}
+        & {kinds.USER_DEFINED, kinds.UNUSED},
+    }
+    if unmet := [need for need, met in needs.items() if not met]:
+        raise TokenizerError(f"{path}: only sentencepiece models with {unmet[0]} are read, and this one is another.")
+    control = [piece.piece for piece in model.pieces if piece.type in (kinds.UNKNOWN, kinds.CONTROL)]
+    pieces, scores = [piece.piece for piece in model.pieces], [piece.score for piece in model.pieces]
+    collapse_spaces = bool(normalizer.remove_extra_whitespaces)
+    return SentencePieceTokenizer(pieces, scores, control, collapse_spaces=collapse_spaces)

@@ -1,0 +1,111 @@
+"""subword-nmt's BPE, with fairseq's dictionaries: words are cut into pieces, and all but the last end in "@@".
+
+Sennrich et al. 2016 (arXiv:1508.07909), over characters; the end of a word is part of its last character. One file of
+codes serves source and target, each of which has a dictionary of its own:
+
+    source = SubwordTokenizer(read_codes(folder / "bpe.code"), read_dictionary(folder / "dict.en.txt"))
+    target = SubwordTokenizer(read_codes(folder / "bpe.code"), read_dictionary(folder / "dict.de.txt"))
+
+Runs of spaces become one, and a piece that the dictionary lacks becomes <unk>: decoding does not give every text back.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from glassformer.errors import TokenizerError
+from glassformer.tokenizers.base import Tokenizer
+from glassformer.tokenizers.bpe import MAX_VOCAB_SIZE, Rank, merge
+from glassformer.tokenizers.bpe_files import read_bytes
+
+SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0 to 3 in every dictionary of fairseq's
+UNKNOWN = 3
+GOES_ON = "@@"
+END_OF_WORD = "</w>"
+VERSION = "#version: 0.2"
+WORDS = r"\s+|\S+"
+
+
+class SubwordTokenizer(Tokenizer):
+    """BPE over the characters of a word, the pair that was learned first being merged first.
+
+    `tokens` are in the order of their ids, `SPECIAL` first; in one that does not end its word, "@@" stands at the end.
+    """
+
+    def __init__(self, merges: Sequence[tuple[str, str]], tokens: Sequence[str]) -> None:
+        self._ids = {token: id for id, token in enumerate(tokens)}
+        if tuple(tokens[: len(SPECIAL)]) != SPECIAL or len(self._ids) < len(tokens) or len(tokens) > MAX_VOCAB_SIZE:
+            raise TokenizerError(f"expected tokens that begin with {', '.join(SPECIAL)}, and no doubles.")
+        vocab = {id: token.removesuffix(GOES_ON).encode() for id, token in enumerate(tokens)}
+        super().__init__(vocab, {token: id for id, token in enumerate(SPECIAL)}, WORDS)
+        self.merges = list(merges)
+        self.tokens = list(tokens)
+        self._symbols = list(dict.fromkeys(symbol for pair in merges for symbol in (*pair, "".join(pair))))
+        self._numbers = {symbol: number for number, symbol in enumerate(self._symbols)}
+        pairs = [(self._numbers[left], self._numbers[right]) for left, right in merges]
+        self._rank: Rank = {pair: rank for rank, pair in reversed([*enumerate(pairs)])}.get  # of doubles, the first
+
+    def _encode_piece(self, piece: str) -> list[int]:
+        return [] if piece.isspace() else [self._ids.get(part, UNKNOWN) for part in self.pieces(piece)]
+
+    def pieces(self, word: str) -> list[str]:
+        """The pieces of one word, as subword-nmt writes them.
+
+        >>> SubwordTokenizer([("l", "o"), ("w", "</w>")], SPECIAL).pieces("low")
+        ['lo@@', 'w']
+        """
+        names = [*word[:-1], word[-1] + END_OF_WORD]
+        new = [name for name in dict.fromkeys(names) if name not in self._numbers]  # no merge has them
+        symbols, numbers = self._symbols + new, self._numbers
+        if new:
+            numbers = numbers | {name: len(self._symbols) + i for i, name in enumerate(new)}
+
+        def join(left: int, right: int) -> int:
+            return numbers[symbols[left] + symbols[right]]
+
+        *parts, end = (symbols[number] for number in merge([numbers[name] for name in names], self._rank, join))
+        return [*(part + GOES_ON for part in parts), end.removesuffix(END_OF_WORD)]
+
+    def _bytes_after(self, previous: int | None, id: int) -> bytes:
+        """A space stands between two words."""
+        begins = (
+            previous is None or previous in self._special_ids - {UNKNOWN} or self.tokens[previous].endswith(GOES_ON)
+        )
+        return self.token_bytes(id) if begins else b" " + self.token_bytes(id)
+
+
+def read_codes(path: Path) -> list[tuple[str, str]]:
+    """The merges of a file that `subword-nmt learn-bpe` wrote: a line of its version, then a pair a line."""
+    first, *lines = _lines(path)
+    if first.strip() != VERSION:
+        raise TokenizerError(f"{path}: expected {VERSION!r} in the first line, not {first[:40]!r}.")
+    merges: list[tuple[str, str]] = []
+    for number, line in enumerate(lines, start=2):
+        match line.split(" "):
+            case [left, right] if left and right:
+                merges.append((left, right))
+            case _:
+                raise TokenizerError(f"{path}: expected two symbols in line {number}, not {line[:80]!r}.")
+    if len(merges) > MAX_VOCAB_SIZE:
+        raise TokenizerError(f"{path}: expected at most {MAX_VOCAB_SIZE} merges, not {len(merges)}.")
+    return merges
+
+
+def read_dictionary(path: Path) -> list[str]:
+    """The tokens of a dictionary of fairseq's (dict.LANGUAGE.txt: a token and its count a line), `SPECIAL` before."""
+    tokens = dict.fromkeys(SPECIAL)
+    for number, line in enumerate(_lines(path), start=1):
+        token, _, count = line.rstrip().rpartition(" ")
+        if not token or not count.isdecimal():
+            raise TokenizerError(f"{path}: expected a token and its count in line {number}, not {line[:80]!r}.")
+        if token in tokens:
+            raise TokenizerError(f"{path}: the token {token[:40]!r} of line {number} is there already.")
+        tokens[token] = None
+    return list(tokens)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = read_bytes(path).decode()
+    except UnicodeDecodeError:
+        raise TokenizerError(f"{path} is not UTF-8 text.") from None
+    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")

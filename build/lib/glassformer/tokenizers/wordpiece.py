@@ -1,0 +1,198 @@
+"""WordPiece, BERT's tokenizer: words are cut into the longest known pieces from the left, `un ##aff ##able`.
+
+Schuster & Nakajima 2012; Devlin et al. 2018, §3 (arXiv:1810.04805). The text is cleaned, lowercased where the
+vocabulary is, and cut at spaces and punctuation before, so that decoding gives words, not the text that was encoded.
+The work is done by the `tokenizers` library; this file gives it the house's door. Next to read: `base.py`.
+"""
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from glassformer.errors import MissingExtra, TokenizerError
+from glassformer.tokenizers.base import Tokenizer
+from glassformer.tokenizers.bpe import MAX_VOCAB_SIZE
+
+CONTINUES = "##"
+UNKNOWN, BEGIN, END, PADDING, MASK = "[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"
+WORDS = r" *[^ ]+| +"  # no piece crosses a space
+LONGEST_WORD = 100  # characters; a longer word is unknown
+
+Json = dict[str, Any]
+
+
+class WordPieceTokenizer(Tokenizer):
+    """A vocabulary of word pieces; `##` begins those that continue a word.
+
+    `lowercase` is that of the uncased vocabularies; accents are stripped where `strip_accents` says so, or with None
+    where letters are lowered. `split_chinese` makes each Chinese character a word, `clean` drops control characters.
+    """
+
+    def __init__(
+        self,
+        pieces: Mapping[str, int],
+        special_tokens: Mapping[str, int] | None = None,
+        *,
+        lowercase: bool = True,
+        strip_accents: bool | None = None,
+        split_chinese: bool = True,
+        clean: bool = True,
+        longest_word: int = LONGEST_WORD,
+    ) -> None:
+        if special_tokens is None:
+            known = (PADDING, UNKNOWN, BEGIN, END, MASK)
+            special_tokens = {token: pieces[token] for token in known if token in pieces}
+        if UNKNOWN not in pieces:
+            raise TokenizerError(f"the vocabulary lacks {UNKNOWN}, which stands for words that it does not know.")
+        if len(pieces) > MAX_VOCAB_SIZE:
+            raise TokenizerError(f"expected at most {MAX_VOCAB_SIZE} pieces, not {len(pieces)}.")
+        every = {**pieces, **special_tokens}
+        super().__init__({id: piece.encode() for piece, id in every.items()}, special_tokens, WORDS)
+        self.pieces = dict(pieces)
+        self.lowercase = lowercase
+        self.strip_accents = strip_accents
+        self.split_chinese = split_chinese
+        self.clean = clean
+        self.longest_word = longest_word
+        self._library = self._build()
+
+    def _build(self) -> Any:
+        """The library's pipeline, without special tokens, which `base.py` finds before."""
+        try:
+            library = importlib.import_module("tokenizers")
+        except ImportError:
+            raise MissingExtra("tokenizers", "text", "WordPiece, BERT's tokenizer,") from None
+        model = library.models.WordPiece(
+            self.pieces,
+            unk_token=UNKNOWN,
+            max_input_chars_per_word=self.longest_word,
+            continuing_subword_prefix=CONTINUES,
+        )
+        pipeline = library.Tokenizer(model)
+        pipeline.normalizer = library.normalizers.BertNormalizer(
+            clean_text=self.clean,
+            handle_chinese_chars=self.split_chinese,
+            strip_accents=self.strip_accents,
+            lowercase=self.lowercase,
+        )
+        pipeline.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
+        return pipeline
+
+    def _encode_piece(self, piece: str) -> list[int]:
+        ids: list[int] = self._library.encode(piece, add_special_tokens=False).ids
+        return ids
+
+    def sequence(self, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
+        """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP], as BERT reads it; and each token's type, 0 or 1."""
+        if self.bos_id is None or self.eos_id is None:
+            raise TokenizerError(f"the vocabulary lacks {BEGIN} or {END}, between which BERT reads a text.")
+        ids = [self.bos_id, *self.encode(text, allowed_special="none"), self.eos_id]
+        types = [0] * len(ids)
+        if pair is not None:
+            second = [*self.encode(pair, allowed_special="none"), self.eos_id]
+            ids, types = ids + second, types + [1] * len(second)
+        return ids, types
+
+    @property
+    def bos_id(self) -> int | None:
+        """[CLS]."""
+        return self.special_tokens.get(BEGIN)
+
+    @property
+    def eos_id(self) -> int | None:
+        """[SEP]."""
+        return self.special_tokens.get(END)
+
+    def _bytes_after(self, previous: int | None, id: int) -> bytes:
+        """A piece that continues a word follows at once; all others follow a space."""
+        piece = self.token_bytes(id)
+        if previous is None:
+            return piece
+        continuation = piece.removeprefix(CONTINUES.encode())
+        return continuation if continuation != piece else b" " + piece
+
+    def pipeline(self) -> Json:
+        """The parts of tokenizer.json."""
+        return {
+            "normalizer": {
+                "type": "BertNormalizer",
+                "clean_text": self.clean,
+                "handle_chinese_chars": self.split_chinese,
+                "strip_accents": self.strip_accents,
+                "lowercase": self.lowercase,
+            },
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "post_processor": self._template(),
+            "decoder": {"type": "WordPiece", "prefix": CONTINUES, "cleanup": False},
+            "model": {
+                "type": "WordPiece",
+                "unk_token": UNKNOWN,
+                "continuing_subword_prefix": CONTINUES,
+                "max_input_chars_per_word": self.longest_word,
+                "vocab": self.pieces,
+            },
+        }
+
+    def _template(self) -> Json | None:
+        """What tells other programs to put [CLS] and [SEP] around a text."""
+        if self.bos_id is None or self.eos_id is None:
+            return None
+        begin, end = ({"SpecialToken": {"id": token, "type_id": 0}} for token in (BEGIN, END))
+        first, second = ({"Sequence": {"id": name, "type_id": type}} for name, type in (("A", 0), ("B", 1)))
+        second_end = {"SpecialToken": {"id": END, "type_id": 1}}
+        return {
+            "type": "TemplateProcessing",
+            "single": [begin, first, end],
+            "pair": [begin, first, end, second, second_end],
+            "special_tokens": {
+                token: {"id": token, "ids": [id], "tokens": [token]}
+                for token, id in ((BEGIN, self.bos_id), (END, self.eos_id))
+            },
+        }
+
+
+def of_json(path: Path, file: Json, pieces: Mapping[str, int], special_tokens: Mapping[str, int]) -> WordPieceTokenizer:
+    """The tokenizer that a tokenizer.json describes, whose vocabulary and special tokens have been checked.
+
+    Its padding and truncation are the caller's business here, as the begin and end tokens are.
+    """
+    parts = {"normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer", "decoder": "WordPiece"}
+    for part, kind in parts.items():
+        found = file.get(part)
+        if not isinstance(found, dict) or found.get("type") != kind:
+            raise TokenizerError(f"{path}: the {part} of a WordPiece vocabulary must be {kind}, not {str(found)[:80]}.")
+    model, normalizer = file["model"], file["normalizer"]
+    for name, only in {"unk_token": UNKNOWN, "continuing_subword_prefix": CONTINUES}.items():
+        if model.get(name, only) != only:
+            raise TokenizerError(f"{path}: {name} is {str(model[name])[:40]!r}, and only {only!r} is supported.")
+    longest_word = model.get("max_input_chars_per_word", LONGEST_WORD)
+    if type(longest_word) is not int or not 1 <= longest_word <= 10_000:
+        raise TokenizerError(f"{path}: max_input_chars_per_word must be a whole number from 1 to 10000.")
+    for name in ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase"):
+        value = normalizer.get(name)
+        if not (isinstance(value, bool) or (name == "strip_accents" and value is None)):
+            raise TokenizerError(f"{path}: {name} must be true or false, not {str(value)[:40]}.")
+    return WordPieceTokenizer(
+        pieces,
+        special_tokens,
+        lowercase=normalizer["lowercase"],
+        strip_accents=normalizer.get("strip_accents"),
+        split_chinese=normalizer["handle_chinese_chars"],
+        clean=normalizer["clean_text"],
+        longest_word=longest_word,
+    )
+
+
+def read_vocab_txt(path: Path, data: bytes) -> WordPieceTokenizer:
+    """BERT's vocab.txt: a piece a line, in the order of the ids; a vocabulary without capitals is an uncased one."""
+    try:
+        lines = data.decode().splitlines()
+    except UnicodeDecodeError:
+        raise TokenizerError(f"{path} is not UTF-8: expected a piece of a word on each line.") from None
+    pieces = {line: id for id, line in enumerate(lines)}
+    if len(pieces) != len(lines):
+        doubled = next(line for id, line in enumerate(lines) if pieces[line] != id)
+        raise TokenizerError(f"{path}: the piece {doubled[:40]!r} stands on two lines.")
+    lowercase = not any(piece != piece.lower() for piece in pieces if not piece.startswith("["))
+    return WordPieceTokenizer(pieces, lowercase=lowercase)

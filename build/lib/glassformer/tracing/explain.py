@@ -1,0 +1,324 @@
+"""A cell's arithmetic: its formula with real operands, the cells it came from, the line of source, and the proof.
+
+    explanation = explain(trace["blocks.0.attn.scores"][0, 1, 5, 2])
+    print(explanation)            the formula, the terms, the source line
+    explanation.check()           recomputed from the operands in float64, and compared
+    explanation.why(3)            the three terms that mattered most
+
+`check.py` does the same for every number of a trace.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from glassformer.errors import TraceError
+from glassformer.tracing.formula import Apply, Formula, Number, Operand, Reduce, call
+from glassformer.tracing.record import FUSED
+from glassformer.tracing.rules import Step, rule_of
+from glassformer.tracing.text import render, shorten
+from glassformer.tracing.trace import Cell, Operation, Source
+
+UNIT = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float64: 2.0**-53, torch.complex128: 2.0**-53}
+SINGLE = 2.0**-24
+# What a rule may stumble over: an operation that it does not know in this form, or a trace from a stranger.
+FAULTS = (RuntimeError, ArithmeticError, AssertionError, AttributeError, KeyError, IndexError, ValueError, TypeError)
+TINY = {torch.float64: 1e-300, torch.complex128: 1e-300, torch.float16: 6e-8}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """An addend of the cell's value: its operands, and what they come to."""
+
+    operands: tuple[Cell, ...]
+    value: float | complex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What recomputing came to."""
+
+    recomputed: Any
+    recorded: Any
+    difference: float
+    bound: float
+    passed: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a cell has its value. For a number that came from outside there is no formula."""
+
+    cell: Cell
+    computed: Cell | None  # the same number, where its operation wrote it
+    operation: Operation | None
+    formula: Formula | None
+    inner: "dict[Cell, Explanation]" = field(default_factory=dict)  # with depth: how the operands came about
+
+    @property
+    def value(self) -> Any:
+        return self.cell.value
+
+    @property
+    def source(self) -> Source | None:
+        """The line that computed it."""
+        return None if self.operation is None else self.operation.source
+
+    @cached_property
+    def sources(self) -> list[Cell]:
+        """The cells it was computed from, each once."""
+        leaves = [] if self.formula is None else self.formula.leaves()
+        return list(dict.fromkeys(cell for leaf in leaves for cell in leaf.cells()))
+
+    @cached_property
+    def terms(self) -> list[Term]:
+        """The addends, if it is a sum, perhaps multiplied or divided by something; else its one term."""
+        return [] if self.formula is None else list(_terms(self.formula, 1.0))
+
+    def why(self, n: int = 5) -> list[Term]:
+        """The terms that mattered most, by size; what is no number before all."""
+        extreme = self.formula.name if isinstance(self.formula, Reduce) else ""
+        sign = {"max": -1, "min": 1}.get(extreme)
+
+        def key(term: Term) -> float:
+            size = -abs(term.value) if sign is None else sign * term.value.real
+            return -math.inf if math.isnan(size) else size
+
+        return sorted(self.terms, key=key)[:n]
+
+    def check(self) -> Verdict:
+        """Recompute the value from the recorded operands, and compare it under the bound of rounding."""
+        if self.computed is None or self.formula is None:
+            return Verdict(
+                recomputed=None, recorded=self.value, difference=0.0, bound=0.0, passed=True, reason="from outside"
+            )
+        recomputed, spread = self.formula.value, float(self.formula.spread)
+        recorded = self.computed.value
+        if recomputed.shape != ():
+            recomputed = recomputed.reshape(())
+        mine = recomputed.item()
+        bound = self._bound(spread)
+        difference = _difference(mine, recorded)
+        dtype = self.computed.trace.tensors[self.computed.tensor].dtype
+        whole = not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
+        if whole and isinstance(mine, int) and difference:  # whole numbers wrap around
+            difference = float(int(difference) % 2 ** (8 * dtype.itemsize))
+        return Verdict(
+            recomputed=mine, recorded=recorded, difference=difference, bound=bound, passed=difference <= bound
+        )
+
+    def _bound(self, spread: float) -> float:
+        """u · (16 + 4 √n) · S + u_out · |value|, with u the rounding of the sums and u_out that of the result."""
+        assert self.computed is not None
+        assert self.formula is not None
+        dtype = self.computed.trace.tensors[self.computed.tensor].dtype
+        if not dtype.is_floating_point and not dtype.is_complex:
+            return 0.0
+        unit = UNIT.get(dtype, SINGLE) if dtype in (torch.float64, torch.complex128) else SINGLE
+        value = abs(self.computed.value)
+        steps = 2 * value if self.formula.longest > 1 else max(value, spread)  # kernels round to half on their way too
+        rounding = UNIT[dtype] * steps if dtype in (torch.float16, torch.bfloat16) else 0.0
+        if not spread and not rounding:
+            return 0.0
+        allowed = unit * (16 + 4 * math.sqrt(self.formula.longest)) * spread + rounding
+        return allowed + TINY.get(dtype, 1e-37) if math.isfinite(allowed) else 0.0
+
+    def __str__(self) -> str:
+        return describe(self)
+
+
+def explain(cell: Cell, depth: int = 1, *, terms: int | None = None) -> Explanation:
+    """The arithmetic behind a cell; with a depth above 1 also that behind its operands, towards the inputs.
+
+    With `terms`, only the operands of so many terms are followed, the largest ones. A cell that many others came from
+    is explained once, and they share it.
+    Raises `TraceError` for a cell of an operation that has no rule.
+    """
+    if not isinstance(cell, Cell):
+        raise TraceError(f'Explain one cell, such as trace["logits"][0, 0, 0], and not {type(cell).__name__}.')
+    found = _explained(cell)
+    known, latest = {cell: found}, [found]
+    for _ in range(depth - 1):
+        reached = []
+        for explanation in latest:
+            for source in _followed(explanation, terms):
+                if source not in known:
+                    known[source] = _explained(source)
+                    reached.append(known[source])
+                explanation.inner[source] = known[source]
+        latest = reached
+    return found
+
+
+def _followed(explanation: Explanation, terms: int | None) -> list[Cell]:
+    if terms is None or len(explanation.terms) < 2:
+        return explanation.sources
+    return list(dict.fromkeys(cell for term in explanation.why(terms) for cell in term.operands))
+
+
+def _explained(cell: Cell) -> Explanation:
+    trace = cell.trace
+    origin = trace.origin(cell)
+    if origin is None or trace.tensors[origin.tensor].kind != "computed":
+        return Explanation(cell, None, None, None)
+    made_by = trace.tensors[origin.tensor].made_by
+    assert made_by is not None
+    operation = trace.operations[made_by]
+    try:
+        formula = derive(origin, operation)
+        _ = formula.value
+    except FAULTS as fault:
+        hint = " Record with decompose=True to see its steps." if operation.base in FUSED else ""
+        raise TraceError(f"{origin} cannot be explained: {fault or type(fault).__name__}.{hint}") from fault
+    written, shown = trace.tensors[origin.tensor].dtype, trace.tensors[cell.tensor]
+    if written != shown.dtype:
+        formula, origin = _reinterpreted(cell, origin, operation, formula), cell
+    return Explanation(cell, origin, operation, formula)
+
+
+def _reinterpreted(cell: Cell, origin: Cell, operation: Operation, formula: Formula) -> Formula:
+    """The formula of a complex number read as a pair, or of a pair read as a complex number."""
+    trace = cell.trace
+    written, shown = trace.tensors[origin.tensor], trace.tensors[cell.tensor]
+    if written.dtype.is_complex and shown.dtype == written.dtype.to_real():
+        element = shown.offset + sum(i * s for i, s in zip(cell.index, shown.strides, strict=True))
+        return call("Im" if element % 2 else "Re", formula)
+    if shown.dtype.is_complex and written.dtype == shown.dtype.to_real() and written.strides[-1:] == (1,):
+        other = Cell(trace, origin.tensor, (*origin.index[:-1], origin.index[-1] + 1))
+        return call("+", formula, call("·", derive(other, operation), Number(1j, "i")))
+    raise TraceError(f"{cell} reads the bytes of {origin} as another type, so no arithmetic made it.")
+
+
+def derive(cell: Cell, operation: Operation) -> Formula:
+    """The formula of a cell that an operation wrote. `NotImplementedError` where no rule knows how."""
+    rule = rule_of(operation)
+    if rule is None:
+        raise NotImplementedError(f"there is no rule for {operation.name}")
+    return rule(Step(cell.trace, operation, operation.outputs.index(cell.tensor)), cell.index)
+
+
+def why(cell: Cell, n: int = 5) -> list[Term]:
+    """The terms of a cell that mattered most."""
+    return explain(cell).why(n)
+
+
+def _difference(mine: Any, recorded: Any) -> float:
+    if isinstance(mine, bool) or isinstance(recorded, bool):
+        return float(bool(mine) != bool(recorded))
+    if isinstance(mine, int) and isinstance(recorded, int):
+        return float(abs(mine - recorded))
+    if mine == recorded or (np.isnan(mine) and np.isnan(recorded)):
+        return 0.0
+    difference = float(abs(mine - recorded))
+    return math.inf if math.isnan(difference) else difference
+
+
+def _terms(formula: Formula, factor: float | complex) -> Iterator[Term]:
+    """Go through sums and constant factors down to the addends."""
+    match formula:
+        case Apply(name="+", parts=(a, b)):
+            yield from _terms(a, factor)
+            yield from _terms(b, factor)
+        case Apply(name="−", parts=(a, b)):
+            yield from _terms(a, factor)
+            yield from _terms(b, -factor)
+        case Apply(name="·", parts=(a, b)) if b.value.shape == () and isinstance(b, Number):
+            yield from _terms(a, factor * b.value.item())
+        case Apply(name="·", parts=(a, b)) if a.value.shape == () and isinstance(a, Number):
+            yield from _terms(b, factor * a.value.item())
+        case Apply(name="/", parts=(a, b)) if b.value.shape == ():
+            yield from _terms(a, factor / b.value.item() if b.value else math.nan)
+        case Reduce(name="∑", parts=(part,)) if part.value.ndim == 1:
+            operands = [_spread_out(leaf, part.value.shape[0]) for leaf in _direct(part)]
+            for i, value in enumerate(part.value):
+                yield Term(operands=tuple(cells[i] for cells in operands), value=factor * value.item())
+        case Reduce(name="max" | "min" | "any" | "all", parts=(part,)) if part.value.ndim == 1:
+            for leaf in _direct(part):
+                for cell in leaf.cells():
+                    yield Term(operands=(cell,), value=cell.value)
+        case _:
+            cells = tuple(cell for leaf in formula.leaves() for cell in leaf.cells())
+            yield Term(operands=cells, value=factor * formula.value.item() if formula.value.ndim == 0 else math.nan)
+
+
+def _direct(part: Formula) -> Iterator[Operand]:
+    """The operands of an entry of a sum; those of a sum inside of it are not its own."""
+    match part:
+        case Operand():
+            yield part
+        case Apply(name="chosen", parts=(chosen, *_)):
+            yield from _direct(chosen)
+        case Apply(parts=parts):
+            for inner in parts:
+                yield from _direct(inner)
+
+
+def _spread_out(leaf: Operand, n: int) -> list[Cell]:
+    """The operand's cell in each entry of a sum of n."""
+    cells = leaf.cells()
+    return cells if len(cells) == n else cells[:1] * n
+
+
+# ---- in words
+
+
+def describe(explanation: Explanation, terms: int = 8) -> str:
+    """An explanation for a terminal."""
+    return "\n".join(_lines(explanation, terms, "", set()))
+
+
+def _lines(explanation: Explanation, n_terms: int, margin: str, met: set[Cell]) -> list[str]:
+    cell, operation = explanation.cell, explanation.operation
+    head = f"{cell} = {shorten(cell.value)}"
+    if explanation.formula is None or operation is None or explanation.computed is None:
+        return [f"{margin}{head}   ({cell.trace.tensors[cell.tensor].kind}: it came from outside)"]
+    rows: list[tuple[str, str]] = []
+    if explanation.computed != cell:
+        rows.append(("the same as", str(explanation.computed)))
+    rows.append(("formula", render(explanation.formula)))
+    rows.append(("numbers", render(explanation.formula, numbers=True)))
+    if isinstance(explanation.formula, Apply) and explanation.formula.name == "chosen":
+        by = [cell for part in explanation.formula.parts[1:] if isinstance(part, Operand) for cell in part.cells()]
+        rows += [("because", f"{cell} = {shorten(cell.value)}") for cell in by if len(by) <= 4]
+    rows += _term_rows(explanation.why(n_terms), len(explanation.terms))
+    verdict = explanation.check()
+    mark = "✓" if verdict.passed else "✗"
+    bounds = f"off by {verdict.difference:.2g} of {verdict.bound:.2g} allowed"
+    rows.append(("check", f"{mark} recomputed {_full(verdict.recomputed)}, {bounds}"))
+    source = operation.source
+    rows.append(("source", f"{'/'.join(Path(source.file).parts[-3:])}:{source.line}  {source.text}"))
+    rows.append(("operation", f"{operation.name} in {operation.module or 'the model'}"))
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{margin}{head}", *(f"{margin}  {name:{width}}  {text}" for name, text in rows)]
+    met.add(cell)
+    for inner in explanation.inner.values():
+        if inner.formula is None and inner.cell.trace.tensors[inner.cell.tensor].kind in ("weight", "buffer"):
+            continue  # its value stands among the terms
+        if inner.cell in met:
+            lines.append(f"{margin}    {inner.cell} = {shorten(inner.cell.value)}   (see above)")
+        else:
+            lines += _lines(inner, n_terms, margin + "    ", met)
+    return lines
+
+
+def _term_rows(terms: Sequence[Term], total: int) -> list[tuple[str, str]]:
+    if total < 2:
+        return []
+    rows = []
+    for i, term in enumerate(terms):
+        cells = " · ".join(f"{cell} ({shorten(cell.value)})" for cell in term.operands)
+        rows.append(("terms" if i == 0 else "", f"{shorten(term.value):>10}  {cells}"))
+    if total > len(terms):
+        rows.append(("", f"{'…':>10}  and {total - len(terms)} smaller ones"))
+    return rows
+
+
+def _full(value: Any) -> str:
+    return repr(value).replace("-", "−") if not isinstance(value, complex) else shorten(value)

@@ -1,0 +1,133 @@
+"""Operations that compute nothing: each number of the result is one of an operand's, or a constant that fills a place.
+
+They are replayed on tensors whose entries say where they stand, so that the result's entries say where they came from.
+Views need no rule: they are windows into the same storage.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glassformer.tracing.formula import Formula, Number, Operand, call
+from glassformer.tracing.rules import Step, broadcast, rule
+from glassformer.tracing.trace import Index, Operation, Ref, Trace
+
+MOVED: dict[str, tuple[str, ...]] = {  # the arguments whose numbers move; the others say whereto
+    **dict.fromkeys(
+        [
+            "clone",
+            "repeat",
+            "flip",
+            "roll",
+            "index_select",
+            "gather",
+            "index",
+            "take",
+            "masked_select",
+        ],
+        ("self",),
+    ),
+    **dict.fromkeys(["tril", "triu", "diag_embed", "im2col", "pixel_shuffle", "pixel_unshuffle"], ("self",)),
+    **dict.fromkeys(["constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d"], ("self",)),
+    **dict.fromkeys(["cat", "stack"], ("tensors",)),
+    "embedding": ("weight",),
+    "scatter": ("self", "src"),
+    "slice_scatter": ("self", "src"),
+    "select_scatter": ("self", "src"),
+    "index_copy": ("self", "source"),
+    "index_put": ("self", "values"),
+}
+
+
+NEITHER = (  # arguments that say nothing about places, and what must not be written into
+    *("dtype", "layout", "device", "pin_memory", "memory_format", "sparse", "scale_grad_by_freq", "out"),
+)
+
+
+@rule(*MOVED)
+def moved(step: Step, index: Index) -> Formula:
+    """The number that moved here, and the numbers that said so."""
+    if step.arguments.get("accumulate") or step.arguments.get("reduce"):
+        raise NotImplementedError("adding up at repeated places")
+    places, tensors = _places(step.trace, step.operation)
+    number = int(places[step.output][index])
+    if number == 0:
+        return _filled(step)
+    for tensor, first in tensors:
+        record = step.trace.tensors[tensor]
+        if first <= number < first + record.n_cells:
+            rest, place = number - first, []
+            for n in reversed(record.shape):
+                rest, i = divmod(rest, n)
+                place.append(i)
+            here = Operand(step.trace, tensor, tuple(reversed(place)))
+            return call("chosen", here, *_choosers(step, index))
+    raise AssertionError(f"no operand has the number {number}")
+
+
+def _filled(step: Step) -> Formula:
+    return Number(step["value"] if step.has("value") and not isinstance(step["value"], Ref) else 0)
+
+
+def _choosers(step: Step, index: Index) -> list[Formula]:
+    """For a lookup: the cells that hold the row's number."""
+    base = step.operation.base
+    if base == "embedding":
+        return [step.at("indices", index[:-1])]
+    if base == "gather":
+        return [step.at("index", index)]
+    if base == "index_select":
+        (dim,) = step.dims()
+        return [step.at("index", index[dim : dim + 1])]
+    if base == "index":
+        given = [(axis, value) for axis, value in enumerate(step["indices"]) if isinstance(value, Ref)]
+        if any(step.trace.tensors[value.tensor].dtype == torch.bool for _, value in given):
+            return []
+        first, n_axes = given[0][0], max(len(step.trace.tensors[value.tensor].shape) for _, value in given)
+        if given[-1][0] - first == len(given) - 1:  # side by side: their axes stand where the first one stood
+            here = index[first : first + n_axes]
+            tensors = [value.tensor for _, value in given]
+            return [Operand(step.trace, t, broadcast(here, step.trace.tensors[t].shape)) for t in tensors]
+    return []
+
+
+def _places(trace: Trace, operation: Operation) -> tuple[list[Any], list[tuple[int, int]]]:
+    """For each result, where its numbers stood (0: nowhere); and each operand with the number of its first cell."""
+    known = trace.replays.get(operation.id)
+    if known is not None:
+        return known  # type: ignore[no-any-return]
+    tensors: list[tuple[int, int]] = []
+    next_number = 1
+
+    def numbered(value: Any) -> Any:
+        nonlocal next_number
+        if isinstance(value, list):
+            return [numbered(part) for part in value]
+        if not isinstance(value, Ref):
+            return value
+        record = trace.tensors[value.tensor]
+        first, next_number = next_number, next_number + record.n_cells
+        tensors.append((value.tensor, first))
+        return torch.arange(first, next_number, dtype=torch.float64).view(record.shape)  # exact up to 2⁵³
+
+    def real(value: Any) -> Any:
+        if isinstance(value, list):
+            return [real(part) for part in value]
+        return trace.value(value.tensor) if isinstance(value, Ref) else value
+
+    moving = MOVED[operation.base]
+    arguments = {
+        name: numbered(value) if name in moving else real(value)
+        for name, value in operation.arguments.items()
+        if name not in NEITHER
+    }
+    if not isinstance(operation.arguments.get("value", 0), Ref) and "value" in arguments:
+        arguments["value"] = 0
+    name, _, overload = operation.name.partition(".")
+    overload = overload.removesuffix("out")
+    packet = getattr(torch.ops.aten, operation.base if hasattr(torch.ops.aten, operation.base) else name)
+    result = getattr(packet, overload or "default")(**arguments)
+    results = [result] if isinstance(result, Tensor) else list(result)
+    trace.replays[operation.id] = ([places.numpy() for places in results], tensors)
+    return trace.replays[operation.id]  # type: ignore[no-any-return]

@@ -1,0 +1,172 @@
+"""Many numbers to one: sums, means, spreads, extremes, running sums, order."""
+
+import numpy as np
+
+from glassformer.tracing.formula import Formula, Number, Reduce, add, call, over, times, total
+from glassformer.tracing.rules import Step, rule
+from glassformer.tracing.trace import Index
+
+
+def _run(step: Step, index: Index) -> Formula:
+    """The cells that a cell of the result sums up."""
+    dims = step.dims() if "dim" in step.arguments else list(range(len(step.shape("self"))))
+    return step.along("self", step.reduced(index, dims), dims)
+
+
+def _length(run: Formula) -> int:
+    return int(run.value.shape[-1]) if run.value.ndim else 1
+
+
+@rule("sum", "prod")
+def added_up(step: Step, index: Index) -> Formula:
+    """∑ x, ∏ x."""
+    return _added_up(step, _run(step, index))
+
+
+def _added_up(step: Step, run: Formula) -> Formula:
+    """Where truth values are added up, they count as 0 and 1."""
+    numbers = call("+", run, 0) if run.value.dtype == bool else run
+    return Reduce("∑" if step.operation.base.endswith("sum") else "∏", (numbers,))
+
+
+@rule("mean")
+def mean(step: Step, index: Index) -> Formula:
+    """∑ x / n."""
+    run = _run(step, index)
+    return over(total(run), _length(run))
+
+
+@rule("var", "std", "var_mean")
+def variance(step: Step, index: Index) -> Formula:
+    """∑ (x − μ)² / (n − correction)."""
+    run = _run(step, index)
+    n = _length(run)
+    mu = over(total(run), n, label="μ")
+    if step.operation.base == "var_mean" and step.output == 1:
+        return mu
+    correction = step.arguments.get("correction")
+    if correction is None:
+        correction = 1 if step.arguments.get("unbiased", True) else 0
+    made = over(mean_of_squares(run, mu, n), Number((n - correction) / n))
+    return call("√", made) if step.operation.base == "std" else made
+
+
+def mean_of_squares(run: Formula, mu: Formula, n: int, label: str = "") -> Formula:
+    """∑ (x − μ)² / n."""
+    centred = call("−", run, mu)
+    return over(total(times(centred, centred)), n, label=label)
+
+
+@rule("amax", "amin", "any", "all", "max", "min")
+def extreme(step: Step, index: Index) -> Formula:
+    """The largest, the smallest; whether any is true, or all are. With the places of extremes as a second result."""
+    run = _run(step, index)
+    base = step.operation.base
+    if base in ("any", "all"):
+        return Reduce(base, (call("≠", run, 0),))
+    if step.output == 1:
+        return _argument(step, index, run, "argmax" if base == "max" else "argmin")
+    return Reduce(base.removeprefix("a"), (run,))
+
+
+@rule("argmax", "argmin")
+def place_of_extreme(step: Step, index: Index) -> Formula:
+    """Where the largest stands, or the smallest."""
+    return _argument(step, index, _run(step, index), step.operation.base)
+
+
+def _argument(step: Step, index: Index, run: Formula, name: str) -> Formula:
+    """Of several equal ones, the one that was recorded counts as right."""
+    recorded = int(step.trace.array(step.result.id)[index])
+    best = Reduce(name.removeprefix("arg"), (run,))
+    equal = 0 <= recorded < _length(run) and run.value[recorded] == best.value
+    return call("chosen", Number(recorded), best) if equal else Reduce(name, (run,))
+
+
+@rule("sort", "topk")
+def order(step: Step, index: Index) -> Formula:
+    """The k-th in order, and where it stood."""
+    (dim,) = step.dims()
+    run = step.along("self", index, [dim])
+    descending = step.arguments.get("descending", False) or (
+        step.operation.base == "topk" and step.arguments.get("largest", True)
+    )
+    places = np.argsort(-run.value if descending else run.value, kind="stable")
+    place = int(places[index[dim]])
+    if step.output == 1:
+        recorded = int(step.trace.array(step.result.id)[index])
+        return Number(recorded if run.value[recorded] == run.value[place] else place)
+    here = list(index)
+    here[dim] = place
+    return call("chosen", step.at("self", here), run)
+
+
+@rule("cumsum", "cumprod")
+def running(step: Step, index: Index) -> Formula:
+    """∑ or ∏ of all up to here."""
+    (dim,) = step.dims()
+    if not index:
+        return step.at("self", ())
+    places = list(index)
+    places[dim] = np.arange(index[dim] + 1)  # type: ignore[call-overload]
+    return _added_up(step, step.at("self", places))
+
+
+@rule("logsumexp")
+def log_of_sum(step: Step, index: Index) -> Formula:
+    """log ∑ exp x."""
+    run = _run(step, index)
+    return log_sum_exp(run, Reduce("max", (run,), "m"))
+
+
+def log_sum_exp(run: Formula, highest: Formula) -> Formula:
+    """m + log ∑ exp(x − m)."""
+    return add(highest, call("log", total(call("exp", call("−", run, highest)))))
+
+
+@rule("linalg_vector_norm")
+def norm(step: Step, index: Index) -> Formula:
+    """√ ∑ x²."""
+    if step["ord"] != 2:
+        raise NotImplementedError("norms other than the Euclidean one")
+    run = _run(step, index)
+    return call("√", total(times(run, run)))
+
+
+@rule("max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d")
+def pool(step: Step, index: Index) -> Formula:
+    """The largest of a window, where it stood, or the mean."""
+    base = step.operation.base
+    *leading, row, column = index
+    height, width = step.shape("self")[-2:]
+    kernel = step.arguments.get("kernel_size") or [1]
+    if base == "_adaptive_avg_pool2d":
+        out_h, out_w = step.result.shape[-2:]
+        rows = np.arange(row * height // out_h, -((row + 1) * height // -out_h))
+        columns = np.arange(column * width // out_w, -((column + 1) * width // -out_w))
+    else:
+        stride, padding = step.arguments.get("stride") or kernel, step.arguments.get("padding") or [0]
+        dilation = step.arguments.get("dilation") or [1]
+        rows, columns = (
+            np.arange(kernel[k % len(kernel)]) * dilation[k % len(dilation)]
+            + at * stride[k % len(stride)]
+            - padding[k % len(padding)]
+            for k, at in enumerate((row, column))
+        )
+    rows, columns = rows[(rows >= 0) & (rows < height)], columns[(columns >= 0) & (columns < width)]
+    grid = np.stack(np.meshgrid(rows, columns, indexing="ij")).reshape(2, -1)
+    window = step.at("self", (*leading, *grid))
+    if base.startswith("max"):
+        best = Reduce("max", (window,))
+        if step.output == 0:
+            return best
+        recorded = int(step.trace.array(step.result.id)[index])
+        places = grid[0] * width + grid[1]
+        right = places[window.value == best.value]
+        return call("chosen", Number(recorded if recorded in right else int(right[0])), best)
+    if step.arguments.get("ceil_mode"):
+        raise NotImplementedError("windows that reach over the edge")
+    if step.has("divisor_override"):
+        return over(total(window), step["divisor_override"])
+    whole = not base.startswith("_") and step.arguments.get("count_include_pad", True)
+    return over(total(window), kernel[0] * kernel[-1] if whole else _length(window))

@@ -1,0 +1,153 @@
+"""The settings of a run: what a TOML file in `configs/`, flags, and the file saved with a run have in common.
+
+    load_run_config("configs/shakespeare-char.toml", {"steps": 500})
+    load_run_config("nano-sort")                      a preset: its model, and defaults for the rest
+
+A setting that is not given has the default below. `data` of the sorting task is the task itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from glassformer import config, models
+from glassformer.errors import ConfigError
+from glassformer.models.spec import IN_WORDS, ModelConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """Which text, and how it becomes tokens."""
+
+    path: str = ""  # a text, several with commas between, or a folder that `tokenize_files` wrote
+    validation_path: str = ""  # the same for validation; empty: the end of `path` is held out
+    validation_fraction: float = 0.1  # how much of `path` that is
+    tokenizer: str = "char"  # "char", "bpe:N" learns N tokens from `path`, else a tokenizer's file or folder
+    special_tokens: tuple[str, ...] = ("<|endoftext|>",)  # of a "bpe:N" tokenizer
+
+    def __post_init__(self) -> None:
+        _within("data.validation_fraction", self.validation_fraction, 0, 0.9)
+        kind, _, size = self.tokenizer.partition(":")
+        if kind == "bpe" and not (size.isdecimal() and 256 < int(size) < 2**31):
+            raise ConfigError(f'data.tokenizer = {self.tokenizer!r}: "bpe:N" needs more than 256 tokens.')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW's settings (`adamw.py`)."""
+
+    lr: float = 1e-3  # the highest one; a schedule takes it from there
+    betas: tuple[float, float] = (0.9, 0.95)  # 0.95 instead of Adam's 0.999, as GPT-3 (arXiv:2005.14165, appendix B)
+    eps: float = 1e-8
+    weight_decay: float = 0.1  # on the weights of linear layers alone
+
+    def __post_init__(self) -> None:
+        _within("optimizer.lr", self.lr, 0, 1e6)
+        _within("optimizer.eps", self.eps, 0, 1)
+        _within("optimizer.weight_decay", self.weight_decay, 0, 1e6)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"optimizer.betas must be at least 0 and below 1, not {self.betas}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleConfig:
+    """How the learning rate goes over the run (`schedule.py`)."""
+
+    kind: Literal["cosine", "noam", "constant"] = "cosine"
+    warmup_steps: int = 100
+    min_lr: float = 0.0  # where the cosine ends, with the last step
+    factor: float = 1.0  # noam's; optimizer.lr plays no part there
+
+    def __post_init__(self) -> None:
+        _within("schedule.warmup_steps", self.warmup_steps, 0, 2**53)
+        _within("schedule.min_lr", self.min_lr, 0, 1e6)
+        _within("schedule.factor", self.factor, 0, 1e6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """Everything that a run depends on, besides the corpus itself and the machine."""
+
+    name: str = "run"  # the run's folder, inside the folder of runs
+    task: Literal["language-model", "sort"] = "language-model"
+    model: Mapping[str, Any] = field(default_factory=dict)  # `preset` or `architecture`, and fields of its config
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    batch_size: int = 12  # texts in a micro-step: what fits into memory at once
+    accumulation: int = 1  # micro-steps whose gradients are averaged in one step
+    context_length: int = 0  # tokens of a text, see `text_length`; 0: as many as the model has positions
+    steps: int = 1000  # updates of the weights in the whole run
+    clip_norm: float = 1.0  # longest gradient; 0: however long
+    label_smoothing: float = 0.0
+    eval_interval: int = 250  # steps between evaluations; 0: at the end alone
+    eval_batches: int = 0  # batches an evaluation takes; 0: all that the validation text gives
+    save_interval: int = 500  # steps between checkpoints; 0: at the end alone
+    keep: int = 2  # newest checkpoints that stay
+    seed: int = 0  # of weights, batches and dropout
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the arithmetic (`device.py`), not of the weights
+    device: str = "auto"
+    threads: int = 0  # of the CPU; 0: torch's choice. It changes the last bit of sums
+    on_nonfinite: Literal["stop", "skip"] = "stop"  # what an infinite loss or gradient does: it never moves a weight
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulation", "steps", "keep"):
+            _within(name, getattr(self, name), 1, 2**53)
+        for name in ("eval_interval", "eval_batches", "save_interval", "seed", "context_length", "threads"):
+            _within(name, getattr(self, name), 0, 2**53)
+        _within("clip_norm", self.clip_norm, 0, float("inf"))
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}.")
+        if not self.name or self.name in (".", "..") or set(self.name) & set("/\\\0"):
+            raise ConfigError(f"name must be that of a folder, not {self.name!r}.")
+        model = self.model_config()
+        kind = models.spec_of(model).kind
+        if kind != "language-model":
+            raise ConfigError(f"What can be trained so far is a language model, and this is {IN_WORDS[kind]}.")
+        if self.context_length > model.context_length:
+            raise ConfigError(
+                f"context_length is {self.context_length}, but the model knows {model.context_length} positions."
+            )
+        resolved = config.to_mapping(model)  # flags come as text, and only the model's own fields say what they mean
+        object.__setattr__(self, "model", {name: resolved.get(name, str(value)) for name, value in self.model.items()})
+
+    @property
+    def text_length(self) -> int:
+        """Tokens of a text in a batch."""
+        return self.context_length or self.model_config().context_length
+
+    def model_config(self, vocab_size: int | None = None) -> ModelConfig:
+        """The model's configuration; the vocabulary is the tokenizer's, if `model` does not say a larger one."""
+        table = dict(self.model)
+        preset, architecture = table.pop("preset", None), table.pop("architecture", None)
+        if bool(preset) == bool(architecture):
+            raise ConfigError(f'model needs either preset = "…" or architecture = "…", not {dict(self.model)!r}.')
+        if vocab_size is not None:
+            given = table.setdefault("vocab_size", vocab_size)
+            if given < vocab_size:
+                raise ConfigError(f"model.vocab_size is {given}, but the tokenizer has {vocab_size} tokens.")
+        return models.configure(str(preset or architecture), table, "model.")
+
+
+def load_run_config(source: str | Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """Settings from a TOML or JSON file, or from a preset's name, with `overrides` on top, table by table."""
+    path = Path(source)
+    if path.suffix in (".toml", ".json") or path.is_file():
+        settings = config.read_mapping(path)
+        settings.setdefault("name", path.stem)
+    elif str(source) in models.presets():
+        settings = {"name": str(source), "model": {"preset": str(source)}}
+        if str(source) == "nano-sort":
+            settings["task"] = "sort"
+    else:
+        raise ConfigError(
+            f"{source} is neither a file of settings (.toml, .json) nor a preset. "
+            f"The presets are {', '.join(models.presets())}."
+        )
+    return config.from_mapping(RunConfig, config.merge(settings, overrides or {}))
+
+
+def _within(name: str, value: int | float, low: int | float, high: int | float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name} must be from {low:,} to {high:,}, not {value!r}.")

@@ -1,0 +1,95 @@
+"""What a run tells those who listen (`report.py`): plain records, passed to the `on_event` of `train`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from glassformer.tokenizers import Tokenizer
+
+Figures = Mapping[str, int | float]  # by name, the one to watch first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The first step is about to be made; `step` of them are behind us when a run resumes."""
+
+    folder: Path
+    step: int
+    steps: int
+    parameters: int
+    device: str
+    dtype: str
+    tokenizer: Tokenizer | None = None  # of the text that it reads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientReady:
+    """The gradient of a step is in the parameters' `.grad`, not clipped yet, and the weights have not moved.
+
+    For listeners that look into the model; they leave it, and torch's random numbers, as they are. `tokens` (B, T) is
+    the last batch.
+    """
+
+    step: int
+    module: nn.Module
+    tokens: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDone:
+    """The weights have moved. `grad_norm` is the length before clipping; `applied` is False for a step skipped."""
+
+    step: int
+    steps: int
+    loss: float
+    lr: float
+    grad_norm: float
+    tokens_per_second: float
+    seconds_left: float
+    applied: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """The task's figures after a step, the one to watch first."""
+
+    step: int
+    figures: Figures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A checkpoint is complete."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """A sentence for the person who waits."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The run is finished, or was interrupted by a signal and can be resumed. The checkpoint is in `folder`."""
+
+    step: int
+    steps_made: int  # since it was started or resumed
+    folder: Path
+    seconds: float
+    figures: Figures
+    interrupted_by: int | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps were made."""
+        return self.interrupted_by is None
+
+
+Event = Started | GradientReady | StepDone | Evaluated | Saved | Said | Ended
+OnEvent = Callable[[Event], None]

@@ -1,0 +1,261 @@
+"""The training loop: accumulate gradients, move the weights, evaluate, save; and begin again where a run broke off.
+
+    train(load_run_config("configs/sort.toml"), Path("runs/sort"))
+
+Everything random is a function of (seed, step, micro-step): batches (`data/memmap.py`) and dropout. So a run that was
+stopped and resumed is the run that was not, to the bit. Next to read: `adamw.py`, `tasks.py`, `run_folder.py`.
+"""
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glassformer import models
+from glassformer.config import to_mapping
+from glassformer.errors import CheckpointMismatch, TrainingError
+from glassformer.nn import functional as F
+from glassformer.training.adamw import AdamW, parameter_groups
+from glassformer.training.clip import clip_gradients
+from glassformer.training.config import RunConfig
+from glassformer.training.device import choose_device, choose_dtype, cpu_threads
+from glassformer.training.events import (
+    Ended,
+    Evaluated,
+    Figures,
+    GradientReady,
+    OnEvent,
+    Said,
+    Saved,
+    Started,
+    StepDone,
+)
+from glassformer.training.run_folder import RunFolder, State
+from glassformer.training.schedule import constant, noam, warmup_cosine
+from glassformer.training.signals import stop_on_signal
+from glassformer.training.tasks import TASKS, Task, check_texts
+
+
+def train(
+    config: RunConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_event: OnEvent = lambda event: None,
+) -> Ended:
+    """Train from the first step, or `resume` from the newest checkpoint in the run's folder.
+
+    A folder that holds a run already is refused, unless `overwrite` says to remove that run; it is removed when the
+    new one is about to make its first step, and stays where the new one cannot be made.
+
+    SIGINT and SIGTERM end the run after the micro-step in progress, with a checkpoint. A figure that is not finite
+    raises `TrainingError`, unless `on_nonfinite` says to skip it; it never reaches the weights.
+    """
+    began = time.monotonic()
+    device, _ = choose_device(config.device)
+    run = RunFolder(folder)
+    if not resume:
+        check_texts(config, folder)
+    figures: Figures = {}
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(gpus), cpu_threads(config.threads):
+        with run.begin(config, resume=resume, overwrite=overwrite) as tokens:
+            task = TASKS[config.task](config, tokens, lambda text: on_event(Said(text=text)))
+            trainer = Trainer(config, task, device)
+            newest = run.newest() if resume else None
+            if newest is not None:
+                trainer.restore(*newest)
+        began_at = trainer.step
+        with stop_on_signal() as stop:
+            if config.schedule.kind != "constant" and config.schedule.warmup_steps >= config.steps:
+                text = "The learning rate is still rising when the run ends: schedule.warmup_steps is {}, steps {}."
+                on_event(Said(text=text.format(config.schedule.warmup_steps, config.steps)))
+            on_event(trainer.started(folder))
+
+            def save() -> None:
+                path = run.save(trainer.state(), trainer.module, task.tokenizer, keep=config.keep)
+                on_event(Saved(step=trainer.step, path=path))
+                trainer.pace.pause()
+
+            while trainer.step < config.steps and stop.signal is None:
+                read = trainer.accumulate()
+                if trainer.micro_step < config.accumulation:
+                    continue
+                on_event(GradientReady(step=trainer.step + 1, module=trainer.module, tokens=read))
+                on_event(trainer.update())
+                if _due(trainer.step, config.eval_interval, config.steps):
+                    figures = task.evaluate(trainer.module)
+                    on_event(Evaluated(step=trainer.step, figures=figures))
+                    trainer.pace.pause()
+                if _due(trainer.step, config.save_interval, config.steps):
+                    save()
+            if trainer.step < config.steps:
+                save()
+            run.publish()
+    ended = Ended(
+        step=trainer.step,
+        steps_made=trainer.step - began_at,
+        folder=folder,
+        seconds=time.monotonic() - began,
+        figures=figures,
+        interrupted_by=stop.signal if trainer.step < config.steps else None,
+    )
+    on_event(ended)
+    return ended
+
+
+def _due(step: int, interval: int, steps: int) -> bool:
+    return step == steps or (interval > 0 and step % interval == 0)
+
+
+class Trainer:
+    """A model, its optimizer, and how far they have come: `step` updates and `micro_step` gradients of the next."""
+
+    def __init__(self, config: RunConfig, task: Task, device: torch.device) -> None:
+        self.config, self.task, self.device = config, task, device
+        self.dtype, _ = choose_dtype(config.dtype, device)
+        model_config = config.model_config(task.tokenizer.vocab_size)
+        self.d_model: int = getattr(model_config, "d_model", 1)
+        torch.manual_seed(config.seed)
+        self.module = models.spec_of(model_config).build(model_config).to(device).train()
+        self.parameters = dict(self.module.named_parameters())
+        settings = config.optimizer
+        self.optimizer = AdamW(
+            parameter_groups(self.module, settings.weight_decay), settings.lr, settings.betas, settings.eps
+        )
+        self.tokens_per_step = config.accumulation * config.batch_size * config.text_length
+        self.step = 0
+        self.micro_step = 0
+        self.loss = torch.zeros((), device=device)  # mean over the micro-steps so far, in their share of all
+        self.pace = Pace()
+
+    def accumulate(self) -> Tensor:
+        """Add the gradient of one micro-step; return the tokens (B, T) that it read."""
+        config = self.config
+        seed = np.random.SeedSequence((config.seed, self.step, self.micro_step)).generate_state(1, np.uint64)
+        torch.manual_seed(int(seed[0]))
+        tokens, targets = self.task.batch(self.step, self.micro_step, self.device)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            logits = self.module(tokens)
+        loss = F.cross_entropy(logits.float(), targets, label_smoothing=config.label_smoothing) / config.accumulation
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.loss += loss.detach()
+        self.micro_step += 1
+        return tokens
+
+    def update(self) -> StepDone:
+        """Move the weights by the accumulated gradient, unless it or the loss is not finite."""
+        config = self.config
+        self.step += 1
+        lr = learning_rate(config, self.step, self.d_model)
+        norm = float(clip_gradients(self.parameters.values(), config.clip_norm or math.inf))
+        loss = float(self.loss)
+        finite = math.isfinite(norm) and math.isfinite(loss)
+        if not finite and config.on_nonfinite == "stop":
+            raise TrainingError(
+                f"Step {self.step} has loss {loss} and a gradient of length {norm}; the weights are as before. "
+                f'Lower optimizer.lr, or go on past such steps with on_nonfinite = "skip".'
+            )
+        if finite:
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.loss.zero_()
+        self.micro_step = 0
+        seconds = self.pace.step()
+        return StepDone(
+            step=self.step,
+            steps=config.steps,
+            loss=loss,
+            lr=lr,
+            grad_norm=norm,
+            tokens_per_second=self.tokens_per_step / seconds,
+            seconds_left=seconds * (config.steps - self.step),
+            applied=finite,
+        )
+
+    def state(self) -> State:
+        """All that the rest of the run depends on, beside the weights, the settings and the text."""
+        tensors = {"loss": self.loss}
+        for name, parameter in self.parameters.items():
+            tensors |= {f"{name}.{key}": value for key, value in self.optimizer.state[parameter].items()}
+            if parameter.grad is not None:
+                tensors[f"{name}.gradient"] = parameter.grad
+        return State(tensors=tensors, values={"step": self.step, "micro_step": self.micro_step})
+
+    @torch.no_grad()
+    def restore(self, module: nn.Module, state: State) -> None:
+        """Go on from a checkpoint's model and state, where they are of this run's model and not beyond its end."""
+        found, wanted = to_mapping(module.config), to_mapping(self.module.config)
+        for name in {**wanted, **found}:
+            if found.get(name) != wanted.get(name) and name != "dropout":  # the weights mean the same with another
+                raise CheckpointMismatch(
+                    f"The checkpoint does not fit this run's settings: its model has {name} = {found.get(name)!r}, "
+                    f"the settings {wanted.get(name)!r}. Resume with the model that the run began with."
+                )
+        try:
+            self.module.load_state_dict(module.state_dict())
+            self.step, self.micro_step = int(state.values["step"]), int(state.values["micro_step"])
+            self.loss.copy_(state.tensors["loss"])
+            for name, tensor in state.tensors.items():
+                owner, _, key = name.rpartition(".")
+                if key == "gradient":
+                    self.parameters[owner].grad = tensor.to(self.device)
+                elif owner:
+                    self.optimizer.state[self.parameters[owner]][key] = tensor.to(self.device)
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            raise CheckpointMismatch(
+                f"The checkpoint does not fit this run's settings: {str(error).splitlines()[0]} "
+                f"Resume with the model that the run began with."
+            ) from None
+        if self.step > self.config.steps:
+            raise TrainingError(
+                f"The run has made {self.step:,} steps, and the settings ask for {self.config.steps:,} in all: "
+                f"a resumed run cannot take any back, so set steps to {self.step} or more."
+            )
+
+    def started(self, folder: Path) -> Started:
+        """Where we stand."""
+        return Started(
+            folder=folder,
+            step=self.step,
+            steps=self.config.steps,
+            parameters=sum(parameter.numel() for parameter in self.parameters.values()),
+            device=str(self.device),
+            dtype=str(self.dtype).removeprefix("torch."),
+            tokenizer=self.task.tokenizer,
+        )
+
+
+class Pace:
+    """How quick steps are: a mean that forgets, since the first steps are slow."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._since = time.perf_counter()
+
+    def step(self) -> float:
+        """Take note that a step is done; return the seconds that a step takes."""
+        now = time.perf_counter()
+        taken, self._since = now - self._since, now
+        self.seconds += (taken - self.seconds) * (0.1 if self.seconds else 1.0)
+        return self.seconds
+
+    def pause(self) -> None:
+        """What came since the last step does not count: an evaluation, a checkpoint."""
+        self._since = time.perf_counter()
+
+
+def learning_rate(config: RunConfig, step: int, d_model: int) -> float:
+    """The rate of the step-th update, by the schedule that the settings name."""
+    schedule, highest = config.schedule, config.optimizer.lr
+    if schedule.kind == "noam":
+        return noam(step, d_model, schedule.warmup_steps, schedule.factor)
+    if schedule.kind == "constant":
+        return constant(step, highest, schedule.warmup_steps)
+    return warmup_cosine(step, highest, schedule.min_lr, schedule.warmup_steps, config.steps)

@@ -1,0 +1,260 @@
+"""The live page: a small Starlette application around a session.
+
+Recording, reading and answering take turns in threads, so that the loop is always free. Requests name runs, blocks and
+tensors by numbers and blobs by their hashes; no part of a request becomes a path.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from glassformer import strict_json
+from glassformer.config import from_mapping
+from glassformer.errors import ConfigError, GlassformerError, TraceError
+from glassformer.http_guard import Guard
+from glassformer.inference.logits import Sampling
+from glassformer.viewer import assets
+from glassformer.viewer.chapters_check import load_chapters
+from glassformer.viewer.events import Events
+from glassformer.viewer.session import Session
+from glassformer.viewer.turns import Turns
+
+T = TypeVar("T")
+
+MAX_WAITING = 8  # passes that wait to be recorded
+MAX_VALUES = 1 << 14  # of JSON in a request
+MAX_LIST = 1_000  # characters of whole numbers in a query
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewText:
+    """POST /api/tokenize."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """POST /api/blobs: their bytes come one after the other."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRun:
+    """POST /api/runs."""
+
+    text: str | None = None
+    tokens: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Next:
+    """POST /api/runs/R/next: null keeps all tokens."""
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+
+    def sampling(self) -> Sampling:
+        top_p = 1.0 if self.top_p is None else self.top_p
+        return Sampling(temperature=self.temperature, top_k=self.top_k or 0, top_p=top_p, seed=self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """POST …/patch: one cell and its new number."""
+
+    tensor: int
+    index: tuple[int, ...]
+    value: float
+
+
+def application(session: Session, *, token: str | None, hosts: Iterable[str] = ()) -> Guard:
+    """The page of a session behind its guard."""
+    api = Api(session)
+    step = "/api/runs/{run:int}/steps/{step:int}"
+    routes = [
+        Route("/", _file("index.html")),
+        *(Route(f"/{name}", _file(name)) for name in assets.PAGE if name != "index.html"),
+        Route("/api/session", api.session),
+        Route("/api/chapters", api.chapters),
+        Route("/api/training", api.training),
+        Route("/api/events", api.events),
+        Route("/api/tokens", api.tokens),
+        Route("/api/blobs", api.blobs, methods=["POST"]),
+        Route("/api/tokenize", api.tokenize, methods=["POST"]),
+        Route("/api/runs", api.run, methods=["POST"]),
+        Route("/api/runs/{run:int}/next", api.next, methods=["POST"]),
+        Route(f"{step}/scene", api.scene),
+        Route(f"{step}/trace", api.trace),
+        Route(f"{step}/tiles", api.tiles),
+        Route(f"{step}/numbers", api.numbers),
+        Route(f"{step}/explain", api.explain),
+        Route(f"{step}/patch", api.patch, methods=["POST"]),
+    ]
+    handlers: dict[Any, Any] = {GlassformerError: _refusal, HTTPException: _refusal, Exception: _mistake}
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    scripts = assets.inline_hashes(assets.page("index.html").decode())
+    return Guard(app, token=token, hosts=hosts, scripts=scripts)
+
+
+class Api:
+    """The endpoints; see `web/src/data/live.ts` for who calls them."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._events = session.training.events if session.training else Events()
+        self._recording, self._reading, self._answering = Turns(), Turns(), Turns()
+        self._waiting = 0
+
+    # ---- what is there
+
+    async def session(self, request: Request) -> Response:
+        return await self._read(lambda: self._session.to_json(live=True))
+
+    async def chapters(self, request: Request) -> Response:
+        return await self._read(load_chapters)
+
+    async def scene(self, request: Request) -> Response:
+        return await self._read(self._session.step(*_place(request)).scene.to_json)
+
+    async def trace(self, request: Request) -> Response:
+        return await self._read(lambda: self._session.step(*_place(request)).records)
+
+    async def blobs(self, request: Request) -> Response:
+        asked = await _content(request, Wanted)
+        data = await self._reading.take(lambda: self._session.blobs(asked.names))
+        return Response(data, media_type="application/octet-stream")
+
+    async def tiles(self, request: Request) -> Response:
+        """Several at once, since most are small: the width and height of each, then the numbers of each."""
+        places = _list(request, "of")
+        found = await self._reading.take(lambda: self._session.tiles(*_place(request), places))
+        sizes = np.array([values.shape[::-1] for values, _ in found], "<i4")
+        numbers = [np.stack(tile).astype("<f4").tobytes() for tile in found]
+        return Response(b"".join([sizes.tobytes(), *numbers]), media_type="application/octet-stream")
+
+    async def numbers(self, request: Request) -> Response:
+        asked = _numbers(request, "block", "x", "y", "nx", "ny")
+        found = await self._answering.take(lambda: self._session.numbers(*_place(request), *asked))
+        return Response(found.tobytes(), media_type="application/octet-stream")
+
+    async def tokens(self, request: Request) -> Response:
+        return await self._read(lambda: self._session.vocabulary(_list(request, "ids")))
+
+    async def explain(self, request: Request) -> Response:
+        (tensor,) = _numbers(request, "tensor")
+        places = _list(request, "index")
+        return _json(await self._answering.take(lambda: self._session.explain(*_place(request), tensor, places)))
+
+    # ---- what makes something new
+
+    async def tokenize(self, request: Request) -> Response:
+        asked = await _content(request, NewText)
+        return await self._read(lambda: self._session.tokenize(asked.text))
+
+    async def run(self, request: Request) -> Response:
+        asked = await _content(request, NewRun)
+        return await self._record(lambda: self._session.run(text=asked.text, tokens=asked.tokens).to_json())
+
+    async def next(self, request: Request) -> Response:
+        asked = await _content(request, Next)
+        return await self._record(lambda: self._session.next(request.path_params["run"], asked.sampling()))
+
+    async def patch(self, request: Request) -> Response:
+        asked = await _content(request, Change)
+        return await self._record(
+            lambda: self._session.patch(*_place(request), asked.tensor, asked.index, asked.value).to_json()
+        )
+
+    # ---- what happens
+
+    async def training(self, request: Request) -> Response:
+        training = self._session.training
+        if training is None:
+            raise HTTPException(404, "Nothing is being trained here.")
+        return await self._read(training.progress)
+
+    async def events(self, request: Request) -> Response:
+        return StreamingResponse(self._events.stream(), media_type="text/event-stream")
+
+    # ---- threads
+
+    async def _read(self, work: Callable[[], Any]) -> Response:
+        return _json(await self._reading.take(work))
+
+    async def _record(self, work: Callable[[], Any]) -> Response:
+        if self._waiting >= MAX_WAITING:
+            raise HTTPException(429, "The model is busy with other runs: try again in a moment.")
+        self._waiting += 1
+        try:
+            return _json(await self._recording.take(work))
+        finally:
+            self._waiting -= 1
+
+
+# ---- requests and answers
+
+
+def _file(name: str) -> Callable[[Request], Any]:
+    async def answer(request: Request) -> Response:
+        headers = {"cache-control": "no-cache"}
+        return Response(assets.page(name), media_type=assets.PAGE[name], headers=headers)
+
+    return answer
+
+
+def _place(request: Request) -> tuple[int, int]:
+    return request.path_params["run"], request.path_params["step"]
+
+
+def _numbers(request: Request, *names: str) -> list[int]:
+    """Whole numbers of the query, each once."""
+    found = []
+    for name in names:
+        given = request.query_params.getlist(name)
+        if len(given) != 1 or not (given[0].isascii() and given[0].isdecimal() and len(given[0]) <= 10):
+            raise ConfigError(f"{name} must be a whole number.")
+        found.append(int(given[0]))
+    return found
+
+
+def _list(request: Request, name: str) -> list[int]:
+    """Whole numbers with commas between; none at all is an empty list."""
+    given = request.query_params.get(name, "")
+    if len(given) > MAX_LIST or not all(part.isascii() and part.isdecimal() for part in given.split(",") if given):
+        raise ConfigError(f"{name} must be whole numbers with commas between.")
+    return [int(part) for part in given.split(",") if part]
+
+
+async def _content(request: Request, kind: type[T]) -> T:
+    content = strict_json.parse(await request.body(), "The request", max_values=MAX_VALUES, error=ConfigError)
+    return from_mapping(kind, content)
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Response(text.encode("utf-8", "replace"), status, media_type="application/json")
+
+
+async def _refusal(request: Request, error: Exception) -> Response:
+    """One line of JSON for what was asked wrongly: 404 for what is not in a recording."""
+    if isinstance(error, HTTPException):
+        return _json({"error": error.detail}, error.status_code)
+    return _json({"error": " ".join(str(error).split())}, 404 if isinstance(error, TraceError) else 400)
+
+
+async def _mistake(request: Request, error: Exception) -> Response:
+    """A bug of ours: what it was is printed where the server was started, and nowhere else."""
+    return _json({"error": "The server made a mistake; what it was stands where it was started."}, 500)

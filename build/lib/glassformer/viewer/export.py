@@ -1,0 +1,122 @@
+"""A session without its server: one file that opens from the disk, or a folder for any web server.
+
+    export_html(trace, Path("view.html"))        page, records and numbers in one, about a megabyte for nano-sort
+    export_folder(session, Path("site/view"))    the same in files; a browser reads them through http only
+
+The same session gives the same bytes. What is inside is described where it is read: `web/src/data/pack.ts`.
+"""
+
+import base64
+import gzip
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glassformer import files
+from glassformer.errors import ExportError
+from glassformer.http_guard import content_security_policy
+from glassformer.tracing.trace import Trace
+from glassformer.viewer import assets
+from glassformer.viewer.chapters_check import load_chapters
+from glassformer.viewer.pack import blob_bytes
+from glassformer.viewer.session import Session
+
+MAX_FILE = 64 << 20  # bytes of numbers that a page carries in itself
+MAX_TOKENS = 65_536  # of the vocabulary whose texts a page knows
+MAX_FOLDER = 512 << 20  # and beside itself; a browser loads all those of a step
+STYLE = re.compile(r"<link[^>]*href=\"[./]*app\.css\"[^>]*>")
+SCRIPT = re.compile(r"<script[^>]*src=\"[./]*app\.js\"[^>]*></script>")
+
+
+def export(shown: Session | Trace, path: Path) -> Path:
+    """One file where the path ends in .html, else a folder."""
+    return export_html(shown, path) if path.suffix in (".html", ".htm") else export_folder(shown, path)
+
+
+def export_html(shown: Session | Trace, path: Path) -> Path:
+    """Write one file that needs nothing else: no network, no server, no package."""
+    text = page_of(shown)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_file(path, text.encode())
+    return path
+
+
+def page_of(shown: Session | Trace) -> str:
+    """The text of that file."""
+    pack, blobs = _packed(shown, MAX_FILE)
+    style = assets.page("app.css").decode()
+    script = assets.page("app.js").decode().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    parts = [
+        _data("pack", "application/json", _zipped(_text(pack))),
+        _data("data", "application/octet-stream", _zipped(_shuffled(blobs))),
+        f"<script>{script}</script>",
+    ]
+    text = assets.page("index.html").decode()
+    text = STYLE.sub(lambda _: f"<style>{style}</style>", text)
+    text = SCRIPT.sub("", text).replace("</body>", "\n".join([*parts, "</body>"]))
+    policy = content_security_policy("'none'", *assets.inline_hashes(text)).partition("; frame-ancestors")[0]
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">'
+    return re.sub(r"(<meta charset=[^>]*>)", lambda found: f"{found[0]}\n{meta}", text, count=1)
+
+
+def export_folder(shown: Session | Trace, directory: Path) -> Path:
+    """Write a folder for a web server; one that holds other files than ours is refused."""
+    pack, blobs = _packed(shown, MAX_FOLDER)
+    with files.new_directory(directory) as folder:
+        text = assets.page("index.html").decode()
+        beside = '<script id="pack" type="application/json" data-src="pack.json"></script>'
+        (folder / "index.html").write_text(SCRIPT.sub(lambda script: f"{beside}\n{script[0]}", text), "utf-8")
+        for name in ("app.js", "app.css"):
+            (folder / name).write_bytes(assets.page(name))
+        (folder / "pack.json").write_bytes(_text(pack))
+        (folder / "data").mkdir()
+        for name, data in blobs.items():
+            files.write(folder / "data" / f"{name}.bin", data)
+    return directory
+
+
+def _packed(shown: Session | Trace, limit: int) -> tuple[dict[str, Any], dict[str, memoryview]]:
+    """What the page reads, and the bytes that it names."""
+    session = shown if isinstance(shown, Session) else Session.of_trace(shown)
+    blobs: dict[str, memoryview] = {}
+    for _, _, step in session.steps():
+        blobs |= {name: blob_bytes(storage) for name, storage in step.blobs.items()}
+    total = sum(data.nbytes for data in blobs.values())
+    if total > limit:
+        raise ExportError(
+            f"The numbers of this model take {total / 2**20:,.0f} MiB, and at most {limit >> 20} fit into such a page: "
+            f"look at it with `glassformer view`, or record fewer modules or steps."
+        )
+    pack = {
+        "session": session.to_json(live=False),
+        "chapters": load_chapters(),
+        "tokens": session.vocabulary()[:MAX_TOKENS],
+        "steps": [
+            {"run": run, "step": number, "scene": step.scene.to_json() | {"lazy": False}, "trace": step.records}
+            for run, number, step in session.steps()
+        ],
+        "blobs": {name: data.nbytes for name, data in blobs.items()},
+    }
+    return pack, blobs
+
+
+def _text(pack: dict[str, Any]) -> bytes:
+    return json.dumps(pack, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def _shuffled(blobs: dict[str, memoryview]) -> bytes:
+    """All blobs, each filled up to a multiple of 4 bytes, first bytes first: what is alike stands together."""
+    joined = b"".join(bytes(data) + bytes(-data.nbytes % 4) for data in blobs.values())
+    return np.frombuffer(joined, np.uint8).reshape(-1, 4).T.tobytes()
+
+
+def _zipped(data: bytes) -> str:
+    return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
+
+
+def _data(name: str, media_type: str, content: str) -> str:
+    return f'<script id="{name}" type="{media_type}">{content}</script>'

@@ -1,0 +1,252 @@
+"""Where the blocks of a decoder stand: the residual stream in the middle, attention left of it, the MLP right.
+
+Positions run to the right, and the columns of a token stand under each other through the whole model; the network runs
+down. Every block of the stream has on one side what was added to it, on the other side what reads it:
+
+    attention's norm, heads  │ x │  embeddings
+    joined heads, output     │ x │  the MLP's norm, hidden features
+    the next layer's norm …  │ x │  the MLP's output
+
+Heads stand behind each other. Weights stand outside of what they produce, their outputs level with the product's. The
+MLP's hidden features run to the right, so that they are level with both of its matrices, and the model is compact.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from glassformer.viewer.board import Board
+from glassformer.viewer.flow import Box, Flow, rows
+from glassformer.viewer.roles import Item
+from glassformer.viewer.scene import Block, Group
+from glassformer.viewer.views import PER_KEY_HEAD, STRIPS, View
+
+LAYERS_IN_A_COLUMN = 12
+SCOPE = re.compile(r"blocks\.\d+\.(?:attn_norm|mlp_norm|attn|mlp)(?=\.)|blocks\.\d+|final_norm|")
+HEADS = ("allowed", "sees_any", "scores", "highest", "exponentials", "total", "weights", "out")  # from above
+
+
+def is_decoder(items: Sequence[Item]) -> bool:
+    """Whether the layout here fits: layers of heads around a stream, and one text."""
+    found = {item.role: item for item in items if item.step_of is None}
+    needed = {"tokens", "x", "q", "k", "v", "scores", "weights", "out", "heads", "up", "logits"}
+    return needed <= set(found) and found["logits"].tensor.shape[0] == 1 and len(found["q"].tensor.shape) == 4
+
+
+class Decoder:
+    """One model being laid out."""
+
+    def __init__(self, items: Sequence[Item], sizes: Mapping[str, int], board: Board) -> None:
+        self.items, self.sizes, self.board = items, sizes, board
+        self.view = View(sizes)
+        self.flow = Flow(items, board)
+        self.by_role: dict[tuple[str, str], list[Item]] = {}
+        for item in items:
+            if item.step_of is None:
+                scope = SCOPE.match(item.name)
+                self.by_role.setdefault((scope[0] if scope else "", item.role), []).append(item)
+        self.t, self.c = sizes["T"], sizes["C"]
+        self.gap = max(2, min(self.t // 6, self.c // 24))  # between blocks of a kind
+        self.pad = max(4, self.c // 16)  # between parts
+        self.pitch = max(2 * self.gap, sizes["D"], 2 * (2 + self._most_steps()))  # from head to head
+        self.placed: set[Item] = set()
+        self.model = board.group("", "model", None)
+
+    def _most_steps(self) -> int:
+        return max(map(len, self.flow.steps.values()), default=0)
+
+    def lay_out(self) -> None:
+        """Everything."""
+        embedding = self.board.group("embedding", "embedding", self.model)
+        right = self.embedding(embedding)
+        x, y, top, bottom = 0, 0, 0, 0
+        for layer in range(self.sizes["L"]):
+            if layer and layer % LAYERS_IN_A_COLUMN == 0:
+                left = min(block.pos[0] for block in self.board.blocks)
+                x = max(block.pos[0] + block.size[0] for block in self.board.blocks) + 4 * self.pad - min(left, 0)
+                y = top
+            y = self.layer(layer, x, y)
+            bottom = max(bottom, y)
+        self.output(x, y)
+        rest = [item for item in self.items if item.step_of is None and item not in self.placed]
+        if rest:
+            self.box(rest, embedding).put(right + self.pad, 0)
+        self.behind()
+        self.board.enclose()
+
+    # ---- pieces
+
+    def find(self, scope: str, role: str) -> Item | None:
+        """The item of a role in a part of the model."""
+        return next(iter(self.by_role.get((scope, role), [])), None)
+
+    def put(self, item: Item | None, x: int, y: int, group: Group | Sequence[Group], z: int = 0) -> None:
+        """Put all windows of an item with their corner there; heads and panels stand behind each other."""
+        if item is None:
+            return
+        self.placed.add(item)
+        axes = self.view.axes(item)
+        for n, window in enumerate(self.view.windows(item)):
+            slab = None if window.head is None else self.slab(item, window.head)
+            depth = -n * self.pitch if slab is None else self.z_of(slab)
+            own = group if isinstance(group, Group) else group[slab or 0]
+            shown = window if window.head == slab else replace(window, head=slab)
+            self.board.put(item, shown, own, (x, y, z + depth), axes)
+
+    def slab(self, item: Item, head: int) -> int:
+        """In which query head's slab a head stands: keys that several heads share with the first of them."""
+        return head * (self.sizes["H"] // self.sizes["G"]) if item.role in PER_KEY_HEAD else head
+
+    def z_of(self, slab: int) -> int:
+        """Heads fan out around the plane of the stream, the first one in front."""
+        return (self.sizes["H"] - 1) * self.pitch // 2 - slab * self.pitch
+
+    def box(self, rest: Sequence[Item], group: Group) -> Box:
+        """What has no place of its own here."""
+        self.placed.update(rest)
+        return rows([self.flow.item(item, group) for item in sorted(rest, key=self.flow.order)])
+
+    # ---- parts
+
+    def embedding(self, group: Group) -> int:
+        """At the stream's first level; returns its right edge."""
+        self.put(self.find("", "tokens"), 0, -2 - self.gap, group)
+        self.put(self.find("", "x"), 0, 0, group)
+        x = self.t + self.gap
+        for role in ("token_embedded", "position_embedded", "position_embedding", "token_embedding"):
+            item = self.find("", role)
+            if item:
+                if role == "position_embedded":
+                    self.put(self.find("", "positions"), x, -2, group)
+                self.put(item, x, 0, group)
+                x += self.view.size(item)[0] + self.gap
+        return x
+
+    def layer(self, layer: int, x: int, y: int) -> int:
+        """From the level of the stream that it reads; returns that of the stream that it leaves."""
+        path = f"blocks.{layer}"
+        group = self.board.group(path, "layer", self.model, layer)
+        attention = self.board.group(f"{path}.attn", "attention", group)
+        left = self.norm(f"{path}.attn_norm", 0, x, y, group, -1)
+        left, bottom = self.heads(f"{path}.attn", left - self.pad, y, attention)
+        scopes = {path, *(f"{path}.{part}" for part in ("attn_norm", "attn", "mlp_norm", "mlp"))}
+        streams = self.by_role.get((path, "x"), [])
+        y = max(y + self.c, bottom) + self.pad
+        self.projection(f"{path}.attn", x, y, attention)
+        right = self.norm(f"{path}.mlp_norm", 1, x + self.t, y, group, 1)
+        below = self.mlp(f"{path}.mlp", x, right + self.pad, y, self.board.group(f"{path}.mlp", "mlp", group))
+        for stream, level in zip(streams, (y, below), strict=False):
+            self.put(stream, x, level, group)
+        rest = [i for (scope, _), its in self.by_role.items() if scope in scopes for i in its]
+        rest = [item for item in rest if item not in self.placed]
+        if rest:
+            box = self.box(rest, group)
+            box.put(left - self.pad - box.width, y)
+        return below
+
+    def norm(self, path: str, index: int, x: int, y: int, parent: Group, side: int) -> int:
+        """Beside the stream, outwards; returns where it ends."""
+        if not any(scope == path for scope, _ in self.by_role):
+            return x
+        group = self.board.group(path, "norm", parent, index)
+        parts = ("centred", "mean"), ("normalised", "variance"), ("norm", ""), ("final_norm", "")
+        for role, statistic in parts:
+            item = self.find(path, role)
+            if item:
+                x += side * self.gap - (self.t if side < 0 else 0)
+                self.put(item, x, y, group)
+                strip = self.find(path, statistic) or (self.find(path, "mean_square") if statistic else None)
+                self.put(strip if strip and strip not in self.placed else None, x, y - 2, group)
+                x += self.t if side > 0 else 0
+        x += side
+        for role in ("norm_weight", "norm_bias"):
+            item = self.find(path, role)
+            if item:
+                x += side
+                self.put(item, x - (1 if side < 0 else 0), y, group)
+                x += side
+        return x
+
+    def heads(self, path: str, x: int, y: int, attention: Group) -> tuple[int, int]:
+        """The heads' slabs with their right edge at x; returns their left edge and their lower one."""
+        slabs = [self.board.group(f"{path}.head.{h}", "head", attention, h) for h in range(self.sizes["H"])]
+        x -= self.t
+        at = y
+        for role in HEADS:
+            item = self.find(path, role)
+            if item:
+                self.put(item, x, at, attention if role in ("allowed", "sees_any") else slabs)
+                at += self.view.size(item)[1] + (1 if role in STRIPS else self.gap)
+        x -= self.gap
+        row = self.sizes["D"] + self.gap
+        columns = [[f"{name}{part}" for name in "qkv"] for part in ("_shared", "_rotated", "", "_bias", "_weight")]
+        for roles in columns:
+            found = [self.find(path, role) for role in roles]
+            width = max((self.view.size(item)[0] for item in found if item), default=0)
+            if width:
+                x -= width + (1 if width in (1, self.c) else self.gap)
+                for number, item in enumerate(found):
+                    self.put(item, x, y + number * row, slabs)
+        return x, max(at, y + 3 * row) - self.gap
+
+    def projection(self, path: str, x: int, y: int, group: Group) -> None:
+        """The heads joined, and what attention adds to the stream."""
+        for role, gap in (("attn_out", self.gap), ("o_bias", 1), ("o_weight", 1), ("heads", self.gap)):
+            item = self.find(path, role)
+            if item:
+                x -= gap + self.view.size(item)[0]
+                self.put(item, x, y, group)
+
+    def mlp(self, path: str, spine: int, x: int, y: int, group: Group) -> int:
+        """Up, along the hidden features, and down again; gate and up behind each other. Returns the output's level."""
+        x = max(x, spine + 2 * (self.t + self.gap) + 3)  # the output and its bias stand between
+        behind = max(self.pitch, self.c // 2)
+        for role, gap in (("_weight", 1), ("_bias", self.gap), ("", self.gap)):
+            both = [item for item in (self.find(path, f"{part}{role}") for part in ("gate", "up")) if item]
+            for n, item in enumerate(both):
+                self.put(item, x, y, group, z=-n * behind)
+            y += max((self.view.size(item)[1] + gap for item in both), default=0)
+        for role in ("inner", "activated"):
+            found = self.find(path, role)
+            if found:
+                self.put(found, x, y, group)
+                y += self.view.size(found)[1] + self.gap
+        self.put(self.find(path, "down_weight"), x, y, group)
+        self.put(self.find(path, "mlp_out"), spine + self.t + self.gap, y, group)
+        self.put(self.find(path, "down_bias"), x - 2, y, group)
+        return y
+
+    def output(self, x: int, y: int) -> None:
+        """The last norm beside the last stream, and below them what it says of the next token."""
+        group = self.board.group("output", "output", self.model)
+        self.norm("final_norm", 0, x, y, group, -1)
+        y += self.c + self.pad
+        head = self.find("", "lm_head")
+        if head:
+            self.put(head, x - self.gap - self.c, y, group)
+        under_each_other = 3 * self.sizes["V"] <= self.c
+        for role, strip in (("logits", ""), ("exponentials", "highest"), ("probs", "total")):
+            item = self.find("", role)
+            if item:
+                self.put(self.find("", strip), x, y - (0 if under_each_other else 2), group)
+                y += 2 if strip and under_each_other else 0
+                self.put(item, x, y, group)
+                if under_each_other:
+                    y += self.view.size(item)[1] + self.gap
+                else:
+                    x += self.t + self.gap
+
+    # ---- steps
+
+    def behind(self) -> None:
+        """Steps, each in the first free place behind what it leads to."""
+        for item in self.items:
+            if item.step_of:
+                targets = self.board.of[item.step_of]
+                for window, target in self.view.pairs(item, targets):
+                    self.board.put_behind(item, window, target)
+
+
+def streams(items: Sequence[Item], board: Board) -> list[Block]:
+    """The blocks of the residual stream, from the embedding to the last."""
+    return [block for item in items if item.role == "x" and not item.step_of for block in board.of[item]]

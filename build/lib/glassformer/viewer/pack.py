@@ -1,0 +1,202 @@
+"""A recorded pass as the page takes it: a scene, the records of its trace, and the bytes of its storages.
+
+`record` runs a language model to the probabilities of what comes next, `pack_scene` and `pack_trace` make of the trace
+what the page reads; `session.py` keeps it and `export.py` writes it down.
+"""
+
+import copy
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glassformer import twins
+from glassformer.nn import functional as F
+from glassformer.tracing import records
+from glassformer.tracing.record import GIB
+from glassformer.tracing.record import record as record_module
+from glassformer.tracing.trace import Trace
+from glassformer.viewer import flow, tiles
+from glassformer.viewer.answers import source_with_context
+from glassformer.viewer.board import Board
+from glassformer.viewer.layout import Decoder, is_decoder
+from glassformer.viewer.roles import Item, items, make_foreign
+from glassformer.viewer.scene import Arrow, Block, Scene, Token
+
+
+class WithProbabilities(nn.Module):
+    """Before the class of a language model: the softmax over the vocabulary that decoding applies to its logits."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """The probabilities of the token after each."""
+        logits = super().forward(tokens)
+        probs = F.softmax(logits)
+        return probs
+
+
+def with_probabilities(module: nn.Module) -> nn.Module:
+    """The same module, sharing all it has, that goes on to the probabilities; its parts keep their paths."""
+    if isinstance(module, WithProbabilities):
+        return module
+    longer = copy.copy(module)
+    longer.__class__ = type(type(module).__name__, (WithProbabilities, type(module)), {})
+    return longer
+
+
+def record(module: nn.Module, tokens: Tensor, *, max_bytes: int = 4 * GIB) -> Trace:
+    """The readable equations of a language model on tokens, to the probabilities, named as if it had computed them."""
+    with twins.use("readable", attention="naive"):
+        return record_module(with_probabilities(module), tokens, max_bytes=max_bytes)
+
+
+# ---- the scene
+
+
+def pack_scene(
+    trace: Trace,
+    *,
+    module: nn.Module | None,
+    config: Any,
+    name: str,
+    tokens: list[Token],
+    random: bool = False,
+    lazy: bool = False,
+) -> Scene:
+    """All that a trace has, placed in space."""
+    found = items(trace)
+    sizes = _sizes(config, found) if is_decoder(found) else {}
+    scene = Scene(
+        model={
+            "name": name,
+            "class": trace.modules[0].cls if trace.modules else "",
+            "n_parameters": _n_parameters(trace, module),
+            "config": _settings(config),
+            "random": random,
+            "shapes_only": False,
+        },
+        lazy=lazy,
+        tokens=tokens,
+        sizes=sizes,
+    )
+    board = Board()
+    board.scale = _scales(trace)
+    if sizes:
+        Decoder(found, sizes, board).lay_out()
+    else:
+        make_foreign(found)
+        flow.lay_out(found, board)
+    scene.groups, scene.blocks = board.groups, board.blocks
+    scene.arrows = _arrows(found, board)
+    scene.stream = [b.id for item in found if item.role == "x" and not item.step_of for b in board.of[item]]
+    scene.logits = next((block.id for block in scene.blocks if block.role == "logits"), None)
+    return scene
+
+
+def _n_parameters(trace: Trace, module: nn.Module | None) -> int:
+    """Of the module, or where a file has none, of the weights that were recorded, each storage once."""
+    if module is not None:
+        return sum(parameter.numel() for parameter in module.parameters())
+    weights = {record.storage: record for record in trace.tensors if record.kind == "weight"}
+    return sum(trace.storages[storage].nbytes // record.dtype.itemsize for storage, record in weights.items())
+
+
+def _scales(trace: Trace) -> Any:
+    known: dict[int, float] = {}
+
+    def scale(item: Item) -> float:
+        if item.storage not in known:
+            known[item.storage] = tiles.scale(trace.array(item.tensor.id))
+        return known[item.storage]
+
+    return scale
+
+
+def _sizes(config: Any, found: Sequence[Item]) -> dict[str, int]:
+    by_role = {item.role: item.tensor.shape for item in reversed(found) if not item.step_of}
+    n_heads, n_queries, n_keys = by_role["scores"][-3:]
+    return {
+        "T": n_queries,
+        "S": n_keys,
+        "C": by_role["x"][-1],
+        "H": n_heads,
+        "G": by_role["k"][-3],
+        "D": by_role["q"][-1],
+        "F": by_role["up"][-1],
+        "V": by_role["logits"][-1],
+        "L": len({item.layer for item in found if item.layer is not None}),
+    }
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    if is_dataclass(config) and not isinstance(config, type):
+        return asdict(config)
+    return dict(config) if isinstance(config, Mapping) else {}
+
+
+def _arrows(found: Sequence[Item], board: Board) -> list[Arrow]:
+    """From every block to those that are computed from it: the same head's, the same slice's, else the first one's."""
+    arrows = []
+    for item in found:
+        for source in item.sources:
+            kind = "weight" if source.kind == "weight" else "data"
+            if source.role == item.role == "x":
+                kind = "residual"
+            arrows += [Arrow(a.id, b.id, kind) for a, b in _pairs(board.of[source], board.of[item])]
+    return arrows
+
+
+def _pairs(sources: Sequence[Block], targets: Sequence[Block]) -> Iterator[tuple[Block, Block]]:
+    if len(sources) == len(targets):
+        yield from zip(sources, targets, strict=True)
+    elif sources[0].head is not None and targets[0].head is not None:  # shared by several heads
+        for b in targets:
+            yield max((a for a in sources if (a.head or 0) <= (b.head or 0)), key=lambda a: a.head or 0), b
+    elif sources[0].head is not None or targets[0].head is not None:
+        yield from product(sources, targets)
+    else:
+        yield sources[0], targets[0]
+
+
+# ---- the trace
+
+
+Names = dict[tuple[int, int], str]  # of weights, by where they lie in memory and their version
+
+
+def pack_trace(trace: Trace, names: Names | None = None) -> tuple[dict[str, Any], dict[str, torch.UntypedStorage]]:
+    """The records as `types.ts` has them, and the bytes by name; equal bytes have one name.
+
+    `names` keeps those of weights from one trace to the next, as long as the weights live: gigabytes take their time.
+    """
+    encoded = records.encode(trace, [(0, 0)] * len(trace.storages), {})
+    blobs: dict[str, torch.UntypedStorage] = {}
+    names = {} if names is None else names
+    weights = {trace.tensors[tensor].storage: version for tensor, version in trace.versions.items()}
+    for entry, storage in zip(encoded["storages"], trace.storages, strict=True):
+        key = (storage.bytes.data_ptr(), weights.get(storage.id, -1))
+        entry["blob"] = names.get(key) or blob_name(storage.bytes)
+        if storage.id in weights:
+            names[key] = entry["blob"]
+        blobs.setdefault(entry["blob"], storage.bytes)
+        del entry["data"], entry["offset"]
+    seen = list(dict.fromkeys(operation.source for operation in trace.operations))
+    for entry, source in zip(encoded["sources"], seen, strict=True):
+        entry.update(source_with_context(trace, source))
+    return {part: encoded[part] for part in PARTS}, blobs
+
+
+PARTS = ("storages", "tensors", "operations", "sources", "modules", "names")
+
+
+def blob_name(storage: torch.UntypedStorage) -> str:
+    """By content, so that weights are there once for all steps of all runs."""
+    return hashlib.blake2b(blob_bytes(storage), digest_size=12).hexdigest()
+
+
+def blob_bytes(storage: torch.UntypedStorage) -> memoryview:
+    """The bytes of a storage, not copied."""
+    return memoryview(torch.empty(0, dtype=torch.uint8).set_(storage).numpy())  # type: ignore[arg-type]

@@ -1,0 +1,372 @@
+"""A model that is being looked at: runs of it on inputs, each run a row of recorded steps, one token longer each.
+
+    session = Session(model, name="nano-sort")
+    run = session.run(text="CBABBC")
+    session.next(run.id, Sampling(temperature=0.0))      one more token, chosen as `generate` chooses
+    session.patch(run.id, 0, tensor, index, 2.0)         the same pass with one number changed, as a new run
+
+Recording takes its time and holds a lock, so that passes come one after the other; what is recorded never changes, and
+is read without waiting.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glassformer.errors import GenerationError, GlassformerError, TraceError
+from glassformer.inference.generate import check_prompts
+from glassformer.inference.logits import Sampling, distribution, draw
+from glassformer.tokenizers import Tokenizer
+from glassformer.tracing import intervene
+from glassformer.tracing.record import GIB
+from glassformer.tracing.trace import Cell, Trace
+from glassformer.viewer import pack, tiles
+from glassformer.viewer.answers import answer
+from glassformer.viewer.events import Events
+from glassformer.viewer.gradients import add_gradients
+from glassformer.viewer.scene import Block, Scene, Token
+from glassformer.viewer.shapes import configuration, shapes_scene
+from glassformer.viewer.tokens import shown_tokens, tokenized
+
+LAZY = 64 << 20  # bytes of a step from which on the page fetches only what it shows
+MAX_BYTES = 4 * GIB  # of all recorded numbers of a session, without the weights
+MAX_RUNS = 256
+MAX_TEXT = 4096  # characters whose tokens are shown while somebody types
+MAX_NUMBERS = 1 << 20  # of a window: an attention matrix of a thousand positions
+FIRST_TEXTS = ("The cat sat on the mat because it was", "The cat sat", "CBABBC", "the cat sat")
+MAX_TILES = 32  # at once
+MAX_LEVEL = 24  # of tiles: a texel of 2²⁴ × 2²⁴ cells is any matrix
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What is asked of a model here; `api.Model` has it."""
+
+    @property
+    def module(self) -> nn.Module: ...
+
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer | None: ...
+
+    @property
+    def note(self) -> str: ...
+
+    def encode(self, prompt: str) -> list[int]:
+        """The prompt's tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A recorded pass as the page gets it."""
+
+    tokens: list[Token]
+    trace: Trace
+    scene: Scene
+    module: nn.Module | None  # what ran; None in a trace from a file
+    names: pack.Names = field(default_factory=dict)  # of weights that other steps have too
+
+    @cached_property
+    def _packed(self) -> tuple[dict[str, Any], dict[str, torch.UntypedStorage]]:
+        return pack.pack_trace(self.trace, self.names)
+
+    @property
+    def records(self) -> dict[str, Any]:
+        """`TraceRecords` of types.ts."""
+        return self._packed[0]
+
+    @property
+    def blobs(self) -> dict[str, torch.UntypedStorage]:
+        """The bytes that they name."""
+        return self._packed[1]
+
+
+@dataclass(kw_only=True)
+class Run:
+    """An input and what followed from it."""
+
+    id: int
+    label: dict[str, str]
+    steps: list[Step] = field(default_factory=list)
+    compared_to: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        steps = [self.step_to_json(number) for number in range(len(self.steps))]
+        return {"id": self.id, "label": self.label, "steps": steps, "compared_to": self.compared_to}
+
+    def step_to_json(self, number: int) -> dict[str, Any]:
+        return {"run": self.id, "step": number, "tokens": [asdict(token) for token in self.steps[number].tokens]}
+
+
+class Training(Protocol):
+    """A training that is under way while the page is open; `watch.Watch` is one."""
+
+    events: Events
+
+    def progress(self) -> dict[str, Any]:
+        """How far it is: `Training` of types.ts."""
+
+
+class Session:
+    """A model with its runs. Without a model, the session of one trace: to look at, and to patch if it can run."""
+
+    def __init__(self, model: Model | None, *, name: str) -> None:
+        self.model, self.name = model, name
+        self.tokenizer = None if model is None else model.tokenizer
+        self.training: Training | None = None
+        self.runs: list[Run] = []
+        self._recording = threading.Lock()
+        self._nbytes = 0
+        self._names: pack.Names = {}
+        self._pyramids = tiles.Pyramids()
+
+    @classmethod
+    def of_trace(cls, trace: Trace, *, name: str = "") -> "Session":
+        """A session that shows one recorded pass."""
+        session = cls(None, name=name or (trace.modules[0].cls if trace.modules else "trace"))
+        ids = _ids_read(trace)
+        session._add(session._new_run(" ".join(map(str, ids))), session._step(trace, ids))
+        return session
+
+    @classmethod
+    def of_shapes(cls, name: str) -> "Session":
+        """A session that shows how large a model is: a preset, or gpt3, without a number in it."""
+        session = cls(None, name=name)
+        scene = shapes_scene(name, configuration(name))
+        session._add(session._new_run(name), Step(tokens=[], trace=Trace(), scene=scene, module=None))
+        return session
+
+    # ---- what the page asks for
+
+    def to_json(self, *, live: bool) -> dict[str, Any]:
+        first = self.runs[0].steps[0]
+        can = {
+            "text": live and self.model is not None and self.model.tokenizer is not None,
+            "generate": live and self.model is not None,
+            "patch": live and first.trace.replay is not None,
+            "train": live and self.training is not None,
+        }
+        model = dict(first.scene.model)
+        return {"model": model, "live": live, "can": can, "runs": [run.to_json() for run in self.runs]}
+
+    def step(self, run: int, number: int) -> Step:
+        """A recorded step."""
+        if not (0 <= run < len(self.runs) and 0 <= number < len(self.runs[run].steps)):
+            raise TraceError(f"There is no step {number} of run {run}.")
+        return self.runs[run].steps[number]
+
+    def steps(self) -> Iterator[tuple[int, int, Step]]:
+        """All steps with their places."""
+        for run in self.runs:
+            for number, step in enumerate(run.steps):
+                yield run.id, number, step
+
+    def blobs(self, names: Sequence[str]) -> bytes:
+        """The bytes of these names, one after the other."""
+        known = {name: storage for _, _, step in self.steps() for name, storage in step.blobs.items()}
+        missing = [name for name in names if name not in known]
+        if missing or len(set(names)) < len(names):
+            raise TraceError("There are no numbers of this name." if missing else "Each name once.")
+        found = [pack.blob_bytes(known[name]) for name in names]
+        if sum(data.nbytes for data in found) > LAZY:
+            raise GenerationError(f"At most {LAZY >> 20} MiB are sent at once.")
+        return b"".join(found)
+
+    def tiles(self, run: int, number: int, places: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Several tiles: of each its block, level, x and y."""
+        if not places or len(places) % 4 or len(places) > 4 * MAX_TILES:
+            raise TraceError(f"Ask for 1 to {MAX_TILES} tiles, each by its block, level, x and y.")
+        return [self.tile(run, number, *places[i : i + 4]) for i in range(0, len(places), 4)]
+
+    def tile(self, run: int, number: int, block: int, level: int, x: int, y: int) -> tuple[np.ndarray, np.ndarray]:
+        """Texels of a block: their values, and the roots of their mean squares."""
+        step = self.step(run, number)
+        found = self._block(step, block)
+        if level > MAX_LEVEL or any(at << level >= n for at, n in zip((x, y), found.size, strict=True)):
+            raise TraceError(f"{found.name} has no texel {x}, {y} on level {level}.")
+        return self._pyramids.tile(step.trace, found, level, x, y)
+
+    def numbers(self, run: int, number: int, block: int, x: int, y: int, nx: int, ny: int) -> np.ndarray:
+        """A window of a block's numbers."""
+        if nx * ny > MAX_NUMBERS or nx < 1 or ny < 1:
+            raise GenerationError(f"A window has from 1 to {MAX_NUMBERS:,} numbers.")
+        step = self.step(run, number)
+        cells = tiles.block_window(step.trace, self._block(step, block))[y : y + ny, x : x + nx]
+        return (np.abs(cells) if np.iscomplexobj(cells) else cells).astype("<f8")
+
+    def explain(self, run: int, number: int, tensor: int, index: Sequence[int]) -> dict[str, Any]:
+        """Where one number comes from."""
+        return answer(self.step(run, number).trace, tensor, index)
+
+    def tokenize(self, text: str) -> list[dict[str, Any]]:
+        """A text on its way to tokens."""
+        model = self._needs_model()
+        if len(text) > MAX_TEXT:
+            raise GenerationError(f"Tokens are shown of a text of up to {MAX_TEXT:,} characters.")
+        if model.tokenizer is None:
+            raise GenerationError("This model has no tokenizer: give it token ids.")
+        return tokenized(model.tokenizer, text, model.encode(text))
+
+    def vocabulary(self, ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """The tokens of these ids, or all of them; none where there is no tokenizer."""
+        tokenizer = self.tokenizer
+        if tokenizer is None:
+            return []
+        return [asdict(token) for token in shown_tokens(tokenizer, range(tokenizer.vocab_size) if ids is None else ids)]
+
+    # ---- what makes something new
+
+    def run(self, *, text: str | None = None, tokens: Sequence[int] | None = None) -> Run:
+        """A new run, on a text or on token ids."""
+        model = self._needs_model()
+        if (text is None) == (tokens is None):
+            raise GenerationError("Give the model a text or tokens, and not both.")
+        ids = model.encode(text) if text is not None else list(tokens or ())
+        self._check_room()
+        with self._recording:
+            step = self._record(model.module, ids)
+            label = "".join(token.text for token in step.tokens) if model.tokenizer else " ".join(map(str, ids))
+            return self._add(self._new_run(label), step)
+
+    def next(self, run: int, sampling: Sampling) -> dict[str, Any]:
+        """One more token of a run, drawn from the recorded logits as `generate` draws it, and the step that reads it.
+
+        The n-th new token takes the n-th number that the seed gives, so that the run becomes what `generate` with this
+        seed would write.
+        """
+        model = self._needs_model()
+        with self._recording:
+            steps = self._run(run).steps
+            last = steps[-1]
+            if last.trace.replay is not None and last.trace.replay.edits:
+                raise GenerationError("A changed number belongs to one pass, and the next does not have it.")
+            module = last.module or model.module
+            n_tokens = None if model.tokenizer is None else model.tokenizer.vocab_size
+            logits = last.trace["logits"].value[:, -1, :n_tokens]
+            random = torch.Generator().manual_seed(sampling.seed)
+            uniform = torch.rand(len(steps), generator=random, dtype=torch.float64)[-1:]
+            token = int(draw(distribution(logits, None, sampling), uniform))
+            self._add(self.runs[run], self._record(module, [*(token.id for token in last.tokens), token]))
+            return self.runs[run].step_to_json(len(steps) - 1)
+
+    def patch(self, run: int, number: int, tensor: int, index: Sequence[int], value: float) -> Run:
+        """The same pass with another number in one place, as a new run that is compared with this one."""
+        before = self.step(run, number)
+        if not 0 <= tensor < len(before.trace.tensors):
+            raise TraceError(f"The trace has no tensor {tensor}.")
+        record = before.trace.tensors[tensor]
+        place = tuple(index)
+        if len(place) != len(record.shape) or not all(0 <= i < n for i, n in zip(place, record.shape, strict=True)):
+            raise TraceError(f"{record.name} has the shape {record.shape}, so there is no cell {list(place)} in it.")
+        cell = Cell(before.trace, tensor, place)
+        if not record.dtype.is_floating_point and not record.dtype.is_complex and value.is_integer():
+            value = int(value)
+        self._check_room()
+        with self._recording:
+            patched = intervene.patch(before.trace, {cell: value})
+            ids = [token.id for token in before.tokens]
+            step = self._step(patched.after, ids)
+            return self._add(self._new_run(f"{cell} = {value:g}", compared_to=run), step)
+
+    def add(self, trace: Trace, label: str, gradients: Mapping[str, Tensor]) -> Step:
+        """One more recorded pass, with the gradients of its weights, as the next step of the first run."""
+        with self._recording:
+            step = self._step(trace, _ids_read(trace))
+            add_gradients(trace, step.scene, gradients)
+            step.scene.lazy = sum(storage.nbytes for storage in trace.storages) > LAZY
+            self._add(self.runs[0] if self.runs else self._new_run(label), step)
+            return step
+
+    # ---- inside
+
+    def _needs_model(self) -> Model:
+        if self.model is None:
+            raise GenerationError("This is a recording without its model: open the model to run it.")
+        return self.model
+
+    def _run(self, run: int) -> Run:
+        if not 0 <= run < len(self.runs):
+            raise TraceError(f"There is no run {run}.")
+        return self.runs[run]
+
+    def _record(self, module: nn.Module, ids: Sequence[int]) -> Step:
+        model = self._needs_model()
+        check_prompts([ids], model.config.vocab_size)
+        if len(ids) > model.config.context_length:
+            raise GenerationError(
+                f"{len(ids)} tokens do not fit this model's context of {model.config.context_length}."
+            )
+        trace = pack.record(module, torch.tensor([ids]), max_bytes=MAX_BYTES - self._nbytes)
+        return self._step(trace, ids)
+
+    def _step(self, trace: Trace, ids: Sequence[int]) -> Step:
+        own = sum(storage.nbytes for storage in trace.storages if storage.written_by is not None)
+        if self._nbytes + own > MAX_BYTES:
+            raise GenerationError(f"This session has recorded {MAX_BYTES / GIB:g} GiB: start the viewer anew.")
+        model = self.model
+        tokens = shown_tokens(self.tokenizer, ids)
+        module = None if trace.replay is None else trace.replay.module
+        scene = pack.pack_scene(
+            trace,
+            module=module,
+            config=None if model is None else model.config,
+            name=self.name,
+            tokens=tokens,
+            random=model is not None and "random" in model.note,
+            lazy=sum(storage.nbytes for storage in trace.storages) > LAZY,
+        )
+        return Step(tokens=tokens, trace=trace, scene=scene, module=module, names=self._names)
+
+    def _check_room(self) -> None:
+        if len(self.runs) >= MAX_RUNS:
+            raise GenerationError(f"This session has {MAX_RUNS} runs: start the viewer anew.")
+
+    def _new_run(self, label: str, compared_to: int | None = None) -> Run:
+        return Run(id=len(self.runs), label={"en": label, "zh": label}, compared_to=compared_to)
+
+    def _add(self, run: Run, step: Step) -> Run:
+        """The step first, so that a run that is seen has what is asked of it."""
+        self._nbytes += sum(storage.nbytes for storage in step.trace.storages if storage.written_by is not None)
+        run.steps.append(step)
+        if run.id == len(self.runs):
+            self.runs.append(run)
+        return run
+
+    @staticmethod
+    def _block(step: Step, block: int) -> Block:
+        if not 0 <= block < len(step.scene.blocks):
+            raise TraceError(f"There is no block {block}.")
+        found = step.scene.blocks[block]
+        if found.tensor < 0:
+            raise TraceError(f"{found.name} has no numbers: only its shape is known.")
+        return found
+
+
+def first_input(model: Model) -> dict[str, Any]:
+    """Something to begin with: a text that the tokenizer can write and the model can read, else some token ids."""
+    room = model.config.context_length
+    for text in FIRST_TEXTS if model.tokenizer is not None else ():
+        with suppress(GlassformerError):
+            if 0 < len(model.encode(text)) <= room:
+                return {"text": text}
+    vocab_size = model.config.vocab_size
+    return {"tokens": [i * (vocab_size // 8 or 1) % vocab_size for i in range(1, min(8, room) + 1)]}
+
+
+def _ids_read(trace: Trace) -> list[int]:
+    """The token ids that a model was given: an input of whole numbers, of one row."""
+    for record in trace.tensors:
+        if record.kind == "input" and record.dtype in (torch.int64, torch.int32) and record.shape[:-1] == (1,):
+            given = trace.value(record.id)
+            ids: list[int] = given[0].tolist()
+            return ids
+    return []
