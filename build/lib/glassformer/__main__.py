@@ -1,5 +1,0 @@
-"""`python -m glassformer` is the command `glassformer`."""
-
-from glassformer.cli import main
-
-main()

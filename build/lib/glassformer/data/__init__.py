@@ -1,1 +1,0 @@
-"""Data: token files on disk, the sorting task, sets of images, and public corpora."""

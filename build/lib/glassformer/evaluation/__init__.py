@@ -1,1 +1,0 @@
-"""How good a model is: loss and perplexity on text, and right answers where there are some."""
