@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from counts import count
 from glassformer.data.audio import read_audio, stream_audio
 from glassformer.errors import DataError
 
-soundfile = pytest.importorskip("soundfile")
 RATE = 16_000
 
 

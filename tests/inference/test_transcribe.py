@@ -22,8 +22,6 @@ from glassformer.models.whisper import Whisper, WhisperConfig
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.log_mel import SAMPLE_RATE, log_mel
 
-pytest.importorskip("soundfile")
-
 
 @pytest.fixture(scope="module")
 def tiny(data_dir: Path) -> tuple[Whisper, SpeechTokens]:

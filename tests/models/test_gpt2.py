@@ -73,7 +73,7 @@ def test_an_empty_config_json_is_the_smallest_published_model() -> None:
         ({"n_layers": 2**31}, "n_layers must be a whole number"),
         ({"n_heads": 5}, "d_model 768 does not divide into 5 heads"),
         ({"d_ff": -3}, "d_ff must be a whole number"),
-        ({"activation": "swish"}, "activation must be one of gelu_tanh, gelu, relu, silu, not 'swish'"),
+        ({"activation": "swish"}, "activation must be one of gelu, gelu_tanh, relu, silu, not 'swish'"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
         ({"dropout": -0.1}, "dropout must be at least 0 and below 1"),
         ({"dropout": float("nan")}, "dropout must be at least 0 and below 1"),

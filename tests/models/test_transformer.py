@@ -389,7 +389,7 @@ def test_a_published_variant_that_we_do_not_have_is_refused_by_name(theirs: dict
         ({"source_vocab_size": 0}, "source_vocab_size must be a whole number"),
         ({"n_decoder_layers": 0}, "n_decoder_layers must be a whole number"),
         ({"n_heads": 5}, "d_model 512 does not divide into 5 heads"),
-        ({"activation": "swish"}, "activation must be one of relu"),
+        ({"activation": "swish"}, "activation must be one of gelu, gelu_tanh, relu, silu"),
         ({"norm_placement": "none"}, "norm_placement must be one of post, pre"),
         ({"position_layout": "learned"}, "position_layout must be one of interleaved"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from torch import Tensor
 
@@ -101,7 +102,6 @@ def test_less_than_half_a_frame_cannot_be_heard(n: int) -> None:
 
 
 def test_a_real_recording_has_the_frames_of_the_reference(data_dir: Path) -> None:
-    soundfile = pytest.importorskip("soundfile")
     reference = json.loads((data_dir / "whisper" / "tiny.en.reference.json").read_text())
     samples, rate = soundfile.read(data_dir / reference["audio"], dtype="float32")
     assert rate == 16_000

@@ -113,12 +113,10 @@ def _load(model: str, tokenizer: Path | None, *, from_pickle: bool) -> "tuple[Wh
     from glassformer import api
     from glassformer.errors import ConfigError
     from glassformer.inference.speech_tokens import SpeechTokens
-    from glassformer.models.whisper import Whisper
     from glassformer.tokenizers import Tokenizer
 
     loaded = api.load(model, from_pickle=from_pickle)
-    if not isinstance(loaded.module, Whisper):
-        raise ConfigError(f"{model} is no model that hears: transcribe needs a Whisper.")
+    loaded.require("speech-recognizer")
     found = loaded.tokenizer if tokenizer is None else Tokenizer.load(tokenizer)
     if found is None:
         name = "gpt2.tiktoken" if loaded.config.vocab_size == 51864 else "multilingual.tiktoken"
@@ -126,4 +124,5 @@ def _load(model: str, tokenizer: Path | None, *, from_pickle: bool) -> "tuple[Wh
         raise ConfigError(
             f"{reason} Whisper's is {name} of OpenAI's repository: put it there, or give --tokenizer FILE."
         )
-    return loaded.module, SpeechTokens(found, loaded.config.vocab_size)
+    module: Whisper = loaded.module  # type: ignore[assignment]
+    return module, SpeechTokens(found, loaded.config.vocab_size)

@@ -15,7 +15,18 @@ from torch import Tensor, nn
 
 from glassformer.config import from_mapping
 from glassformer.errors import ConfigError
-from glassformer.models.spec import ModelSpec, Rename, check_choice, check_fraction, check_sizes, same
+from glassformer.models.spec import (
+    ACTIVATION_NAMES,
+    ModelSpec,
+    Rename,
+    check_choice,
+    check_fraction,
+    check_heads,
+    check_settings,
+    check_sizes,
+    read_activation,
+    same,
+)
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import PostNormBlock
 from glassformer.nn.embedding import Embedding
@@ -24,8 +35,6 @@ from glassformer.nn.init import init_like_bert
 from glassformer.nn.linear import Linear
 from glassformer.nn.mask import Mask, everything
 from glassformer.nn.norm import Dropout, LayerNorm
-
-ACTIVATION_NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "silu": "silu"}  # ours: Hugging Face's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +62,7 @@ class BertConfig:
         check_choice(self, "head", ("masked-token", "none"))
         check_fraction(self, "dropout")
         check_fraction(self, "norm_eps")
-        if self.d_model % self.n_heads:
-            raise ConfigError(f"d_model {self.d_model} does not divide into {self.n_heads} heads.")
+        check_heads(self)
 
 
 class Bert(nn.Module):
@@ -164,22 +172,19 @@ HEADS = {"BertForMaskedLM": "masked-token", "BertForPreTraining": "masked-token"
 
 def from_huggingface(config: Mapping[str, Any]) -> BertConfig:
     """Read a config.json. Of its two dropouts that of the sublayers is taken, since ours are one."""
-    for name, only in {
-        "is_decoder": False,
-        "add_cross_attention": False,
-        "position_embedding_type": "absolute",
-        "tie_word_embeddings": True,
-    }.items():
-        if config.get(name, only) != only:
-            raise ConfigError(f"config.json: {name} = {config[name]!r} is not supported; it must be {only!r}.")
+    check_settings(
+        config,
+        {
+            "is_decoder": False,
+            "add_cross_attention": False,
+            "position_embedding_type": "absolute",
+            "tie_word_embeddings": True,
+        },
+    )
     architectures = config.get("architectures") or ["BertForMaskedLM"]
     architecture = architectures[0] if isinstance(architectures, list) else architectures
     if not isinstance(architecture, str) or architecture not in HEADS:
         raise ConfigError(f"config.json: architectures {architectures!r} is none of {', '.join(HEADS)}.")
-    activation = config.get("hidden_act", "gelu")
-    ours = {theirs: ours for ours, theirs in ACTIVATION_NAMES.items()} | {"gelu_pytorch_tanh": "gelu_tanh"}
-    if not isinstance(activation, str) or activation not in ours:
-        raise ConfigError(f"config.json: hidden_act {activation!r} is not one of {', '.join(ours)}.")
     settings = {
         "vocab_size": config.get("vocab_size", 30522),
         "context_length": config.get("max_position_embeddings", 512),
@@ -188,7 +193,7 @@ def from_huggingface(config: Mapping[str, Any]) -> BertConfig:
         "n_layers": config.get("num_hidden_layers", 12),
         "n_heads": config.get("num_attention_heads", 12),
         "d_ff": config.get("intermediate_size", 3072),
-        "activation": ours[activation],
+        "activation": read_activation(config, "hidden_act", "gelu"),
         "norm_eps": config.get("layer_norm_eps", 1e-12),
         "dropout": config.get("hidden_dropout_prob", 0.1),
         "head": HEADS[architecture],

@@ -12,14 +12,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from glassformer.config import from_mapping
-from glassformer.errors import ConfigError
 from glassformer.models.spec import (
+    ACTIVATION_NAMES,
     ModelSpec,
     Rename,
     check_choice,
     check_fraction,
+    check_heads,
+    check_settings,
     check_sizes,
     joined,
+    read_activation,
     same,
     transposed,
 )
@@ -31,8 +34,6 @@ from glassformer.nn.init import init_like_gpt2
 from glassformer.nn.kv_cache import KVCache, Policy, uncached
 from glassformer.nn.linear import Linear
 from glassformer.nn.norm import Dropout, LayerNorm
-
-ACTIVATION_NAMES = {"gelu_tanh": "gelu_new", "gelu": "gelu", "relu": "relu", "silu": "silu"}  # ours: Hugging Face's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +59,7 @@ class GPT2Config:
         check_choice(self, "tied_head", (True, False))
         check_fraction(self, "dropout")
         check_fraction(self, "norm_eps")
-        if self.d_model % self.n_heads:
-            raise ConfigError(f"d_model {self.d_model} does not divide into {self.n_heads} heads.")
+        check_heads(self)
 
     @property
     def d_head(self) -> int:
@@ -123,17 +123,14 @@ PRESETS = {
 
 def from_huggingface(config: Mapping[str, Any]) -> GPT2Config:
     """Read a config.json. Of its three dropouts the residual one is taken, since ours are one."""
-    for name, only in {
-        "scale_attn_weights": True,
-        "scale_attn_by_inverse_layer_idx": False,
-        "add_cross_attention": False,
-    }.items():
-        if config.get(name, only) is not only:
-            raise ConfigError(f"config.json: {name} = {config[name]!r} is not supported; it must be {only}.")
-    activation = config.get("activation_function", "gelu_new")
-    ours = {theirs: ours for ours, theirs in ACTIVATION_NAMES.items()} | {"gelu_pytorch_tanh": "gelu_tanh"}
-    if not isinstance(activation, str) or activation not in ours:
-        raise ConfigError(f"config.json: activation_function {activation!r} is not one of {', '.join(ours)}.")
+    check_settings(
+        config,
+        {
+            "scale_attn_weights": True,
+            "scale_attn_by_inverse_layer_idx": False,
+            "add_cross_attention": False,
+        },
+    )
     settings = {
         "vocab_size": config.get("vocab_size", 50257),
         "context_length": config.get("n_positions", 1024),
@@ -141,7 +138,7 @@ def from_huggingface(config: Mapping[str, Any]) -> GPT2Config:
         "n_layers": config.get("n_layer", 12),
         "n_heads": config.get("n_head", 12),
         "d_ff": config.get("n_inner") or 0,
-        "activation": ours[activation],
+        "activation": read_activation(config, "activation_function", "gelu_new"),
         "norm_eps": config.get("layer_norm_epsilon", 1e-5),
         "dropout": config.get("resid_pdrop", 0.1),
         "tied_head": config.get("tie_word_embeddings", True),

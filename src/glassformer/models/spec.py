@@ -184,3 +184,32 @@ def check_fraction(config: Any, name: str) -> None:
     value = getattr(config, name)
     if not isinstance(value, int | float) or not 0 <= value < 1:
         raise ConfigError(f"{name} must be at least 0 and below 1, not {value!r}.")
+
+
+def check_heads(config: Any) -> None:
+    """Raise unless the features divide evenly among the heads."""
+    if config.d_model % config.n_heads:
+        raise ConfigError(f"d_model {config.d_model} does not divide into {config.n_heads} heads.")
+
+
+# ---- what several architectures read in a config.json
+
+ACTIVATION_NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "silu": "silu"}  # ours: Hugging Face's
+SYNONYMS = {"gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}  # Hugging Face's: ours
+
+
+def read_activation(config: Mapping[str, Any], name: str, default: str) -> str:
+    """Our name of the activation that a setting names."""
+    ours = {theirs: ours for ours, theirs in ACTIVATION_NAMES.items()} | SYNONYMS
+    activation = config.get(name, default)
+    if not isinstance(activation, str) or activation not in ours:
+        raise ConfigError(f"config.json: {name} {activation!r} is not one of {', '.join(ours)}.")
+    return ours[activation]
+
+
+def check_settings(config: Mapping[str, Any], supported: Mapping[str, Any]) -> None:
+    """Raise where a setting is there and is not the only value that is supported."""
+    for name, only in supported.items():
+        found = config.get(name, only)
+        if type(found) is not type(only) or found != only:
+            raise ConfigError(f"config.json: {name} = {found!r} is not supported; it must be {only!r}.")

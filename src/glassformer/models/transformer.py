@@ -15,7 +15,18 @@ from torch import Tensor, nn
 
 from glassformer.config import from_mapping
 from glassformer.errors import ConfigError, ExportError
-from glassformer.models.spec import ModelSpec, Rename, check_choice, check_fraction, check_sizes, same
+from glassformer.models.spec import (
+    ACTIVATION_NAMES,
+    ModelSpec,
+    Rename,
+    check_choice,
+    check_fraction,
+    check_heads,
+    check_settings,
+    check_sizes,
+    read_activation,
+    same,
+)
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import PostNormBlock, PostNormCrossBlock, PreNormBlock, PreNormCrossBlock
 from glassformer.nn.embedding import Embedding
@@ -28,7 +39,6 @@ from glassformer.nn.norm import Dropout, LayerNorm
 from glassformer.nn.position import Layout, sinusoidal
 
 PROJECTIONS = {"q": "q", "k": "k", "v": "v", "o": "out"}  # ours: Hugging Face's
-ACTIVATION_NAMES = {"relu": "relu", "gelu": "gelu", "gelu_tanh": "gelu_new", "silu": "silu"}  # ours: Hugging Face's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +83,7 @@ class TransformerConfig:
             value = getattr(self, name)
             if type(value) is not int or not 0 <= value < limit:
                 raise ConfigError(f"{name} must be a whole number from 0 to {limit - 1}, not {value!r}.")
-        if self.d_model % self.n_heads:
-            raise ConfigError(f"d_model {self.d_model} does not divide into {self.n_heads} heads.")
+        check_heads(self)
         if self.position_layout == "tensor2tensor" and (self.d_model % 2 or self.d_model < 4):
             raise ConfigError(f'position_layout "tensor2tensor" needs an even d_model from 4 on, not {self.d_model}.')
 
@@ -221,14 +230,15 @@ PRESETS = {
 
 def from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
     """Read a config.json of Marian's. Of its dropouts the one of sublayers is taken, since ours are one."""
-    for name, only in {
-        "normalize_before": False,
-        "normalize_embedding": False,
-        "add_final_layer_norm": False,
-        "static_position_embeddings": True,
-    }.items():
-        if config.get(name, only) is not only:
-            raise ConfigError(f"config.json: {name} = {config[name]!r} is not supported; it must be {only}.")
+    check_settings(
+        config,
+        {
+            "normalize_before": False,
+            "normalize_embedding": False,
+            "add_final_layer_norm": False,
+            "static_position_embeddings": True,
+        },
+    )
     for name, default in {"attention_heads": 16, "ffn_dim": 4096}.items():
         one, other = config.get(f"encoder_{name}", default), config.get(f"decoder_{name}", default)
         if one != other:
@@ -243,10 +253,6 @@ def from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
             "config.json: share_encoder_decoder_embeddings without tie_word_embeddings is not supported; versions of "
             "`transformers` disagree about what it means."
         )
-    activation = config.get("activation_function", "gelu")
-    ours = {theirs: ours for ours, theirs in ACTIVATION_NAMES.items()} | {"swish": "silu"}
-    if not isinstance(activation, str) or activation not in ours:
-        raise ConfigError(f"config.json: activation_function {activation!r} is not one of {', '.join(ours)}.")
     vocab_size = config.get("vocab_size", 58101)
     if vocab_size is None:
         raise ConfigError("config.json: vocab_size must be a whole number, not null.")
@@ -259,7 +265,7 @@ def from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
         "n_decoder_layers": config.get("decoder_layers", 12),
         "n_heads": config.get("encoder_attention_heads", 16),
         "d_ff": config.get("encoder_ffn_dim", 4096),
-        "activation": ours[activation],
+        "activation": read_activation(config, "activation_function", "gelu"),
         "dropout": config.get("dropout", 0.1),
         "tied_head": tied,
         "head_bias": True,

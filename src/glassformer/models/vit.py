@@ -14,7 +14,17 @@ from torch import Tensor, nn
 
 from glassformer.config import from_mapping
 from glassformer.errors import ConfigError, ExportError
-from glassformer.models.spec import ModelSpec, Rename, check_choice, check_fraction, check_sizes, same
+from glassformer.models.spec import (
+    ACTIVATION_NAMES,
+    ModelSpec,
+    Rename,
+    check_choice,
+    check_fraction,
+    check_heads,
+    check_sizes,
+    read_activation,
+    same,
+)
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import PreNormBlock
 from glassformer.nn.embedding import Embedding
@@ -25,8 +35,6 @@ from glassformer.nn.linear import Linear
 from glassformer.nn.mask import Mask, everything
 from glassformer.nn.norm import Dropout, LayerNorm
 from glassformer.tokenizers.patches import patchify
-
-ACTIVATION_NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "silu": "silu"}  # ours: Hugging Face's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +80,7 @@ class ViTConfig:
             )
         check_fraction(self, "dropout")
         check_fraction(self, "norm_eps")
-        if self.d_model % self.n_heads:
-            raise ConfigError(f"d_model {self.d_model} does not divide into {self.n_heads} heads.")
+        check_heads(self)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -211,10 +218,6 @@ def from_huggingface(config: Mapping[str, Any]) -> ViTConfig:
     architecture = architectures[0] if isinstance(architectures, list) else architectures
     if not isinstance(architecture, str) or architecture not in DISTILLATION:
         raise ConfigError(f"config.json: architectures {architectures!r} is none of {', '.join(DISTILLATION)}.")
-    activation = config.get("hidden_act", "gelu")
-    ours = {theirs: ours for ours, theirs in ACTIVATION_NAMES.items()} | {"gelu_pytorch_tanh": "gelu_tanh"}
-    if not isinstance(activation, str) or activation not in ours:
-        raise ConfigError(f"config.json: hidden_act {activation!r} is not one of {', '.join(ours)}.")
     labels = _labels(config.get("id2label") or {})
     settings = {
         "image_size": _pair(config.get("image_size", 224)),
@@ -226,7 +229,7 @@ def from_huggingface(config: Mapping[str, Any]) -> ViTConfig:
         "n_layers": config.get("num_hidden_layers", 12),
         "n_heads": config.get("num_attention_heads", 12),
         "d_ff": config.get("intermediate_size", 3072),
-        "activation": ours[activation],
+        "activation": read_activation(config, "hidden_act", "gelu"),
         "norm_eps": config.get("layer_norm_eps", 1e-12),
         "dropout": config.get("hidden_dropout_prob", 0.0),
         "qkv_bias": config.get("qkv_bias", True),

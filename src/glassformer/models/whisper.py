@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from glassformer.config import from_mapping
 from glassformer.errors import ConfigError, GenerationError
-from glassformer.models.spec import ModelSpec, Rename, check_fraction, check_sizes, same
+from glassformer.models.spec import ModelSpec, Rename, check_fraction, check_heads, check_settings, check_sizes, same
 from glassformer.nn import functional as F
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import PreNormBlock, PreNormCrossBlock
@@ -55,8 +55,7 @@ class WhisperConfig:
         check_sizes(self, "vocab_size", "context_length", "audio_context_length", "n_mels", "d_model")
         check_sizes(self, "n_encoder_layers", "n_decoder_layers", "n_heads", "d_ff")
         check_fraction(self, "dropout")
-        if self.d_model % self.n_heads:
-            raise ConfigError(f"d_model {self.d_model} does not divide into {self.n_heads} heads.")
+        check_heads(self)
         if self.d_model % 2 or self.d_model < 4:
             raise ConfigError(f"d_model must be even and at least 4, for pairs of sine and cosine, not {self.d_model}.")
         for block, head in self.alignment_heads:
@@ -242,15 +241,16 @@ def with_known_heads(config: WhisperConfig) -> WhisperConfig:
 
 def from_huggingface(config: Mapping[str, Any]) -> WhisperConfig:
     """Read a config.json. Of its dropouts the residual one is taken, since ours are one."""
-    for name, only in {
-        "scale_embedding": False,
-        "activation_function": "gelu",
-        "tie_word_embeddings": True,
-        "decoder_attention_heads": config.get("encoder_attention_heads", 6),
-        "decoder_ffn_dim": config.get("encoder_ffn_dim", 1536),
-    }.items():
-        if config.get(name, only) != only:
-            raise ConfigError(f"config.json: {name} = {config[name]!r} is not supported; it must be {only}.")
+    check_settings(
+        config,
+        {
+            "scale_embedding": False,
+            "activation_function": "gelu",
+            "tie_word_embeddings": True,
+            "decoder_attention_heads": config.get("encoder_attention_heads", 6),
+            "decoder_ffn_dim": config.get("encoder_ffn_dim", 1536),
+        },
+    )
     settings = {
         "vocab_size": config.get("vocab_size", 51865),
         "context_length": config.get("max_target_positions", 448),

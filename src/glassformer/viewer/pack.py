@@ -4,7 +4,6 @@
 what the page reads; `session.py` keeps it and `export.py` writes it down.
 """
 
-import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer import twins
+from glassformer.inference.around import around
 from glassformer.nn import functional as F
 from glassformer.tracing import records
 from glassformer.tracing.record import GIB
@@ -29,7 +29,7 @@ from glassformer.viewer.scene import Arrow, Block, Scene, Token
 
 
 class WithProbabilities(nn.Module):
-    """Before the class of a language model: the softmax over the vocabulary that decoding applies to its logits."""
+    """Around a language model: the softmax over the vocabulary that decoding applies to its logits."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         """The probabilities of the token after each."""
@@ -38,19 +38,10 @@ class WithProbabilities(nn.Module):
         return probs
 
 
-def with_probabilities(module: nn.Module) -> nn.Module:
-    """The same module, sharing all it has, that goes on to the probabilities; its parts keep their paths."""
-    if isinstance(module, WithProbabilities):
-        return module
-    longer = copy.copy(module)
-    longer.__class__ = type(type(module).__name__, (WithProbabilities, type(module)), {})
-    return longer
-
-
 def record(module: nn.Module, tokens: Tensor, *, max_bytes: int = 4 * GIB) -> Trace:
     """The readable equations of a language model on tokens, to the probabilities, named as if it had computed them."""
     with twins.use("readable", attention="naive"):
-        return record_module(with_probabilities(module), tokens, max_bytes=max_bytes)
+        return record_module(around(WithProbabilities, module), tokens, max_bytes=max_bytes)
 
 
 # ---- the scene

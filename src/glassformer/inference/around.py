@@ -1,0 +1,30 @@
+"""More than a module's own `forward` as one call, which can be recorded as one pass; the module is not touched.
+
+whole = around(OnePass, module)     whole(source, tokens) encodes and decodes; module still does the half
+"""
+
+import copy
+from typing import Any
+
+from torch import Tensor, nn
+
+from glassformer.nn.kv_cache import full
+
+
+class OnePass(nn.Module):
+    """Around an encoder-decoder: both halves, one after the other."""
+
+    def forward(self, source: Tensor, tokens: Tensor) -> Tensor:
+        """The logits (B, T, V) after each of the target's tokens (B, T)."""
+        this: Any = self
+        logits: Tensor = super().forward(tokens, this.begin(source, full(tokens.shape[-1])))
+        return logits
+
+
+def around(outer: type[nn.Module], module: nn.Module) -> nn.Module:
+    """The same module, sharing all it has, called through `outer.forward`; its parts keep their paths, it its name."""
+    if isinstance(module, outer):
+        return module
+    changed = copy.copy(module)
+    changed.__class__ = type(type(module).__name__, (outer, type(module)), {})
+    return changed
