@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from glassformer import checkpoints, models
 from glassformer.data.sort import LETTERS
 from glassformer.errors import CheckpointError, GenerationError, TraceError
-from glassformer.inference.around import OnePass, around
+from glassformer.inference.around import whole
 from glassformer.inference.generate import NewToken, generate
 from glassformer.inference.logits import Sampling
 from glassformer.inference.text import Piece, stream_text
@@ -61,7 +61,7 @@ class Model:
     @property
     def whole(self) -> nn.Module:
         """The module as one call: of an encoder-decoder both halves."""
-        return around(OnePass, self.module) if self.kind in ("encoder-decoder", "speech-recognizer") else self.module
+        return whole(self.module)
 
     @property
     def kind(self) -> Kind:

@@ -66,11 +66,11 @@ def test_a_preset_is_a_run_of_its_own() -> None:
 
 def test_the_vocabulary_is_the_tokenizer_s_unless_a_larger_one_is_given() -> None:
     config = from_mapping(RunConfig, {"model": {"preset": "gpt2"}})
-    assert config.model_config(65).vocab_size == 65
+    assert config.model_config({"vocab_size": 65}).vocab_size == 65
     padded = from_mapping(RunConfig, {"model": {"preset": "gpt2", "vocab_size": 128}})
-    assert padded.model_config(65).vocab_size == 128
+    assert padded.model_config({"vocab_size": 65}).vocab_size == 128
     with pytest.raises(ConfigError, match=r"model\.vocab_size is 128, but the tokenizer has 200 tokens"):
-        padded.model_config(200)
+        padded.model_config({"vocab_size": 200})
 
 
 @pytest.mark.parametrize(

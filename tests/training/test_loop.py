@@ -177,8 +177,9 @@ def test_accumulated_gradients_are_those_of_one_large_batch(tmp_path: Path) -> N
     trainer = trainer_of(small(tmp_path, model={"dropout": 0.0}, label_smoothing=0.1), tmp_path)
     for _ in range(3):
         trainer.accumulate()
-    batches = [trainer.task.batch(0, micro_step, CPU) for micro_step in range(3)]
-    tokens, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    batches = [trainer.task.batch(0, micro_step) for micro_step in range(3)]
+    tokens = torch.cat([batch.inputs[0] for batch in batches])
+    targets = torch.cat([batch.targets for batch in batches])
     module = trainer.module
     actual = [parameter.grad.clone() for parameter in module.parameters() if parameter.grad is not None]
     module.zero_grad()
@@ -220,7 +221,7 @@ def test_who_listens_sees_the_gradient_before_the_weights_move(tmp_path: Path) -
         if isinstance(event, GradientReady):
             weight = event.module.get_parameter("token_embedding.weight")
             assert weight.grad is not None
-            seen.append((event.step, event.tokens.shape, float(weight.grad.abs().sum()), weight.detach().clone()))
+            seen.append((event.step, event.inputs[0].shape, float(weight.grad.abs().sum()), weight.detach().clone()))
 
     train(small(tmp_path, steps=2), tmp_path / "run", on_event=look)
     (first, shape, gradient, before), (second, _, _, after) = seen
@@ -546,16 +547,16 @@ def test_a_separate_validation_text_has_the_tokens_of_the_training_text(tmp_path
     task = tasks.LanguageModel(
         small(tmp_path, data={"validation_path": str(tmp_path / "validation.txt")}), tmp_path / "tokens", print
     )
-    assert task.tokenizer.decode(task.validation.tolist()) == "fox dog "
-    assert len(task.training) == len(task.tokenizer.encode((tmp_path / "text.txt").read_text()))
+    assert task.belongings["tokenizer"].decode(task.validation.tolist()) == "fox dog "
+    assert len(task.training) == len(task.belongings["tokenizer"].encode((tmp_path / "text.txt").read_text()))
 
 
 def test_a_prepared_folder_of_tokens_and_a_learned_vocabulary_train(tmp_path: Path) -> None:
     config = small(tmp_path, data={"tokenizer": "bpe:280"}, steps=2)
     said: list[str] = []
     task = tasks.LanguageModel(config, tmp_path / "tokens", said.append)
-    assert task.tokenizer.vocab_size == 280
-    assert task.tokenizer.special_tokens.keys() == {"<|endoftext|>"}
+    assert task.belongings["tokenizer"].vocab_size == 280
+    assert task.belongings["tokenizer"].special_tokens.keys() == {"<|endoftext|>"}
     assert any("280 tokens" in text for text in said)
     prepared = small(tmp_path, data={"path": str(tmp_path / "tokens" / "text")}, steps=2)
     again = tasks.LanguageModel(prepared, tmp_path / "other", said.append)

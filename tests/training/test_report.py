@@ -28,7 +28,8 @@ def step(number: int, steps: int = 100, loss: float = 2.5, applied: bool = True)
         loss=loss,
         lr=1e-3,
         grad_norm=0.5,
-        tokens_per_second=12345.6,
+        per_second=12345.6,
+        unit="tokens",
         seconds_left=3725.0,
         applied=applied,
     )

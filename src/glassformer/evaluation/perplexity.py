@@ -13,6 +13,7 @@ from torch import nn
 
 from glassformer.data.memmap import TokenFile, open_tokens, read_text
 from glassformer.errors import DataError
+from glassformer.evaluation.mode import evaluating
 from glassformer.nn import functional as F
 from glassformer.tokenizers import Tokenizer
 
@@ -30,7 +31,6 @@ class Loss:
         return math.exp(self.nats_per_token) if self.nats_per_token < 700 else math.inf
 
 
-@torch.no_grad()
 def loss(
     module: nn.Module,
     text: TokenFile | UInt[np.ndarray, " N"] | Int[np.ndarray, " N"],
@@ -47,21 +47,16 @@ def loss(
     tokens = text.tokens if isinstance(text, TokenFile) else text
     if len(tokens) < 2:
         raise DataError(f"A loss needs two tokens or more, one to read and one to predict; the text has {len(tokens)}.")
-    device = next(module.parameters()).device
     config: Any = getattr(module, "config", None)
     if config is not None and int(tokens.max()) >= config.vocab_size:
         raise DataError(f"The text has the token {tokens.max()}, but the model's vocabulary has {config.vocab_size}.")
-    was_training = module.training
-    module.eval()
     total, count = 0.0, 0
-    try:
+    with evaluating(module) as device:
         for stretches in _batches(tokens, context_length, batch_size, batches):
             both = torch.from_numpy(stretches.astype(np.int64)).to(device)
             targets = both[:, 1:]
             total += float(F.cross_entropy(module(both[:, :-1]).float(), targets)) * targets.numel()
             count += targets.numel()
-    finally:
-        module.train(was_training)
     return Loss(nats_per_token=total / count, tokens=count)
 
 

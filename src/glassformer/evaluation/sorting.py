@@ -7,6 +7,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from glassformer.data import sort
+from glassformer.evaluation.mode import evaluating
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,16 +31,12 @@ def sort_accuracy(module: nn.Module, *, seed: int = 0) -> SortAccuracy:
     )
 
 
-@torch.no_grad()
 def _right(module: nn.Module, inputs: Int[Tensor, "B 6"]) -> Bool[Tensor, " B"]:
     """Whether the most likely letter, taken six times and read back each time, gives the sorted input."""
-    device = next(module.parameters()).device
-    was_training = module.training
-    module.eval()
-    tokens = inputs.to(device)
-    for _ in range(sort.LENGTH):
-        likeliest = module(tokens)[:, -1].argmax(-1, keepdim=True)
-        tokens = torch.cat([tokens, likeliest], dim=-1)
-    module.train(was_training)
+    with evaluating(module) as device:
+        tokens = inputs.to(device)
+        for _ in range(sort.LENGTH):
+            likeliest = module(tokens)[:, -1].argmax(-1, keepdim=True)
+            tokens = torch.cat([tokens, likeliest], dim=-1)
     answers = tokens[:, sort.LENGTH :].cpu()
     return (answers == inputs.sort(-1).values).all(-1)

@@ -8,17 +8,26 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from glassformer.models import spec_of
 from glassformer.nn.kv_cache import full
 
 
 class OnePass(nn.Module):
     """Around an encoder-decoder: both halves, one after the other."""
 
-    def forward(self, source: Tensor, tokens: Tensor) -> Tensor:
-        """The logits (B, T, V) after each of the target's tokens (B, T)."""
+    def forward(self, source: Tensor, tokens: Tensor, source_valid: Tensor | None = None) -> Tensor:
+        """The logits (B, T, V) after each of the target's tokens (B, T); `source_valid` is False at padding."""
         this: Any = self
-        logits: Tensor = super().forward(tokens, this.begin(source, full(tokens.shape[-1])))
+        padding = () if source_valid is None else (source_valid,)
+        logits: Tensor = super().forward(tokens, this.begin(source, full(tokens.shape[-1]), *padding))
         return logits
+
+
+def whole(module: nn.Module) -> nn.Module:
+    """The module as one call: of an encoder-decoder both halves."""
+    this: Any = module
+    halves = spec_of(this.config).kind in ("encoder-decoder", "speech-recognizer")
+    return around(OnePass, module) if halves else module
 
 
 def around(outer: type[nn.Module], module: nn.Module) -> nn.Module:

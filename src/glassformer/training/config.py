@@ -12,8 +12,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from glassformer import config, models
-from glassformer.errors import ConfigError
-from glassformer.models.spec import IN_WORDS, ModelConfig
+from glassformer.errors import ConfigError, DataError
+from glassformer.models.spec import IN_WORDS, Kind, ModelConfig
+
+TASK_KINDS: dict[str, Kind] = {  # the kind of model that a task trains
+    "language-model": "language-model",
+    "sort": "language-model",
+    "translation": "encoder-decoder",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,16 +27,26 @@ class DataConfig:
     """Which text, and how it becomes tokens."""
 
     path: str = ""  # a text, several with commas between, or a folder that `tokenize_files` wrote
+    target_path: str = ""  # its translation line by line; empty: a line of `path` has both, with a tab between
     validation_path: str = ""  # the same for validation; empty: the end of `path` is held out
+    validation_target_path: str = ""
     validation_fraction: float = 0.1  # how much of `path` that is
-    tokenizer: str = "char"  # "char", "bpe:N" learns N tokens from `path`, else a tokenizer's file or folder
-    special_tokens: tuple[str, ...] = ("<|endoftext|>",)  # of a "bpe:N" tokenizer
+    tokenizer: str = "auto"  # "char", "bpe:N" learns N tokens, else a file or folder; auto: char; of pairs bpe:8000
+    special_tokens: tuple[str, ...] = ("<|endoftext|>",)  # of a language model's "bpe:N" tokenizer
 
     def __post_init__(self) -> None:
         _within("data.validation_fraction", self.validation_fraction, 0, 0.9)
-        kind, _, size = self.tokenizer.partition(":")
-        if kind == "bpe" and not (size.isdecimal() and 256 < int(size) < 2**31):
-            raise ConfigError(f'data.tokenizer = {self.tokenizer!r}: "bpe:N" needs more than 256 tokens.')
+        bpe_size("data.tokenizer", self.tokenizer)
+
+    def files(self) -> dict[str, list[Path]]:
+        """The files and folders that the settings name, by setting."""
+        named = {
+            name: getattr(self, name) for name in ("path", "target_path", "validation_path", "validation_target_path")
+        }
+        found = {f"data.{name}": paths_of(value) for name, value in named.items() if value}
+        if self.tokenizer not in ("auto", "char") and not bpe_size("data.tokenizer", self.tokenizer):
+            found["data.tokenizer"] = [Path(self.tokenizer)]
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +86,7 @@ class RunConfig:
     """Everything that a run depends on, besides the corpus itself and the machine."""
 
     name: str = "run"  # the run's folder, inside the folder of runs
-    task: Literal["language-model", "sort"] = "language-model"
+    task: Literal["auto", "language-model", "sort", "translation"] = "auto"  # auto: what its kind of model is for
     model: Mapping[str, Any] = field(default_factory=dict)  # `preset` or `architecture`, and fields of its config
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -103,8 +119,13 @@ class RunConfig:
             raise ConfigError(f"name must be that of a folder, not {self.name!r}.")
         model = self.model_config()
         kind = models.spec_of(model).kind
-        if kind != "language-model":
-            raise ConfigError(f"What can be trained so far is a language model, and this is {IN_WORDS[kind]}.")
+        if self.task == "auto":
+            object.__setattr__(self, "task", next((task for task, of in TASK_KINDS.items() if of == kind), self.task))
+        if TASK_KINDS.get(self.task) != kind:
+            of = [IN_WORDS[TASK_KINDS[task]] for task in TASK_KINDS if self.task in (task, "auto")]
+            raise ConfigError(
+                f"task = {self.task!r} trains {' or '.join(dict.fromkeys(of))}, and this is {IN_WORDS[kind]}."
+            )
         if self.context_length > model.context_length:
             raise ConfigError(
                 f"context_length is {self.context_length}, but the model knows {model.context_length} positions."
@@ -117,16 +138,18 @@ class RunConfig:
         """Tokens of a text in a batch."""
         return self.context_length or self.model_config().context_length
 
-    def model_config(self, vocab_size: int | None = None) -> ModelConfig:
-        """The model's configuration; the vocabulary is the tokenizer's, if `model` does not say a larger one."""
+    def model_config(self, settings: Mapping[str, Any] | None = None) -> ModelConfig:
+        """The model's configuration, with what the data decides; of vocabularies `model` may name larger ones."""
         table = dict(self.model)
         preset, architecture = table.pop("preset", None), table.pop("architecture", None)
         if bool(preset) == bool(architecture):
             raise ConfigError(f'model needs either preset = "…" or architecture = "…", not {dict(self.model)!r}.')
-        if vocab_size is not None:
-            given = table.setdefault("vocab_size", vocab_size)
-            if given < vocab_size:
-                raise ConfigError(f"model.vocab_size is {given}, but the tokenizer has {vocab_size} tokens.")
+        for name, value in (settings or {}).items():
+            given = table.setdefault(name, value)
+            if name.endswith("vocab_size") and given < value:
+                raise ConfigError(f"model.{name} is {given}, but the tokenizer has {value} tokens.")
+            if not name.endswith("vocab_size") and given != value:
+                raise ConfigError(f"model.{name} is {given!r}, but the data says {value!r}: leave it out.")
         return models.configure(str(preset or architecture), table, "model.")
 
 
@@ -151,3 +174,21 @@ def load_run_config(source: str | Path, overrides: Mapping[str, Any] | None = No
 def _within(name: str, value: int | float, low: int | float, high: int | float) -> None:
     if not low <= value <= high:
         raise ConfigError(f"{name} must be from {low:,} to {high:,}, not {value!r}.")
+
+
+def paths_of(setting: str) -> list[Path]:
+    """The files that a setting names, with commas between."""
+    parts = [part.strip() for part in setting.split(",")]
+    if not all(parts):
+        raise DataError(f"Under data, {setting!r} names a file without a name: write one comma between two files.")
+    return [Path(part) for part in parts]
+
+
+def bpe_size(name: str, setting: str) -> int:
+    """N of "bpe:N", and 0 of any other tokenizer."""
+    kind, _, size = setting.partition(":")
+    if kind != "bpe":
+        return 0
+    if not (size.isdecimal() and 256 < int(size) < 2**31):
+        raise ConfigError(f'{name} = {setting!r}: "bpe:N" needs more than 256 tokens.')
+    return int(size)

@@ -28,13 +28,13 @@ class Started:
 class GradientReady:
     """The gradient of a step is in the parameters' `.grad`, not clipped yet, and the weights have not moved.
 
-    For listeners that look into the model; they leave it, and torch's random numbers, as they are. `tokens` (B, T) is
-    the last batch.
+    For listeners that look into the model; they leave it, and torch's random numbers, as they are. `inputs` are
+    those of the last batch, as the whole model takes them.
     """
 
     step: int
     module: nn.Module
-    tokens: Tensor
+    inputs: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,8 @@ class StepDone:
     loss: float
     lr: float
     grad_norm: float
-    tokens_per_second: float
+    per_second: float
+    unit: str  # of what: tokens, images, …
     seconds_left: float
     applied: bool
 

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from glassformer import models
 from glassformer.config import to_mapping
 from glassformer.errors import CheckpointMismatch, TrainingError
-from glassformer.nn import functional as F
 from glassformer.training.adamw import AdamW, parameter_groups
 from glassformer.training.clip import clip_gradients
 from glassformer.training.config import RunConfig
@@ -33,10 +32,12 @@ from glassformer.training.events import (
     Started,
     StepDone,
 )
+from glassformer.training.inputs import check_files
 from glassformer.training.run_folder import RunFolder, State
 from glassformer.training.schedule import constant, noam, warmup_cosine
 from glassformer.training.signals import stop_on_signal
-from glassformer.training.tasks import TASKS, Task, check_texts
+from glassformer.training.tasks import TASKS
+from glassformer.training.tasks.task import Batch, Task
 
 
 def train(
@@ -59,7 +60,7 @@ def train(
     device, _ = choose_device(config.device)
     run = RunFolder(folder)
     if not resume:
-        check_texts(config, folder)
+        check_files(config, folder)
     figures: Figures = {}
     gpus = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(gpus), cpu_threads(config.threads):
@@ -77,7 +78,7 @@ def train(
             on_event(trainer.started(folder))
 
             def save() -> None:
-                path = run.save(trainer.state(), trainer.module, task.tokenizer, keep=config.keep)
+                path = run.save(trainer.state(), trainer.module, task.belongings, keep=config.keep)
                 on_event(Saved(step=trainer.step, path=path))
                 trainer.pace.pause()
 
@@ -85,7 +86,7 @@ def train(
                 read = trainer.accumulate()
                 if trainer.micro_step < config.accumulation:
                     continue
-                on_event(GradientReady(step=trainer.step + 1, module=trainer.module, tokens=read))
+                on_event(GradientReady(step=trainer.step + 1, module=trainer.module, inputs=read.inputs))
                 on_event(trainer.update())
                 if _due(trainer.step, config.eval_interval, config.steps):
                     figures = task.evaluate(trainer.module)
@@ -118,7 +119,7 @@ class Trainer:
     def __init__(self, config: RunConfig, task: Task, device: torch.device) -> None:
         self.config, self.task, self.device = config, task, device
         self.dtype, _ = choose_dtype(config.dtype, device)
-        model_config = config.model_config(task.tokenizer.vocab_size)
+        model_config = config.model_config(task.settings)
         self.d_model: int = getattr(model_config, "d_model", 1)
         torch.manual_seed(config.seed)
         self.module = models.spec_of(model_config).build(model_config).to(device).train()
@@ -127,25 +128,26 @@ class Trainer:
         self.optimizer = AdamW(
             parameter_groups(self.module, settings.weight_decay), settings.lr, settings.betas, settings.eps
         )
-        self.tokens_per_step = config.accumulation * config.batch_size * config.text_length
         self.step = 0
         self.micro_step = 0
+        self.count = 0  # of what the batches of this step had, in the task's unit
         self.loss = torch.zeros((), device=device)  # mean over the micro-steps so far, in their share of all
         self.pace = Pace()
 
-    def accumulate(self) -> Tensor:
-        """Add the gradient of one micro-step; return the tokens (B, T) that it read."""
+    def accumulate(self) -> Batch:
+        """Add the gradient of one micro-step; return the batch that it read."""
         config = self.config
         seed = np.random.SeedSequence((config.seed, self.step, self.micro_step)).generate_state(1, np.uint64)
         torch.manual_seed(int(seed[0]))
-        tokens, targets = self.task.batch(self.step, self.micro_step, self.device)
+        batch = self.task.batch(self.step, self.micro_step).to(self.device)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            logits = self.module(tokens)
-        loss = F.cross_entropy(logits.float(), targets, label_smoothing=config.label_smoothing) / config.accumulation
+            logits = self.task.logits(self.module, batch)
+        loss = self.task.loss(logits.float(), batch) / config.accumulation
         loss.backward()  # type: ignore[no-untyped-call]
         self.loss += loss.detach()
+        self.count += batch.count
         self.micro_step += 1
-        return tokens
+        return batch
 
     def update(self) -> StepDone:
         """Move the weights by the accumulated gradient, unless it or the loss is not finite."""
@@ -167,15 +169,17 @@ class Trainer:
         self.optimizer.zero_grad()
         self.loss.zero_()
         self.micro_step = 0
-        seconds = self.pace.step()
+        per_second = self.pace.step(self.count)
+        self.count = 0
         return StepDone(
             step=self.step,
             steps=config.steps,
             loss=loss,
             lr=lr,
             grad_norm=norm,
-            tokens_per_second=self.tokens_per_step / seconds,
-            seconds_left=seconds * (config.steps - self.step),
+            per_second=per_second,
+            unit=self.task.unit,
+            seconds_left=self.pace.seconds * (config.steps - self.step),
             applied=finite,
         )
 
@@ -228,7 +232,7 @@ class Trainer:
             parameters=sum(parameter.numel() for parameter in self.parameters.values()),
             device=str(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
-            tokenizer=self.task.tokenizer,
+            tokenizer=self.task.belongings.get("tokenizer"),
         )
 
 
@@ -236,15 +240,17 @@ class Pace:
     """How quick steps are: a mean that forgets, since the first steps are slow."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.seconds, self.count = 0.0, 0.0  # of a step
         self._since = time.perf_counter()
 
-    def step(self) -> float:
-        """Take note that a step is done; return the seconds that a step takes."""
+    def step(self, count: int) -> float:
+        """Take note that a step with so much in it is done; return how much is done in a second."""
         now = time.perf_counter()
         taken, self._since = now - self._since, now
-        self.seconds += (taken - self.seconds) * (0.1 if self.seconds else 1.0)
-        return self.seconds
+        share = 0.1 if self.seconds else 1.0
+        self.seconds += (taken - self.seconds) * share
+        self.count += (count - self.count) * share
+        return self.count / self.seconds
 
     def pause(self) -> None:
         """What came since the last step does not count: an evaluation, a checkpoint."""

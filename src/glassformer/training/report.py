@@ -112,7 +112,7 @@ def tensorboard(folder: Path) -> OnEvent:
         if isinstance(event, Started):
             writers.append(SummaryWriter(str(folder), purge_step=event.step + 1))
         elif isinstance(event, StepDone):
-            for name in ("loss", "lr", "grad_norm", "tokens_per_second"):
+            for name in ("loss", "lr", "grad_norm", "per_second"):
                 writers[0].add_scalar(f"training/{name}", getattr(event, name), event.step)
         elif isinstance(event, Evaluated):
             for name, value in event.figures.items():
@@ -150,7 +150,7 @@ def progress(*, quiet: bool = False) -> Iterator[OnEvent]:
 def _describe(event: StepDone) -> str:
     skipped = "" if event.applied else "  skipped: not finite"
     left = f"{_duration(event.seconds_left)} left"
-    return f"loss {event.loss:.4f}  lr {event.lr:.2e}  {event.tokens_per_second:,.0f} tokens/s  {left}{skipped}"
+    return f"loss {event.loss:.4f}  lr {event.lr:.2e}  {event.per_second:,.0f} {event.unit}/s  {left}{skipped}"
 
 
 def _worth_a_line(event: StepDone) -> bool:

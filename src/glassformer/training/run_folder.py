@@ -25,7 +25,6 @@ from glassformer import files, strict_json
 from glassformer.checkpoints import huggingface, native
 from glassformer.config import to_mapping
 from glassformer.errors import CheckpointError, TrainingError
-from glassformer.tokenizers import Tokenizer
 from glassformer.training.config import RunConfig, load_run_config
 
 MADE = ("metrics.jsonl", "loss.png", "tensorboard", "tokens", "checkpoints")  # beside the settings and the model
@@ -108,11 +107,11 @@ class RunFolder:
             raise TrainingError(f"{self.path} cannot be made a folder: {error.strerror}.") from None
         files.write_file(self.settings, (json.dumps(to_mapping(config), indent=1) + "\n").encode())
 
-    def save(self, state: "State", module: nn.Module, tokenizer: Tokenizer, *, keep: int) -> Path:
+    def save(self, state: "State", module: nn.Module, belongings: Mapping[str, Any], *, keep: int) -> Path:
         """Write a checkpoint whole or not at all, then remove all but the `keep` newest ones."""
         target = self.checkpoints / f"step-{state.values['step']:08}"
         with files.new_directory(target) as folder:
-            huggingface.write_directory(folder, module, tokenizer=tokenizer, native=True)
+            huggingface.write_directory(folder, module, native=True, **belongings)
             native.write_state(folder, state.tensors, state.values)
         for old in self._newest_first()[keep:]:
             shutil.rmtree(old)

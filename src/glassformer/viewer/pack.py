@@ -38,10 +38,10 @@ class WithProbabilities(nn.Module):
         return probs
 
 
-def record(module: nn.Module, tokens: Tensor, *, max_bytes: int = 4 * GIB) -> Trace:
-    """The readable equations of a language model on tokens, to the probabilities, named as if it had computed them."""
+def record(module: nn.Module, *inputs: Tensor, max_bytes: int = 4 * GIB) -> Trace:
+    """The readable equations of a model on its inputs, to the probabilities, named as if it had computed them."""
     with twins.use("readable", attention="naive"):
-        return record_module(around(WithProbabilities, module), tokens, max_bytes=max_bytes)
+        return record_module(around(WithProbabilities, module), *inputs, max_bytes=max_bytes)
 
 
 # ---- the scene

@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from glassformer.errors import GlassformerError
+from glassformer.inference.around import whole
 from glassformer.training.events import Ended, Evaluated, Event, GradientReady, Started, StepDone
 from glassformer.viewer import pack
 from glassformer.viewer.answers import plain
@@ -39,7 +40,7 @@ class Watch:
         self.session.training = self
         self.events = Events()
         self._on_first = on_first
-        self._tokens: Tensor | None = None
+        self._inputs: tuple[Tensor, ...] | None = None
         self._next, self._last, self._nbytes = 1.0, 0.0, 0
         self._steps = 0
         self._losses: list[tuple[int, float | str]] = []
@@ -88,15 +89,15 @@ class Watch:
 
     def _look(self, event: GradientReady) -> None:
         """Record the model as it is; training goes on with the same numbers and the same chance."""
-        if self._tokens is None:
-            self._tokens = event.tokens[:1, :MOST_POSITIONS].cpu().clone()
+        if self._inputs is None:
+            self._inputs = tuple(first_of(tensor).cpu().clone() for tensor in event.inputs)
         module = copy.deepcopy(event.module).cpu().eval()
         gradients = {
             name: parameter.grad.detach().cpu().clone()
             for name, parameter in event.module.named_parameters()
             if parameter.grad is not None
         }
-        trace = pack.record(module, self._tokens)
+        trace = pack.record(whole(module), *self._inputs)
         trace.replay = None  # a picture, and nothing to run
         first = not self.session.runs
         self.session.add(trace, "training", gradients)
@@ -107,3 +108,8 @@ class Watch:
         self.events.tell("picture", {"info": info, "at": event.step})
         if first:
             self._on_first(self.session)
+
+
+def first_of(batch: Tensor) -> Tensor:
+    """The first of a batch: of tokens the first few, of a picture or a sound all."""
+    return batch[:1] if batch.is_floating_point() else batch[:1, :MOST_POSITIONS]

@@ -1,0 +1,145 @@
+"""Pairs of a text and its translation: two files line by line, or one with a tab between the two.
+
+Tokens of all pairs lie one after the other in one array a side; batches are of pairs of similar length, so that little
+of them is padding. Next to read: `training/tasks/translation.py`.
+"""
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from glassformer.errors import DataError
+
+MAX_BYTES = 4 << 30  # that a file may unpack to
+POOL = 50  # batches' pairs that are put in order of length together
+
+
+def read_pairs(source: Path, target: Path | None = None) -> list[tuple[str, str]]:
+    """The pairs whose texts both have something in them.
+
+    Without `target`, a line of `source` has both texts with a tab between, and perhaps more after another tab, as
+    Tatoeba's files have. Files may be gzipped.
+    """
+    lines = _lines(source)
+    if target is None:
+        split = [line.split("\t") for line in lines if line.strip()]
+        lonely = next((number for number, parts in enumerate(split, 1) if len(parts) < 2), None)
+        if lonely is not None:
+            raise DataError(
+                f"{source}: line {lonely} has no tab between a text and its translation. Where they are in two files, "
+                f"name both."
+            )
+        found = [(parts[0], parts[1]) for parts in split]
+    else:
+        others = _lines(target)
+        if len(lines) != len(others):
+            raise DataError(
+                f"{source} has {len(lines):,} lines and {target} has {len(others):,}: line by line, each must be the "
+                f"translation of the other."
+            )
+        found = list(zip(lines, others, strict=True))
+    pairs = [(first.strip(), second.strip()) for first, second in found if first.strip() and second.strip()]
+    if not pairs:
+        raise DataError(f"{source} has no pair of texts.")
+    return pairs
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as raw:
+            zipped = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            with gzip.open(raw) if zipped else raw as file:
+                data = file.read(MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or f"it is no whole gzip file ({error})"
+        raise DataError(f"{path} cannot be read: {reason}.") from None
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{path} has more than {MAX_BYTES >> 30} GiB of text.")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: byte {error.start:,} cannot be read.") from None
+    return [line.rstrip("\r\n") for line in io.StringIO(text.removeprefix("\ufeff"), newline="\n")]
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Sequences of tokens, of different lengths: all one after the other, and where each ends."""
+
+    tokens: Int[np.ndarray, " N"]
+    ends: Int[np.ndarray, " texts"]
+
+    @classmethod
+    def of(cls, texts: Sequence[Sequence[int]]) -> "Ragged":
+        """These sequences."""
+        lengths = np.array([len(text) for text in texts], dtype=np.int64)
+        tokens = np.fromiter((token for text in texts for token in text), np.int64, int(lengths.sum()))
+        return cls(tokens, lengths.cumsum())
+
+    @cached_property
+    def lengths(self) -> Int[np.ndarray, " texts"]:
+        """Of each sequence."""
+        return np.diff(self.ends, prepend=0)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, row: int) -> Int[np.ndarray, " T"]:
+        end = self.ends[row]
+        return self.tokens[end - self.lengths[row] : end]
+
+    def where(self, chosen: Bool[np.ndarray, " texts"]) -> "Ragged":
+        """Some of the sequences, in their order."""
+        return Ragged(self.tokens[np.repeat(chosen, self.lengths)], self.lengths[chosen].cumsum())
+
+    def padded(self, rows: Int[np.ndarray, " B"], pad_id: int) -> tuple[Int[Tensor, "B S"], Bool[Tensor, "B S"]]:
+        """These sequences as one array, filled up on the right, and where it holds their tokens."""
+        lengths = self.lengths[rows]
+        valid = np.arange(lengths.max()) < lengths[:, None]
+        filled = np.full(valid.shape, pad_id, dtype=np.int64)
+        filled[valid] = np.concatenate([self[row] for row in rows.tolist()])
+        return torch.from_numpy(filled), torch.from_numpy(valid)
+
+
+class Order:
+    """Which pairs are in which batch: epoch after epoch all of them, each epoch in an order of its own.
+
+    `lengths` are what pairs are put in order by, within a pool of batches.
+    """
+
+    def __init__(self, lengths: Int[np.ndarray, " pairs"], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
+        self.n_batches = max(len(lengths) // batch_size, 1)  # of an epoch
+        self._epoch: tuple[int, list[Int[np.ndarray, " B"]]] = (-1, [])
+
+    def batch(self, number: int) -> Int[np.ndarray, " B"]:
+        """The pairs of the number-th batch of the run: a pure function."""
+        epoch, place = divmod(number, self.n_batches)
+        if self._epoch[0] != epoch:
+            self._epoch = epoch, self._batches(epoch)
+        return self._epoch[1][place]
+
+    def _batches(self, epoch: int) -> list[Int[np.ndarray, " B"]]:
+        """Shuffled, put in order within pools, cut into batches, and these shuffled; what is left over waits."""
+        random = np.random.default_rng((self.seed, epoch))
+        shuffled, size = random.permutation(len(self.lengths)), self.batch_size
+        pools = [shuffled[start : start + POOL * size] for start in range(0, len(shuffled), POOL * size)]
+        in_order = np.concatenate([pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools])
+        batches = [in_order[n * size : (n + 1) * size] for n in range(self.n_batches)]
+        return [batches[n] for n in random.permutation(self.n_batches)]
+
+    def in_turn(self) -> Iterator[Int[np.ndarray, " B"]]:
+        """All pairs once, the shortest first: for evaluation."""
+        order = np.argsort(self.lengths, kind="stable")
+        for start in range(0, len(order), self.batch_size):
+            yield order[start : start + self.batch_size]

@@ -1,0 +1,25 @@
+"""The files that a run is to read: whether they are there."""
+
+from pathlib import Path
+
+from glassformer.data.download import CORPORA
+from glassformer.errors import DataError
+from glassformer.models.spec import IN_WORDS
+from glassformer.training.config import TASK_KINDS, RunConfig
+
+
+def check_files(config: RunConfig, run: Path) -> None:
+    """Raise unless all files that the settings name are there, and outside the run's own folder."""
+    if config.task == "sort":
+        return
+    if not config.data.path:
+        what = IN_WORDS[TASK_KINDS[config.task]]
+        raise DataError(f"{what[0].upper()}{what[1:]} needs something to learn from: set data.path (--data.path FILE).")
+    for name, paths in config.data.files().items():
+        for path in paths:
+            if not path.exists():
+                known = path.name.split(".txt")[0]
+                hint = f" Fetch it:  glassformer data get {known} --out {path.parent}" * (known in CORPORA)
+                raise DataError(f"There is no file {path}, which the settings name under {name}.{hint}")
+            if path.resolve().is_relative_to(run.resolve()):
+                raise DataError(f"{path} is in the folder that the run itself gets, {run}: move it elsewhere first.")

@@ -1,0 +1,13 @@
+"""What a run trains on: where its batches come from, and how it is judged. One task a file, and a line in `TASKS`.
+
+Next to read: `task.py` for what a task is, `language_model.py` for the one that most runs have.
+"""
+
+from collections.abc import Mapping
+
+from glassformer.training.tasks.language_model import LanguageModel
+from glassformer.training.tasks.sorting import Sorting
+from glassformer.training.tasks.task import Maker
+from glassformer.training.tasks.translation import Translation
+
+TASKS: Mapping[str, Maker] = {"language-model": LanguageModel, "sort": Sorting, "translation": Translation}

@@ -1,0 +1,99 @@
+"""Predict the next token of a text."""
+
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from glassformer.data import memmap
+from glassformer.evaluation.perplexity import loss
+from glassformer.tokenizers import CharTokenizer, Tokenizer
+from glassformer.training.config import DataConfig, RunConfig, bpe_size, paths_of
+from glassformer.training.events import Figures
+from glassformer.training.tasks.task import Batch, Predicts, Say
+
+SECONDS_BETWEEN_REMARKS = 5
+
+
+class LanguageModel(Predicts):
+    """See above."""
+
+    def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:
+        self.config, self.text_length = config, config.text_length
+        self.label_smoothing = config.label_smoothing
+        data = config.data
+        whole = "train" if data.validation_path else "text"  # of which the end is held out
+        text, tokenizer = _tokens(data.path, data, folder / whole, None, say)
+        if data.validation_path:
+            self.training = text.tokens
+            self.validation = _tokens(data.validation_path, data, folder / "validation", tokenizer, say)[0].tokens
+        else:
+            self.training, self.validation = text.split(data.validation_fraction)
+        self.settings = {"vocab_size": tokenizer.vocab_size}
+        self.belongings = {"tokenizer": tokenizer}
+        self.batch(0, 0)  # a text that is too short is refused here, before anything is written
+
+    def batch(self, step: int, micro_step: int) -> Batch:
+        """Stretches from anywhere in the training text."""
+        config = self.config
+        tokens, targets = memmap.random_batch(
+            self.training,
+            config.batch_size,
+            self.text_length,
+            seed=config.seed,
+            step=step,
+            micro_step=micro_step,
+            device=torch.device("cpu"),
+        )
+        return Batch(inputs=(tokens,), targets=targets, count=tokens.numel())
+
+    def evaluate(self, module: nn.Module) -> Figures:
+        """Loss and perplexity on the validation text, where there is one."""
+        if len(self.validation) < 2:
+            return {}
+        config = self.config
+        found = loss(
+            module,
+            self.validation,
+            context_length=self.text_length,
+            batch_size=config.batch_size,
+            batches=config.eval_batches,
+        )
+        return {"loss": found.nats_per_token, "perplexity": found.perplexity}
+
+
+def _tokens(
+    path: str, data: DataConfig, folder: Path, tokenizer: Tokenizer | None, say: Say
+) -> tuple[memmap.TokenFile, Tokenizer]:
+    """The tokens of a text: as they were prepared, or prepared now, into `folder`."""
+    paths = paths_of(path)
+    if len(paths) == 1 and (paths[0] / "tokens.json").is_file():
+        return memmap.open_tokens(paths[0], tokenizer=tokenizer), tokenizer or Tokenizer.load(paths[0])
+    if (folder / "tokens.json").is_file():  # a resumed run goes on with the text that it began with
+        return memmap.open_tokens(folder), Tokenizer.load(folder)
+    if tokenizer is None:
+        tokenizer = _tokenizer(data, paths, say)
+    percent = _Percent(f"Encoding {path}", say)
+    return memmap.tokenize_files(paths, tokenizer, folder, percent), tokenizer
+
+
+def _tokenizer(data: DataConfig, paths: list[Path], say: Say) -> Tokenizer:
+    if data.tokenizer in ("auto", "char"):
+        return CharTokenizer.from_text(chunk for path in paths for chunk in memmap.read_text(path))
+    if size := bpe_size("data.tokenizer", data.tokenizer):
+        say(f"Learning {size:,} tokens of byte-level BPE from {data.path}.")
+        return Tokenizer.train(paths, size, data.special_tokens)
+    return Tokenizer.load(data.tokenizer)
+
+
+class _Percent:
+    """Says how far something has come, at most every few seconds."""
+
+    def __init__(self, what: str, say: Say) -> None:
+        self.what, self.say, self.last = what, say, time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() - self.last > SECONDS_BETWEEN_REMARKS:
+            self.last = time.monotonic()
+            self.say(f"{self.what}: {100 * done // total} %.")

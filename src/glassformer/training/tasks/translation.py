@@ -1,0 +1,190 @@
+"""Translate: read a text, predict its translation token by token."""
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from glassformer.checkpoints import safetensors
+from glassformer.data.pairs import Order, Ragged, read_pairs
+from glassformer.errors import ConfigError, DataError
+from glassformer.evaluation.mode import evaluating
+from glassformer.evaluation.perplexity import Loss
+from glassformer.inference.around import whole
+from glassformer.nn import functional as F
+from glassformer.tokenizers import Tokenizer
+from glassformer.training.config import RunConfig, bpe_size
+from glassformer.training.events import Figures
+from glassformer.training.tasks.task import Batch, Predicts, Say
+
+PAD, START, END = "<pad>", "<s>", "</s>"  # special tokens of the tokenizers that are learned here
+PREPARED = "pairs.safetensors"
+Pairs = tuple[Ragged, Ragged]
+
+
+class Translation(Predicts):
+    """See above. A source is its tokens and the one that ends it; a target has the one that begins it, too."""
+
+    def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:
+        self.config, self.label_smoothing = config, config.label_smoothing
+        model: Any = config.model_config()
+        prepared = Prepared.load(folder) if (folder / PREPARED).is_file() else Prepared.make(config, folder, say)
+        tokenizer = prepared.tokenizer
+        self.start_id, self.end_id, self.pad_id = (special(tokenizer, name) for name in (START, END, PAD))
+        self.settings = {
+            "vocab_size": tokenizer.vocab_size,
+            "start_id": self.start_id,
+            "eos_id": self.end_id,
+            "pad_id": self.pad_id,
+        }
+        if model.source_vocab_size is not None:  # where None, both texts share one table
+            self.settings["source_vocab_size"] = tokenizer.vocab_size
+        self.belongings = {"tokenizer": tokenizer}
+        self.training = shortened(prepared.training, model.context_length, say)
+        self.validation = shortened(prepared.validation, model.context_length, lambda sentence: None)
+        self.order = Order(lengths(self.training), config.batch_size, config.seed)
+
+    def batch(self, step: int, micro_step: int) -> Batch:
+        """Pairs of similar length, each pair once an epoch."""
+        number = step * self.config.accumulation + micro_step
+        return self.of(self.training, self.order.batch(number))
+
+    def of(self, pairs: Pairs, rows: np.ndarray) -> Batch:
+        """These pairs: (source, target, where the source is no padding)."""
+        source, valid = pairs[0].padded(rows, self.pad_id)
+        targets, asked = pairs[1].padded(rows, self.pad_id)
+        tokens = torch.cat([torch.full_like(targets[:, :1], self.start_id), targets[:, :-1]], dim=1)
+        return Batch(inputs=(source, tokens, valid), targets=targets.masked_fill(~asked, -100), count=int(asked.sum()))
+
+    def logits(self, module: nn.Module, batch: Batch) -> Float[Tensor, "B T V"]:
+        """After each token of the target."""
+        logits: Tensor = whole(module)(*batch.inputs)
+        return logits
+
+    def evaluate(self, module: nn.Module) -> Figures:
+        """Loss and perplexity on the validation pairs, where there are some: of a token, all tokens counted alike."""
+        if not len(self.validation[0]):
+            return {}
+        total, count = 0.0, 0
+        with evaluating(module) as device:
+            for rows in Order(lengths(self.validation), self.config.batch_size, 0).in_turn():
+                batch = self.of(self.validation, rows).to(device)
+                total += batch.count * float(F.cross_entropy(self.logits(module, batch).float(), batch.targets))
+                count += batch.count
+        found = Loss(nats_per_token=total / count, tokens=count)
+        return {"loss": found.nats_per_token, "perplexity": found.perplexity}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The pairs as tokens, each text with the token that ends it, and the tokenizer of both languages."""
+
+    training: Pairs
+    validation: Pairs
+    tokenizer: Tokenizer
+
+    @classmethod
+    def make(cls, config: RunConfig, folder: Path, say: Say) -> "Prepared":
+        """From the files that the settings name; kept in `folder`, with which a resumed run goes on."""
+        data = config.data
+        training = read(data.path, data.target_path)
+        if data.validation_path:
+            validation = read(data.validation_path, data.validation_target_path)
+        else:
+            held_out = np.random.default_rng(config.seed).random(len(training)) < data.validation_fraction
+            validation = [pair for pair, out in zip(training, held_out, strict=True) if out]
+            training = [pair for pair, out in zip(training, held_out, strict=True) if not out]
+        if not training:
+            raise DataError(f"{data.path} leaves no pair to train on: lower data.validation_fraction.")
+        tokenizer = tokenizer_of(data.tokenizer, (text for pair in training for text in pair), say)
+        say(f"Encoding {len(training):,} pairs of texts.")
+        prepared = cls(encode(training, tokenizer), encode(validation, tokenizer), tokenizer)
+        prepared.save(folder)
+        return prepared
+
+    def save(self, folder: Path) -> None:
+        """Into a folder of its own."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save(folder)
+        sides = {
+            f"{part}.{side}": ragged
+            for part, pairs in (("training", self.training), ("validation", self.validation))
+            for side, ragged in zip(("source", "target"), pairs, strict=True)
+        }
+        tokens = {f"{name}.tokens": torch.from_numpy(ragged.tokens) for name, ragged in sides.items()}
+        ends = {f"{name}.ends": torch.from_numpy(ragged.ends) for name, ragged in sides.items()}
+        safetensors.write(folder / PREPARED, tokens | ends)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Prepared":
+        """What `save` wrote."""
+        arrays = {name: array.numpy() for name, array in safetensors.read(folder / PREPARED).items()}
+
+        def pairs(part: str) -> Pairs:
+            names = f"{part}.source", f"{part}.target"
+            source, target = (Ragged(arrays[f"{name}.tokens"], arrays[f"{name}.ends"]) for name in names)
+            return source, target
+
+        return cls(pairs("training"), pairs("validation"), Tokenizer.load(folder))
+
+
+def read(path: str, target_path: str) -> list[tuple[str, str]]:
+    """The pairs of the files that two settings name."""
+    return read_pairs(Path(path), Path(target_path) if target_path else None)
+
+
+def tokenizer_of(setting: str, texts: Iterable[str], say: Say) -> Tokenizer:
+    """One learned from the texts, or one from a file."""
+    if setting == "char":
+        raise ConfigError('data.tokenizer = "char" has no token that ends a text: take "bpe:N", for instance bpe:2000.')
+    size = 8000 if setting == "auto" else bpe_size("data.tokenizer", setting)
+    if not size:
+        return Tokenizer.load(setting)
+    say(f"Learning {size:,} tokens of byte-level BPE.")
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "texts.txt"
+        file.write_text("\n".join(texts), "utf-8")
+        return Tokenizer.train([file], size, (PAD, START, END))
+
+
+def special(tokenizer: Tokenizer, name: str) -> int:
+    """The id of a special token."""
+    if name not in tokenizer.special_tokens:
+        raise ConfigError(
+            f"Translating needs the special tokens {PAD}, {START} and {END}, and the tokenizer has no {name}: "
+            f'let one be learned (data.tokenizer = "bpe:8000").'
+        )
+    return tokenizer.special_tokens[name]
+
+
+def encode(pairs: list[tuple[str, str]], tokenizer: Tokenizer) -> Pairs:
+    """Both sides as tokens; what stands for a special token in a text is text."""
+    end = special(tokenizer, END)
+    texts = [[[*tokenizer.encode(text, allowed_special="none"), end] for text in pair] for pair in pairs]
+    source, target = (Ragged.of([pair[side] for pair in texts]) for side in (0, 1))
+    return source, target
+
+
+def lengths(pairs: Pairs) -> np.ndarray:
+    """What pairs are put in order by: the target's length, then the source's."""
+    source, target = (side.lengths for side in pairs)
+    in_order: np.ndarray = target * (int(source.max(initial=0)) + 1) + source
+    return in_order
+
+
+def shortened(pairs: Pairs, context_length: int, say: Say) -> Pairs:
+    """Without those that the model cannot read in one piece."""
+    source, target = pairs
+    short = (source.lengths <= context_length) & (target.lengths <= context_length)
+    if short.all():
+        return pairs
+    if not short.any():
+        raise DataError(f"No pair of texts fits into the model's context of {context_length} tokens.")
+    say(f"{int((~short).sum()):,} pairs are longer than the model's context of {context_length} tokens, and left out.")
+    return source.where(short), target.where(short)
