@@ -152,6 +152,11 @@ def test_presets_are_found_by_name_and_an_unknown_name_lists_them() -> None:
         models.configure("gpt3", {})
 
 
+@pytest.mark.parametrize("spec", models.specs().values(), ids=lambda spec: spec.name)
+def test_an_architecture_named_alone_has_its_defaults(spec: ModelSpec) -> None:
+    assert models.configure(spec.name, {}) == spec.config()
+
+
 def test_a_configuration_leads_to_its_architecture() -> None:
     for spec in models.specs().values():
         for config in spec.presets.values():

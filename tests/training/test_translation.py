@@ -28,7 +28,7 @@ TRANSFORMER = {
     "d_ff": 64,
     "dropout": 0.0,
 }
-LUONG = {"architecture": "seq2seq", "d_model": 32, "attention": "general", "input_feeding": True, "bidirectional": True}
+LUONG = {"architecture": "seq2seq", "d_model": 64, "attention": "general", "input_feeding": True, "bidirectional": True}
 
 
 def pairs(n: int, seed: int = 0) -> list[tuple[str, str]]:
@@ -51,7 +51,7 @@ def config(folder: Path, base: dict[str, Any], **changes: Any) -> RunConfig:
         "accumulation": 2,
         "eval_interval": 0,
         "save_interval": 3,
-        "optimizer": {"lr": 1e-2},
+        "optimizer": {"lr": 1e-2, "weight_decay": 0.0},
         "schedule": {"warmup_steps": 2},
     }
     return from_mapping(RunConfig, merge(settings, changes))
@@ -90,7 +90,7 @@ def test_padding_changes_no_answer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", [TRANSFORMER, LUONG], ids=["Transformer", "Luong"])
 def test_it_learns_to_translate(tmp_path: Path, model: dict[str, Any]) -> None:
-    run = config(tmp_path, model, steps=120, accumulation=1, save_interval=0)
+    run = config(tmp_path, model, steps=90, accumulation=1, save_interval=0)
     ended = train(run, tmp_path / "run")
     assert ended.figures["loss"] < 0.5
     translator = gf.load(tmp_path / "run")

@@ -174,7 +174,9 @@ class Seq2Seq(nn.Module):
 
 
 PRESETS = {
-    "seq2seq": Seq2SeqConfig(source_vocab_size=160_000, vocab_size=80_000, d_model=1000, n_layers=4, kind="lstm"),
+    "seq2seq-sutskever": Seq2SeqConfig(
+        source_vocab_size=160_000, vocab_size=80_000, d_model=1000, n_layers=4, kind="lstm"
+    ),
     "seq2seq-luong": Seq2SeqConfig(
         source_vocab_size=50_000,
         vocab_size=50_000,
