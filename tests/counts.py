@@ -18,6 +18,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "corpora against the textbook": (60, 300),
     "subword-nmt corpora against the textbook": (20, 300),
     "streams of random ids": (200, 5_000),
+    "texts for Marian": (60, 1_000),
     "tokenizer.json mutations": (150, 1_000),
     "waveforms against the definition": (8, 60),
     "waveforms in pieces": (40, 500),

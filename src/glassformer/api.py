@@ -16,6 +16,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from glassformer import checkpoints, models
+from glassformer.checkpoints.beside import Processor
 from glassformer.data.sort import LETTERS
 from glassformer.errors import CheckpointError, GenerationError, TraceError
 from glassformer.inference.around import whole
@@ -35,14 +36,17 @@ PRETRAINED = ("nano-sort",)  # folders of `pretrained/`
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A module in eval mode with its configuration, and its tokenizer where it has one."""
+    """A module in eval mode with its configuration, and its tokenizers and processor where it has them."""
 
     module: nn.Module
     config: Any
     tokenizer: Tokenizer | None = None
+    source_tokenizer: Tokenizer | None = None  # of an encoder-decoder; None: its source is read as its target is
     no_tokenizer: str = ""  # why there is none, where its file could not be read
+    processor: Processor | None = None  # of pictures, or of sound
     note: str = ""  # what a user should know, such as that the weights are random
     eos_ids: frozenset[int] = frozenset()  # tokens that end a text; the tokenizer's own is always among them
+    suppressed: frozenset[int] = frozenset()  # tokens that are never chosen, such as padding in Marian's models
 
     def __post_init__(self) -> None:
         if self.tokenizer is not None and self.tokenizer.eos_id is not None:
@@ -157,6 +161,7 @@ class Model:
             cache=cache,
             stop_tokens=frozenset() if ignore_eos else self.stop_tokens,
             n_tokens=None if self.tokenizer is None else self.tokenizer.vocab_size,
+            suppressed=self.suppressed,
         )
 
     def generate_ids(
@@ -231,14 +236,26 @@ def load(source: str | Path, *, from_pickle: bool = False, dtype: torch.dtype | 
         module=found.module,
         config=found.config,
         tokenizer=found.tokenizer,
+        source_tokenizer=found.source_tokenizer,
         no_tokenizer=found.no_tokenizer,
+        processor=found.processor,
         eos_ids=found.eos_ids,
+        suppressed=found.suppressed,
     )
 
 
-def save(model: Model, directory: str | Path) -> Path:
-    """Write a Hugging Face directory that `transformers` loads too."""
-    return checkpoints.save(model.module, Path(directory), tokenizer=model.tokenizer, eos_ids=model.eos_ids)
+def save(model: Model, directory: str | Path, *, native: bool = False) -> Path:
+    """Write a Hugging Face directory that `transformers` loads too, or that we alone do where `native` allows it."""
+    return checkpoints.save(
+        model.module,
+        Path(directory),
+        tokenizer=model.tokenizer,
+        source_tokenizer=model.source_tokenizer,
+        processor=model.processor,
+        eos_ids=model.eos_ids,
+        suppressed=model.suppressed,
+        native=native,
+    )
 
 
 class Trace(tracing.Trace):

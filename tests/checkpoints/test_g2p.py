@@ -17,7 +17,7 @@ from torch import Tensor
 from checkpoints.hostile import refused
 from counts import count
 from glassformer import checkpoints
-from glassformer.checkpoints.g2p import CONFIG, LETTERS, OURS, PHONEMES, phonemes, spell
+from glassformer.checkpoints.g2p import CONFIG, LETTERS, OURS, PHONEMES, SOURCE, TARGET
 from glassformer.models.seq2seq import Seq2Seq
 from glassformer.nn.kv_cache import full
 from oracles import Array
@@ -36,6 +36,17 @@ def model(data_dir: Path) -> Any:
 def reference(data_dir: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((data_dir / "seq2seq" / "g2p_en.reference.json").read_text())
     return content
+
+
+def spell(word: str) -> list[int]:
+    """A word's letters and its end."""
+    return [*SOURCE.encode(word), SOURCE.special_tokens["</s>"]]
+
+
+def phonemes(tokens: list[int]) -> list[str]:
+    """The phonemes of a target, up to its end."""
+    end = tokens.index(CONFIG.eos_id) if CONFIG.eos_id in tokens else len(tokens)
+    return TARGET.decode(tokens[:end]).split()
 
 
 @torch.no_grad()

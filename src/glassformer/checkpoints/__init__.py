@@ -3,7 +3,7 @@
 Next to read: `huggingface.py` for the format, `names.py` for the tensors' names, `safetensors.py` for the bytes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,35 +12,57 @@ import torch
 from torch import Tensor, nn
 
 from glassformer import files
-from glassformer.checkpoints import g2p, huggingface, llama2c, mingpt, nanogpt, openai_whisper, pickles, vit_pytorch
+from glassformer.checkpoints import (
+    fairseq,
+    g2p,
+    huggingface,
+    llama2c,
+    mingpt,
+    nanogpt,
+    openai_whisper,
+    pickles,
+    vit_pytorch,
+)
 from glassformer.checkpoints.assemble import assemble
-from glassformer.errors import CheckpointError, MissingExtra, TokenizerError
-from glassformer.models.whisper import WhisperConfig
+from glassformer.checkpoints.beside import (
+    Processor,
+    processor_of,
+    read_processor,
+    read_tokenizers,
+    read_tokenizers_of_file,
+)
+from glassformer.errors import CheckpointError
 from glassformer.tokenizers.base import Tokenizer
-from glassformer.tokenizers.bpe_files import find
-from glassformer.tokenizers.char import CharTokenizer
 
 PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 Reader = Callable[[Path], tuple[Any, dict[str, Tensor]]]
-READERS: dict[str, Reader] = {".bin": llama2c.read, ".json": mingpt.read, ".npz": g2p.read}
+READERS: dict[str, Reader] = {
+    ".bin": llama2c.read,
+    ".json": mingpt.read,
+    ".npz": g2p.read,
+    ".safetensors": fairseq.read,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What was found at a path: a model in eval mode, its configuration, and its tokenizer where there is one."""
+    """What was found at a path: a model in eval mode, its configuration, and what lies beside them."""
 
     module: nn.Module
     config: Any
     tokenizer: Tokenizer | None = None
-    no_tokenizer: str = ""  # why there is none, where there is a file for it
+    source_tokenizer: Tokenizer | None = None  # of an encoder-decoder whose source has another vocabulary
+    no_tokenizer: str = ""  # why one is missing that there is a file for
+    processor: Processor | None = None  # of pictures or of sound
     eos_ids: frozenset[int] = frozenset()  # the tokens that end a text, as the files beside the weights say
+    suppressed: frozenset[int] = frozenset()  # the tokens that never come in one, as they say
 
 
 def load(path: Path, *, from_pickle: bool = False, dtype: torch.dtype | None = torch.float32) -> Checkpoint:
     """A model from a Hugging Face directory, a published file, or (`from_pickle`) what torch pickled.
 
-    Files are llama2.c's .bin, minGPT's .json and g2p_en's .npz; of pickles, nanoGPT's ckpt.pt is known, OpenAI's
-    Whispers, and state dicts of vit-pytorch.
+    Files are llama2.c's .bin, minGPT's .json, g2p_en's .npz and fairseq's weights as .safetensors; of pickles,
+    nanoGPT's ckpt.pt is known, OpenAI's Whispers, and state dicts of vit-pytorch.
     """
     with files.about(path):
         if not path.exists():
@@ -58,14 +80,16 @@ def save(module: nn.Module, path: Path, **options: Any) -> Path:
 def _load_directory(folder: Path, dtype: torch.dtype | None) -> Checkpoint:
     files.verify(folder, required=False)
     config, module = huggingface.load_directory(folder, dtype=dtype)
-    found = find(folder)
-    tokenizer, no_tokenizer = _first_tokenizer([] if found is None else [found])
+    found = read_tokenizers(folder)
     return Checkpoint(
         module=module,
         config=config,
-        tokenizer=tokenizer,
-        no_tokenizer=no_tokenizer,
+        tokenizer=found.tokenizer,
+        source_tokenizer=found.source,
+        no_tokenizer=found.missing,
+        processor=read_processor(folder, config),
         eos_ids=huggingface.read_eos_ids(folder),
+        suppressed=huggingface.read_suppressed(folder),
     )
 
 
@@ -74,15 +98,15 @@ def _load_file(path: Path, from_pickle: bool, dtype: torch.dtype | None) -> Chec
         config, weights = _reader(path, from_pickle)(path)
         weights = {name: weight.to(dtype or weight.dtype) for name, weight in weights.items()}
         module = assemble(config, weights)
-    if path.suffix == ".json" and config.vocab_size == 3:  # the model that sorts letters
-        return Checkpoint(module=module, config=config, tokenizer=CharTokenizer("ABC"))
-    if isinstance(config, WhisperConfig):  # whose special tokens the file of ranks lacks
-        ranks = path.with_name("multilingual.tiktoken" if config.vocab_size > 51864 else "gpt2.tiktoken")
-        tokenizer, no_tokenizer = _first_tokenizer([ranks] if ranks.is_file() else [])
-        return Checkpoint(module=module, config=config, tokenizer=tokenizer, no_tokenizer=no_tokenizer)
-    beside = [path.with_name(name) for name in (f"tok{config.vocab_size}.bin", "tokenizer.bin", "tokenizer.model")]
-    tokenizer, no_tokenizer = _first_tokenizer([other for other in beside if other.is_file()], config.vocab_size)
-    return Checkpoint(module=module, config=config, tokenizer=tokenizer, no_tokenizer=no_tokenizer)
+    found = read_tokenizers_of_file(path, config)
+    return Checkpoint(
+        module=module,
+        config=config,
+        tokenizer=found.tokenizer,
+        source_tokenizer=found.source,
+        no_tokenizer=found.missing,
+        processor=processor_of(config),
+    )
 
 
 def _reader(path: Path, from_pickle: bool) -> Reader:
@@ -101,7 +125,7 @@ def _reader(path: Path, from_pickle: bool) -> Reader:
     if path.suffix not in READERS:
         raise CheckpointError(
             "its format is none of those known here: a Hugging Face folder, .bin of llama2.c, .json of minGPT, .npz of "
-            "g2p_en, .pt of nanoGPT, of Whisper and of vit-pytorch."
+            "g2p_en, .safetensors of fairseq, .pt of nanoGPT, of Whisper and of vit-pytorch."
         )
     return READERS[path.suffix]
 
@@ -114,20 +138,3 @@ def _read_pickle(path: Path) -> tuple[Any, dict[str, Tensor]]:
     if vit_pytorch.wrote(content):
         return vit_pytorch.read(content, path)
     return nanogpt.read(content, path)
-
-
-def _first_tokenizer(paths: Sequence[Path], vocab_size: int | None = None) -> tuple[Tokenizer | None, str]:
-    """The first of these tokenizers that can be read and has `vocab_size` tokens, or why there is none.
-
-    A model without its tokenizer still works on tokens.
-    """
-    reason = ""
-    for path in paths:
-        try:
-            tokenizer = Tokenizer.load(path)
-        except (TokenizerError, MissingExtra) as error:
-            reason = reason or str(error)
-        else:
-            if vocab_size in (None, tokenizer.vocab_size):
-                return tokenizer, ""
-    return None, reason

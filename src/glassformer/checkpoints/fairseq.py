@@ -67,7 +67,9 @@ def to_marian(state: Mapping[str, Tensor], config: TransformerConfig) -> dict[st
 
 def _matrix(state: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in state or state[name].dim() != 2:
-        raise CheckpointMismatch(f"there is no matrix {name}, so this is no Transformer of fairseq's.")
+        raise CheckpointMismatch(
+            f"there is no matrix {name}, so it is not fairseq's; of a Hugging Face model, name the folder."
+        )
     return state[name]
 
 

@@ -5,7 +5,6 @@ objects, which are pickles, are not opened. Phonemes are ARPAbet's, vowels with 
 """
 
 import string
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from glassformer.checkpoints.names import to_ours
 from glassformer.checkpoints.pickles import check_zip
 from glassformer.errors import CheckpointCorrupt
 from glassformer.models.seq2seq import PRESETS, Seq2SeqConfig
+from glassformer.tokenizers.words import WordTokenizer
 
 LETTERS = ("<pad>", "<unk>", "</s>", *string.ascii_lowercase)
 PHONEMES = (
@@ -27,6 +27,8 @@ PHONEMES = (
     *("V", "W", "Y", "Z", "ZH"),
 )
 CONFIG = PRESETS["seq2seq-g2p"]
+SOURCE = WordTokenizer(LETTERS, ("<pad>", "</s>"), unit="character", lowercase=True)
+TARGET = WordTokenizer(PHONEMES, ("<pad>", "<s>", "</s>"))
 OURS = {
     "enc_emb": "source_embedding.weight",
     "dec_emb": "token_embedding.weight",
@@ -54,19 +56,3 @@ def read(path: Path) -> tuple[Seq2SeqConfig, dict[str, Tensor]]:
             raise CheckpointCorrupt(f"{name[:200]!r} must be an array of float32.")
     weights = {OURS.get(name, name): torch.from_numpy(array) for name, array in arrays.items()}
     return CONFIG, to_ours(weights, CONFIG)
-
-
-def spell(word: str) -> list[int]:
-    """The source of a word: its letters, in lower case, and the end; what is none of a to z is unknown."""
-    known = {letter: token for token, letter in enumerate(LETTERS)}
-    return [known.get(letter, known["<unk>"]) for letter in word.lower()] + [known["</s>"]]
-
-
-def phonemes(tokens: Iterable[int]) -> list[str]:
-    """The phonemes of a target, up to its end."""
-    found = []
-    for token in tokens:
-        if token == CONFIG.eos_id:
-            break
-        found.append(PHONEMES[token])
-    return found

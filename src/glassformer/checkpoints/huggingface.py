@@ -2,8 +2,8 @@
 
     config.json               the configuration as `transformers` understands it
     model.safetensors         the weights, under the names of `transformers`; shards and an index when large
-    generation_config.json    the tokens that begin and end a text
-    tokenizer.json            where there is a tokenizer; tokenizer_config.json has its class
+    generation_config.json    the tokens that begin and end a text, and those that never come
+    tokenizer.json …          see `beside.py`
     glassformer.json          the configuration as we understand it, which goes first when we read
     manifest.json             sizes and SHA-256 of all files; folders from elsewhere have none
 
@@ -12,7 +12,6 @@ that it does not have always is; its config.json then names a model type of ours
 instead of computing something else.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from glassformer import files, strict_json
 from glassformer.checkpoints import names, safetensors
 from glassformer.checkpoints.assemble import assemble
+from glassformer.checkpoints.beside import Processor, processor_of, write_json, write_processor, write_tokenizers
 from glassformer.config import from_mapping, to_mapping
 from glassformer.errors import CheckpointCorrupt, CheckpointError, ConfigError, ExportError
 from glassformer.models import spec_of, specs
@@ -31,7 +31,6 @@ from glassformer.tokenizers.base import Tokenizer
 CONFIG, OURS, WEIGHTS = "config.json", "glassformer.json", "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
 GENERATION = "generation_config.json"
-TOKENIZER = "tokenizer_config.json"
 OWN_TOKENS = ("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id")  # some configurations have them
 MAX_CONFIG_BYTES = 4 << 20
 
@@ -59,18 +58,27 @@ def write_directory(
     module: nn.Module,
     *,
     tokenizer: Tokenizer | None = None,
+    source_tokenizer: Tokenizer | None = None,
+    processor: Processor | None = None,
     eos_ids: frozenset[int] = frozenset(),
+    suppressed: frozenset[int] = frozenset(),
     native: bool = False,
     max_shard_bytes: int = 5 * 10**9,
 ) -> None:
-    """Fill a folder that is being written. `eos_ids` end a text, beside the token that does so in the tokenizer."""
+    """Fill a folder that is being written. `eos_ids` end a text, beside the token that does so in the tokenizer.
+
+    `suppressed` tokens never come in one. `source_tokenizer` is an encoder-decoder's, where it is another one;
+    Whisper's processor follows from its configuration.
+    """
     config: Any = module.config
     spec = spec_of(config)
     try:
         theirs = spec.to_huggingface(config)
-    except ExportError:
+    except ExportError as error:
         if spec.huggingface_type and not native:  # what Hugging Face does not have at all, nobody expects there
-            raise
+            raise ExportError(
+                f"{error} To write a folder that glassformer alone reads, say native=True (convert --native)."
+            ) from None
         theirs = {"architectures": ["Glassformer"], "model_type": "glassformer"}
     weights = dict(module.named_parameters())
     tensors = names.to_theirs(weights, config)
@@ -82,37 +90,39 @@ def write_directory(
     }
     ends |= {name: theirs[name] for name in OWN_TOKENS if name in theirs}
     precision = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-    _write_json(folder / CONFIG, {**theirs, **ends, "torch_dtype": precision})
-    _write_json(folder / GENERATION, ends)
-    _write_json(folder / OURS, {"format": 1, "architecture": spec.name, "config": to_mapping(config)})
+    never = {"bad_words_ids": [[token] for token in sorted(suppressed)]} if suppressed else {}
+    write_json(folder / CONFIG, {**theirs, **ends, "torch_dtype": precision})
+    write_json(folder / GENERATION, ends | never)
+    write_json(folder / OURS, {"format": 1, "architecture": spec.name, "config": to_mapping(config)})
     if tokenizer is not None:
-        tokenizer.save(folder)
-        _write_json(folder / TOKENIZER, _tokenizer_config(tokenizer))
+        write_tokenizers(folder, tokenizer, source_tokenizer)
+    if (found := processor or processor_of(config)) is not None:
+        write_processor(folder, found)
     _write_tensors(folder, tensors, max_shard_bytes)
 
 
-def _tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
-    """Without the class, `transformers` takes that of the model's family, which cuts text by rules of its own."""
-    names_of = {id: name for name, id in tokenizer.special_tokens.items()}
-    ends = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "clean_up_tokenization_spaces": False,
-        **{key: names_of[id] for key, id in ends.items() if id is not None},
-    }
-
-
 def read_eos_ids(folder: Path) -> frozenset[int]:
-    """The tokens that end a text, as generation_config.json says, or else config.json; chat models have several."""
+    """The tokens that end a text; chat models have several."""
+    return _read_ids(folder, "eos_token_id")
+
+
+def read_suppressed(folder: Path) -> frozenset[int]:
+    """The tokens that never come, such as the padding of Marian's models: `bad_words_ids` of one token each."""
+    return _read_ids(folder, "bad_words_ids")
+
+
+def _read_ids(folder: Path, setting: str) -> frozenset[int]:
+    """Tokens that generation_config.json names, or else config.json: an id, a list of ids, or of lists of one id."""
     with files.about(folder):
         for name in (GENERATION, CONFIG):
             found = strict_json.read(files.inside(folder, name), MAX_CONFIG_BYTES) if (folder / name).exists() else {}
-            tokens = found.get("eos_token_id")
+            tokens = found.get(setting)
             if tokens is not None:
                 listed = tokens if isinstance(tokens, list) else [tokens]
-                if not all(type(token) is int and token >= 0 for token in listed):
-                    raise ConfigError(f"{name}: eos_token_id must be a token's id or a list of them.")
-                return frozenset(listed)
+                ids = [item[0] if isinstance(item, list) and len(item) == 1 else item for item in listed]
+                if not all(type(token) is int and token >= 0 for token in ids):
+                    raise ConfigError(f"{name}: {setting} must be a token's id or a list of them.")
+                return frozenset(ids)
     return frozenset()
 
 
@@ -179,7 +189,7 @@ def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], max_shard_bytes:
         safetensors.write(folder / name, shard)
         places |= dict.fromkeys(shard, name)
     total = sum(tensor.nbytes for tensor in tensors.values())
-    _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+    write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
 
 
 def _shards(tensors: Mapping[str, Tensor], max_bytes: int) -> Iterable[dict[str, Tensor]]:
@@ -191,7 +201,3 @@ def _shards(tensors: Mapping[str, Tensor], max_bytes: int) -> Iterable[dict[str,
             shard = {}
         shard[name] = tensor
     yield shard
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    files.write(path, (json.dumps(content, indent=2) + "\n").encode())

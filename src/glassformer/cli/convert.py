@@ -20,6 +20,7 @@ def convert(
     /,
     *,
     from_pickle: Annotated[bool, Parameter(negative="")] = False,
+    native: Annotated[bool, Parameter(negative="")] = False,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -28,11 +29,14 @@ def convert(
     Parameters
     ----------
     source
-        A directory, llama2.c's .bin, minGPT's .json, nanoGPT's ckpt.pt, or preset:NAME.
+        A directory, llama2.c's .bin, minGPT's .json, fairseq's weights as .safetensors, g2p_en's .npz, a .pt of
+        nanoGPT's, Whisper's or vit-pytorch's, or preset:NAME.
     destination
         The directory to write.
     from_pickle
         Allow a file that torch pickled. Only its tensors are read, and its size is checked first.
+    native
+        Write what Hugging Face's format cannot express, too; glassformer alone reads such a directory.
     overwrite
         Replace a checkpoint that is already there.
     json
@@ -42,7 +46,7 @@ def convert(
 
     new_destination(destination, overwrite=overwrite)
     model = api.load(source, from_pickle=from_pickle, dtype=None)
-    api.save(model, destination)
+    api.save(model, destination, native=native)
     if model.no_tokenizer:
         remark(f"The tokenizer is left out: {model.no_tokenizer}")
     architecture = models.spec_of(model.config).name
@@ -50,5 +54,10 @@ def convert(
     if json:
         print_json({"destination": str(destination), "architecture": architecture, "parameters": parameters})
     else:
-        extra = "" if model.tokenizer is None else ", with its tokenizer"
-        print(f"{destination}: {architecture}, {parameters:,} parameters{extra}")
+        found = {
+            "its tokenizer": model.tokenizer,
+            "that of its source": model.source_tokenizer,
+            "its processor": model.processor,
+        }
+        kept = " and ".join(name for name, what in found.items() if what is not None)
+        print(f"{destination}: {architecture}, {parameters:,} parameters{f', with {kept}' if kept else ''}")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from glassformer.errors import GenerationError
 from glassformer.inference.generate import Finish, begin, check_source, decode, left_padded, policy_for, prefill
+from glassformer.inference.logits import without
 from glassformer.models.spec import BranchingState, CausalModel
 from glassformer.nn import functional as F
 
@@ -68,6 +69,7 @@ def beam_search(
     n_best: int = 1,
     cache: str = "full",
     n_tokens: int | None = None,
+    suppressed: frozenset[int] = frozenset(),
     source: Tensor | None = None,
     source_valid: Bool[Tensor, "B S"] | None = None,
 ) -> list[list[Hypothesis]]:
@@ -85,7 +87,7 @@ def beam_search(
     logits = prefill(module, tokens, state, valid)
     searches = [Search(beams, max_new_tokens, stop_tokens) for _ in prompts]
     while running := [search for search in searches if not search.over]:
-        log_probs = F.log_softmax(logits[:, :n_tokens].double())
+        log_probs = without(F.log_softmax(logits[:, :n_tokens].double()), suppressed)
         row = 0
         came_from: list[int] = []
         for search in running:

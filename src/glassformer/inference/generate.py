@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from glassformer.errors import GenerationError
-from glassformer.inference.logits import Sampling, distribution, draw
+from glassformer.inference.logits import Sampling, distribution, draw, without
 from glassformer.models.spec import CausalModel, ReadsTexts, State
 from glassformer.nn.kv_cache import Policy, full, parse_policy
 
@@ -42,19 +42,23 @@ def generate(
     cache: str = "full",
     stop_tokens: frozenset[int] = frozenset(),
     n_tokens: int | None = None,
+    suppressed: frozenset[int] = frozenset(),
     source: Tensor | None = None,
     source_valid: Bool[Tensor, "B S"] | None = None,
 ) -> Iterator[NewToken]:
     """Continue all prompts at once; new tokens come as soon as they are chosen, sequence by sequence.
 
     Sequence i draws its random numbers from seed + i, so what it becomes does not depend on its neighbours. With
-    `n_tokens`, ids from there on never come: some models have more rows than their tokenizer has tokens.
+    `n_tokens`, ids from there on never come: some models have more rows than their tokenizer has tokens. Nor do those
+    that are `suppressed`.
     An encoder-decoder has a `source` for each prompt, which begins its target; `source_valid` is False at padding.
     What cannot be served raises here, before the first token is asked for.
     """
     policy = policy_for(module.config, prompts, max_new_tokens, cache)
     check_source(source, len(prompts), module.config)
-    return _run(module, source, source_valid, prompts, policy, max_new_tokens, sampling, stop_tokens, n_tokens)
+    return _run(
+        module, source, source_valid, prompts, policy, max_new_tokens, sampling, stop_tokens, n_tokens, suppressed
+    )
 
 
 def _run(
@@ -67,6 +71,7 @@ def _run(
     sampling: Sampling,
     stop_tokens: frozenset[int],
     n_tokens: int | None,
+    suppressed: frozenset[int],
 ) -> Iterator[NewToken]:
     """Prefill, then choose and decode in turn."""
     vocab_size = module.config.vocab_size
@@ -79,7 +84,7 @@ def _run(
     randoms = [torch.Generator().manual_seed((sampling.seed + i) % 2**63) for i in range(len(prompts))]
     running = torch.ones(len(prompts), dtype=torch.bool)
     for count in range(1, max_new_tokens + 1):
-        probs = distribution(logits[:, :n_tokens], seen, sampling)
+        probs = distribution(without(logits[:, :n_tokens], suppressed), seen, sampling)
         uniform = torch.stack([torch.rand((), generator=random, dtype=torch.float64) for random in randoms])
         chosen = draw(probs, uniform)
         context_over = state.room == 0

@@ -1,6 +1,7 @@
 """From the logits of the next token to a choice: what each setting does to the distribution, in the order applied."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +54,12 @@ def distribution(
     if sampling.min_p > 0:
         logits = keep_min_p(logits, sampling.min_p)
     return F.softmax(logits)
+
+
+def without(logits: Float[Tensor, "B V"], tokens: Collection[int]) -> Float[Tensor, "B V"]:
+    """The logits, or log-probabilities, with −∞ for tokens that shall never come."""
+    known = [token for token in tokens if token < logits.shape[-1]]
+    return logits.index_fill(-1, torch.tensor(known), -torch.inf) if known else logits
 
 
 def penalise_repetition(

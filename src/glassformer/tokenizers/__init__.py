@@ -1,4 +1,4 @@
-"""Text to token ids and back: byte-level BPE, sentencepiece's BPE, WordPiece, characters; and images to patches."""
+"""Text to token ids and back: BPE of bytes and of characters, WordPiece, words, characters; and images to patches."""
 
 from glassformer.tokenizers.base import TextStream, Tokenizer
 from glassformer.tokenizers.bpe import BPETokenizer
@@ -6,6 +6,7 @@ from glassformer.tokenizers.bpe_train import train_bpe
 from glassformer.tokenizers.char import CharTokenizer
 from glassformer.tokenizers.sentencepiece import SentencePieceTokenizer
 from glassformer.tokenizers.wordpiece import WordPieceTokenizer
+from glassformer.tokenizers.words import WordTokenizer
 
 __all__ = [
     "BPETokenizer",
@@ -14,5 +15,6 @@ __all__ = [
     "TextStream",
     "Tokenizer",
     "WordPieceTokenizer",
+    "WordTokenizer",
     "train_bpe",
 ]

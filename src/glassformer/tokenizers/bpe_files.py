@@ -21,6 +21,7 @@ from glassformer.tokenizers.bpe import BPETokenizer
 MAX_FILE_BYTES = 32 << 20
 MAX_JSON_ITEMS = 4_000_000  # brackets and commas: o200k's tokenizer.json, the largest we know, has 1.5 million
 LONGEST_RANKED_TOKEN = 4096
+SOURCE_FOLDER = "source_tokenizer"  # inside a model's folder
 
 _LLAMA3 = (
     ["<|begin_of_text|>", "<|end_of_text|>", *(f"<|reserved_special_token_{i}|>" for i in range(4))]
@@ -48,7 +49,9 @@ PUBLISHED: dict[str, tuple[str, dict[str, int]]] = {
 
 def load(path: Path, pattern: str | None = None) -> Tokenizer:
     """Read the tokenizer at `path`, a file or a directory, by the names of the files."""
+    from glassformer.tokenizers.marian import read_marian
     from glassformer.tokenizers.sentencepiece import read_llama2c, read_sentencepiece_model
+    from glassformer.tokenizers.subword import read_subword
     from glassformer.tokenizers.tokenizer_json import read_tokenizer_json
     from glassformer.tokenizers.wordpiece import read_vocab_txt
 
@@ -56,19 +59,24 @@ def load(path: Path, pattern: str | None = None) -> Tokenizer:
         found = find(path)
         if found is None:
             ranks = list(path.glob("*.tiktoken"))
+            instead = f"are {len(ranks)} *.tiktoken: name one" if ranks else "is none of them"
             raise TokenizerError(
-                f"{path}: expected tokenizer.json, vocab.json with merges.txt, tokenizer.model, vocab.txt or "
-                f"a *.tiktoken file; there {f'are {len(ranks)} *.tiktoken: name one' if ranks else 'is none of them'}."
+                f"{path}: expected tokenizer.json, target.spm, vocab.json with merges.txt, tokenizer.model, vocab.txt, "
+                f"dict.txt or a *.tiktoken file; there {instead}."
             )
         path = found
     name = path.name
     if name.endswith(("vocab.json", "merges.txt")):
         return _read_gpt2(path, pattern)
+    if name.startswith("dict.") and name.endswith(".txt"):
+        return read_subword(path)
     data = read_bytes(path)
     if name.endswith(".json"):
         return read_tokenizer_json(path, data)
     if name.endswith("vocab.txt"):
         return read_vocab_txt(path, data)
+    if name.endswith(".spm"):
+        return read_marian(path, data)
     if name.endswith(".tiktoken"):
         return read_tiktoken(path, data, path.stem, pattern)
     if name.endswith(".bin"):
@@ -78,18 +86,23 @@ def load(path: Path, pattern: str | None = None) -> Tokenizer:
             return read_tiktoken(path, data, "llama3", pattern)
         return read_sentencepiece_model(path, data)
     raise TokenizerError(
-        f"{path}: expected tokenizer.json, vocab.json, merges.txt, vocab.txt, *.tiktoken, tok*.bin or *.model, or "
-        "their directory."
+        f"{path}: expected tokenizer.json, vocab.json, merges.txt, vocab.txt, dict.*.txt, *.tiktoken, tok*.bin, "
+        "*.model or *.spm, or their directory."
     )
 
 
 def find(folder: Path) -> Path | None:
     """The file by which a folder's tokenizer is read; None where there is none, or no saying which."""
-    for name in ("tokenizer.json", "vocab.json", "tokenizer.model", "vocab.txt"):
+    for name in ("target.spm", "tokenizer.json", "vocab.json", "tokenizer.model", "vocab.txt", "dict.txt"):
         if (folder / name).is_file():
             return folder / name
     ranks = list(folder.glob("*.tiktoken"))
     return ranks[0] if len(ranks) == 1 else None
+
+
+def find_source(folder: Path) -> Path | None:
+    """The same for the source of an encoder-decoder; None where it shares the tokenizer of the target."""
+    return folder / "source.spm" if (folder / "source.spm").is_file() else find(folder / SOURCE_FOLDER)
 
 
 # ---- GPT-2's vocab.json and merges.txt

@@ -1,27 +1,28 @@
 """subword-nmt's BPE, with fairseq's dictionaries: words are cut into pieces, and all but the last end in "@@".
 
 Sennrich et al. 2016 (arXiv:1508.07909), over characters; the end of a word is part of its last character. One file of
-codes serves source and target, each of which has a dictionary of its own:
+codes, bpe.code, serves source and target, each of which has a dictionary of its own:
 
-    source = SubwordTokenizer(read_codes(folder / "bpe.code"), read_dictionary(folder / "dict.en.txt"))
-    target = SubwordTokenizer(read_codes(folder / "bpe.code"), read_dictionary(folder / "dict.de.txt"))
+    source, target = Tokenizer.load(folder / "dict.en.txt"), Tokenizer.load(folder / "dict.de.txt")
 
 Runs of spaces become one, and a piece that the dictionary lacks becomes <unk>: decoding does not give every text back.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.bpe import MAX_VOCAB_SIZE, Rank, merge
-from glassformer.tokenizers.bpe_files import read_bytes
+from glassformer.tokenizers.bpe_files import read_bytes, write_text
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0 to 3 in every dictionary of fairseq's
 UNKNOWN = 3
 GOES_ON = "@@"
 END_OF_WORD = "</w>"
 VERSION = "#version: 0.2"
+CODES, DICTIONARY = "bpe.code", "dict.txt"
 WORDS = r"\s+|\S+"
 
 
@@ -71,6 +72,21 @@ class SubwordTokenizer(Tokenizer):
             previous is None or previous in self._special_ids - {UNKNOWN} or self.tokens[previous].endswith(GOES_ON)
         )
         return self.token_bytes(id) if begins else b" " + self.token_bytes(id)
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Write bpe.code and dict.txt, since tokenizer.json has no form for it; returns the dictionary's path.
+
+        How often a token was counted, which only fairseq's own preparation of data asks, is not known here: it is 1.
+        """
+        folder = Path(directory)
+        lines = [" ".join(pair) for pair in self.merges]
+        write_text(folder / CODES, "\n".join([VERSION, *lines, ""]))
+        return write_text(folder / DICTIONARY, "".join(f"{token} 1\n" for token in self.tokens[len(SPECIAL) :]))
+
+
+def read_subword(path: Path) -> SubwordTokenizer:
+    """The tokenizer of a dictionary, with the codes that lie beside it."""
+    return SubwordTokenizer(read_codes(path.with_name(CODES)), read_dictionary(path))
 
 
 def read_codes(path: Path) -> list[tuple[str, str]]:

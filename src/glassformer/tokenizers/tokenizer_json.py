@@ -1,7 +1,8 @@
 """tokenizer.json, the format of Hugging Face's `tokenizers`: written so that it encodes the same, read if we can.
 
-The file describes a pipeline (normalizer, pre-tokenizer, model, decoder). Four of them are ours: byte-level BPE,
-sentencepiece's BPE, WordPiece and single characters; whatever else a file asks for is refused, never left out.
+The file describes a pipeline (normalizer, pre-tokenizer, model, decoder). Five of them are ours: byte-level BPE,
+sentencepiece's BPE, WordPiece, and lists of words or characters; whatever else a file asks for is refused, never left
+out.
 """
 
 import json
@@ -26,6 +27,7 @@ from glassformer.tokenizers.char import CharTokenizer
 from glassformer.tokenizers.pretokenize import PATTERNS
 from glassformer.tokenizers.sentencepiece import SPACE, SentencePieceTokenizer
 from glassformer.tokenizers.wordpiece import WordPieceTokenizer, of_json
+from glassformer.tokenizers.words import Unit, WordTokenizer
 
 Json = dict[str, Any]
 
@@ -43,6 +45,11 @@ EACH_CHARACTER: Json = {
     "behavior": "Isolated",
     "invert": False,
 }
+WORDS: dict[Unit, tuple[Json, Json | None]] = {  # what cuts a text into them, and what joins them
+    "word": ({"type": "WhitespaceSplit"}, None),
+    "character": (EACH_CHARACTER, {"type": "Fuse"}),
+}
+LOWERCASE: Json = {"type": "Lowercase"}
 MARK_SPACES: list[Json] = [
     {"type": "Prepend", "prepend": SPACE},
     {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
@@ -94,6 +101,8 @@ def tokenizer_json(tokenizer: Tokenizer) -> str:
             pipeline = _characters(tokenizer)
         case WordPieceTokenizer():
             pipeline = tokenizer.pipeline()
+        case WordTokenizer():
+            pipeline = _words(tokenizer)
         case _:
             raise TokenizerError(f"a {type(tokenizer).__name__} has no form in tokenizer.json.")
     return json.dumps(outside | pipeline, ensure_ascii=False)
@@ -150,6 +159,17 @@ def _characters(tokenizer: CharTokenizer) -> Json:
     }
 
 
+def _words(tokenizer: WordTokenizer) -> Json:
+    vocab = {token: id for id, token in enumerate(tokenizer.tokens)}
+    split, join = WORDS[tokenizer.unit]
+    return {
+        "normalizer": LOWERCASE if tokenizer.lowercase else None,
+        "pre_tokenizer": split,
+        "decoder": join,
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": tokenizer.unknown},
+    }
+
+
 # ---- reading
 
 
@@ -169,7 +189,9 @@ def read_tokenizer_json(path: Path, data: bytes) -> Tokenizer:
     unsupported = ["single_word", "lstrip", "rstrip"] + ["normalized"] * (file.get("normalizer") is not None)
     special_tokens = _added_tokens(path, file.get("added_tokens", []), unsupported)
     if kind == "WordLevel":
-        return _read_characters(path, file, special_tokens)
+        vocab = file["model"].get("vocab")
+        knows_unknown = isinstance(vocab, dict) and file["model"].get("unk_token") in vocab
+        return (_read_words if knows_unknown else _read_characters)(path, file, special_tokens)
     if kind == "WordPiece":
         return _read_wordpiece(path, file, special_tokens)
     if kind != "BPE":
@@ -228,6 +250,26 @@ def _read_characters(path: Path, file: Json, special_tokens: Mapping[str, int]) 
     if special_tokens or any(len(text) != 1 for text in vocab):
         raise TokenizerError(f"{path}: of WordLevel models, only those of single characters are supported.")
     return CharTokenizer("".join(sorted(vocab, key=vocab.__getitem__)))
+
+
+def _read_words(path: Path, file: Json, special_tokens: Mapping[str, int]) -> WordTokenizer:
+    """Words or characters of a list that has one for the unknown."""
+    found = (file.get("pre_tokenizer"), file.get("decoder"))
+    _expect(path, "normalizer", file.get("normalizer"), [None, LOWERCASE])
+    _expect(path, "pre_tokenizer", found[0], [split for split, _ in WORDS.values()])
+    unit = next(unit for unit, (split, _) in WORDS.items() if split == found[0])
+    _expect(path, "decoder", found[1], [WORDS[unit][1]])
+    vocab = checked_vocab(path, file["model"]["vocab"])
+    _check_ids(path, vocab, special_tokens)
+    vocab |= special_tokens
+    check_no_gaps(path, vocab.values(), ())
+    return WordTokenizer(
+        sorted(vocab, key=vocab.__getitem__),
+        list(special_tokens),
+        unknown=file["model"]["unk_token"],
+        unit=unit,
+        lowercase=file.get("normalizer") is not None,
+    )
 
 
 def _read_wordpiece(path: Path, file: Json, special_tokens: Mapping[str, int]) -> WordPieceTokenizer:

@@ -1,0 +1,172 @@
+"""What lies beside a model's weights: its tokenizers, and how pictures or sound become its inputs.
+
+tokenizer.json            or another file that `Tokenizer.load` reads; tokenizer_config.json has its class
+source_tokenizer/         the same for the source of an encoder-decoder, where that has a vocabulary of its own
+source.spm, target.spm    both tokenizers, in Marian's folders
+preprocessor_config.json  the processor of pictures or of sound
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from glassformer import files, strict_json
+from glassformer.checkpoints import g2p
+from glassformer.errors import CheckpointMismatch, MissingExtra, TokenizerError
+from glassformer.models.transformer import TransformerConfig
+from glassformer.models.vit import ViTConfig
+from glassformer.models.whisper import WhisperConfig
+from glassformer.tokenizers import image_processor, sound_processor
+from glassformer.tokenizers.base import Tokenizer
+from glassformer.tokenizers.bpe_files import SOURCE_FOLDER, find, find_source
+from glassformer.tokenizers.char import CharTokenizer
+from glassformer.tokenizers.image_processor import ImageProcessor
+from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND
+from glassformer.tokenizers.marian import MarianTokenizer, write_pair
+from glassformer.tokenizers.sound_processor import SoundProcessor
+
+Processor = ImageProcessor | SoundProcessor
+
+PROCESSOR = image_processor.FILE
+TOKENIZER_CONFIG = "tokenizer_config.json"
+
+
+class Tokenizers(NamedTuple):
+    """A model's tokenizer, that of its source where it is another one, and why one is missing that has a file."""
+
+    tokenizer: Tokenizer | None = None
+    source: Tokenizer | None = None
+    missing: str = ""
+
+
+def read_tokenizers(folder: Path) -> Tokenizers:
+    """The tokenizers of a folder. A model without them still works on tokens."""
+    found, source = find(folder), find_source(folder)
+    tokenizer, reason = first_readable([] if found is None else [found])
+    source_tokenizer, source_reason = first_readable([] if source is None else [source])
+    return Tokenizers(tokenizer, source_tokenizer, reason or source_reason)
+
+
+def read_tokenizers_of_file(path: Path, config: Any) -> Tokenizers:
+    """Those of a model that is one file: known with its format, or beside it."""
+    if path.suffix == ".json" and config.vocab_size == 3:  # the model that sorts letters
+        return Tokenizers(CharTokenizer("ABC"))
+    if isinstance(config, WhisperConfig):  # whose special tokens the file of ranks lacks
+        ranks = path.with_name("multilingual.tiktoken" if config.vocab_size > 51864 else "gpt2.tiktoken")
+        tokenizer, reason = first_readable([ranks] if ranks.is_file() else [])
+        return Tokenizers(tokenizer, missing=reason)
+    if isinstance(config, TransformerConfig):
+        return _dictionaries(path, config)
+    if path.suffix == ".npz":
+        return Tokenizers(g2p.TARGET, g2p.SOURCE)
+    beside = [path.with_name(name) for name in (f"tok{config.vocab_size}.bin", "tokenizer.bin", "tokenizer.model")]
+    tokenizer, reason = first_readable([other for other in beside if other.is_file()], config.vocab_size)
+    return Tokenizers(tokenizer, missing=reason)
+
+
+def _dictionaries(path: Path, config: TransformerConfig) -> Tokenizers:
+    """fairseq's dict.SOURCE.txt and dict.TARGET.txt; which is which, the numbers of their tokens say."""
+    try:
+        found = [Tokenizer.load(file) for file in sorted(path.parent.glob("dict.*.txt"))]
+    except TokenizerError as error:
+        return Tokenizers(missing=str(error))
+    targets = [tokenizer for tokenizer in found if tokenizer.vocab_size == config.vocab_size]
+    sources = [tokenizer for tokenizer in found if tokenizer.vocab_size == config.source_vocab_size]
+    if config.source_vocab_size is None and targets:
+        return Tokenizers(targets[0])
+    if [len(targets), len(sources)] == [1, 1] and targets != sources:
+        return Tokenizers(targets[0], sources[0])
+    sizes = ", ".join(str(tokenizer.vocab_size) for tokenizer in found)
+    return Tokenizers(
+        missing=f"{path.parent}: the model's vocabularies of {config.source_vocab_size} and {config.vocab_size} tokens "
+        f"cannot be told apart among dict.*.txt, of {sizes} tokens."
+        if found
+        else ""
+    )
+
+
+def first_readable(paths: Sequence[Path], vocab_size: int | None = None) -> tuple[Tokenizer | None, str]:
+    """The first of these tokenizers that can be read and has `vocab_size` tokens, or why there is none."""
+    reason = ""
+    for path in paths:
+        try:
+            tokenizer = Tokenizer.load(path)
+        except (TokenizerError, MissingExtra) as error:
+            reason = reason or str(error)
+        else:
+            if vocab_size in (None, tokenizer.vocab_size):
+                return tokenizer, ""
+    return None, reason
+
+
+def write_tokenizers(folder: Path, tokenizer: Tokenizer, source: Tokenizer | None) -> None:
+    """Write them so that `transformers` finds both; another one for the source in its `subfolder`."""
+    if isinstance(tokenizer, MarianTokenizer):
+        first = source if isinstance(source, MarianTokenizer) else tokenizer
+        write_pair(folder, first, tokenizer)
+        marian = {"tokenizer_class": "MarianTokenizer", "separate_vocabs": first.ids != tokenizer.ids}
+        write_json(folder / TOKENIZER_CONFIG, marian)
+        source = None if source is first else source
+    else:
+        _write_tokenizer(folder, tokenizer)
+    if source is not None:
+        _write_tokenizer(folder / SOURCE_FOLDER, source)
+
+
+def _write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Without the class, `transformers` takes that of the model's family, which cuts text by rules of its own."""
+    if tokenizer.save(folder).name != "tokenizer.json":
+        return
+    names_of = {id: name for name, id in tokenizer.special_tokens.items()}
+    ends = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        **{key: names_of[id] for key, id in ends.items() if id is not None},
+    }
+    write_json(folder / TOKENIZER_CONFIG, settings)
+
+
+# ---- processors
+
+
+def read_processor(folder: Path, config: Any) -> Processor | None:
+    """What preprocessor_config.json says; Whisper's follows from its configuration where there is no such file."""
+    if not (folder / PROCESSOR).exists():
+        return processor_of(config)
+    if isinstance(config, ViTConfig):
+        return image_processor.load(folder)
+    if not isinstance(config, WhisperConfig):
+        return None
+    with files.about(folder):
+        found = sound_processor.from_huggingface(strict_json.read(files.inside(folder, PROCESSOR), 1 << 20))
+        if found.n_mels != config.n_mels:
+            raise CheckpointMismatch(
+                f"{PROCESSOR} makes frames of {found.n_mels} numbers, and the model hears frames of {config.n_mels}."
+            )
+        return found
+
+
+def processor_of(config: Any) -> SoundProcessor | None:
+    """Whisper's processor, if its window has whole seconds, which is how it can be written down."""
+    if isinstance(config, WhisperConfig):
+        seconds, rest = divmod(2 * config.audio_context_length, FRAMES_PER_SECOND)
+        if rest == 0:
+            return SoundProcessor(n_mels=config.n_mels, seconds=seconds)
+    return None
+
+
+def write_processor(folder: Path, processor: Processor) -> None:
+    """Write preprocessor_config.json."""
+    content = (
+        image_processor.to_huggingface(processor)
+        if isinstance(processor, ImageProcessor)
+        else sound_processor.to_huggingface(processor)
+    )
+    write_json(folder / PROCESSOR, content)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file of settings that nobody reads yet."""
+    files.write(path, (json.dumps(content, indent=2) + "\n").encode())

@@ -1,0 +1,93 @@
+"""Marian's tokenizers: a sentencepiece model cuts a text into pieces, and a vocabulary beside it has their ids.
+
+    source.spm, target.spm    a model for either language
+    vocab.json                the ids of all pieces; target_vocab.json has the target's where they are others
+
+So are opus-mt's published (Tiedemann & Thottingal 2020). Most models are unigram ones (Kudo 2018, arXiv:1804.10959)
+that normalise the text first; cutting is the work of the `sentencepiece` library, and this file gives it the house's
+door. Next to read: `base.py`.
+"""
+
+import importlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from glassformer.errors import MissingExtra, TokenizerError
+from glassformer.files import write_file
+from glassformer.tokenizers.base import Tokenizer
+from glassformer.tokenizers.bpe import MAX_VOCAB_SIZE
+from glassformer.tokenizers.bpe_files import checked_vocab, parse_json, read_bytes, write_text
+
+SOURCE, TARGET = "source.spm", "target.spm"
+VOCAB, TARGET_VOCAB = "vocab.json", "target_vocab.json"
+UNKNOWN, END, PADDING = "<unk>", "</s>", "<pad>"
+SPACE = "▁"
+
+
+class MarianTokenizer(Tokenizer):
+    """The pieces of a sentencepiece model under other ids; a piece that has none is unknown.
+
+    A text may begin with a token such as >>fra<<, which asks a model of several languages for one of them.
+    """
+
+    def __init__(self, model: bytes, ids: Mapping[str, int]) -> None:
+        if UNKNOWN not in ids or END not in ids:
+            raise TokenizerError(f"the vocabulary lacks {UNKNOWN} or {END}, which every vocabulary of Marian's has.")
+        if len(ids) > MAX_VOCAB_SIZE:
+            raise TokenizerError(f"expected at most {MAX_VOCAB_SIZE} pieces, not {len(ids)}.")
+        special = {token: ids[token] for token in (UNKNOWN, END, PADDING) if token in ids}
+        super().__init__({id: piece.replace(SPACE, " ").encode() for piece, id in ids.items()}, special, r"[\s\S]+")
+        self.model = model
+        self.ids = dict(ids)
+        self._library = self._build()
+
+    def _build(self) -> Any:
+        try:
+            library = importlib.import_module("sentencepiece")
+        except ImportError:
+            raise MissingExtra("sentencepiece", "text", "Marian's tokenizer") from None
+        try:
+            return library.SentencePieceProcessor(model_proto=self.model)
+        except (RuntimeError, OSError):
+            raise TokenizerError("this is no sentencepiece model: expected its protocol buffer.") from None
+
+    def _encode_piece(self, piece: str) -> list[int]:
+        code = ""
+        if piece.startswith(">>") and "<<" in piece:
+            end = piece.index("<<") + 2
+            code, piece = piece[:end], piece[end:]
+        parts = [*([code] if code else []), *self._library.encode(piece, out_type=str)]
+        return [self.ids.get(part, self.ids[UNKNOWN]) for part in parts]
+
+    def _bytes_after(self, previous: int | None, id: int) -> bytes:
+        """A text begins with the space that was put before it."""
+        begins = previous is None or previous in self._special_ids
+        return self.token_bytes(id).removeprefix(b" ") if begins else self.token_bytes(id)
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Write it as both tokenizers of a translator; returns the path of the target's model."""
+        write_pair(Path(directory), self, self)
+        return Path(directory) / TARGET
+
+
+def write_pair(folder: Path, source: MarianTokenizer, target: MarianTokenizer) -> None:
+    """Write both tokenizers of a translator."""
+    ids = json.dumps(source.ids, ensure_ascii=False, indent=1)
+    write_text(folder / VOCAB, ids)  # makes the folder, too
+    if target.ids != source.ids:
+        write_text(folder / TARGET_VOCAB, json.dumps(target.ids, ensure_ascii=False, indent=1))
+    write_file(folder / SOURCE, source.model)
+    write_file(folder / TARGET, target.model)
+
+
+def read_marian(path: Path, data: bytes) -> MarianTokenizer:
+    """The tokenizer of source.spm, or of target.spm, with the vocabulary beside it."""
+    beside = path.with_name(TARGET_VOCAB)
+    vocab = beside if path.name == TARGET and beside.is_file() else path.with_name(VOCAB)
+    try:
+        return MarianTokenizer(data, checked_vocab(vocab, parse_json(vocab, read_bytes(vocab))))
+    except TokenizerError as error:
+        raise TokenizerError(str(error) if str(vocab) in str(error) else f"{path}: {error}") from None
