@@ -11,7 +11,7 @@ from checkpoints.hostile import refused
 from glassformer import checkpoints
 from glassformer.data.audio import read_audio
 from glassformer.errors import CheckpointError
-from glassformer.models.whisper import PRESETS
+from glassformer.models.whisper import WhisperConfig
 from glassformer.nn.kv_cache import full
 from glassformer.tokenizers.log_mel import log_mel
 
@@ -97,7 +97,7 @@ def test_what_is_no_whisper_is_refused(kind: str, tmp_path: Path) -> None:
 def test_the_real_one_hears_and_writes_what_the_reference_says(data_dir: Path) -> None:
     reference = json.loads((data_dir / "whisper" / "tiny.en.reference.json").read_text())
     found = checkpoints.load(data_dir / "whisper" / "tiny.en.pt", from_pickle=True)
-    assert found.config == PRESETS["whisper-tiny.en"]
+    assert found.config == WhisperConfig()
     samples = read_audio(data_dir / reference["audio"])
     waveform = torch.zeros(480_000).index_copy_(0, torch.arange(len(samples)), samples)
     state: Any = found.module.begin(log_mel(waveform)[None], full(448))

@@ -126,6 +126,19 @@ def test_what_we_save_we_load_again_bit_for_bit(max_shard_bytes: int, tmp_path: 
     assert again.decoder.lm_head.weight is again.decoder.token_embedding.weight
 
 
+def test_alignment_heads_are_those_of_the_generation_config(tmp_path: Path) -> None:
+    theirs = transformers.WhisperForConditionalGeneration(theirs_of(random.Random(2)))
+    theirs.save_pretrained(tmp_path / "none")
+    assert load_directory(tmp_path / "none")[0].alignment_heads == ()
+    theirs.generation_config.alignment_heads = [[0, 0]]
+    theirs.save_pretrained(tmp_path / "one")
+    config, ours = load_directory(tmp_path / "one")
+    assert config.alignment_heads == ((0, 0),)
+    save_directory(ours, tmp_path / "ours")
+    found = transformers.WhisperForConditionalGeneration.from_pretrained(tmp_path / "ours")
+    assert found.generation_config.alignment_heads == [[0, 0]]
+
+
 @torch.no_grad()
 def test_files_of_the_bare_trunk_load(tmp_path: Path) -> None:
     trunk = transformers.WhisperModel(theirs_of(random.Random(0))).eval()

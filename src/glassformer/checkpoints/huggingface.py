@@ -2,7 +2,7 @@
 
     config.json               the configuration as `transformers` understands it
     model.safetensors         the weights, under the names of `transformers`; shards and an index when large
-    generation_config.json    the tokens that begin and end a text, and those that never come
+    generation_config.json    the tokens that begin and end a text, and those that never come; of a Whisper, more
     tokenizer.json …          see `beside.py`
     glassformer.json          the configuration as we understand it, which goes first when we read
     manifest.json             sizes and SHA-256 of all files; folders from elsewhere have none
@@ -32,6 +32,7 @@ CONFIG, OURS, WEIGHTS = "config.json", "glassformer.json", "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
 GENERATION = "generation_config.json"
 OWN_TOKENS = ("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id")  # some configurations have them
+OF_GENERATION = ("alignment_heads",)  # what belongs to a configuration of ours, and stands in generation_config.json
 MAX_CONFIG_BYTES = 4 << 20
 
 
@@ -89,10 +90,12 @@ def write_directory(
         "eos_token_id": eos_token_ids if len(eos_token_ids) > 1 else next(iter(eos_token_ids), None),
     }
     ends |= {name: theirs[name] for name in OWN_TOKENS if name in theirs}
+    generation = {name: theirs.pop(name) for name in OF_GENERATION if name in theirs}
     precision = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-    never = {"bad_words_ids": [[token] for token in sorted(suppressed)]} if suppressed else {}
+    if suppressed:
+        generation["bad_words_ids"] = [[token] for token in sorted(suppressed)]
     write_json(folder / CONFIG, {**theirs, **ends, "torch_dtype": precision})
-    write_json(folder / GENERATION, ends | never)
+    write_json(folder / GENERATION, {**ends, **generation})
     write_json(folder / OURS, {"format": 1, "architecture": spec.name, "config": to_mapping(config)})
     if tokenizer is not None:
         write_tokenizers(folder, tokenizer, source_tokenizer)
@@ -131,7 +134,11 @@ def read_config(folder: Path) -> Any:
     with files.about(folder):
         if (folder / OURS).exists():
             return _our_config(strict_json.read(files.inside(folder, OURS), MAX_CONFIG_BYTES))
-        return _their_config(strict_json.read(files.inside(folder, CONFIG), MAX_CONFIG_BYTES))
+        content = strict_json.read(files.inside(folder, CONFIG), MAX_CONFIG_BYTES)
+        if (folder / GENERATION).exists():
+            generation = strict_json.read(files.inside(folder, GENERATION), MAX_CONFIG_BYTES)
+            content = {**content, **{name: generation[name] for name in OF_GENERATION if name in generation}}
+        return _their_config(content)
 
 
 def _our_config(content: Mapping[str, Any]) -> Any:

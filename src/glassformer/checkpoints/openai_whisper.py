@@ -1,6 +1,8 @@
 """OpenAI's Whisper files, tiny.en.pt and the like: a zip that torch pickled, with "dims" and "model_state_dict".
 
-github.com/openai/whisper, `whisper/model.py`. `pickles.py` opens the file; its float16 weights are widened.
+github.com/openai/whisper, `whisper/model.py`. `pickles.py` opens the file; its float16 weights are widened. A file does
+not say which heads follow the speech: words are timed by all in the upper half of the decoder, as OpenAI's program does
+with a file that it is given by its path.
 """
 
 from collections.abc import Mapping
@@ -13,7 +15,7 @@ from glassformer.checkpoints import pickles
 from glassformer.checkpoints.names import to_ours
 from glassformer.config import from_mapping
 from glassformer.errors import CheckpointCorrupt, ConfigError
-from glassformer.models.whisper import WhisperConfig, with_known_heads
+from glassformer.models.whisper import WhisperConfig
 
 SIZES = {
     "n_vocab": "vocab_size",
@@ -60,7 +62,7 @@ def read(content: Any, path: Path) -> tuple[WhisperConfig, dict[str, Tensor]]:
             raise ConfigError(f"dims: {text} must be {audio}, {sizes.get(audio)!r}, not {sizes.get(text)!r}.")
     state = {_huggingface_name(str(name)): tensor for name, tensor in state.items()}
     pickles.check_tensors(state, path)
-    config = with_known_heads(from_mapping(WhisperConfig, {ours: sizes.get(theirs) for theirs, ours in SIZES.items()}))
+    config = from_mapping(WhisperConfig, {ours: sizes.get(theirs) for theirs, ours in SIZES.items()})
     return config, to_ours(state, config)
 
 

@@ -233,14 +233,11 @@ PRESETS = {  # the alignment heads are those that OpenAI published with its code
 # fmt: on
 
 
-def with_known_heads(config: WhisperConfig) -> WhisperConfig:
-    """The configuration with the alignment heads of the published model of its sizes, where there is just one."""
-    known = [p for p in PRESETS.values() if replace(p, alignment_heads=(), dropout=config.dropout) == config]
-    return known[0] if len(known) == 1 else config
-
-
 def from_huggingface(config: Mapping[str, Any]) -> WhisperConfig:
-    """Read a config.json. Of its dropouts the residual one is taken, since ours are one."""
+    """Read a config.json, with the alignment heads of its generation_config.json.
+
+    Of its dropouts the residual one is taken, since ours are one.
+    """
     check_settings(
         config,
         {
@@ -262,8 +259,9 @@ def from_huggingface(config: Mapping[str, Any]) -> WhisperConfig:
         "n_heads": config.get("encoder_attention_heads", 6),
         "d_ff": config.get("encoder_ffn_dim", 1536),
         "dropout": config.get("dropout", 0.0),
+        "alignment_heads": config.get("alignment_heads") or [],
     }
-    return with_known_heads(from_mapping(WhisperConfig, settings))
+    return from_mapping(WhisperConfig, settings)
 
 
 def to_huggingface(config: WhisperConfig) -> dict[str, Any]:
@@ -294,6 +292,7 @@ def to_huggingface(config: WhisperConfig) -> dict[str, Any]:
         "decoder_start_token_id": end_of_text + 1 if published else 0,
         "suppress_tokens": None,
         "begin_suppress_tokens": None,
+        **({"alignment_heads": [list(head) for head in config.alignment_heads]} if config.alignment_heads else {}),
     }
 
 
