@@ -408,6 +408,52 @@ def test_a_lost_context_comes_back(page: Page, address: str) -> None:
     assert np.mean(np.abs(before - after).max(2) > 40) < 0.01
 
 
+def test_a_page_that_turns_narrow_keeps_its_scene(page: Page, address: str) -> None:
+    """One canvas for both: were there a new one, a loss of the old one's context would be said for ever."""
+    opened(page, address)
+    page.evaluate(
+        """() => {
+            window.canvas = document.getElementById("scene");
+            window.lose = window.canvas.getContext("webgl2").getExtension("WEBGL_lose_context");
+            window.lose.loseContext();
+        }"""
+    )
+    page.wait_for_function("() => glassformer.state.sceneLost.value === 'lost'")
+    page.set_viewport_size({"width": 640, "height": 720})
+    page.wait_for_selector(".narrow")
+    assert page.evaluate("() => document.getElementById('scene') === window.canvas")
+    page.evaluate("() => window.lose.restoreContext()")
+    page.wait_for_function("() => glassformer.state.sceneLost.value === null", timeout=10_000)
+    settled(page)
+
+
+def test_a_page_that_turns_narrow_keeps_what_has_been_written(page: Page, address: str) -> None:
+    opened(page, address)
+    page.keyboard.press("t")
+    page.fill(".own-text-field", "CAB")
+    page.set_viewport_size({"width": 640, "height": 720})
+    page.wait_for_selector(".narrow")
+    page.get_by_role("tab", name="Playground").click()
+    assert page.input_value(".own-text-field") == "CAB"
+
+
+def test_the_focus_stays_where_the_visitor_has_gone_before_the_next_frame(page: Page, address: str) -> None:
+    """T leads to the temperature at once: a focus that waits for a slow frame takes the Enter of the text."""
+    opened(page, address)
+    went = page.evaluate(
+        """async () => {
+            const field = () => document.querySelector(".own-text-field");
+            document.body.dispatchEvent(new KeyboardEvent("keydown", {key: "t", bubbles: true}));
+            for (let n = 0; n < 100; n++) await null; // what is under way, short of a frame
+            const first = document.activeElement.id;
+            field().focus();
+            await new Promise(done => requestAnimationFrame(() => setTimeout(done, 100)));
+            return [first, document.activeElement === field()];
+        }"""
+    )
+    assert went == ["temperature", True]
+
+
 def test_the_server_going_away_is_said_in_a_sentence(browser: Browser, address: str) -> None:
     context = browser.new_context(bypass_csp=True)
     page = opened(context.new_page(), address)

@@ -78,6 +78,7 @@ class Visit:
         self.page.set_viewport_size(
             {"width": self.random.choice([320, 800, 1280]), "height": self.random.choice([240, 720])}
         )
+        self.page.wait_for_function("() => glassformer.state.narrow.value === innerWidth <= 800")
 
     def leave_and_return(self) -> None:
         other = self.page.context.new_page()

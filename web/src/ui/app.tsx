@@ -1,6 +1,6 @@
 /** The page: walkthrough, scene and inspector side by side; on a narrow page a sheet below the scene has them. */
 
-import type { ComponentChildren } from "preact";
+import type { ComponentChildren, ComponentType } from "preact";
 import type { Key } from "../i18n.ts";
 import { announced, leftOpen, narrow, problem, rightOpen, sheet, t, tab, type Tab } from "../state.ts";
 import { Callouts } from "./callouts.tsx";
@@ -31,7 +31,7 @@ export const App = () => (
       {t("skip_to_scene")}
     </a>
     <Header />
-    {narrow.value ? <Narrow /> : <Wide />}
+    <Columns />
     <Help />
     <GoTo />
     {problem.value && (
@@ -60,75 +60,69 @@ const Middle = () => (
   </main>
 );
 
-const Wide = () => (
-  <div class="columns" data-left={leftOpen.value} data-right={rightOpen.value}>
-    {leftOpen.value ? (
-      <aside class="panel left" aria-label={t("walkthrough")}>
-        <Chapters />
-      </aside>
-    ) : (
-      <IconButton kind="reopen left" icon="right" label={t("walkthrough")} onClick={() => (leftOpen.value = true)} />
-    )}
-    <Middle />
-    {rightOpen.value ? (
-      <aside class="panel right" aria-label={t("inspector")}>
-        <Tabs
-          tabs={[
-            ["cell", "inspector"],
-            ["outline", "outline"],
-          ]}
-        >
-          <IconButton icon="right" label={t("hide_panel")} onClick={() => (rightOpen.value = false)} />
-        </Tabs>
-        {tab.value === "outline" ? (
-          <TabPanel id="outline">
-            <Outline />
-          </TabPanel>
-        ) : (
-          <TabPanel id="cell">
-            <Inspector />
-          </TabPanel>
-        )}
-      </aside>
-    ) : (
-      <IconButton kind="reopen right" icon="left" label={t("inspector")} onClick={() => (rightOpen.value = true)} />
-    )}
-  </div>
-);
+/** The scene stays what it is when the page turns narrow or wide: a new canvas would be a new context to lose. */
+const Columns = () => {
+  const wide = !narrow.value;
+  return (
+    <div
+      class={wide ? "columns" : "narrow"}
+      data-left={leftOpen.value}
+      data-right={rightOpen.value}
+      data-sheet={sheet.value}
+    >
+      {wide && <Left />}
+      <Middle />
+      {wide ? <Right /> : <Sheet />}
+    </div>
+  );
+};
+
+const Left = () =>
+  leftOpen.value ? (
+    <aside class="panel left" aria-label={t("walkthrough")}>
+      <Chapters />
+    </aside>
+  ) : (
+    <IconButton kind="reopen left" icon="right" label={t("walkthrough")} onClick={() => (leftOpen.value = true)} />
+  );
+
+const Right = () =>
+  rightOpen.value ? (
+    <aside class="panel right" aria-label={t("inspector")}>
+      <Tabs
+        tabs={[
+          ["cell", "inspector"],
+          ["outline", "outline"],
+        ]}
+      >
+        <IconButton icon="right" label={t("hide_panel")} onClick={() => (rightOpen.value = false)} />
+      </Tabs>
+      <TabPanel id={tab.value === "outline" ? "outline" : "cell"} />
+    </aside>
+  ) : (
+    <IconButton kind="reopen right" icon="left" label={t("inspector")} onClick={() => (rightOpen.value = true)} />
+  );
 
 const SIZES = { peek: "half", half: "full", full: "peek" } as const;
 
-const Narrow = () => (
-  <div class="narrow" data-sheet={sheet.value}>
-    <Middle />
-    <aside class="sheet" aria-label={t("panels")}>
-      <IconButton
-        kind="handle"
-        icon={sheet.value === "full" ? "down" : "up"}
-        label={t(sheet.value === "full" ? "lower_sheet" : "raise_sheet")}
-        onClick={() => (sheet.value = SIZES[sheet.value])}
-      />
-      <Tabs
-        tabs={[
-          ["walk", "walkthrough"],
-          ["cell", "inspector"],
-          ["play", "playground"],
-          ["outline", "outline"],
-        ]}
-      />
-      <TabPanel id={tab.value}>
-        {tab.value === "walk" ? (
-          <Chapters />
-        ) : tab.value === "cell" ? (
-          <Inspector />
-        ) : tab.value === "play" ? (
-          <Playground />
-        ) : (
-          <Outline />
-        )}
-      </TabPanel>
-    </aside>
-  </div>
+const Sheet = () => (
+  <aside class="sheet" aria-label={t("panels")}>
+    <IconButton
+      kind="handle"
+      icon={sheet.value === "full" ? "down" : "up"}
+      label={t(sheet.value === "full" ? "lower_sheet" : "raise_sheet")}
+      onClick={() => (sheet.value = SIZES[sheet.value])}
+    />
+    <Tabs
+      tabs={[
+        ["walk", "walkthrough"],
+        ["cell", "inspector"],
+        ["play", "playground"],
+        ["outline", "outline"],
+      ]}
+    />
+    <TabPanel id={tab.value} />
+  </aside>
 );
 
 const Tabs = ({ tabs, children }: { tabs: [Tab, Key][]; children?: ComponentChildren }) => {
@@ -141,7 +135,7 @@ const Tabs = ({ tabs, children }: { tabs: [Tab, Key][]; children?: ComponentChil
     const next = tabs[(at + by + tabs.length) % tabs.length];
     if (!next) return;
     tab.value = next[0];
-    requestAnimationFrame(() => document.getElementById(`tab-${next[0]}`)?.focus());
+    document.getElementById(`tab-${next[0]}`)?.focus();
   };
   return (
     <div class="tab-row">
@@ -169,8 +163,13 @@ const Tabs = ({ tabs, children }: { tabs: [Tab, Key][]; children?: ComponentChil
   );
 };
 
-const TabPanel = ({ id, children }: { id: string; children: ComponentChildren }) => (
-  <div class="tab-panel" role="tabpanel" id={`panel-${id}`} aria-labelledby={`tab-${id}`}>
-    {children}
-  </div>
-);
+const PANELS: Record<Tab, ComponentType> = { walk: Chapters, cell: Inspector, play: Playground, outline: Outline };
+
+const TabPanel = ({ id }: { id: Tab }) => {
+  const Panel = PANELS[id];
+  return (
+    <div class="tab-panel" role="tabpanel" id={`panel-${id}`} aria-labelledby={`tab-${id}`}>
+      <Panel />
+    </div>
+  );
+};

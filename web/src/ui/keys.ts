@@ -125,7 +125,8 @@ const toTemperature = (): void => {
     tab.value = "play";
     sheet.value = "full";
   }
-  requestAnimationFrame(() => document.getElementById("temperature")?.focus());
+  // as soon as it is there: a frame may take long, and the visitor may have gone to another field by then
+  queueMicrotask(() => document.getElementById("temperature")?.focus());
 };
 
 const bookmark = (n: number): void => {

@@ -1,6 +1,6 @@
 /** The visitor's own text: the tokenizer works while it is typed, and the model runs on it. */
 
-import { useSignal, useSignalEffect } from "@preact/signals";
+import { signal, useSignal, useSignalEffect } from "@preact/signals";
 import { useId } from "preact/hooks";
 import { busy, problem, session, source, t, tokens } from "../state.ts";
 import type { TokenizedPiece } from "../types.ts";
@@ -8,9 +8,9 @@ import { runText } from "./load.ts";
 import { Tokenizer } from "./tokenizer.tsx";
 
 const PAUSE = 120; // milliseconds without a key before the tokenizer is asked
+const text = signal(""); // stays when the field goes, as it does where the page turns narrow
 
 export const OwnText = () => {
-  const text = useSignal("");
   const id = useId();
   const pieces = useSignal<TokenizedPiece[]>([]);
   useSignalEffect(() => {
