@@ -19,6 +19,7 @@ from glassformer import checkpoints, models
 from glassformer.checkpoints.beside import Processor
 from glassformer.data.sort import LETTERS
 from glassformer.errors import CheckpointError, GenerationError, TraceError
+from glassformer.inference import inputs
 from glassformer.inference.around import whole
 from glassformer.inference.generate import NewToken, generate
 from glassformer.inference.logits import Sampling
@@ -293,26 +294,24 @@ class Trace(tracing.Trace):
 
 def trace(
     model: Model | nn.Module,
-    *inputs: Any,
+    *given: Any,
     modules: str | Sequence[str] = "*",
     positions: slice | None = None,
     decompose: bool = False,
     max_bytes: int = 4 * GIB,
     **keywords: Any,
 ) -> Trace:
-    """Record a forward pass: of a `Model`, given a text or tokens, or of any module, given its inputs.
+    """Record a forward pass: of a `Model`, given a text, tokens or a file, or of any module, given its inputs.
 
     Models of ours run as their readable equations (`use("readable", attention="naive")`). Of a language model,
     `positions` records some tokens only: those before them are read first, unrecorded, into a cache. For the rest see
     `tracing.record.record`.
     """
-    module = model.whole if isinstance(model, Model) else model
-    if isinstance(model, Model) and inputs:
-        inputs = (as_tokens(model, inputs[0]), *inputs[1:])
+    module, arguments = _one_pass(model, given) if isinstance(model, Model) else (model, given)
     with use("readable", attention="naive"):
         if positions is not None:
-            inputs = read_before(module, inputs, positions)
-        found = record(module, *inputs, modules=modules, decompose=decompose, max_bytes=max_bytes, **keywords)
+            arguments = read_before(module, arguments, positions)
+        found = record(module, *arguments, modules=modules, decompose=decompose, max_bytes=max_bytes, **keywords)
     return _with_verbs(found)
 
 
@@ -322,22 +321,20 @@ def load_trace(path: str | Path) -> Trace:
 
 
 def view(
-    shown: "Model | tracing.Trace", given: str | Sequence[int] | None = None, *, port: int = 0, open: bool = True
+    shown: "Model | tracing.Trace", given: str | Path | Sequence[int] | None = None, *, port: int = 0, open: bool = True
 ) -> Any:
-    """Walk through a model, given a text or tokens, or through a recorded pass, in 3D and in the browser.
+    """Walk through a model, given a text, tokens or a file, or through a recorded pass, in 3D and in the browser.
 
     In a notebook the page stands in the output of the cell, as a recording. Elsewhere a server runs it until Ctrl-C.
     """
     from glassformer.viewer import notebook
     from glassformer.viewer.export import page_of
     from glassformer.viewer.serve import listen, open_browser, serve
-    from glassformer.viewer.session import Session, first_input
+    from glassformer.viewer.session import Session
 
     if isinstance(shown, Model):
-        shown.require("language-model")
         session = Session(shown, name=type(shown.module).__name__)
-        key = "text" if isinstance(given, str) else "tokens"
-        session.run(**(first_input(shown) if given is None else {key: given}))
+        session.start(inputs.example(shown) if given is None else inputs.read(shown, given))
     else:
         session = Session.of_trace(shown)
     if notebook.in_notebook():
@@ -357,19 +354,17 @@ def _with_verbs(found: tracing.Trace) -> Trace:
     return Trace(**{field.name: getattr(found, field.name) for field in fields(found)})
 
 
-def as_tokens(model: Model, given: Any) -> Any:
-    """A text or a list of token ids as a batch of one; a tensor as it is, with a batch axis if it has none."""
-    if isinstance(given, str | list):
-        model.require("language-model", "encoder")
-    if isinstance(given, str):
-        given = model.encode(given)
-    if isinstance(given, list):
-        given = torch.tensor(given)
-    if isinstance(given, Tensor) and given.ndim == 1:
-        given = given[None]
-    if isinstance(given, Tensor) and model.kind in ("language-model", "encoder"):
-        model.check_length(given)
-    return given
+def _one_pass(model: Model, given: tuple[Any, ...]) -> tuple[nn.Module, tuple[Any, ...]]:
+    """What is to be called with what: tensors are taken as they are, tokens of a single text get a batch axis."""
+    if len(given) == 1 and isinstance(given[0], str | Path | list):
+        given = (inputs.read(model, given[0]),)
+    if len(given) == 1 and isinstance(given[0], inputs.Inputs):
+        return inputs.one_pass(model, given[0])
+    tensors = [torch.tensor(each) if isinstance(each, list) else each for each in given]
+    tensors = [each[None] if isinstance(each, Tensor) and each.ndim == 1 else each for each in tensors]
+    if tensors and model.kind != "image-classifier" and isinstance(tensors[-1], Tensor):
+        model.check_length(tensors[-1])
+    return model.whole, tuple(tensors)
 
 
 def read_before(module: nn.Module, inputs: Sequence[Any], positions: slice) -> tuple[Any, ...]:

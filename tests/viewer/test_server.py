@@ -21,7 +21,7 @@ import glassformer as gf
 from glassformer.inference.logits import Sampling
 from glassformer.viewer import pack, tiles
 from glassformer.viewer.events import Events
-from glassformer.viewer.session import Session, first_input
+from glassformer.viewer.session import Session
 from viewer.live import Live, running
 from viewer.loops import run
 
@@ -293,13 +293,6 @@ def test_events_are_told_to_open_pages_and_a_page_that_left_is_forgotten():
         return heard
 
     assert run(main()) == [": hello\n\n", 'event: step\ndata: {"loss": 1.5}\n\n']
-
-
-def test_what_a_session_starts_with_fits_its_model():
-    assert first_input(gf.load("nano-sort")) == {"text": "CBABBC"}
-    without = gf.build("gpt2", vocab_size=50, n_layers=1, d_model=8, n_heads=1, context_length=5)
-    assert first_input(without)["tokens"] == [6, 12, 18, 24, 30]
-    assert all(0 <= token < 3 for token in first_input(gf.build("gpt2", vocab_size=3, d_model=8, n_heads=1))["tokens"])
 
 
 def test_a_trace_can_be_looked_at_without_its_model(tmp_path: Path, model: gf.Model):

@@ -38,9 +38,10 @@ def explain(
     model
         A checkpoint directory, a published file, nano-sort, preset:NAME, or what `glassformer trace` has recorded.
     input
-        The text that the model reads; - reads it from standard input.
+        What the model reads: a text, of which - reads it from standard input, or the file of a picture or of a
+        recording, where the model sees or hears.
     tokens
-        Token ids instead, with commas between.
+        The ids of a text instead, with commas between.
     names
         List the names that fit this pattern, such as blocks.0.attn.*; without it and without a cell, all are listed.
     cell

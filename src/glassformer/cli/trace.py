@@ -39,9 +39,10 @@ def trace(
     model
         A checkpoint directory, a published file, nano-sort, or preset:NAME.
     input
-        The text that the model reads; - reads it from standard input.
+        What the model reads: a text, of which - reads it from standard input, or the file of a picture or of a
+        recording, where the model sees or hears.
     tokens
-        Token ids instead, with commas between.
+        The ids of a text instead, with commas between.
     out
         Where to keep the recording: a directory, or one file that ends in .gft.
     check
@@ -93,23 +94,26 @@ def trace(
 def record(model: str, text: str | None, tokens: str | None, modules: tuple[str, ...] = ("*",)) -> Any:
     """The trace of a model that the command line names."""
     from glassformer import api
-    from glassformer.errors import ConfigError
 
-    if (text is None) == (tokens is None):
-        raise ConfigError("Give the model something to read: --input TEXT or --tokens 1,2,3, and not both.")
     loaded = api.load(model)
     if loaded.note:
         remark(f"{model}: {loaded.note}.")
-    if tokens is None:
-        given: str | list[int] = read_argument(str(text))
-        if not given:
-            raise ConfigError("The input is empty.")
-    else:
-        given = read_tokens(tokens)
-        strange = [token for token in given if not 0 <= token < loaded.config.vocab_size]
-        if strange:
-            raise ConfigError(f"Token {strange[0]} is not in the model's vocabulary of {loaded.config.vocab_size}.")
-    return api.trace(loaded, given, modules=list(modules))
+    return api.trace(loaded, inputs_of(loaded, text, tokens), modules=list(modules))
+
+
+def inputs_of(loaded: Any, text: str | None, tokens: str | None) -> Any:
+    """What --input or --tokens gives a model to read."""
+    from glassformer.errors import ConfigError
+    from glassformer.inference import inputs
+
+    if (text is None) == (tokens is None):
+        raise ConfigError("Give the model something to read: --input TEXT or --tokens 1,2,3, and not both.")
+    if tokens is not None:
+        return inputs.read(loaded, read_tokens(tokens))
+    given = read_argument(str(text)) if loaded.kind in inputs.READS_TEXT else str(text)
+    if not given:
+        raise ConfigError("The input is empty.")
+    return inputs.read(loaded, given)
 
 
 def read_tokens(text: str) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import print_json, progress_bar, read_argument, remark
+from glassformer.cli.output import print_json, progress_bar, remark
 
 app = App(
     name="view",
@@ -42,9 +42,10 @@ def view(
         A checkpoint directory, a published file, nano-sort, preset:NAME (random weights), shapes:NAME (how large a
         preset or gpt3 is, with no numbers), or what `glassformer trace` has recorded.
     input
-        The text that the model reads first; - reads it from standard input.
+        What the model reads first: a text, of which - reads it from standard input, or the file of a picture or of a
+        recording, where the model sees or hears.
     tokens
-        Token ids instead, with commas between.
+        The ids of a text instead, with commas between.
     export
         Write the page with its numbers to one file (.html), which opens from the disk, or to a folder for a web server.
     steps
@@ -91,10 +92,11 @@ def view(
 def session_of(model: str, text: str | None, tokens: str | None, *, seed: int, steps: int) -> Any:
     """The session of what the command line names, with its first run."""
     from glassformer import api
-    from glassformer.cli.trace import is_trace, read_tokens
+    from glassformer.cli.trace import inputs_of, is_trace
     from glassformer.errors import ConfigError
+    from glassformer.inference import inputs
     from glassformer.inference.logits import Sampling
-    from glassformer.viewer.session import Session, first_input
+    from glassformer.viewer.session import Session
 
     with progress_bar("recording", None):
         if is_trace(model) or model.startswith("shapes:"):
@@ -103,22 +105,15 @@ def session_of(model: str, text: str | None, tokens: str | None, *, seed: int, s
             if not is_trace(model):
                 return Session.of_shapes(model.removeprefix("shapes:"))
             return Session.of_trace(api.load_trace(model), name=Path(model).name)
-        if text is not None and tokens is not None:
-            raise ConfigError("Give the model --input or --tokens, and not both.")
         preset = model.removeprefix("preset:")
         loaded = api.load(model) if preset == model else api.build(preset, seed=seed)
-        loaded.require("language-model")
         session = Session(loaded, name=Path(preset).name)
-        if text is not None:
-            run = session.run(text=read_argument(text))
-        elif tokens is not None:
-            run = session.run(tokens=read_tokens(tokens))
-        else:
-            run = session.run(**first_input(loaded))
+        given = inputs.example(loaded) if text is None and tokens is None else inputs_of(loaded, text, tokens)
+        run = session.start(given)
         for _ in range(steps):
             session.next(run.id, Sampling(temperature=0.0))
-    if loaded.note:
-        remark(f"{model}: {loaded.note}.")
+    for note in filter(None, (loaded.note, given.note)):
+        remark(f"{model}: {note}.")
     return session
 
 

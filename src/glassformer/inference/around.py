@@ -6,10 +6,13 @@ whole = around(OnePass, module)     whole(source, tokens) encodes and decodes; m
 import copy
 from typing import Any
 
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from glassformer.models import spec_of
 from glassformer.nn.kv_cache import full
+from glassformer.tokenizers.log_mel import cut, log_mel_of_frames
 
 
 class OnePass(nn.Module):
@@ -21,6 +24,17 @@ class OnePass(nn.Module):
         padding = () if source_valid is None else (source_valid,)
         logits: Tensor = super().forward(tokens, this.begin(source, full(tokens.shape[-1]), *padding))
         return logits
+
+
+class FromSound(OnePass):
+    """Around a Whisper: from the waveform on."""
+
+    def forward(self, waveform: Float[Tensor, " N"], tokens: Int[Tensor, "1 T"]) -> Tensor:
+        """The logits (1, T, V) after each token; all frames of the sound are worked on at once, to be seen together."""
+        this: Any = self
+        frames = torch.cat(list(cut([waveform])))
+        mel = log_mel_of_frames([frames], this.config.n_mels)
+        return super().forward(mel[None], tokens)
 
 
 def whole(module: nn.Module) -> nn.Module:

@@ -28,12 +28,17 @@ def log_mel(waveform: Float[Tensor, " N"], n_mels: int = 80) -> Float[Tensor, "M
 
 
 def log_mel_of_blocks(blocks: Iterable[Tensor], n_mels: int = 80) -> Float[Tensor, "M T"]:
-    """The same of a waveform that comes piece by piece and is never in memory as a whole.
+    """The same of a waveform that comes piece by piece and is never in memory as a whole."""
+    return log_mel_of_frames(cut(blocks), n_mels)
+
+
+def log_mel_of_frames(frames: Iterable[Tensor], n_mels: int = 80) -> Float[Tensor, "M T"]:
+    """The same of frames as `cut` makes them, some at a time.
 
     (max(log₁₀ mel, m − 8) + 4) / 4, where m is the loudest of all frames: what is 80 dB below it counts as silence.
     """
     filters = mel_filters(n_mels)
-    mel = torch.cat([power_spectrum(frames) @ filters.mT for frames in cut(blocks)])
+    mel = torch.cat([power_spectrum(some) @ filters.mT for some in frames])
     log_mel = mel.clamp_(min=1e-10).log10_()  # in place, since hours of sound have hundreds of megabytes
     loudest = log_mel.amax()
     heard = log_mel.clamp_(min=loudest - 8)

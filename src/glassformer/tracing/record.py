@@ -266,7 +266,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _name_inputs(self, module: nn.Module, path: str, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         """Name what a module is given after the parameters of its forward."""
-        parameters = _parameters(type(module).forward)
+        parameters = _parameters(module)
         given = (
             [(parameters[min(i, len(parameters) - 1)], value) for i, value in enumerate(inputs)] if parameters else []
         )
@@ -643,9 +643,18 @@ def _steps(func: Any, schema: Schema) -> Callable[..., Any]:
     return steps
 
 
+def _parameters(module: nn.Module) -> Sequence[str]:
+    """What a module's forward calls its arguments; where it takes whatever comes, the class behind it knows better."""
+    found = [_signature(vars(base)["forward"]) for base in type(module).__mro__ if "forward" in vars(base)]
+    return next((names for names, fixed in found if fixed), found[0][0])
+
+
 @functools.lru_cache(None)
-def _parameters(forward: Any) -> list[str]:
+def _signature(forward: Any) -> tuple[Sequence[str], bool]:
+    """The names of what a function takes, and whether there are some for all of it."""
     try:
-        return [name for name in inspect.signature(forward).parameters if name != "self"]
+        parameters = inspect.signature(forward).parameters
     except (TypeError, ValueError):
-        return []
+        return [], False
+    fixed = not any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters.values())
+    return [name for name in parameters if name != "self"], fixed

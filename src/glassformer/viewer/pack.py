@@ -1,6 +1,6 @@
 """A recorded pass as the page takes it: a scene, the records of its trace, and the bytes of its storages.
 
-`record` runs a language model to the probabilities of what comes next, `pack_scene` and `pack_trace` make of the trace
+`record` runs a model to the probabilities of what it predicts, `pack_scene` and `pack_trace` make of the trace
 what the page reads; `session.py` keeps it and `export.py` writes it down.
 """
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from glassformer import twins
 from glassformer.inference.around import around
+from glassformer.models import spec_of
 from glassformer.nn import functional as F
 from glassformer.tracing import records
 from glassformer.tracing.record import GIB
@@ -29,19 +30,33 @@ from glassformer.viewer.scene import Arrow, Block, Scene, Token
 
 
 class WithProbabilities(nn.Module):
-    """Around a language model: the softmax over the vocabulary that decoding applies to its logits."""
+    """Around a model that predicts tokens or classes: the softmax that is applied to its logits."""
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """The probabilities of the token after each."""
-        logits = super().forward(tokens)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The probabilities of what comes after each token, or of the classes."""
+        logits = super().forward(*inputs)
         probs = F.softmax(logits)
         return probs
 
 
-def record(module: nn.Module, *inputs: Tensor, max_bytes: int = 4 * GIB) -> Trace:
-    """The readable equations of a model on its inputs, to the probabilities, named as if it had computed them."""
+def record(module: nn.Module, *inputs: Tensor, predicts: bool = True, max_bytes: int = 4 * GIB) -> Trace:
+    """The readable equations of a model, to the probabilities, named as if it had computed them."""
+    outer = around(WithProbabilities, module) if predicts else module
     with twins.use("readable", attention="naive"):
-        return record_module(around(WithProbabilities, module), *inputs, max_bytes=max_bytes)
+        return record_module(outer, *inputs, max_bytes=max_bytes)
+
+
+def predicts(config: Any) -> bool:
+    """Whether a model of this configuration puts out logits: word vectors and an encoder without a head do not."""
+    kind = spec_of(config).kind
+    return kind != "word-vectors" and not (kind == "encoder" and config.head == "none")
+
+
+def share_equal(trace: Trace, earlier: Trace) -> None:
+    """Keep once what both have: in each step of a run the encoder computes the same, a gigabyte in a Whisper."""
+    for now, before in zip(trace.storages, earlier.storages, strict=False):
+        if now.nbytes == before.nbytes and torch.equal(_as_bytes(now.bytes), _as_bytes(before.bytes)):
+            now.bytes = before.bytes
 
 
 # ---- the scene
@@ -54,6 +69,7 @@ def pack_scene(
     config: Any,
     name: str,
     tokens: list[Token],
+    source: Sequence[Token] = (),
     random: bool = False,
     lazy: bool = False,
 ) -> Scene:
@@ -71,6 +87,7 @@ def pack_scene(
         },
         lazy=lazy,
         tokens=tokens,
+        source=list(source),
         sizes=sizes,
     )
     board = Board()
@@ -190,4 +207,8 @@ def blob_name(storage: torch.UntypedStorage) -> str:
 
 def blob_bytes(storage: torch.UntypedStorage) -> memoryview:
     """The bytes of a storage, not copied."""
-    return memoryview(torch.empty(0, dtype=torch.uint8).set_(storage).numpy())  # type: ignore[arg-type]
+    return memoryview(_as_bytes(storage).numpy())  # type: ignore[arg-type]
+
+
+def _as_bytes(storage: torch.UntypedStorage) -> Tensor:
+    return torch.empty(0, dtype=torch.uint8).set_(storage)

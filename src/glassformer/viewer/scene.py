@@ -87,6 +87,7 @@ class Scene:
     lazy: bool
     tokens: list[Token]
     sizes: dict[str, int]
+    source: list[Token] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     arrows: list[Arrow] = field(default_factory=list)
@@ -101,6 +102,7 @@ class Scene:
             "model": dict(self.model),
             "lazy": self.lazy,
             "tokens": [asdict(token) for token in self.tokens],
+            "source": [asdict(token) for token in self.source],
             "sizes": self.sizes,
             "groups": [asdict(group) for group in self.groups],
             "blocks": [_block(block) for block in self.blocks],

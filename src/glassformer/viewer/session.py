@@ -1,7 +1,7 @@
 """A model that is being looked at: runs of it on inputs, each run a row of recorded steps, one token longer each.
 
     session = Session(model, name="nano-sort")
-    run = session.run(text="CBABBC")
+    run = session.run(text="CBABBC")                     or session.start(inputs.read(model, "picture.png"))
     session.next(run.id, Sampling(temperature=0.0))      one more token, chosen as `generate` chooses
     session.patch(run.id, 0, tensor, index, 2.0)         the same pass with one number changed, as a new run
 
@@ -11,18 +11,19 @@ is read without waiting.
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glassformer.errors import GenerationError, GlassformerError, TraceError
-from glassformer.inference.generate import check_prompts
+from glassformer.errors import GenerationError, TraceError
+from glassformer.inference import inputs
+from glassformer.inference.inputs import Inputs, Model
 from glassformer.inference.logits import Sampling, distribution, draw
+from glassformer.models.spec import IN_WORDS
 from glassformer.tokenizers import Tokenizer
 from glassformer.tracing import intervene
 from glassformer.tracing.record import GIB
@@ -33,42 +34,22 @@ from glassformer.viewer.events import Events
 from glassformer.viewer.gradients import add_gradients
 from glassformer.viewer.scene import Block, Scene, Token
 from glassformer.viewer.shapes import configuration, shapes_scene
-from glassformer.viewer.tokens import shown_tokens, tokenized
+from glassformer.viewer.tokens import shown_classes, shown_tokens, tokenized
 
 LAZY = 64 << 20  # bytes of a step from which on the page fetches only what it shows
 MAX_BYTES = 4 * GIB  # of all recorded numbers of a session, without the weights
 MAX_RUNS = 256
 MAX_TEXT = 4096  # characters whose tokens are shown while somebody types
 MAX_NUMBERS = 1 << 20  # of a window: an attention matrix of a thousand positions
-FIRST_TEXTS = ("The cat sat on the mat because it was", "The cat sat", "CBABBC", "the cat sat")
 MAX_TILES = 32  # at once
 MAX_LEVEL = 24  # of tiles: a texel of 2²⁴ × 2²⁴ cells is any matrix
-
-
-@runtime_checkable
-class Model(Protocol):
-    """What is asked of a model here; `api.Model` has it."""
-
-    @property
-    def module(self) -> nn.Module: ...
-
-    @property
-    def config(self) -> Any: ...
-
-    @property
-    def tokenizer(self) -> Tokenizer | None: ...
-
-    @property
-    def note(self) -> str: ...
-
-    def encode(self, prompt: str) -> list[int]:
-        """The prompt's tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """A recorded pass as the page gets it."""
 
+    inputs: Inputs
     tokens: list[Token]
     trace: Trace
     scene: Scene
@@ -121,7 +102,7 @@ class Session:
 
     def __init__(self, model: Model | None, *, name: str) -> None:
         self.model, self.name = model, name
-        self.tokenizer = None if model is None else model.tokenizer
+        self.tokenizer = None if model is None else inputs.text_tokenizer(model)
         self.training: Training | None = None
         self.runs: list[Run] = []
         self._recording = threading.Lock()
@@ -133,8 +114,8 @@ class Session:
     def of_trace(cls, trace: Trace, *, name: str = "") -> "Session":
         """A session that shows one recorded pass."""
         session = cls(None, name=name or (trace.modules[0].cls if trace.modules else "trace"))
-        ids = _ids_read(trace)
-        session._add(session._new_run(" ".join(map(str, ids))), session._step(trace, ids))
+        step = session._step(trace, _inputs_read(trace))
+        session._add(session._new_run(" ".join(token.text for token in step.tokens)), step)
         return session
 
     @classmethod
@@ -142,21 +123,26 @@ class Session:
         """A session that shows how large a model is: a preset, or gpt3, without a number in it."""
         session = cls(None, name=name)
         scene = shapes_scene(name, configuration(name))
-        session._add(session._new_run(name), Step(tokens=[], trace=Trace(), scene=scene, module=None))
+        session._add(session._new_run(name), Step(inputs=Inputs(), tokens=[], trace=Trace(), scene=scene, module=None))
         return session
 
     # ---- what the page asks for
 
     def to_json(self, *, live: bool) -> dict[str, Any]:
         first = self.runs[0].steps[0]
+        model = self.model
         can = {
-            "text": live and self.model is not None and self.model.tokenizer is not None,
-            "generate": live and self.model is not None,
+            "text": None if self._reads_no_text else live and model is not None and self.tokenizer is not None,
+            "generate": live and model is not None and model.kind in inputs.WRITES_ON,
             "patch": live and first.trace.replay is not None,
             "train": live and self.training is not None,
         }
-        model = dict(first.scene.model)
-        return {"model": model, "live": live, "can": can, "runs": [run.to_json() for run in self.runs]}
+        return {
+            "model": dict(first.scene.model),
+            "live": live,
+            "can": can,
+            "runs": [run.to_json() for run in self.runs],
+        }
 
     def step(self, run: int, number: int) -> Step:
         """A recorded step."""
@@ -212,13 +198,16 @@ class Session:
         model = self._needs_model()
         if len(text) > MAX_TEXT:
             raise GenerationError(f"Tokens are shown of a text of up to {MAX_TEXT:,} characters.")
-        if model.tokenizer is None:
+        if self.tokenizer is None:
             raise GenerationError("This model has no tokenizer: give it token ids.")
-        return tokenized(model.tokenizer, text, model.encode(text))
+        return tokenized(self.tokenizer, text, inputs.encode(model, text))
 
     def vocabulary(self, ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """The tokens of these ids, or all of them; none where there is no tokenizer."""
-        tokenizer = self.tokenizer
+        """What the logits of these ids, or of all, are of: tokens or classes; none where there is no tokenizer."""
+        if self.model is not None and self.model.kind == "image-classifier":
+            classes = shown_classes(self.model.config)
+            return [asdict(token) for token in classes if ids is None or token.id in ids]
+        tokenizer = self._target_tokenizer
         if tokenizer is None:
             return []
         return [asdict(token) for token in shown_tokens(tokenizer, range(tokenizer.vocab_size) if ids is None else ids)]
@@ -230,12 +219,15 @@ class Session:
         model = self._needs_model()
         if (text is None) == (tokens is None):
             raise GenerationError("Give the model a text or tokens, and not both.")
-        ids = model.encode(text) if text is not None else list(tokens or ())
+        return self.start(inputs.of_tokens(model, tokens or ()) if text is None else inputs.of_text(model, text))
+
+    def start(self, given: Inputs) -> Run:
+        """A new run on whatever its kind of model reads."""
+        model = self._needs_model()
         self._check_room()
         with self._recording:
-            step = self._record(model.module, ids)
-            label = "".join(token.text for token in step.tokens) if model.tokenizer else " ".join(map(str, ids))
-            return self._add(self._new_run(label), step)
+            step = self._record(model, given)
+            return self._add(self._new_run(given.label or self._words(step)), step)
 
     def next(self, run: int, sampling: Sampling) -> dict[str, Any]:
         """One more token of a run, drawn from the recorded logits as `generate` draws it, and the step that reads it.
@@ -249,13 +241,16 @@ class Session:
             last = steps[-1]
             if last.trace.replay is not None and last.trace.replay.edits:
                 raise GenerationError("A changed number belongs to one pass, and the next does not have it.")
-            module = last.module or model.module
+            if model.kind not in inputs.WRITES_ON:
+                raise GenerationError(f"The model is {IN_WORDS[model.kind]}, which writes no text.")
             n_tokens = None if model.tokenizer is None else model.tokenizer.vocab_size
             logits = last.trace["logits"].value[:, -1, :n_tokens]
             random = torch.Generator().manual_seed(sampling.seed)
             uniform = torch.rand(len(steps), generator=random, dtype=torch.float64)[-1:]
             token = int(draw(distribution(logits, None, sampling), uniform))
-            self._add(self.runs[run], self._record(module, [*(token.id for token in last.tokens), token]))
+            step = self._record(model, last.inputs.and_then(token), last.module)
+            pack.share_equal(step.trace, last.trace)
+            self._add(self.runs[run], step)
             return self.runs[run].step_to_json(len(steps) - 1)
 
     def patch(self, run: int, number: int, tensor: int, index: Sequence[int], value: float) -> Run:
@@ -273,14 +268,13 @@ class Session:
         self._check_room()
         with self._recording:
             patched = intervene.patch(before.trace, {cell: value})
-            ids = [token.id for token in before.tokens]
-            step = self._step(patched.after, ids)
+            step = self._step(patched.after, before.inputs)
             return self._add(self._new_run(f"{cell} = {value:g}", compared_to=run), step)
 
     def add(self, trace: Trace, label: str, gradients: Mapping[str, Tensor]) -> Step:
         """One more recorded pass, with the gradients of its weights, as the next step of the first run."""
         with self._recording:
-            step = self._step(trace, _ids_read(trace))
+            step = self._step(trace, _inputs_read(trace))
             add_gradients(trace, step.scene, gradients)
             step.scene.lazy = sum(storage.nbytes for storage in trace.storages) > LAZY
             self._add(self.runs[0] if self.runs else self._new_run(label), step)
@@ -298,22 +292,33 @@ class Session:
             raise TraceError(f"There is no run {run}.")
         return self.runs[run]
 
-    def _record(self, module: nn.Module, ids: Sequence[int]) -> Step:
-        model = self._needs_model()
-        check_prompts([ids], model.config.vocab_size)
-        if len(ids) > model.config.context_length:
-            raise GenerationError(
-                f"{len(ids)} tokens do not fit this model's context of {model.config.context_length}."
-            )
-        trace = pack.record(module, torch.tensor([ids]), max_bytes=MAX_BYTES - self._nbytes)
-        return self._step(trace, ids)
+    @property
+    def _reads_no_text(self) -> bool:
+        return self.model is not None and self.model.kind not in inputs.READS_TEXT
 
-    def _step(self, trace: Trace, ids: Sequence[int]) -> Step:
+    @property
+    def _target_tokenizer(self) -> Tokenizer | None:
+        """Of the text that grows: where the source has another, not that one."""
+        return self.tokenizer if self.model is None else self.model.tokenizer
+
+    def _words(self, step: Step) -> str:
+        """What a run is called: the text that was given."""
+        given = step.scene.source if self.model and self.model.kind == "encoder-decoder" else step.tokens
+        return ("" if self.tokenizer else " ").join(token.text for token in given)
+
+    def _record(self, model: Model, given: Inputs, module: nn.Module | None = None) -> Step:
+        """A pass; `module` is one with other weights, which has been recorded before."""
+        whole, arguments = inputs.one_pass(model, given)
+        predicts = pack.predicts(model.config)
+        trace = pack.record(module or whole, *arguments, predicts=predicts, max_bytes=MAX_BYTES - self._nbytes)
+        return self._step(trace, given)
+
+    def _step(self, trace: Trace, given: Inputs) -> Step:
         own = sum(storage.nbytes for storage in trace.storages if storage.written_by is not None)
         if self._nbytes + own > MAX_BYTES:
             raise GenerationError(f"This session has recorded {MAX_BYTES / GIB:g} GiB: start the viewer anew.")
         model = self.model
-        tokens = shown_tokens(self.tokenizer, ids)
+        tokens = shown_tokens(self._target_tokenizer, given.tokens)
         module = None if trace.replay is None else trace.replay.module
         scene = pack.pack_scene(
             trace,
@@ -321,10 +326,11 @@ class Session:
             config=None if model is None else model.config,
             name=self.name,
             tokens=tokens,
+            source=shown_tokens(self.tokenizer, given.source),
             random=model is not None and "random" in model.note,
             lazy=sum(storage.nbytes for storage in trace.storages) > LAZY,
         )
-        return Step(tokens=tokens, trace=trace, scene=scene, module=module, names=self._names)
+        return Step(inputs=given, tokens=tokens, trace=trace, scene=scene, module=module, names=self._names)
 
     def _check_room(self) -> None:
         if len(self.runs) >= MAX_RUNS:
@@ -351,22 +357,11 @@ class Session:
         return found
 
 
-def first_input(model: Model) -> dict[str, Any]:
-    """Something to begin with: a text that the tokenizer can write and the model can read, else some token ids."""
-    room = model.config.context_length
-    for text in FIRST_TEXTS if model.tokenizer is not None else ():
-        with suppress(GlassformerError):
-            if 0 < len(model.encode(text)) <= room:
-                return {"text": text}
-    vocab_size = model.config.vocab_size
-    return {"tokens": [i * (vocab_size // 8 or 1) % vocab_size for i in range(1, min(8, room) + 1)]}
-
-
-def _ids_read(trace: Trace) -> list[int]:
-    """The token ids that a model was given: an input of whole numbers, of one row."""
+def _inputs_read(trace: Trace) -> Inputs:
+    """The token ids that a model was given: inputs of whole numbers, of one row."""
+    found: dict[str, tuple[int, ...]] = {}
     for record in trace.tensors:
         if record.kind == "input" and record.dtype in (torch.int64, torch.int32) and record.shape[:-1] == (1,):
-            given = trace.value(record.id)
-            ids: list[int] = given[0].tolist()
-            return ids
-    return []
+            found[record.name] = tuple(trace.value(record.id)[0].tolist())
+    source = found.pop("source", None) or found.pop("candidates", ())
+    return Inputs(tokens=next(iter(found.values()), ()), source=source)

@@ -22,6 +22,12 @@ def _shown(tokenizer: Tokenizer | None, id: int) -> Token:
     return Token(id=id, text=readable(data), bytes=data.hex())
 
 
+def shown_classes(config: Any) -> list[Token]:
+    """The classes that a classifier tells apart, by their names, or without them by their numbers."""
+    names = config.labels or map(str, range(config.n_classes))
+    return [Token(id=id, text=name, bytes="") for id, name in enumerate(names)]
+
+
 def readable(data: bytes) -> str:
     """Bytes as text, and in hexadecimal where they are none."""
     text = data.decode("utf-8", "surrogateescape")
@@ -29,7 +35,7 @@ def readable(data: bytes) -> str:
 
 
 def tokenized(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[dict[str, Any]]:
-    """The pieces of a text with their merges; `ids` are the model's, which may begin with a token of its own."""
+    """The pieces of a text with their merges; `ids` are the model's, with tokens of its own before and after."""
     watched = tokenizer.steps(text)
     pieces = [
         {
@@ -41,10 +47,12 @@ def tokenized(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[dict[
         }
         for piece in watched
     ]
-    before = ids[: len(ids) - sum(len(piece.ids) for piece in watched)]
-    return [*(_begin(tokenizer, id) for id in before), *pieces]
+    middle = [id for piece in watched for id in piece.ids]
+    start = next(at for at in range(len(ids) + 1) if list(ids[at : at + len(middle)]) == middle)
+    before, after = ids[:start], ids[start + len(middle) :]
+    return [*(_added(tokenizer, id) for id in before), *pieces, *(_added(tokenizer, id) for id in after)]
 
 
-def _begin(tokenizer: Tokenizer, id: int) -> dict[str, Any]:
+def _added(tokenizer: Tokenizer, id: int) -> dict[str, Any]:
     data = tokenizer.token_bytes(id)
     return {"text": readable(data), "bytes": data.hex(), "special": True, "merges": [[data.hex()]], "ids": [id]}

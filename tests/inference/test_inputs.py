@@ -1,0 +1,120 @@
+"""From what people have to what a model reads: texts, ids, pictures, recordings, or nothing at all."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+import glassformer as gf
+from glassformer.errors import DataError, GenerationError
+from glassformer.inference import inputs
+from glassformer.tokenizers import CharTokenizer
+from glassformer.tokenizers.log_mel import log_mel
+from test_kinds import TINY
+
+
+def tiny(name: str, **changes: Any) -> gf.Model:
+    return gf.build(name, **{**TINY[name], **changes})
+
+
+def test_a_language_model_begins_with_a_text_that_it_can_read():
+    assert inputs.example(gf.load("nano-sort")).tokens == (2, 1, 0, 1, 1, 2)  # CBABBC
+    without = gf.build("gpt2", vocab_size=50, n_layers=1, d_model=8, n_heads=1, context_length=5)
+    assert inputs.example(without).tokens == (6, 12, 18, 24, 30)
+    few = inputs.example(gf.build("gpt2", vocab_size=3, d_model=8, n_heads=1))
+    assert few.tokens
+    assert all(0 <= token < 3 for token in few.tokens)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_kind_has_an_example_that_it_reads(name: str):
+    model = tiny(name)
+    module, arguments = inputs.one_pass(model, inputs.example(model))
+    with torch.no_grad():
+        assert module(*arguments).shape[-1] == model.config.vocab_size
+
+
+def test_a_translator_reads_its_source_to_the_end_and_begins_with_its_start_token():
+    model = tiny("transformer", start_id=3, eos_id=4)
+    given = inputs.of_tokens(model, [5, 6, 7])
+    assert (given.source, given.tokens) == ((5, 6, 7), (3,))
+    tokenizer = CharTokenizer("abcdefghijk")  # has no token that ends a text, and the vocabulary is shared
+    both = gf.Model(module=model.module, config=model.config, tokenizer=tokenizer)
+    assert inputs.of_text(both, "cab").source == (2, 0, 1, 4)
+    ours = gf.Model(module=model.module, config=model.config, source_tokenizer=CharTokenizer("cab"))
+    assert inputs.of_text(ours, "cab").source == (0, 1, 2)
+
+
+def test_a_word_is_compared_with_those_that_go_with_it_best():
+    model = gf.build("word2vec", vocab_size=40, d_model=6)
+    with torch.no_grad():
+        model.module.context_embedding.weight.normal_()
+    given = inputs.of_tokens(model, [7])
+    module, arguments = inputs.one_pass(model, given)
+    scores = module(*arguments)[0]
+    assert torch.equal(scores, scores.sort(descending=True).values)
+    everything = module(torch.tensor([[7]]), torch.arange(40)[None])[0]
+    torch.testing.assert_close(scores, everything.sort(descending=True).values[: len(scores)])
+
+
+def test_a_picture_of_any_size_becomes_one_of_the_models(tmp_path: Path):
+    Image.fromarray(np.full((30, 50, 3), 255, np.uint8)).save(tmp_path / "white.png")
+    model = tiny("vit")
+    given = inputs.read(model, tmp_path / "white.png")
+    assert given.label == "white.png"
+    assert given.image is not None
+    assert torch.equal(given.image, torch.ones(1, 3, 8, 8))
+    with pytest.raises(GenerationError, match="4 channels"):
+        inputs.read(tiny("vit", n_channels=4), tmp_path / "white.png")
+
+
+def test_a_recording_becomes_a_window_that_ends_in_silence(tmp_path: Path):
+    sound = np.sin(np.arange(800) / 5).astype(np.float32)
+    soundfile.write(tmp_path / "tone.wav", sound, 16_000, subtype="FLOAT")
+    model = tiny("whisper")
+    given = inputs.read(model, tmp_path / "tone.wav")
+    assert given.sound is not None
+    assert given.sound.shape == (2 * 6 * 160,)
+    assert np.array_equal(given.sound[:800].numpy(), sound)
+    assert not given.sound[800:].any()
+    module, (waveform, tokens) = inputs.one_pass(model, given)
+    mel = log_mel(waveform, 5)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(module(waveform, tokens), model(mel, tokens))
+    soundfile.write(tmp_path / "long.wav", np.tile(sound, 9), 16_000, subtype="FLOAT")
+    long = inputs.read(model, tmp_path / "long.wav").sound
+    assert long is not None
+    assert np.array_equal(long.numpy(), np.tile(sound, 9)[:1920])
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "reason"),
+    [
+        ("transformer", "cab", "came without a tokenizer"),
+        ("vit", [1, 2], "give it the file of a picture, no text"),
+        ("whisper", [1, 2], "give it the file of a recording, no text"),
+        ("bert", [1] * 9, "9 tokens do not fit this model's context of 8"),
+        ("transformer", [1] * 9, "9 tokens do not fit this model's context of 8"),
+        ("seq2seq", [9], "Token 9 is not in the model's source vocabulary of 9"),
+        ("seq2seq", [], "An empty source"),
+        ("rnn", [11], "Token 11 is not in the model's vocabulary of 11"),
+        ("bert", [], "is empty"),
+    ],
+)
+def test_what_a_model_cannot_read_is_said_in_a_sentence(name: str, given: Any, reason: str):
+    model = tiny(name)
+    with pytest.raises(GenerationError, match=reason):
+        inputs.one_pass(model, inputs.read(model, given))
+
+
+@pytest.mark.parametrize("name", ["vit", "whisper"])
+def test_a_file_that_is_not_there_or_is_something_else_is_named(name: str, tmp_path: Path):
+    with pytest.raises(DataError, match=r"nothing\.bin"):
+        inputs.read(tiny(name), tmp_path / "nothing.bin")
+    (tmp_path / "text.txt").write_text("no picture and no sound\n" * 20)
+    with pytest.raises(DataError, match=r"text\.txt"):
+        inputs.read(tiny(name), str(tmp_path / "text.txt"))
