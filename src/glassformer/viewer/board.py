@@ -85,6 +85,10 @@ class Board:
             self._seen += 1
         return self._taken.get(z, [])
 
+    def stream(self, items: Iterable[Item]) -> list[int]:
+        """The blocks of the residual stream, from the embedding to the last."""
+        return [block.id for item in items if item.role == "x" and not item.step_of for block in self.of[item]]
+
     def enclose(self) -> None:
         """Let every group be the box around its blocks and its groups."""
         boxes: dict[int, list[int]] = {}

@@ -21,11 +21,11 @@ from glassformer.tracing import records
 from glassformer.tracing.record import GIB
 from glassformer.tracing.record import record as record_module
 from glassformer.tracing.trace import Trace
-from glassformer.viewer import flow, tiles
+from glassformer.viewer import tiles
 from glassformer.viewer.answers import source_with_context
 from glassformer.viewer.board import Board
-from glassformer.viewer.layout import Decoder, is_decoder
-from glassformer.viewer.roles import Item, items, make_foreign
+from glassformer.viewer.layout import lay_out
+from glassformer.viewer.roles import Item, items
 from glassformer.viewer.scene import Arrow, Block, Scene, Token
 
 
@@ -75,7 +75,9 @@ def pack_scene(
 ) -> Scene:
     """All that a trace has, placed in space."""
     found = items(trace)
-    sizes = _sizes(config, found) if is_decoder(found) else {}
+    board = Board()
+    board.scale = _scales(trace)
+    sizes = lay_out(found, board)
     scene = Scene(
         model={
             "name": name,
@@ -90,16 +92,9 @@ def pack_scene(
         source=list(source),
         sizes=sizes,
     )
-    board = Board()
-    board.scale = _scales(trace)
-    if sizes:
-        Decoder(found, sizes, board).lay_out()
-    else:
-        make_foreign(found)
-        flow.lay_out(found, board)
     scene.groups, scene.blocks = board.groups, board.blocks
     scene.arrows = _arrows(found, board)
-    scene.stream = [b.id for item in found if item.role == "x" and not item.step_of for b in board.of[item]]
+    scene.stream = board.stream(found)
     scene.logits = next((block.id for block in scene.blocks if block.role == "logits"), None)
     return scene
 
@@ -121,22 +116,6 @@ def _scales(trace: Trace) -> Any:
         return known[item.storage]
 
     return scale
-
-
-def _sizes(config: Any, found: Sequence[Item]) -> dict[str, int]:
-    by_role = {item.role: item.tensor.shape for item in reversed(found) if not item.step_of}
-    n_heads, n_queries, n_keys = by_role["scores"][-3:]
-    return {
-        "T": n_queries,
-        "S": n_keys,
-        "C": by_role["x"][-1],
-        "H": n_heads,
-        "G": by_role["k"][-3],
-        "D": by_role["q"][-1],
-        "F": by_role["up"][-1],
-        "V": by_role["logits"][-1],
-        "L": len({item.layer for item in found if item.layer is not None}),
-    }
 
 
 def _settings(config: Any) -> dict[str, Any]:

@@ -5,7 +5,6 @@ variable's role is its own name. What only leads to the next named number (a pro
 earlier version of a variable) is a *step* of that number's item.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,36 +13,9 @@ from functools import cached_property
 from glassformer.tracing.record import refs
 from glassformer.tracing.trace import TensorRecord, Trace
 from glassformer.viewer.labels import ROLES
+from glassformer.viewer.names import LAYER, PATTERNS, STREAM
 from glassformer.viewer.windows import Window, covers, flat, windows
 
-LAYER = re.compile(r"blocks\.(\d+)\.")
-OURS: tuple[tuple[str, str], ...] = (  # names of our models' tensors, and their roles; the first that fits
-    (r"tokens", "tokens"),
-    (r"positions", "positions"),
-    (r"token_embedding\.weight", "token_embedding"),
-    (r"position_embedding\.weight", "position_embedding"),
-    (r"final_norm\.output", "final_norm"),
-    (r"L(?P<x>x)", "x"),
-    (r"x", "x"),
-    (r"token_embedding\.output", "token_embedded"),
-    (r"position_embedding\.output", "position_embedded"),
-    (r"(?:.*\.)?\w*norm\.(weight|bias)", "norm_{}"),
-    (r"(?:.*\.)?\w*norm\.(mean|centred|variance|mean_square|normalised)", "{}"),
-    (r"L(?:attn|mlp)_norm\.output", "norm"),
-    (r"Lattn\.(q|k|v|o)_proj\.(weight|bias)", "{}_{}"),
-    (r"Lattn\.(q|k|v|allowed|sees_any|scores|highest|exponentials|total|weights|out|cos|sin)", "{}"),
-    (r"Lattn\.output", "attn_out"),
-    (r"Lmlp\.(up|down|gate)_proj\.(weight|bias)", "{}_{}"),
-    (r"Lmlp\.hidden", "up"),
-    (r"Lmlp\.gated", "activated"),
-    (r"Lmlp\.(up|gate|inner|activated)", "{}"),
-    (r"Lmlp\.output", "mlp_out"),
-    (r"lm_head\.weight", "lm_head"),
-    (r"logits", "logits"),
-    (r"(highest|exponentials|total|probs)", "{}"),
-)
-PATTERNS = [(re.compile(pattern.replace("L", r"blocks\.\d+\.", 1)), role) for pattern, role in OURS]
-STREAM = re.compile(r"(blocks\.\d+\.)?x"), "x"  # where the model or a layer itself computes it
 MAX_STEPS = 12  # of one item; where more lead to it, each stands for itself
 EVERY_VERSION = ("x", "q", "k", "v", "out")  # variables of which each version says something of its own
 

@@ -14,7 +14,7 @@ import torch
 from glassformer import models
 from glassformer.tracing.trace import Kind, TensorRecord
 from glassformer.viewer.board import Board
-from glassformer.viewer.layout import Decoder, streams
+from glassformer.viewer.layout.decoder import Decoder
 from glassformer.viewer.roles import Item
 from glassformer.viewer.scene import Arrow, Scene
 from glassformer.viewer.windows import windows
@@ -29,7 +29,7 @@ def shapes_scene(name: str, config: Any, *, n_positions: int | None = None) -> S
     items = list(_items(sizes, config))
     board = Board()
     Decoder(items, sizes, board).lay_out()
-    stream = [block.id for block in streams(items, board)]
+    stream = board.stream(items)
     return Scene(
         model={
             "name": name,

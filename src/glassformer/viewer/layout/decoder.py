@@ -18,7 +18,7 @@ from dataclasses import replace
 from glassformer.viewer.board import Board
 from glassformer.viewer.flow import Box, Flow, rows
 from glassformer.viewer.roles import Item
-from glassformer.viewer.scene import Block, Group
+from glassformer.viewer.scene import Group
 from glassformer.viewer.views import PER_KEY_HEAD, STRIPS, View
 
 LAYERS_IN_A_COLUMN = 12
@@ -26,11 +26,37 @@ SCOPE = re.compile(r"blocks\.\d+\.(?:attn_norm|mlp_norm|attn|mlp)(?=\.)|blocks\.
 HEADS = ("allowed", "sees_any", "scores", "highest", "exponentials", "total", "weights", "out")  # from above
 
 
+def place(items: Sequence[Item], board: Board) -> dict[str, int] | None:
+    """A decoder's blocks, and the lengths of its axes; None where the items are none's."""
+    if not is_decoder(items):
+        return None
+    sizes = sizes_of(items)
+    Decoder(items, sizes, board).lay_out()
+    return sizes
+
+
 def is_decoder(items: Sequence[Item]) -> bool:
     """Whether the layout here fits: layers of heads around a stream, and one text."""
     found = {item.role: item for item in items if item.step_of is None}
     needed = {"tokens", "x", "q", "k", "v", "scores", "weights", "out", "heads", "up", "logits"}
     return needed <= set(found) and found["logits"].tensor.shape[0] == 1 and len(found["q"].tensor.shape) == 4
+
+
+def sizes_of(items: Sequence[Item]) -> dict[str, int]:
+    """The lengths of the axes, as the tensors have them."""
+    by_role = {item.role: item.tensor.shape for item in reversed(items) if not item.step_of}
+    n_heads, n_queries, n_keys = by_role["scores"][-3:]
+    return {
+        "T": n_queries,
+        "S": n_keys,
+        "C": by_role["x"][-1],
+        "H": n_heads,
+        "G": by_role["k"][-3],
+        "D": by_role["q"][-1],
+        "F": by_role["up"][-1],
+        "V": by_role["logits"][-1],
+        "L": len({item.layer for item in items if item.layer is not None}),
+    }
 
 
 class Decoder:
@@ -245,8 +271,3 @@ class Decoder:
                 targets = self.board.of[item.step_of]
                 for window, target in self.view.pairs(item, targets):
                     self.board.put_behind(item, window, target)
-
-
-def streams(items: Sequence[Item], board: Board) -> list[Block]:
-    """The blocks of the residual stream, from the embedding to the last."""
-    return [block for item in items if item.role == "x" and not item.step_of for block in board.of[item]]

@@ -1,0 +1,26 @@
+"""Where blocks stand: one template a file, each for models whose roles it knows, and `flow.py` for all others.
+
+A template is a function of the items and the board: it places them and returns the lengths of the model's axes (by the
+letters of docs/notation.md), or touches nothing and returns None where the items are not what it is for.
+"""
+
+from collections.abc import Callable, Sequence
+
+from glassformer.viewer import flow
+from glassformer.viewer.board import Board
+from glassformer.viewer.layout import decoder
+from glassformer.viewer.roles import Item, make_foreign
+
+Template = Callable[[Sequence[Item], Board], dict[str, int] | None]
+TEMPLATES: tuple[Template, ...] = (decoder.place,)  # the first that fits
+
+
+def lay_out(items: Sequence[Item], board: Board) -> dict[str, int]:
+    """Place everything, in a template where one fits; returns the lengths of the axes that it knows."""
+    for place in TEMPLATES:
+        sizes = place(items, board)
+        if sizes is not None:
+            return sizes
+    make_foreign(items)
+    flow.lay_out(items, board)
+    return {}
