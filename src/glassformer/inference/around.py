@@ -26,15 +26,16 @@ class OnePass(nn.Module):
         return logits
 
 
-class FromSound(OnePass):
-    """Around a Whisper: from the waveform on."""
+class FromSound(nn.Module):
+    """Around both halves of a Whisper: from the waveform on."""
 
     def forward(self, waveform: Float[Tensor, " N"], tokens: Int[Tensor, "1 T"]) -> Tensor:
         """The logits (1, T, V) after each token; all frames of the sound are worked on at once, to be seen together."""
         this: Any = self
         frames = torch.cat(list(cut([waveform])))
         mel = log_mel_of_frames([frames], this.config.n_mels)
-        return super().forward(mel[None], tokens)
+        logits: Tensor = super().forward(mel[None], tokens)
+        return logits
 
 
 def whole(module: nn.Module) -> nn.Module:

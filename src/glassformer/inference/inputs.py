@@ -108,7 +108,7 @@ def one_pass(model: Model, inputs: Inputs) -> tuple[nn.Module, tuple[Tensor, ...
     tokens, source = (torch.tensor([ids], dtype=torch.long) for ids in (inputs.tokens, inputs.source))
     if inputs.sound is not None:
         mel_filters(config.n_mels), hann_window()  # tables that are made once: they are no part of the pass
-        return around(FromSound, model.module), (inputs.sound, tokens)
+        return around(FromSound, model.whole), (inputs.sound, tokens)
     match model.kind:
         case "encoder-decoder":
             check_source(source, 1, config)
