@@ -98,5 +98,10 @@ def test_what_a_kind_cannot_do_is_said_in_a_sentence(name: str) -> None:
     model = gf.build(name, **TINY[name])
     with pytest.raises(GenerationError, match=r"This takes a language model, and the model is an? "):
         model.generate_ids(torch.ones(1, 2, dtype=torch.long), max_new_tokens=2)
-    with pytest.raises(ConfigError, match="can be trained so far is a language model"):
-        RunConfig(model={"architecture": name, **TINY[name]})
+
+
+def test_a_model_that_no_task_trains_is_refused_in_a_sentence() -> None:
+    with pytest.raises(ConfigError, match="No task trains an encoder"):
+        RunConfig(model={"architecture": "bert", **TINY["bert"]})
+    with pytest.raises(ConfigError, match="'sort' trains a language model, and this is an encoder-decoder"):
+        RunConfig(task="sort", model={"architecture": "transformer", **TINY["transformer"]})

@@ -28,8 +28,8 @@ SURFACE = {
     "load_trace": "path",
     "logit_lens": "trace norm head layers",
     "why": "cell n",
-    "save": "model directory",
-    "trace": "model inputs modules positions decompose max_bytes keywords",
+    "save": "model directory native",
+    "trace": "model given modules positions decompose max_bytes keywords",
     "use": "mode attention",
     "view": "shown given port open",
 }

@@ -120,12 +120,13 @@ class RunConfig:
         model = self.model_config()
         kind = models.spec_of(model).kind
         if self.task == "auto":
-            object.__setattr__(self, "task", next((task for task, of in TASK_KINDS.items() if of == kind), self.task))
-        if TASK_KINDS.get(self.task) != kind:
-            of = [IN_WORDS[TASK_KINDS[task]] for task in TASK_KINDS if self.task in (task, "auto")]
-            raise ConfigError(
-                f"task = {self.task!r} trains {' or '.join(dict.fromkeys(of))}, and this is {IN_WORDS[kind]}."
-            )
+            fitting = [task for task, of in TASK_KINDS.items() if of == kind]
+            if not fitting:
+                raise ConfigError(f"No task trains {IN_WORDS[kind]}: the tasks are {', '.join(TASK_KINDS)}.")
+            object.__setattr__(self, "task", fitting[0])
+        if TASK_KINDS[self.task] != kind:
+            wanted = IN_WORDS[TASK_KINDS[self.task]]
+            raise ConfigError(f"task = {self.task!r} trains {wanted}, and this is {IN_WORDS[kind]}.")
         if self.context_length > model.context_length:
             raise ConfigError(
                 f"context_length is {self.context_length}, but the model knows {model.context_length} positions."
