@@ -10,6 +10,7 @@ import torch
 
 import glassformer as gf
 from glassformer.config import from_mapping, merge
+from glassformer.data.pairs import read_pairs
 from glassformer.errors import ConfigError, DataError
 from glassformer.inference.beam import Beams, beam_search
 from glassformer.training.config import RunConfig
@@ -86,6 +87,16 @@ def test_padding_changes_no_answer(tmp_path: Path) -> None:
     for place, row in enumerate(mixed):
         alone = task.logits(model.module, task.of(task.training, np.array([row])))
         torch.testing.assert_close(together[place, : alone.shape[1]], alone[0], rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_held_out_is_kept_and_none_of_its_texts_is_trained_on(tmp_path: Path) -> None:
+    task = Translation(config(tmp_path, TRANSFORMER), tmp_path / "tokens", lambda sentence: None)
+    held_out = read_pairs(tmp_path / "tokens" / "validation.tsv")
+    assert len(held_out) == len(task.validation[0])
+    decode = task.belongings["tokenizer"].decode
+    sources = {decode(task.training[0][row][:-1].tolist()) for row in range(len(task.training[0]))}
+    assert sources
+    assert not sources & {source for source, _ in held_out}
 
 
 @pytest.mark.parametrize("model", [TRANSFORMER, LUONG], ids=["Transformer", "Luong"])

@@ -25,6 +25,8 @@ from glassformer.training.tasks.task import Batch, Predicts, Say
 
 PAD, START, END = "<pad>", "<s>", "</s>"  # special tokens of the tokenizers that are learned here
 PREPARED = "pairs.safetensors"
+HELD_OUT = "validation.tsv"  # what was held out, for `glassformer evaluate`
+Pair = tuple[str, str]
 Pairs = tuple[Ragged, Ragged]
 
 
@@ -97,9 +99,10 @@ class Prepared:
         if data.validation_path:
             validation = read(data.validation_path, data.validation_target_path)
         else:
-            held_out = np.random.default_rng(config.seed).random(len(training)) < data.validation_fraction
-            validation = [pair for pair, out in zip(training, held_out, strict=True) if out]
-            training = [pair for pair, out in zip(training, held_out, strict=True) if not out]
+            training, validation = hold_out(training, data.validation_fraction, config.seed)
+            folder.mkdir(parents=True, exist_ok=True)
+            lines = (f"{source}\t{target}\n" for source, target in validation)
+            (folder / HELD_OUT).write_text("".join(lines), "utf-8")
         if not training:
             raise DataError(f"{data.path} leaves no pair to train on: lower data.validation_fraction.")
         tokenizer = tokenizer_of(data.tokenizer, (text for pair in training for text in pair), say)
@@ -134,7 +137,15 @@ class Prepared:
         return cls(pairs("training"), pairs("validation"), Tokenizer.load(folder))
 
 
-def read(path: str, target_path: str) -> list[tuple[str, str]]:
+def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """The pairs to train on, and those held out: of a text that comes with several translations all or none."""
+    texts = list(dict.fromkeys(source for source, _ in pairs))
+    chosen = np.random.default_rng(seed).random(len(texts)) < fraction
+    out = {text for text, held in zip(texts, chosen, strict=True) if held}
+    return [pair for pair in pairs if pair[0] not in out], [pair for pair in pairs if pair[0] in out]
+
+
+def read(path: str, target_path: str) -> list[Pair]:
     """The pairs of the files that two settings name."""
     return read_pairs(Path(path), Path(target_path) if target_path else None)
 
@@ -163,7 +174,7 @@ def special(tokenizer: Tokenizer, name: str) -> int:
     return tokenizer.special_tokens[name]
 
 
-def encode(pairs: list[tuple[str, str]], tokenizer: Tokenizer) -> Pairs:
+def encode(pairs: list[Pair], tokenizer: Tokenizer) -> Pairs:
     """Both sides as tokens; what stands for a special token in a text is text."""
     end = special(tokenizer, END)
     texts = [[[*tokenizer.encode(text, allowed_special="none"), end] for text in pair] for pair in pairs]
