@@ -14,6 +14,7 @@ from glassformer.viewer.session import Session
 from viewer.pages import opened, settled
 
 LETTERS = "CBABBC"
+RUNS = 12  # at most; as many steps as the page keeps
 POINT = """async ([id, x, y]) => {
     const {state} = glassformer;
     state.hover.value = null;
@@ -54,7 +55,7 @@ class Visit:
             self.page.wait_for_timeout(100)
 
     def write(self) -> None:
-        if len(self.session.runs) < 12:
+        if len(self.session.runs) < RUNS:
             text = "".join(self.random.choices("ABC", k=6))
             before = len(self.session.runs)
             self.page.keyboard.press("Escape")
@@ -125,6 +126,8 @@ def test_a_long_visit_breaks_nothing_and_piles_nothing_up(page: Page):
         while time.monotonic() - began < seconds:
             visit.act()
             if settled_in is None and time.monotonic() - began > seconds / 2:
+                while len(session.runs) < RUNS:  # which a slow machine has not come to
+                    visit.write()
                 settled_in = heap(page)
         assert visit.pointed
         assert settled_in is not None
