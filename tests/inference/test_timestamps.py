@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from glassformer.inference.speech_tokens import SpeechTokens
 from glassformer.inference.timestamps import allow_times, stretches
 from glassformer.tokenizers import Tokenizer
+from glassformer.tokenizers.speech_tokens import SpeechTokens
 
 A, B, C = 100, 200, 300  # words
 

@@ -15,11 +15,11 @@ from glassformer import checkpoints
 from glassformer.data.audio import read_audio
 from glassformer.errors import GenerationError
 from glassformer.inference.dictation import Gates, compression_ratio, detect_language
-from glassformer.inference.speech_tokens import SpeechTokens
 from glassformer.inference.transcribe import Options, Transcript, listen, nothing_moves, transcribe
 from glassformer.models.whisper import Whisper, WhisperConfig
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.log_mel import SAMPLE_RATE, log_mel
+from glassformer.tokenizers.speech_tokens import SpeechTokens
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,11 @@
 """What lies beside a model's weights: its tokenizers, and how pictures or sound become its inputs.
 
-tokenizer.json            or another file that `Tokenizer.load` reads; tokenizer_config.json has its class
-source_tokenizer/         the same for the source of an encoder-decoder, where that has a vocabulary of its own
-source.spm, target.spm    both tokenizers, in Marian's folders
-preprocessor_config.json  the processor of pictures or of sound
+    tokenizer.json            or another file that `Tokenizer.load` reads; tokenizer_config.json has its class
+    source_tokenizer/         the same for the source of an encoder-decoder, where that has a vocabulary of its own
+    source.spm, target.spm    both tokenizers, in Marian's folders
+    preprocessor_config.json  the processor of pictures or of sound
+
+Next to read: `tokenizers/bpe_files.py`, `tokenizers/image_processor.py`, `tokenizers/sound_processor.py`.
 """
 
 import json
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from glassformer import files, strict_json
-from glassformer.checkpoints import g2p
+from glassformer.checkpoints import g2p, whisper_folder
 from glassformer.errors import CheckpointMismatch, MissingExtra, TokenizerError
 from glassformer.models.transformer import TransformerConfig
 from glassformer.models.vit import ViTConfig
@@ -25,6 +27,7 @@ from glassformer.tokenizers.image_processor import ImageProcessor
 from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND
 from glassformer.tokenizers.marian import MarianTokenizer, write_pair
 from glassformer.tokenizers.sound_processor import SoundProcessor
+from glassformer.tokenizers.speech_tokens import SpeechTokens
 
 Processor = ImageProcessor | SoundProcessor
 
@@ -71,6 +74,8 @@ def _dictionaries(path: Path, config: TransformerConfig) -> Tokenizers:
         found = [Tokenizer.load(file) for file in sorted(path.parent.glob("dict.*.txt"))]
     except TokenizerError as error:
         return Tokenizers(missing=str(error))
+    if not found:
+        return Tokenizers()
     targets = [tokenizer for tokenizer in found if tokenizer.vocab_size == config.vocab_size]
     sources = [tokenizer for tokenizer in found if tokenizer.vocab_size == config.source_vocab_size]
     if config.source_vocab_size is None and targets:
@@ -81,8 +86,6 @@ def _dictionaries(path: Path, config: TransformerConfig) -> Tokenizers:
     return Tokenizers(
         missing=f"{path.parent}: the model's vocabularies of {config.source_vocab_size} and {config.vocab_size} tokens "
         f"cannot be told apart among dict.*.txt, of {sizes} tokens."
-        if found
-        else ""
     )
 
 
@@ -100,9 +103,14 @@ def first_readable(paths: Sequence[Path], vocab_size: int | None = None) -> tupl
     return None, reason
 
 
-def write_tokenizers(folder: Path, tokenizer: Tokenizer, source: Tokenizer | None) -> None:
-    """Write them so that `transformers` finds both; another one for the source in its `subfolder`."""
-    if isinstance(tokenizer, MarianTokenizer):
+def write_tokenizers(
+    folder: Path, tokenizer: Tokenizer, source: Tokenizer | None, speech: SpeechTokens | None = None
+) -> None:
+    """Write them so that `transformers` finds both, that of the source in its `subfolder`; a Whisper's whole."""
+    if speech is not None:
+        whisper_folder.with_special_tokens(speech).save(folder)
+        write_json(folder / TOKENIZER_CONFIG, whisper_folder.tokenizer_config(speech))
+    elif isinstance(tokenizer, MarianTokenizer):
         first = source if isinstance(source, MarianTokenizer) else tokenizer
         write_pair(folder, first, tokenizer)
         marian = {"tokenizer_class": "MarianTokenizer", "separate_vocabs": first.ids != tokenizer.ids}

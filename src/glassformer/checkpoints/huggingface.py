@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer import files, strict_json
-from glassformer.checkpoints import names, safetensors
+from glassformer.checkpoints import names, safetensors, whisper_folder
 from glassformer.checkpoints.assemble import assemble
 from glassformer.checkpoints.beside import Processor, processor_of, write_json, write_processor, write_tokenizers
 from glassformer.config import from_mapping, to_mapping
@@ -92,13 +92,16 @@ def write_directory(
     ends |= {name: theirs[name] for name in OWN_TOKENS if name in theirs}
     generation = {name: theirs.pop(name) for name in OF_GENERATION if name in theirs}
     precision = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    speech = whisper_folder.speech_of(config, tokenizer)
+    if speech is not None:
+        generation |= whisper_folder.generation(speech, config)
     if suppressed:
         generation["bad_words_ids"] = [[token] for token in sorted(suppressed)]
     write_json(folder / CONFIG, {**theirs, **ends, "torch_dtype": precision})
     write_json(folder / GENERATION, {**ends, **generation})
     write_json(folder / OURS, {"format": 1, "architecture": spec.name, "config": to_mapping(config)})
     if tokenizer is not None:
-        write_tokenizers(folder, tokenizer, source_tokenizer)
+        write_tokenizers(folder, tokenizer, source_tokenizer, speech)
     if (found := processor or processor_of(config)) is not None:
         write_processor(folder, found)
     _write_tensors(folder, tensors, max_shard_bytes)

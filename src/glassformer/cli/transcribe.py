@@ -9,8 +9,8 @@ from cyclopts import App, Parameter
 from glassformer.cli.output import print_json, progress_bar, remark
 
 if TYPE_CHECKING:
-    from glassformer.inference.speech_tokens import SpeechTokens
     from glassformer.models.whisper import Whisper
+    from glassformer.tokenizers.speech_tokens import SpeechTokens
 
 app = App(
     name="transcribe",
@@ -112,8 +112,8 @@ def transcribe(
 def _load(model: str, tokenizer: Path | None, *, from_pickle: bool) -> "tuple[Whisper, SpeechTokens]":
     from glassformer import api
     from glassformer.errors import ConfigError
-    from glassformer.inference.speech_tokens import SpeechTokens
     from glassformer.tokenizers import Tokenizer
+    from glassformer.tokenizers.speech_tokens import SpeechTokens
 
     loaded = api.load(model, from_pickle=from_pickle)
     loaded.require("speech-recognizer")

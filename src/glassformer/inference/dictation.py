@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from glassformer.inference.speech_tokens import SpeechTokens
 from glassformer.inference.timestamps import allow_times
 from glassformer.models.whisper import Whisper
 from glassformer.nn.kv_cache import full
 from glassformer.nn.memory import DecoderState
+from glassformer.tokenizers.speech_tokens import SpeechTokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,12 +18,12 @@ from glassformer.data.images import open_image
 from glassformer.errors import GenerationError, GlassformerError
 from glassformer.inference.around import FromSound, around
 from glassformer.inference.generate import check_prompts, check_source
-from glassformer.inference.speech_tokens import N_OTHERS, N_TIMES, SpeechTokens
 from glassformer.inference.transcribe import language_of
 from glassformer.models.spec import IN_WORDS, Kind
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.image_processor import ImageProcessor
 from glassformer.tokenizers.log_mel import HOP, SAMPLE_RATE, hann_window, log_mel, mel_filters
+from glassformer.tokenizers.speech_tokens import N_OTHERS, N_TIMES, SpeechTokens
 
 READS_TEXT: tuple[Kind, ...] = ("language-model", "encoder-decoder", "encoder", "word-vectors")
 WRITES_ON: tuple[Kind, ...] = ("language-model", "encoder-decoder", "speech-recognizer")  # token by token

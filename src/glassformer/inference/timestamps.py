@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from glassformer.inference.speech_tokens import SECONDS_PER_TIME, SpeechTokens
 from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND
+from glassformer.tokenizers.speech_tokens import SECONDS_PER_TIME, SpeechTokens
 
 FRAMES_PER_TIME = round(FRAMES_PER_SECOND * SECONDS_PER_TIME)
 LATEST_BEGINNING = 1.0  # seconds within which the first text of a window must begin

@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from glassformer.inference.speech_tokens import SECONDS_PER_TIME, SpeechTokens
 from glassformer.inference.timestamps import Stretch
 from glassformer.models.whisper import Whisper
 from glassformer.nn.attention import split_heads
 from glassformer.nn.kv_cache import full
 from glassformer.nn.memory import DecoderState
+from glassformer.tokenizers.speech_tokens import SECONDS_PER_TIME, SpeechTokens
 
 MEDIAN_WIDTH = 7  # positions, 0.14 seconds
 BEFORE, AFTER = (

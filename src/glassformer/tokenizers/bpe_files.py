@@ -102,7 +102,8 @@ def find(folder: Path) -> Path | None:
 
 def find_source(folder: Path) -> Path | None:
     """The same for the source of an encoder-decoder; None where it shares the tokenizer of the target."""
-    return folder / "source.spm" if (folder / "source.spm").is_file() else find(folder / SOURCE_FOLDER)
+    marian = folder / "source.spm"
+    return find(folder / SOURCE_FOLDER) or (marian if marian.is_file() else None)
 
 
 # ---- GPT-2's vocab.json and merges.txt

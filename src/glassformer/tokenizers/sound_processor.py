@@ -56,6 +56,7 @@ def to_huggingface(processor: SoundProcessor) -> dict[str, Any]:
     """The preprocessor_config.json that `transformers` makes the same processor from."""
     return {
         "feature_extractor_type": "WhisperFeatureExtractor",
+        "processor_class": "WhisperProcessor",
         "feature_size": processor.n_mels,
         "chunk_length": processor.seconds,
         "n_samples": processor.seconds * SAMPLE_RATE,

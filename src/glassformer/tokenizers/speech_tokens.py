@@ -17,7 +17,7 @@ from string import punctuation
 from typing import Literal
 
 from glassformer.errors import ConfigError, GenerationError
-from glassformer.tokenizers import Tokenizer
+from glassformer.tokenizers.base import Tokenizer
 
 Task = Literal["transcribe", "translate"]
 
@@ -106,6 +106,13 @@ class SpeechTokens:
     def first_time(self) -> int:
         """<|0.00|>; the last token of all is <|30.00|>."""
         return self.translate + 6
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """How the special tokens are written, from `end_of_text` to `no_times`."""
+        others = ("translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps")
+        names = ("endoftext", "startoftranscript", *self.languages, *others)
+        return tuple(f"<|{name}|>" for name in names)
 
     def opening(self, language: str, task: Task) -> list[int]:
         """What a transcript begins with: for English models only <|startoftranscript|>."""

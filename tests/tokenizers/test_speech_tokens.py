@@ -8,8 +8,8 @@ import pytest
 
 from counts import count
 from glassformer.errors import ConfigError, GenerationError
-from glassformer.inference.speech_tokens import LANGUAGES, SpeechTokens
 from glassformer.tokenizers import Tokenizer
+from glassformer.tokenizers.speech_tokens import LANGUAGES, SpeechTokens
 
 
 @pytest.fixture(scope="module")
