@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from checkpoints.hostile import refused
-from glassformer.checkpoints.word_vectors import Format, WordVectors, read, write
+from glassformer.checkpoints.word_vectors import Format, WordVectors, guess_format, read, write
 from glassformer.errors import CheckpointError, ExportError
 
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -50,6 +50,7 @@ def glove_c(header: bool = False) -> bytes:
 def test_a_published_program_s_file_is_read(data: bytes, format: Format, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(data)
     found = read(tmp_path / "file", format)
+    assert guess_format(tmp_path / "file") == format
     assert found.words == WORDS
     if format == "word2vec-binary":
         assert torch.equal(found.vectors, VECTORS)
@@ -74,6 +75,20 @@ def test_a_binary_file_without_newlines_is_read(tmp_path: Path) -> None:
 def test_a_word_of_glove_s_may_hold_spaces(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"the 1 2\n. . . 3 4\n")
     assert read(tmp_path / "file", "glove").words == ("the", ". . .")
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_gensim_reads_what_we_write_and_we_what_it_writes(binary: bool, tmp_path: Path) -> None:
+    gensim = pytest.importorskip("gensim.models")
+    ours = WordVectors(words=WORDS, vectors=VECTORS)
+    write(tmp_path / "ours", ours, "word2vec-binary" if binary else "word2vec")
+    theirs = gensim.KeyedVectors.load_word2vec_format(tmp_path / "ours", binary=binary)
+    assert tuple(theirs.index_to_key) == WORDS
+    assert torch.equal(torch.from_numpy(theirs.vectors), VECTORS)
+    theirs.save_word2vec_format(tmp_path / "theirs", binary=binary)
+    again = read(tmp_path / "theirs")
+    assert again.words == WORDS
+    assert torch.equal(again.vectors, VECTORS)
 
 
 def test_what_a_format_cannot_express_is_refused(tmp_path: Path) -> None:

@@ -17,11 +17,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from glassformer import files
 from glassformer.errors import CheckpointCorrupt, CheckpointError, ExportError
+from glassformer.tokenizers.base import Tokenizer
 
 Format = Literal["word2vec", "word2vec-binary", "glove"]
 
@@ -38,11 +39,12 @@ class WordVectors:
     vectors: Float[Tensor, "V C"]
 
 
-def read(path: Path, format: Format) -> WordVectors:
-    """The words and vectors of a file."""
+def read(path: Path, format: Format | None = None) -> WordVectors:
+    """The words and vectors of a file; without a format, of one that its beginning looks like."""
     with files.about(path):
         if not path.is_file():
             raise CheckpointError("there is no file of this name.")
+        format = format or guess_format(path)
         with path.open("rb") as file:
             table = _table(file, format, path.stat().st_size)
             entries = _binary_entries if format == "word2vec-binary" else _text_entries
@@ -54,6 +56,43 @@ def read(path: Path, format: Format) -> WordVectors:
         if not np.isfinite(table).all():
             raise CheckpointCorrupt("it holds numbers that are infinite or none (NaN).")
         return WordVectors(words=words, vectors=torch.from_numpy(table))
+
+
+def guess_format(path: Path) -> Format:
+    """GloVe's files have no header; in a text the first entry is a line of a word and so many numbers."""
+    with path.open("rb") as file:
+        match = HEADER.fullmatch(file.readline(64))
+        if match is None:
+            return "glove"
+        entry = file.readline(MAX_LINE).rstrip(b" \r\n").rsplit(b" ", int(match[2]))
+    is_text = len(entry) == int(match[2]) + 1 and all(map(_is_number, entry[1:]))
+    return "word2vec" if is_text else "word2vec-binary"
+
+
+def has_header(path: Path) -> bool:
+    """Whether a file begins as word2vec's do, whatever its name."""
+    with path.open("rb") as file:
+        return HEADER.fullmatch(file.readline(64)) is not None
+
+
+def embedding_rows(
+    found: WordVectors, tokenizer: Tokenizer
+) -> tuple[Float[Tensor, "tokens C"], Bool[Tensor, " tokens"]]:
+    """A row for each token of a tokenizer, and which tokens have a vector; the rows of the others are 0.
+
+    A token is looked up as it is written, without the space in front of it, and then in lower case. Special tokens
+    stand for no word.
+    """
+    places = {word: place for place, word in enumerate(found.words)}
+    rows = torch.zeros(tokenizer.vocab_size, found.vectors.shape[1])
+    known = torch.zeros(tokenizer.vocab_size, dtype=torch.bool)
+    special = set(tokenizer.special_tokens.values())
+    for id in tokenizer.vocab.keys() - special:
+        word = tokenizer.token_bytes(id).decode(errors="replace").removeprefix(" ")
+        place = places.get(word, places.get(word.lower()))
+        if place is not None:
+            rows[id], known[id] = found.vectors[place], True
+    return rows, known
 
 
 def write(path: Path, found: WordVectors, format: Format) -> None:

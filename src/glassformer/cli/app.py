@@ -15,6 +15,7 @@ VERBS = {
     "generate": "Continue a text; what comes streams to standard output.",
     "transcribe": "Write down what is said in recordings, as text or subtitles.",
     "evaluate": "Measure loss and perplexity on a text, or right answers in sorting.",
+    "neighbours": "Print the words whose vectors are nearest to a word's.",
     "convert": "Turn a checkpoint into a Hugging Face directory, which transformers loads too.",
     "trace": "Record a forward pass, and verify every number in it.",
     "explain": "Show the arithmetic behind one number of a forward pass.",

@@ -1,0 +1,71 @@
+"""`glassformer neighbours`: the words whose vectors are nearest to a word's."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from glassformer.cli.output import print_json, remark
+
+if TYPE_CHECKING:
+    from glassformer.checkpoints.word_vectors import WordVectors
+
+app = App(
+    name="neighbours",
+    help_epilogue="Example:  glassformer neighbours A --vectors nano-sort",
+)
+
+
+@app.default
+def neighbours(
+    word: str,
+    /,
+    *,
+    vectors: str,
+    n: int = 10,
+    from_pickle: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Print the nearest words, with the cosine of the angle between the vectors.
+
+    Parameters
+    ----------
+    word
+        The word whose neighbours are wanted.
+    vectors
+        A file of word2vec's (text or binary) or GloVe's, or a model: then its tokens are the words.
+    n
+        Print so many neighbours.
+    from_pickle
+        Allow a model's file that torch pickled. Only its tensors are read, and its size is checked first.
+    json
+        Print a JSON object.
+    """
+    from glassformer.inference.neighbours import nearest
+
+    found = nearest(read(vectors, from_pickle=from_pickle), word, n)
+    if json:
+        neighbours = [{"word": neighbour.word, "cosine": neighbour.cosine} for neighbour in found]
+        print_json({"word": word, "neighbours": neighbours})
+        return
+    for neighbour in found:
+        print(f"{neighbour.cosine:7.4f}  {neighbour.word}")
+
+
+def read(source: str, *, from_pickle: bool) -> "WordVectors":
+    """The vectors of a file, or of a model."""
+    from glassformer import api
+    from glassformer.checkpoints import PICKLES, READERS, word_vectors
+    from glassformer.errors import GenerationError
+    from glassformer.inference.neighbours import embedding_of
+
+    path = Path(source)
+    if path.is_file() and (path.suffix not in (*READERS, *PICKLES) or word_vectors.has_header(path)):
+        return word_vectors.read(path)
+    model = api.load(source, from_pickle=from_pickle)
+    model.require("language-model", "encoder-decoder", "encoder", "word-vectors")
+    if model.note:
+        remark(f"{source}: {model.note}.")
+    if model.tokenizer is None:
+        raise GenerationError(f"{source} came without a tokenizer, so its vectors have no words. {model.no_tokenizer}")
+    return embedding_of(model.module, model.tokenizer)
