@@ -25,9 +25,10 @@ from glassformer import files, strict_json
 from glassformer.checkpoints import huggingface, native
 from glassformer.config import to_mapping
 from glassformer.errors import CheckpointError, TrainingError
+from glassformer.tokenizers.bpe_files import SOURCE_FOLDER
 from glassformer.training.config import RunConfig, load_run_config
 
-MADE = ("metrics.jsonl", "loss.png", "tensorboard", "tokens", "checkpoints")  # beside the settings and the model
+MADE = ("metrics.jsonl", "loss.png", "tensorboard", "tokens", "checkpoints", SOURCE_FOLDER)  # beside the settings
 FIXED = ("name", "task", "seed")  # settings that a resumed run cannot change
 
 
@@ -139,10 +140,13 @@ class RunFolder:
         """Put the model of the newest checkpoint at the top of the run's folder, without the state of training."""
         newest = self._newest_first()[0]
         manifest = strict_json.read(newest / files.MANIFEST, files.MAX_MANIFEST_BYTES)
-        manifest["files"] = {name: entry for name, entry in manifest["files"].items() if "/" not in name}
+        manifest["files"] = {
+            name: entry for name, entry in manifest["files"].items() if not name.startswith(f"{native.FOLDER}/")
+        }
         (self.path / files.MANIFEST).unlink(missing_ok=True)  # it comes last, when all that it lists is there
         for name in manifest["files"]:
-            aside = self.path / f".{name}.part"
+            aside = (self.path / name).with_name(f".{Path(name).name}.part")
+            aside.parent.mkdir(exist_ok=True)
             shutil.copyfile(newest / name, aside)
             os.replace(aside, self.path / name)
         files.write_file(self.path / files.MANIFEST, json.dumps(manifest, indent=1).encode())
