@@ -1,7 +1,7 @@
 """Loss and perplexity of a language model on a text."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,13 @@ def loss(
     context_length: int,
     batch_size: int = 32,
     batches: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Loss:
     """The loss over a text cut into stretches of `context_length`, each read without what came before it.
 
     Every token but the first is predicted once. With `batches`, only that many batches of stretches are taken, spread
-    evenly over the text. Sums are float64. The module's mode is as before when this returns.
+    evenly over the text. Sums are float64. The module's mode is as before when this returns. `progress(done, all)` is
+    told tokens after each batch.
     """
     tokens = text.tokens if isinstance(text, TokenFile) else text
     if len(tokens) < 2:
@@ -51,12 +53,15 @@ def loss(
     if config is not None and int(tokens.max()) >= config.vocab_size:
         raise DataError(f"The text has the token {tokens.max()}, but the model's vocabulary has {config.vocab_size}.")
     total, count = 0.0, 0
+    expected = min(len(tokens) - 1, (batches or len(tokens)) * batch_size * context_length)
     with evaluating(module) as device:
         for stretches in _batches(tokens, context_length, batch_size, batches):
             both = torch.from_numpy(stretches.astype(np.int64)).to(device)
             targets = both[:, 1:]
             total += float(F.cross_entropy(module(both[:, :-1]).float(), targets)) * targets.numel()
             count += targets.numel()
+            if progress is not None:
+                progress(count, expected)
     return Loss(nats_per_token=total / count, tokens=count)
 
 

@@ -1,0 +1,49 @@
+"""Pictures to the likeliest of their classes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from glassformer.errors import ConfigError
+from glassformer.nn import functional as F
+from glassformer.tokenizers.image_processor import ImageProcessor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guess:
+    """A class, by its number and its name (its number again where it has none), and how likely it is."""
+
+    number: int
+    label: str
+    probability: float
+
+
+@torch.inference_mode()
+def classify(module: nn.Module, images: Float[Tensor, "B K H W"], *, top_k: int = 5) -> list[list[Guess]]:
+    """The `top_k` likeliest classes of each image, or all where there are fewer, the likeliest first."""
+    if top_k < 1:
+        raise ConfigError(f"top_k must be at least 1, not {top_k}.")
+    config: Any = module.config
+    weight = next(module.parameters())
+    probs = F.softmax(module(images.to(weight)).double())
+    best = probs.topk(min(top_k, config.n_classes))
+    return [
+        [Guess(number=n, label=label(config, n), probability=p) for p, n in zip(values, numbers, strict=True)]
+        for values, numbers in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    ]
+
+
+def label(config: Any, number: int) -> str:
+    """The name of a class."""
+    return str(config.labels[number]) if config.labels else str(number)
+
+
+def processor_for(config: Any) -> ImageProcessor:
+    """What fits a model that came without: its image size, and pixels from −1 to 1, as ViT was trained with."""
+    if config.n_channels not in (1, 3):
+        raise ConfigError(f"The model takes images of {config.n_channels} channels, and pictures have 1 or 3.")
+    half = (0.5,) * config.n_channels
+    return ImageProcessor(size=config.image_size, mean=half, std=half)
