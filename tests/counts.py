@@ -5,6 +5,7 @@ import os
 COUNTS: dict[str, tuple[int, int]] = {
     # inference
     "streamed texts": (200, 5_000),
+    "translators of transformers": (1, 20),
     "telephone prompts": (3, 20),
     "transcripts as subtitles": (150, 1_000),
     "matrices to warp": (20, 300),

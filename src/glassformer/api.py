@@ -21,9 +21,11 @@ from glassformer.data.sort import LETTERS
 from glassformer.errors import CheckpointError, GenerationError, TraceError
 from glassformer.inference import inputs
 from glassformer.inference.around import whole
+from glassformer.inference.beam import Beams
 from glassformer.inference.generate import NewToken, generate
 from glassformer.inference.logits import Sampling
 from glassformer.inference.text import Piece, stream_text
+from glassformer.inference.translate import translate
 from glassformer.models.spec import IN_WORDS, Kind
 from glassformer.nn.kv_cache import full
 from glassformer.tokenizers import CharTokenizer, Tokenizer
@@ -181,6 +183,28 @@ class Model:
             rows[new.sequence].append(new.token)
         longest = max(map(len, rows))
         return torch.tensor([row + row[-1:] * (longest - len(row)) for row in rows])
+
+    def translate(self, *texts: str, beams: Beams | None = None, **limits: Any) -> list[str]:
+        """Each text's translation; four beams search for it, one writes greedily (see `translations`)."""
+        found = [""] * len(texts)
+        for piece in self.translations(texts, beams=beams or Beams(), **limits):
+            found[piece.sequence] += piece.text
+        return found
+
+    def translations(self, texts: Sequence[str], *, beams: Beams, **limits: Any) -> Iterator[Piece]:
+        """The same in pieces, as they come; `limits` are those of `inference/translate.py`."""
+        self.require("encoder-decoder")
+        tokenizer = self._needs_tokenizer()
+        source_tokenizer = self.source_tokenizer or tokenizer
+        return translate(
+            self.module,
+            texts,
+            source_tokenizer=source_tokenizer,
+            tokenizer=tokenizer,
+            beams=beams,
+            suppressed=self.suppressed,
+            **limits,
+        )
 
     def _needs_tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:

@@ -29,7 +29,7 @@ def read_pairs(source: Path, target: Path | None = None) -> list[tuple[str, str]
     Without `target`, a line of `source` has both texts with a tab between, and perhaps more after another tab, as
     Tatoeba's files have. Files may be gzipped.
     """
-    lines = _lines(source)
+    lines = read_lines(source)
     if target is None:
         split = [line.split("\t") for line in lines if line.strip()]
         lonely = next((number for number, parts in enumerate(split, 1) if len(parts) < 2), None)
@@ -40,7 +40,7 @@ def read_pairs(source: Path, target: Path | None = None) -> list[tuple[str, str]
             )
         found = [(parts[0], parts[1]) for parts in split]
     else:
-        others = _lines(target)
+        others = read_lines(target)
         if len(lines) != len(others):
             raise DataError(
                 f"{source} has {len(lines):,} lines and {target} has {len(others):,}: line by line, each must be the "
@@ -53,7 +53,8 @@ def read_pairs(source: Path, target: Path | None = None) -> list[tuple[str, str]
     return pairs
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, gzipped or not."""
     try:
         with path.open("rb") as raw:
             zipped = raw.read(2) == b"\x1f\x8b"

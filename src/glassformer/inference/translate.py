@@ -1,0 +1,96 @@
+"""Texts to texts by an encoder-decoder: sources in batches of similar length, and the targets' tokens to text again.
+
+Beam search (`beam.py`) writes whole texts; greedy decoding (`generate.py`), which is one beam, writes as it reads.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from glassformer.data.pairs import Order, Ragged
+from glassformer.errors import GenerationError
+from glassformer.inference.beam import Beams, beam_search
+from glassformer.inference.generate import generate
+from glassformer.inference.logits import Sampling
+from glassformer.inference.text import Piece, stream_text
+from glassformer.tokenizers import Tokenizer
+
+
+def translate(
+    module: nn.Module,
+    texts: Sequence[str],
+    *,
+    source_tokenizer: Tokenizer,
+    tokenizer: Tokenizer,
+    beams: Beams,
+    suppressed: frozenset[int] = frozenset(),
+    max_new_tokens: int | None = None,
+    batch_size: int = 32,
+) -> Iterator[Piece]:
+    """The translations, the shortest sources first; a piece says which text it belongs to, the last why that ended.
+
+    With one beam texts come as they are written. Without `max_new_tokens` a target may have twice as many tokens as
+    its source and 50 more; `suppressed` tokens never come. A text without a token stays empty. What cannot be served
+    raises at once.
+    """
+    config: Any = module.config
+    end = config.eos_id if source_tokenizer.eos_id is None else source_tokenizer.eos_id
+    encoded = [source_tokenizer.encode(text.strip(), allowed_special="none") for text in texts]
+    sources = [[*tokens, end] for tokens in encoded if tokens]
+    places = [place for place, tokens in enumerate(encoded) if tokens]  # of the sources among the texts
+    for place, source in zip(places, sources, strict=True):
+        if len(source) > config.context_length:
+            raise GenerationError(
+                f"Text {place + 1} has {len(source):,} tokens, and this model reads {config.context_length:,} at most: "
+                f"cut it into sentences."
+            )
+    if batch_size < 1:
+        raise GenerationError(f"batch_size must be at least 1, not {batch_size}.")
+    if max_new_tokens is not None and max_new_tokens < 1:
+        raise GenerationError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
+    empty = (Piece(sequence=place, text="", finish="stop") for place, tokens in enumerate(encoded) if not tokens)
+    return _run(module, empty, places, Ragged.of(sources), tokenizer, beams, suppressed, max_new_tokens, batch_size)
+
+
+def _run(
+    module: nn.Module,
+    empty: Iterator[Piece],
+    places: list[int],
+    sources: Ragged,
+    tokenizer: Tokenizer,
+    beams: Beams,
+    suppressed: frozenset[int],
+    max_new_tokens: int | None,
+    batch_size: int,
+) -> Iterator[Piece]:
+    yield from empty
+    this: Any = module
+    config = this.config
+    for rows in Order(sources.lengths, batch_size, seed=0).in_turn():
+        source, valid = sources.padded(rows, config.pad_id)
+        starts = [[config.start_id]] * len(rows)
+        settings: dict[str, Any] = {
+            "source": source,
+            "source_valid": valid,
+            "max_new_tokens": max_new_tokens or 2 * source.shape[1] + 50,
+            "stop_tokens": frozenset({config.eos_id}),
+            "n_tokens": tokenizer.vocab_size,
+            "suppressed": suppressed,
+        }
+        if beams.n_beams == 1:
+            new = generate(this, starts, sampling=Sampling(temperature=0.0), **settings)
+            pieces = stream_text(new, tokenizer, prompts=[()] * len(rows), eos_ids=settings["stop_tokens"])
+        else:
+            found = beam_search(this, starts, beams=beams, **settings)
+            pieces = (
+                Piece(
+                    sequence=number,
+                    text=tokenizer.decode(best.tokens[:-1] if best.finish == "stop" else best.tokens),
+                    finish=best.finish,
+                )
+                for number, (best,) in enumerate(found)
+            )
+        for piece in pieces:
+            yield replace(piece, sequence=places[rows[piece.sequence]])
