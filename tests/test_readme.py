@@ -78,6 +78,7 @@ def test_every_command_of_the_readme_runs(clone, mirror, data_dir):
         "tiny.en.pt": "whisper/tiny.en.pt",
         "speech.flac": "audio/jfk.flac",
         "gpt2.tiktoken": "tokenizers/gpt2.tiktoken",
+        "checkpoint20.npz": "seq2seq/g2p_en-checkpoint20.npz",
     }.items():
         (clone / name).symlink_to(data_dir / place)
     ran = []

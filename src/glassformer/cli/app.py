@@ -13,8 +13,10 @@ VERBS = {
         "and with a value: --steps 500 --model.n-layers 2 --optimizer.lr 3e-4. The flag --settings lists them."
     ),
     "generate": "Continue a text; what comes streams to standard output.",
+    "translate": "Translate texts; a single one streams with one beam.",
     "transcribe": "Write down what is said in recordings, as text or subtitles.",
-    "evaluate": "Measure loss and perplexity on a text, or right answers in sorting.",
+    "classify": "Say what is in pictures, and how they are cut into patches.",
+    "evaluate": "Measure a model: perplexity, right answers, BLEU and chrF, or word errors.",
     "neighbours": "Print the words whose vectors are nearest to a word's.",
     "convert": "Turn a checkpoint into a Hugging Face directory, which transformers loads too.",
     "trace": "Record a forward pass, and verify every number in it.",

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from glassformer.cli.output import print_json, progress_bar, remark
 
 if TYPE_CHECKING:
+    from glassformer.api import Model
     from glassformer.models.whisper import Whisper
     from glassformer.tokenizers.speech_tokens import SpeechTokens
 
@@ -66,7 +67,7 @@ def transcribe(
     json
         Print one JSON object with all transcripts.
     """
-    from glassformer import files
+    from glassformer import api, files
     from glassformer.errors import ConfigError, DataError, GlassformerError
     from glassformer.inference.subtitles import FORMATS, as_json
     from glassformer.inference.transcribe import Options
@@ -81,7 +82,7 @@ def transcribe(
     targets = [None if out is None else out / f"{path.stem}.{format}" for path in audio]
     if out is not None and len(set(targets)) < len(targets):
         raise ConfigError("Two recordings have the same name, and would become the same file: transcribe one by one.")
-    module, speech = _load(model, tokenizer, from_pickle=from_pickle)
+    module, speech = speech_of(api.load(model, from_pickle=from_pickle), model, tokenizer)
     options = Options(language=language, task=task, word_times=word_times, prompt=prompt)
     speech.opening(language or "en", task)  # what the model cannot do is said before an hour has passed
     results, broken = [], 0
@@ -109,20 +110,19 @@ def transcribe(
         sys.exit(2)
 
 
-def _load(model: str, tokenizer: Path | None, *, from_pickle: bool) -> "tuple[Whisper, SpeechTokens]":
-    from glassformer import api
+def speech_of(loaded: "Model", name: str, tokenizer: Path | None) -> "tuple[Whisper, SpeechTokens]":
+    """A speech recognizer's module with its tokens: those of a file, or its own."""
     from glassformer.errors import ConfigError
     from glassformer.tokenizers import Tokenizer
     from glassformer.tokenizers.speech_tokens import SpeechTokens
 
-    loaded = api.load(model, from_pickle=from_pickle)
     loaded.require("speech-recognizer")
     found = loaded.tokenizer if tokenizer is None else Tokenizer.load(tokenizer)
     if found is None:
-        name = "gpt2.tiktoken" if loaded.config.vocab_size == 51864 else "multilingual.tiktoken"
-        reason = loaded.no_tokenizer or f"There is no file of tokens beside {model}."
+        ranks = "gpt2.tiktoken" if loaded.config.vocab_size == 51864 else "multilingual.tiktoken"
+        reason = loaded.no_tokenizer or f"There is no file of tokens beside {name}."
         raise ConfigError(
-            f"{reason} Whisper's is {name} of OpenAI's repository: put it there, or give --tokenizer FILE."
+            f"{reason} Whisper's is {ranks} of OpenAI's repository: put it there, or give --tokenizer FILE."
         )
     module: Whisper = loaded.module  # type: ignore[assignment]
     return module, SpeechTokens(found, loaded.config.vocab_size)

@@ -1,0 +1,145 @@
+"""`glassformer classify`: what is in pictures, and how they are cut into patches."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+from cyclopts import App, Parameter
+
+from glassformer.cli.output import print_json, progress_bar, remark
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from glassformer.api import Model
+    from glassformer.inference.classify import Guess
+    from glassformer.tokenizers.image_processor import ImageProcessor
+
+app = App(
+    name="classify",
+    help_epilogue="Example:  glassformer classify runs/vit-mnist digit.png --patches",
+)
+
+
+@app.default
+def classify(
+    model: str,
+    /,
+    *image: Path,
+    top_k: int = 5,
+    patches: Annotated[bool, Parameter(negative="")] = False,
+    batch_size: int = 8,
+    processor: Path | None = None,
+    from_pickle: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Say what is in pictures: PNG, JPEG, WebP, BMP, GIF, PPM. A file that cannot be read does not stop the others.
+
+    Parameters
+    ----------
+    model
+        A directory with a Vision Transformer, a published file, or preset:NAME for random weights.
+    image
+        The pictures.
+    top_k
+        How many classes to show, the likeliest first.
+    patches
+        Show how the pictures are cut; at a terminal with the picture itself.
+    batch_size
+        Pictures at once.
+    processor
+        The folder whose preprocessor_config.json says how pictures are resized and scaled, where it is not the model's.
+    from_pickle
+        Allow a .pt or .pth file; of it only tensors are read.
+    json
+        Print one JSON object with all pictures.
+    """
+    from glassformer import api
+    from glassformer.cli.patches import Grid
+    from glassformer.errors import ConfigError
+
+    if not image:
+        raise ConfigError("Name at least one picture to classify.")
+    for name, value in {"--top-k": top_k, "--batch-size": batch_size}.items():
+        if value < 1:
+            raise ConfigError(f"{name} must be at least 1, not {value}.")
+    loaded = api.load(model, from_pickle=from_pickle)
+    loaded.require("image-classifier")
+    if loaded.note:
+        remark(f"{model}: {loaded.note}.")
+    prepare = processor_of(loaded, processor, model)
+    results, broken = [], 0
+    with ExitStack() as stack:
+        progress = stack.enter_context(progress_bar("classifying", len(image))) if json else None
+        for number, (path, found) in enumerate(_classify(loaded, prepare, image, top_k, batch_size), 1):
+            if progress is not None:
+                progress(number)
+            if found is None:
+                broken += 1
+                continue
+            grid = Grid.of(path, prepare, loaded.config) if patches else None
+            if json:
+                cut = {} if grid is None else {"pixels": grid.size, "patch": grid.patch, "patches": grid.patches}
+                results.append({"file": str(path), "classes": [asdict(guess) for guess in found], **cut})
+                continue
+            print(path)
+            if grid is not None:
+                grid.show()
+            for guess in found:
+                print(f"  {guess.probability:7.2%}  {guess.label}")
+    if json:
+        print_json({"pictures": results, "broken": broken})
+    if broken:
+        sys.exit(2)
+
+
+def processor_of(loaded: "Model", folder: Path | None, name: str) -> "ImageProcessor":
+    """The one in a folder, or the model's own, or one that fits it, which is said."""
+    from glassformer.inference.classify import processor_for
+    from glassformer.tokenizers.image_processor import FILE, load
+
+    if folder is not None:
+        return load(folder)
+    if loaded.processor is not None:
+        return cast("ImageProcessor", loaded.processor)
+    found = processor_for(loaded.config)
+    height, width = loaded.config.image_size
+    remark(
+        f"{name} came without a {FILE}: pictures are resized to {height} x {width} pixels from -1 to 1; "
+        f"--processor FOLDER names another one."
+    )
+    return found
+
+
+def _classify(
+    loaded: "Model", prepare: "ImageProcessor", paths: Sequence[Path], top_k: int, batch_size: int
+) -> Iterator[tuple[Path, "list[Guess] | None"]]:
+    """The likeliest classes of each picture; None for one that cannot be read, which is said."""
+    import torch
+
+    from glassformer.inference.classify import classify
+
+    if prepare.size is None and prepare.crop is None:
+        batch_size = 1  # each has a size of its own
+    for first in range(0, len(paths), batch_size):
+        batch = paths[first : first + batch_size]
+        ready = {path: images for path in batch if (images := _read(prepare, path)) is not None}
+        found = classify(loaded.module, torch.cat(list(ready.values())), top_k=top_k) if ready else []
+        guesses = dict(zip(ready, found, strict=True))
+        yield from ((path, guesses.get(path)) for path in batch)
+
+
+def _read(prepare: "ImageProcessor", path: Path) -> "Tensor | None":
+    from glassformer.data.images import open_image
+    from glassformer.errors import ConfigError, DataError
+
+    try:
+        return prepare([open_image(path)])
+    except DataError as error:
+        remark(str(error))
+    except ConfigError as error:
+        remark(f"{path}: {error}")
+    return None

@@ -1,0 +1,99 @@
+"""`glassformer translate`: texts into another language, or into whatever an encoder-decoder has learned to write."""
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from glassformer.cli.output import print_json, progress_bar, read_argument, remark
+
+app = App(
+    name="translate",
+    help_epilogue='Example:  glassformer translate runs/multi30k-en-de "A man rides a horse."',
+)
+
+
+@app.default
+def translate(
+    model: str,
+    /,
+    *text: str,
+    file: Path | None = None,
+    beams: int = 4,
+    length_penalty: float = 1.0,
+    max_new_tokens: int | None = None,
+    batch_size: int = 32,
+    out: Path | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Translate texts with an encoder-decoder: each argument, each line of a file, or of standard input.
+
+    Parameters
+    ----------
+    model
+        A checkpoint directory, a published file, or preset:NAME for random weights.
+    text
+        What to translate; without it and without --file, the lines of standard input.
+    file
+        A file with a text a line, gzipped or not; a line without a word stays so.
+    beams
+        How many texts the search keeps at each step; 1 takes the most likely token, and a single text streams.
+    length_penalty
+        A text's score is divided by its length to this power: above 0 favours long texts, below 0 short ones.
+    max_new_tokens
+        Where a translation stops at the latest; by default at twice the source's tokens and 50 more.
+    batch_size
+        Texts that are translated at once.
+    out
+        A file for the translations, a line each; by default they go to standard output.
+    json
+        Print one JSON object with all texts and their translations.
+    """
+    from glassformer import api, files
+    from glassformer.data.pairs import read_lines
+    from glassformer.errors import ConfigError
+    from glassformer.inference.beam import Beams
+
+    settings = Beams(n_beams=beams, length_penalty=length_penalty)
+    for name, value in {"--max-new-tokens": max_new_tokens, "--batch-size": batch_size}.items():
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} must be at least 1, not {value}.")
+    if text and file is not None:
+        raise ConfigError("Give texts or --file, not both.")
+    loaded = api.load(model)
+    loaded.require("encoder-decoder")
+    if loaded.note:
+        remark(f"{model}: {loaded.note}.")
+    texts = list(text) or (read_lines(file) if file is not None else standard_input())
+    pieces = loaded.translations(texts, beams=settings, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    streams = beams == len(texts) == 1 and out is None and not json
+    found, finishes = [""] * len(texts), [""] * len(texts)
+    with ExitStack() as stack:
+        progress = None if streams else stack.enter_context(progress_bar("translating", len(texts)))
+        for piece in pieces:
+            found[piece.sequence] += piece.text
+            finishes[piece.sequence] = piece.finish or ""
+            if progress is None:
+                sys.stdout.write(piece.text)
+                sys.stdout.flush()
+            elif piece.finish:
+                progress(len(texts) - finishes.count(""))
+    lines = "".join(f"{' '.join(line.splitlines())}\n" for line in found)
+    if out is not None:
+        files.write_file(out, lines.encode())
+    elif not json:
+        sys.stdout.write("\n" if streams else lines)
+    if json:
+        results = zip(texts, found, finishes, strict=True)
+        print_json({"translations": [{"source": s, "translation": t, "finish": f} for s, t, f in results]})
+    if endless := len(texts) - finishes.count("stop"):
+        remark(f"{endless} of {len(texts)} texts came to no end; --max-new-tokens says how long they may be.")
+
+
+def standard_input() -> list[str]:
+    """The lines that come."""
+    if sys.stdin.isatty():
+        remark("Write a text a line; Ctrl-D ends them.")
+    return read_argument("-").removesuffix("\n").split("\n")
