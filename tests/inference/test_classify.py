@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import glassformer as gf
-from glassformer.errors import ConfigError
+from glassformer.errors import ConfigError, GenerationError
 from glassformer.inference.classify import classify, processor_for
 from glassformer.models.vit import ViTConfig
 
@@ -49,5 +49,5 @@ def test_a_derived_processor_makes_any_picture_fit(n_channels: int, mode: str) -
 
 
 def test_channels_that_no_picture_has_are_refused() -> None:
-    with pytest.raises(ConfigError, match="images of 2 channels"):
+    with pytest.raises(GenerationError, match="images of 2 channels"):
         processor_for(ViTConfig(**SIZES, n_channels=2))

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from glassformer.errors import ConfigError
+from glassformer.errors import ConfigError, GenerationError
 from glassformer.nn import functional as F
 from glassformer.tokenizers.image_processor import ImageProcessor
 
@@ -44,6 +44,8 @@ def label(config: Any, number: int) -> str:
 def processor_for(config: Any) -> ImageProcessor:
     """What fits a model that came without: its image size, and pixels from −1 to 1, as ViT was trained with."""
     if config.n_channels not in (1, 3):
-        raise ConfigError(f"The model takes images of {config.n_channels} channels, and pictures have 1 or 3.")
+        raise GenerationError(
+            f"The model takes images of {config.n_channels} channels, and files have pictures of 1 or 3."
+        )
     half = (0.5,) * config.n_channels
     return ImageProcessor(size=config.image_size, mean=half, std=half)

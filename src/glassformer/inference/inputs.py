@@ -17,6 +17,7 @@ from glassformer.data.audio import stream_audio
 from glassformer.data.images import open_image
 from glassformer.errors import GenerationError, GlassformerError
 from glassformer.inference.around import FromSound, around
+from glassformer.inference.classify import processor_for
 from glassformer.inference.generate import check_prompts, check_source
 from glassformer.inference.transcribe import language_of
 from glassformer.models.spec import IN_WORDS, Kind
@@ -201,10 +202,7 @@ def of_image(model: Model, path: Path) -> Inputs:
 def _processor(model: Model) -> ImageProcessor:
     if isinstance(model.processor, ImageProcessor):
         return model.processor
-    n_channels = model.config.n_channels
-    if n_channels not in (1, 3):
-        raise GenerationError(f"No file has pictures of {n_channels} channels: give the model a tensor, in Python.")
-    return ImageProcessor(size=model.config.image_size, mean=(0.5,) * n_channels, std=(0.5,) * n_channels)
+    return processor_for(model.config)
 
 
 def of_sound(model: Model, path: Path) -> Inputs:

@@ -36,9 +36,11 @@ def translate(
     raises at once.
     """
     config: Any = module.config
-    end = config.eos_id if source_tokenizer.eos_id is None else source_tokenizer.eos_id
+    end = source_tokenizer.eos_id
+    if end is None and source_tokenizer is tokenizer:
+        end = config.eos_id
     encoded = [source_tokenizer.encode(text.strip(), allowed_special="none") for text in texts]
-    sources = [[*tokens, end] for tokens in encoded if tokens]
+    sources = [tokens if end is None else [*tokens, end] for tokens in encoded if tokens]
     places = [place for place, tokens in enumerate(encoded) if tokens]  # of the sources among the texts
     for place, source in zip(places, sources, strict=True):
         if len(source) > config.context_length:
