@@ -42,6 +42,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     "audio mutations": (200, 2_000),
     "batch starts": (20_000, 1_000_000),
     "damaged pictures of a format": (80, 400),
+    "hostile pictures": (70, 139),
+    "hostile sounds": (70, 163),
     "resumed runs": (2, 20),
     "steps before a run is stopped": (4, 60),
     "kills while training": (4, 50),

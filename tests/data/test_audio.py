@@ -2,10 +2,8 @@
 
 import io
 import random
-import struct
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,66 +74,11 @@ def wav(samples: np.ndarray, rate: int = RATE, **options: str) -> bytes:
     return data.getvalue()
 
 
-def header(rate: int, channels: int, size: int = 3200, promised: int | None = None) -> bytes:
-    promised = size if promised is None else promised
-    form = struct.pack("<HHIIHH", 1, channels, rate, rate * channels * 2 % 2**32, channels * 2 % 2**16, 16)
-    return (
-        b"RIFF"
-        + struct.pack("<I", (36 + promised) % 2**32)
-        + b"WAVEfmt "
-        + struct.pack("<I", 16)
-        + form
-        + (b"data" + struct.pack("<I", promised) + bytes(size))
-    )
-
-
-BROKEN: dict[str, Callable[[], bytes]] = {
-    "empty": lambda: b"",
-    "one byte": lambda: b"R",
-    "text": lambda: b"hello " * 100,
-    "only a header": lambda: header(RATE, 1, 0),
-    "half a header": lambda: header(RATE, 1)[:20],
-    "rate 0": lambda: header(0, 1),
-    "rate 1": lambda: header(1, 1),
-    "rate 1,000,000": lambda: header(1_000_000, 1),
-    "rate 2^32 - 1": lambda: header(2**32 - 1, 1),
-    "no channels": lambda: header(RATE, 0),
-    "65,535 channels": lambda: header(RATE, 65_535),
-    "1,000 channels": lambda: header(RATE, 1_000, 20_000),
-    "NaN": lambda: wav(np.full(900, np.nan, np.float32), subtype="FLOAT"),
-    "infinite": lambda: wav(np.full(900, -np.inf, np.float32), subtype="FLOAT"),
-    "flac cut short": lambda: wav(np.random.default_rng(0).normal(0, 0.1, 99_000), format="FLAC")[:90_000],
-    "png": lambda: b"\x89PNG\r\n\x1a\n" + bytes(1_000),
-    "mp4 without sound": lambda: b"\x00\x00\x00\x18ftypmp42" + bytes(1_000),
-}
-
-
-@pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_file_is_one_sentence(kind: str, tmp_path: Path) -> None:
-    path = tmp_path / "x.wav"
-    path.write_bytes(BROKEN[kind]())
-    with pytest.raises(DataError) as error:
-        read_audio(path)
-    assert str(error.value).startswith(str(path))
-    assert "\n" not in str(error.value)
-
-
 @pytest.mark.parametrize("name", ["nothing.wav", "-", "http://example.org/x.wav", "concat:a.wav|b.wav", ""])
 def test_a_name_is_a_file_or_an_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="there is none"):
         read_audio(Path(name))
-
-
-def test_raw_samples_say_nothing_of_themselves(tmp_path: Path) -> None:
-    (tmp_path / "x.raw").write_bytes(bytes(1_000))
-    with pytest.raises(DataError):
-        read_audio(tmp_path / "x.raw")
-
-
-def test_a_header_that_promises_four_gigabytes_costs_nothing(tmp_path: Path) -> None:
-    (tmp_path / "x.wav").write_bytes(header(RATE, 1, 3200, promised=2**32 - 40))
-    assert len(read_audio(tmp_path / "x.wav")) == 1600  # libsndfile goes by the file's size
 
 
 def test_the_longest_recording_is_a_setting(tmp_path: Path) -> None:
@@ -174,15 +117,21 @@ print(frames, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1
 """
 
 
-@pytest.mark.parametrize(("minutes", "expected"), [(10, "60000"), (40, "DataError")])
-def test_long_recordings_take_little_memory(minutes: int, expected: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("minutes", "hours", "expected", "most"),
+    [
+        (10, "4", "60000", 250),
+        (40, "0.5", "DataError", 250),
+        pytest.param(24 * 60, "4", "DataError", 1000, marks=pytest.mark.slow),
+    ],
+)
+def test_long_recordings_take_little_memory(minutes: int, hours: str, expected: str, most: int, tmp_path: Path) -> None:
     path = tmp_path / "silence.flac"
     with soundfile.SoundFile(path, "w", 8_000, 1) as file:
         for _ in range(minutes):
             file.write(np.zeros(8_000 * 60, np.int16))
-    assert path.stat().st_size < 2 << 20
-    hours = "4" if minutes == 10 else "0.5"
+    assert path.stat().st_size < 5 << 20
     done = subprocess.run([sys.executable, "-c", DAY, path, hours], capture_output=True, text=True, check=True)
     frames, megabytes = done.stdout.split()
     assert frames == expected
-    assert int(megabytes) < 250
+    assert int(megabytes) < most

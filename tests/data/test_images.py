@@ -6,7 +6,6 @@ import pickle
 import random
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -217,54 +216,6 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
     frames = [Image.new("L", (4, 4), value) for value in range(200, 0, -1)]
     (tmp_path / "a.gif").write_bytes(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert np.array(open_image(tmp_path / "a.gif").convert("L")).tolist() == [[200] * 4] * 4
-
-
-def png(width: int, height: int, depth: int = 1, colour: int = 0, data: bytes = b"", extra: bytes = b"") -> bytes:
-    """A PNG with this header, whatever its data."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + extra + chunk(b"IDAT", data or zlib.compress(bytes(100))) + chunk(b"IEND", b"")
-
-
-def text_bomb() -> bytes:
-    content = b"comment\0\0" + zlib.compress(bytes(5_000_000))
-    chunk = struct.pack(">I", len(content)) + b"zTXt" + content + struct.pack(">I", zlib.crc32(b"zTXt" + content))
-    return png(4, 4, 8, 0, zlib.compress(bytes(20)), chunk)
-
-
-PICTURES: dict[str, Callable[[], bytes]] = {
-    "empty": lambda: b"",
-    "text": lambda: b"this is no picture",
-    "a pickle": lambda: pickle.dumps(Runs()),
-    "a script for a printer": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(executed) (w) file\n",
-    "SVG": lambda: b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
-    "the magic alone": lambda: b"\x89PNG\r\n\x1a\n",
-    "cut in its header": lambda: encoded(COLOURS)[:30],
-    "cut in its data": lambda: encoded(COLOURS)[:-60],
-    "a JPEG cut short": lambda: encoded(COLOURS.resize((90, 60)), "JPEG")[:-300],
-    "no width": lambda: png(0, 4),
-    "a billion wide": lambda: png(10**9, 1),
-    "60,000 x 60,000": lambda: png(60_000, 60_000),
-    "just too many pixels": lambda: png(8_001, 8_000),
-    "too little data": lambda: png(100, 100, 8),
-    "data that is no zlib": lambda: png(4, 4, 8, 0, b"nonsense"),
-    "an impossible depth": lambda: png(4, 4, 3),
-    "a text that inflates": text_bomb,
-    "a GIF without a frame": lambda: b"GIF89a" + struct.pack("<HHBBB", 9, 9, 0, 0, 0) + b";",
-    "a GIF of 65535 x 65535": lambda: b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b";",
-    "a BMP with a negative width": lambda: encoded(COLOURS, "BMP")[:18] + struct.pack("<i", -5) + bytes(40),
-    "floats": lambda: encoded(Image.new("F", (4, 4)), "TIFF"),
-}
-
-
-@pytest.mark.parametrize("make", PICTURES.values(), ids=PICTURES.keys())
-def test_what_is_no_picture_is_refused(make: Callable[[], bytes], tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(make())
-    with refused(tmp_path / "a.png"):
-        open_image(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "PPM"])

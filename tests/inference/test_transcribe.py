@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 import torch
 from torch import Tensor
 
@@ -97,6 +100,36 @@ def test_prompts_of_a_telephone_have_no_more_errors_than_the_reference(
         ours += errors(normal(clip["text"]), normal(found.text))
         theirs += errors(normal(clip["text"]), normal(clip["whisper"]))
     assert ours <= theirs
+
+
+TEN_MINUTES = """
+import sys
+from pathlib import Path
+from glassformer import checkpoints
+from glassformer.inference.speech_tokens import SpeechTokens
+from glassformer.inference.transcribe import Options, transcribe
+from glassformer.tokenizers import Tokenizer
+module = checkpoints.load(Path(sys.argv[1]), from_pickle=True).module
+speech = SpeechTokens(Tokenizer.load(Path(sys.argv[2])), module.config.vocab_size)
+found = transcribe(module, speech, Path(sys.argv[3]), Options(word_times=True))
+status = Path("/proc/self/status").read_text().splitlines()
+(most,) = [int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM")]
+print(found.duration, found.text.lower().count("country"), most)
+"""
+
+
+@pytest.mark.slow
+def test_ten_minutes_take_less_than_a_gigabyte(data_dir: Path, tmp_path: Path) -> None:
+    speech, rate = soundfile.read(data_dir / "audio" / "jfk-16k.wav", dtype="int16")
+    with soundfile.SoundFile(tmp_path / "long.wav", "w", rate, 1) as file:
+        for _ in range(55):
+            file.write(speech)
+    files = (data_dir / "whisper" / "tiny.en.pt", data_dir / "tokenizers" / "gpt2.tiktoken", tmp_path / "long.wav")
+    done = subprocess.run([sys.executable, "-c", TEN_MINUTES, *files], capture_output=True, text=True, check=True)
+    duration, said, megabytes = done.stdout.split()
+    assert float(duration) == 605
+    assert 105 <= int(said) <= 110  # twice each time; a window's seam may cost a word
+    assert int(megabytes) < 1000
 
 
 # ---- nothing is said

@@ -20,6 +20,7 @@ BLOCK_NUMBERS = 1 << 20  # read at once, over all channels
 MAX_HOURS = 4.0
 MAX_CHANNELS = 256
 RATES = (1_000, 768_000)  # Hz: from telephones' worst to studios' best
+UNSAID = (1 << 63) - 1  # samples of a file that does not say how many it has, as libsndfile puts it
 
 
 def read_audio(path: Path, *, max_hours: float = MAX_HOURS) -> Float[Tensor, " N"]:
@@ -52,7 +53,7 @@ def stream_audio(path: Path, *, max_hours: float = MAX_HOURS) -> Iterator[Float[
                 yield out
         if n_read == 0:
             raise DataError(f"{path} holds no sound: it has no samples.")
-        if n_read < sound.frames:
+        if n_read < sound.frames != UNSAID:
             raise DataError(
                 f"{path} is cut short: it promises {sound.frames / rate:.2f} seconds and has {n_read / rate:.2f}."
             )
@@ -67,6 +68,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise DataError(f"{path}: expected a file with sound, and there is none.")
     try:
         with path.open("rb") as file, soundfile.SoundFile(file) as sound:
+            sound.seekable = lambda: False  # else every read seeks, which fails where the length is unsaid
             yield sound
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None

@@ -17,7 +17,7 @@ def sdpa(
     """What `naive` computes; a causal mask over a text in order is passed by name, so that half the work is skipped."""
     grouped = q.shape[-3] != k.shape[-3]
     if mask.rule is everything and mask.unpadded:
-        if q.shape[-2] > 1:  # every query reads all of them: `benchmarks/whisper.py` gains a fifth of its attention
+        if q.shape[-2] > 1:  # every query reads all of them: `benchmarks/speech.py` gains a fifth of its attention
             k, v = k.contiguous(), v.contiguous()
         return scaled_dot_product_attention(q, k, v, dropout_p=dropout, enable_gqa=grouped)
     if mask.rule is causal and mask.in_order:
