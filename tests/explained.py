@@ -1,36 +1,108 @@
 """The table of numbers explained, by model and operation. Run: python tests/explained.py docs/explained.md"""
 
+import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import glassformer as gf
 from foreign import FOREIGN
+from glassformer import models
+from glassformer.checkpoints import fairseq, g2p
+from glassformer.checkpoints.assemble import assemble
+from glassformer.data.audio import read_audio
+from glassformer.data.images import read_idx
+from glassformer.inference import inputs
+from glassformer.inference.inputs import Inputs
 from glassformer.tracing.check import Report, check
 from glassformer.tracing.record import record
 from glassformer.tracing.trace import Trace
+from test_kinds import TINY
 
 CELLS = 10_000
 TOKENS = torch.tensor([[2, 1, 0, 1, 1, 2, 0, 0, 0, 0, 0]])
 SMALL = {"vocab_size": 11, "context_length": 12, "d_model": 16, "n_layers": 2, "n_heads": 4, "d_ff": 24}
+ROOM = {"context_length": 64, "audio_context_length": 20}  # so that an example is more than a few numbers
+SMALLEST: dict[str, dict[str, Any]] = TINY | {"word2vec": {"vocab_size": 40, "d_model": 16}}
+LUONG = {"attention": "concat", "window": "local-p", "radius": 2, "input_feeding": True, "bidirectional": True}
+DATA = Path(os.environ.get("GLASSFORMER_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+
+def example(name: str, **changes: Any) -> Trace:
+    """A small model of an architecture on something that it reads."""
+    sizes = SMALLEST[name]
+    model = gf.build(name, **sizes | {field: ROOM[field] for field in ROOM if field in sizes} | changes)
+    return gf.trace(model, inputs.example(model))
+
+
+def translated() -> Trace:
+    """A name in Latin letters, and the beginning of it in N'Ko."""
+    config, weights = fairseq.read(DATA / "seq2seq" / "latin2nqo_001.35.weights-only.safetensors")
+    model = gf.Model(module=assemble(config, weights), config=config)
+    return gf.trace(model, [[204, 195, 443, 275, 33, 2]], [[2, 105, 211]])
+
+
+def spoken() -> Trace:
+    """A word, letter by letter, and its first phonemes."""
+    model = gf.load(DATA / "seq2seq" / "g2p_en-checkpoint20.npz")
+    return gf.trace(model, [g2p.spell("attention")], [[model.config.start_id, 10, 57]])
+
+
+def seen() -> Trace:
+    """The first digit of MNIST's test set, as the model was trained on them."""
+    pixels = torch.from_numpy(read_idx(DATA / "images" / "mnist" / "t10k-images-idx3-ubyte.gz")[:1])
+    model = gf.load(DATA / "vit" / "vit_mnist.pth", from_pickle=True)
+    return gf.trace(model, ((pixels / 255 - 0.1307) / 0.3081)[:, None])
+
+
+def heard() -> Trace:
+    """A second of speech from its waveform on, and the first words."""
+    sound = read_audio(DATA / "audio" / "jfk-16k.wav")[:16_000]
+    model = gf.load(DATA / "whisper" / "tiny.en.pt", from_pickle=True)
+    return gf.trace(model, Inputs(sound=sound, tokens=(50257, 50362, 843, 523)))
+
+
+def told() -> Trace:
+    """The beginning of a story."""
+    return gf.trace(gf.load(DATA / "llama" / "stories260K.bin"), "Once upon a time")
+
+
+PUBLISHED: dict[str, Callable[[], Trace]] = {
+    "stories260K, a Llama (published weights)": told,
+    "g2p_en, a GRU that reads a GRU (published weights)": spoken,
+    "latin2nqo, a Transformer (published weights)": translated,
+    "vit_mnist, a ViT (published weights)": seen,
+    "Whisper tiny.en, one second (published weights)": heard,
+}
 OURS: dict[str, Callable[[], Trace]] = {
-    "nano-sort": lambda: gf.trace(gf.build("nano-sort"), TOKENS),
+    "nano-sort": lambda: gf.trace(gf.load("nano-sort"), TOKENS),
     "Llama": lambda: gf.trace(gf.build("llama", **SMALL, n_kv_heads=2), TOKENS),
     "the CS336 language model": lambda: gf.trace(gf.build("cs336", **SMALL), TOKENS),
+    **{name: lambda name=name: example(name) for name in models.specs()},  # type: ignore[misc]
+    "rnn with GRU cells": lambda: example("rnn", kind="gru"),
+    "rnn with tanh cells": lambda: example("rnn", kind="rnn"),
+    "seq2seq without attention": lambda: example("seq2seq", attention="none"),
+    "seq2seq, local attention, input feeding": lambda: example("seq2seq", **LUONG),
+    "transformer, pre-norm, two vocabularies": lambda: example(
+        "transformer", norm_placement="pre", source_vocab_size=9, tied_head=False
+    ),
 }
 
 
 def traces() -> Iterator[tuple[str, Trace]]:
     """Every model of ours, and every module of others, with fused operations taken apart."""
-    for name, build in OURS.items():
+    if not DATA.is_dir():
+        print(f"There is no folder {DATA} with published weights: those models are left out.", file=sys.stderr)
+    for name, build in (OURS | (PUBLISHED if DATA.is_dir() else {})).items():
         yield name, build()
     for name, case in FOREIGN.items():
-        module, inputs, keywords = case()
-        yield name, record(module, *inputs, decompose=True, **keywords)
+        module, given, keywords = case()
+        yield name, record(module, *given, decompose=True, **keywords)
 
 
 def main(path: Path) -> None:
@@ -40,8 +112,9 @@ def main(path: Path) -> None:
         "",
         f"Each model's recorded numbers are recomputed in float64 from the recorded operands: {CELLS:,} of them, drawn",
         "evenly over the kinds of operations, all where there are fewer, and at least 200 of each kind. A number fails",
-        "when it differs by more than rounding explains, or when its operation has no rule. Random weights; modules of",
-        "others are recorded as they are installed, with fused operations taken apart.",
+        "when it differs by more than rounding explains, or when its operation has no rule. All architectures are here",
+        "by their names, with random weights where no others are said; modules of others are recorded as they are",
+        "installed, with fused operations taken apart.",
         "",
         f"Written by `python tests/explained.py docs/explained.md` on {time.strftime('%Y-%m-%d')},",
         f"torch {torch.__version__.partition('+')[0]}.",

@@ -9,16 +9,14 @@ const en = {
   // loading and trouble
   opening: "Opening the model…", loading_step: "Loading the numbers…", computing: "Computing…",
   context_lost:
-    "The browser took the graphics away for a moment. The picture comes back by itself; outline and inspector go " +
-    "on working.",
+    "The browser took the graphics away for a moment. The picture comes back by itself.",
   no_webgl:
     "This browser gives the page no WebGL2, so there is no picture. Outline, inspector and walkthrough work " +
     "without it.",
   close: "Close",
   needs_server: "This page is a recording. To type your own text and change numbers, run: glassformer view",
   needs_tokenizer:
-    "This model has no tokenizer, so it cannot read text. Begin with token ids: glassformer view MODEL --tokens " +
-    "1,2,3",
+    "This model has no tokenizer. Begin with token ids: glassformer view MODEL --tokens 1,2,3",
   // header
   parameters: "{n} parameters", random_weights: "random weights",
   random_why: "Nobody has trained these weights: what this model says has no meaning.", shapes_only: "shapes only",
@@ -63,7 +61,7 @@ const en = {
   changed_blocks: "{n} of {of} blocks differ from run {run}; they are lit.", back_to_run: "Back to run {run}",
   training: "Learning", training_step: "step {n} of {of}", training_ended: "The training has ended", loss: "loss",
   show_weights: "Weights", show_gradients: "Gradients", follow_training: "follow", loss_curve: "The loss fell from {n} to {to}",
-  what_next: "What comes next", after_text: "After the whole text, the model expects:",
+  what_next: "What the model expects", after_text: "After the whole text, the model expects:",
   after_token: "After “{token}” at position {n}, the model expects:", what_attended: "What attention looks at",
   choose_head: "Choose a head to see which tokens it reads from.", compared: "Compared", look_inside: "Look inside",
   hint_point: "Point at any number to see how it was computed; click to take it apart.",
@@ -75,14 +73,14 @@ const en = {
   // playground
   playground: "Playground", open_playground: "Try it", close_playground: "Fold",
   tokens_read: "The tokens that the model reads", token_title: "Position {n}, token id {id}",
-  predicted: "The most likely next token", steps: "Recorded steps", step_back: "One token back",
+  predicted: "The most likely", steps: "Recorded steps", step_back: "One token back",
   step_forward: "One token on", history: "History", step_of: "Step {n} of {of}", next_token: "Next token",
   your_text: "Your own text", run: "Run", pieces: "Pieces of the text", tokens_counted: "{n} tokens",
   how_made: "How “{piece}” becomes tokens", bytes: "bytes", begin: "first", merge_n: "merge {n}", ids: "ids",
   run_shown: "Run", compare_with: "Compare with", no_run: "nothing", temperature: "Temperature", all: "all",
-  seed: "Seed", reset_sampling: "Back to what the model says", probabilities: "Probabilities of the next token",
-  no_logits: "This model predicts no tokens, or none are recorded here.", other_tokens: "the other {n} tokens",
-  see_logit: "Token id {id}: see where its logit comes from",
+  seed: "Seed", reset_sampling: "Back to what the model says", probabilities: "Probabilities",
+  no_logits: "No prediction is recorded here.", other_tokens: "the other {n}",
+  see_logit: "Id {id}: see where its logit comes from",
   // go to, help
   go_to_example: "layer 0 head 1 q[2,5]", found: "Found", nothing_found: "Nothing of that name.",
   keyboard: "Keyboard", mouse: "Mouse", touch: "Touch", bookmarks: "Keys 1 to 9", the_check: "The check mark",
@@ -109,9 +107,9 @@ export type Lang = "en" | "zh";
 
 const zh: Record<Key, string> = {
   opening: "正在打开模型……", loading_step: "正在读取数值……", computing: "正在计算……",
-  context_lost: "浏览器暂时收回了图形资源，画面会自动恢复；大纲和检视面板可以照常使用。", no_webgl: "此浏览器不提供 WebGL2，因此没有画面。大纲、检视面板和导览仍可使用。", close: "关闭",
+  context_lost: "浏览器暂时收回了图形资源，画面会自动恢复。", no_webgl: "此浏览器不提供 WebGL2，因此没有画面。大纲、检视面板和导览仍可使用。", close: "关闭",
   needs_server: "这是一份录制的页面。要输入自己的文本或修改数值，请运行：glassformer view",
-  needs_tokenizer: "此模型没有分词器，无法读取文本。请用词元编号开始：glassformer view MODEL --tokens 1,2,3", parameters: "{n} 个参数",
+  needs_tokenizer: "此模型没有分词器。请用词元编号开始：glassformer view MODEL --tokens 1,2,3", parameters: "{n} 个参数",
   random_weights: "随机权重", random_why: "这些权重没有经过训练，模型的输出没有意义。", shapes_only: "仅有形状",
   shapes_only_why: "没有载入这个模型的任何数值：斜线方块只表示大小。", shapes_only_cell: "这里没有载入数值，只知道形状。", settings: "设置", language: "语言",
   light_theme: "浅色主题", dark_theme: "深色主题", help: "帮助", go_to: "跳转", skip_to_scene: "跳到场景", walkthrough: "导览",
@@ -142,18 +140,18 @@ const zh: Record<Key, string> = {
   show_gradients: "梯度",
   follow_training: "跟随",
   loss_curve: "损失从 {n} 降到 {to}",
-  changed_blocks: "{of} 个方块中有 {n} 个与第 {run} 次运行不同，已点亮。", back_to_run: "回到第 {run} 次运行", what_next: "接下来是什么",
+  changed_blocks: "{of} 个方块中有 {n} 个与第 {run} 次运行不同，已点亮。", back_to_run: "回到第 {run} 次运行", what_next: "模型的预测",
   after_text: "读完整段文本后，模型预期：", after_token: "在位置 {n} 的“{token}”之后，模型预期：", what_attended: "注意力在看什么",
   choose_head: "选择一个注意力头，看它从哪些词元读取信息。", compared: "比较", look_inside: "看看里面", hint_point: "指向任意数值，查看它如何算出；点击即可拆解。",
   hint_shapes: "这里只有形状：放大看看它有多大。", hint_move: "拖动平移，滚轮缩放，右键拖动旋转。", hint_keys: "所有操作都有按键：", layer: "层", head: "注意力头",
   no_head: "无", no_attention: "这一层没有可显示的注意力权重。", attention_of: "第 {layer} 层第 {head} 个注意力头的权重", is_masked: "被遮挡：位于未来",
   playground: "试验台", open_playground: "试一试", close_playground: "收起", tokens_read: "模型读取的词元",
-  token_title: "位置 {n}，词元编号 {id}", predicted: "最可能的下一个词元", steps: "已记录的步骤", step_back: "后退一个词元",
+  token_title: "位置 {n}，词元编号 {id}", predicted: "最可能的", steps: "已记录的步骤", step_back: "后退一个词元",
   step_forward: "前进一个词元", history: "历史", step_of: "第 {n} / {of} 步", next_token: "下一个词元", your_text: "您的文本", run: "运行",
   pieces: "文本的各段", tokens_counted: "{n} 个词元", how_made: "“{piece}”如何变成词元", bytes: "字节", begin: "起初",
   merge_n: "第 {n} 次合并", ids: "编号", run_shown: "运行", compare_with: "比较对象", no_run: "无", temperature: "温度", all: "全部",
-  seed: "随机种子", reset_sampling: "恢复模型原本的分布", probabilities: "下一个词元的概率", no_logits: "此模型不预测词元，或此处没有记录。",
-  other_tokens: "其余 {n} 个词元", see_logit: "词元编号 {id}：查看其未归一化得分（logits）的来源", go_to_example: "层 0 头 1 q[2,5]",
+  seed: "随机种子", reset_sampling: "恢复模型原本的分布", probabilities: "概率", no_logits: "此处没有记录预测。",
+  other_tokens: "其余 {n} 个", see_logit: "编号 {id}：查看其未归一化得分（logits）的来源", go_to_example: "层 0 头 1 q[2,5]",
   found: "结果", nothing_found: "没有这个名称。", keyboard: "键盘", mouse: "鼠标", touch: "触摸", bookmarks: "数字键 1 到 9",
   the_check: "对勾的含义", mouse_help: "拖动平移，右键拖动或按住 Shift 拖动旋转，滚轮缩放。指向数值即可查看，点击固定，双击靠近所在方块。",
   touch_help: "单指平移，双指缩放与旋转。轻点数值查看，再点一次或长按即可固定。", the_check_help: "页面会用操作数重新计算每一个数。✓ 表示结果与记录的数在舍入允许的范围内一致；Δ 是两者之差。",

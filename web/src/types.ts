@@ -121,6 +121,7 @@ export interface Scene {
   };
   lazy: boolean; // too large for the page: numbers come by tile and explanations from the server
   tokens: Token[]; // one for each position of axis T; empty for models that read no tokens
+  source: Token[]; // of axis S, where that is another text: what is translated, or words that a word is compared with
   sizes: Record<string, number>; // the axes' lengths: {"T": 6, "C": 48, "H": 3, …}
   groups: Group[];
   blocks: Block[];
@@ -165,7 +166,7 @@ export interface RunInfo { id: number; label: Text; steps: StepInfo[]; compared_
 export interface Session {
   model: Scene["model"];
   live: boolean; // there is a server
-  can: { text: boolean; generate: boolean; patch: boolean; train: boolean };
+  can: { text: boolean | null; generate: boolean; patch: boolean; train: boolean }; // null: its kind reads no text
   runs: RunInfo[];
 }
 

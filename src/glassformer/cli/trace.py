@@ -107,13 +107,10 @@ def inputs_of(loaded: Any, text: str | None, tokens: str | None) -> Any:
     from glassformer.inference import inputs
 
     if (text is None) == (tokens is None):
-        raise ConfigError("Give the model something to read: --input TEXT or --tokens 1,2,3, and not both.")
+        raise ConfigError("Give the model something to read: --input TEXT (or FILE) or --tokens 1,2,3, and not both.")
     if tokens is not None:
         return inputs.read(loaded, read_tokens(tokens))
-    given = read_argument(str(text)) if loaded.kind in inputs.READS_TEXT else str(text)
-    if not given:
-        raise ConfigError("The input is empty.")
-    return inputs.read(loaded, given)
+    return inputs.read(loaded, read_argument(str(text)) if loaded.kind in inputs.READS_TEXT else str(text))
 
 
 def read_tokens(text: str) -> list[int]:

@@ -25,7 +25,7 @@ def _shown(tokenizer: Tokenizer | None, id: int) -> Token:
 def shown_classes(config: Any) -> list[Token]:
     """The classes that a classifier tells apart, by their names, or without them by their numbers."""
     names = config.labels or map(str, range(config.n_classes))
-    return [Token(id=id, text=name, bytes="") for id, name in enumerate(names)]
+    return [Token(id=id, text=name, bytes=name.encode().hex()) for id, name in enumerate(names)]
 
 
 def readable(data: bytes) -> str:

@@ -17,11 +17,11 @@ export const Overview = () => {
       {scene.value?.logits != null && !hollow && (
         <section>
           <h2>{t("what_next")}</h2>
-          <p class="quiet">
-            {position.value === null
-              ? t("after_text")
-              : t("after_token", { token: at ? tokenText(at) : asking.value, n: asking.value })}
-          </p>
+          {at && (
+            <p class="quiet">
+              {position.value === null ? t("after_text") : t("after_token", { token: tokenText(at), n: asking.value })}
+            </p>
+          )}
           <Probabilities most={8} />
         </section>
       )}

@@ -2,7 +2,7 @@
 
 import { signal, useSignal, useSignalEffect } from "@preact/signals";
 import { useId } from "preact/hooks";
-import { busy, problem, session, source, t, tokens } from "../state.ts";
+import { busy, given, problem, session, source, t } from "../state.ts";
 import type { TokenizedPiece } from "../types.ts";
 import { runText } from "./load.ts";
 import { Tokenizer } from "./tokenizer.tsx";
@@ -31,7 +31,9 @@ export const OwnText = () => {
     return () => clearTimeout(timer);
   });
   if (!session.value?.can.text)
-    return <p class="note">{t(session.value?.live ? "needs_tokenizer" : "needs_server")}</p>;
+    return session.value?.can.text === null ? null : (
+      <p class="note">{t(session.value?.live ? "needs_tokenizer" : "needs_server")}</p>
+    );
   const submit = (event: Event): void => {
     event.preventDefault();
     if (text.value !== "") void runText(text.value);
@@ -47,7 +49,7 @@ export const OwnText = () => {
           autoComplete="off"
           spellcheck={false}
           value={text.value}
-          placeholder={tokens.value.map(({ text: part }) => part).join("")}
+          placeholder={given.value.map(({ text: part }) => part).join("")}
           onInput={(event) => (text.value = event.currentTarget.value)}
         />
         <button type="submit" class="primary" disabled={busy.value || text.value === ""}>

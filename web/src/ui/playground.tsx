@@ -4,6 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import {
   busy,
   compared,
+  given,
   inLang,
   narrow,
   playgroundOpen,
@@ -30,6 +31,14 @@ export const Playground = () => {
     <section class={open ? "playground open" : "playground"} aria-label={t("playground")}>
       <div class="strip">
         <div class="text-row">
+          {given.value !== tokens.value && (
+            <p class="tokens quiet" tabIndex={0}>
+              {given.value.map((token) => (
+                <span class="token">{tokenText(token)}</span>
+              ))}
+              →
+            </p>
+          )}
           <TokenRow />
           <Prediction />
         </div>
