@@ -249,7 +249,7 @@ class Session:
             uniform = torch.rand(len(steps), generator=random, dtype=torch.float64)[-1:]
             token = int(draw(distribution(logits, None, sampling), uniform))
             step = self._record(model, last.inputs.and_then(token), last.module)
-            pack.share_equal(step.trace, last.trace)
+            self._nbytes -= pack.share_equal(step.trace, last.trace)
             self._add(self.runs[run], step)
             return self.runs[run].step_to_json(len(steps) - 1)
 
