@@ -13,8 +13,6 @@ import torch
 import glassformer as gf
 from foreign import FOREIGN
 from glassformer import models
-from glassformer.checkpoints import fairseq, g2p
-from glassformer.checkpoints.assemble import assemble
 from glassformer.data.audio import read_audio
 from glassformer.data.images import read_idx
 from glassformer.inference import inputs
@@ -42,15 +40,14 @@ def example(name: str, **changes: Any) -> Trace:
 
 def translated() -> Trace:
     """A name in Latin letters, and the beginning of it in N'Ko."""
-    config, weights = fairseq.read(DATA / "seq2seq" / "latin2nqo_001.35.weights-only.safetensors")
-    model = gf.Model(module=assemble(config, weights), config=config)
-    return gf.trace(model, [[204, 195, 443, 275, 33, 2]], [[2, 105, 211]])
+    model = gf.load(DATA / "seq2seq" / "latin2nqo_001.35.weights-only.safetensors")
+    return gf.trace(model, [204, 195, 443, 275, 33, 2], [2, 105, 211])
 
 
 def spoken() -> Trace:
     """A word, letter by letter, and its first phonemes."""
     model = gf.load(DATA / "seq2seq" / "g2p_en-checkpoint20.npz")
-    return gf.trace(model, [g2p.spell("attention")], [[model.config.start_id, 10, 57]])
+    return gf.trace(model, inputs.encode(model, "attention"), [2, 10, 57])
 
 
 def seen() -> Trace:

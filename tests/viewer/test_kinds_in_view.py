@@ -1,5 +1,6 @@
 """Every kind of model in the viewer: what its passes hold, what it can do, how it goes on, and what the page gets."""
 
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 import glassformer as gf
 from counts import count
 from glassformer import models
+from glassformer.data.images import read_idx
 from glassformer.errors import GenerationError
 from glassformer.inference import inputs
 from glassformer.inference.inputs import Inputs
@@ -162,3 +164,24 @@ def test_a_sound_is_seen_from_its_waveform_on():
     sound = trace["waveform"].value
     torch.testing.assert_close(trace["mel"].value, log_mel(sound, 5))
     assert trace["windowed"].value.shape == (len(sound) // 160, 400)
+
+
+def test_a_published_speller_says_its_words_step_by_step(data_dir: Path):
+    reference = json.loads((data_dir / "seq2seq" / "g2p_en.reference.json").read_text())
+    model = gf.load(data_dir / "seq2seq" / "g2p_en-checkpoint20.npz")
+    session = Session(model, name="g2p")
+    run = session.run(text="attention")
+    for _ in range(len(reference["predictions"]["attention"])):
+        session.next(run.id, GREEDY)
+    assert [token.text for token in run.steps[-1].tokens[1:]] == reference["predictions"]["attention"]
+
+
+def test_a_published_classifier_sees_a_real_digit(data_dir: Path, tmp_path: Path):
+    digits = read_idx(data_dir / "images" / "mnist" / "t10k-images-idx3-ubyte.gz")
+    Image.fromarray(digits[0]).save(tmp_path / "digit.png")
+    model = gf.load(data_dir / "vit" / "vit_mnist.pth", from_pickle=True)
+    step = Session(model, name="vit").start(inputs.read(model, tmp_path / "digit.png")).steps[0]
+    assert int(step.trace["probs"].value.argmax()) == 7
+    reference = json.loads((data_dir / "vit" / "vit_mnist.reference.json").read_text())
+    said = torch.tensor(reference["logits_first_3"][0])
+    torch.testing.assert_close(step.trace["logits"].value[0], said, atol=1e-4, rtol=0)

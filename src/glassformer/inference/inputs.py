@@ -59,6 +59,9 @@ class Model(Protocol):
     def processor(self) -> Any: ...
 
     @property
+    def suppressed(self) -> frozenset[int]: ...
+
+    @property
     def note(self) -> str: ...
 
     def encode(self, prompt: str) -> list[int]:

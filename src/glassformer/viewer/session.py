@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from glassformer.errors import GenerationError, TraceError
 from glassformer.inference import inputs
 from glassformer.inference.inputs import Inputs, Model
-from glassformer.inference.logits import Sampling, distribution, draw
+from glassformer.inference.logits import Sampling, distribution, draw, without
 from glassformer.models.spec import IN_WORDS
 from glassformer.tokenizers import Tokenizer
 from glassformer.tracing import intervene
@@ -244,7 +244,7 @@ class Session:
             if model.kind not in inputs.WRITES_ON:
                 raise GenerationError(f"The model is {IN_WORDS[model.kind]}, which writes no text.")
             n_tokens = None if model.tokenizer is None else model.tokenizer.vocab_size
-            logits = last.trace["logits"].value[:, -1, :n_tokens]
+            logits = without(last.trace["logits"].value[:, -1, :n_tokens], model.suppressed)
             random = torch.Generator().manual_seed(sampling.seed)
             uniform = torch.rand(len(steps), generator=random, dtype=torch.float64)[-1:]
             token = int(draw(distribution(logits, None, sampling), uniform))
