@@ -66,6 +66,7 @@ def test_a_picture_of_any_size_becomes_one_of_the_models(tmp_path: Path):
     model = tiny("vit")
     given = inputs.read(model, tmp_path / "white.png")
     assert given.label == "white.png"
+    assert "scaled" in given.note  # nobody has said how
     assert given.image is not None
     assert torch.equal(given.image, torch.ones(1, 3, 8, 8))
     with pytest.raises(GenerationError, match="4 channels"):

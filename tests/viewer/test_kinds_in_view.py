@@ -1,6 +1,7 @@
 """Every kind of model in the viewer: what its passes hold, what it can do, how it goes on, and what the page gets."""
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from glassformer.inference import inputs
 from glassformer.inference.inputs import Inputs
 from glassformer.inference.logits import Sampling
 from glassformer.tokenizers import CharTokenizer
+from glassformer.tokenizers.image_processor import ImageProcessor
 from glassformer.tokenizers.log_mel import log_mel
 from glassformer.tracing.check import check
 from glassformer.viewer.export import export_folder
@@ -180,6 +182,7 @@ def test_a_published_classifier_sees_a_real_digit(data_dir: Path, tmp_path: Path
     digits = read_idx(data_dir / "images" / "mnist" / "t10k-images-idx3-ubyte.gz")
     Image.fromarray(digits[0]).save(tmp_path / "digit.png")
     model = gf.load(data_dir / "vit" / "vit_mnist.pth", from_pickle=True)
+    model = replace(model, processor=ImageProcessor(size=None, mean=(0.1307,), std=(0.3081,)))
     step = Session(model, name="vit").start(inputs.read(model, tmp_path / "digit.png")).steps[0]
     assert int(step.trace["probs"].value.argmax()) == 7
     reference = json.loads((data_dir / "vit" / "vit_mnist.reference.json").read_text())

@@ -80,7 +80,7 @@ class Inputs:
     image: Float[Tensor, "1 K H W"] | None = None
     sound: Float[Tensor, " N"] | None = None  # at 16 kHz
     label: str = ""  # the name of the file
-    note: str = ""  # what was made up, where nothing was given
+    note: str = ""  # what was made up, where something was not given
 
     def and_then(self, token: int) -> "Inputs":
         """The same with one more token."""
@@ -199,7 +199,8 @@ def of_image(model: Model, path: Path) -> Inputs:
             f"The model's pictures have {model.config.n_channels} channels, but its {ImageProcessor.__name__} makes "
             f"{image.shape[1]}."
         )
-    return Inputs(image=image, label=path.name)
+    guessed = "No preprocessor_config.json says how its pictures are scaled: this one is, to −1 … 1"
+    return Inputs(image=image, label=path.name, note="" if model.processor else guessed)
 
 
 def _processor(model: Model) -> ImageProcessor:

@@ -10,7 +10,7 @@ is read without waiting.
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -106,7 +106,6 @@ class Session:
         self.training: Training | None = None
         self.runs: list[Run] = []
         self._recording = threading.Lock()
-        self._nbytes = 0
         self._names: pack.Names = {}
         self._pyramids = tiles.Pyramids()
 
@@ -248,9 +247,7 @@ class Session:
             random = torch.Generator().manual_seed(sampling.seed)
             uniform = torch.rand(len(steps), generator=random, dtype=torch.float64)[-1:]
             token = int(draw(distribution(logits, None, sampling), uniform))
-            step = self._record(model, last.inputs.and_then(token), last.module)
-            self._nbytes -= pack.share_equal(step.trace, last.trace)
-            self._add(self.runs[run], step)
+            self._add(self.runs[run], self._record(model, last.inputs.and_then(token), last))
             return self.runs[run].step_to_json(len(steps) - 1)
 
     def patch(self, run: int, number: int, tensor: int, index: Sequence[int], value: float) -> Run:
@@ -306,16 +303,21 @@ class Session:
         given = step.scene.source if self.model and self.model.kind == "encoder-decoder" else step.tokens
         return ("" if self.tokenizer else " ").join(token.text for token in given)
 
-    def _record(self, model: Model, given: Inputs, module: nn.Module | None = None) -> Step:
-        """A pass; `module` is one with other weights, which has been recorded before."""
+    def _record(self, model: Model, given: Inputs, last: Step | None = None) -> Step:
+        """A pass, of the module that ran the last one of the run; what both computed is kept once."""
         whole, arguments = inputs.one_pass(model, given)
-        predicts = pack.predicts(model.config)
-        trace = pack.record(module or whole, *arguments, predicts=predicts, max_bytes=MAX_BYTES - self._nbytes)
+        module, shared = (whole, 0) if last is None else (last.module or whole, _nbytes([last.trace]))
+        room = MAX_BYTES - _nbytes(self._traces()) + shared
+        trace = pack.record(module, *arguments, predicts=pack.predicts(model.config), max_bytes=room)
+        if last is not None:
+            pack.share_equal(trace, last.trace)
         return self._step(trace, given)
 
+    def _traces(self) -> Iterator[Trace]:
+        return (step.trace for _, _, step in self.steps())
+
     def _step(self, trace: Trace, given: Inputs) -> Step:
-        own = sum(storage.nbytes for storage in trace.storages if storage.written_by is not None)
-        if self._nbytes + own > MAX_BYTES:
+        if _nbytes([*self._traces(), trace]) > MAX_BYTES:
             raise GenerationError(f"This session has recorded {MAX_BYTES / GIB:g} GiB: start the viewer anew.")
         model = self.model
         tokens = shown_tokens(self._target_tokenizer, given.tokens)
@@ -341,7 +343,6 @@ class Session:
 
     def _add(self, run: Run, step: Step) -> Run:
         """The step first, so that a run that is seen has what is asked of it."""
-        self._nbytes += sum(storage.nbytes for storage in step.trace.storages if storage.written_by is not None)
         run.steps.append(step)
         if run.id == len(self.runs):
             self.runs.append(run)
@@ -355,6 +356,12 @@ class Session:
         if found.tensor < 0:
             raise TraceError(f"{found.name} has no numbers: only its shape is known.")
         return found
+
+
+def _nbytes(traces: Iterable[Trace]) -> int:
+    """Of what was computed in these passes, each storage once."""
+    computed = (storage for trace in traces for storage in trace.storages if storage.written_by is not None)
+    return sum({storage.bytes.data_ptr(): storage.nbytes for storage in computed}.values())
 
 
 def _inputs_read(trace: Trace) -> Inputs:
