@@ -24,7 +24,33 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "post-norm": ("llama", {**LLAMA, "norm_placement": "post"}),
     "no norm": ("llama", {**LLAMA, "norm_placement": "none"}),
 }
-ALL = (*OURS, *FOREIGN)
+SMALL = {"vocab_size": 11, "context_length": 8, "d_model": 8}
+SEQ2SEQ = {**SMALL, "source_vocab_size": 9, "n_layers": 1, "kind": "gru"}
+BOTH = {**SMALL, "n_encoder_layers": 2, "n_decoder_layers": 2, "n_heads": 2, "d_ff": 12}
+UNROLLED: dict[str, tuple[str, dict[str, Any]]] = {
+    "rnn": ("rnn", {**SMALL, "kind": "rnn", "n_layers": 1}),
+    "gru": ("rnn", {**SMALL, "kind": "gru", "n_layers": 2}),
+    "lstm": ("rnn", {**SMALL, "kind": "lstm", "n_layers": 2}),
+    "one vector between": ("seq2seq", {**SEQ2SEQ, "n_layers": 2}),
+    "luong dot": ("seq2seq", {**SEQ2SEQ, "attention": "dot"}),
+    "luong general": (
+        "seq2seq",
+        {**SEQ2SEQ, "attention": "general", "window": "local-p", "radius": 2, "kind": "lstm", "bidirectional": True},
+    ),
+    "luong fed": (
+        "seq2seq",
+        {**SEQ2SEQ, "attention": "concat", "window": "local-m", "radius": 1, "input_feeding": True, "n_layers": 2},
+    ),
+}
+LUONG = ("luong dot", "luong general", "luong fed")
+TWO_SPINES: dict[str, tuple[str, dict[str, Any]]] = {
+    "encoder-decoder": ("transformer", BOTH),
+    "encoder-decoder pre-norm": (
+        "transformer",
+        {**BOTH, "norm_placement": "pre", "source_vocab_size": 9, "head_bias": True, "position_layout": "halves"},
+    ),
+}
+ALL = (*OURS, *UNROLLED, *TWO_SPINES, *FOREIGN)
 
 
 @functools.lru_cache(None)
@@ -37,6 +63,26 @@ def recorded(name: str) -> tuple[Trace, Scene]:
         trace = record(model.module, torch.tensor([ids]))
         tokens = [Token(i, "ABC"[i], "ABC"[i].encode().hex()) for i in ids]
         return trace, pack_scene(trace, module=model.module, config=model.config, name=name, tokens=tokens)
+    if name in UNROLLED or name in TWO_SPINES:
+        preset, changes = (UNROLLED | TWO_SPINES)[name]
+        return of_pair(gf.build(preset, **changes), name)
     module, inputs, keywords = FOREIGN[name]()
     trace = record_module(module, *inputs, decompose=name in NEEDS_DECOMPOSING, **keywords)
     return trace, pack_scene(trace, module=module, config={}, name=name, tokens=[])
+
+
+def of_pair(model: gf.Model, name: str) -> tuple[Trace, Scene]:
+    """A pass over a source of five tokens, where the model reads one, and a target of four."""
+    source, ids = [3, 1, 4, 1, 5], [2, 7, 1, 8]
+    reads_source = model.kind == "encoder-decoder"
+    texts = [torch.tensor([source])] * reads_source + [torch.tensor([ids])]
+    words = {n: [Token(i, f"{letter}{i}", "") for i in given] for n, letter, given in ((0, "s", source), (1, "t", ids))}
+    trace = gf.trace(model, *texts)
+    return trace, pack_scene(
+        trace,
+        module=model.module,
+        config=model.config,
+        name=name,
+        tokens=words[1],
+        source=words[0] if reads_source else [],
+    )

@@ -1,6 +1,7 @@
 """What our models call their tensors, and the roles that these names give: one table a family, in the order of trial.
 
-A pattern is matched against a whole path. `L` at its beginning stands for a layer, `blocks.3.`; what its groups found
+A pattern is matched against a whole path. `L` at its beginning stands for a layer, `blocks.3.` or `decoder.blocks.3.`,
+and `R` for a layer of a recurrent network, `encoder.layers.1.` or `encoder.layers.1.backwards.`; what its groups found
 fills the braces of the role. Chapters and layouts know roles only, so a new model needs rows here and no more.
 """
 
@@ -8,23 +9,25 @@ import re
 
 Names = tuple[tuple[str, str], ...]
 
-LAYER = re.compile(r"blocks\.(\d+)\.")
+LAYER = re.compile(r"(?:(?:(?:encoder|decoder)\.)?blocks|(?:recurrent|encoder|decoder)\.layers)\.(\d+)\.")
+L = r"(?:(?:encoder|decoder)\.)?blocks\.\d+\."
+R = r"(?:recurrent|encoder|decoder)\.layers\.\d+\.(?:(?:for|back)wards\.)?"
 LANGUAGE_MODELS: Names = (
     (r"tokens", "tokens"),
     (r"positions", "positions"),
     (r"token_embedding\.weight", "token_embedding"),
     (r"position_embedding\.weight", "position_embedding"),
-    (r"final_norm\.output", "final_norm"),
+    (r"(?:(?:encoder|decoder)\.)?final_norm\.output", "final_norm"),
     (r"L(?P<x>x)", "x"),
     (r"x", "x"),
     (r"token_embedding\.output", "token_embedded"),
     (r"position_embedding\.output", "position_embedded"),
     (r"(?:.*\.)?\w*norm\.(weight|bias)", "norm_{}"),
     (r"(?:.*\.)?\w*norm\.(mean|centred|variance|mean_square|normalised)", "{}"),
-    (r"L(?:attn|mlp)_norm\.output", "norm"),
-    (r"Lattn\.(q|k|v|o)_proj\.(weight|bias)", "{}_{}"),
-    (r"Lattn\.(q|k|v|allowed|sees_any|scores|highest|exponentials|total|weights|out|cos|sin)", "{}"),
-    (r"Lattn\.output", "attn_out"),
+    (r"L(?:attn|cross|mlp)_norm\.output", "norm"),
+    (r"L(?:cross_)?attn\.(q|k|v|o)_proj\.(weight|bias)", "{}_{}"),
+    (r"L(?:cross_)?attn\.(q|k|v|allowed|sees_any|scores|highest|exponentials|total|weights|out|cos|sin)", "{}"),
+    (r"L(?:cross_)?attn\.output", "attn_out"),
     (r"Lmlp\.(up|down|gate)_proj\.(weight|bias)", "{}_{}"),
     (r"Lmlp\.hidden", "up"),
     (r"Lmlp\.gated", "activated"),
@@ -34,6 +37,43 @@ LANGUAGE_MODELS: Names = (
     (r"logits", "logits"),
     (r"(highest|exponentials|total|probs)", "{}"),
 )
-FAMILIES: Names = (*LANGUAGE_MODELS,)  # the first row that fits
-PATTERNS = [(re.compile(pattern.replace("L", r"blocks\.\d+\.", 1)), role) for pattern, role in FAMILIES]
-STREAM = re.compile(r"(blocks\.\d+\.)?x"), "x"  # where the model or a layer itself computes it
+ENCODERS_AND_DECODERS: Names = (
+    (r"source", "source_tokens"),
+    (r"source_embedding\.weight", "source_embedding"),
+    (r"source_embedding\.output", "source_embedded"),
+    (r"L\w+_norm\.x", "summed"),
+    (r"L(?:cross_)?attn\._(k|v)", "{}_kept"),
+    (r"vectors", "vectors"),
+    (r"encoding", "encoding"),
+    (r"(angles|wavelengths)", "{}"),
+    (r"lm_head\.bias", "lm_head_bias"),
+)
+RECURRENT: Names = (
+    (r"R(x|h)_proj\.(weight|bias)", "from_{}_{}"),
+    (r"Rx_proj\.y", "from_x"),
+    (r"Rfrom_x", "from_x"),
+    (r"Rh_proj\.y", "from_h"),
+    (r"R(h|cell|reset|update|candidate|input_gate|forget_gate|output_gate)", "{}"),
+    (r"R(?:output\.0|out)", "states"),
+    (r"Routput\.1\.\d", "reached"),
+    (r"(?:recurrent|encoder|decoder)\.zeros", "initial"),
+    (r"fed", "fed"),
+)
+LUONG: Names = (
+    (r"attention\.score\.(h|memory|v)_proj\.weight", "score_{}_weight"),
+    (r"attention\.centre\.(h|v)_proj\.weight", "centre_{}_weight"),
+    (r"attention\.out_proj\.weight", "attended_weight"),
+    (r"attention\.score\.turned", "turned"),
+    (r"attention\.score\.(from_h|from_memory|hidden)", "score_{}"),
+    (r"attention\.score\.(?:output|scores)", "alignment_scores"),
+    (r"attention\.scores", "alignment_masked"),
+    (r"attention\.(allowed|near|sees_any|distance|gaussian|highest|exponentials|total|weights)", "alignment_{}"),
+    (r"attention\.centre\.(h|v)_proj\.y", "centre_from_{}"),
+    (r"attention\.centre\.(hidden|length)", "centre_{}"),
+    (r"attention\.centre\.centre", "centre"),
+    (r"attention\.(context|joined|attended)", "{}"),
+    (r"attention\.out_proj\.y", "attended_sum"),
+)
+FAMILIES: Names = (*LANGUAGE_MODELS, *ENCODERS_AND_DECODERS, *RECURRENT, *LUONG)  # the first row that fits
+PATTERNS = [(re.compile(pattern.replace("L", L, 1).replace("R", R, 1)), role) for pattern, role in FAMILIES]
+STREAM = re.compile(rf"({L})?x"), "x"  # where the model or a layer itself computes it

@@ -131,7 +131,7 @@ def _arrows(found: Sequence[Item], board: Board) -> list[Arrow]:
     for item in found:
         for source in item.sources:
             kind = "weight" if source.kind == "weight" else "data"
-            if source.role == item.role == "x":
+            if source.role in ("x", "source") and item.role in ("x", "source", "memory"):
                 kind = "residual"
             arrows += [Arrow(a.id, b.id, kind) for a, b in _pairs(board.of[source], board.of[item])]
     return arrows

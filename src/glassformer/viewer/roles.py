@@ -69,10 +69,10 @@ def _nearest(source: Item, tied: Sequence[Item], reader: Item) -> Item:
 
 def _tell_versions_apart(found: Sequence[Item]) -> None:
     """Queries and keys before and after rotation, keys and values repeated for all heads, heads joined to one."""
-    first: dict[tuple[int | None, str], Item] = {}
+    first: dict[tuple[str, str], Item] = {}
     for item in found:
         if item.role in ("q", "k", "v"):
-            before = first.setdefault((item.layer, item.role), item)
+            before = first.setdefault((item.name.rpartition(".")[0], item.role), item)
             if item is not before:
                 same_heads = item.tensor.shape[-3] == before.tensor.shape[-3]
                 item.role += "_rotated" if same_heads else "_shared"
@@ -85,6 +85,7 @@ class Reader:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
+        self._named_readers: dict[int, set[int]] = {}
 
     def items(self) -> list[Item]:
         shown = {
@@ -168,8 +169,9 @@ class Reader:
             for path, record in reversed(among):
                 plain, _, version = path.partition("#")
                 found = pattern.fullmatch(plain)
+                passed = plain.endswith(".output") and not module.startswith(plain.removesuffix(".output"))
                 given = found and "x" in found.groupdict() and version == "1"  # to the layer, by the one before it
-                if found and not given and not record.derived:
+                if found and not given and not passed and not record.derived:
                     return role.format(*found.groups()), path, record
         by_variable = [record for record in records if not record.derived]
         record = max(by_variable or records, key=lambda record: (record.n_cells, record.id))
@@ -196,9 +198,16 @@ class Reader:
             return False
         versions = list(dict.fromkeys(self.trace.tensors[i].storage for i in self.trace.names[path]))
         place = versions.index(item.storage) + 1
-        return place < len(versions) and all(
-            reader == versions[place] or self._is_derived(reader) for reader in self._readers.get(item.storage, [])
-        )
+        return place < len(versions) and self._read_by_name(item.storage) <= {versions[place]}
+
+    def _read_by_name(self, storage: int) -> set[int]:
+        """What is computed from it, directly or by way of what has no name."""
+        if storage not in self._named_readers:
+            readers = self._readers.get(storage, [])
+            named = {reader for reader in readers if not self._is_derived(reader)}
+            through = [self._read_by_name(reader) for reader in readers if reader not in named]
+            self._named_readers[storage] = named.union(*through)
+        return self._named_readers[storage]
 
     def _is_derived(self, storage: int) -> bool:
         return all(record.derived for record in self._tensors_of[storage])

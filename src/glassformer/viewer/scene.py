@@ -86,6 +86,7 @@ class Scene:
     model: Mapping[str, Any]
     lazy: bool
     tokens: list[Token]
+    source: list[Token] = field(default_factory=list)  # what an encoder reads, if that is tokens
     sizes: dict[str, int]
     source: list[Token] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)

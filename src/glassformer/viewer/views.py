@@ -11,31 +11,34 @@ AXES: dict[str, tuple[str, str]] = {  # the letters of docs/notation.md along x 
     **dict.fromkeys(["tokens", "positions", "mean", "variance", "mean_square", "highest", "total"], ("T", "")),
     "sees_any": ("T", ""),
     **dict.fromkeys(["token_embedded", "position_embedded", "x", "centred", "normalised", "norm"], ("T", "C")),
-    **dict.fromkeys(["final_norm", "attn_out", "mlp_out", "heads"], ("T", "C")),
+    **dict.fromkeys(["final_norm", "attn_out", "mlp_out", "heads", "summed"], ("T", "C")),
+    **dict.fromkeys(["source", "memory", "vectors", "encoding", "position_encoding", "source_embedded"], ("T", "C")),
     **dict.fromkeys(["norm_weight", "norm_bias", "o_bias", "down_bias"], ("", "C")),
     **dict.fromkeys(["q_weight", "k_weight", "v_weight"], ("C", "D")),
     **dict.fromkeys(["q_bias", "k_bias", "v_bias"], ("", "D")),
     **dict.fromkeys(["q", "q_rotated", "out"], ("T", "D")),
-    **dict.fromkeys(["k", "v", "k_rotated", "k_shared", "v_shared"], ("S", "D")),
+    **dict.fromkeys(["k", "v", "k_rotated", "k_shared", "v_shared", "k_kept", "v_kept"], ("S", "D")),
     **dict.fromkeys(["allowed", "scores", "weights"], ("T", "S")),
     "o_weight": ("", "C"),
     **dict.fromkeys(["up_weight", "gate_weight", "down_weight"], ("F", "C")),
     "up_bias": ("F", ""),
     **dict.fromkeys(["up", "gate", "inner", "activated"], ("F", "T")),
-    "token_embedding": ("V", "C"),
+    **dict.fromkeys(["token_embedding", "source_embedding"], ("V", "C")),
+    "source_tokens": ("T", ""),
+    "lm_head_bias": ("", "V"),
     "position_embedding": ("T", "C"),
     "lm_head": ("C", "V"),
     **dict.fromkeys(["logits", "probs"], ("T", "V")),
 }
 TURNED = {  # seen the other way round than tensors of their kind are
     *("up", "gate", "inner", "activated", "up_weight", "gate_weight", "up_bias"),
-    *("token_embedding", "position_embedding", "tokens"),
+    *("token_embedding", "position_embedding", "tokens", "source_embedding", "source_tokens"),
 }
 PER_QUERY_HEAD = {
     *("q_weight", "q_bias", "q", "q_rotated", "k_shared", "v_shared"),
     *("scores", "highest", "exponentials", "total", "weights", "out"),
 }
-PER_KEY_HEAD = {"k_weight", "k_bias", "k", "k_rotated", "v_weight", "v_bias", "v"}
+PER_KEY_HEAD = {"k_weight", "k_bias", "k", "k_rotated", "k_kept", "v_weight", "v_bias", "v", "v_kept"}
 STRIPS = {"mean", "variance", "mean_square", "highest", "total", "sees_any", "positions"}
 SHORTEST_PANEL = 256
 

@@ -22,7 +22,16 @@ from glassformer.viewer.scene import Group
 from glassformer.viewer.views import PER_KEY_HEAD, STRIPS, View
 
 LAYERS_IN_A_COLUMN = 12
-SCOPE = re.compile(r"blocks\.\d+\.(?:attn_norm|mlp_norm|attn|mlp)(?=\.)|blocks\.\d+|final_norm|")
+SCOPE = re.compile(r"blocks\.\d+\.(?:(?:attn|cross|mlp)_norm|attn|cross_attn|mlp)(?=\.)|blocks\.\d+|final_norm|")
+ATTENTIONS = {"attn": ("attn_norm", "attention", "head"), "cross_attn": ("cross_norm", "cross_attention", "cross_head")}
+BEFORE, AFTER = (
+    (("centred", "mean"), ("normalised", "variance"), ("norm", ""), ("final_norm", "")),
+    (("normalised", "variance"), ("centred", "mean"), ("summed", "")),
+)  # what a norm shows beside the stream, outwards: before a sublayer that reads it, or after one
+EMBEDDED = (
+    *("token_embedded", "source_embedded", "vectors", "position_embedded", "position_encoding", "encoding"),
+    *("position_embedding", "token_embedding", "source_embedding"),
+)
 HEADS = ("allowed", "sees_any", "scores", "highest", "exponentials", "total", "weights", "out")  # from above
 
 
@@ -60,45 +69,65 @@ def sizes_of(items: Sequence[Item]) -> dict[str, int]:
 
 
 class Decoder:
-    """One model being laid out."""
+    """One model being laid out, or the half of one whose paths begin with a prefix."""
 
-    def __init__(self, items: Sequence[Item], sizes: Mapping[str, int], board: Board) -> None:
+    prefix, layer_role = "", "layer"
+
+    def __init__(self, items: Sequence[Item], sizes: Mapping[str, int], board: Board, view: View | None = None) -> None:
         self.items, self.sizes, self.board = items, sizes, board
-        self.view = View(sizes)
+        self.view = view or View(sizes)
         self.flow = Flow(items, board)
         self.by_role: dict[tuple[str, str], list[Item]] = {}
         for item in items:
             if item.step_of is None:
-                scope = SCOPE.match(item.name)
+                scope = SCOPE.match(item.name.removeprefix(self.prefix))
                 self.by_role.setdefault((scope[0] if scope else "", item.role), []).append(item)
         self.t, self.c = sizes["T"], sizes["C"]
         self.gap = max(2, min(self.t // 6, self.c // 24))  # between blocks of a kind
         self.pad = max(4, self.c // 16)  # between parts
         self.pitch = max(2 * self.gap, sizes["D"], 2 * (2 + self._most_steps()))  # from head to head
+        self.is_post_norm = any(role == "summed" for _, role in self.by_role)
         self.placed: set[Item] = set()
-        self.model = board.group("", "model", None)
+        self.model = self.whole()
+
+    def whole(self) -> Group:
+        """The group of all that is laid out here."""
+        return self.board.group("", "model", None)
+
+    def group(self, path: str, role: str, parent: Group, index: int | None = None) -> Group:
+        """A group of the part of the model that has this path."""
+        return self.board.group(f"{self.prefix}{path}", role, parent, index)
 
     def _most_steps(self) -> int:
         return max(map(len, self.flow.steps.values()), default=0)
 
     def lay_out(self) -> None:
         """Everything."""
-        embedding = self.board.group("embedding", "embedding", self.model)
-        right = self.embedding(embedding)
+        self.main()
+        self.behind()
+        self.board.enclose()
+
+    def main(self) -> None:
+        """All but the steps."""
+        embedding = self.group("embedding", "embedding", self.model)
+        right, first = self.embedding(embedding), len(self.board.blocks)
         x, y, top, bottom = 0, 0, 0, 0
-        for layer in range(self.sizes["L"]):
+        for layer in range(len({scope for scope, _ in self.by_role if re.fullmatch(r"blocks\.\d+", scope)})):
             if layer and layer % LAYERS_IN_A_COLUMN == 0:
-                left = min(block.pos[0] for block in self.board.blocks)
-                x = max(block.pos[0] + block.size[0] for block in self.board.blocks) + 4 * self.pad - min(left, 0)
+                own = self.board.blocks[first:]
+                left = min(block.pos[0] for block in own)
+                x = max(block.pos[0] + block.size[0] for block in own) + 4 * self.pad - min(left, 0)
                 y = top
             y = self.layer(layer, x, y)
             bottom = max(bottom, y)
         self.output(x, y)
         rest = [item for item in self.items if item.step_of is None and item not in self.placed]
         if rest:
-            self.box(rest, embedding).put(right + self.pad, 0)
-        self.behind()
-        self.board.enclose()
+            self.box(rest, self.for_the_rest(embedding)).put(right + self.pad, 0)
+
+    def for_the_rest(self, embedding: Group) -> Group:
+        """The group of what has no place of its own."""
+        return embedding
 
     # ---- pieces
 
@@ -136,13 +165,13 @@ class Decoder:
 
     def embedding(self, group: Group) -> int:
         """At the stream's first level; returns its right edge."""
-        self.put(self.find("", "tokens"), 0, -2 - self.gap, group)
+        self.put(self.find("", "tokens") or self.find("", "source_tokens"), 0, -2 - self.gap, group)
         self.put(self.find("", "x"), 0, 0, group)
         x = self.t + self.gap
-        for role in ("token_embedded", "position_embedded", "position_embedding", "token_embedding"):
+        for role in EMBEDDED:
             item = self.find("", role)
             if item:
-                if role == "position_embedded":
+                if role in ("position_embedded", "encoding"):
                     self.put(self.find("", "positions"), x, -2, group)
                 self.put(item, x, 0, group)
                 x += self.view.size(item)[0] + self.gap
@@ -150,33 +179,46 @@ class Decoder:
 
     def layer(self, layer: int, x: int, y: int) -> int:
         """From the level of the stream that it reads; returns that of the stream that it leaves."""
-        path = f"blocks.{layer}"
-        group = self.board.group(path, "layer", self.model, layer)
-        attention = self.board.group(f"{path}.attn", "attention", group)
-        left = self.norm(f"{path}.attn_norm", 0, x, y, group, -1)
-        left, bottom = self.heads(f"{path}.attn", left - self.pad, y, attention)
-        scopes = {path, *(f"{path}.{part}" for part in ("attn_norm", "attn", "mlp_norm", "mlp"))}
-        streams = self.by_role.get((path, "x"), [])
-        y = max(y + self.c, bottom) + self.pad
-        self.projection(f"{path}.attn", x, y, attention)
-        right = self.norm(f"{path}.mlp_norm", 1, x + self.t, y, group, 1)
-        below = self.mlp(f"{path}.mlp", x, right + self.pad, y, self.board.group(f"{path}.mlp", "mlp", group))
-        for stream, level in zip(streams, (y, below), strict=False):
-            self.put(stream, x, level, group)
-        rest = [i for (scope, _), its in self.by_role.items() if scope in scopes for i in its]
-        rest = [item for item in rest if item not in self.placed]
+        path, post = f"blocks.{layer}", self.is_post_norm
+        group = self.group(path, self.layer_role, self.model, layer)
+        streams = list(self.by_role.get((path, "x"), []))
+        left = x
+        for number, (part, (norm, role, head)) in enumerate(ATTENTIONS.items()):
+            if self.find(f"{path}.{part}", "q") is None:
+                continue
+            attention = self.group(f"{path}.{part}", role, group)
+            left = left if post else self.norm(f"{path}.{norm}", number, left, y, group, -1)
+            left, bottom = self.heads(f"{path}.{part}", left - self.pad, y, attention, head)
+            y = max(y + self.c, bottom) + self.pad
+            self.put(streams.pop(0) if len(streams) > 1 else None, x, y, group)
+            left = self.norm(f"{path}.{norm}", number, x, y, group, -1) if post else x
+            left = self.projection(f"{path}.{part}", left, y, attention)
+        right = x + self.t if post else self.norm(f"{path}.mlp_norm", 2, x + self.t, y, group, 1)
+        below = self.mlp(
+            f"{path}.mlp", x, right + self.pad, y, group, self.norm_width(f"{path}.mlp_norm") if post else 0
+        )
+        if post:
+            self.norm(f"{path}.mlp_norm", 2, x + self.t, below, group, 1)
+        self.put(streams[0] if streams else None, x, below, group)
+        scopes = {path, *(scope for scope, _ in self.by_role if scope.startswith(f"{path}."))}
+        rest = [i for (scope, _), its in self.by_role.items() if scope in scopes for i in its if i not in self.placed]
         if rest:
             box = self.box(rest, group)
-            box.put(left - self.pad - box.width, y)
+            own = [block for block in self.board.blocks if block.layer == layer]
+            box.put(min(block.pos[0] for block in own) - self.pad - box.width, y)
         return below
+
+    def norm_width(self, path: str) -> int:
+        """How much room a norm takes beside the stream."""
+        parts = sum(self.find(path, role) is not None for role, _ in (AFTER if self.is_post_norm else BEFORE))
+        return parts * (self.gap + self.t) + 5
 
     def norm(self, path: str, index: int, x: int, y: int, parent: Group, side: int) -> int:
         """Beside the stream, outwards; returns where it ends."""
         if not any(scope == path for scope, _ in self.by_role):
             return x
-        group = self.board.group(path, "norm", parent, index)
-        parts = ("centred", "mean"), ("normalised", "variance"), ("norm", ""), ("final_norm", "")
-        for role, statistic in parts:
+        group = self.group(path, "norm", parent, index)
+        for role, statistic in AFTER if self.is_post_norm and path != "final_norm" else BEFORE:
             item = self.find(path, role)
             if item:
                 x += side * self.gap - (self.t if side < 0 else 0)
@@ -193,9 +235,9 @@ class Decoder:
                 x += side
         return x
 
-    def heads(self, path: str, x: int, y: int, attention: Group) -> tuple[int, int]:
+    def heads(self, path: str, x: int, y: int, attention: Group, role_of_head: str) -> tuple[int, int]:
         """The heads' slabs with their right edge at x; returns their left edge and their lower one."""
-        slabs = [self.board.group(f"{path}.head.{h}", "head", attention, h) for h in range(self.sizes["H"])]
+        slabs = [self.group(f"{path}.head.{h}", role_of_head, attention, h) for h in range(self.sizes["H"])]
         x -= self.t
         at = y
         for role in HEADS:
@@ -205,7 +247,9 @@ class Decoder:
                 at += self.view.size(item)[1] + (1 if role in STRIPS else self.gap)
         x -= self.gap
         row = self.sizes["D"] + self.gap
-        columns = [[f"{name}{part}" for name in "qkv"] for part in ("_shared", "_rotated", "", "_bias", "_weight")]
+        columns = [
+            [f"{name}{part}" for name in "qkv"] for part in ("_shared", "_kept", "_rotated", "", "_bias", "_weight")
+        ]
         for roles in columns:
             found = [self.find(path, role) for role in roles]
             width = max((self.view.size(item)[0] for item in found if item), default=0)
@@ -215,17 +259,22 @@ class Decoder:
                     self.put(item, x, y + number * row, slabs)
         return x, max(at, y + 3 * row) - self.gap
 
-    def projection(self, path: str, x: int, y: int, group: Group) -> None:
-        """The heads joined, and what attention adds to the stream."""
+    def projection(self, path: str, x: int, y: int, group: Group) -> int:
+        """The heads joined, and what attention adds to the stream; returns their left edge."""
         for role, gap in (("attn_out", self.gap), ("o_bias", 1), ("o_weight", 1), ("heads", self.gap)):
             item = self.find(path, role)
             if item:
                 x -= gap + self.view.size(item)[0]
                 self.put(item, x, y, group)
+        return x
 
-    def mlp(self, path: str, spine: int, x: int, y: int, group: Group) -> int:
-        """Up, along the hidden features, and down again; gate and up behind each other. Returns the output's level."""
-        x = max(x, spine + 2 * (self.t + self.gap) + 3)  # the output and its bias stand between
+    def mlp(self, path: str, spine: int, x: int, y: int, layer: Group, room: int) -> int:
+        """Up, along the hidden features, and down again; gate and up behind each other. Returns the output's level.
+
+        Between the stream and the output stays `room`.
+        """
+        group = self.group(path, "mlp", layer)
+        x = max(x, spine + room + 2 * (self.t + self.gap) + 3)  # the output and its bias stand between
         behind = max(self.pitch, self.c // 2)
         for role, gap in (("_weight", 1), ("_bias", self.gap), ("", self.gap)):
             both = [item for item in (self.find(path, f"{part}{role}") for part in ("gate", "up")) if item]
@@ -238,18 +287,20 @@ class Decoder:
                 self.put(found, x, y, group)
                 y += self.view.size(found)[1] + self.gap
         self.put(self.find(path, "down_weight"), x, y, group)
-        self.put(self.find(path, "mlp_out"), spine + self.t + self.gap, y, group)
+        self.put(self.find(path, "mlp_out"), spine + self.t + room + self.gap, y, group)
         self.put(self.find(path, "down_bias"), x - 2, y, group)
         return y
 
     def output(self, x: int, y: int) -> None:
         """The last norm beside the last stream, and below them what it says of the next token."""
-        group = self.board.group("output", "output", self.model)
+        if self.find("", "logits") is None and self.find("final_norm", "final_norm") is None:
+            return
+        group = self.group("output", "output", self.model)
         self.norm("final_norm", 0, x, y, group, -1)
         y += self.c + self.pad
-        head = self.find("", "lm_head")
-        if head:
-            self.put(head, x - self.gap - self.c, y, group)
+        head, bias = self.find("", "lm_head"), self.find("", "lm_head_bias")
+        self.put(bias, x - self.gap - 1, y, group)
+        self.put(head, x - self.gap - self.c - (2 if bias else 0), y, group)
         under_each_other = 3 * self.sizes["V"] <= self.c
         for role, strip in (("logits", ""), ("exponentials", "highest"), ("probs", "total")):
             item = self.find("", role)
