@@ -106,7 +106,7 @@ TEN_MINUTES = """
 import sys
 from pathlib import Path
 from glassformer import checkpoints
-from glassformer.inference.speech_tokens import SpeechTokens
+from glassformer.tokenizers.speech_tokens import SpeechTokens
 from glassformer.inference.transcribe import Options, transcribe
 from glassformer.tokenizers import Tokenizer
 module = checkpoints.load(Path(sys.argv[1]), from_pickle=True).module

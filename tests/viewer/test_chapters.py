@@ -16,10 +16,11 @@ from glassformer.viewer.scene import Scene, Token
 
 Data = dict[str, Any]
 CHAPTERS = load_chapters()
-ORDER = (
+CORE = (  # what every model that writes a text is told by
     "overview training tokens embedding layer-norm query-key-value scores softmax mixing heads residual mlp stack "
     "sampling generation scale"
 )
+CORE_CHAPTERS = [chapter for chapter in CHAPTERS if chapter["id"] in CORE.split()]
 STEPS = [
     pytest.param(step, id=f"{chapter['id']}-{number}")
     for chapter in CHAPTERS
@@ -32,7 +33,7 @@ VERBS: dict[str, set[str]] = {  # what a step may say, and the fields of each; w
     "fly": {"from", "to"},
     "stack": {"blocks", "onto", "gap"},
     "split": {"blocks", "gap"},
-    "arcs": {"row", "over"},
+    "arcs": {"row", "over", "keys"},
     "powers": {"of", "add"},
 }
 PLAIN = {"text", "when", "seconds", "focus", "dim", "show", "hide", "pulse", "popup", "panel", "lens"}
@@ -41,6 +42,10 @@ GLOSSARY = {  # normative: the words by which a Chinese reader knows these thing
     "token": "词元",
     "embedding": "嵌入",
     "attention": "注意力",
+    "cross-attention": "交叉注意力",
+    "encoder": "编码器",
+    "decoder": "解码器",
+    "mask": "掩码",
     "query": "查询",
     "queries": "查询",
     "key": "键",
@@ -79,20 +84,20 @@ def prose(text: str) -> str:
 
 
 def test_the_sixteen_chapters_follow_the_text_through_the_model():
-    assert [chapter["id"] for chapter in CHAPTERS] == ORDER.split()
-    assert [chapter["order"] for chapter in CHAPTERS] == list(range(16))
+    assert [chapter["id"] for chapter in CORE_CHAPTERS] == CORE.split()
+    assert [chapter["order"] for chapter in CORE_CHAPTERS] == list(range(16))
 
 
 @pytest.mark.parametrize("model", ["nano-sort", "gpt2", "llama", "llama-grouped"])
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=ORDER.split())
-def test_every_chapter_runs_on_every_kind_of_model(chapter: Data, model: str):
+@pytest.mark.parametrize("chapter", CORE_CHAPTERS, ids=CORE.split())
+def test_every_core_chapter_runs_on_every_model_that_writes(chapter: Data, model: str):
     report = check_chapter(scene_of(model), chapter)
     assert report.applies, report.missing
     assert not report.problems
     assert 4 <= report.steps <= 9
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=ORDER.split())
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=[chapter["id"] for chapter in CHAPTERS])
 def test_every_chapter_moves_data_in_at_least_two_ways(chapter: Data):
     always = [step for step in chapter["steps"] if "when" not in step]
     assert len({verb for step in always for verb in MOVING & step.keys()}) >= 2

@@ -121,7 +121,7 @@ export interface Scene {
   };
   lazy: boolean; // too large for the page: numbers come by tile and explanations from the server
   tokens: Token[]; // one for each position of axis T; empty for models that read no tokens
-  source: Token[]; // of axis S, where that is another text: what is translated, or words that a word is compared with
+  source: Token[]; // one for each position of axis N, where that is another text: what is translated, or words compared with
   sizes: Record<string, number>; // the axes' lengths: {"T": 6, "C": 48, "H": 3, …}
   groups: Group[];
   blocks: Block[];
@@ -273,7 +273,7 @@ export interface ChapterStep {
   stack?: { blocks: string; onto?: string; gap?: number }; // one below another, on the first or in front of `onto`
   split?: { blocks: string; gap?: number };
   pulse?: string;
-  arcs?: { row: string; over: string }; // of an attention matrix: arcs over these blocks' positions, as thick as its weights
+  arcs?: { row: string; over: string; keys?: string }; // of an attention matrix: arcs over these blocks' positions, as thick as its weights
   powers?: { of: string; add: number }; // beside each cell, e to its number with another added to it, in float32
   lens?: boolean; // beside the residual stream, what each layer would predict
   popup?: string;

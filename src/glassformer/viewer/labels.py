@@ -138,6 +138,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "norm": ("Norm", "归一化"),
     "mlp": ("MLP", "MLP"),
     "output": ("Output", "输出"),
+    "norm_after": ("Norm", "归一化"),
     "encoder": ("Encoder", "编码器"),
     "decoder": ("Decoder", "解码器"),
     "encoder_layer": ("Encoder layer {}", "编码器第 {} 层"),

@@ -65,7 +65,7 @@ export function stageAt(chapter: Chapter, stepIndex: number, t: number, context:
     stage.flights.push(...fly(from, to, t));
     stage.glows.push(...glow(from, t > 0 ? 1 - ease(t / GLIDE) : 0), ...glow(to, 0.6 * ease((t - 0.7) / 0.3)));
   }
-  if (step.arcs) stage.arcs.push(...arcs(find(step.arcs.row), find(step.arcs.over), ease(t), context));
+  if (step.arcs) stage.arcs.push(...arcs(find(step.arcs.row), find(step.arcs.over), find(step.arcs.keys), ease(t), context));
   if (step.powers) stage.notes.push(...powers(find(step.powers.of), step.powers.add, t, context));
   if (step.lens) stage.notes.push(...lensNotes(t, context));
   const unrolled = find(step.unroll?.cell)[0];
@@ -192,15 +192,20 @@ function sweep(stage: Stage, swept: Cells[], how: Sweep, t: number, { scene, var
     const along = side === 0 ? "x" : "y";
     const [first, end] = side === 0 ? [cells.x0, cells.x1] : [cells.y0, cells.y1];
     const behind = (index: string): number => (resolve(index, scene.tokens.length, vars) ?? 0) + 1;
-    const from = how.from === undefined ? first : behind(how.from);
-    const to = how.to === undefined ? end : behind(how.to);
-    const done = Math.round(mix(from, to, clamp(t)));
+    const [length, begin] = [scene.sizes[block.axes[side]!] ?? 0, block.start?.[side] ?? 0];
+    const isPart = block.size[side]! < length; // one of the columns of a text, each of which is a block
+    const shift = isPart ? begin : 0;
+    const from = how.from === undefined ? (isPart ? 0 : first) - shift : behind(how.from) - shift;
+    const to = how.to === undefined ? (isPart ? length : end) - shift : behind(how.to) - shift;
+    const reached = Math.round(mix(from, to, clamp(t)));
+    const done = Math.min(end, Math.max(first, reached));
+    const isNow = done === reached;
     const [across, breadth] = side === 0 ? [cells.y1 - cells.y0, block.size[1]] : [cells.x1 - cells.x0, block.size[0]];
     if (across < breadth) stage.glows.push(...glow([clip(cells, along, first, done)], 0.5));
     else if (done < block.size[side]!) stage.fills.set(block.id, { block: block.id, axis: along, cells: done });
     const line = clip(cells, along, Math.max(first, done - 1), Math.max(first + 1, done));
-    if (t > 0 && t < 1 && swept.length <= FEW) stage.glows.push(...glow([line], 1));
-    if (how.popup && t > 0 && !stage.popup && (t >= 1 || end - first <= POPUPS)) {
+    if (t > 0 && t < 1 && isNow && (isPart || swept.length <= FEW)) stage.glows.push(...glow([line], 1));
+    if (how.popup && t > 0 && isNow && !stage.popup && (t >= 1 || end - first <= POPUPS)) {
       stage.popup = { ...line, x1: line.x0 + 1, y1: line.y0 + 1, block: unmasked(scene, block) };
     }
   }
@@ -234,10 +239,10 @@ function summed(scene: Scene, cells: Cells): Cells {
 }
 
 /** From each position that is looked at to the one that looks, as thick as the weight. */
-function arcs(rows: Cells[], over: Cells[], grown: number, { scene, numbers }: Context): Arc[] {
-  const line = over[0];
-  if (line === undefined) return [];
-  const above = (position: number): Cells => ({ ...line, x0: position, x1: position + 1 });
+function arcs(rows: Cells[], over: Cells[], keys: Cells[], grown: number, { scene, numbers }: Context): Arc[] {
+  if (over.length === 0) return [];
+  const of = (line: Cells[], at: number): Cells =>
+    line.length > 1 ? line[at]! : { ...line[0]!, x0: at, x1: at + 1 }; // columns are blocks of their own, or one's
   return rows.flatMap((row) => {
     const { axes, start = [0, 0] } = scene.blocks[row.block]!;
     const keysAlongX = axes[0] === "S";
@@ -250,7 +255,7 @@ function arcs(rows: Cells[], over: Cells[], grown: number, { scene, numbers }: C
         const [key, query] = keysAlongX ? [x + start[0], y + start[1]] : [y + start[1], x + start[0]];
         if (Math.abs(value) < FAINT) continue;
         const weight = Math.min(1, Math.abs(value)) * grown;
-        found.push({ from: above(key), to: above(query), weight, sign: value < 0 ? -1 : 1 });
+        found.push({ from: of(keys.length > 0 ? keys : over, key), to: of(over, query), weight, sign: value < 0 ? -1 : 1 });
       }
     }
     return found;

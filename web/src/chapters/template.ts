@@ -62,7 +62,7 @@ function placeholder(kind: string, argument: string, context: Context): Segment[
     case "max": return [number(largest(select(scene, selector, vars), context)?.cells ?? null, context)];
     case "most": {
       const found = largest(select(scene, selector, vars), context);
-      return [found === null ? text(WAITING) : tokenAt(found.key, scene)];
+      return [found === null ? text(WAITING) : tokenAt(found.key, found)];
     }
     case "term": return [{ kind, text: rest ?? "", cells: select(scene, selector, vars) }];
     case "token": return [tokenAt(variable(argument, scene, vars), scene)];
@@ -101,9 +101,11 @@ function number(cells: Cells | null, { numbers }: Context, of: (x: number) => nu
   return { kind: "value", text: value === undefined ? WAITING : short(of(value)), cells };
 }
 
+interface Largest { cells: Cells; key: number; tokens: Token[] }
+
 /** The cell with the largest number, and its place along the keys, or along x where there are none. */
-function largest(of: Cells[], { scene, numbers }: Context): { cells: Cells; key: number } | null {
-  let [found, highest]: [{ cells: Cells; key: number } | null, number] = [null, -Infinity];
+function largest(of: Cells[], { scene, numbers }: Context): Largest | null {
+  let [found, highest]: [Largest | null, number] = [null, -Infinity];
   for (const cells of of) {
     const values = numbers.of(cells);
     if (values === undefined) return null;
@@ -112,14 +114,16 @@ function largest(of: Cells[], { scene, numbers }: Context): { cells: Cells; key:
     const [at, width] = [values.indexOf(value), cells.x1 - cells.x0];
     const [x, y] = [cells.x0 + at % width, cells.y0 + Math.floor(at / width)];
     const { axes, start = [0, 0] } = scene.blocks[cells.block]!;
-    const key = axes[1] === "S" ? y + start[1] : x + start[0];
-    [found, highest] = [{ cells: { block: cells.block, x0: x, y0: y, x1: x + 1, y1: y + 1 }, key }, value];
+    const down = axes[1] === "S" || axes[1] === "N";
+    const key = down ? y + start[1] : x + start[0];
+    const tokens = axes[down ? 1 : 0] === "N" ? scene.source ?? [] : scene.tokens;
+    [found, highest] = [{ cells: { block: cells.block, x0: x, y0: y, x1: x + 1, y1: y + 1 }, key, tokens }, value];
   }
   return found;
 }
 
-function tokenAt(position: number, scene: Scene): Segment {
-  const token = scene.tokens[position] ?? null;
+function tokenAt(position: number, { tokens }: Pick<Scene, "tokens">): Segment {
+  const token = tokens[position] ?? null;
   return { kind: "token", text: token === null ? `${position}` : tokenText(token), position, token };
 }
 

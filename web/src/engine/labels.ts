@@ -113,30 +113,22 @@ export class Labels {
   /** How many px of token texts stand above a block. */
   readonly #above = new Map<number, number>();
 
-  /** The texts of the positions along an axis: of T those that grow, of S those that are looked at. */
-  #texts({ axes, size }: Block, axis: 0 | 1): Token[] {
-    const { tokens, source } = this.scene;
-    const keys = source.length ? source : axis ? tokens : [];
-    const found = axes[axis] === "S" ? keys : axes[0] === "T" && axes[axis] === "T" ? tokens : [];
-    return found.length === size[axis] ? found : [];
-  }
-
   /** Token texts over the columns of positions and beside the rows of keys. */
   #tokens(block: Block, pos: Vec3, cell: number, ink: string): void {
     this.#above.delete(block.id);
-    const [across, down] = [this.#texts(block, 0), this.#texts(block, 1)];
     if (cell < 10) return;
     const size = Math.min(15, Math.max(10, cell * 0.45));
     const style: Style = { size, color: rgb(ink), bold: true };
-    if (across.length) {
-      const widest = Math.max(...across.map((it) => this.#glyphs.width(visible(it.text), size, true)));
+    const tokens = tokensOf(this.scene, block, 0);
+    if (tokens.length > 0) {
+      const widest = Math.max(...tokens.map((it) => this.#glyphs.width(visible(it.text), size, true)));
       const turned = widest > cell * 0.95;
       const ends = [0, block.size[0]].map((x) => this.#view.project(add(pos, [x, 0, 1])));
       const tall = turned ? widest * 0.72 + size : size * 1.3;
       const rect = { x0: ends[0]!.x, x1: ends[1]!.x, y0: Math.min(ends[0]!.y, ends[1]!.y) - tall - 4, y1: Math.max(ends[0]!.y, ends[1]!.y) - 2 };
       if (rect.x1 > rect.x0 && this.#claim(rect, { at: add(pos, [block.size[0] / 2, 0, 1]), owner: block.id, clear: cell < 24 })) {
         this.#above.set(block.id, tall + 2);
-        across.forEach(({ text }, i) => {
+        tokens.forEach(({ text }, i) => {
           const at = this.#view.project(add(pos, [i + 0.5, 0, 1]));
           const word = visible(text);
           const start = turned ? at.x + size * 0.3 : at.x - this.#glyphs.width(word, size, true) / 2;
@@ -145,7 +137,7 @@ export class Labels {
       }
     }
     if (cell >= 12) {
-      down.forEach(({ text }, i) => {
+      tokensOf(this.scene, block, 1).forEach(({ text }, i) => {
         const corner = add(pos, [0, i + 0.5, 1]);
         const at = this.#view.project(corner);
         if (at.depth > 0) this.#text(visible(text), at.x - 6, at.y + size * 0.36, 1, style, { at: corner, owner: block.id, clear: cell < 24 });
@@ -232,6 +224,13 @@ export class Labels {
     this.#text(text, at.x, at.y - 8, 0, style, { at: corner, owner: -1, clear: true });
   }
 }
+
+/** The tokens over a block (0) or beside it (1): of the source along N, of the text along T, or S for keys. */
+const tokensOf = ({ source, tokens }: Scene, { axes, size, start = [0, 0] }: Block, side: 0 | 1): Token[] => {
+  const all = axes[side] === "N" ? source : axes[side] === "TS"[side] ? tokens : [];
+  const found = all?.slice(start[side], start[side] + size[side]) ?? [];
+  return found.length === size[side] ? found : [];
+};
 
 /** Spaces and line ends as signs that can be seen. */
 const visible = (text: string): string => text.replaceAll(" ", "␣").replaceAll("\n", "⏎").replaceAll("\t", "⇥");

@@ -90,14 +90,15 @@ export class Lines {
     }
   }
 
-  /** Arcs, over everything: between columns of one block above it, else in a bow towards the viewer. */
+  /** Arcs, over everything: between columns of one level above them, else in a bow towards the viewer. */
   arcs(batch: Batch, view: View, arcs: Arc[], center: (cells: Cells) => Vec3, palette: Palette): void {
     const tone = palette.roles.computed;
     for (const { from, to, weight, sign } of arcs) {
       const [a, b] = [center(from), center(to)];
       const far = Math.hypot(...add(a, b, -1));
-      if (from.block === to.block) a[1] = b[1] = Math.min(a[1], b[1]) - Math.max(from.y1 - from.y0, 1) / 2;
-      const lift: Vec3 = from.block === to.block ? [0, -0.65 * far - 1, 0.2 * far] : [0, 0, 0.45 * far + 2];
+      const level = a[1] === b[1];
+      if (level) a[1] = b[1] -= Math.max(from.y1 - from.y0, 1) / 2;
+      const lift: Vec3 = level ? [0, -0.65 * far - 1, 0.2 * far] : [0, 0, 0.45 * far + 2];
       curve(batch, view, [a, add(a, lift), add(b, lift), b], {
         width: 1 + 6 * weight, color: sign < 0 ? tone.minus : tone.plus, alpha: 0.3 + 0.65 * weight,
       });

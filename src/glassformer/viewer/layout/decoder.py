@@ -217,8 +217,9 @@ class Decoder:
         """Beside the stream, outwards; returns where it ends."""
         if not any(scope == path for scope, _ in self.by_role):
             return x
-        group = self.group(path, "norm", parent, index)
-        for role, statistic in AFTER if self.is_post_norm and path != "final_norm" else BEFORE:
+        is_after = self.is_post_norm and path != "final_norm"
+        group = self.group(path, "norm_after" if is_after else "norm", parent, index)
+        for role, statistic in AFTER if is_after else BEFORE:
             item = self.find(path, role)
             if item:
                 x += side * self.gap - (self.t if side < 0 else 0)
