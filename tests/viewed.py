@@ -50,7 +50,21 @@ TWO_SPINES: dict[str, tuple[str, dict[str, Any]]] = {
         {**BOTH, "norm_placement": "pre", "source_vocab_size": 9, "head_bias": True, "position_layout": "halves"},
     ),
 }
-ALL = (*OURS, *UNROLLED, *TWO_SPINES, *FOREIGN)
+VIT = {
+    "image_size": (8, 12),
+    "patch_size": (4, 4),
+    "d_model": 16,
+    "n_layers": 2,
+    "n_heads": 2,
+    "d_ff": 24,
+    "n_classes": 5,
+}
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {  # which read something else than one text
+    "vit": ("vit", VIT),
+    "vit with two heads": ("vit", {**VIT, "distillation": "head", "n_channels": 1}),
+    "vit with pixels left over": ("vit", {**VIT, "image_size": (9, 14), "final_norm": False, "head": "mlp"}),
+}
+ALL = (*OURS, *UNROLLED, *TWO_SPINES, *KINDS, *FOREIGN)
 
 
 @functools.lru_cache(None)
@@ -66,6 +80,12 @@ def recorded(name: str) -> tuple[Trace, Scene]:
     if name in UNROLLED or name in TWO_SPINES:
         preset, changes = (UNROLLED | TWO_SPINES)[name]
         return of_pair(gf.build(preset, **changes), name)
+    if name in KINDS:
+        torch.manual_seed(0)
+        architecture, changes = KINDS[name]
+        model = gf.build(architecture, **changes)
+        trace = gf.trace(model, *inputs_of(model))
+        return trace, pack_scene(trace, module=model.module, config=model.config, name=name, tokens=[])
     module, inputs, keywords = FOREIGN[name]()
     trace = record_module(module, *inputs, decompose=name in NEEDS_DECOMPOSING, **keywords)
     return trace, pack_scene(trace, module=module, config={}, name=name, tokens=[])
@@ -86,3 +106,9 @@ def of_pair(model: gf.Model, name: str) -> tuple[Trace, Scene]:
         tokens=words[1],
         source=words[0] if reads_source else [],
     )
+
+
+def inputs_of(model: gf.Model) -> list[torch.Tensor]:
+    """Something that a model of one of these kinds reads."""
+    config = model.config
+    return [torch.rand(1, config.n_channels, *config.image_size)]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from glassformer.viewer.labels import group_label, label
 from glassformer.viewer.roles import Item
-from glassformer.viewer.scene import Block, Group
+from glassformer.viewer.scene import Block, Group, Token
 from glassformer.viewer.windows import Window
 
 Rect = tuple[int, int, int, int]  # x, y, and one past the last of each
@@ -17,6 +17,7 @@ class Board:
         self.groups: list[Group] = []
         self.blocks: list[Block] = []
         self.of: dict[Item, list[Block]] = {}
+        self.tokens: list[Token] = []  # what stands at the positions of a model that reads no text
         self.scale: Callable[[Item], float] = lambda item: 0.0
         self._taken: dict[int, list[Rect]] = {}  # by depth
         self._seen = 0

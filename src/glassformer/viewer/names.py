@@ -26,12 +26,13 @@ LANGUAGE_MODELS: Names = (
     (r"(?:.*\.)?\w*norm\.(mean|centred|variance|mean_square|normalised)", "{}"),
     (r"L(?:attn|cross|mlp)_norm\.output", "norm"),
     (r"L(?:cross_)?attn\.(q|k|v|o)_proj\.(weight|bias)", "{}_{}"),
-    (r"L(?:cross_)?attn\.(q|k|v|allowed|sees_any|scores|highest|exponentials|total|weights|out|cos|sin)", "{}"),
+    (r"L(?:cross_)?attn\.(q|k|v|allowed|sees_any|scores|highest|exponentials|total|weights|out)", "{}"),
+    (r"Lattn\.(cos|sin)", "{}_read"),
     (r"L(?:cross_)?attn\.output", "attn_out"),
     (r"Lmlp\.(up|down|gate)_proj\.(weight|bias)", "{}_{}"),
     (r"Lmlp\.hidden", "up"),
     (r"Lmlp\.gated", "activated"),
-    (r"Lmlp\.(up|gate|inner|activated)", "{}"),
+    (r"Lmlp\.(up|gate|inner|below|activated)", "{}"),
     (r"Lmlp\.output", "mlp_out"),
     (r"lm_head\.weight", "lm_head"),
     (r"logits", "logits"),
@@ -74,6 +75,29 @@ LUONG: Names = (
     (r"attention\.(context|joined|attended)", "{}"),
     (r"attention\.out_proj\.y", "attended_sum"),
 )
-FAMILIES: Names = (*LANGUAGE_MODELS, *ENCODERS_AND_DECODERS, *RECURRENT, *LUONG)  # the first row that fits
+ROTATIONS: Names = (
+    (r"(pair|frequency)", "{}"),
+    (r"L(?:rotation)\.(cos|sin)", "{}"),
+)
+IMAGES: Names = (
+    (r"grid", "image"),  # the pixels by patches
+    (r"images", "image"),
+    (r"patches", "patches"),
+    (r"patch_embedding\.(weight|bias)", "patch_{}"),
+    (r"patch_embedding\.output", "patch_vectors"),
+    (r"(class_token|distillation_token)", "{}"),
+    (r"(?:distillation_)?head\.(weight|bias)", "head_{}"),
+    (r"head\.up_proj\.(weight|bias)", "head_in_{}"),
+    (r"head\.(hidden|activated)", "head_{}"),
+    (r"head\.down_proj\.(weight|bias)", "head_{}"),
+)
+FAMILIES: Names = (
+    *IMAGES,
+    *LANGUAGE_MODELS,
+    *ENCODERS_AND_DECODERS,
+    *ROTATIONS,
+    *RECURRENT,
+    *LUONG,
+)  # the first row that fits
 PATTERNS = [(re.compile(pattern.replace("L", L, 1).replace("R", R, 1)), role) for pattern, role in FAMILIES]
 STREAM = re.compile(rf"({L})?x"), "x"  # where the model or a layer itself computes it

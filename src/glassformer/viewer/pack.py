@@ -89,7 +89,7 @@ def pack_scene(
             "shapes_only": False,
         },
         lazy=lazy,
-        tokens=tokens,
+        tokens=tokens or board.tokens,
         source=list(source),
         sizes=sizes,
     )

@@ -106,6 +106,9 @@ class Reader:
         self._find_sources(shown, main, tied)
         found = sorted([*shown.values(), *tied], key=lambda item: item.order)
         _tell_versions_apart([item for item in found if item.step_of is None])
+        for item in found:
+            if item.role == "allowed" and item.tensor.n_cells > 1 and bool(self.trace.array(item.tensor.id).all()):
+                item.role = "allowed_all"
         return found
 
     def _targets(self, shown: dict[int, Item], main: dict[int, Item]) -> dict[int, Item | None]:

@@ -17,7 +17,7 @@ const known = new WeakMap<Numbers, Map<string, Guess>>(); // a guess is made onc
 
 /** The most likely next token, by the logits of the last position; undefined until they have come. */
 export const prediction = (numbers: Numbers): Guess | undefined => remember(numbers, "prediction", () => {
-  const parts = select(numbers.scene, "@logits{t=last}", {}).map((cells) => numbers.of(cells));
+  const parts = select(numbers.scene, "@logits", {}).map((cells) => numbers.of({ ...cells, x0: cells.x1 - 1 }));
   return parts.length > 0 && parts.every((part) => part !== undefined) ? mostLikely(parts.flat()) : undefined;
 });
 

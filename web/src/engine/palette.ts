@@ -64,7 +64,7 @@ export const dimensionColor = (axis: string, theme: Theme): string => {
   return pair === undefined ? PALETTES[theme].muted : pair[theme === "light" ? 0 : 1];
 };
 
-const STATISTICS = new Set(["mean", "variance", "highest", "total"]);
+const STATISTICS = new Set(["mean", "mean_square", "variance", "highest", "total"]);
 export const roleOf = (block: Block): Role => {
   if (block.kind === "weight" || block.kind === "gradient" || block.kind === "input") return block.kind;
   if (block.kind === "buffer" || block.kind === "constant") return "constant";

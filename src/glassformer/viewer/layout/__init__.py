@@ -8,11 +8,16 @@ from collections.abc import Callable, Sequence
 
 from glassformer.viewer import flow
 from glassformer.viewer.board import Board
-from glassformer.viewer.layout import decoder, encoder_decoder, recurrent
+from glassformer.viewer.layout import decoder, encoder_decoder, image, recurrent
 from glassformer.viewer.roles import Item, make_foreign
 
 Template = Callable[[Sequence[Item], Board], dict[str, int] | None]
-TEMPLATES: tuple[Template, ...] = (recurrent.place, encoder_decoder.place, decoder.place)  # the first that fits
+TEMPLATES: tuple[Template, ...] = (
+    recurrent.place,
+    encoder_decoder.place,
+    decoder.place,
+    image.place,
+)  # the first that fits
 
 
 def lay_out(items: Sequence[Item], board: Board) -> dict[str, int]:

@@ -32,7 +32,8 @@ EMBEDDED = (
     *("token_embedded", "source_embedded", "vectors", "position_embedded", "position_encoding", "encoding"),
     *("position_embedding", "token_embedding", "source_embedding"),
 )
-HEADS = ("allowed", "sees_any", "scores", "highest", "exponentials", "total", "weights", "out")  # from above
+MASKS = ("allowed", "allowed_all", "sees_any")
+HEADS = (*MASKS, "scores", "highest", "exponentials", "total", "weights", "out")  # from above
 
 
 def place(items: Sequence[Item], board: Board) -> dict[str, int] | None:
@@ -62,6 +63,7 @@ def sizes_of(items: Sequence[Item]) -> dict[str, int]:
         "H": n_heads,
         "G": by_role["k"][-3],
         "D": by_role["q"][-1],
+        **({"R": by_role["angles"][-1]} if "angles" in by_role else {}),
         "F": by_role["up"][-1],
         "V": by_role["logits"][-1],
         "L": len({item.layer for item in items if item.layer is not None}),
@@ -110,7 +112,8 @@ class Decoder:
     def main(self) -> None:
         """All but the steps."""
         embedding = self.group("embedding", "embedding", self.model)
-        right, first = self.embedding(embedding), len(self.board.blocks)
+        right = self.rotations(self.embedding(embedding) + self.pad, embedding)
+        first = len(self.board.blocks)
         x, y, top, bottom = 0, 0, 0, 0
         for layer in range(len({scope for scope, _ in self.by_role if re.fullmatch(r"blocks\.\d+", scope)})):
             if layer and layer % LAYERS_IN_A_COLUMN == 0:
@@ -173,6 +176,18 @@ class Decoder:
             if item:
                 if role in ("position_embedded", "encoding"):
                     self.put(self.find("", "positions"), x, -2, group)
+                self.put(item, x, 0, group)
+                x += self.view.size(item)[0] + self.gap
+        return x
+
+    def rotations(self, x: int, parent: Group) -> int:
+        """By how much each pair of features turns at each position; returns the right edge."""
+        found = [its[0] for role in ("cos", "sin") for (_, own), its in self.by_role.items() if own == role]
+        if not found:
+            return x
+        group = self.board.group("rotation", "rotary", parent)
+        for item in (*(self.find("", role) for role in ("pair", "frequency", "angles")), *found):
+            if item:
                 self.put(item, x, 0, group)
                 x += self.view.size(item)[0] + self.gap
         return x
@@ -244,7 +259,7 @@ class Decoder:
         for role in HEADS:
             item = self.find(path, role)
             if item:
-                self.put(item, x, at, attention if role in ("allowed", "sees_any") else slabs)
+                self.put(item, x, at, attention if role in MASKS else slabs)
                 at += self.view.size(item)[1] + (1 if role in STRIPS else self.gap)
         x -= self.gap
         row = self.sizes["D"] + self.gap
@@ -282,7 +297,7 @@ class Decoder:
             for n, item in enumerate(both):
                 self.put(item, x, y, group, z=-n * behind)
             y += max((self.view.size(item)[1] + gap for item in both), default=0)
-        for role in ("inner", "activated"):
+        for role in ("inner", "below", "activated"):
             found = self.find(path, role)
             if found:
                 self.put(found, x, y, group)

@@ -1,0 +1,144 @@
+"""Where the blocks of an image classifier stand: a picture cut into patches, above the spine of a decoder.
+
+A patch is one position: its pixels, its vector and its column of the stream stand under each other, and what was
+learned for the class token stands beside the patches' vectors, where it joins them.
+
+    the picture, cut apart
+      its patches, a column each
+    c its patches' vectors          │ weights
+    │ x │ then with positions added │ positions
+    … layers …
+    what the class token's column says of the classes
+"""
+
+from collections.abc import Iterator, Sequence
+
+from glassformer.viewer.board import Board
+from glassformer.viewer.layout.decoder import Decoder, sizes_of
+from glassformer.viewer.roles import Item
+from glassformer.viewer.scene import Group, Text, Token
+from glassformer.viewer.windows import Window
+
+NEEDED = {"image", "patches", "patch_vectors", "class_token", "x", "q", "k", "scores", "weights", "out", "up", "logits"}
+MOST_PIECES = 1024  # into which a picture is cut
+
+
+def place(items: Sequence[Item], board: Board) -> dict[str, int] | None:
+    """An image classifier's blocks, and the lengths of its axes; None where the items are none's."""
+    found = {item.role: item for item in items if item.step_of is None}
+    if not set(found) >= NEEDED or len(found["logits"].tensor.shape) != 2 or found["logits"].tensor.shape[0] != 1:
+        return None
+    *_, n_patches, n_pixels = found["patches"].tensor.shape
+    sizes = sizes_of(items) | {"P": n_patches, "I": n_pixels}
+    ImageClassifier(items, sizes, board).lay_out()
+    return sizes
+
+
+class ImageClassifier(Decoder):
+    """The spine is a decoder's; what leads to it and away from it is not."""
+
+    def embedding(self, group: Group) -> int:
+        """Upwards from the stream's first level."""
+        right, pitch = self.t + self.gap, self.c + self.pad
+        self.put(self.find("", "positions"), right, -2, group)
+        self.put(self.find("", "position_embedding"), right, 0, group)
+        streams = self.by_role["", "x"]
+        for n, stream in enumerate(streams, 1):
+            self.put(stream, 0, (n - len(streams)) * pitch, group)
+        y = -len(streams) * pitch
+        before = self.t - self.sizes["P"]  # tokens that stand before the patches
+        for x, role in enumerate(("class_token", "distillation_token")[:before]):
+            self.put(self.find("", role), x, y, group)
+        self.patches(before, y, self.board.group("patchify", "patchify", group))
+        return right + self.sizes["I"]
+
+    def patches(self, x: int, y: int, group: Group) -> None:
+        """Upwards from the level of the patches' vectors."""
+        right = self.t + self.gap
+        self.put(self.find("", "patch_vectors"), x, y, group)
+        self.put(self.find("", "patch_bias"), right, y, group)
+        self.put(self.find("", "patch_weight"), right + 2, y, group)
+        image, patches = self.find("", "image"), self.find("", "patches")
+        assert image is not None
+        assert patches is not None
+        y -= self.sizes["I"] + self.pad
+        self.put(patches, x, y, group)
+        picture = self.board.group("images", "picture", group)
+        if len(image.tensor.shape) == 6:
+            self.cut_apart(image, x, y - self.pad, picture)
+        else:  # some pixels are in no patch
+            self.put(image, x, y - self.pad - self.view.size(image)[1], picture)
+        names = self.names(image)
+        self.board.tokens = [Token(id=-1 - n, text=name, bytes=name.encode().hex()) for n, name in enumerate(names)]
+
+    def names(self, image: Item) -> list[str]:
+        """Of the positions: a patch by its row and column."""
+        n_patches = self.sizes["P"]
+        across = image.tensor.shape[4] if len(image.tensor.shape) == 6 else n_patches
+        before = ("[class]", "[distillation]")[: self.t - n_patches]
+        return [*before, *(f"{p // across},{p % across}" for p in range(n_patches))]
+
+    def cut_apart(self, image: Item, x: int, bottom: int, group: Group) -> None:
+        """The pixels of each patch, with a gap around them; channels stand behind each other."""
+        found = list(pieces(image))
+        (width, height), rows = found[0][1].size, 1 + found[-1][0][0]
+        gap = max(1, width // 8)
+        top = bottom - rows * (height + gap)
+        self.placed.add(image)
+        for (row, column, channel), window in found:
+            at = x + column * (width + gap), top + row * (height + gap), -channel * self.pitch
+            block = self.board.put(image, window, group, at, self.view.axes(image))
+            if rows > 1:
+                block.label = Text(f"Patch {row},{column}", f"图像块 {row},{column}")
+
+    def output(self, x: int, y: int) -> None:
+        """The last norm beside the last stream, and under the class token's column what it says."""
+        group = self.board.group("output", "output", self.model)
+        self.norm("final_norm", 0, x, y, group, -1)
+        y += self.c + self.pad
+        hidden = self.find("", "head_hidden")
+        if hidden:
+            self.weighted(hidden, "head_in", x, y, group)
+            self.put(self.find("", "head_activated"), x + self.gap, y, group)
+            y += self.view.size(hidden)[1] + self.pad
+        for role, strip in (("logits", ""), ("exponentials", "highest"), ("probs", "total")):
+            item = self.find("", role)
+            if item:
+                if role == "logits":
+                    self.weighted(item, "head", x, y, group)
+                else:
+                    self.put(item, x, y, group)
+                self.put(self.find("", strip), x, y - 2, group)
+                x += 1 + self.gap
+
+    def weighted(self, product: Item, name: str, x: int, y: int, group: Group) -> None:
+        """A product, and left of it the bias and the weights that it was made with."""
+        self.put(product, x, y, group)
+        self.put(self.find("", f"{name}_bias"), x - 2, y, group)
+        weight = self.find("", f"{name}_weight")
+        if weight:
+            self.put(weight, x - 3 - self.view.size(weight)[0], y, group)
+
+
+def pieces(image: Item) -> Iterator[tuple[tuple[int, int, int], Window]]:
+    """Of a picture recorded by channels, rows and columns of patches: the place of each piece, and its pixels.
+
+    Where they would be too many, the picture is one piece.
+    """
+    _, channels, rows, height, columns, width = image.tensor.shape
+    if channels * rows * columns > MOST_PIECES:
+        rows, height, columns, width = 1, rows * height, 1, columns * width
+    _, of_channel, of_row, of_line, of_column, of_pixel = image.tensor.strides
+    for row in range(rows):
+        for column in range(columns):
+            for channel in range(channels):
+                yield (
+                    (row, column, channel),
+                    Window(
+                        offset=image.tensor.offset + channel * of_channel + row * of_row + column * of_column,
+                        strides=(of_pixel, of_line),
+                        size=(width, height),
+                        start=(column * width, row * height),
+                        index=f"[0,{channel},{row},:,{column},:]",
+                    ),
+                )

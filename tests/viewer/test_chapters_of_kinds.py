@@ -1,0 +1,97 @@
+"""Which chapters a model is told by: those that fit it and no others, and all that they point at is there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import glassformer as gf
+from glassformer import checkpoints
+from glassformer.data.images import read_idx_set
+from glassformer.tokenizers.image_processor import ImageProcessor
+from glassformer.viewer.chapters_check import check_chapters, load_chapters
+from glassformer.viewer.pack import record
+from glassformer.viewer.scene import Scene
+from glassformer.viewer.session import Session
+from viewed import recorded
+
+CORE = "overview training tokens embedding layer-norm query-key-value scores softmax mixing heads residual mlp stack "
+CORE += "sampling generation scale"
+INSIDE_A_LAYER = "layer-norm query-key-value scores softmax mixing heads residual mlp"
+FITTING = {
+    "nano-sort": CORE,
+    "llama": f"{CORE} llama rope",
+    "llama without shared heads": f"{CORE} llama rope",
+    "no positions": CORE,
+    "vit": f"image {INSIDE_A_LAYER}",
+    "vit with two heads": f"image {INSIDE_A_LAYER}",
+    "vit with pixels left over": f"image {INSIDE_A_LAYER}",
+}
+
+
+def told_by(scene: Scene) -> set[str]:
+    """The chapters that apply, of which nothing may be wrong."""
+    reports = [report for report in check_chapters(scene, load_chapters()) if report.applies]
+    assert [problem for report in reports for problem in report.problems] == []
+    assert all(4 <= report.steps <= 9 for report in reports)
+    return {report.chapter for report in reports}
+
+
+@pytest.mark.parametrize("name", FITTING)
+def test_a_model_is_told_by_the_chapters_that_fit_it(name: str) -> None:
+    assert told_by(recorded(name)[1]) == set(FITTING[name].split())
+
+
+def test_a_mask_is_spoken_of_only_where_there_is_one() -> None:
+    roles = {name: {block.role for block in recorded(name)[1].blocks} for name in ("nano-sort", "vit")}
+    assert "allowed" in roles["nano-sort"]
+    assert "allowed_all" not in roles["nano-sort"]
+    assert "allowed_all" in roles["vit"]
+    assert "allowed" not in roles["vit"]
+
+
+def test_a_patch_stands_over_its_vector_and_its_column_of_the_stream() -> None:
+    scene = recorded("vit")[1]
+    found = {
+        role: [block for block in scene.blocks if block.role == role] for role in ("patches", "patch_vectors", "x")
+    }
+    (patches,), (vectors,) = found["patches"], found["patch_vectors"]
+    assert patches.pos[0] == vectors.pos[0] == found["x"][0].pos[0] + 1
+    assert patches.pos[1] < vectors.pos[1] < found["x"][0].pos[1] < found["x"][1].pos[1]
+    assert [token.text for token in scene.tokens] == ["[class]", "0,0", "0,1", "0,2", "1,0", "1,1", "1,2"]
+
+
+def test_the_pieces_of_a_picture_are_its_patches() -> None:
+    trace, scene = recorded("vit")
+    picture = trace["images"].value[0]
+    pieces = [block for block in scene.blocks if block.role == "image"]
+    assert len(pieces) == 6 * 3
+    for number, block in enumerate(pieces):
+        patch, channel = divmod(number, 3)
+        row, column = divmod(patch, 3)
+        assert block.start == (4 * column, 4 * row)
+        assert block.label.en == f"Patch {row},{column}"
+        cells = trace.storages[block.storage].bytes
+        flat = torch.empty(0).set_(cells)
+        shown = flat.as_strided(block.size[::-1], block.strides[::-1], block.offset)
+        assert torch.equal(shown, picture[channel, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4])
+
+
+def test_a_published_llama_is_told_by_its_chapters(data_dir: Path) -> None:
+    session = Session(gf.load(data_dir / "llama" / "stories260K.bin"), name="stories260K")
+    scene = session.run(text="Once upon a time").steps[0].scene
+    assert told_by(scene) == set(FITTING["llama"].split())
+
+
+def test_a_published_vit_is_told_by_its_chapters(data_dir: Path) -> None:
+    published: Any = checkpoints.load(data_dir / "vit" / "vit_mnist.pth", from_pickle=True)
+    folder = data_dir / "images" / "mnist"
+    digits = read_idx_set(folder / "t10k-images-idx3-ubyte.gz", folder / "t10k-labels-idx1-ubyte.gz")
+    pixels = ImageProcessor(size=None, mean=(0.1307,), std=(0.3081,)).normalise(digits.pixels[:1])
+    trace = record(published.module, pixels)
+    reference = json.loads((data_dir / "vit" / "vit_mnist.reference.json").read_text())
+    assert trace["logits"].value.argmax().item() == reference["first_32_pred"][0]
+    scene = Session.of_trace(trace).step(0, 0).scene
+    assert told_by(scene) == set(FITTING["vit"].split())
