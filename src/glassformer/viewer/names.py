@@ -38,6 +38,25 @@ LANGUAGE_MODELS: Names = (
     (r"logits", "logits"),
     (r"(highest|exponentials|total|probs)", "{}"),
 )
+SOUND: Names = (
+    (r"waveform", "waveform"),
+    (r"(frames|windowed|spectrum|power)", "{}"),
+    (r"filters", "mel_filters"),
+    (r"encoder\.conv1\.x", "log_mel"),
+    (r"mel", "mel"),
+    (r"encoder\.(conv\d)\.(weight|bias|padded)", "{}_{}"),
+    (r"encoder\.(conv\d)\.y", "{}"),
+    (r"encoder\.below", "conv_below"),
+)
+HALVES: Names = (  # what stands at the top of a model's half
+    (r"(?:encoder|decoder)\.(token|position|type)_embedding\.weight", "{}_embedding"),
+    (r"(?:encoder|decoder)\.(token|position|type)_embedding\.output", "{}_embedded"),
+    (r"encoder\.position_embedding", "position_embedding"),
+    (r"(?:encoder|decoder)\.(positions|token_types)", "{}"),
+    (r"(?:encoder|decoder)\.dropout\.x", "x"),
+    (r"encoder\.x", "entering"),
+    (r"decoder\.lm_head\.weight", "lm_head"),
+)
 ENCODERS_AND_DECODERS: Names = (
     (r"source", "source_tokens"),
     (r"source_embedding\.weight", "source_embedding"),
@@ -93,7 +112,9 @@ IMAGES: Names = (
 )
 FAMILIES: Names = (
     *IMAGES,
+    *SOUND,
     *LANGUAGE_MODELS,
+    *HALVES,
     *ENCODERS_AND_DECODERS,
     *ROTATIONS,
     *RECURRENT,

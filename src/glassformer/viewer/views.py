@@ -28,6 +28,13 @@ AXES: dict[str, tuple[str, str]] = {  # the letters of docs/notation.md along x 
     "lm_head_bias": ("", "V"),
     **dict.fromkeys(["angles", "cos", "sin", "cos_read", "sin_read"], ("T", "R")),
     **dict.fromkeys(["pair", "frequency"], ("", "R")),
+    **dict.fromkeys(["waveform", "frames", "windowed"], ("U", "W")),
+    **dict.fromkeys(["spectrum", "power"], ("U", "K")),
+    **dict.fromkeys(["mel", "log_mel", "conv1_padded"], ("U", "M")),
+    "mel_filters": ("K", "M"),
+    **dict.fromkeys(["conv1", "entering", "conv2_padded"], ("U", "C")),
+    "conv2": ("T", "C"),
+    **dict.fromkeys(["conv1_weight", "conv2_weight", "conv1_bias", "conv2_bias", "conv_below"], ("", "C")),
     "image": ("X", "Y"),
     "patches": ("P", "I"),
     "patch_weight": ("I", "C"),
@@ -42,7 +49,7 @@ AXES: dict[str, tuple[str, str]] = {  # the letters of docs/notation.md along x 
 }
 TURNED = {  # seen the other way round than tensors of their kind are
     *("up", "gate", "inner", "below", "activated", "up_weight", "gate_weight", "up_bias"),
-    *("token_embedding", "position_embedding", "tokens", "source_embedding", "source_tokens", "image"),
+    *("token_embedding", "position_embedding", "tokens", "source_embedding", "source_tokens", "image", "mel_filters"),
     *("class_token", "distillation_token", "pair", "frequency"),
 }
 PER_QUERY_HEAD = {

@@ -8,12 +8,13 @@ them a role of its own: its residual stream is `source`, and the end of that the
 from collections.abc import Mapping, Sequence
 
 from glassformer.viewer.board import Board
+from glassformer.viewer.layout import sound
 from glassformer.viewer.layout.decoder import Decoder
 from glassformer.viewer.roles import Item
 from glassformer.viewer.scene import Group
 from glassformer.viewer.views import View
 
-OF_SOURCE = {"source_tokens", "source_embedding"}
+OF_SOURCE = {"source_tokens", "source_embedding", "waveform", "mel_filters"}
 
 
 def place(items: Sequence[Item], board: Board) -> dict[str, int] | None:
@@ -31,6 +32,7 @@ def place(items: Sequence[Item], board: Board) -> dict[str, int] | None:
             item.role = "position_encoding"
     model = board.group("", "model", None)
     sizes = _sizes([item for item in shown if item not in of_source], crossing)
+    sizes |= sound.sizes_of(shown)
     view = Sided(sizes, of_source)
     right = Right([item for item in items if item not in of_source], sizes, board, view, model)
     right.main()
@@ -125,3 +127,7 @@ class Left(Half):
                 if item in ends
                 else {"x": "source", "token_embedded": "source_embedded"}.get(item.role, item.role)
             )
+
+    def embedding(self, group: Group) -> int:
+        """Of a text, as a decoder has it, or of sound."""
+        return sound.stem(self, group) if "U" in self.sizes else super().embedding(group)
