@@ -8,19 +8,16 @@
 const en = {
   // loading and trouble
   opening: "Opening the model…", loading_step: "Loading the numbers…", computing: "Computing…",
-  context_lost:
-    "The browser took the graphics away for a moment. The picture comes back by itself.",
-  no_webgl:
-    "This browser gives the page no WebGL2, so there is no picture. Outline, inspector and walkthrough work " +
-    "without it.",
+  context_lost: "The browser took the graphics away. The picture comes back by itself.",
+  no_webgl: "This browser has no WebGL2, so there is no picture. Outline, inspector and walkthrough work without it.",
   close: "Close",
   needs_server: "This page is a recording. To type your own text and change numbers, run: glassformer view",
   needs_tokenizer:
     "This model has no tokenizer. Begin with token ids: glassformer view MODEL --tokens 1,2,3",
   // header
   parameters: "{n} parameters", random_weights: "random weights",
-  random_why: "Nobody has trained these weights: what this model says has no meaning.", shapes_only: "shapes only",
-  shapes_only_why: "No number of this model is loaded: hatched blocks show how large it is.",
+  random_why: "These weights are not trained: what this model says has no meaning.", shapes_only: "shapes only",
+  shapes_only_why: "No number is loaded: hatched blocks show how large this model is.",
   shapes_only_cell: "No number is loaded here: only the shape is known.", settings: "Settings", language: "Language",
   light_theme: "Light theme", dark_theme: "Dark theme", help: "Help", go_to: "Go to",
   skip_to_scene: "Skip to the scene",
@@ -107,7 +104,7 @@ export type Lang = "en" | "zh";
 
 const zh: Record<Key, string> = {
   opening: "正在打开模型……", loading_step: "正在读取数值……", computing: "正在计算……",
-  context_lost: "浏览器暂时收回了图形资源，画面会自动恢复。", no_webgl: "此浏览器不提供 WebGL2，因此没有画面。大纲、检视面板和导览仍可使用。", close: "关闭",
+  context_lost: "浏览器收回了图形资源，画面会自动恢复。", no_webgl: "此浏览器不提供 WebGL2，因此没有画面。大纲、检视面板和导览仍可使用。", close: "关闭",
   needs_server: "这是一份录制的页面。要输入自己的文本或修改数值，请运行：glassformer view",
   needs_tokenizer: "此模型没有分词器。请用词元编号开始：glassformer view MODEL --tokens 1,2,3", parameters: "{n} 个参数",
   random_weights: "随机权重", random_why: "这些权重没有经过训练，模型的输出没有意义。", shapes_only: "仅有形状",

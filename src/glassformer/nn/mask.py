@@ -48,7 +48,7 @@ class Mask:
 
 def everything(query: Tensor, key: Tensor) -> Tensor:
     """Every query sees every key that is no padding."""
-    return (key >= 0).expand(torch.broadcast_shapes(query.shape, key.shape))
+    return (key >= 0).expand(torch.broadcast_shapes(query.shape, key.shape))  # type: ignore[no-untyped-call]
 
 
 def causal(query: Tensor, key: Tensor) -> Tensor:

@@ -86,9 +86,8 @@ class Scene:
     model: Mapping[str, Any]
     lazy: bool
     tokens: list[Token]
-    source: list[Token] = field(default_factory=list)  # what an encoder reads, if that is tokens
     sizes: dict[str, int]
-    source: list[Token] = field(default_factory=list)
+    source: list[Token] = field(default_factory=list)  # what an encoder reads, if that is tokens
     groups: list[Group] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     arrows: list[Arrow] = field(default_factory=list)

@@ -116,7 +116,7 @@ function largest(of: Cells[], { scene, numbers }: Context): Largest | null {
     const { axes, start = [0, 0] } = scene.blocks[cells.block]!;
     const down = axes[1] === "S" || axes[1] === "N";
     const key = down ? y + start[1] : x + start[0];
-    const tokens = axes[down ? 1 : 0] === "N" ? scene.source ?? [] : scene.tokens;
+    const tokens = axes[down ? 1 : 0] === "N" ? scene.source : scene.tokens;
     [found, highest] = [{ cells: { block: cells.block, x0: x, y0: y, x1: x + 1, y1: y + 1 }, key, tokens }, value];
   }
   return found;

@@ -228,7 +228,7 @@ export class Labels {
 /** The tokens over a block (0) or beside it (1): of the source along N, of the text along T, or S for keys. */
 const tokensOf = ({ source, tokens }: Scene, { axes, size, start = [0, 0] }: Block, side: 0 | 1): Token[] => {
   const all = axes[side] === "N" ? source : axes[side] === "TS"[side] ? tokens : [];
-  const found = all?.slice(start[side], start[side] + size[side]) ?? [];
+  const found = all.slice(start[side], start[side] + size[side]);
   return found.length === size[side] ? found : [];
 };
 

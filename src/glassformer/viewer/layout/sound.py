@@ -43,9 +43,8 @@ def stem(spine: Decoder, group: Group) -> int:
             y -= spine.view.size(padded)[1] + spine.pad
             spine.put(padded, 0, y, convolutions)
     hear(spine, y - spine.pad, spine.group("sound", "sound", group))
-    return max(
-        right, max(block.pos[0] + block.size[0] for block in spine.board.blocks if block.group == convolutions.id)
-    )
+    ends = [block.pos[0] + block.size[0] for block in spine.board.blocks if block.group == convolutions.id]
+    return max(right, *ends)
 
 
 def convolve(spine: Decoder, name: str, below: Item | None, y: int, group: Group) -> None:
