@@ -41,11 +41,13 @@ LANGUAGE_MODELS: Names = (
 SOUND: Names = (
     (r"waveform", "waveform"),
     (r"(frames|windowed|spectrum|power)", "{}"),
-    (r"filters", "mel_filters"),
     (r"encoder\.conv1\.x", "log_mel"),
     (r"mel", "mel"),
-    (r"encoder\.(conv\d)\.(weight|bias|padded)", "{}_{}"),
-    (r"encoder\.(conv\d)\.y", "{}"),
+    (r"rest", "mirrored"),
+    (r"encoder\.conv1\.(weight|bias|padded)", "first_conv_{}"),
+    (r"encoder\.conv2\.(weight|bias|padded)", "second_conv_{}"),
+    (r"encoder\.conv1\.y", "first_conv"),
+    (r"encoder\.conv2\.y", "second_conv"),
     (r"encoder\.below", "conv_below"),
 )
 HALVES: Names = (  # what stands at the top of a model's half

@@ -30,11 +30,12 @@ AXES: dict[str, tuple[str, str]] = {  # the letters of docs/notation.md along x 
     **dict.fromkeys(["pair", "frequency"], ("", "R")),
     **dict.fromkeys(["waveform", "frames", "windowed"], ("U", "W")),
     **dict.fromkeys(["spectrum", "power"], ("U", "K")),
-    **dict.fromkeys(["mel", "log_mel", "conv1_padded"], ("U", "M")),
-    "mel_filters": ("K", "M"),
-    **dict.fromkeys(["conv1", "entering", "conv2_padded"], ("U", "C")),
-    "conv2": ("T", "C"),
-    **dict.fromkeys(["conv1_weight", "conv2_weight", "conv1_bias", "conv2_bias", "conv_below"], ("", "C")),
+    **dict.fromkeys(["mel", "log_mel", "first_conv_padded"], ("U", "M")),
+    **dict.fromkeys(["first_conv", "entering", "second_conv_padded"], ("U", "C")),
+    "second_conv": ("T", "C"),
+    **dict.fromkeys(
+        ["first_conv_weight", "second_conv_weight", "first_conv_bias", "second_conv_bias", "conv_below"], ("", "C")
+    ),
     "image": ("X", "Y"),
     "patches": ("P", "I"),
     "patch_weight": ("I", "C"),
@@ -49,7 +50,7 @@ AXES: dict[str, tuple[str, str]] = {  # the letters of docs/notation.md along x 
 }
 TURNED = {  # seen the other way round than tensors of their kind are
     *("up", "gate", "inner", "below", "activated", "up_weight", "gate_weight", "up_bias"),
-    *("token_embedding", "position_embedding", "tokens", "source_embedding", "source_tokens", "image", "mel_filters"),
+    *("token_embedding", "position_embedding", "tokens", "source_embedding", "source_tokens", "image"),
     *("class_token", "distillation_token", "pair", "frequency"),
 }
 PER_QUERY_HEAD = {
@@ -102,9 +103,8 @@ class View:
         found = [window.turned() for window in step.windows] if turned else list(step.windows)
         if len(targets) > 1 and targets[0].head is not None:
             found = heads(found, len(targets), 1)
-        elif len(targets) > 1 and len(found) == 1:
-            axis = self.axes(step.step_of).index("V")
-            found = panels(found[0], axis, self.panel)
+        elif len(targets) > 1 and len(found) == 1 and "V" in self.axes(step.step_of):
+            found = panels(found[0], self.axes(step.step_of).index("V"), self.panel)
         for n, window in enumerate(found):
             target = targets[n] if len(found) == len(targets) else targets[0]
             yield replace(window, head=target.head), target

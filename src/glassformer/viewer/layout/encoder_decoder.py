@@ -14,7 +14,7 @@ from glassformer.viewer.roles import Item
 from glassformer.viewer.scene import Group
 from glassformer.viewer.views import View
 
-OF_SOURCE = {"source_tokens", "source_embedding", "waveform", "mel_filters"}
+OF_SOURCE = {"source_tokens", "source_embedding", "waveform"}
 
 
 def place(items: Sequence[Item], board: Board) -> dict[str, int] | None:

@@ -1,6 +1,6 @@
 """Where the sound stands that an encoder hears: above its stream, a column of every tensor for every 10 ms.
 
-waveform  frames  windowed  spectrum  power  filters  mel │ log-mel │
+waveform  frames  windowed  spectrum  power  mel │ log-mel │
                                                           the first convolution, and what its activation makes of it
                                                           the second, which moves on by two columns at a time
                                                           │ x │ positions
@@ -15,13 +15,13 @@ from glassformer.viewer.roles import Item
 from glassformer.viewer.scene import Group
 from glassformer.viewer.windows import Window
 
-ROW = ("log_mel", "mel", "mel_filters", "power", "spectrum", "windowed", "frames")  # from the right
+ROW = ("log_mel", "mel", "power", "spectrum", "windowed", "frames")  # from the right
 
 
 def sizes_of(items: Sequence[Item]) -> dict[str, int]:
     """The lengths of the axes that only sound has; none where nothing is heard."""
     found = {item.role: item.tensor.shape for item in items if item.step_of is None}
-    if "log_mel" not in found or "conv1" not in found:
+    if "log_mel" not in found or "first_conv" not in found:
         return {}
     sizes = {"U": found["log_mel"][-2], "M": found["log_mel"][-1]}
     return sizes | {letter: found[role][-1] for letter, role in (("W", "frames"), ("K", "power")) if role in found}
@@ -35,16 +35,16 @@ def stem(spine: Decoder, group: Group) -> int:
     spine.put(spine.find("", "position_embedding"), right, 0, group)
     y, convolutions = 0, spine.group("stem", "stem", group)
     below = spine.by_role.get(("", "conv_below"), [])
-    for number in (2, 1):
+    for number, name in ((1, "second_conv"), (0, "first_conv")):
         y -= spine.c + 2 * spine.pad
-        convolve(spine, f"conv{number}", below[number - 1] if len(below) == 2 else None, y, convolutions)
-        padded = spine.find("", f"conv{number}_padded")
+        convolve(spine, name, below[number] if len(below) == 2 else None, y, convolutions)
+        padded = spine.find("", f"{name}_padded")
         if padded:
             y -= spine.view.size(padded)[1] + spine.pad
             spine.put(padded, 0, y, convolutions)
     hear(spine, y - spine.pad, spine.group("sound", "sound", group))
-    ends = [block.pos[0] + block.size[0] for block in spine.board.blocks if block.group == convolutions.id]
-    return max(right, *ends)
+    edges = [block.pos[0] + block.size[0] for block in spine.board.blocks if block.group == convolutions.id]
+    return max(right, *edges)
 
 
 def convolve(spine: Decoder, name: str, below: Item | None, y: int, group: Group) -> None:
@@ -57,7 +57,7 @@ def convolve(spine: Decoder, name: str, below: Item | None, y: int, group: Group
         spine.board.put(weight, flat, group, (-4 - n_inputs, y, 0), spine.view.axes(weight))
     spine.put(spine.find("", f"{name}_bias"), -2, y, group)
     x = 0
-    for item in (spine.find("", name), below, spine.find("", "entering") if name == "conv1" else None):
+    for item in (spine.find("", name), below, spine.find("", "entering") if name == "first_conv" else None):
         if item:
             spine.put(item, x, y, group)
             x += spine.view.size(item)[0] + spine.gap
@@ -66,18 +66,30 @@ def convolve(spine: Decoder, name: str, below: Item | None, y: int, group: Group
 def hear(spine: Decoder, bottom: int, group: Group) -> None:
     """From the waveform to the log-mel frames, in a row that ends above the stream."""
     row = [item for role in ROW for item in spine.by_role.get(("", role), [])[-1:]]
-    waveform = spine.find("", "waveform")
-    hop = waveform.tensor.shape[0] // spine.sizes["U"] if waveform else 0
+    waveforms = [*spine.by_role.get(("", "frames"), [])[:-1], *spine.by_role.get(("", "mirrored"), [])]
+    for mirrored in waveforms:
+        mirrored.role = "mirrored"
+    waveforms += spine.by_role.get(("", "waveform"), [])
+    strides = [item.tensor.strides[0] for item in spine.by_role.get(("", "frames"), [])]
+    hop = min(strides, default=0)  # frames are first seen in the waveform itself, one hop apart
     top, x = bottom - max([hop, *(spine.view.size(item)[1] for item in row)]), 0
     for number, item in enumerate(row):
         x -= (spine.view.size(item)[0] + 4 * spine.gap) if number else 0
         spine.put(item, x, top, group)
-    if waveform:
-        n = waveform.tensor.shape[0]
-        whole = Window(offset=waveform.tensor.offset, strides=(hop, 1), size=(n // hop, hop))
-        x -= n // hop + 1 + 4 * spine.gap
+    for waveform in waveforms:
         spine.placed.add(waveform)
-        spine.board.put(waveform, whole, group, (x, top, 0), ("U", ""))
-        if n % hop:
-            last = replace(whole, offset=whole.offset + n - n % hop, size=(1, n % hop), index=f"[{n - n % hop}:{n}]")
-            spine.board.put(waveform, last, group, (x + n // hop, top, 0))
+        pieces = in_columns(waveform, hop)
+        x -= sum(window.size[0] for window in pieces) + 4 * spine.gap
+        for number, window in enumerate(pieces):
+            axes = ("", "") if number else ("U", "")
+            spine.board.put(waveform, window, group, (x + number * pieces[0].size[0], top, 0), axes)
+
+
+def in_columns(waveform: Item, hop: int) -> list[Window]:
+    """Samples in columns of as many as there are from one frame to the next, and those that are left over."""
+    offset, n = waveform.windows[0].offset, prod(waveform.windows[0].size)
+    whole = Window(offset=offset, strides=(hop, 1), size=(n // hop, hop))
+    if n % hop == 0:
+        return [whole]
+    rest = replace(whole, offset=offset + n - n % hop, size=(1, n % hop), index=f"[{n - n % hop}:{n}]")
+    return [rest] if n < hop else [whole, rest]
