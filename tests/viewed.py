@@ -97,7 +97,7 @@ def of_pair(model: gf.Model, name: str) -> tuple[Trace, Scene]:
     reads_source = model.kind == "encoder-decoder"
     texts = [torch.tensor([source])] * reads_source + [torch.tensor([ids])]
     words = {n: [Token(i, f"{letter}{i}", "") for i in given] for n, letter, given in ((0, "s", source), (1, "t", ids))}
-    trace = gf.trace(model, *texts)
+    trace = record(model.whole, *texts)
     return trace, pack_scene(
         trace,
         module=model.module,
