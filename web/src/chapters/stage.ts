@@ -194,10 +194,9 @@ function sweep(stage: Stage, swept: Cells[], how: Sweep, t: number, { scene, var
     const behind = (index: string): number => (resolve(index, scene.tokens.length, vars) ?? 0) + 1;
     const [length, begin] = [scene.sizes[block.axes[side]!] ?? 0, block.start?.[side] ?? 0];
     const isPart = block.size[side]! < length; // one of the columns of a text, each of which is a block
-    const shift = isPart ? begin : 0;
-    const from = how.from === undefined ? (isPart ? 0 : first) - shift : behind(how.from) - shift;
-    const to = how.to === undefined ? (isPart ? length : end) - shift : behind(how.to) - shift;
-    const reached = Math.round(mix(from, to, clamp(t)));
+    const from = how.from === undefined ? (isPart ? 0 : first) : behind(how.from);
+    const to = how.to === undefined ? (isPart ? length : end) : behind(how.to);
+    const reached = Math.round(mix(from, to, clamp(t))) - begin;
     const done = Math.min(end, Math.max(first, reached));
     const isNow = done === reached;
     const [across, breadth] = side === 0 ? [cells.y1 - cells.y0, block.size[1]] : [cells.x1 - cells.x0, block.size[0]];

@@ -98,7 +98,7 @@ export class Lines {
       const far = Math.hypot(...add(a, b, -1));
       const level = a[1] === b[1];
       if (level) a[1] = b[1] -= Math.max(from.y1 - from.y0, 1) / 2;
-      const lift: Vec3 = level ? [0, -0.65 * far - 1, 0.2 * far] : [0, 0, 0.45 * far + 2];
+      const lift: Vec3 = level ? [0, (from.block === to.block ? -0.65 : -0.2) * far - 1, 0.2 * far] : [0, 0, 0.45 * far + 2];
       curve(batch, view, [a, add(a, lift), add(b, lift), b], {
         width: 1 + 6 * weight, color: sign < 0 ? tone.minus : tone.plus, alpha: 0.3 + 0.65 * weight,
       });
