@@ -73,7 +73,7 @@ def sizes_of(items: Sequence[Item]) -> dict[str, int]:
 class Decoder:
     """One model being laid out, or the half of one whose paths begin with a prefix."""
 
-    prefix, layer_role = "", "layer"
+    prefix, embedding_role, layer_role = "", "embedding", "layer"
 
     def __init__(self, items: Sequence[Item], sizes: Mapping[str, int], board: Board, view: View | None = None) -> None:
         self.items, self.sizes, self.board = items, sizes, board
@@ -111,7 +111,7 @@ class Decoder:
 
     def main(self) -> None:
         """All but the steps."""
-        embedding = self.group("embedding", "embedding", self.model)
+        embedding = self.group("embedding", self.embedding_role, self.model)
         right = self.rotations(self.embedding(embedding) + self.pad, embedding)
         first = len(self.board.blocks)
         x, y, top, bottom = 0, 0, 0, 0

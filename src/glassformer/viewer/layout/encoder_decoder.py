@@ -114,7 +114,8 @@ class Right(Half):
 class Left(Half):
     """The encoder, whose stream ends as the memory."""
 
-    prefix, role, layer_role = "encoder.", "encoder", "encoder_layer"
+    prefix, role = "encoder.", "encoder"
+    embedding_role, layer_role = "source_embedding", "encoder_layer"
 
     def __init__(self, items: Sequence[Item], sizes: Mapping[str, int], board: Board, view: View, model: Group) -> None:
         super().__init__(items, sizes, board, view, model)
