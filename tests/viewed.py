@@ -7,6 +7,8 @@ import torch
 
 import glassformer as gf
 from foreign import FOREIGN, NEEDS_DECOMPOSING
+from glassformer.inference.around import FromSound, around
+from glassformer.tokenizers.log_mel import hann_window, mel_filters
 from glassformer.tracing.record import record as record_module
 from glassformer.tracing.trace import Trace
 from glassformer.viewer.pack import pack_scene, record
@@ -59,8 +61,13 @@ VIT = {
     "d_ff": 24,
     "n_classes": 5,
 }
+BERT = {"vocab_size": 11, "context_length": 8, "d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 24}
+WHISPER = {**BOTH, "audio_context_length": 16, "n_mels": 8}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {  # which read something else than one text
     "vit": ("vit", VIT),
+    "bert": ("bert", {**BERT, "n_layers": 2}),
+    "bert without a head": ("bert", {**BERT, "head": "none"}),
+    "whisper": ("whisper", WHISPER),
     "vit with two heads": ("vit", {**VIT, "distillation": "head", "n_channels": 1}),
     "vit with pixels left over": ("vit", {**VIT, "image_size": (9, 14), "final_norm": False, "head": "mlp"}),
 }
@@ -84,7 +91,8 @@ def recorded(name: str) -> tuple[Trace, Scene]:
         torch.manual_seed(0)
         architecture, changes = KINDS[name]
         model = gf.build(architecture, **changes)
-        trace = gf.trace(model, *inputs_of(model))
+        module, given = inputs_of(model)
+        trace = record(module, *given, predicts=name != "bert without a head")
         return trace, pack_scene(trace, module=model.module, config=model.config, name=name, tokens=[])
     module, inputs, keywords = FOREIGN[name]()
     trace = record_module(module, *inputs, decompose=name in NEEDS_DECOMPOSING, **keywords)
@@ -108,7 +116,13 @@ def of_pair(model: gf.Model, name: str) -> tuple[Trace, Scene]:
     )
 
 
-def inputs_of(model: gf.Model) -> list[torch.Tensor]:
-    """Something that a model of one of these kinds reads."""
-    config = model.config
-    return [torch.rand(1, config.n_channels, *config.image_size)]
+def inputs_of(model: gf.Model) -> tuple[torch.nn.Module, list[torch.Tensor]]:
+    """What is called, and something that it reads; of sound as many samples as make no whole frame."""
+    match model.kind:
+        case "speech-recognizer":
+            mel_filters(model.config.n_mels), hann_window()
+            return around(FromSound, model.whole), [torch.randn(3250) / 10, torch.tensor([[1, 2, 3]])]
+        case "image-classifier":
+            return model.whole, [torch.rand(1, model.config.n_channels, *model.config.image_size)]
+        case _:
+            return model.whole, [torch.tensor([[1, 2, 3, 4]])]

@@ -26,6 +26,8 @@ FITTING = {
     "llama without shared heads": f"{CORE} llama rope",
     "no positions": CORE,
     "vit": f"image {INSIDE_A_LAYER}",
+    "bert": f"tokens embedding {INSIDE_A_LAYER.removeprefix('layer-norm ')}",
+    "bert without a head": f"tokens embedding {INSIDE_A_LAYER.removeprefix('layer-norm ')}",
     "vit with two heads": f"image {INSIDE_A_LAYER}",
     "vit with pixels left over": f"image {INSIDE_A_LAYER}",
 }
@@ -42,6 +44,23 @@ def told_by(scene: Scene) -> set[str]:
 @pytest.mark.parametrize("name", FITTING)
 def test_a_model_is_told_by_the_chapters_that_fit_it(name: str) -> None:
     assert told_by(recorded(name)[1]) == set(FITTING[name].split())
+
+
+def test_a_recognizer_of_speech_is_told_by_its_chapter_first() -> None:
+    reports = check_chapters(recorded("whisper")[1], load_chapters())
+    assert next(report.chapter for report in reports if report.applies) == "speech"
+    (speech,) = (report for report in reports if report.chapter == "speech")
+    assert speech.problems == []
+    assert speech.steps == 9
+
+
+def test_the_columns_of_sound_stand_for_the_frames() -> None:
+    scene = recorded("whisper")[1]
+    found = {block.role: block for block in reversed(scene.blocks) if block.step_of is None}
+    assert found["waveform"].size == (20, 160)
+    for role in ("frames", "windowed", "power", "log_mel", "first_conv"):
+        assert found[role].size[0] == scene.sizes["U"] == 20
+    assert found["second_conv"].size[0] == scene.sizes["N"] == 10
 
 
 def test_a_mask_is_spoken_of_only_where_there_is_one() -> None:

@@ -57,7 +57,12 @@ HALVES: Names = (  # what stands at the top of a model's half
     (r"(?:encoder|decoder)\.(positions|token_types)", "{}"),
     (r"(?:encoder|decoder)\.dropout\.x", "x"),
     (r"encoder\.x", "entering"),
-    (r"decoder\.lm_head\.weight", "lm_head"),
+    (r"(?:decoder|head)\.lm_head\.weight", "lm_head"),
+    (r"head\.lm_head\.bias", "lm_head_bias"),
+    (r"head\.proj\.(weight|bias)", "head_proj_{}"),
+    (r"head\.proj\.output", "head_proj"),
+    (r"head\.below", "head_below"),
+    (r"head\.norm\.output", "head_norm"),
 )
 ENCODERS_AND_DECODERS: Names = (
     (r"source", "source_tokens"),
@@ -109,14 +114,14 @@ IMAGES: Names = (
     (r"(class_token|distillation_token)", "{}"),
     (r"(?:distillation_)?head\.(weight|bias)", "head_{}"),
     (r"head\.up_proj\.(weight|bias)", "head_in_{}"),
-    (r"head\.(hidden|activated)", "head_{}"),
+    (r"head\.(hidden|activated)", "head_{}"),  # of the two layers of a head
     (r"head\.down_proj\.(weight|bias)", "head_{}"),
 )
 FAMILIES: Names = (
-    *IMAGES,
     *SOUND,
     *LANGUAGE_MODELS,
     *HALVES,
+    *IMAGES,
     *ENCODERS_AND_DECODERS,
     *ROTATIONS,
     *RECURRENT,

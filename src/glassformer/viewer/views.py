@@ -36,6 +36,12 @@ AXES: dict[str, tuple[str, str]] = {  # the letters of docs/notation.md along x 
     **dict.fromkeys(
         ["first_conv_weight", "second_conv_weight", "first_conv_bias", "second_conv_bias", "conv_below"], ("", "C")
     ),
+    **dict.fromkeys(
+        ["type_embedded", "place_embedded", "head_proj", "head_below", "head_bent", "head_norm"], ("T", "C")
+    ),
+    **dict.fromkeys(["type_embedding", "head_proj_weight", "head_proj_bias"], ("", "C")),
+    "token_types": ("T", ""),
+    **dict.fromkeys(["guesses", "guess_probs"], ("T", "V")),
     "image": ("X", "Y"),
     "patches": ("P", "I"),
     "patch_weight": ("I", "C"),
@@ -50,7 +56,8 @@ AXES: dict[str, tuple[str, str]] = {  # the letters of docs/notation.md along x 
 }
 TURNED = {  # seen the other way round than tensors of their kind are
     *("up", "gate", "inner", "below", "activated", "up_weight", "gate_weight", "up_bias"),
-    *("token_embedding", "position_embedding", "tokens", "source_embedding", "source_tokens", "image"),
+    *("token_embedding", "position_embedding", "type_embedding", "source_embedding", "image"),
+    *("tokens", "token_types", "source_tokens"),
     *("class_token", "distillation_token", "pair", "frequency"),
 }
 PER_QUERY_HEAD = {

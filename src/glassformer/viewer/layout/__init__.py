@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 
 from glassformer.viewer import flow
 from glassformer.viewer.board import Board
-from glassformer.viewer.layout import decoder, encoder_decoder, image, recurrent
+from glassformer.viewer.layout import decoder, encoder, encoder_decoder, image, recurrent
 from glassformer.viewer.roles import Item, make_foreign
 
 Template = Callable[[Sequence[Item], Board], dict[str, int] | None]
 TEMPLATES: tuple[Template, ...] = (
     recurrent.place,
     encoder_decoder.place,
+    encoder.place,
     decoder.place,
     image.place,
 )  # the first that fits

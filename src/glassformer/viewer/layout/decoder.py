@@ -22,7 +22,9 @@ from glassformer.viewer.scene import Group
 from glassformer.viewer.views import PER_KEY_HEAD, STRIPS, View
 
 LAYERS_IN_A_COLUMN = 12
-SCOPE = re.compile(r"blocks\.\d+\.(?:(?:attn|cross|mlp)_norm|attn|cross_attn|mlp)(?=\.)|blocks\.\d+|final_norm|")
+SCOPE = re.compile(
+    r"blocks\.\d+\.(?:(?:attn|cross|mlp)_norm|attn|cross_attn|mlp)(?=\.)|blocks\.\d+|(?:final|embedding)_norm|head\.norm|"
+)
 ATTENTIONS = {"attn": ("attn_norm", "attention", "head"), "cross_attn": ("cross_norm", "cross_attention", "cross_head")}
 BEFORE, AFTER = (
     (("centred", "mean"), ("normalised", "variance"), ("norm", ""), ("final_norm", "")),
@@ -65,7 +67,7 @@ def sizes_of(items: Sequence[Item]) -> dict[str, int]:
         "D": by_role["q"][-1],
         **({"R": by_role["angles"][-1]} if "angles" in by_role else {}),
         "F": by_role["up"][-1],
-        "V": by_role["logits"][-1],
+        "V": by_role["logits"][-1] if "logits" in by_role else by_role["token_embedding"][0],
         "L": len({item.layer for item in items if item.layer is not None}),
     }
 
