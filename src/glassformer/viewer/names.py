@@ -50,6 +50,12 @@ SOUND: Names = (
     (r"encoder\.conv2\.y", "second_conv"),
     (r"encoder\.below", "conv_below"),
 )
+HEADS: Names = (  # of an encoder alone
+    (r"head\.proj\.(weight|bias)", "head_proj_{}"),
+    (r"head\.proj\.output", "head_proj"),
+    (r"head\.below", "head_below"),
+    (r"head\.norm\.output", "head_norm"),
+)
 HALVES: Names = (  # what stands at the top of a model's half
     (r"(?:encoder|decoder)\.(token|position|type)_embedding\.weight", "{}_embedding"),
     (r"(?:encoder|decoder)\.(token|position|type)_embedding\.output", "{}_embedded"),
@@ -59,10 +65,6 @@ HALVES: Names = (  # what stands at the top of a model's half
     (r"encoder\.x", "entering"),
     (r"(?:decoder|head)\.lm_head\.weight", "lm_head"),
     (r"head\.lm_head\.bias", "lm_head_bias"),
-    (r"head\.proj\.(weight|bias)", "head_proj_{}"),
-    (r"head\.proj\.output", "head_proj"),
-    (r"head\.below", "head_below"),
-    (r"head\.norm\.output", "head_norm"),
 )
 ENCODERS_AND_DECODERS: Names = (
     (r"source", "source_tokens"),
@@ -118,10 +120,11 @@ IMAGES: Names = (
     (r"head\.down_proj\.(weight|bias)", "head_{}"),
 )
 FAMILIES: Names = (
+    *HEADS,
+    *IMAGES,
     *SOUND,
     *LANGUAGE_MODELS,
     *HALVES,
-    *IMAGES,
     *ENCODERS_AND_DECODERS,
     *ROTATIONS,
     *RECURRENT,
