@@ -18,7 +18,7 @@ const en = {
   parameters: "{n} parameters", random_weights: "random weights",
   random_why: "These weights are not trained: what this model says has no meaning.", shapes_only: "shapes only",
   shapes_only_why: "No number is loaded: hatched blocks show how large this model is.",
-  shapes_only_cell: "No number is loaded here: only the shape is known.", settings: "Settings", language: "Language",
+  shapes_only_cell: "No number is loaded: only the shape is known.", settings: "Settings", language: "Language",
   light_theme: "Light theme", dark_theme: "Dark theme", help: "Help", go_to: "Go to",
   skip_to_scene: "Skip to the scene",
   // walkthrough
@@ -31,7 +31,7 @@ const en = {
   // scene
   scene: "Scene", scene_label: "{name} in three dimensions",
   scene_help:
-    "Arrow keys go from number to number, Enter pins one and explains it. All keys are under the question mark.",
+    "Arrow keys go from number to number, Enter explains one. All keys are under the question mark.",
   text_enters: "The text goes in here", view: "View", whole_model: "Whole model", closer: "Closer",
   further: "Further away", turn_left: "Turn left", turn_right: "Turn right", legend: "Colours", largest: "largest",
   scale_title: "Full colour is the 99.5th percentile of the block that is pointed at", positive: "positive",
@@ -49,8 +49,8 @@ const en = {
   spoken_failed: "Recomputed, it does not agree.", terms: "{n} terms, the largest first", one_term: "One term",
   terms_caption: "Operands and their product", operands: "Operands", term: "Term", show_all: "Show all {n}",
   show_fewer: "Show fewer", largest_of: "The largest {shown} of {n}.", comes_from: "Comes from",
-  and_more: "… and {n} more", arrived_at_token: "This came in from outside: you have walked all the way back.",
-  arrived_at_weight: "This was learned, not computed: here the way back ends.", computed_by: "Computed by this line",
+  and_more: "… and {n} more", arrived_at_token: "This came in from outside: here the way back ends.",
+  arrived_at_weight: "This was learned: here the way back ends.", computed_by: "Computed by this line",
   code_label: "{file}, line {line}", in_module: "in", copy_numpy: "Copy as NumPy", copy_latex: "Copy as LaTeX",
   copied: "Copied", show_block: "Show the block", unfold_steps: "Unfold its steps ({n})",
   fold_steps: "Fold the steps", change_number: "What if this number were another?", set_zero: "Set to zero",
@@ -62,7 +62,7 @@ const en = {
   after_token: "After “{token}” at position {n}, the model expects:", what_attended: "What attention looks at",
   choose_head: "Choose a head to see which tokens it reads from.", compared: "Compared", look_inside: "Look inside",
   hint_point: "Point at any number to see how it was computed; click to take it apart.",
-  hint_shapes: "Only shapes are known here: zoom in to see how large it is.",
+  hint_shapes: "Only the shape is known: zoom in to see how large it is.",
   hint_move: "Drag to move, scroll to zoom, right-drag to turn.", hint_keys: "Everything has a key:",
   // attention
   layer: "Layer", head: "Head", no_head: "none", no_attention: "This layer has no attention weights to show.",
