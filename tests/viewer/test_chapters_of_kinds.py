@@ -20,14 +20,15 @@ from viewed import recorded
 CORE = "overview training tokens embedding layer-norm query-key-value scores softmax mixing heads residual mlp stack "
 CORE += "sampling generation scale"
 INSIDE_A_LAYER = "layer-norm query-key-value scores softmax mixing heads residual mlp"
+OF_AN_ENCODER = "tokens embedding query-key-value scores softmax mixing heads mlp"  # norms stand after the sums
 FITTING = {
     "nano-sort": CORE,
     "llama": f"{CORE} llama rope",
     "llama without shared heads": f"{CORE} llama rope",
     "no positions": CORE,
     "vit": f"image {INSIDE_A_LAYER}",
-    "bert": f"tokens embedding {INSIDE_A_LAYER.removeprefix('layer-norm ')}",
-    "bert without a head": f"tokens embedding {INSIDE_A_LAYER.removeprefix('layer-norm ')}",
+    "bert": OF_AN_ENCODER,
+    "bert without a head": OF_AN_ENCODER,
     "vit with two heads": f"image {INSIDE_A_LAYER}",
     "vit with pixels left over": f"image {INSIDE_A_LAYER}",
 }

@@ -11,7 +11,7 @@ from glassformer.viewer.selectors import select
 from glassformer.viewer.tiles import block_window
 from viewed import LUONG, TWO_SPINES, UNROLLED, recorded
 
-OF_A_DECODER = "overview training tokens embedding scores softmax mixing heads mlp generation scale encoder-decoder"
+OF_A_DECODER = "overview training tokens embedding query-key-value scores softmax mixing heads mlp generation scale encoder-decoder"
 FITTING = {
     "rnn": "recurrent",
     "gru": "recurrent",
@@ -19,7 +19,7 @@ FITTING = {
     "one vector between": "recurrent",
     **dict.fromkeys(LUONG, "recurrent luong"),
     "encoder-decoder": OF_A_DECODER,
-    "encoder-decoder pre-norm": f"{OF_A_DECODER} layer-norm query-key-value residual stack sampling",
+    "encoder-decoder pre-norm": f"{OF_A_DECODER} layer-norm residual stack sampling",
 }
 PAIRED = ("one vector between", *LUONG, *TWO_SPINES)
 

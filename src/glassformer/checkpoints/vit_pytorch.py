@@ -117,7 +117,7 @@ def _ours(state: Mapping[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
 def _qkv(tensor: Tensor) -> tuple[Tensor, ...]:
     if tensor.dim() != 2 or len(tensor) % 3:
         raise CheckpointMismatch(f"{QKV} is {tuple(tensor.shape)}; queries, keys and values have as many rows each.")
-    return tensor.chunk(3)
+    return tuple(part.clone() for part in tensor.chunk(3))  # three matrices, each by itself
 
 
 def _tensor(state: Mapping[str, Tensor], name: str) -> Tensor:

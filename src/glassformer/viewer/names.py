@@ -124,11 +124,11 @@ FAMILIES: Names = (
     *IMAGES,
     *SOUND,
     *LANGUAGE_MODELS,
+    *RECURRENT,
+    *LUONG,
     *HALVES,
     *ENCODERS_AND_DECODERS,
     *ROTATIONS,
-    *RECURRENT,
-    *LUONG,
 )  # the first row that fits
 PATTERNS = [(re.compile(pattern.replace("L", L, 1).replace("R", R, 1)), role) for pattern, role in FAMILIES]
 STREAM = re.compile(rf"({L})?x"), "x"  # where the model or a layer itself computes it
