@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from glassformer.data import download
-from glassformer.data.download import CORPORA, Corpus, corpus, fetch
+from glassformer.data.download import CORPORA, File, corpus, fetch
 from glassformer.errors import DataError
 
 CONTENT = bytes(range(256)) * 4000
@@ -169,8 +169,8 @@ def _directly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "TIMEOUT_SECONDS", 10.0)
 
 
-def local(url: str, sha256: str | None = SHA256, max_bytes: int = len(CONTENT)) -> Corpus:
-    return Corpus(name="local", about="", url=url, licence="none", sha256=sha256, max_bytes=max_bytes)
+def local(url: str, sha256: str | None = SHA256, max_bytes: int = len(CONTENT)) -> File:
+    return File(name="local.txt", url=url, sha256=sha256, max_bytes=max_bytes)
 
 
 @pytest.mark.parametrize("path", ["/whole", "/whole_without_ranges", "/to_the_text"])
@@ -189,7 +189,7 @@ def test_what_is_there_is_checked_and_not_fetched_again(address: str, tmp_path: 
     assert fetch(local(f"{address}/missing"), tmp_path)[1] == SHA256
     assert Handler.requests == []
     (tmp_path / "local.txt").write_bytes(b"something else")
-    with pytest.raises(DataError, match="is not local: its SHA-256 is"):
+    with pytest.raises(DataError, match="is not the published file: its SHA-256 is"):
         fetch(local(f"{address}/whole"), tmp_path)
     assert (tmp_path / "local.txt").read_bytes() == b"something else"
 
@@ -273,11 +273,17 @@ def test_a_folder_that_cannot_be_written_is_an_error(address: str, tmp_path: Pat
 def test_every_corpus_has_an_encrypted_address_a_licence_and_a_bound() -> None:
     for name, entry in CORPORA.items():
         assert entry.name == name
-        assert entry.url.startswith("https://")
         assert entry.licence
         assert entry.about
-        assert entry.max_bytes > 0
-        assert entry.sha256 is None or len(bytes.fromhex(entry.sha256)) == 32
+        for file in entry.files:
+            assert file.url.startswith("https://")
+            assert file.max_bytes > 0
+            assert file.sha256 is None or len(bytes.fromhex(file.sha256)) == 32
+
+
+def test_no_two_files_have_one_name() -> None:
+    names = [file.name for entry in CORPORA.values() for file in entry.files]
+    assert len(names) == len(set(names))
 
 
 def test_an_unknown_corpus_is_refused_with_the_names_of_the_known() -> None:
@@ -286,10 +292,12 @@ def test_an_unknown_corpus_is_refused_with_the_names_of_the_known() -> None:
 
 
 def test_the_published_sha_256_is_that_of_the_real_files(data_dir: Path) -> None:
-    for name, path in {
-        "tinyshakespeare": "tinyshakespeare.txt",
-        "tinystories-sample": "tinystories_sample.txt",
-    }.items():
-        data = (data_dir / "text" / path).read_bytes()
-        assert hashlib.sha256(data).hexdigest() == CORPORA[name].sha256
-        assert len(data) == CORPORA[name].max_bytes
+    known = {file.name: file for entry in CORPORA.values() for file in entry.files}
+    real = {"tinyshakespeare.txt": "tinyshakespeare.txt", "tinystories-sample.txt": "tinystories_sample.txt"}
+    paths = {name: data_dir / "text" / path for name, path in real.items()}
+    paths |= {name: data_dir / "parallel" / name for name in known if name.startswith(("multi30k", "tatoeba"))}
+    assert len(paths) == 9
+    for name, path in paths.items():
+        data = path.read_bytes()
+        assert hashlib.sha256(data).hexdigest() == known[name].sha256
+        assert len(data) == known[name].max_bytes

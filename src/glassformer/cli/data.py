@@ -1,5 +1,6 @@
 """`glassformer data`: public corpora by name."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -31,14 +32,20 @@ def get(name: str, /, *, out: Path = Path("data"), json: Json = False) -> None:
     from glassformer.data import download
 
     corpus = download.corpus(name)
-    remark(f"{corpus.name}: {corpus.about}. Licence: {corpus.licence}.\n{corpus.url}")
-    with progress_bar(f"fetching {corpus.name}", corpus.max_bytes) as update:
-        path, sha256 = download.fetch(corpus, out, update)
+    remark(f"{corpus.name}: {corpus.about}. Licence: {corpus.licence}.")
+    fetched: list[dict[str, str]] = []
+    for file in corpus.files:
+        remark(file.url)
+        with progress_bar(f"fetching {file.name}", file.max_bytes) as update:
+            path, sha256 = download.fetch(file, out, update)
+        fetched.append({"path": str(path), "sha256": sha256})
+        if not json:
+            print(path)
+            remark(
+                f"SHA-256 {sha256}, " + ("as published." if file.sha256 else "of which there is no published value.")
+            )
     if json:
-        print_json({"path": str(path), "sha256": sha256, "licence": corpus.licence})
-        return
-    print(path)
-    remark(f"SHA-256 {sha256}, " + ("as published." if corpus.sha256 else "of which there is no published value."))
+        print_json({"licence": corpus.licence, "files": fetched})
 
 
 @app.command(name="list", help_epilogue="Example:  glassformer data list")
@@ -53,7 +60,7 @@ def list_(*, json: Json = False) -> None:
     from glassformer.data.download import CORPORA
 
     if json:
-        print_json([{"name": c.name, "about": c.about, "licence": c.licence, "url": c.url} for c in CORPORA.values()])
+        print_json([dataclasses.asdict(corpus) for corpus in CORPORA.values()])
         return
     from rich.console import Console
     from rich.table import Table
