@@ -16,7 +16,7 @@ def add_gradients(trace: Trace, scene: Scene, gradients: Mapping[str, Tensor]) -
     for record in list(trace.tensors):
         gradient = gradients.get(record.name)
         if record.kind == "weight" and not record.derived and gradient is not None:
-            by_storage[record.storage] = _add(trace, record, gradient.contiguous())
+            by_storage[record.storage] = _add(trace, record, gradient.reshape(record.shape).contiguous())
     for block in list(scene.blocks):
         added = by_storage.get(block.storage)
         if added is not None:
