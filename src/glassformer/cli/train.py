@@ -140,7 +140,7 @@ def setting_defaults() -> dict[str, Any]:
     from glassformer.models import specs
     from glassformer.training.config import RunConfig
 
-    found: dict[str, Any] = {"model.preset": "", "model.architecture": ""}
+    found: dict[str, Any] = {f"model.{name}": "" for name in ("preset", "architecture", "from", "embedding_init")}
     collect_defaults(RunConfig, "", found)
     for spec in specs().values():
         for name, default in collect_defaults(spec.config, "model.", {}).items():

@@ -59,6 +59,12 @@ def stream_audio(path: Path, *, max_hours: float = MAX_HOURS) -> Iterator[Float[
             )
 
 
+def seconds_of(path: Path) -> float:
+    """How long a recording is, as its header has it."""
+    with _opened(path) as sound:
+        return float(sound.frames / max(sound.samplerate, 1))
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """The open file. A name is never an address, a device or an option: only a regular file is opened."""

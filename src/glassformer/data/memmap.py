@@ -1,7 +1,7 @@
 """Token files: a corpus as one long array of ids on disk, mapped into memory, and batches drawn from it.
 
 `tokenize_files` writes a folder: `tokens.bin` (uint16 or uint32, little-endian), `tokens.json` (which tokenizer, how
-many tokens), the tokenizer itself, and a manifest with everything's SHA-256. Next to read: `training/tasks.py`.
+many tokens), the tokenizer itself, and a manifest with everything's SHA-256. Next to read: `training/tasks/`.
 """
 
 import codecs

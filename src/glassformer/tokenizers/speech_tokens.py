@@ -144,6 +144,7 @@ class SpeechTokens:
             for tokens in (self.encode(symbol), self.encode(f" {symbol}")):
                 if len(tokens) == 1 or symbol in MUSIC:
                     found.add(tokens[0])
+        found -= set(self.encode(" "))  # which in a small vocabulary stands alone before a symbol, and before words
         return sorted(found | {self.start, *range(self.translate, self.no_times)})
 
     def words(self, tokens: Sequence[int], language: str) -> list[list[int]]:

@@ -7,11 +7,12 @@ A setting that is not given has the default below. `data` of the sorting task is
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from glassformer import config, models
+from glassformer.checkpoints import huggingface
 from glassformer.errors import ConfigError, DataError
 from glassformer.models.spec import IN_WORDS, Kind, ModelConfig
 
@@ -19,23 +20,37 @@ TASK_KINDS: dict[str, Kind] = {  # the kind of model that a task trains
     "language-model": "language-model",
     "sort": "language-model",
     "translation": "encoder-decoder",
+    "image-classification": "image-classifier",
+    "speech-recognition": "speech-recognizer",
+    "word-vectors": "word-vectors",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
-    """Which text, and how it becomes tokens."""
+    """What there is to learn from: texts and how they become tokens, pictures, recordings."""
 
-    path: str = ""  # a text, several with commas between, or a folder that `tokenize_files` wrote
+    path: str = ""  # a text, several with commas between, or a folder that `tokenize_files` wrote; others: `tasks/`
     target_path: str = ""  # its translation line by line; empty: a line of `path` has both, with a tab between
     validation_path: str = ""  # the same for validation; empty: the end of `path` is held out
     validation_target_path: str = ""
     validation_fraction: float = 0.1  # how much of `path` that is
     tokenizer: str = "auto"  # "char", "bpe:N" learns N tokens, else a file or folder; auto: char; of pairs bpe:8000
     special_tokens: tuple[str, ...] = ("<|endoftext|>",)  # of a language model's "bpe:N" tokenizer
+    min_count: int = 5  # word vectors: words that come less often are left out
+    subsample: float = 1e-4  # word vectors: words with a larger share of the text are partly left out; 0: none
+    language: str = "en"  # what is spoken
+    translate: bool = False  # its transcripts are in English, whatever is spoken
+    shift: int = 0  # pixels by which pictures are moved at most
+    flip: bool = False  # mirror every other picture
+    crop: int = 0  # pixels by which pictures are larger than what the model sees of them: a window anywhere
 
     def __post_init__(self) -> None:
         _within("data.validation_fraction", self.validation_fraction, 0, 0.9)
+        _within("data.min_count", self.min_count, 1, 2**53)
+        _within("data.subsample", self.subsample, 0, 1)
+        _within("data.shift", self.shift, 0, 2**12)
+        _within("data.crop", self.crop, 0, 2**12)
         bpe_size("data.tokenizer", self.tokenizer)
 
     def files(self) -> dict[str, list[Path]]:
@@ -86,8 +101,16 @@ class RunConfig:
     """Everything that a run depends on, besides the corpus itself and the machine."""
 
     name: str = "run"  # the run's folder, inside the folder of runs
-    task: Literal["auto", "language-model", "sort", "translation"] = "auto"  # auto: what its kind of model is for
-    model: Mapping[str, Any] = field(default_factory=dict)  # `preset` or `architecture`, and fields of its config
+    task: Literal[
+        "auto",  # what its kind of model is for
+        "language-model",
+        "sort",
+        "translation",
+        "image-classification",
+        "speech-recognition",
+        "word-vectors",
+    ] = "auto"
+    model: Mapping[str, Any] = field(default_factory=dict)  # see `model_config`, and `initial.py` for its first weights
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -117,6 +140,8 @@ class RunConfig:
             raise ConfigError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}.")
         if not self.name or self.name in (".", "..") or set(self.name) & set("/\\\0"):
             raise ConfigError(f"name must be that of a folder, not {self.name!r}.")
+        if self.model.get("from"):
+            self._take_over(Path(self.model["from"]))
         model = self.model_config()
         kind = models.spec_of(model).kind
         if self.task == "auto":
@@ -134,18 +159,37 @@ class RunConfig:
         resolved = config.to_mapping(model)  # flags come as text, and only the model's own fields say what they mean
         object.__setattr__(self, "model", {name: resolved.get(name, str(value)) for name, value in self.model.items()})
 
+    def _take_over(self, folder: Path) -> None:
+        """The configuration of the checkpoint that the run begins with, unless it is here, and its tokenizer."""
+        if "architecture" not in self.model:
+            if not folder.is_dir():
+                raise ConfigError(f"model.from names the folder of a checkpoint or of a run, and there is no {folder}.")
+            found = huggingface.read_config(folder)
+            theirs = {"architecture": models.spec_of(found).name, **config.to_mapping(found)}
+            object.__setattr__(self, "model", theirs | dict(self.model))
+        if self.data.tokenizer == "auto":
+            object.__setattr__(self, "data", replace(self.data, tokenizer=str(folder)))
+
     @property
     def text_length(self) -> int:
         """Tokens of a text in a batch."""
         return self.context_length or self.model_config().context_length
 
     def model_config(self, settings: Mapping[str, Any] | None = None) -> ModelConfig:
-        """The model's configuration, with what the data decides; of vocabularies `model` may name larger ones."""
+        """A preset or an architecture with changes, and what the data decides; `model` may name larger vocabularies.
+
+        Where weights come `from` a checkpoint, its configuration is changed by the data as by other settings.
+        """
         table = dict(self.model)
         preset, architecture = table.pop("preset", None), table.pop("architecture", None)
         if bool(preset) == bool(architecture):
-            raise ConfigError(f'model needs either preset = "…" or architecture = "…", not {dict(self.model)!r}.')
+            raise ConfigError(
+                f'model needs either preset = "…" or architecture = "…" or from = "…", not {dict(self.model)!r}.'
+            )
+        begun, _ = table.pop("from", ""), table.pop("embedding_init", "")
         for name, value in (settings or {}).items():
+            if begun and not name.endswith("vocab_size"):
+                table[name] = value
             given = table.setdefault(name, value)
             if name.endswith("vocab_size") and given < value:
                 raise ConfigError(f"model.{name} is {given}, but the tokenizer has {value} tokens.")

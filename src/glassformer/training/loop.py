@@ -3,7 +3,7 @@
     train(load_run_config("configs/sort.toml"), Path("runs/sort"))
 
 Everything random is a function of (seed, step, micro-step): batches (`data/memmap.py`) and dropout. So a run that was
-stopped and resumed is the run that was not, to the bit. Next to read: `adamw.py`, `tasks.py`, `run_folder.py`.
+stopped and resumed is the run that was not, to the bit. Next to read: `adamw.py`, `tasks/`, `run_folder.py`.
 """
 
 import math
@@ -32,6 +32,7 @@ from glassformer.training.events import (
     Started,
     StepDone,
 )
+from glassformer.training.initial import set_initial_weights
 from glassformer.training.inputs import check_files
 from glassformer.training.run_folder import RunFolder, State
 from glassformer.training.schedule import constant, noam, warmup_cosine
@@ -62,14 +63,20 @@ def train(
     if not resume:
         check_files(config, folder)
     figures: Figures = {}
+
+    def say(text: str) -> None:
+        on_event(Said(text=text))
+
     gpus = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(gpus), cpu_threads(config.threads):
         with run.begin(config, resume=resume, overwrite=overwrite) as tokens:
-            task = TASKS[config.task](config, tokens, lambda text: on_event(Said(text=text)))
+            task = TASKS[config.task](config, tokens, say)
             trainer = Trainer(config, task, device)
             newest = run.newest() if resume else None
             if newest is not None:
                 trainer.restore(*newest)
+            else:
+                set_initial_weights(trainer.module, config, task, say)
         began_at = trainer.step
         with stop_on_signal() as stop:
             if config.schedule.kind != "constant" and config.schedule.warmup_steps >= config.steps:
@@ -78,7 +85,7 @@ def train(
             on_event(trainer.started(folder))
 
             def save() -> None:
-                path = run.save(trainer.state(), trainer.module, task.belongings, keep=config.keep)
+                path = run.save(trainer.state(), trainer.module, task, keep=config.keep)
                 on_event(Saved(step=trainer.step, path=path))
                 trainer.pace.pause()
 

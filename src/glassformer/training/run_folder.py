@@ -27,6 +27,7 @@ from glassformer.config import to_mapping
 from glassformer.errors import CheckpointError, TrainingError
 from glassformer.tokenizers.bpe_files import SOURCE_FOLDER
 from glassformer.training.config import RunConfig, load_run_config
+from glassformer.training.tasks.task import Task
 
 MADE = ("metrics.jsonl", "loss.png", "tensorboard", "tokens", "checkpoints", SOURCE_FOLDER)  # beside the settings
 FIXED = ("name", "task", "seed")  # settings that a resumed run cannot change
@@ -108,11 +109,12 @@ class RunFolder:
             raise TrainingError(f"{self.path} cannot be made a folder: {error.strerror}.") from None
         files.write_file(self.settings, (json.dumps(to_mapping(config), indent=1) + "\n").encode())
 
-    def save(self, state: "State", module: nn.Module, belongings: Mapping[str, Any], *, keep: int) -> Path:
+    def save(self, state: "State", module: nn.Module, task: Task, *, keep: int) -> Path:
         """Write a checkpoint whole or not at all, then remove all but the `keep` newest ones."""
         target = self.checkpoints / f"step-{state.values['step']:08}"
         with files.new_directory(target) as folder:
-            huggingface.write_directory(folder, module, native=True, **belongings)
+            huggingface.write_directory(folder, module, native=True, **task.belongings)
+            task.write_beside(folder, module)
             native.write_state(folder, state.tensors, state.values)
         for old in self._newest_first()[keep:]:
             shutil.rmtree(old)

@@ -5,9 +5,19 @@ Next to read: `task.py` for what a task is, `language_model.py` for the one that
 
 from collections.abc import Mapping
 
+from glassformer.training.tasks.images import ImageClassification
 from glassformer.training.tasks.language_model import LanguageModel
 from glassformer.training.tasks.sorting import Sorting
+from glassformer.training.tasks.speech import SpeechRecognition
 from glassformer.training.tasks.task import Maker
 from glassformer.training.tasks.translation import Translation
+from glassformer.training.tasks.word_vectors import WordVectors
 
-TASKS: Mapping[str, Maker] = {"language-model": LanguageModel, "sort": Sorting, "translation": Translation}
+TASKS: Mapping[str, Maker] = {
+    "language-model": LanguageModel,
+    "sort": Sorting,
+    "translation": Translation,
+    "image-classification": ImageClassification,
+    "speech-recognition": SpeechRecognition,
+    "word-vectors": WordVectors,
+}

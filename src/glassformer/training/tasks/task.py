@@ -1,6 +1,7 @@
 """What the loop asks of a task: batches, what the model makes of them, how far off that is, and how it is judged."""
 
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -9,7 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from glassformer.errors import ConfigError
+from glassformer.evaluation.mode import evaluating
+from glassformer.evaluation.perplexity import Loss
 from glassformer.nn import functional as F
+from glassformer.tokenizers import Tokenizer
+from glassformer.training.config import bpe_size
 from glassformer.training.events import Figures
 
 Say = Callable[[str], None]
@@ -56,6 +62,9 @@ class Task(Protocol):
     def evaluate(self, module: nn.Module) -> Figures:
         """Figures by name, the one to watch first."""
 
+    def write_beside(self, folder: Path, module: nn.Module) -> None:
+        """Files of the task's own, into the folder of a checkpoint."""
+
 
 class Predicts:
     """The part of a task that most have in common: classes or next tokens, judged by their cross-entropy."""
@@ -74,6 +83,35 @@ class Predicts:
         """−log p of the targets (Int, *B); −100 where there is none."""
         targets: Int[Tensor, "*B"] = batch.targets
         return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+
+    def write_beside(self, folder: Path, module: nn.Module) -> None:
+        """None."""
+
+    def mean_loss(self, module: nn.Module, batches: Iterable[Batch]) -> Loss:
+        """Over all that these batches ask, each alike, without label smoothing."""
+        total, count = 0.0, 0
+        with evaluating(module) as device:
+            for batch in batches:
+                there = batch.to(device)
+                total += batch.count * float(F.cross_entropy(self.logits(module, there).float(), there.targets))
+                count += batch.count
+        return Loss(nats_per_token=total / count, tokens=count)
+
+
+def learned_tokenizer(
+    setting: str, texts: Iterable[str], *, default: int, special_tokens: Sequence[str], say: Say
+) -> Tokenizer:
+    """Byte-level BPE of "bpe:N", or of `default` tokens, learned from the texts; or a tokenizer from a file."""
+    if setting == "char":
+        raise ConfigError('data.tokenizer = "char" has no token that ends a text: take "bpe:N", for instance bpe:2000.')
+    size = default if setting == "auto" else bpe_size("data.tokenizer", setting)
+    if not size:
+        return Tokenizer.load(setting)
+    say(f"Learning {size:,} tokens of byte-level BPE.")
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "texts.txt"
+        file.write_text("\n".join(texts), "utf-8")
+        return Tokenizer.train([file], size, special_tokens)
 
 
 Maker = Callable[[Any, Path, Say], Task]

@@ -1,7 +1,5 @@
 """Translate: read a text, predict its translation token by token."""
 
-import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,11 @@ from torch import Tensor, nn
 from glassformer.checkpoints import safetensors
 from glassformer.data.pairs import Order, Ragged, read_pairs
 from glassformer.errors import ConfigError, DataError
-from glassformer.evaluation.mode import evaluating
-from glassformer.evaluation.perplexity import Loss
 from glassformer.inference.around import whole
-from glassformer.nn import functional as F
 from glassformer.tokenizers import Tokenizer
-from glassformer.training.config import RunConfig, bpe_size
+from glassformer.training.config import RunConfig
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, Predicts, Say
+from glassformer.training.tasks.task import Batch, Predicts, Say, learned_tokenizer
 
 PAD, START, END = "<pad>", "<s>", "</s>"  # special tokens of the tokenizers that are learned here
 PREPARED = "pairs.safetensors"
@@ -73,13 +68,8 @@ class Translation(Predicts):
         """Loss and perplexity on the validation pairs, where there are some: of a token, all tokens counted alike."""
         if not len(self.validation[0]):
             return {}
-        total, count = 0.0, 0
-        with evaluating(module) as device:
-            for rows in Order(lengths(self.validation), self.config.batch_size, 0).in_turn():
-                batch = self.of(self.validation, rows).to(device)
-                total += batch.count * float(F.cross_entropy(self.logits(module, batch).float(), batch.targets))
-                count += batch.count
-        found = Loss(nats_per_token=total / count, tokens=count)
+        in_turn = Order(lengths(self.validation), self.config.batch_size, 0).in_turn()
+        found = self.mean_loss(module, (self.of(self.validation, rows) for rows in in_turn))
         return {"loss": found.nats_per_token, "perplexity": found.perplexity}
 
 
@@ -105,7 +95,9 @@ class Prepared:
             (folder / HELD_OUT).write_text("".join(lines), "utf-8")
         if not training:
             raise DataError(f"{data.path} leaves no pair to train on: lower data.validation_fraction.")
-        tokenizer = tokenizer_of(data.tokenizer, (text for pair in training for text in pair), say)
+        texts = (text for pair in training for text in pair)
+        specials = (PAD, START, END)
+        tokenizer = learned_tokenizer(data.tokenizer, texts, default=8000, special_tokens=specials, say=say)
         say(f"Encoding {len(training):,} pairs of texts.")
         prepared = cls(encode(training, tokenizer), encode(validation, tokenizer), tokenizer)
         prepared.save(folder)
@@ -148,20 +140,6 @@ def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair],
 def read(path: str, target_path: str) -> list[Pair]:
     """The pairs of the files that two settings name."""
     return read_pairs(Path(path), Path(target_path) if target_path else None)
-
-
-def tokenizer_of(setting: str, texts: Iterable[str], say: Say) -> Tokenizer:
-    """One learned from the texts, or one from a file."""
-    if setting == "char":
-        raise ConfigError('data.tokenizer = "char" has no token that ends a text: take "bpe:N", for instance bpe:2000.')
-    size = 8000 if setting == "auto" else bpe_size("data.tokenizer", setting)
-    if not size:
-        return Tokenizer.load(setting)
-    say(f"Learning {size:,} tokens of byte-level BPE.")
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / "texts.txt"
-        file.write_text("\n".join(texts), "utf-8")
-        return Tokenizer.train([file], size, (PAD, START, END))
 
 
 def special(tokenizer: Tokenizer, name: str) -> int:

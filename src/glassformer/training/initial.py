@@ -1,0 +1,66 @@
+"""The weights that a run begins with where they are not random: `[model]`'s from and embedding_init.
+
+from = "whisper-tiny.en"          a folder with a checkpoint or a run: all weights, its configuration and tokenizer
+embedding_init = "vectors.txt"    word vectors, in the rows of the token embedding whose words they are
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from glassformer import checkpoints
+from glassformer.checkpoints import word_vectors
+from glassformer.config import to_mapping
+from glassformer.errors import CheckpointMismatch, ConfigError
+from glassformer.training.config import RunConfig
+from glassformer.training.tasks.task import Say, Task
+
+
+def set_initial_weights(module: nn.Module, config: RunConfig, task: Task, say: Say) -> None:
+    """Overwrite the random weights, as the settings say."""
+    if config.model.get("from"):
+        take_weights(module, Path(config.model["from"]), task, say)
+    if config.model.get("embedding_init"):
+        take_vectors(module, Path(config.model["embedding_init"]), task, say)
+
+
+@torch.no_grad()
+def take_weights(module: nn.Module, folder: Path, task: Task, say: Say) -> None:
+    """Those of a checkpoint. What the data wants to be of another size, such as the classes, starts anew."""
+    found = checkpoints.load(folder)
+    theirs, ours = to_mapping(found.config), to_mapping(module.config)
+    for name in ours:
+        if theirs.get(name, ours[name]) != ours[name] and name not in (*task.settings, "dropout"):
+            raise CheckpointMismatch(
+                f"{folder}, which model.from names, has {name} = {theirs[name]!r}, and the settings {ours[name]!r}: "
+                f"leave out model.{name}."
+            )
+    weights = dict(found.module.named_parameters())
+    for name, parameter in module.named_parameters():
+        if name in weights and weights[name].shape == parameter.shape:
+            parameter.copy_(weights[name])
+        else:
+            say(f"{name} of {tuple(parameter.shape)} starts anew: the data asks for another size than {folder} has.")
+
+
+@torch.no_grad()
+def take_vectors(module: nn.Module, path: Path, task: Task, say: Say) -> None:
+    """Word vectors for the tokens that are whole words; the other rows stay random."""
+    tokenizer = task.belongings.get("tokenizer")
+    tables: list[Any] = [
+        weight for name, weight in module.named_parameters() if name.endswith("token_embedding.weight")
+    ]
+    if tokenizer is None or not tables:
+        raise ConfigError("model.embedding_init is for models of tokens, and this one has no token embedding.")
+    rows, known = word_vectors.embedding_rows(word_vectors.read(path), tokenizer)
+    table = tables[0]
+    if rows.shape[1] != table.shape[1]:
+        raise CheckpointMismatch(
+            f"The vectors of {path} have {rows.shape[1]} numbers, and the model's {table.shape[1]}: make d_model equal."
+        )
+    if not known.any():
+        raise CheckpointMismatch(f"{path} has a vector for none of the tokens: the vocabulary must be of words.")
+    table[: len(rows)][known] = rows[known].to(table)
+    say(f"{int(known.sum()):,} of {len(rows):,} tokens start with their vectors in {path}.")

@@ -1,0 +1,139 @@
+"""Put pictures into classes. A run's pictures are all in memory, a byte for each number in them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from glassformer.data import augmentation
+from glassformer.data.images import ImageSet, read_folder, read_idx_set, read_npz_set
+from glassformer.errors import ConfigError, DataError
+from glassformer.evaluation.mode import evaluating
+from glassformer.nn import functional as F
+from glassformer.tokenizers.image_processor import ImageProcessor, middle
+from glassformer.training.config import RunConfig, paths_of
+from glassformer.training.events import Figures
+from glassformer.training.tasks.task import Batch, Predicts, Say
+
+
+class ImageClassification(Predicts):
+    """See above. In folders, pictures are brought to the model's size (and `data.crop`); files of them decide it."""
+
+    unit = "images"
+
+    def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:
+        self.config, self.label_smoothing = config, config.label_smoothing
+        model: Any = config.model_config()
+        wide = tuple(side + config.data.crop for side in model.image_size)
+        self.training, self.validation = split(config, of_size(wide, model.n_channels))
+        n_channels, height, width = self.training.pixels.shape[1:]
+        size = (height - config.data.crop, width - config.data.crop)
+        if min(size) < 1:
+            raise ConfigError(f"data.crop is {config.data.crop}, and the pictures have {height} x {width} pixels.")
+        crop = size if config.data.crop else None
+        self.processor = of_size((height, width), n_channels, crop)
+        self.settings = {
+            "image_size": size,
+            "n_channels": n_channels,
+            "n_classes": n_classes(self.training, self.validation),
+            "labels": self.training.classes,
+        }
+        self.belongings = {"processor": self.processor}
+
+    def batch(self, step: int, micro_step: int) -> Batch:
+        """Pictures drawn with replacement, and changed as the settings say."""
+        config, data = self.config, self.config.data
+        pixels, labels = self.training.random_batch(
+            config.batch_size, seed=config.seed, step=step, micro_step=micro_step
+        )
+        generator = np.random.default_rng((config.seed, step, micro_step, 1))  # 0 drew the pictures
+        if data.flip:
+            pixels = augmentation.flip(pixels, generator)
+        if data.shift:
+            pixels = augmentation.shift(pixels, data.shift, generator)
+        if self.processor.crop is not None:
+            pixels = augmentation.crop(pixels, self.processor.crop, generator)
+        return self.of(pixels, labels)
+
+    def of(self, pixels: UInt8[Tensor, "B K H W"], labels: Tensor) -> Batch:
+        """These pictures, of the model's size."""
+        return Batch(inputs=(self.processor.normalise(pixels),), targets=labels, count=len(labels))
+
+    def evaluate(self, module: nn.Module) -> Figures:
+        """Accuracy and loss on the validation pictures, where there are some; of cropped ones, on their middle."""
+        found, config = self.validation, self.config
+        if found is None:
+            return {}
+        rows = torch.arange(len(found))
+        if 0 < (few := config.eval_batches * config.batch_size) < len(found):
+            rows = torch.linspace(0, len(found) - 1, few, dtype=torch.float64).round().long()
+        right, loss = 0, 0.0
+        with evaluating(module) as device:
+            for chosen in torch.split(rows, config.batch_size):
+                pixels = found.pixels[chosen]
+                if self.processor.crop is not None:
+                    pixels = torch.stack([middle(picture, self.processor.crop) for picture in pixels])
+                batch = self.of(pixels, found.labels[chosen]).to(device)
+                logits = self.logits(module, batch).float()
+                right += int((logits.argmax(-1) == batch.targets).sum())
+                loss += batch.count * float(F.cross_entropy(logits, batch.targets))
+        return {"accuracy": right / len(rows), "loss": loss / len(rows)}
+
+
+def of_size(size: tuple[int, ...], n_channels: int, crop: tuple[int, int] | None = None) -> ImageProcessor:
+    """Brings pictures to a size, and their numbers to −1 … 1."""
+    return ImageProcessor(size=(size[0], size[1]), crop=crop, mean=(0.5,) * n_channels, std=(0.5,) * n_channels)
+
+
+def split(config: RunConfig, processor: ImageProcessor) -> tuple[ImageSet, ImageSet | None]:
+    """The pictures to train on and those to validate on."""
+    data = config.data
+    found = read(data.path, processor, "train")
+    if data.validation_path:
+        validation = read(data.validation_path, processor, "test")
+        for what, ours, theirs in (
+            ("classes", found.classes, validation.classes),
+            ("channels and sizes", tuple(found.pixels.shape[1:]), tuple(validation.pixels.shape[1:])),
+        ):
+            if ours != theirs:
+                raise DataError(f"{data.path} and {data.validation_path} have different {what}, {ours} and {theirs}.")
+        return found, validation
+    held_out = torch.from_numpy(np.random.default_rng(config.seed).random(len(found)) < data.validation_fraction)
+    if held_out.all():
+        raise DataError(f"{data.path} leaves no picture to train on: lower data.validation_fraction.")
+    return where(found, ~held_out), where(found, held_out) if held_out.any() else None
+
+
+def where(found: ImageSet, chosen: Tensor) -> ImageSet:
+    """Some of the pictures."""
+    return ImageSet(pixels=found.pixels[chosen], labels=found.labels[chosen], classes=found.classes)
+
+
+def read(setting: str, processor: ImageProcessor, part: str) -> ImageSet:
+    """Pictures of one folder a class, of an archive's x_`part` and y_`part`, or of two IDX files."""
+    first, *others = paths_of(setting)
+    if len(others) == 1:
+        return read_idx_set(first, others[0])
+    if not others and first.is_dir():
+        return read_folder(first, processor)
+    if not others and first.suffix == ".npz":
+        return read_npz_set(first, images=f"x_{part}", labels=f"y_{part}")
+    raise DataError(
+        f"{setting} is no set of pictures: name a folder with one folder a class, an .npz, or two IDX files, pictures "
+        f"and labels, with a comma between."
+    )
+
+
+def n_classes(training: ImageSet, validation: ImageSet | None) -> int:
+    """How many there are; where they have no names, the highest number says it."""
+    if training.classes:
+        return len(training.classes)
+    labels = training.labels if validation is None else torch.cat([training.labels, validation.labels])
+    if int(labels.min()) < 0 or int(labels.max()) >= len(labels):
+        raise DataError(
+            f"The {len(labels):,} pictures have classes from {labels.min()} to {labels.max()}: number them from 0 on."
+        )
+    return int(labels.max()) + 1

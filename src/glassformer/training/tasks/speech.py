@@ -1,0 +1,187 @@
+"""Write down what is said, or its English translation: recordings with their transcripts, as Whisper learned from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from glassformer.data.audio import read_audio, seconds_of
+from glassformer.data.pairs import Order, Ragged, read_pairs
+from glassformer.errors import DataError, MissingExtra
+from glassformer.evaluation.wer import normaliser, word_errors
+from glassformer.inference.around import whole
+from glassformer.inference.dictation import Gates, write_down
+from glassformer.inference.transcribe import listen
+from glassformer.tokenizers import Tokenizer
+from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND, HOP, log_mel
+from glassformer.tokenizers.speech_tokens import LANGUAGES, N_OTHERS, N_TIMES, SpeechTokens, Task
+from glassformer.training.config import RunConfig
+from glassformer.training.events import Figures
+from glassformer.training.tasks.task import Batch, Predicts, Say, learned_tokenizer
+
+KEPT = 256  # recordings whose frames stay in memory: a megabyte each, of thirty seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Recordings:
+    """Files, what is said in them, and that as tokens: the opening of a transcript, the text, and its end."""
+
+    paths: list[Path]
+    texts: list[str]
+    tokens: Ragged
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+class SpeechRecognition(Predicts):
+    """See above. A recording is heard whole, so it is no longer than the model's window; times are not learned."""
+
+    def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:
+        self.config, self.label_smoothing = config, config.label_smoothing
+        model: Any = config.model_config()
+        self.n_frames, self.n_mels = 2 * model.audio_context_length, model.n_mels
+        training, validation = split(config)
+        tokenizer = tokenizer_of(config, folder, [text for _, text in training], say)
+        n_others = len(LANGUAGES) - 1 + N_OTHERS + N_TIMES
+        n_texts = len(tokenizer.vocab) - len(set(tokenizer.special_tokens.values()))
+        self.speech = SpeechTokens(tokenizer, config.model.get("vocab_size", n_texts + n_others))
+        task: Task = "translate" if config.data.translate else "transcribe"
+        self.opening = [*self.speech.opening(config.data.language, task), self.speech.no_times]
+        self.settings = {"vocab_size": self.speech.vocab_size}
+        self.belongings = {"tokenizer": tokenizer}
+        self.training = self._encoded(training, model.context_length, say)
+        if len(self.training) == 0:
+            seconds = self.n_frames / FRAMES_PER_SECOND
+            raise DataError(
+                f"{config.data.path} has no recording of up to {seconds:g} seconds and {model.context_length} tokens, "
+                f"which is what the model takes at once: cut them into parts."
+            )
+        self.validation = self._encoded(validation, model.context_length, say)
+        self.order = Order(self.training.tokens.lengths, config.batch_size, config.seed)
+        self.frames = lru_cache(KEPT)(self._frames)
+        self.counts_words = len(self.validation) > 0 and counts_words(config.data.language, say)
+
+    def _encoded(self, transcripts: list[tuple[Path, str]], context_length: int, say: Say) -> Recordings:
+        """Those that the model can take at once."""
+        end, longest = self.speech.end_of_text, self.n_frames / FRAMES_PER_SECOND
+        found = [(path, text, [*self.opening, *self._text(text), end]) for path, text in transcripts]
+        fit = [item for item in found if len(item[2]) - 1 <= context_length and seconds_of(item[0]) <= longest]
+        if 0 < len(fit) < len(found):
+            say(
+                f"{len(found) - len(fit):,} recordings are longer than {longest:g} seconds or {context_length} tokens, "
+                f"and left out."
+            )
+        return Recordings([path for path, *_ in fit], [text for _, text, _ in fit], Ragged.of([ids for *_, ids in fit]))
+
+    def _text(self, text: str) -> list[int]:
+        """A transcript begins with a space, as part of its first word, and never with a space alone."""
+        tokens, blank = self.speech.encode(f" {text}"), self.speech.encode(" ")
+        return tokens[1:] if tokens[:1] == blank else tokens
+
+    def _frames(self, path: Path) -> Float[Tensor, "M frames"]:
+        """What is heard of a recording: its sound, then silence up to the end of the window."""
+        window = torch.zeros(self.n_frames * HOP)
+        sound = read_audio(path)[: len(window)]
+        window[: len(sound)] = sound
+        return log_mel(window, self.n_mels)
+
+    def batch(self, step: int, micro_step: int) -> Batch:
+        """Recordings with transcripts of similar length, each once an epoch."""
+        number = step * self.config.accumulation + micro_step
+        return self.of(self.training, self.order.batch(number))
+
+    def of(self, recordings: Recordings, rows: np.ndarray) -> Batch:
+        """These recordings: (frames, tokens); what a transcript opens with is given, and not asked for."""
+        frames = torch.stack([self.frames(recordings.paths[row]) for row in rows.tolist()])
+        tokens, valid = recordings.tokens.padded(rows, self.speech.end_of_text)
+        asked = valid[:, 1:].clone()
+        asked[:, : len(self.opening) - 1] = False
+        targets = tokens[:, 1:].masked_fill(~asked, -100)
+        return Batch(inputs=(frames, tokens[:, :-1]), targets=targets, count=int(asked.sum()))
+
+    def logits(self, module: nn.Module, batch: Batch) -> Float[Tensor, "B T V"]:
+        """After each token of the transcript."""
+        logits: Tensor = whole(module)(*batch.inputs)
+        return logits
+
+    def evaluate(self, module: nn.Module) -> Figures:
+        """Word error rate and loss on the validation recordings, where there are some."""
+        rows = list(self._validation_rows())
+        if not rows:
+            return {}
+        loss = self.mean_loss(module, (self.of(self.validation, some) for some in rows)).nats_per_token
+        if not self.counts_words:
+            return {"loss": loss}
+        chosen = np.concatenate(rows).tolist()
+        written = [self.write_down(module, self.validation.paths[row]) for row in chosen]
+        said = [self.validation.texts[row] for row in chosen]
+        return {"wer": word_errors(said, written, language=self.config.data.language).rate, "loss": loss}
+
+    def _validation_rows(self) -> Iterator[np.ndarray]:
+        """Batch by batch; as many as `eval_batches` says."""
+        n = self.config.batch_size
+        most = len(self.validation) if not self.config.eval_batches else self.config.eval_batches * n
+        for start in range(0, min(most, len(self.validation)), n):
+            yield np.arange(start, min(start + n, len(self.validation)))
+
+    def write_down(self, module: Any, path: Path) -> str:
+        """The likeliest text, token by token."""
+        was_training = module.training
+        module.eval()
+        try:
+            heard = listen(module, self.frames(path).to(next(module.parameters())))
+            greedily = Gates(temperatures=(0.0,))
+            found = write_down(module, heard, self.opening, self.speech, greedily, times=False, seed=0)
+        finally:
+            module.train(was_training)
+        return self.speech.decode(found.tokens)
+
+
+def counts_words(language: str, say: Say) -> bool:
+    """Whether the word error rate can be measured; that is no reason to refuse a run."""
+    try:
+        normaliser(language)
+    except MissingExtra as error:
+        say(f"{error}. Without it the loss is all that is measured.")
+        return False
+    return True
+
+
+def split(config: RunConfig) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
+    """The transcripts to train on and those to validate on."""
+    data = config.data
+    found = read(data.path)
+    if data.validation_path:
+        return found, read(data.validation_path)
+    held_out = np.random.default_rng(config.seed).random(len(found)) < data.validation_fraction
+    if held_out.all():
+        raise DataError(f"{data.path} leaves no recording to train on: lower data.validation_fraction.")
+    validation = [item for item, out in zip(found, held_out, strict=True) if out]
+    return [item for item, out in zip(found, held_out, strict=True) if not out], validation
+
+
+def read(setting: str) -> list[tuple[Path, str]]:
+    """Recordings with their transcripts: a line has a file, named from the folder of the list, a tab, and the text."""
+    listing = Path(setting)
+    found = [(listing.parent / name, text) for name, text in read_pairs(listing)]
+    for path, _ in found:
+        if not path.is_file():
+            raise DataError(f"{listing} names {path}, and there is no such recording.")
+    return found
+
+
+def tokenizer_of(config: RunConfig, folder: Path, texts: list[str], say: Say) -> Tokenizer:
+    """The one that a resumed run began with, one from a file, or one learned from the transcripts."""
+    if (folder / "tokenizer.json").is_file():
+        return Tokenizer.load(folder)
+    tokenizer = learned_tokenizer(config.data.tokenizer, texts, default=1000, special_tokens=(), say=say)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(folder)
+    return tokenizer

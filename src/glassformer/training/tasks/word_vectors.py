@@ -1,0 +1,153 @@
+"""Words that stand together get vectors whose product is large: CBOW and skip-gram, with negative sampling.
+
+Mikolov et al. 2013 (arXiv:1301.3781; arXiv:1310.4546, §2.2 and §2.3). A batch is drawn from the text with replacement;
+the weights move by the run's optimizer and not word by word, as in the published code. What a place's neighbours are
+follows that code: rare words are not there, of frequent ones only some, and the window is 1 … `window` words wide.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from glassformer.checkpoints import safetensors, word_vectors
+from glassformer.data.words import count_words, numbers_of
+from glassformer.errors import ConfigError, DataError
+from glassformer.evaluation.mode import evaluating
+from glassformer.nn.negative_sampling import keep_probability, negative_sampling_loss, noise
+from glassformer.tokenizers import Tokenizer
+from glassformer.tokenizers.words import WordTokenizer
+from glassformer.training.config import RunConfig, bpe_size, paths_of
+from glassformer.training.events import Figures
+from glassformer.training.tasks.task import Batch, Predicts, Say
+
+UNKNOWN = "<unk>"  # token 0, which stands for what has no vector
+PREPARED = "words.safetensors"
+VECTORS = "vectors.txt"
+EVALUATION_BATCHES = 20  # of validation, where the settings name no number
+
+
+class WordVectors(Predicts):
+    """See above."""
+
+    unit = "words"
+
+    def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:
+        self.config = config
+        model: Any = config.model_config()
+        self.window, self.n_negative, self.cbow = model.window, model.n_negative, model.algorithm == "cbow"
+        if not (folder / PREPARED).is_file():
+            prepare(config, folder, say)
+        arrays = {name: array.numpy() for name, array in safetensors.read(folder / PREPARED).items()}
+        self.tokenizer = Tokenizer.load(folder)
+        self.training, self.validation, counts = arrays["training"], arrays["validation"], arrays["counts"]
+        self.settings = {"vocab_size": self.tokenizer.vocab_size}
+        self.belongings = {"tokenizer": self.tokenizer}
+        self.noise = noise(torch.from_numpy(counts)).cumsum(0).numpy()
+        kept = keep_probability(torch.from_numpy(counts), config.data.subsample) if config.data.subsample else None
+        self.keep = np.ones(len(counts)) if kept is None else kept.numpy()
+        self.batches_a_pass = max(int(self.keep[self.training].sum()) // config.batch_size, 1)
+        self._pass: tuple[int, Int[np.ndarray, " kept"]] = (-1, self.training)
+
+    def batch(self, step: int, micro_step: int) -> Batch:
+        """Places of the text, of whose frequent words each pass leaves out others."""
+        number = step * self.config.accumulation + micro_step
+        of_text = number // self.batches_a_pass
+        if self._pass[0] != of_text:
+            self._pass = of_text, self._thinned(self.training, np.random.default_rng((self.config.seed, 1, of_text)))
+        return self.of(self._pass[1], np.random.default_rng((self.config.seed, step, micro_step)))
+
+    def _thinned(self, words: Int[np.ndarray, " N"], random: np.random.Generator) -> Int[np.ndarray, " kept"]:
+        """Without some of the frequent words (§2.3); never too short for one window."""
+        kept = words[random.random(len(words)) < self.keep[words]]
+        return kept if len(kept) > 2 * self.window else words
+
+    def of(self, words: Int[np.ndarray, " N"], random: np.random.Generator) -> Batch:
+        """Some places of the text: (given words, candidates, where a word is given); the first candidate is right."""
+        n, window = self.config.batch_size, self.window
+        places = random.integers(window, len(words) - window, size=n)
+        if self.cbow:
+            offsets = np.concatenate([np.arange(-window, 0), np.arange(1, window + 1)])
+            given = words[places[:, None] + offsets]
+            valid = np.abs(offsets) <= random.integers(1, window + 1, size=(n, 1))
+            asked = words[places]
+        else:
+            distances = np.arange(window, 0, -1) / (
+                window * (window + 1) / 2
+            )  # of 1 … window: as a random width has it
+            away = 1 + random.choice(window, size=n, p=distances)
+            given, valid = words[places][:, None], np.ones((n, 1), dtype=bool)
+            asked = words[places + np.where(random.random(n) < 0.5, -away, away)]
+        others = np.searchsorted(self.noise, random.random((n, self.n_negative)), side="right")
+        candidates = np.concatenate([asked[:, None], others.clip(max=len(self.noise) - 1)], axis=1)
+        inputs = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in (given, candidates, valid))
+        return Batch(inputs=inputs, targets=torch.zeros(n, dtype=torch.int64), count=n)
+
+    def loss(self, logits: Float[Tensor, "B K"], batch: Batch) -> Float[Tensor, ""]:
+        """How badly the right candidate is told from those of the noise."""
+        return negative_sampling_loss(logits[:, 0], logits[:, 1:])
+
+    def evaluate(self, module: nn.Module) -> Figures:
+        """The loss at places of the validation text, the same each time."""
+        if len(self.validation) <= 2 * self.window:
+            return {}
+        random = np.random.default_rng(self.config.seed)
+        words = self._thinned(self.validation, random)
+        n_batches = self.config.eval_batches or EVALUATION_BATCHES
+        with evaluating(module) as device:
+            batches = (self.of(words, random).to(device) for _ in range(n_batches))
+            losses = [float(self.loss(self.logits(module, batch).float(), batch)) for batch in batches]
+        return {"loss": sum(losses) / n_batches}
+
+    def write_beside(self, folder: Path, module: nn.Module) -> None:
+        """vectors.txt, which other programs read too."""
+        found = word_vectors.WordVectors(
+            words=tuple(self.tokenizer.vocab[id].decode() for id in range(1, self.tokenizer.vocab_size)),
+            vectors=dict(module.named_parameters())["token_embedding.weight"][1 : self.tokenizer.vocab_size],
+        )
+        word_vectors.write(folder / VECTORS, found, "word2vec")
+
+
+def prepare(config: RunConfig, folder: Path, say: Say) -> None:
+    """Count the words, and write the text as their numbers, into a folder with which a resumed run goes on."""
+    data, window = config.data, config.model_config().window  # type: ignore[attr-defined]
+    paths = paths_of(data.path)
+    tokenizer = vocabulary(config, say)
+    ids = {word: id for id, word in enumerate(tokenizer.tokens) if word != UNKNOWN}
+    training = numbers_of(paths, ids)
+    if data.validation_path:
+        validation = numbers_of(paths_of(data.validation_path), ids)
+    else:
+        n_training = int(len(training) * (1 - data.validation_fraction))
+        training, validation = training[:n_training], training[n_training:]
+    if len(training) <= 2 * window:
+        raise DataError(
+            f"{data.path} has {len(training):,} words that come {data.min_count} times or more, without what is held "
+            f"out; a window of {window} needs more than {2 * window}: take more text, or lower data.min_count."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(folder)
+    arrays = {
+        "training": training,
+        "validation": validation,
+        "counts": np.bincount(training, minlength=tokenizer.vocab_size),
+    }
+    safetensors.write(folder / PREPARED, {name: torch.from_numpy(array) for name, array in arrays.items()})
+
+
+def vocabulary(config: RunConfig, say: Say) -> WordTokenizer:
+    """The words of the text that are frequent enough, or those of another run."""
+    data = config.data
+    if data.tokenizer == "auto":
+        counted = count_words(paths_of(data.path))
+        words = [word for word, count in counted.most_common() if count >= data.min_count]
+        say(f"{len(words):,} words come {data.min_count} times or more, of {len(counted):,}.")
+        return WordTokenizer([UNKNOWN, *words], [UNKNOWN], lowercase=True)
+    learned = data.tokenizer == "char" or bpe_size("data.tokenizer", data.tokenizer)
+    found = None if learned else Tokenizer.load(data.tokenizer)
+    if not isinstance(found, WordTokenizer) or found.tokens[:1] != [UNKNOWN]:
+        raise ConfigError('data.tokenizer must be "auto" or that of a run of this task, whose tokens are words.')
+    return found

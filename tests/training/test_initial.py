@@ -1,0 +1,103 @@
+"""What a run begins with where that is not chance: a checkpoint's weights, and word vectors."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import glassformer as gf
+from glassformer.checkpoints import word_vectors
+from glassformer.errors import CheckpointMismatch, ConfigError, DataError
+from glassformer.tokenizers.words import WordTokenizer
+from glassformer.training.config import RunConfig, load_run_config
+from glassformer.training.loop import train
+from training.runs import everything, small
+
+
+def tuned(folder: Path, **changes: Any) -> RunConfig:
+    """A run that begins with the weights of the run `first`."""
+    base = small(folder, **changes)
+    model = {name: value for name, value in base.model.items() if name in changes.get("model", {})}
+    settings = {name: getattr(base, name) for name in ("batch_size", "accumulation", "steps", "save_interval", "seed")}
+    return RunConfig(
+        **settings, model={"from": str(folder / "first"), **model}, data=base.data, optimizer=base.optimizer
+    )
+
+
+def weights(folder: Path) -> list[torch.Tensor]:
+    return list(gf.load(folder).module.parameters())
+
+
+def test_a_run_begins_with_the_weights_configuration_and_tokenizer_of_another(tmp_path: Path) -> None:
+    train(small(tmp_path, steps=3), tmp_path / "first")
+    run = tuned(tmp_path, steps=1, optimizer={"lr": 0.0}, model={"dropout": 0.5})
+    assert (run.task, run.data.tokenizer) == ("language-model", str(tmp_path / "first"))
+    train(run, tmp_path / "second")
+    first, second = gf.load(tmp_path / "first"), gf.load(tmp_path / "second")
+    assert second.config.dropout == 0.5
+    assert second.tokenizer is not None
+    assert first.tokenizer is not None
+    assert second.tokenizer.vocab == first.tokenizer.vocab
+    for old, new in zip(weights(tmp_path / "first"), weights(tmp_path / "second"), strict=True):
+        assert torch.equal(old, new)
+
+
+def test_a_resumed_run_needs_what_it_began_with_no_more(tmp_path: Path) -> None:
+    train(small(tmp_path, steps=3), tmp_path / "first")
+    train(tuned(tmp_path, steps=4), tmp_path / "whole")
+    train(tuned(tmp_path, steps=4), tmp_path / "half")
+    for late in (tmp_path / "half" / "checkpoints").iterdir():
+        shutil.rmtree(late)
+    train(load_run_config(tmp_path / "half" / "run.json"), tmp_path / "half", resume=True)  # from `first` again
+    assert everything(tmp_path / "half") == everything(tmp_path / "whole")
+    shutil.rmtree(tmp_path / "first")
+    assert train(load_run_config(tmp_path / "half" / "run.json"), tmp_path / "half", resume=True).finished
+
+
+def test_what_cannot_be_begun_with_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.from names the folder .* there is no .*first"):
+        tuned(tmp_path)
+    train(small(tmp_path, steps=1), tmp_path / "first")
+    with pytest.raises(CheckpointMismatch, match="has d_model = 16, and the settings 32: leave out"):
+        train(tuned(tmp_path, model={"d_model": 32}), tmp_path / "second")
+    with pytest.raises(ConfigError, match="either preset"):
+        small(tmp_path, model={"from": str(tmp_path / "first"), "preset": "gpt2"})
+    assert not (tmp_path / "second").exists()
+
+
+# ---- word vectors
+
+
+@pytest.fixture
+def vectors(tmp_path: Path) -> Path:
+    found = word_vectors.WordVectors(words=("fox", "dog", "unicorn"), vectors=torch.arange(48.0).reshape(3, 16))
+    word_vectors.write(tmp_path / "vectors.txt", found, "word2vec")
+    return tmp_path / "vectors.txt"
+
+
+def begun(folder: Path, vectors: Path, **changes: Any) -> gf.Model:
+    WordTokenizer(["<unk>", "the", "fox", "dog."], ["<unk>"]).save(folder / "words")
+    settings = {"data": {"tokenizer": str(folder / "words")}, "steps": 1, "optimizer": {"lr": 0.0}}
+    model = {"embedding_init": str(vectors)} | changes
+    train(small(folder, model=model, **settings), folder / "run", overwrite=True)
+    return gf.load(folder / "run")
+
+
+def test_a_model_s_embedding_can_start_from_word_vectors(tmp_path: Path, vectors: Path) -> None:
+    module: Any = begun(tmp_path, vectors).module
+    table = module.token_embedding.weight
+    assert torch.equal(table[2], torch.arange(16.0))
+    assert not torch.equal(table[3], torch.arange(16.0, 32.0))  # "dog." is no word of the file
+
+
+def test_vectors_that_do_not_fit_are_refused(tmp_path: Path, vectors: Path) -> None:
+    with pytest.raises(CheckpointMismatch, match="have 16 numbers, and the model's 32"):
+        begun(tmp_path, vectors, d_model=32)
+    with pytest.raises(DataError, match=r"no file .*nowhere.txt, which the settings name under model.embedding_init"):
+        begun(tmp_path, tmp_path / "nowhere.txt")
+    strange = word_vectors.WordVectors(words=("zebra",), vectors=torch.ones(1, 16))
+    word_vectors.write(tmp_path / "strange.txt", strange, "word2vec")
+    with pytest.raises(CheckpointMismatch, match="a vector for none of the tokens"):
+        begun(tmp_path, tmp_path / "strange.txt")
