@@ -11,7 +11,8 @@ from glassformer.viewer.selectors import select
 from glassformer.viewer.tiles import block_window
 from viewed import LUONG, TWO_SPINES, UNROLLED, recorded
 
-OF_A_DECODER = "overview training tokens embedding query-key-value scores softmax mixing heads mlp generation scale encoder-decoder"
+OF_A_DECODER = "overview training tokens embedding query-key-value scores softmax mixing heads mlp generation scale "
+OF_A_DECODER += "encoder-decoder"
 FITTING = {
     "rnn": "recurrent",
     "gru": "recurrent",
