@@ -12,6 +12,7 @@ from glassformer.errors import ConfigError
 from glassformer.training.config import RunConfig, load_run_config
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.toml"))
+SHAKESPEARE = next(path for path in CONFIGS if path.stem == "shakespeare-char")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -40,8 +41,8 @@ def test_saved_settings_are_read_as_the_same(tmp_path: Path) -> None:
 
 
 def test_overrides_replace_single_settings() -> None:
-    config = load_run_config(CONFIGS[0], {"steps": 7, "model": {"n_layers": 1}, "optimizer": {"lr": 0.5}})
-    original = load_run_config(CONFIGS[0])
+    config = load_run_config(SHAKESPEARE, {"steps": 7, "model": {"n_layers": 1}, "optimizer": {"lr": 0.5}})
+    original = load_run_config(SHAKESPEARE)
     assert (config.steps, config.optimizer.lr) == (7, 0.5)
     assert config.optimizer.betas == original.optimizer.betas
     assert config.model_config().n_layers == 1  # type: ignore[attr-defined]
