@@ -99,7 +99,9 @@ def fetch_from(address: str, folder: Path) -> None:
     """`glassformer data get tinyshakespeare`, from the local server."""
     code = (
         "import dataclasses, sys; from glassformer import cli; from glassformer.data.download import CORPORA; "
-        f"CORPORA['tinyshakespeare'] = dataclasses.replace(CORPORA['tinyshakespeare'], url={address!r}); "
+        "corpus = CORPORA['tinyshakespeare']; (file,) = corpus.files; "
+        f"here = dataclasses.replace(file, url={address!r}); "
+        "CORPORA[corpus.name] = dataclasses.replace(corpus, files=(here,)); "
         "sys.argv = ['glassformer', 'data', 'get', 'tinyshakespeare']; cli.main()"
     )
     subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)

@@ -39,8 +39,10 @@ def stream_audio(path: Path, *, max_hours: float = MAX_HOURS) -> Iterator[Float[
             )
         resampled = _resampler(rate)
         n_read, last = 0, False
+        most = max(BLOCK_NUMBERS // channels, 1)
         while not last:
-            block = sound.read(max(BLOCK_NUMBERS // channels, 1), dtype="float32", always_2d=True)
+            ahead = most if sound.frames == UNSAID else min(most, sound.frames - n_read)  # not into what comes after
+            block = sound.read(ahead, dtype="float32", always_2d=True)
             n_read += len(block)
             last = len(block) == 0
             if n_read > max_hours * 3600 * rate:
