@@ -358,7 +358,8 @@ def view(
 
     if isinstance(shown, Model):
         session = Session(shown, name=type(shown.module).__name__)
-        session.start(inputs.example(shown) if given is None else inputs.read(shown, given))
+        first = inputs.example(shown) if given is None else inputs.read(shown, given)
+        session.start(inputs.begun(shown, first))
     else:
         session = Session.of_trace(shown)
     if notebook.in_notebook():

@@ -25,7 +25,7 @@ def test_a_translator_is_exported_with_the_tokens_that_it_wrote(tmp_path: Path) 
     done = run("view", "preset:seq2seq-g2p", "--tokens", "3,4,2", "--steps", "2", "--export", str(page))
     assert (done.returncode, "3 recorded steps" in done.stdout) == (0, True)
     steps = json.loads((page / "pack.json").read_text())["steps"]
-    assert [len(step["scene"]["tokens"]) for step in steps] == [1, 2, 3]
+    assert [len(step["scene"]["tokens"]) for step in steps] == [2, 3, 4]
     assert [[token["id"] for token in step["scene"]["source"]] for step in steps] == [[3, 4, 2]] * 3
 
 

@@ -119,3 +119,17 @@ def test_a_file_that_is_not_there_or_is_something_else_is_named(name: str, tmp_p
     (tmp_path / "text.txt").write_text("no picture and no sound\n" * 20)
     with pytest.raises(DataError, match=r"text\.txt"):
         inputs.read(tiny(name), str(tmp_path / "text.txt"))
+
+
+@pytest.mark.parametrize("name", ["transformer", "seq2seq", "whisper"])
+def test_what_writes_has_begun_to_write_where_it_is_shown(name: str):
+    model = gf.build(name, **TINY[name])
+    given = inputs.example(model)
+    shown = inputs.begun(model, given)
+    assert shown.tokens[:1] == given.tokens[:1]
+    assert len(shown.tokens) >= 2
+    module, read = inputs.one_pass(model, given)
+    if len(given.tokens) == 1:
+        with torch.no_grad():
+            assert shown.tokens[1] == int(module(*read)[0, -1].argmax())
+    assert inputs.begun(model, shown) == shown, "once there is something, the visitor goes on"

@@ -19,6 +19,7 @@ from glassformer.errors import GenerationError, GlassformerError
 from glassformer.inference.around import FromSound, around
 from glassformer.inference.classify import processor_for
 from glassformer.inference.generate import check_prompts, check_source
+from glassformer.inference.logits import without
 from glassformer.inference.transcribe import language_of
 from glassformer.models.spec import IN_WORDS, Kind
 from glassformer.tokenizers import Tokenizer
@@ -98,6 +99,20 @@ def read(model: Model, given: str | Path | Sequence[int]) -> Inputs:
             return of_sound(model, Path(given))
         case _:
             return of_text(model, str(given))
+
+
+def begun(model: Model, inputs: Inputs) -> Inputs:
+    """With the first token that the model writes itself, where there is none yet beside the one that begins a text.
+
+    Of a single token the heads side by side are the heads: there would be nothing to see of how they are joined.
+    """
+    writes = model.kind in ("encoder-decoder", "speech-recognizer") and model.config.context_length > 1
+    if not writes or len(inputs.tokens) > 1:
+        return inputs
+    module, given = one_pass(model, inputs)
+    with torch.no_grad():
+        logits = without(module(*given)[:, -1], model.suppressed)
+    return inputs.and_then(int(logits.argmax()))
 
 
 def one_pass(model: Model, inputs: Inputs) -> tuple[nn.Module, tuple[Tensor, ...]]:
