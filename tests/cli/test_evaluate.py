@@ -146,7 +146,7 @@ def test_a_recording_that_is_not_there_is_named_before_any_is_heard(folder: Path
     whisper = [data_dir / "whisper" / "tiny.en.pt", "--from-pickle"]
     whisper += ["--tokenizer", data_dir / "tokenizers" / "gpt2.tiktoken"]
     for arguments, message in (
-        (["clips.tsv"], "nowhere.wav, which clips.tsv names"),
+        (["clips.tsv"], "clips.tsv names nowhere.wav, and there is no such recording"),
         (["clips.tsv", "--language", "de"], "English alone"),
         (["lines"], "no tab"),
     ):

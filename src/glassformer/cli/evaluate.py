@@ -251,17 +251,13 @@ def _recordings(
     tokenizer: Path | None = None,
 ) -> Figures:
     from glassformer.cli.transcribe import speech_of
-    from glassformer.data.pairs import read_pairs
-    from glassformer.errors import DataError
+    from glassformer.data.pairs import read_transcripts
     from glassformer.evaluation.wer import word_errors
     from glassformer.inference.transcribe import Options, transcribe
 
     module, speech = speech_of(loaded, name, tokenizer)
     speech.opening(language, "transcribe")  # a language that the model does not know is refused here
-    folder = Path(data).parent
-    clips = [(folder / file, said) for file, said in read_pairs(Path(data))][:limit]
-    if missing := [path for path, _ in clips if not path.is_file()]:
-        raise DataError(f"There is no file {missing[0]}, which {data} names.")
+    clips = read_transcripts(Path(data))[:limit]
     word_errors(["a"], ["a"], language=language)  # what is missing for them is said before an hour has passed
     results = []
     with progress_bar("transcribing", len(clips)) as progress:

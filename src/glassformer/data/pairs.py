@@ -35,8 +35,7 @@ def read_pairs(source: Path, target: Path | None = None) -> list[tuple[str, str]
         lonely = next((number for number, parts in enumerate(split, 1) if len(parts) < 2), None)
         if lonely is not None:
             raise DataError(
-                f"{source}: line {lonely} has no tab between a text and its translation. Where they are in two files, "
-                f"name both."
+                f"{source}: line {lonely} has no tab between its two texts. Where they are in two files, name both."
             )
         found = [(parts[0], parts[1]) for parts in split]
     else:
@@ -51,6 +50,15 @@ def read_pairs(source: Path, target: Path | None = None) -> list[tuple[str, str]
     if not pairs:
         raise DataError(f"{source} has no pair of texts.")
     return pairs
+
+
+def read_transcripts(listing: Path) -> list[tuple[Path, str]]:
+    """Recordings with what is said in them: a line has a file, named from the folder of the list, a tab, the text."""
+    found = [(listing.parent / name, text) for name, text in read_pairs(listing)]
+    for path, _ in found:
+        if not path.is_file():
+            raise DataError(f"{listing} names {path}, and there is no such recording.")
+    return found
 
 
 def read_lines(path: Path) -> list[str]:

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from glassformer.models import spec_of
+from glassformer.models.spec import TWO_HALVES
 from glassformer.nn.kv_cache import full
 from glassformer.tokenizers.log_mel import cut, log_mel_of_frames
 
@@ -41,8 +42,7 @@ class FromSound(nn.Module):
 def whole(module: nn.Module) -> nn.Module:
     """The module as one call: of an encoder-decoder both halves."""
     this: Any = module
-    halves = spec_of(this.config).kind in ("encoder-decoder", "speech-recognizer")
-    return around(OnePass, module) if halves else module
+    return around(OnePass, module) if spec_of(this.config).kind in TWO_HALVES else module
 
 
 def around(outer: type[nn.Module], module: nn.Module) -> nn.Module:

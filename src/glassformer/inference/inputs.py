@@ -21,14 +21,14 @@ from glassformer.inference.classify import processor_for
 from glassformer.inference.generate import check_prompts, check_source
 from glassformer.inference.logits import without
 from glassformer.inference.transcribe import language_of
-from glassformer.models.spec import IN_WORDS, Kind
+from glassformer.models.spec import IN_WORDS, TWO_HALVES, Kind
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.image_processor import ImageProcessor
 from glassformer.tokenizers.log_mel import HOP, SAMPLE_RATE, hann_window, log_mel, mel_filters
 from glassformer.tokenizers.speech_tokens import N_OTHERS, N_TIMES, SpeechTokens
 
 READS_TEXT: tuple[Kind, ...] = ("language-model", "encoder-decoder", "encoder", "word-vectors")
-WRITES_ON: tuple[Kind, ...] = ("language-model", "encoder-decoder", "speech-recognizer")  # token by token
+WRITES_ON: tuple[Kind, ...] = ("language-model", *TWO_HALVES)  # token by token
 FIRST_TEXTS = ("The cat sat on the mat because it was", "The cat sat", "CBABBC", "the cat sat", "cat")
 N_CANDIDATES = 16  # words that a word is compared with
 TONE_HZ = (200.0, 2000.0)  # from where to where a made-up sound rises, in a second
@@ -106,8 +106,7 @@ def begun(model: Model, inputs: Inputs) -> Inputs:
 
     Of a single token the heads side by side are the heads: there would be nothing to see of how they are joined.
     """
-    writes = model.kind in ("encoder-decoder", "speech-recognizer") and model.config.context_length > 1
-    if not writes or len(inputs.tokens) > 1:
+    if model.kind not in TWO_HALVES or len(inputs.tokens) > 1 or model.config.context_length == 1:
         return inputs
     module, given = one_pass(model, inputs)
     with torch.no_grad():

@@ -65,6 +65,7 @@ class ReadsTexts(CausalModel, Protocol):
 
 # What a model takes in and gives back, which decides what the verbs can do with it.
 Kind = Literal["language-model", "encoder-decoder", "encoder", "image-classifier", "speech-recognizer", "word-vectors"]
+TWO_HALVES: tuple[Kind, ...] = ("encoder-decoder", "speech-recognizer")  # of which the second writes
 IN_WORDS: dict[Kind, str] = {
     "language-model": "a language model",
     "encoder-decoder": "an encoder-decoder",

@@ -16,7 +16,7 @@ from glassformer.nn import functional as F
 from glassformer.tokenizers.image_processor import ImageProcessor, middle
 from glassformer.training.config import RunConfig, paths_of
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, Predicts, Say
+from glassformer.training.tasks.task import Batch, Predicts, Say, held_out
 
 
 class ImageClassification(Predicts):
@@ -101,10 +101,8 @@ def split(config: RunConfig, processor: ImageProcessor) -> tuple[ImageSet, Image
             if ours != theirs:
                 raise DataError(f"{data.path} and {data.validation_path} have different {what}, {ours} and {theirs}.")
         return found, validation
-    held_out = torch.from_numpy(np.random.default_rng(config.seed).random(len(found)) < data.validation_fraction)
-    if held_out.all():
-        raise DataError(f"{data.path} leaves no picture to train on: lower data.validation_fraction.")
-    return where(found, ~held_out), where(found, held_out) if held_out.any() else None
+    out = torch.from_numpy(held_out(len(found), config))
+    return where(found, ~out), where(found, out) if out.any() else None
 
 
 def where(found: ImageSet, chosen: Tensor) -> ImageSet:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glassformer.data.audio import read_audio, seconds_of
-from glassformer.data.pairs import Order, Ragged, read_pairs
+from glassformer.data.pairs import Order, Ragged, read_transcripts
 from glassformer.errors import DataError, MissingExtra
+from glassformer.evaluation.mode import evaluating
 from glassformer.evaluation.wer import normaliser, word_errors
-from glassformer.inference.around import whole
 from glassformer.inference.dictation import Gates, write_down
 from glassformer.inference.transcribe import listen
 from glassformer.tokenizers import Tokenizer
@@ -23,7 +24,7 @@ from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND, HOP, log_mel
 from glassformer.tokenizers.speech_tokens import LANGUAGES, N_OTHERS, N_TIMES, SpeechTokens, Task
 from glassformer.training.config import RunConfig
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, Predicts, Say, learned_tokenizer
+from glassformer.training.tasks.task import Batch, Predicts, Say, held_out, learned_tokenizer
 
 KEPT = 256  # recordings whose frames stay in memory: a megabyte each, of thirty seconds
 
@@ -106,11 +107,6 @@ class SpeechRecognition(Predicts):
         targets = tokens[:, 1:].masked_fill(~asked, -100)
         return Batch(inputs=(frames, tokens[:, :-1]), targets=targets, count=int(asked.sum()))
 
-    def logits(self, module: nn.Module, batch: Batch) -> Float[Tensor, "B T V"]:
-        """After each token of the transcript."""
-        logits: Tensor = whole(module)(*batch.inputs)
-        return logits
-
     def evaluate(self, module: nn.Module) -> Figures:
         """Word error rate and loss on the validation recordings, where there are some."""
         rows = list(self._validation_rows())
@@ -133,14 +129,10 @@ class SpeechRecognition(Predicts):
 
     def write_down(self, module: Any, path: Path) -> str:
         """The likeliest text, token by token."""
-        was_training = module.training
-        module.eval()
-        try:
+        with evaluating(module):
             heard = listen(module, self.frames(path).to(next(module.parameters())))
             greedily = Gates(temperatures=(0.0,))
             found = write_down(module, heard, self.opening, self.speech, greedily, times=False, seed=0)
-        finally:
-            module.train(was_training)
         return self.speech.decode(found.tokens)
 
 
@@ -157,24 +149,11 @@ def counts_words(language: str, say: Say) -> bool:
 def split(config: RunConfig) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
     """The transcripts to train on and those to validate on."""
     data = config.data
-    found = read(data.path)
+    found = read_transcripts(Path(data.path))
     if data.validation_path:
-        return found, read(data.validation_path)
-    held_out = np.random.default_rng(config.seed).random(len(found)) < data.validation_fraction
-    if held_out.all():
-        raise DataError(f"{data.path} leaves no recording to train on: lower data.validation_fraction.")
-    validation = [item for item, out in zip(found, held_out, strict=True) if out]
-    return [item for item, out in zip(found, held_out, strict=True) if not out], validation
-
-
-def read(setting: str) -> list[tuple[Path, str]]:
-    """Recordings with their transcripts: a line has a file, named from the folder of the list, a tab, and the text."""
-    listing = Path(setting)
-    found = [(listing.parent / name, text) for name, text in read_pairs(listing)]
-    for path, _ in found:
-        if not path.is_file():
-            raise DataError(f"{listing} names {path}, and there is no such recording.")
-    return found
+        return found, read_transcripts(Path(data.validation_path))
+    out = held_out(len(found), config)
+    return list(compress(found, ~out)), list(compress(found, out))
 
 
 def tokenizer_of(config: RunConfig, folder: Path, texts: list[str], say: Say) -> Tokenizer:

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from glassformer.errors import ConfigError
+from glassformer.errors import ConfigError, DataError
 from glassformer.evaluation.mode import evaluating
 from glassformer.evaluation.perplexity import Loss
+from glassformer.inference.around import whole
 from glassformer.nn import functional as F
 from glassformer.tokenizers import Tokenizer
-from glassformer.training.config import bpe_size
+from glassformer.training.config import RunConfig, bpe_size
 from glassformer.training.events import Figures
 
 Say = Callable[[str], None]
@@ -76,7 +78,7 @@ class Predicts:
 
     def logits(self, module: nn.Module, batch: Batch) -> Tensor:
         """(…, V)"""
-        logits: Tensor = module(*batch.inputs)
+        logits: Tensor = whole(module)(*batch.inputs)
         return logits
 
     def loss(self, logits: Float[Tensor, "*B V"], batch: Batch) -> Float[Tensor, ""]:
@@ -96,6 +98,14 @@ class Predicts:
                 total += batch.count * float(F.cross_entropy(self.logits(module, there).float(), there.targets))
                 count += batch.count
         return Loss(nats_per_token=total / count, tokens=count)
+
+
+def held_out(n: int, config: RunConfig) -> Bool[np.ndarray, " n"]:
+    """Which of n things are for validation, where the settings name no others; some are left to train on."""
+    chosen = np.random.default_rng(config.seed).random(n) < config.data.validation_fraction
+    if chosen.all():
+        raise DataError(f"{config.data.path} leaves nothing to train on: lower data.validation_fraction.")
+    return chosen
 
 
 def learned_tokenizer(

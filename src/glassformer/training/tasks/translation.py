@@ -1,22 +1,21 @@
 """Translate: read a text, predict its translation token by token."""
 
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from glassformer.checkpoints import safetensors
 from glassformer.data.pairs import Order, Ragged, read_pairs
 from glassformer.errors import ConfigError, DataError
-from glassformer.inference.around import whole
 from glassformer.tokenizers import Tokenizer
 from glassformer.training.config import RunConfig
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, Predicts, Say, learned_tokenizer
+from glassformer.training.tasks.task import Batch, Predicts, Say, held_out, learned_tokenizer
 
 PAD, START, END = "<pad>", "<s>", "</s>"  # special tokens of the tokenizers that are learned here
 PREPARED = "pairs.safetensors"
@@ -59,11 +58,6 @@ class Translation(Predicts):
         tokens = torch.cat([torch.full_like(targets[:, :1], self.start_id), targets[:, :-1]], dim=1)
         return Batch(inputs=(source, tokens, valid), targets=targets.masked_fill(~asked, -100), count=int(asked.sum()))
 
-    def logits(self, module: nn.Module, batch: Batch) -> Float[Tensor, "B T V"]:
-        """After each token of the target."""
-        logits: Tensor = whole(module)(*batch.inputs)
-        return logits
-
     def evaluate(self, module: nn.Module) -> Figures:
         """Loss and perplexity on the validation pairs, where there are some: of a token, all tokens counted alike."""
         if not len(self.validation[0]):
@@ -89,12 +83,10 @@ class Prepared:
         if data.validation_path:
             validation = read(data.validation_path, data.validation_target_path)
         else:
-            training, validation = hold_out(training, data.validation_fraction, config.seed)
+            training, validation = hold_out(training, config)
             folder.mkdir(parents=True, exist_ok=True)
             lines = (f"{source}\t{target}\n" for source, target in validation)
             (folder / HELD_OUT).write_text("".join(lines), "utf-8")
-        if not training:
-            raise DataError(f"{data.path} leaves no pair to train on: lower data.validation_fraction.")
         texts = (text for pair in training for text in pair)
         specials = (PAD, START, END)
         tokenizer = learned_tokenizer(data.tokenizer, texts, default=8000, special_tokens=specials, say=say)
@@ -129,11 +121,10 @@ class Prepared:
         return cls(pairs("training"), pairs("validation"), Tokenizer.load(folder))
 
 
-def hold_out(pairs: list[Pair], fraction: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+def hold_out(pairs: list[Pair], config: RunConfig) -> tuple[list[Pair], list[Pair]]:
     """The pairs to train on, and those held out: of a text that comes with several translations all or none."""
     texts = list(dict.fromkeys(source for source, _ in pairs))
-    chosen = np.random.default_rng(seed).random(len(texts)) < fraction
-    out = {text for text, held in zip(texts, chosen, strict=True) if held}
+    out = set(compress(texts, held_out(len(texts), config)))
     return [pair for pair in pairs if pair[0] not in out], [pair for pair in pairs if pair[0] in out]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from glassformer.viewer.board import Board
 from glassformer.viewer.layout import sound
-from glassformer.viewer.layout.decoder import Decoder
+from glassformer.viewer.layout.decoder import Decoder, sizes_of
 from glassformer.viewer.roles import Item
 from glassformer.viewer.scene import Group
 from glassformer.viewer.views import View
@@ -59,21 +59,9 @@ def _is_of_source(item: Item, encoder_begins: int) -> bool:
 
 
 def _sizes(of_target: Sequence[Item], crossing: Sequence[Item]) -> dict[str, int]:
-    """The lengths of the axes, as the tensors have them."""
-    found = {item.role: item.tensor.shape for item in reversed(of_target)}
-    n_heads, n_tokens, n_source = next(item.tensor.shape[-3:] for item in crossing if item.role == "scores")
-    return {
-        "T": n_tokens,
-        "S": n_tokens,
-        "N": n_source,
-        "C": found["x"][-1],
-        "H": n_heads,
-        "G": found["k"][-3],
-        "D": found["q"][-1],
-        "F": found["up"][-1],
-        "V": found["logits"][-1],
-        "L": len({item.layer for item in of_target if item.layer is not None}),
-    }
+    """The lengths of the axes: those of a decoder, and how much it looks at."""
+    n_source = next(item.tensor.shape[-1] for item in crossing if item.role == "scores")
+    return {**sizes_of(of_target), "N": n_source}
 
 
 class Sided(View):
