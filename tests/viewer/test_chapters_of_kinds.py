@@ -27,8 +27,8 @@ FITTING = {
     "llama without shared heads": f"{CORE} llama rope",
     "no positions": CORE,
     "vit": f"image {INSIDE_A_LAYER}",
-    "bert": OF_AN_ENCODER,
-    "bert without a head": OF_AN_ENCODER,
+    "bert": f"both-ways {OF_AN_ENCODER}",
+    "bert without a head": f"both-ways {OF_AN_ENCODER}",
     "vit with two heads": f"image {INSIDE_A_LAYER}",
     "vit with pixels left over": f"image {INSIDE_A_LAYER}",
 }
