@@ -29,7 +29,7 @@ from glassformer.tokenizers.log_mel import log_mel
 from glassformer.tokenizers.speech_tokens import SpeechTokens
 
 WINDOW = 480_000  # samples: thirty seconds
-FIRST_PAIRS = 5
+FIRST_PAIRS = 15
 
 Write = Callable[[Tensor], str]
 

@@ -1,4 +1,4 @@
-"""The guard alone, in front of an application that answers whatever gets through (RELIABILITY.md F17, F19)."""
+"""The guard alone, in front of an application that answers whatever gets through."""
 
 import asyncio
 import json

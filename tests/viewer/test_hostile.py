@@ -1,4 +1,4 @@
-"""The live server against pages and programs that mean no good (RELIABILITY.md F17, F18, F19), on a real connection."""
+"""The live server against pages and programs that mean no good, on a real connection."""
 
 import time
 from collections.abc import Iterator
@@ -110,7 +110,7 @@ def test_an_endless_body_is_cut_off(live: Live):
     assert live.raw(head.encode() + chunks).status == 413
 
 
-# ---- F18
+# ---- what may be asked of the disk
 
 
 def spellings() -> list[str]:

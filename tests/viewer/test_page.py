@@ -566,7 +566,7 @@ def test_an_exported_file_shows_the_same_with_the_network_off(
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_roles_have_colours_that_everybody_can_tell_apart(page: Page, address: str, theme: str):
-    """ΔE*ab of 20 and more between any two, also for those who lack one kind of cone (VIEWER.md, bar 22)."""
+    """ΔE*ab of 20 and more between any two, also for those who lack one kind of cone (docs/viewer.md, bar 22)."""
     opened(page, address, f"lang=en&theme={theme}")
     roles = page.evaluate(
         """() => {

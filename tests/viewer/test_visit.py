@@ -1,4 +1,4 @@
-"""A long visit, and models of odd sizes: nothing breaks, nothing piles up, every number is the library's (F27)."""
+"""A long visit, and models of odd sizes: nothing breaks, nothing piles up, every number is the library's."""
 
 import random
 import time

@@ -120,7 +120,7 @@ def _reader(path: Path, from_pickle: bool) -> Reader:
             return _read_pickle
         raise CheckpointError(
             "this is a pickle, which can run code when it is opened. To read its tensors and nothing else, "
-            "say from_pickle=True (glassformer convert --from-pickle)."
+            "allow it with --from-pickle, from Python with from_pickle=True."
         )
     if path.suffix not in READERS:
         raise CheckpointError(

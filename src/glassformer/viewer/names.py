@@ -6,6 +6,8 @@ fills the braces of the role. Chapters and layouts know roles only, so a new mod
 """
 
 import re
+from dataclasses import dataclass
+from functools import lru_cache
 
 Names = tuple[tuple[str, str], ...]
 
@@ -130,5 +132,25 @@ FAMILIES: Names = (
     *ENCODERS_AND_DECODERS,
     *ROTATIONS,
 )  # the first row that fits
-PATTERNS = [(re.compile(pattern.replace("L", L, 1).replace("R", R, 1)), role) for pattern, role in FAMILIES]
-STREAM = re.compile(rf"({L})?x"), "x"  # where the model or a layer itself computes it
+PATTERNS = [
+    (re.compile(rf"({L})?x"), "x"),  # where the model or a layer itself computes it: rank 0
+    *((re.compile(pattern.replace("L", L, 1).replace("R", R, 1)), role) for pattern, role in FAMILIES),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a path may stand for, and in which row of the table that is written."""
+
+    rank: int
+    role: str
+    given: bool  # from outside, where it is a first version: the stream that a layer reads
+
+
+@lru_cache(maxsize=1 << 14)
+def readings_of(path: str) -> tuple[Reading, ...]:
+    """All rows that fit, in the order of trial; remembered, since every step of a run has the same paths."""
+    found = ((rank, pattern.fullmatch(path), role) for rank, (pattern, role) in enumerate(PATTERNS))
+    return tuple(
+        Reading(rank, role.format(*match.groups()), "x" in match.groupdict()) for rank, match, role in found if match
+    )

@@ -13,7 +13,7 @@ from functools import cached_property
 from glassformer.tracing.record import refs
 from glassformer.tracing.trace import TensorRecord, Trace
 from glassformer.viewer.labels import ROLES
-from glassformer.viewer.names import LAYER, PATTERNS, STREAM
+from glassformer.viewer.names import LAYER, readings_of
 from glassformer.viewer.windows import Window, covers, flat, windows
 
 MAX_STEPS = 12  # of one item; where more lead to it, each stands for itself
@@ -137,7 +137,7 @@ class Reader:
                 for path in self._paths_of.get(item.tensor.id, []):
                     module, _, word = path.rpartition(".")
                     if module in self._modules and module != item.module:
-                        role = next((role for pattern, role in PATTERNS if pattern.fullmatch(path)), word)
+                        role = next((reading.role for reading in readings_of(path) if reading.rank), word)
                         yield replace(item, name=path, role=role, module=module, sources=[])
 
     # ---- one storage
@@ -167,15 +167,19 @@ class Reader:
         written_by = self.trace.storages[storage].written_by
         module = "" if written_by is None else self.trace.operations[written_by].module
         names = [(path, record) for record in records for path in self._paths_of.get(record.id, [])]
-        own = [(path, record) for path, record in names if path.rpartition(".")[0] == module]
-        for among, (pattern, role) in [(own, STREAM), *((names, known) for known in PATTERNS)]:
-            for path, record in reversed(among):
-                plain, _, version = path.partition("#")
-                found = pattern.fullmatch(plain)
-                passed = plain.endswith(".output") and not module.startswith(plain.removesuffix(".output"))
-                given = found and "x" in found.groupdict() and version == "1"  # to the layer, by the one before it
-                if found and not given and not passed and not record.derived:
-                    return role.format(*found.groups()), path, record
+        readings = [
+            (reading.rank, -n, reading.role, path, record)
+            for n, (path, record) in enumerate(names)
+            for plain, _, version in [path.partition("#")]
+            for reading in readings_of(plain)
+            if not (reading.given and version == "1")  # to the layer, by the one before it
+            and not (plain.endswith(".output") and not module.startswith(plain.removesuffix(".output")))
+            and not record.derived
+            and (reading.rank or path.rpartition(".")[0] == module)
+        ]
+        if readings:
+            _, _, role, path, record = min(readings, key=lambda reading: reading[:2])
+            return role, path, record
         by_variable = [record for record in records if not record.derived]
         record = max(by_variable or records, key=lambda record: (record.n_cells, record.id))
         return _own_role(record.name), record.name, record

@@ -4,6 +4,7 @@ A texel of level n stands for a patch of 2ⁿ × 2ⁿ cells: its mean, and the r
 weights is nearly zero and would make every matrix grey. A patch at the border has the cells that there are.
 """
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -108,5 +109,6 @@ def scale(numbers: np.ndarray) -> float:
     sizes = sizes[np.isfinite(sizes)]
     if not sizes.size:
         return 0.0
-    high = float(np.percentile(sizes, 99.5, method="higher"))
+    rank = math.ceil(0.995 * (sizes.size - 1))
+    high = float(np.partition(sizes, rank)[rank])
     return high if high > 0 else float(sizes.max())
