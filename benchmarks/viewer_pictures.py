@@ -1,20 +1,29 @@
 """The pictures of the viewer in docs/images/. Run: python benchmarks/viewer_pictures.py [NAME…]
 
-It needs `chromium` on the PATH and a Chinese font, and takes seconds a picture, since the processor draws them.
+It needs `chromium` on the PATH and a Chinese font, and takes seconds a picture, since the processor draws them. Without
+names it takes those of models that are here already. The others show trained models: the runs of configs/ in the folder
+of runs, published weights in the folder that GLASSFORMER_DATA names, and MiniLM's in the one of GLASSFORMER_MINILM.
 """
 
+import os
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Page
 
 import glassformer as gf
+from glassformer.data.images import read_idx_set
+from glassformer.inference import inputs
 from glassformer.viewer.session import Session
 from viewer import chromium, live
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+DATA = Path(os.environ.get("GLASSFORMER_DATA", "../shared/data"))
+RUNS = Path("runs")
 
 
 def nano() -> Session:
@@ -29,6 +38,53 @@ def shapes() -> Session:
     return Session.of_shapes("gpt2-xl")
 
 
+def reading(model: gf.Model, given: str, name: str) -> Session:
+    """A model that has read something."""
+    session = Session(model, name=name)
+    session.start(inputs.begun(model, inputs.read(model, given)))
+    return session
+
+
+def phonemes() -> Session:
+    """A published network that spells words in sounds: two GRUs and one vector between."""
+    return reading(gf.load(DATA / "seq2seq" / "g2p_en-checkpoint20.npz"), "mirror", "g2p_en")
+
+
+def luong() -> Session:
+    """Luong's attention, trained by configs/multi30k-luong.toml."""
+    return reading(gf.load(RUNS / "multi30k-luong"), "A dog runs through the snow.", "multi30k-luong")
+
+
+def translator() -> Session:
+    """The first Transformer at a small size, trained by configs/multi30k-en-de.toml."""
+    return reading(gf.load(RUNS / "multi30k-en-de"), "A dog runs through the snow.", "multi30k-en-de")
+
+
+def stories() -> Session:
+    """A published Llama."""
+    return reading(gf.load(DATA / "llama" / "stories260K.bin"), "Once upon a time", "stories260K")
+
+
+def digits() -> Session:
+    """A picture read by the Vision Transformer that configs/vit-mnist.toml trains."""
+    folder = DATA / "images" / "mnist"
+    pictures = read_idx_set(folder / "t10k-images-idx3-ubyte.gz", folder / "t10k-labels-idx1-ubyte.gz")
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "digit.png"
+        Image.fromarray(pictures.pixels[0, 0].numpy()).save(path)
+        return reading(gf.load(RUNS / "vit-mnist"), str(path), "vit-mnist")
+
+
+def speech() -> Session:
+    """Whisper hears a recording: runs/tiny.en is what `glassformer convert` makes of OpenAI's tiny.en.pt."""
+    return reading(gf.load(RUNS / "tiny.en"), str(DATA / "audio" / "jfk-16k.wav"), "whisper-tiny.en")
+
+
+def sentences() -> Session:
+    """The published encoder of sentences."""
+    return reading(gf.load(os.environ["GLASSFORMER_MINILM"]), "A dog runs through the snow.", "MiniLM")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Picture:
     """Where to look, and what to do there."""
@@ -38,6 +94,7 @@ class Picture:
     do: str = "() => {}"
     size: tuple[int, int] = (1280, 720)
     touch: bool = False
+    trained: bool = False  # it needs a run or published weights
 
 
 LOOK = """(role, layer, head, from, margin) => {
@@ -66,15 +123,34 @@ PICTURES = {
     "numbers": Picture(link="lang=en&theme=light", do=f"""() => {{ ({LOOK})("weights", 1, 0, "front", 0.15); }}"""),
     "softmax-zh": Picture(link="lang=zh&theme=light&chapter=softmax&at=2"),
     "gpt2-xl": Picture(link="lang=en&theme=light", session=shapes),
+    **{
+        name: Picture(link=f"lang={language}&theme=light&chapter={chapter}&at={step}", session=session, trained=True)
+        for name, session, language, chapter, step in (
+            ("recurrent", phonemes, "en", "recurrent", 0),
+            ("gates", phonemes, "en", "recurrent", 4),
+            ("luong", luong, "en", "luong", 5),
+            ("luong-zh", luong, "zh", "luong", 6),
+            ("encoder-decoder", translator, "en", "encoder-decoder", 0),
+            ("cross-attention", translator, "en", "encoder-decoder", 6),
+            ("cross-attention-zh", translator, "zh", "encoder-decoder", 5),
+            ("swiglu", stories, "en", "llama", 6),
+            ("rope", stories, "en", "rope", 3),
+            ("patches", digits, "en", "image", 1),
+            ("class-token-zh", digits, "zh", "image", 7),
+            ("log-mel", speech, "en", "speech", 3),
+            ("listening", speech, "en", "speech", 7),
+            ("both-ways", sentences, "en", "both-ways", 4),
+        )
+    },
     "phone": Picture(link="lang=en&theme=light&chapter=scores&at=3", size=(390, 844), touch=True),
 }
 
 
 def main() -> None:
-    """Take the pictures that are named, or all."""
+    """Take the pictures that are named, or all that need nothing else."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     with chromium() as browser:
-        for name in sys.argv[1:] or PICTURES:
+        for name in sys.argv[1:] or [name for name, picture in PICTURES.items() if not picture.trained]:
             take(browser, name, PICTURES[name])
             print(IMAGES / f"{name}.png")
 

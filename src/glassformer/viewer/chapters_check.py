@@ -51,6 +51,12 @@ def load_chapters(folder: Path = CHAPTERS) -> list[dict[str, Any]]:
     return sorted(found, key=lambda chapter: chapter["order"])
 
 
+def missing_roles(scene: Scene, chapter: Mapping[str, Any]) -> list[str]:
+    """Those that a chapter needs and a model lacks."""
+    roles = {block.role for block in scene.blocks} | {group.role for group in scene.groups}
+    return [role for role in chapter["needs"] if role not in roles]
+
+
 def check_chapters(scene: Scene, chapters: Sequence[Mapping[str, Any]]) -> list[Report]:
     """A report for each chapter."""
     return [check_chapter(scene, chapter) for chapter in chapters]
@@ -58,8 +64,7 @@ def check_chapters(scene: Scene, chapters: Sequence[Mapping[str, Any]]) -> list[
 
 def check_chapter(scene: Scene, chapter: Mapping[str, Any]) -> Report:
     """What is wrong with a chapter on a model, each as a sentence."""
-    roles = {block.role for block in scene.blocks} | {group.role for group in scene.groups}
-    report = Report(chapter=chapter["id"], missing=[role for role in chapter["needs"] if role not in roles])
+    report = Report(chapter=chapter["id"], missing=missing_roles(scene, chapter))
     report.problems += _languages("The title", chapter["title"])
     moving = sum(len(MOVING & step.keys()) for step in chapter["steps"])
     if moving < LEAST_MOVING:

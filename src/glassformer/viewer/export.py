@@ -21,7 +21,7 @@ from glassformer.errors import ExportError
 from glassformer.http_guard import content_security_policy
 from glassformer.tracing.trace import Trace
 from glassformer.viewer import assets
-from glassformer.viewer.chapters_check import load_chapters
+from glassformer.viewer.chapters_check import load_chapters, missing_roles
 from glassformer.viewer.pack import blob_bytes
 from glassformer.viewer.session import Session
 
@@ -91,9 +91,10 @@ def _packed(shown: Session | Trace, limit: int) -> tuple[dict[str, Any], dict[st
             f"The numbers of this model take {total / 2**20:,.0f} MiB, and at most {limit >> 20} fit into such a page: "
             f"look at it with `glassformer view`, or record fewer modules or steps."
         )
+    scenes = [step.scene for _, _, step in session.steps()]
     pack = {
         "session": session.to_json(live=False),
-        "chapters": load_chapters(),
+        "chapters": [one for one in load_chapters() if any(not missing_roles(scene, one) for scene in scenes)],
         "tokens": session.vocabulary()[:MAX_TOKENS],
         "steps": [
             {"run": run, "step": number, "scene": step.scene.to_json() | {"lazy": False}, "trace": step.records}
