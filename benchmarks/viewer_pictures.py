@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page
 import glassformer as gf
 from glassformer.data.images import read_idx_set
 from glassformer.inference import inputs
+from glassformer.inference.logits import Sampling
 from glassformer.viewer.session import Session
 from viewer import chromium, live
 
@@ -38,26 +39,31 @@ def shapes() -> Session:
     return Session.of_shapes("gpt2-xl")
 
 
-def reading(model: gf.Model, given: str, name: str) -> Session:
-    """A model that has read something."""
+def reading(model: gf.Model, given: str, name: str, n_tokens: int = 0) -> Session:
+    """A model that has read something, and written so many tokens; the last pass is shown."""
     session = Session(model, name=name)
-    session.start(inputs.begun(model, inputs.read(model, given)))
+    first = inputs.begun(model, inputs.read(model, given))
+    for _ in range(n_tokens):
+        run = session.start(first)
+        session.next(run.id, Sampling(temperature=0.0))
+        first = session.runs.pop().steps[-1].inputs
+    session.start(first)
     return session
 
 
 def phonemes() -> Session:
     """A published network that spells words in sounds: two GRUs and one vector between."""
-    return reading(gf.load(DATA / "seq2seq" / "g2p_en-checkpoint20.npz"), "mirror", "g2p_en")
+    return reading(gf.load(DATA / "seq2seq" / "g2p_en-checkpoint20.npz"), "mirror", "g2p_en", 4)
 
 
 def luong() -> Session:
     """Luong's attention, trained by configs/multi30k-luong.toml."""
-    return reading(gf.load(RUNS / "multi30k-luong"), "A dog runs through the snow.", "multi30k-luong")
+    return reading(gf.load(RUNS / "multi30k-luong"), "A dog runs through the snow.", "multi30k-luong", 6)
 
 
 def translator() -> Session:
     """The first Transformer at a small size, trained by configs/multi30k-en-de.toml."""
-    return reading(gf.load(RUNS / "multi30k-en-de"), "A dog runs through the snow.", "multi30k-en-de")
+    return reading(gf.load(RUNS / "multi30k-en-de"), "A dog runs through the snow.", "multi30k-en-de", 6)
 
 
 def stories() -> Session:
@@ -77,7 +83,7 @@ def digits() -> Session:
 
 def speech() -> Session:
     """Whisper hears a recording: runs/tiny.en is what `glassformer convert` makes of OpenAI's tiny.en.pt."""
-    return reading(gf.load(RUNS / "tiny.en"), str(DATA / "audio" / "jfk-16k.wav"), "whisper-tiny.en")
+    return reading(gf.load(RUNS / "tiny.en"), str(DATA / "audio" / "jfk-16k.wav"), "whisper-tiny.en", 8)
 
 
 def sentences() -> Session:
@@ -127,11 +133,9 @@ PICTURES = {
         name: Picture(link=f"lang={language}&theme=light&chapter={chapter}&at={step}", session=session, trained=True)
         for name, session, language, chapter, step in (
             ("recurrent", phonemes, "en", "recurrent", 0),
-            ("gates", phonemes, "en", "recurrent", 4),
-            ("luong", luong, "en", "luong", 5),
-            ("luong-zh", luong, "zh", "luong", 6),
+            ("luong", luong, "en", "luong", 4),
+            ("luong-zh", luong, "zh", "luong", 5),
             ("encoder-decoder", translator, "en", "encoder-decoder", 0),
-            ("cross-attention", translator, "en", "encoder-decoder", 6),
             ("cross-attention-zh", translator, "zh", "encoder-decoder", 5),
             ("swiglu", stories, "en", "llama", 6),
             ("rope", stories, "en", "rope", 3),

@@ -46,7 +46,7 @@ export class Labels {
       return { block, pos, opacity, cell, weight };
     }).filter((it) => it.opacity > 0.25 && it.cell * Math.max(...it.block.size) > 26).sort((a, b) => b.weight - a.weight);
 
-    this.#title(groups, palette, language);
+    this.#title(groups, palette);
     this.#brackets(groups, palette, language);
     for (const { block, pos, opacity, cell } of sized.slice(0, 160)) {
       if (opacity > 0.6) this.#tokens(block, pos, cell, palette.ink);
@@ -161,7 +161,8 @@ export class Labels {
       const style = { size: 11, bold: true, color: rgb(color) };
       const middle = add(a, add(b, a, -1), 0.5);
       const at = this.#view.project(middle);
-      const text = `${letter} = ${block.size[axis]}`;
+      const [n, first] = [block.size[axis], block.start?.[axis] ?? 0];
+      const text = n < this.scene.sizes[letter]! ? `${letter} ${first}…${first + n - 1}` : `${letter} = ${n}`; // a part
       const anchor = { at: middle, owner: block.id, clear: !pointed };
       const [x, y, align] = axis === 0 ? [at.x, at.y + 16, 0.5 as Align] : [at.x - 8, at.y + 4, 1 as Align];
       if (!this.#text(text, x, y, align, style, anchor)) continue;
@@ -173,16 +174,13 @@ export class Labels {
   }
 
   /** The model's name over all of it. */
-  #title(groups: Group[], palette: Palette, language: keyof Text): void {
+  #title(groups: Group[], palette: Palette): void {
     const model = groups.find((it) => it.role === "model");
     if (model === undefined) return;
-    const { name, n_parameters: n } = this.scene.model;
     const at = this.#view.project([(model.min[0] + model.max[0]) / 2, model.min[1], model.max[2]]);
-    const y = at.y - 44;
+    const y = at.y - 24;
     if (at.depth <= 0 || y < 20) return;
-    this.#text(name, at.x, y, 0.5, { size: 18, bold: true, color: rgb(palette.ink) }, null);
-    const words = { en: `${n.toLocaleString("en")} parameters`, zh: `${n.toLocaleString("en")} 个参数` };
-    this.#text(words[language], at.x, y + 20, 0.5, { size: 12, color: rgb(palette.muted) }, null);
+    this.#text(this.scene.model.name, at.x, y, 0.5, { size: 18, bold: true, color: rgb(palette.ink) }, null);
   }
 
   /** A bracket along the left side of each layer, and its name, which stays in the picture. */
