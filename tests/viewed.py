@@ -68,6 +68,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {  # which read something else th
     "bert": ("bert", {**BERT, "n_layers": 2}),
     "bert without a head": ("bert", {**BERT, "head": "none"}),
     "whisper": ("whisper", WHISPER),
+    "word2vec": ("word2vec", {"vocab_size": 11, "d_model": 8}),
     "vit with two heads": ("vit", {**VIT, "distillation": "head", "n_channels": 1}),
     "vit with pixels left over": ("vit", {**VIT, "image_size": (9, 14), "final_norm": False, "head": "mlp"}),
 }
@@ -92,7 +93,7 @@ def recorded(name: str) -> tuple[Trace, Scene]:
         architecture, changes = KINDS[name]
         model = gf.build(architecture, **changes)
         module, given = inputs_of(model)
-        trace = record(module, *given, predicts=name != "bert without a head")
+        trace = record(module, *given, predicts=name not in ("bert without a head", "word2vec"))
         return trace, pack_scene(trace, module=model.module, config=model.config, name=name, tokens=[])
     module, inputs, keywords = FOREIGN[name]()
     trace = record_module(module, *inputs, decompose=name in NEEDS_DECOMPOSING, **keywords)
@@ -124,5 +125,7 @@ def inputs_of(model: gf.Model) -> tuple[torch.nn.Module, list[torch.Tensor]]:
             return around(FromSound, model.whole), [torch.randn(3250) / 10, torch.tensor([[1, 2, 3]])]
         case "image-classifier":
             return model.whole, [torch.rand(1, model.config.n_channels, *model.config.image_size)]
+        case "word-vectors":
+            return model.whole, [torch.tensor([[1, 2, 3]]), torch.tensor([[4, 5, 6, 7]])]
         case _:
             return model.whole, [torch.tensor([[1, 2, 3, 4]])]

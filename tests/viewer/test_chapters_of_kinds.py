@@ -29,6 +29,7 @@ FITTING = {
     "vit": f"image {INSIDE_A_LAYER}",
     "bert": f"both-ways {OF_AN_ENCODER}",
     "bert without a head": f"both-ways {OF_AN_ENCODER}",
+    "word2vec": "word-vectors",
     "vit with two heads": f"image {INSIDE_A_LAYER}",
     "vit with pixels left over": f"image {INSIDE_A_LAYER}",
 }

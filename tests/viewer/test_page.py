@@ -263,7 +263,7 @@ def test_a_pinned_cell_shows_terms_formula_and_the_line_of_source(page: Page, ad
 # ---- the walk
 
 
-OTHERS = ("llama", "luong fed", "encoder-decoder pre-norm", "vit", "bert", "whisper")
+OTHERS = ("llama", "luong fed", "encoder-decoder pre-norm", "vit", "bert", "whisper", "word2vec")
 
 
 def walked(page: Page, address: str, language: str) -> set[str]:
