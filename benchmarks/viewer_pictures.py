@@ -42,7 +42,7 @@ def shapes() -> Session:
 def reading(model: gf.Model, given: str, name: str, n_tokens: int = 0) -> Session:
     """A model that has read something, and written so many tokens; the last pass is shown."""
     session = Session(model, name=name)
-    first = inputs.begun(model, inputs.read(model, given))
+    first = inputs.read(model, given)
     for _ in range(n_tokens):
         run = session.start(first)
         session.next(run.id, Sampling(temperature=0.0))

@@ -359,7 +359,7 @@ def view(
     if isinstance(shown, Model):
         session = Session(shown, name=type(shown.module).__name__)
         first = inputs.example(shown) if given is None else inputs.read(shown, given)
-        session.start(inputs.begun(shown, first))
+        session.start(first)
     else:
         session = Session.of_trace(shown)
     if notebook.in_notebook():

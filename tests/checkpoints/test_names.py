@@ -1,11 +1,15 @@
 """Tensors under published names: all are read, none is missing, and the message says which."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+import glassformer as gf
 from glassformer.checkpoints.assemble import assemble
 from glassformer.checkpoints.names import to_ours, to_theirs
 from glassformer.errors import CheckpointCorrupt, CheckpointMismatch, ConfigError
@@ -120,3 +124,15 @@ def test_weights_that_are_no_numbers_are_refused_by_name(value: float) -> None:
     weights["blocks.1.mlp.up_proj.bias"][3] = value
     with pytest.raises(CheckpointCorrupt, match=r"blocks\.1\.mlp\.up_proj\.bias"):
         assemble(UNTIED, weights)
+
+
+@pytest.mark.parametrize("name", ["nano-sort", "llama"])
+def test_loading_waits_for_none_of_torchs_large_imports(tmp_path: Path, name: str) -> None:
+    if name == "llama":
+        gf.save(
+            gf.build("llama", vocab_size=8, d_model=8, n_layers=1, n_heads=2, n_kv_heads=1, d_ff=8), tmp_path / name
+        )
+    code = "import sys, glassformer as gf; gf.load(sys.argv[1]); print('sympy' in sys.modules)"
+    command = [sys.executable, "-c", code, name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -42,7 +42,7 @@ def test_real_digits_are_recognised_and_a_broken_file_stops_nothing(model: list[
     done = run("classify", *model, *(str(digits / name) for name in names), "--json", "--batch-size", "2")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "broken.png is no picture" in done.stderr
+    assert "broken.png is no picture that can be read: it has no format known here." in done.stderr
     found = json.loads(done.stdout)
     assert found["broken"] == 1
     assert [Path(picture["file"]).stem for picture in found["pictures"]] == ["7", "2", "1", "0"]
@@ -71,6 +71,26 @@ def test_a_model_without_a_processor_works_and_says_so(tmp_path: Path) -> None:
     assert "resized to 8 x 8 pixels from -1 to 1" in done.stderr
     (picture,) = json.loads(done.stdout)["pictures"]
     assert (picture["pixels"], picture["patch"], picture["patches"]) == ([8, 8], [4, 4], [2, 2])
+
+
+def test_a_picture_that_is_too_small_stops_no_other(tmp_path: Path) -> None:
+    for name, side in (("tiny", 4), ("whole", 28)):
+        Image.new("L", (side, side)).save(tmp_path / f"{name}.png")
+    image_processor.save(ImageProcessor(size=None, mean=(0.5,), std=(0.5,)), tmp_path)
+    pictures = [str(tmp_path / "tiny.png"), str(tmp_path / "whole.png")]
+    done = run("classify", "preset:vit-mnist", *pictures, "--processor", str(tmp_path), "--json")
+    assert done.returncode == 2
+    assert "tiny.png: a picture of 4 x 4 pixels has no patch of 7 x 7" in done.stderr
+    assert [Path(one["file"]).name for one in json.loads(done.stdout)["pictures"]] == ["whole.png"]
+
+
+def test_a_processor_of_other_colours_is_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (28, 28)).save(tmp_path / "colour.png")
+    image_processor.save(ImageProcessor(size=(28, 28), mean=(0.5,) * 3, std=(0.5,) * 3), tmp_path)
+    done = run("classify", "preset:vit-mnist", str(tmp_path / "colour.png"), "--processor", str(tmp_path))
+    assert done.returncode == 2
+    assert "have 1 channels, but its preprocessor_config.json makes 3" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

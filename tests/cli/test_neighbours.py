@@ -21,6 +21,8 @@ def test_files_of_every_format_are_read(tmp_path: Path, format: Format, name: st
     write(tmp_path / name, WordVectors(words=WORDS, vectors=VECTORS), format)
     done = run("neighbours", "king", "--vectors", str(tmp_path / name), "--n", "1")
     assert (done.stdout, done.stderr) == (" 1.0000  queen\n", "")
+    again = run("neighbours", "King", "--vectors", str(tmp_path / name), "--n", "1")
+    assert again.stdout == done.stdout, "words are often small"
 
 
 def test_a_model_s_token_embedding_is_read(tmp_path: Path) -> None:

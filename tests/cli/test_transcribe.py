@@ -4,7 +4,9 @@ import json
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from commands import run
 
@@ -54,3 +56,18 @@ def test_what_cannot_be_done_is_said_at_once(data_dir: Path, arguments: list[str
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stdout == ""
+
+
+def test_a_converted_model_has_its_tokens_with_it_or_the_lack_is_said(data_dir: Path, tmp_path: Path) -> None:
+    weights, ranks = data_dir / "whisper" / "tiny.en.pt", data_dir / "tokenizers" / "gpt2.tiktoken"
+    done = run("convert", str(weights), str(tmp_path / "bare"), "--from-pickle")
+    assert done.returncode == 0
+    assert "no tokenizer beside it, which transcribe needs" in done.stderr
+    done = run("convert", str(weights), str(tmp_path / "whole"), "--from-pickle", "--tokenizer", str(ranks))
+    assert (done.returncode, done.stderr) == (0, "")
+    with soundfile.SoundFile(tmp_path / "silence.wav", "w", 16_000, 1) as file:
+        file.write(np.zeros(32_000, np.float32))
+    recordings = (data_dir / "audio" / "jfk-16k.wav", tmp_path / "silence.wav")
+    heard = run("transcribe", str(tmp_path / "whole"), *map(str, recordings))
+    assert "ask what you can do for your country" in heard.stdout
+    assert heard.stderr == "silence.wav: no speech was found.\n"

@@ -60,6 +60,7 @@ def test_one_json_object_for_programs_says_how_each_text_ended(g2p: str) -> None
         (["--file", "nowhere"], "nowhere cannot be read"),
         (["--file", "binary"], "binary is not UTF-8 text"),
         (["--file", "broken.gz"], "broken.gz cannot be read"),
+        ([""], "There is nothing to translate"),
         (["a" * 99], "Text 1 has 100 tokens, and this model reads 64 at most"),
     ],
 )

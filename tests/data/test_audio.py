@@ -81,6 +81,12 @@ def test_a_name_is_a_file_or_an_error(name: str, tmp_path: Path, monkeypatch: py
         read_audio(Path(name))
 
 
+def test_less_than_a_sample_is_no_sound(tmp_path: Path) -> None:
+    (tmp_path / "short.wav").write_bytes(wav(np.ones(1, np.float32), 48_000))
+    with pytest.raises(DataError, match="holds no sound"):
+        read_audio(tmp_path / "short.wav")
+
+
 def test_the_longest_recording_is_a_setting(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", tone(8_000, 4.0), 8_000)
     with pytest.raises(DataError, match=r"longer than 0\.001 hours"):

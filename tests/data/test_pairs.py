@@ -42,6 +42,7 @@ def test_what_ends_a_line_in_unicode_does_not_end_it_here(tmp_path: Path) -> Non
         ("", "", "no pair of texts"),
         (" \n", "x\n", "no pair of texts"),
         (b"\xff\xfe\n", "x\n", "not UTF-8"),
+        ("a\tb\n\n\n\nlonely\n", None, "line 5 has no tab"),
         (gzip.compress(b"a\n", mtime=0)[:-6], "x\n", "no whole gzip file"),
     ],
 )
@@ -89,6 +90,13 @@ def test_every_pair_comes_once_an_epoch(lengths: list[int], size: int, seed: int
         "a batch is a function of its number alone"
     )
     assert sorted(np.concatenate(list(order.in_turn())).tolist()) == list(range(len(lengths)))
+
+
+@pytest.mark.parametrize(("n", "size"), [(63, 32), (1599, 32), (27, 4)])
+def test_no_pair_is_left_out_for_good(n: int, size: int) -> None:
+    order = Order(np.arange(n), size, seed=0)
+    seen = {row for number in range(25 * order.n_batches) for row in order.batch(number).tolist()}
+    assert seen == set(range(n)), "the longest ones too"
 
 
 def test_batches_are_of_similar_length() -> None:

@@ -36,6 +36,14 @@ def test_spelling_is_no_error() -> None:
     assert word_errors(["ten"], ["10"], language="de").errors == 1
 
 
+@pytest.mark.parametrize(
+    ("language", "said", "written"), [("zh", "今天天气很好。", "今天天汽很好"), ("ja", "はい", "はイ")]
+)
+def test_without_spaces_each_letter_is_a_word(language: str, said: str, written: str) -> None:
+    found = word_errors([said], [written], language=language)
+    assert (found.errors, found.words) == (1, len(said.strip("。")))
+
+
 def test_what_was_invented_in_silence_counts() -> None:
     found = word_errors(["hello", ""], ["", "thank you"])
     assert found == WordErrors(substitutions=0, deletions=1, insertions=2, words=1)

@@ -114,7 +114,10 @@ def test_without_a_limit_a_target_ends_at_twice_its_source_and_fifty_more() -> N
     model = gf.build("seq2seq", vocab_size=36, source_vocab_size=36, d_model=8, eos_id=0, pad_id=0, tokenizer=LETTERS)
     with torch.no_grad():
         model.module.get_parameter("lm_head.bias")[0] = -100  # a text never ends
-    assert list(map(len, model.translate("ab", "abcd", batch_size=1))) == [2 * 3 + 50, 2 * 5 + 50]
+    for beams in (Beams(n_beams=1), Beams(n_beams=2)):
+        for batch_size in (1, 2):
+            found = model.translate("ab", "abcd", beams=beams, batch_size=batch_size)
+            assert list(map(len, found)) == [2 * 3 + 50, 2 * 5 + 50]
     (last,) = model.translations(["ab"], beams=Beams(), max_new_tokens=7)
     assert (len(last.text), last.finish) == (7, "length")
 

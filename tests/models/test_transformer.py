@@ -397,6 +397,10 @@ def test_a_published_variant_that_we_do_not_have_is_refused_by_name(theirs: dict
         ({"eos_id": 37000}, "eos_id must be a whole number from 0 to 36999"),
         ({"pad_id": 9, "source_vocab_size": 9}, "pad_id must be a whole number from 0 to 8"),
         ({"start_id": True}, "start_id must be a whole number"),
+        (
+            {"start_id": 200, "vocab_size": 200, "source_vocab_size": 300},
+            "start_id must be a whole number from 0 to 1",
+        ),
         ({"first_position": -1}, "first_position must be a whole number"),
         ({"position_layout": "tensor2tensor", "d_model": 9, "n_heads": 3}, "needs an even d_model"),
         ({"position_layout": "tensor2tensor", "d_model": 2, "n_heads": 1}, "needs an even d_model"),
@@ -425,3 +429,9 @@ def test_any_config_json_is_a_configuration_or_a_config_error(wrong: dict[str, A
         return
     assert (config.source_vocab_size is None) == (wrong.get("share_encoder_decoder_embeddings") is True)
     assert from_huggingface(to_huggingface(config)) == config
+
+
+def test_the_token_before_a_target_is_one_of_the_target_vocabulary() -> None:
+    sizes = {"d_model": 8, "n_heads": 2, "d_ff": 8, "n_encoder_layers": 1, "n_decoder_layers": 1}
+    config = TransformerConfig(vocab_size=20, source_vocab_size=10, start_id=19, eos_id=0, pad_id=1, **sizes)
+    assert read(Transformer(config), torch.tensor([[2, 3]]), torch.tensor([[19]])).shape == (1, 1, 20)

@@ -89,6 +89,18 @@ def test_padding_changes_no_answer(tmp_path: Path) -> None:
         torch.testing.assert_close(together[place, : alone.shape[1]], alone[0], rtol=1e-4, atol=1e-5)
 
 
+def test_a_tab_within_a_text_does_not_move_what_is_held_out(tmp_path: Path) -> None:
+    both = {"en": [f"a\tx {n}" for n in range(20)], "de": [f"A {n}" for n in range(20)]}
+    for language, lines in both.items():
+        (tmp_path / f"corpus.{language}").write_text("\n".join(lines))
+    place = {"path": str(tmp_path / "corpus.en"), "target_path": str(tmp_path / "corpus.de"), "tokenizer": "bpe:300"}
+    run = config(tmp_path, TRANSFORMER, data=place | {"validation_fraction": 0.2})
+    Translation(run, tmp_path / "tokens", lambda sentence: None)
+    held_out = read_pairs(tmp_path / "tokens" / "validation.tsv")
+    assert held_out
+    assert all(source == f"a x {target[2:]}" for source, target in held_out)
+
+
 def test_what_is_held_out_is_kept_and_none_of_its_texts_is_trained_on(tmp_path: Path) -> None:
     task = Translation(config(tmp_path, TRANSFORMER), tmp_path / "tokens", lambda sentence: None)
     held_out = read_pairs(tmp_path / "tokens" / "validation.tsv")

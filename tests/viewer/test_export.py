@@ -168,3 +168,11 @@ def test_the_command_writes_a_file_with_recorded_steps(tmp_path: Path):
     told = json.loads(run("view", "nano-sort", "--steps", "2", "--export", "v.html", "--json", cwd=tmp_path).stdout)
     assert told == {"path": "v.html", "bytes": (tmp_path / "v.html").stat().st_size}
     assert len(unpacked((tmp_path / "v.html").read_text())[0]["steps"]) == 3
+
+
+def test_a_place_that_is_no_folder_is_a_sentence(tmp_path: Path):
+    (tmp_path / "file").write_text("x")
+    done = run("view", "nano-sort", "--export", "file/view.html", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "x"

@@ -189,3 +189,12 @@ def test_a_published_classifier_sees_a_real_digit(data_dir: Path, tmp_path: Path
     reference = json.loads((data_dir / "vit" / "vit_mnist.reference.json").read_text())
     said = torch.tensor(reference["logits_first_3"][0])
     torch.testing.assert_close(step.trace["logits"].value[0], said, atol=1e-4, rtol=0)
+
+
+def test_a_session_begins_what_a_visitor_types_as_the_command_line_does():
+    for name in ("transformer", "seq2seq"):
+        model = gf.build(name, **TINY[name])
+        session = Session(model, name=name)
+        (step,) = session.run(tokens=[1, 2, 3]).steps
+        assert step.inputs == inputs.begun(model, inputs.read(model, [1, 2, 3]))
+        assert len(step.inputs.tokens) == 2

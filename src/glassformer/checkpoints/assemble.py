@@ -5,18 +5,29 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from glassformer.errors import CheckpointCorrupt, ConfigError
 from glassformer.models import spec_of
 
 MAX_PARAMETERS = 1 << 48
+FILLING = {"normal_", "uniform_", "erfinv_", "mul_", "add_", "clamp_", "fill_", "zero_"}  # what initialisation does
+
+
+class Unfilled(TorchFunctionMode):
+    """Weights without memory get no random numbers either: torch imports for seconds before it draws none of them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in FILLING:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def outline(config: Any) -> nn.Module:
     """The model with the shapes of its weights, and no memory behind them."""
     too_large = ConfigError(f"no memory holds a model of these sizes: {config}.")
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), Unfilled():
             model = spec_of(config).build(config)
     except (RuntimeError, OverflowError, TypeError):  # a tensor of more than 2⁶³ bytes
         raise too_large from None

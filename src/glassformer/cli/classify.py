@@ -98,13 +98,13 @@ def classify(
 
 def processor_of(loaded: "Model", folder: Path | None, name: str) -> "ImageProcessor":
     """The one in a folder, or the model's own, or one that fits it, which is said."""
-    from glassformer.inference.classify import processor_for
+    from glassformer.inference.classify import check_processor, processor_for
     from glassformer.tokenizers.image_processor import FILE, load
 
     if folder is not None:
-        return load(folder)
+        return check_processor(load(folder), loaded.config)
     if loaded.processor is not None:
-        return cast("ImageProcessor", loaded.processor)
+        return check_processor(cast("ImageProcessor", loaded.processor), loaded.config)
     found = processor_for(loaded.config)
     height, width = loaded.config.image_size
     remark(
@@ -126,18 +126,24 @@ def _classify(
         batch_size = 1  # each has a size of its own
     for first in range(0, len(paths), batch_size):
         batch = paths[first : first + batch_size]
-        ready = {path: images for path in batch if (images := _read(prepare, path)) is not None}
+        ready = {
+            path: images for path in batch if (images := _read(prepare, path, loaded.config.patch_size)) is not None
+        }
         found = classify(loaded.module, torch.cat(list(ready.values())), top_k=top_k) if ready else []
         guesses = dict(zip(ready, found, strict=True))
         yield from ((path, guesses.get(path)) for path in batch)
 
 
-def _read(prepare: "ImageProcessor", path: Path) -> "Tensor | None":
+def _read(prepare: "ImageProcessor", path: Path, patch: tuple[int, int]) -> "Tensor | None":
     from glassformer.data.images import open_image
     from glassformer.errors import ConfigError, DataError
 
     try:
-        return prepare([open_image(path)])
+        images = prepare([open_image(path)])
+        height, width = images.shape[-2:]
+        if height >= patch[0] and width >= patch[1]:
+            return images
+        remark(f"{path}: a picture of {height} x {width} pixels has no patch of {patch[0]} x {patch[1]}.")
     except DataError as error:
         remark(str(error))
     except ConfigError as error:

@@ -20,6 +20,7 @@ def convert(
     /,
     *,
     from_pickle: Annotated[bool, Parameter(negative="")] = False,
+    tokenizer: Path | None = None,
     native: Annotated[bool, Parameter(negative="")] = False,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -35,6 +36,8 @@ def convert(
         The directory to write.
     from_pickle
         Allow a file that torch pickled. Only its tensors are read, and its size is checked first.
+    tokenizer
+        A tokenizer's file or folder, where none stands beside the source: Whisper's is OpenAI's gpt2.tiktoken.
     native
         Write what Hugging Face's format cannot express, too; glassformer alone reads such a directory.
     overwrite
@@ -42,13 +45,20 @@ def convert(
     json
         Print a JSON object.
     """
+    from dataclasses import replace
+
     from glassformer import api, models
+    from glassformer.tokenizers import Tokenizer
 
     new_destination(destination, overwrite=overwrite)
     model = api.load(source, from_pickle=from_pickle, dtype=None)
+    if tokenizer is not None:
+        model = replace(model, tokenizer=Tokenizer.load(tokenizer), no_tokenizer="")
     api.save(model, destination, native=native)
     if model.no_tokenizer:
         remark(f"The tokenizer is left out: {model.no_tokenizer}")
+    elif model.tokenizer is None and model.kind == "speech-recognizer":
+        remark("There is no tokenizer beside it, which transcribe needs: --tokenizer FILE puts one in.")
     architecture = models.spec_of(model.config).name
     parameters = sum(parameter.numel() for parameter in model.module.parameters())
     if json:

@@ -94,6 +94,8 @@ def transcribe(
             broken += 1
             remark(" ".join(str(error).split()))
             continue
+        if not transcript.text.strip():
+            remark(f"{path.name}: no speech was found.")
         text = FORMATS[format](transcript, line_width, line_count)
         if json:
             results.append(

@@ -62,11 +62,14 @@ def translate(
             raise ConfigError(f"{name} must be at least 1, not {value}.")
     if text and file is not None:
         raise ConfigError("Give texts or --file, not both.")
+    texts = list(text) or (read_lines(file) if file is not None else [])
     loaded = api.load(model)
     loaded.require("encoder-decoder")
     if loaded.note:
         remark(f"{model}: {loaded.note}.")
-    texts = list(text) or (read_lines(file) if file is not None else standard_input())
+    texts = texts or standard_input()
+    if texts == [""]:
+        raise ConfigError("There is nothing to translate.")
     pieces = loaded.translations(texts, beams=settings, max_new_tokens=max_new_tokens, batch_size=batch_size)
     streams = beams == len(texts) == 1 and out is None and not json
     found, finishes = [""] * len(texts), [""] * len(texts)

@@ -109,7 +109,7 @@ def session_of(model: str, text: str | None, tokens: str | None, *, seed: int, s
         loaded = api.load(model) if preset == model else api.build(preset, seed=seed)
         session = Session(loaded, name=Path(preset).name)
         given = inputs.example(loaded) if text is None and tokens is None else inputs_of(loaded, text, tokens)
-        run = session.start(inputs.begun(loaded, given))
+        run = session.start(given)
         for _ in range(steps):
             session.next(run.id, Sampling(temperature=0.0))
     for note in filter(None, (loaded.note, given.note)):

@@ -38,7 +38,7 @@ def stream_audio(path: Path, *, max_hours: float = MAX_HOURS) -> Iterator[Float[
                 f"to {RATES[1]} Hz can be heard."
             )
         resampled = _resampler(rate)
-        n_read, last = 0, False
+        n_read, n_heard, last = 0, 0, False
         most = max(BLOCK_NUMBERS // channels, 1)
         while not last:
             ahead = most if sound.frames == UNSAID else min(most, sound.frames - n_read)  # not into what comes after
@@ -51,10 +51,11 @@ def stream_audio(path: Path, *, max_hours: float = MAX_HOURS) -> Iterator[Float[
             if not mono.isfinite().all():
                 raise DataError(f"{path} holds samples that are infinite or no numbers (NaN), so it is broken.")
             out = resampled(mono, last)
+            n_heard += len(out)
             if len(out):
                 yield out
-        if n_read == 0:
-            raise DataError(f"{path} holds no sound: it has no samples.")
+        if n_heard == 0:
+            raise DataError(f"{path} holds no sound: it has no sample at 16 kHz.")
         if n_read < sound.frames != UNSAID:
             raise DataError(
                 f"{path} is cut short: it promises {sound.frames / rate:.2f} seconds and has {n_read / rate:.2f}."

@@ -190,7 +190,7 @@ def list_folder(folder: Path) -> tuple[list[Path], list[int], list[str]]:
 
 def open_image(path: Path) -> Any:
     """A picture, decoded by Pillow, upright as its camera says; of an animation the first frame."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     if _size(path) > MAX_FILE_BYTES:
         raise DataError(f"{path} has {_size(path):,} bytes; a picture may have {MAX_FILE_BYTES:,}.")
@@ -208,6 +208,8 @@ def open_image(path: Path) -> Any:
         except DataError:
             raise
         except Exception as error:  # whatever a hostile file makes a decoder say
+            if isinstance(error, UnidentifiedImageError):
+                raise DataError(f"{path} is no picture that can be read: it has no format known here.") from None
             reason = str(error).split("\n")[0][:200].replace(str(path), "it")
             raise DataError(f"{path} is no picture that can be read: {reason or type(error).__name__}.") from None
 

@@ -31,13 +31,13 @@ def read_pairs(source: Path, target: Path | None = None) -> list[tuple[str, str]
     """
     lines = read_lines(source)
     if target is None:
-        split = [line.split("\t") for line in lines if line.strip()]
-        lonely = next((number for number, parts in enumerate(split, 1) if len(parts) < 2), None)
+        split = {number: line.split("\t") for number, line in enumerate(lines, 1) if line.strip()}
+        lonely = next((number for number, parts in split.items() if len(parts) < 2), None)
         if lonely is not None:
             raise DataError(
                 f"{source}: line {lonely} has no tab between its two texts. Where they are in two files, name both."
             )
-        found = [(parts[0], parts[1]) for parts in split]
+        found = [(parts[0], parts[1]) for parts in split.values()]
     else:
         others = read_lines(target)
         if len(lines) != len(others):
@@ -139,9 +139,9 @@ class Order:
         return self._epoch[1][place]
 
     def _batches(self, epoch: int) -> list[Int[np.ndarray, " B"]]:
-        """Shuffled, put in order within pools, cut into batches, and these shuffled; what is left over waits."""
-        random = np.random.default_rng((self.seed, epoch))
-        shuffled, size = random.permutation(len(self.lengths)), self.batch_size
+        """Shuffled, put in order within pools, cut into batches, and these shuffled; who comes last waits an epoch."""
+        random, size = np.random.default_rng((self.seed, epoch)), self.batch_size
+        shuffled = random.permutation(len(self.lengths))[: self.n_batches * size]
         pools = [shuffled[start : start + POOL * size] for start in range(0, len(shuffled), POOL * size)]
         in_order = np.concatenate([pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools])
         batches = [in_order[n * size : (n + 1) * size] for n in range(self.n_batches)]

@@ -1,13 +1,15 @@
 """Word error rate: how many words of a transcript are wrong, in parts of the words that were said.
 
 Texts are brought to one spelling first, so that "$20", "twenty dollars" and "Twenty dollars." are the same: English by
-the normaliser of Radford et al. 2022, appendix C (arXiv:2212.04356), other languages by its plain rules alone.
+the normaliser of Radford et al. 2022, appendix C (arXiv:2212.04356), other languages by its plain rules alone. Where
+words have no spaces between them, each letter counts as a word.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from glassformer.errors import DataError, MissingExtra
+from glassformer.tokenizers.speech_tokens import WITHOUT_SPACES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,5 +58,7 @@ def normaliser(language: str) -> Callable[[str], str]:
         from whisper_normalizer.english import EnglishTextNormalizer
     except ImportError:
         raise MissingExtra("whisper-normalizer", "metrics", "The word error rate") from None
-    normal: Callable[[str], str] = EnglishTextNormalizer() if language == "en" else BasicTextNormalizer()
+    normal: Callable[[str], str] = (
+        EnglishTextNormalizer() if language == "en" else BasicTextNormalizer(split_letters=language in WITHOUT_SPACES)
+    )
     return normal

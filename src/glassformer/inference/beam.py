@@ -14,7 +14,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from glassformer.errors import GenerationError
-from glassformer.inference.generate import Finish, begin, check_source, decode, left_padded, policy_for, prefill
+from glassformer.inference.generate import (
+    Finish,
+    begin,
+    check_source,
+    decode,
+    left_padded,
+    limits_of,
+    policy_for,
+    prefill,
+)
 from glassformer.inference.logits import without
 from glassformer.models.spec import BranchingState, CausalModel
 from glassformer.nn import functional as F
@@ -64,7 +73,7 @@ def beam_search(
     prompts: Sequence[Sequence[int]],
     *,
     beams: Beams,
-    max_new_tokens: int,
+    max_new_tokens: int | Sequence[int],
     stop_tokens: frozenset[int] = frozenset(),
     n_best: int = 1,
     cache: str = "full",
@@ -76,7 +85,8 @@ def beam_search(
     """The best `n_best` continuations of each prompt, the best first. The other arguments are those of `generate`."""
     if not 1 <= n_best <= beams.n_beams:
         raise GenerationError(f"n_best must be from 1 to the {beams.n_beams} beams, not {n_best}.")
-    policy = policy_for(module.config, prompts, max_new_tokens, cache)
+    limits = limits_of(max_new_tokens, len(prompts))
+    policy = policy_for(module.config, prompts, max(limits), cache)
     check_source(source, len(prompts), module.config)
     state = begin(module, policy, source, source_valid)
     if not isinstance(state, BranchingState):
@@ -85,7 +95,7 @@ def beam_search(
     device = next(iter(module.parameters())).device
 
     logits = prefill(module, tokens, state, valid)
-    searches = [Search(beams, max_new_tokens, stop_tokens) for _ in prompts]
+    searches = [Search(beams, limit, stop_tokens) for limit in limits]
     while running := [search for search in searches if not search.over]:
         log_probs = without(F.log_softmax(logits[:, :n_tokens].double()), suppressed)
         row = 0

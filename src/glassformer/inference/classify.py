@@ -41,6 +41,16 @@ def label(config: Any, number: int) -> str:
     return str(config.labels[number]) if config.labels else str(number)
 
 
+def check_processor(processor: ImageProcessor, config: Any) -> ImageProcessor:
+    """The same, where it makes pictures of as many colours as the model sees."""
+    if len(processor.mean) != config.n_channels:
+        raise ConfigError(
+            f"The model's pictures have {config.n_channels} channels, but its preprocessor_config.json makes "
+            f"{len(processor.mean)}."
+        )
+    return processor
+
+
 def processor_for(config: Any) -> ImageProcessor:
     """What fits a model that came without: its image size, and pixels from −1 to 1, as ViT was trained with."""
     if config.n_channels not in (1, 3):

@@ -37,7 +37,7 @@ def generate(
     module: CausalModel,
     prompts: Sequence[Sequence[int]],
     *,
-    max_new_tokens: int,
+    max_new_tokens: int | Sequence[int],
     sampling: Sampling,
     cache: str = "full",
     stop_tokens: frozenset[int] = frozenset(),
@@ -52,13 +52,13 @@ def generate(
     `n_tokens`, ids from there on never come: some models have more rows than their tokenizer has tokens. Nor do those
     that are `suppressed`.
     An encoder-decoder has a `source` for each prompt, which begins its target; `source_valid` is False at padding.
-    What cannot be served raises here, before the first token is asked for.
+    `max_new_tokens` is one number, or one for each prompt. What cannot be served raises here, before the first token is
+    asked for.
     """
-    policy = policy_for(module.config, prompts, max_new_tokens, cache)
+    limits = limits_of(max_new_tokens, len(prompts))
+    policy = policy_for(module.config, prompts, max(limits), cache)
     check_source(source, len(prompts), module.config)
-    return _run(
-        module, source, source_valid, prompts, policy, max_new_tokens, sampling, stop_tokens, n_tokens, suppressed
-    )
+    return _run(module, source, source_valid, prompts, policy, limits, sampling, stop_tokens, n_tokens, suppressed)
 
 
 def _run(
@@ -67,7 +67,7 @@ def _run(
     source_valid: Tensor | None,
     prompts: Sequence[Sequence[int]],
     policy: Policy,
-    max_new_tokens: int,
+    limits: list[int],
     sampling: Sampling,
     stop_tokens: frozenset[int],
     n_tokens: int | None,
@@ -83,7 +83,7 @@ def _run(
         seen = seen_tokens(tokens, valid, vocab_size)[:, :n_tokens]
     randoms = [torch.Generator().manual_seed((sampling.seed + i) % 2**63) for i in range(len(prompts))]
     running = torch.ones(len(prompts), dtype=torch.bool)
-    for count in range(1, max_new_tokens + 1):
+    for count in range(1, max(limits) + 1):
         probs = distribution(without(logits[:, :n_tokens], suppressed), seen, sampling)
         uniform = torch.stack([torch.rand((), generator=random, dtype=torch.float64) for random in randoms])
         chosen = draw(probs, uniform)
@@ -93,7 +93,7 @@ def _run(
             finish: Finish | None = None
             if token in stop_tokens:
                 finish = "stop"
-            elif count == max_new_tokens:
+            elif count >= limits[i]:
                 finish = "length"
             elif context_over:
                 finish = "context"
@@ -145,11 +145,20 @@ def decode(module: CausalModel, tokens: Int[Tensor, " B"], state: State) -> Floa
     return module(tokens[:, None].to(device), state)[:, -1].cpu()
 
 
+def limits_of(max_new_tokens: int | Sequence[int], n_prompts: int) -> list[int]:
+    """How many new tokens each prompt may get."""
+    limits = [max_new_tokens] * n_prompts if isinstance(max_new_tokens, int) else list(max_new_tokens)
+    if len(limits) != n_prompts:
+        raise GenerationError(f"max_new_tokens has {len(limits)} numbers for {n_prompts} prompts.")
+    for limit in limits:
+        if limit < 1:
+            raise GenerationError(f"max_new_tokens must be at least 1, not {limit}.")
+    return limits or [1]
+
+
 def policy_for(config: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, cache: str) -> Policy:
     """The policy of that name, no larger than these prompts need; raises what cannot be served."""
     check_prompts(prompts, config.vocab_size)
-    if max_new_tokens < 1:
-        raise GenerationError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
     longest = max(map(len, prompts))
     policy = parse_policy(cache, config.context_length)
     if policy.endless:

@@ -17,7 +17,7 @@ from glassformer.data.audio import stream_audio
 from glassformer.data.images import open_image
 from glassformer.errors import GenerationError, GlassformerError
 from glassformer.inference.around import FromSound, around
-from glassformer.inference.classify import processor_for
+from glassformer.inference.classify import check_processor, processor_for
 from glassformer.inference.generate import check_prompts, check_source
 from glassformer.inference.logits import without
 from glassformer.inference.transcribe import language_of
@@ -109,8 +109,9 @@ def begun(model: Model, inputs: Inputs) -> Inputs:
     if model.kind not in TWO_HALVES or len(inputs.tokens) > 1 or model.config.context_length == 1:
         return inputs
     module, given = one_pass(model, inputs)
+    n_tokens = None if model.tokenizer is None else model.tokenizer.vocab_size
     with torch.no_grad():
-        logits = without(module(*given)[:, -1], model.suppressed)
+        logits = without(module(*given)[:, -1, :n_tokens], model.suppressed)
     return inputs.and_then(int(logits.argmax()))
 
 
@@ -207,12 +208,7 @@ def _near(module: Any, ids: Sequence[int]) -> tuple[int, ...]:
 
 def of_image(model: Model, path: Path) -> Inputs:
     """A picture from a file that Pillow reads, brought to the size that the model was trained on."""
-    image = _processor(model)([open_image(path)])
-    if image.shape[1] != model.config.n_channels:
-        raise GenerationError(
-            f"The model's pictures have {model.config.n_channels} channels, but its {ImageProcessor.__name__} makes "
-            f"{image.shape[1]}."
-        )
+    image = check_processor(_processor(model), model.config)([open_image(path)])
     guessed = "No preprocessor_config.json says how its pictures are scaled: this one is, to −1 … 1"
     return Inputs(image=image, label=path.name, note="" if model.processor else guessed)
 

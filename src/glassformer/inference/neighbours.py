@@ -14,6 +14,8 @@ from glassformer.errors import DataError, TokenizerError
 from glassformer.inference.embed import unit
 from glassformer.tokenizers.base import Tokenizer
 
+MAX_SPELLINGS = 100_000  # words, of the first ones, among which a misspelt one is looked for
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
@@ -36,11 +38,11 @@ def nearest(vectors: WordVectors, word: str, n: int = 10) -> list[Neighbour]:
 
 
 def _place(vectors: WordVectors, word: str) -> int:
-    """Where a word stands in the list; tokens of a text often begin with the space before a word."""
-    for spelling in (word, f" {word}"):
+    """Where a word stands in the list; tokens often begin with the space before a word, and words are often small."""
+    for spelling in (word, f" {word}", word.lower()):
         if spelling in vectors.words:
             return vectors.words.index(spelling)
-    near = difflib.get_close_matches(word, vectors.words, n=3)
+    near = difflib.get_close_matches(word, vectors.words[:MAX_SPELLINGS], n=3)
     hint = f" Near in spelling: {', '.join(near)}." if near else ""
     raise TokenizerError(f"There is no vector for {word!r} among {len(vectors.words):,} words.{hint}")
 

@@ -76,7 +76,7 @@ def _run(
         settings: dict[str, Any] = {
             "source": source,
             "source_valid": valid,
-            "max_new_tokens": max_new_tokens or 2 * source.shape[1] + 50,
+            "max_new_tokens": max_new_tokens or (2 * sources.lengths[rows] + 50).tolist(),
             "stop_tokens": frozenset({config.eos_id}),
             "n_tokens": tokenizer.vocab_size,
             "suppressed": suppressed,

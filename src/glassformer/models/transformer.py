@@ -79,7 +79,12 @@ class TransformerConfig:
         check_fraction(self, "dropout")
         check_fraction(self, "norm_eps")
         in_both = min(self.vocab_size, self.source_vocab_size or self.vocab_size)
-        for name, limit in {"first_position": 2**31, "start_id": in_both, "eos_id": in_both, "pad_id": in_both}.items():
+        for name, limit in {
+            "first_position": 2**31,
+            "start_id": self.vocab_size,
+            "eos_id": in_both,
+            "pad_id": in_both,
+        }.items():
             value = getattr(self, name)
             if type(value) is not int or not 0 <= value < limit:
                 raise ConfigError(f"{name} must be a whole number from 0 to {limit - 1}, not {value!r}.")

@@ -118,7 +118,10 @@ class SpeechTokens:
         """What a transcript begins with: for English models only <|startoftranscript|>."""
         if not self.multilingual:
             if language != "en" or task != "transcribe":
-                raise GenerationError(f"This model transcribes English alone, and cannot {task} {language!r}.")
+                raise GenerationError(
+                    f"This model transcribes English alone, and cannot {task}"
+                    f"{'' if language == 'en' else f' {language!r}'}: take a multilingual one."
+                )
             return [self.start]
         if language not in self.languages:
             raise GenerationError(f"{language!r} is no language of this model: {', '.join(self.languages)}.")

@@ -32,14 +32,14 @@ class DataConfig:
 
     path: str = ""  # a text, several with commas between, or a folder that `tokenize_files` wrote; others: `tasks/`
     target_path: str = ""  # its translation line by line; empty: a line of `path` has both, with a tab between
-    validation_path: str = ""  # the same for validation; empty: the end of `path` is held out
+    validation_path: str = ""  # the same for validation; empty: a part of `path` is held out, of a text its end
     validation_target_path: str = ""
     validation_fraction: float = 0.1  # how much of `path` that is
     tokenizer: str = "auto"  # "char", "bpe:N" learns N tokens, else a file or folder; auto: char; of pairs bpe:8000
     special_tokens: tuple[str, ...] = ("<|endoftext|>",)  # of a language model's "bpe:N" tokenizer
     min_count: int = 5  # word vectors: words that come less often are left out
     subsample: float = 1e-4  # word vectors: words with a larger share of the text are partly left out; 0: none
-    language: str = "en"  # what is spoken
+    language: str = "en"  # what is spoken; others than English need `model.from` a multilingual Whisper
     translate: bool = False  # its transcripts are in English, whatever is spoken
     shift: int = 0  # pixels by which pictures are moved at most
     flip: bool = False  # mirror every other picture

@@ -132,11 +132,13 @@ def progress(*, quiet: bool = False) -> Iterator[OnEvent]:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal, refresh_per_second=4) as bar:
-        task = bar.add_task("")
+        task = bar.add_task("", total=None)
 
         def on_event(event: Event) -> None:
             if quiet:
                 return
+            if isinstance(event, Started):
+                bar.update(task, completed=event.step, total=event.steps)
             if isinstance(event, StepDone):
                 bar.update(task, completed=event.step, total=event.steps, description=_describe(event))
                 if not console.is_terminal and _worth_a_line(event):

@@ -40,7 +40,6 @@ def export(shown: Session | Trace, path: Path) -> Path:
 def export_html(shown: Session | Trace, path: Path) -> Path:
     """Write one file that needs nothing else: no network, no server, no package."""
     text = page_of(shown)
-    path.parent.mkdir(parents=True, exist_ok=True)
     files.write_file(path, text.encode())
     return path
 

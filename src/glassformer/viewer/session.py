@@ -221,11 +221,11 @@ class Session:
         return self.start(inputs.of_tokens(model, tokens or ()) if text is None else inputs.of_text(model, text))
 
     def start(self, given: Inputs) -> Run:
-        """A new run on whatever its kind of model reads."""
+        """A new run on whatever its kind of model reads, begun where the model writes."""
         model = self._needs_model()
         self._check_room()
         with self._recording:
-            step = self._record(model, given)
+            step = self._record(model, inputs.begun(model, given))
             return self._add(self._new_run(given.label or self._words(step)), step)
 
     def next(self, run: int, sampling: Sampling) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class Prepared:
         else:
             training, validation = hold_out(training, config)
             folder.mkdir(parents=True, exist_ok=True)
-            lines = (f"{source}\t{target}\n" for source, target in validation)
+            lines = ("\t".join(text.replace("\t", " ") for text in pair) + "\n" for pair in validation)
             (folder / HELD_OUT).write_text("".join(lines), "utf-8")
         texts = (text for pair in training for text in pair)
         specials = (PAD, START, END)
