@@ -142,9 +142,11 @@ def test_a_translation_shows_both_texts_each_by_its_own_tokenizer():
     run = session.run(text="cab")
     assert run.label["en"] == "cab"
     assert [token.text for token in run.steps[0].scene.source] == list("cab")
-    assert [token.text for token in run.steps[0].tokens] == ["C"]  # start_id 2
+    start, first = (token.text for token in run.steps[0].tokens)
+    assert start == "C"  # start_id 2
+    assert first in "ABCDEFGHIJK"
     session.next(run.id, GREEDY)
-    assert run.steps[1].tokens[1].text in "ABCDEFGHIJK"
+    assert run.steps[1].tokens[2].text in "ABCDEFGHIJK"
     assert session.to_json(live=True)["can"]["text"] is True
     assert [piece["text"] for piece in session.tokenize("cab")] == ["cab"]
     assert [token["text"] for token in session.vocabulary([0, 1])] == ["A", "B"]
@@ -174,7 +176,7 @@ def test_a_published_speller_says_its_words_step_by_step(data_dir: Path):
     model = gf.load(data_dir / "seq2seq" / "g2p_en-checkpoint20.npz")
     session = Session(model, name="g2p")
     run = session.run(text="attention")
-    for _ in range(len(reference["predictions"]["attention"])):
+    for _ in reference["predictions"]["attention"][1:]:  # the first one is there already
         session.next(run.id, GREEDY)
     assert [token.text for token in run.steps[-1].tokens[1:]] == reference["predictions"]["attention"]
 
