@@ -48,5 +48,5 @@ CASES: dict[str, Callable[[], Made]] = {
 def test_every_number_follows_from_its_operands(make: Callable[[], Made]) -> None:
     module, inputs, keywords = make()
     report = gf.trace(module.eval(), *inputs, **keywords).check(cells=count("cells of a model"), seed=0)
-    assert report.checked >= count("cells of a model")
+    assert report.checked >= min(count("cells of a model"), report.total)
     assert not report.failures
