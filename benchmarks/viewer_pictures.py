@@ -2,7 +2,7 @@
 
 It needs `chromium` on the PATH and a Chinese font, and takes seconds a picture, since the processor draws them. Without
 names it takes those of models that are here already. The others show trained models: the runs of configs/ in the folder
-of runs, published weights in the folder that GLASSFORMER_DATA names, and MiniLM's in the one of GLASSFORMER_MINILM.
+of runs, and published weights in the folder that GLASSFORMER_DATA names.
 """
 
 import os
@@ -83,12 +83,7 @@ def digits() -> Session:
 
 def speech() -> Session:
     """Whisper hears a recording: runs/tiny.en is what `glassformer convert` makes of OpenAI's tiny.en.pt."""
-    return reading(gf.load(RUNS / "tiny.en"), str(DATA / "audio" / "jfk-16k.wav"), "whisper-tiny.en", 8)
-
-
-def sentences() -> Session:
-    """The published encoder of sentences."""
-    return reading(gf.load(os.environ["GLASSFORMER_MINILM"]), "A dog runs through the snow.", "MiniLM")
+    return reading(gf.load(RUNS / "tiny.en"), str(DATA / "audio" / "jfk-16k.wav"), "whisper-tiny.en", 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +137,6 @@ PICTURES = {
             ("patches", digits, "en", "image", 1),
             ("class-token-zh", digits, "zh", "image", 7),
             ("log-mel", speech, "en", "speech", 3),
-            ("listening", speech, "en", "speech", 7),
-            ("both-ways", sentences, "en", "both-ways", 4),
         )
     },
     "phone": Picture(link="lang=en&theme=light&chapter=scores&at=3", size=(390, 844), touch=True),
