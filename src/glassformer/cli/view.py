@@ -152,7 +152,7 @@ def show(reports: Any, *, json: bool) -> None:
             table.add_row(report.chapter, *row, style="" if report.passed else "red")
         else:
             table.add_row(
-                report.chapter, Text(f"does not apply: nothing has the role {report.missing[0]}"), style="dim"
+                report.chapter, Text(f"does not apply: no {report.missing[0]}"), style="dim"
             )
     console = Console()
     console.print(table)
