@@ -151,9 +151,7 @@ def show(reports: Any, *, json: bool) -> None:
             row = (f"{report.steps}", f"{report.selectors}", f"{len(report.problems)}")
             table.add_row(report.chapter, *row, style="" if report.passed else "red")
         else:
-            table.add_row(
-                report.chapter, Text(f"does not apply: no {report.missing[0]}"), style="dim"
-            )
+            table.add_row(report.chapter, Text(f"does not apply: no {report.missing[0]}"), style="dim")
     console = Console()
     console.print(table)
     for report in reports:
