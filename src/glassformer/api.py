@@ -358,8 +358,7 @@ def view(
 
     if isinstance(shown, Model):
         session = Session(shown, name=type(shown.module).__name__)
-        first = inputs.example(shown) if given is None else inputs.read(shown, given)
-        session.start(first)
+        session.start(inputs.example(shown) if given is None else inputs.read(shown, given))
     else:
         session = Session.of_trace(shown)
     if notebook.in_notebook():

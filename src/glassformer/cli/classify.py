@@ -101,10 +101,9 @@ def processor_of(loaded: "Model", folder: Path | None, name: str) -> "ImageProce
     from glassformer.inference.classify import check_processor, processor_for
     from glassformer.tokenizers.image_processor import FILE, load
 
-    if folder is not None:
-        return check_processor(load(folder), loaded.config)
-    if loaded.processor is not None:
-        return check_processor(cast("ImageProcessor", loaded.processor), loaded.config)
+    own = loaded.processor if folder is None else load(folder)
+    if own is not None:
+        return check_processor(cast("ImageProcessor", own), loaded.config)
     found = processor_for(loaded.config)
     height, width = loaded.config.image_size
     remark(

@@ -86,7 +86,7 @@ def beam_search(
     if not 1 <= n_best <= beams.n_beams:
         raise GenerationError(f"n_best must be from 1 to the {beams.n_beams} beams, not {n_best}.")
     limits = limits_of(max_new_tokens, len(prompts))
-    policy = policy_for(module.config, prompts, max(limits), cache)
+    policy = policy_for(module.config, prompts, limits, cache)
     check_source(source, len(prompts), module.config)
     state = begin(module, policy, source, source_valid)
     if not isinstance(state, BranchingState):

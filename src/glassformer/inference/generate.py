@@ -56,7 +56,7 @@ def generate(
     asked for.
     """
     limits = limits_of(max_new_tokens, len(prompts))
-    policy = policy_for(module.config, prompts, max(limits), cache)
+    policy = policy_for(module.config, prompts, limits, cache)
     check_source(source, len(prompts), module.config)
     return _run(module, source, source_valid, prompts, policy, limits, sampling, stop_tokens, n_tokens, suppressed)
 
@@ -153,10 +153,10 @@ def limits_of(max_new_tokens: int | Sequence[int], n_prompts: int) -> list[int]:
     for limit in limits:
         if limit < 1:
             raise GenerationError(f"max_new_tokens must be at least 1, not {limit}.")
-    return limits or [1]
+    return limits
 
 
-def policy_for(config: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int, cache: str) -> Policy:
+def policy_for(config: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int], cache: str) -> Policy:
     """The policy of that name, no larger than these prompts need; raises what cannot be served."""
     check_prompts(prompts, config.vocab_size)
     longest = max(map(len, prompts))
@@ -168,7 +168,7 @@ def policy_for(config: Any, prompts: Sequence[Sequence[int]], max_new_tokens: in
             f"The prompt has {longest} tokens, but this model's context is {config.context_length}: shorten it, or "
             f"let old tokens leave with a cache such as sinks:4+{max(config.context_length - 4, 1)}."
         )
-    return full(min(config.context_length, longest + max_new_tokens))
+    return full(min(config.context_length, longest + max(limits)))
 
 
 def check_source(source: Tensor | None, n_prompts: int, config: Any) -> None:

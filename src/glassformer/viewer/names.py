@@ -6,8 +6,8 @@ fills the braces of the role. Chapters and layouts know roles only, so a new mod
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 Names = tuple[tuple[str, str], ...]
 
@@ -138,13 +138,12 @@ PATTERNS = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What a path may stand for, and in which row of the table that is written."""
 
     rank: int
     role: str
-    given: bool  # from outside, where it is a first version: the stream that a layer reads
+    given: bool  # to a layer by the one before it, where it is a first version
 
 
 @lru_cache(maxsize=1 << 14)

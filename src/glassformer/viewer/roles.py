@@ -137,7 +137,7 @@ class Reader:
                 for path in self._paths_of.get(item.tensor.id, []):
                     module, _, word = path.rpartition(".")
                     if module in self._modules and module != item.module:
-                        role = next((reading.role for reading in readings_of(path) if reading.rank), word)
+                        role = next((role for rank, role, _ in readings_of(path) if rank > 0), word)
                         yield replace(item, name=path, role=role, module=module, sources=[])
 
     # ---- one storage
@@ -167,19 +167,18 @@ class Reader:
         written_by = self.trace.storages[storage].written_by
         module = "" if written_by is None else self.trace.operations[written_by].module
         names = [(path, record) for record in records for path in self._paths_of.get(record.id, [])]
-        readings = [
-            (reading.rank, -n, reading.role, path, record)
-            for n, (path, record) in enumerate(names)
-            for plain, _, version in [path.partition("#")]
-            for reading in readings_of(plain)
-            if not (reading.given and version == "1")  # to the layer, by the one before it
-            and not (plain.endswith(".output") and not module.startswith(plain.removesuffix(".output")))
-            and not record.derived
-            and (reading.rank or path.rpartition(".")[0] == module)
-        ]
-        if readings:
-            _, _, role, path, record = min(readings, key=lambda reading: reading[:2])
-            return role, path, record
+        found: tuple[int, str, str, TensorRecord] | None = None  # the row that comes first, and of its names the last
+        for path, record in names:
+            plain, _, version = path.partition("#")
+            passed = plain.endswith(".output") and not module.startswith(plain.removesuffix(".output"))
+            if passed or record.derived:
+                continue
+            for rank, role, given in readings_of(plain):
+                own = rank > 0 or path.rpartition(".")[0] == module
+                if own and not (given and version == "1") and (found is None or rank <= found[0]):
+                    found = rank, role, path, record
+        if found is not None:
+            return found[1:]
         by_variable = [record for record in records if not record.derived]
         record = max(by_variable or records, key=lambda record: (record.n_cells, record.id))
         return _own_role(record.name), record.name, record

@@ -232,7 +232,7 @@ class Session:
         """One more token of a run, drawn from the recorded logits as `generate` draws it, and the step that reads it.
 
         The n-th new token takes the n-th number that the seed gives, so that the run becomes what `generate` with this
-        seed would write.
+        seed would write after the tokens that `start` began with.
         """
         model = self._needs_model()
         with self._recording:
