@@ -39,6 +39,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     # viewer
     "cells explained in the page": (20, 200),
     # data and training
+    "damaged files of word vectors": (150, 2_000),
+    "damaged corpora": (100, 2_000),
     "audio mutations": (200, 2_000),
     "batch starts": (20_000, 1_000_000),
     "damaged pictures of a format": (80, 400),

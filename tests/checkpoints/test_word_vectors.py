@@ -1,6 +1,7 @@
 """Files of word vectors as the published programs write them, there and back; and files that lie."""
 
 import random
+import re
 import struct
 from pathlib import Path
 from typing import get_args
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 from checkpoints.hostile import refused
+from counts import count
+from damage import damaged
 from glassformer.checkpoints.word_vectors import Format, WordVectors, guess_format, read, write
 from glassformer.errors import CheckpointError, ExportError
 
@@ -121,8 +124,7 @@ LIES: dict[str, tuple[Format, bytes]] = {
     "a word for a number": ("glove", b"a 1 2\nb one 2\n"),
     "an infinite number": ("glove", b"a 1 2\nb inf 2\n"),
     "NaN in bytes": ("word2vec-binary", b"1 1\na \xff\xff\xff\xff"),
-    "a word twice": ("glove", b"a 1 2\na 1 2\n"),
-    "no UTF-8": ("glove", b"\xff 1 2\n"),
+    "no word of UTF-8": ("glove", b"\xff 1 2\n"),
     "bytes cut short": ("word2vec-binary", b"2 1\na " + ONE + b"bbbbbb " + ONE[:3]),
     "a word without an end": ("word2vec-binary", b"1 1\n" + b"a" * 100_000),
     "more behind": ("word2vec-binary", b"1 1\na " + ONE + b"\nmore"),
@@ -143,6 +145,41 @@ def test_a_file_that_lies_is_refused(format: Format, data: bytes, tmp_path: Path
 def test_what_is_no_file_is_refused(path: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
         read(tmp_path / path, "glove")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_one_word_that_cannot_be_used_costs_no_other(format: Format, tmp_path: Path) -> None:
+    """GloVe's 840B has a word twice; word2vec.c cuts a long word within a character."""
+    write(tmp_path / "good", WordVectors(words=WORDS, vectors=VECTORS), format)
+    data = (tmp_path / "good").read_bytes()
+    spoilt = data.replace("北京".encode(), "北京".encode()[:-1] + b"_").replace(b"a_b", b"the")
+    assert len(spoilt) == len(data)
+    (tmp_path / "file").write_bytes(spoilt)
+    vectors = read(tmp_path / "file", format)
+    assert vectors.words == ("</s>", "the", "café", "😀")
+    assert torch.equal(vectors.vectors, VECTORS[[0, 1, 2, 5]])
+    assert vectors.note == "left out are 1 repeated (the first is word 5) and 1 not UTF-8 (the first is word 4)"
+    assert read(tmp_path / "good", format).note == ""
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_damaged_file_is_refused_or_says_what_is_left_out(format: Format, tmp_path: Path) -> None:
+    """Each word that is read has the vector that stands behind it; what is missing is in the note."""
+    write(tmp_path / "good", WordVectors(words=WORDS, vectors=VECTORS), format)
+    good, choose = (tmp_path / "good").read_bytes(), random.Random(0)
+    for _ in range(count("damaged files of word vectors") // len(FORMATS)):
+        (tmp_path / "file").write_bytes(damaged(good, choose, header=good.find(b"\n") + 1))
+        try:
+            vectors = read(tmp_path / "file", format)
+        except CheckpointError:
+            continue
+        assert vectors.vectors.isfinite().all()
+        assert len(set(vectors.words)) == len(vectors.words) == len(vectors.vectors) > 0
+        lines = (tmp_path / "file").read_bytes().rstrip(b"\n").split(b"\n")
+        if format != "word2vec-binary":
+            n_lines = len(lines) - (format == "word2vec")
+            left_out = sum(int(number) for number in re.findall(r"(\d+) (?:repeated|not)", vectors.note))
+            assert len(vectors.words) + left_out == n_lines
 
 
 @pytest.mark.parametrize("format", FORMATS)

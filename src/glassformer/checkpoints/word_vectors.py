@@ -5,11 +5,12 @@
     GloVe              the lines of the first, without the one in front
 
 Of Mikolov's word2vec.c and of Pennington's GloVe. No size that a file declares is believed before the file has been
-found long enough for it. Words are UTF-8, each once.
+found long enough for it. Published files have a word twice, or one that is not UTF-8 (word2vec.c cuts long words within
+a character): of equal words the first counts, a word that cannot be read is left out, and a note says so.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -37,6 +38,7 @@ class WordVectors:
 
     words: tuple[str, ...]
     vectors: Float[Tensor, "V C"]
+    note: str = ""  # what of the file is left out
 
 
 def read(path: Path, format: Format | None = None) -> WordVectors:
@@ -48,14 +50,14 @@ def read(path: Path, format: Format | None = None) -> WordVectors:
         with path.open("rb") as file:
             table = _table(file, format, path.stat().st_size)
             entries = _binary_entries if format == "word2vec-binary" else _text_entries
-            words = tuple(_decoded(word, row) for row, word in enumerate(entries(file, table)))
+            rows, note = _readable(entries(file, table))
             if file.read(1):
-                raise CheckpointCorrupt(f"there is more behind its {len(words):,} vectors.")
-        if len(set(words)) < len(words):
-            raise CheckpointCorrupt("a word comes twice.")
+                raise CheckpointCorrupt(f"there is more behind its {len(table):,} vectors.")
+        if len(rows) < len(table):
+            table = table[list(rows.values())]
         if not np.isfinite(table).all():
             raise CheckpointCorrupt("it holds numbers that are infinite or none (NaN).")
-        return WordVectors(words=words, vectors=torch.from_numpy(table))
+        return WordVectors(words=tuple(rows), vectors=torch.from_numpy(table), note=note)
 
 
 def guess_format(path: Path) -> Format:
@@ -193,11 +195,23 @@ def _binary_entries(file: BufferedReader, table: np.ndarray) -> Iterator[bytes]:
         yield bytes(word)
 
 
-def _decoded(word: bytes, row: int) -> str:
-    try:
-        text = word.decode()
-    except UnicodeDecodeError:
-        raise CheckpointCorrupt(f"the word {row + 1:,} is not UTF-8.") from None
-    if not text:
-        raise CheckpointCorrupt(f"the word {row + 1:,} is empty.")
-    return text
+def _readable(entries: Iterable[bytes]) -> tuple[dict[str, int], str]:
+    """The row of each word that can be read, and a sentence about the others."""
+    rows: dict[str, int] = {}
+    left_out: dict[str, list[int]] = {"repeated": [], "not UTF-8": []}
+    for row, entry in enumerate(entries):
+        try:
+            word = entry.decode()
+        except UnicodeDecodeError:
+            left_out["not UTF-8"].append(row)
+            continue
+        if not word:
+            raise CheckpointCorrupt(f"the word {row + 1:,} is empty.")
+        if word in rows:
+            left_out["repeated"].append(row)
+        else:
+            rows[word] = row
+    if not rows:
+        raise CheckpointCorrupt("none of its words is UTF-8.")
+    reasons = [f"{len(at):,} {reason} (the first is word {at[0] + 1:,})" for reason, at in left_out.items() if at]
+    return rows, f"left out are {' and '.join(reasons)}" if reasons else ""

@@ -61,7 +61,10 @@ def read(source: str, *, from_pickle: bool) -> "WordVectors":
 
     path = Path(source)
     if path.is_file() and (path.suffix not in (*READERS, *PICKLES) or word_vectors.has_header(path)):
-        return word_vectors.read(path)
+        vectors = word_vectors.read(path)
+        if vectors.note:
+            remark(f"{path}: {vectors.note}.")
+        return vectors
     model = api.load(source, from_pickle=from_pickle)
     model.require("language-model", "encoder-decoder", "encoder", "word-vectors")
     if model.note:

@@ -52,7 +52,7 @@ def translate(
         Print one JSON object with all texts and their translations.
     """
     from glassformer import api, files
-    from glassformer.data.pairs import read_lines
+    from glassformer.data.lines import read_lines
     from glassformer.errors import ConfigError
     from glassformer.inference.beam import Beams
 
@@ -62,7 +62,7 @@ def translate(
             raise ConfigError(f"{name} must be at least 1, not {value}.")
     if text and file is not None:
         raise ConfigError("Give texts or --file, not both.")
-    texts = list(text) or (read_lines(file) if file is not None else [])
+    texts = list(text) or (list(read_lines(file)) if file is not None else [])
     loaded = api.load(model)
     loaded.require("encoder-decoder")
     if loaded.note:

@@ -22,13 +22,12 @@ import torch
 from jaxtyping import Int, Num, UInt8
 from torch import Tensor
 
+from glassformer.data.lines import inflation_limit
 from glassformer.errors import DataError
 from glassformer.tokenizers.image_processor import ImageProcessor
 
 MAX_PIXELS = 64_000_000  # of one picture
 MAX_FILE_BYTES = 256 << 20  # of one picture
-MAX_INFLATION = 64  # how many times its size a compressed set may have; MNIST has 5 times
-SMALL = 16 << 20  # bytes that any file may inflate to
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm")
 
@@ -78,7 +77,7 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
         raw.seek(0)
         try:
             with gzip.open(raw) if zipped else raw as file:
-                return _idx(file, path, size * MAX_INFLATION if zipped else size)
+                return _idx(file, path, inflation_limit(size) if zipped else size)
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{path} is broken: {error}.") from None
 
@@ -92,7 +91,7 @@ def _idx(file: BufferedIOBase, path: Path, most: int) -> UInt8[np.ndarray, "..."
         raise DataError(f"{path} ends within its header.")
     shape = struct.unpack(f">{head[3]}I", lengths)
     n_bytes = math.prod(shape)
-    if n_bytes > max(most, SMALL):
+    if n_bytes > most:
         raise DataError(f"{path} declares {n_bytes:,} bytes, far more than a file of its size holds.")
     data = file.read(n_bytes + 1)
     if len(data) != n_bytes:
@@ -132,7 +131,7 @@ def read_npz(path: Path, names: Sequence[str]) -> list[Num[np.ndarray, "..."]]:
                     there = ", ".join(other.removesuffix(".npy")[:40] for other in known[:10])
                     raise DataError(f"{path} has no array {name!r}; it has {there or 'none'}.")
                 info = archive.getinfo(f"{name}.npy")
-                if info.file_size > max(size * MAX_INFLATION, SMALL):
+                if info.file_size > inflation_limit(size):
                     raise DataError(f"{path}: {name} would inflate to {info.file_size:,} bytes.")
                 with archive.open(info) as file:
                     _check_npy(file, info.file_size, f"{path}: {name}")  # type: ignore[arg-type]

@@ -4,12 +4,11 @@ Tokens of all pairs lie one after the other in one array a side; batches are of 
 of them is padding. Next to read: `training/tasks/translation.py`.
 """
 
-import gzip
-import io
-import zlib
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from glassformer.data.lines import read_lines
 from glassformer.errors import DataError
 
-MAX_BYTES = 4 << 30  # that a file may unpack to
 POOL = 50  # batches' pairs that are put in order of length together
 
 
@@ -29,27 +28,37 @@ def read_pairs(source: Path, target: Path | None = None) -> list[tuple[str, str]
     Without `target`, a line of `source` has both texts with a tab between, and perhaps more after another tab, as
     Tatoeba's files have. Files may be gzipped.
     """
-    lines = read_lines(source)
-    if target is None:
-        split = {number: line.split("\t") for number, line in enumerate(lines, 1) if line.strip()}
-        lonely = next((number for number, parts in split.items() if len(parts) < 2), None)
-        if lonely is not None:
-            raise DataError(
-                f"{source}: line {lonely} has no tab between its two texts. Where they are in two files, name both."
-            )
-        found = [(parts[0], parts[1]) for parts in split.values()]
-    else:
-        others = read_lines(target)
-        if len(lines) != len(others):
-            raise DataError(
-                f"{source} has {len(lines):,} lines and {target} has {len(others):,}: line by line, each must be the "
-                f"translation of the other."
-            )
-        found = list(zip(lines, others, strict=True))
-    pairs = [(first.strip(), second.strip()) for first, second in found if first.strip() and second.strip()]
+    texts = _tabbed(source) if target is None else _side_by_side(source, target)
+    pairs = [(first.strip(), second.strip()) for first, second in texts if first.strip() and second.strip()]
     if not pairs:
         raise DataError(f"{source} has no pair of texts.")
     return pairs
+
+
+def _tabbed(source: Path) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(read_lines(source), 1):
+        first, *others = line.split("\t")
+        if others:
+            yield first, others[0]
+        elif line.strip():
+            raise DataError(
+                f"{source}: line {number} has no tab between its two texts. Where they are in two files, name both."
+            )
+
+
+def _side_by_side(source: Path, target: Path) -> Iterator[tuple[str, str]]:
+    lines, others = read_lines(source), read_lines(target)
+    for number, (line, other) in enumerate(zip_longest(lines, others), 1):
+        if line is None or other is None:
+            n_lines, n_others = (
+                number - 1 if last is None else number + sum(1 for _ in rest)
+                for last, rest in ((line, lines), (other, others))
+            )
+            raise DataError(
+                f"{source} has {n_lines:,} lines and {target} has {n_others:,}: line by line, each must be the "
+                f"translation of the other."
+            )
+        yield line, other
 
 
 def read_transcripts(listing: Path) -> list[tuple[Path, str]]:
@@ -61,26 +70,6 @@ def read_transcripts(listing: Path) -> list[tuple[Path, str]]:
     return found
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, gzipped or not."""
-    try:
-        with path.open("rb") as raw:
-            zipped = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            with gzip.open(raw) if zipped else raw as file:
-                data = file.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or f"it is no whole gzip file ({error})"
-        raise DataError(f"{path} cannot be read: {reason}.") from None
-    if len(data) > MAX_BYTES:
-        raise DataError(f"{path} has more than {MAX_BYTES >> 30} GiB of text.")
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: byte {error.start:,} cannot be read.") from None
-    return [line.rstrip("\r\n") for line in io.StringIO(text.removeprefix("\ufeff"), newline="\n")]
-
-
 @dataclass(frozen=True)
 class Ragged:
     """Sequences of tokens, of different lengths: all one after the other, and where each ends."""
@@ -89,11 +78,13 @@ class Ragged:
     ends: Int[np.ndarray, " texts"]
 
     @classmethod
-    def of(cls, texts: Sequence[Sequence[int]]) -> "Ragged":
-        """These sequences."""
-        lengths = np.array([len(text) for text in texts], dtype=np.int64)
-        tokens = np.fromiter((token for text in texts for token in text), np.int64, int(lengths.sum()))
-        return cls(tokens, lengths.cumsum())
+    def of(cls, texts: Iterable[Sequence[int]]) -> "Ragged":
+        """These sequences, which are asked for one at a time: as lists they would take four times the memory."""
+        tokens, ends = array("q"), array("q")
+        for text in texts:
+            tokens.extend(text)
+            ends.append(len(tokens))
+        return cls(np.array(tokens, dtype=np.int64), np.array(ends, dtype=np.int64))
 
     @cached_property
     def lengths(self) -> Int[np.ndarray, " texts"]:

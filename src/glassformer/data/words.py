@@ -13,6 +13,8 @@ import regex
 from jaxtyping import Int
 
 from glassformer.data.memmap import read_text
+from glassformer.errors import DataError
+from glassformer.tokenizers.pretokenize import LONGEST
 
 WORD = regex.compile(r"[\p{L}\p{M}]+(?:['’][\p{L}\p{M}]+)*")
 
@@ -30,6 +32,11 @@ def words_of(paths: Sequence[Path]) -> Iterator[list[str]]:
             end = max(text.rfind(" "), text.rfind("\n")) + 1
             yield WORD.findall(text[:end].lower())
             rest = text[end:]
+            if len(rest) > LONGEST:
+                raise DataError(
+                    f"{path} has {len(rest):,} characters in a row, from {rest[:20]!r} on, without a space or the end "
+                    f"of a line; {LONGEST:,} are allowed."
+                )
         yield WORD.findall(rest.lower())
 
 

@@ -29,6 +29,7 @@ PATTERNS = {
 """The published split patterns, in a spelling that the regex module and Oniguruma read alike."""
 
 BLOCK = 1 << 16  # characters that are split at once
+LONGEST = 1 << 24  # characters of a pre-token: text has spaces, and what has none is something else
 UNDECIDED = 2  # pre-tokens at the end of a text that may change when the text goes on
 SURROGATES = regex.compile("[\ud800-\udfff]")
 
@@ -81,6 +82,11 @@ class PreTokenizer:
             text = "".join(waiting)
             start = yield from self._decided(text)
             waiting, size = [text[start:]], len(text) - start
+            if size > LONGEST:
+                raise TokenizerError(
+                    f"The text has {size:,} characters in a row, from {text[start : start + 20]!r} on, without a place "
+                    f"where it may be cut into words; {LONGEST:,} are allowed."
+                )
             enough = max(BLOCK, 2 * size)
         yield from self._rest("".join(waiting))
 

@@ -54,7 +54,10 @@ def take_vectors(module: nn.Module, path: Path, task: Task, say: Say) -> None:
     ]
     if tokenizer is None or not tables:
         raise ConfigError("model.embedding_init is for models of tokens, and this one has no token embedding.")
-    rows, known = word_vectors.embedding_rows(word_vectors.read(path), tokenizer)
+    vectors = word_vectors.read(path)
+    if vectors.note:
+        say(f"{path}: {vectors.note}.")
+    rows, known = word_vectors.embedding_rows(vectors, tokenizer)
     table = tables[0]
     if rows.shape[1] != table.shape[1]:
         raise CheckpointMismatch(

@@ -1,5 +1,6 @@
 """Translate: read a text, predict its translation token by token."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -146,9 +147,11 @@ def special(tokenizer: Tokenizer, name: str) -> int:
 def encode(pairs: list[Pair], tokenizer: Tokenizer) -> Pairs:
     """Both sides as tokens; what stands for a special token in a text is text."""
     end = special(tokenizer, END)
-    texts = [[[*tokenizer.encode(text, allowed_special="none"), end] for text in pair] for pair in pairs]
-    source, target = (Ragged.of([pair[side] for pair in texts]) for side in (0, 1))
-    return source, target
+
+    def side(texts: Iterable[str]) -> Ragged:
+        return Ragged.of([*tokenizer.encode(text, allowed_special="none"), end] for text in texts)
+
+    return side(source for source, _ in pairs), side(target for _, target in pairs)
 
 
 def lengths(pairs: Pairs) -> np.ndarray:
