@@ -166,6 +166,7 @@ CASES: dict[str, tuple[Function, tuple[Tensor, ...]]] = {
     "norm": (F.normalize, (A,)),
     "sort": (lambda a: a.sort(-1, descending=True), (A,)),
     "topk": (lambda a: a.topk(2), (A,)),
+    "topk in no order": (lambda a: a.topk(5, sorted=False), (x(1, 100),)),
     "cumsum": (lambda a: a.cumsum(-1), (A,)),
     "cumprod": (lambda a: a.cumprod(0), (A,)),
     "positions": (lambda a: (a > 0).cumsum(-1) - 1, (A,)),
@@ -261,7 +262,22 @@ def _written_over(a: Tensor) -> list[Tensor]:
     return [chosen + 1, twice + 1, beside + 1]
 
 
+TIES = torch.tensor([[2.0, 1.0, 2.0, float("nan"), 1.0, float("nan"), 2.0]])
 OPTIONS: dict[str, tuple[Function, tuple[Tensor, ...]]] = {
+    "places among equal numbers and among what is no number": (
+        lambda a: [
+            [
+                a.topk(k, largest=largest, sorted=sort)
+                for k in (2, 4, 6)
+                for largest in (True, False)
+                for sort in (True, False)
+            ],
+            [a.sort(descending=descending, stable=stable) for descending in (True, False) for stable in (True, False)],
+            [a.max(-1), a.min(-1), a.argmax(-1), a.argmin(), (a > 1).sort(descending=True), a[:, :3].max(-1)],
+            F.max_pool2d(a[None], (1, 4), 1, return_indices=True),
+        ],
+        (TIES,),
+    ),
     "looking up": (
         lambda a, b: [
             a[torch.tensor([-1, 0])],

@@ -10,6 +10,7 @@ from glassformer.tracing.check import check
 from glassformer.tracing.explain import explain
 from glassformer.tracing.record import record
 from glassformer.tracing.rules import RULES, load
+from glassformer.tracing.trace import Recorded
 from rule_cases import CASES, MASK, OPTIONS, POSITIVE, A, Run, recorded
 
 UNPROVEN = ("native_dropout",)  # its mask is drawn by chance
@@ -72,6 +73,20 @@ def test_every_rule_has_a_case():
 def test_options_and_number_types_are_followed(name):
     report = check(recorded(name))
     assert report.failures == [], {k: v.reason for k, v in report.by_operation.items() if v.failures}
+
+
+def test_a_choice_is_explained_by_the_cell_that_was_chosen_and_not_by_one_found_again():
+    """An unordered top k, unstable sorts, ties: the recorded places say which cell it was."""
+    ties = torch.randint(5, (2, 200), generator=torch.Generator().manual_seed(0)).float()
+    for numbers, function in ((A.repeat(1, 30), lambda a: a.topk(7, sorted=False)), (ties, lambda a: a.sort())):
+        trace = record(Run(function), numbers)
+        (operation,) = (operation for operation in trace.operations if operation.base in ("topk", "sort"))
+        values, places = operation.outputs
+        for cell in Recorded(trace, values).cells():
+            place = int(trace.array(places)[cell.index])
+            formula = explain(cell).formula
+            assert formula.parts[0].cells()[0].index == (cell.index[0], place)
+            assert formula.value == cell.value
 
 
 @pytest.mark.parametrize(

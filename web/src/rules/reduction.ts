@@ -56,30 +56,44 @@ const recordedAt = (step: Step, index: Index): number =>
 function placeOfExtreme(step: Step, index: Index, run: Formula, name: string): Formula {
   const recorded = recordedAt(step, index);
   const best = new Reduce(name.replace("arg", ""), run);
-  const equal = run.value.re[recorded] === best.value.re[0];
+  const equal = same(run.value.re[recorded], best.value.re[0]);
   return equal ? call("chosen", recorded, best) : new Reduce(name, run);
 }
 
-/** The k-th in order, and where it stood. */
+/** Whether numbers are equal, or are both none. */
+const same = (a: number | undefined, b: number | undefined): boolean => a === b || (Number.isNaN(a) && Number.isNaN(b));
+
+/** The k-th in order, and where it stood: among equal ones, and without an order, at the place that was recorded. */
 rule(["sort", "topk"], (step, index) => {
   const dim = step.dim();
   const run = step.along("self", index, [dim]);
-  const descending = step.flag("descending") || (step.base === "topk" && step.flag("largest", true));
-  const numbers = run.value.re;
-  const place = ordered(numbers, descending)[index[dim] ?? 0]!;
-  if (step.output === 1) {
-    const recorded = recordedAt(step, index);
-    return new Constant(numbers[recorded] === numbers[place] ? recorded : place);
-  }
+  const place = placeInOrder(step, index, run.value.re, dim);
+  if (step.output === 1) return new Constant(place);
   return call("chosen", step.at("self", index.with(dim, place)), run);
 });
 
-/** The places of numbers in their order; what is no number comes last. */
-function ordered(numbers: Float64Array, descending: boolean): number[] {
-  const key = (place: number): number => (descending ? -numbers[place]! : numbers[place]!);
+/** The recorded place if its number is the right one, else the place that would be right. */
+function placeInOrder(step: Step, index: Index, numbers: Float64Array, dim: number): number {
+  const places = ordered(numbers);
+  if (step.flag("descending") || (step.base === "topk" && step.flag("largest", true))) places.reverse();
+  const place = places[index[dim] ?? 0]!;
+  const recorded = (at: Index): number => step.trace.values(step.operation.outputs[1]!, at).re[0]!;
+  const here = recorded(index);
+  if (step.flag("sorted", true)) return same(numbers[here], numbers[place]) ? here : place;
+  const count = step.trace.tensor(step.operation.outputs[1]!).shape[dim]!;
+  const chosen = Array.from({ length: count }, (_, k) => recorded(index.with(dim, k)));
+  const sorted = (of: number[]): (number | undefined)[] =>
+    ordered(Float64Array.from(of, (at) => numbers[at]!)).map((k) => numbers[of[k]!]);
+  const right = sorted(places.slice(0, count));
+  const all = new Set(chosen).size === count && sorted(chosen).every((number, k) => same(number, right[k]));
+  return all ? here : place;
+}
+
+/** The places of numbers in their order; what is no number comes last, as the largest. */
+function ordered(numbers: Float64Array): number[] {
   const compare = (a: number, b: number): number => (a < b ? -1 : a > b ? 1 : 0);
-  const last = (place: number): number => Number(Number.isNaN(key(place)));
-  return [...numbers.keys()].sort((a, b) => last(a) - last(b) || compare(key(a), key(b)));
+  const last = (place: number): number => Number(Number.isNaN(numbers[place]!));
+  return [...numbers.keys()].sort((a, b) => last(a) - last(b) || compare(numbers[a]!, numbers[b]!));
 }
 
 /** ∑ or ∏ of all up to here. */
@@ -118,7 +132,7 @@ rule(["max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d"], (step, i
   if (step.base.startsWith("max")) {
     const best = new Reduce("max", window);
     if (step.output === 0) return best;
-    const right = places.filter((_, i) => window.value.re[i] === best.value.re[0]);
+    const right = places.filter((_, i) => same(window.value.re[i], best.value.re[0]));
     const recorded = recordedAt(step, index);
     return call("chosen", right.includes(recorded) ? recorded : right[0]!, best);
   }

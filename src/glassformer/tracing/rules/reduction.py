@@ -1,5 +1,7 @@
 """Many numbers to one: sums, means, spreads, extremes, running sums, order."""
 
+from typing import Any
+
 import numpy as np
 
 from glassformer.tracing.formula import Formula, Number, Reduce, add, call, over, times, total
@@ -79,26 +81,45 @@ def _argument(step: Step, index: Index, run: Formula, name: str) -> Formula:
     """Of several equal ones, the one that was recorded counts as right."""
     recorded = int(step.trace.array(step.result.id)[index])
     best = Reduce(name.removeprefix("arg"), (run,))
-    equal = 0 <= recorded < _length(run) and run.value[recorded] == best.value
+    equal = 0 <= recorded < _length(run) and _same(run.value[recorded], best.value)
     return call("chosen", Number(recorded), best) if equal else Reduce(name, (run,))
+
+
+def _same(a: Any, b: Any) -> Any:
+    """Whether numbers are equal, or are both none."""
+    return (a == b) | (np.isnan(a) & np.isnan(b))
 
 
 @rule("sort", "topk")
 def order(step: Step, index: Index) -> Formula:
-    """The k-th in order, and where it stood."""
+    """The k-th in order, and where it stood: among equal ones, and without an order, at the place that was recorded."""
     (dim,) = step.dims()
     run = step.along("self", index, [dim])
-    descending = step.arguments.get("descending", False) or (
-        step.operation.base == "topk" and step.arguments.get("largest", True)
-    )
-    places = np.argsort(-run.value if descending else run.value, kind="stable")
-    place = int(places[index[dim]])
+    place = _place_in_order(step, index, run.value, dim)
     if step.output == 1:
-        recorded = int(step.trace.array(step.result.id)[index])
-        return Number(recorded if run.value[recorded] == run.value[place] else place)
+        return Number(place)
     here = list(index)
     here[dim] = place
     return call("chosen", step.at("self", here), run)
+
+
+def _place_in_order(step: Step, index: Index, numbers: Any, dim: int) -> int:
+    """The recorded place if its number is the right one, else the place that would be right."""
+    places = np.argsort(numbers, kind="stable")  # what is no number counts as the largest
+    if step.arguments.get("descending", False) or (
+        step.operation.base == "topk" and step.arguments.get("largest", True)
+    ):
+        places = places[::-1]
+    recorded = step.trace.array(step.operation.outputs[1])
+    place, here = int(places[index[dim]]), int(recorded[index])
+    if not 0 <= here < len(numbers):
+        return place
+    if step.arguments.get("sorted", True):
+        return here if _same(numbers[here], numbers[place]) else place
+    chosen = np.moveaxis(recorded, dim, -1)[(*index[:dim], *index[dim + 1 :])]
+    right = np.sort(numbers[places[: len(chosen)]])
+    distinct = len(np.unique(chosen)) == len(chosen)
+    return here if distinct and np.array_equal(np.sort(numbers[chosen]), right, equal_nan=True) else place
 
 
 @rule("cumsum", "cumprod")
@@ -162,7 +183,7 @@ def pool(step: Step, index: Index) -> Formula:
             return best
         recorded = int(step.trace.array(step.result.id)[index])
         places = grid[0] * width + grid[1]
-        right = places[window.value == best.value]
+        right = places[_same(window.value, best.value)]
         return call("chosen", Number(recorded if recorded in right else int(right[0])), best)
     if step.arguments.get("ceil_mode"):
         raise NotImplementedError("windows that reach over the edge")
