@@ -143,6 +143,23 @@ def test_pictures_are_changed_as_asked_and_those_of_validation_are_not(tmp_path:
     torch.testing.assert_close(torch.cat(seen), (middles - 0.5) / 0.5)
 
 
+@pytest.mark.parametrize("write", [as_folder, as_idx])
+def test_believed_too_easily_a_run_is_not_resumed_on_other_images(tmp_path: Path, write: Any) -> None:
+    """One image more, and the draw of those held out is another: some would be trained on."""
+    path = write(tmp_path / "images", 40, 0)
+    changes = {"model": SIZED if write is as_folder else {}, "save_interval": 0}
+    train(config(path, steps=2, **changes), tmp_path / "run")
+    train(config(path, steps=3, **changes), tmp_path / "run", resume=True)
+    if write is as_folder:
+        Image.new("L", (SIDE, SIDE)).save(tmp_path / "images" / "top" / "one more.png")
+    else:
+        data = bytearray((tmp_path / "images" / "images").read_bytes())
+        data[-1] ^= 1
+        (tmp_path / "images" / "images").write_bytes(data)
+    with pytest.raises(DataError, match=r"not what the run began with \(.*then.*now"):
+        train(config(path, steps=4, **changes), tmp_path / "run", resume=True)
+
+
 def test_a_resumed_run_is_the_one_that_was_not_stopped(tmp_path: Path) -> None:
     path = as_idx(tmp_path / "all", 40, 0)
     changes = {"model": {"dropout": 0.2}, "data": {"flip": True, "shift": 1}}

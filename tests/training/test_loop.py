@@ -17,6 +17,7 @@ from torch import Tensor
 
 from counts import count
 from glassformer import checkpoints, files, models
+from glassformer.data.memmap import tokenize_files
 from glassformer.errors import (
     CheckpointCorrupt,
     CheckpointError,
@@ -562,6 +563,21 @@ def test_a_prepared_folder_of_tokens_and_a_learned_vocabulary_train(tmp_path: Pa
     again = tasks.LanguageModel(prepared, tmp_path / "other", said.append)
     assert np.array_equal(again.training, task.training)
     assert train(prepared, tmp_path / "run").finished
+
+
+def test_believed_too_easily_a_run_is_not_resumed_on_other_tokens(tmp_path: Path) -> None:
+    config = small(tmp_path, steps=2)
+    text, prepared = tmp_path / "text.txt", tmp_path / "prepared"
+    tokenizer = CharTokenizer.from_text([text.read_text()])
+    tokenize_files([text], tokenizer, prepared)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=str(prepared)))
+    train(config, tmp_path / "run")
+    tokenize_files([text], tokenizer, prepared)
+    assert train(dataclasses.replace(config, steps=3), tmp_path / "run", resume=True).finished
+    text.write_text("the fox " * 300)
+    tokenize_files([text], tokenizer, prepared)
+    with pytest.raises(DataError, match="not what the run began with"):
+        train(dataclasses.replace(config, steps=4), tmp_path / "run", resume=True)
 
 
 def test_without_validation_there_is_no_evaluation(tmp_path: Path) -> None:

@@ -98,6 +98,13 @@ def test_a_small_one_learns_two_digits_by_heart(digits: Path, tmp_path: Path) ->
     assert found.tokenizer is not None
 
 
+def test_believed_too_easily_a_run_is_not_resumed_on_other_recordings(digits: Path, tmp_path: Path) -> None:
+    train(config(digits, steps=1, accumulation=1), tmp_path / "run")
+    digits.write_text(digits.read_text().replace("seven", "eleven"))
+    with pytest.raises(DataError, match="not what the run began with"):
+        train(config(digits, steps=2, accumulation=1), tmp_path / "run", resume=True)
+
+
 def test_a_resumed_run_is_the_one_that_was_not_stopped(digits: Path, tmp_path: Path) -> None:
     changes = {"model": {"dropout": 0.2}, "data": {"validation_fraction": 0.3}}
     train(config(digits, **changes), tmp_path / "whole")

@@ -1,5 +1,6 @@
 """Put pictures into classes. A run's pictures are all in memory, a byte for each number in them."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,16 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
+from glassformer import files
 from glassformer.data import augmentation
-from glassformer.data.images import ImageSet, read_folder, read_idx_set, read_npz_set
+from glassformer.data.images import ImageSet, list_folder, read_folder, read_idx_set, read_npz_set
 from glassformer.errors import ConfigError, DataError
 from glassformer.evaluation.mode import evaluating
 from glassformer.nn import functional as F
 from glassformer.tokenizers.image_processor import ImageProcessor, middle
 from glassformer.training.config import RunConfig, paths_of
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, Predicts, Say, held_out
+from glassformer.training.tasks.task import Batch, Predicts, Say, check_same_data, held_out
 
 
 class ImageClassification(Predicts):
@@ -28,7 +30,12 @@ class ImageClassification(Predicts):
         self.config, self.label_smoothing = config, config.label_smoothing
         model: Any = config.model_config()
         wide = tuple(side + config.data.crop for side in model.image_size)
-        self.training, self.validation = split(config, of_size(wide, model.n_channels))
+        images, validation = read_sets(config, of_size(wide, model.n_channels))
+        check_same_data(folder, config.data.path, facts_of(config.data.path))
+        if validation is not None:
+            path = config.data.validation_path
+            check_same_data(folder / "validation", path, facts_of(path))
+        self.training, self.validation = (images, validation) if validation is not None else split(config, images)
         n_channels, height, width = self.training.pixels.shape[1:]
         size = (height - config.data.crop, width - config.data.crop)
         if min(size) < 1:
@@ -88,21 +95,36 @@ def of_size(size: tuple[int, ...], n_channels: int, crop: tuple[int, int] | None
     return ImageProcessor(size=(size[0], size[1]), crop=crop, mean=(0.5,) * n_channels, std=(0.5,) * n_channels)
 
 
-def split(config: RunConfig, processor: ImageProcessor) -> tuple[ImageSet, ImageSet | None]:
-    """The pictures to train on and those to validate on."""
+def read_sets(config: RunConfig, processor: ImageProcessor) -> tuple[ImageSet, ImageSet | None]:
+    """The images of the settings, and those to validate on where they are named."""
     data = config.data
-    found = read(data.path, processor, "train")
-    if data.validation_path:
-        validation = read(data.validation_path, processor, "test")
-        for what, ours, theirs in (
-            ("classes", found.classes, validation.classes),
-            ("channels and sizes", tuple(found.pixels.shape[1:]), tuple(validation.pixels.shape[1:])),
-        ):
-            if ours != theirs:
-                raise DataError(f"{data.path} and {data.validation_path} have different {what}, {ours} and {theirs}.")
-        return found, validation
-    out = torch.from_numpy(held_out(len(found), config))
-    return where(found, ~out), where(found, out) if out.any() else None
+    images = read(data.path, processor, "train")
+    if not data.validation_path:
+        return images, None
+    validation = read(data.validation_path, processor, "test")
+    for what, ours, theirs in (
+        ("classes", images.classes, validation.classes),
+        ("channels and sizes", tuple(images.pixels.shape[1:]), tuple(validation.pixels.shape[1:])),
+    ):
+        if ours != theirs:
+            raise DataError(f"{data.path} and {data.validation_path} have different {what}, {ours} and {theirs}.")
+    return images, validation
+
+
+def split(config: RunConfig, images: ImageSet) -> tuple[ImageSet, ImageSet | None]:
+    """The images to train on and those held out."""
+    out = torch.from_numpy(held_out(len(images), config))
+    return where(images, ~out), where(images, out) if out.any() else None
+
+
+def facts_of(setting: str) -> dict[str, str | int]:
+    """What tells one set of images from another: a folder's names and sizes, the bytes of other files."""
+    paths = paths_of(setting)
+    if paths[0].is_dir():
+        images, _, _ = list_folder(paths[0])
+        lines = [f"{path.relative_to(paths[0])}\t{path.stat().st_size}\n" for path in images]
+        return {"images": len(images), "sha256": hashlib.sha256("".join(lines).encode()).hexdigest()}
+    return {f"sha256 of {path.name}": files.sha256(path) for path in paths}
 
 
 def where(found: ImageSet, chosen: Tensor) -> ImageSet:

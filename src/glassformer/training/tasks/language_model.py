@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from glassformer import files
 from glassformer.data import memmap
 from glassformer.evaluation.perplexity import loss
 from glassformer.tokenizers import CharTokenizer, Tokenizer
 from glassformer.training.config import DataConfig, RunConfig, bpe_size, paths_of
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, Predicts, Say
+from glassformer.training.tasks.task import Batch, Predicts, Say, check_same_data
 
 SECONDS_BETWEEN_REMARKS = 5
 
@@ -69,7 +70,11 @@ def _tokens(
     """The tokens of a text: as they were prepared, or prepared now, into `folder`."""
     paths = paths_of(path)
     if len(paths) == 1 and (paths[0] / "tokens.json").is_file():
-        return memmap.open_tokens(paths[0], tokenizer=tokenizer), tokenizer or Tokenizer.load(paths[0])
+        prepared = memmap.open_tokens(paths[0], tokenizer=tokenizer)
+        check_same_data(
+            folder, path, {"tokens": prepared.info.count, "sha256": files.sha256(paths[0] / files.MANIFEST)}
+        )
+        return prepared, tokenizer or Tokenizer.load(paths[0])
     if (folder / "tokens.json").is_file():  # a resumed run goes on with the text that it began with
         return memmap.open_tokens(folder), Tokenizer.load(folder)
     if tokenizer is None:

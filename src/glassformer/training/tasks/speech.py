@@ -1,5 +1,6 @@
 """Write down what is said, or its English translation: recordings with their transcripts, as Whisper learned from."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +25,7 @@ from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND, HOP, log_mel
 from glassformer.tokenizers.speech_tokens import LANGUAGES, N_OTHERS, N_TIMES, SpeechTokens, Task
 from glassformer.training.config import RunConfig
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, Predicts, Say, held_out, learned_tokenizer
+from glassformer.training.tasks.task import Batch, Predicts, Say, check_same_data, held_out, learned_tokenizer
 
 KEPT = 256  # recordings whose frames stay in memory: a megabyte each, of thirty seconds
 
@@ -48,7 +49,7 @@ class SpeechRecognition(Predicts):
         self.config, self.label_smoothing = config, config.label_smoothing
         model: Any = config.model_config()
         self.n_frames, self.n_mels = 2 * model.audio_context_length, model.n_mels
-        training, validation = split(config)
+        training, validation = split(config, folder)
         tokenizer = tokenizer_of(config, folder, [text for _, text in training], say)
         n_others = len(LANGUAGES) - 1 + N_OTHERS + N_TIMES
         n_texts = len(tokenizer.vocab) - len(set(tokenizer.special_tokens.values()))
@@ -146,14 +147,24 @@ def counts_words(language: str, say: Say) -> bool:
     return True
 
 
-def split(config: RunConfig) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
+def split(config: RunConfig, folder: Path) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
     """The transcripts to train on and those to validate on."""
     data = config.data
-    found = read_transcripts(Path(data.path))
+    transcripts = read_transcripts(Path(data.path))
+    check_same_data(folder, data.path, facts_of(transcripts))
     if data.validation_path:
-        return found, read_transcripts(Path(data.validation_path))
-    out = held_out(len(found), config)
-    return list(compress(found, ~out)), list(compress(found, out))
+        validation = read_transcripts(Path(data.validation_path))
+        check_same_data(folder / "validation", data.validation_path, facts_of(validation))
+        return transcripts, validation
+    out = held_out(len(transcripts), config)
+    return list(compress(transcripts, ~out)), list(compress(transcripts, out))
+
+
+def facts_of(transcripts: list[tuple[Path, str]]) -> dict[str, str | int]:
+    """What tells one list of recordings from another: names, sizes and texts; hours of sound are not read for it."""
+    lines = (f"{path.name}\t{path.stat().st_size}\t{text}\n" for path, text in transcripts)
+    content = hashlib.sha256("".join(lines).encode())
+    return {"recordings": len(transcripts), "sha256": content.hexdigest()}
 
 
 def tokenizer_of(config: RunConfig, folder: Path, texts: list[str], say: Say) -> Tokenizer:

@@ -1,5 +1,6 @@
 """What the loop asks of a task: batches, what the model makes of them, how far off that is, and how it is judged."""
 
+import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from glassformer import files, strict_json
 from glassformer.errors import ConfigError, DataError
 from glassformer.evaluation.mode import evaluating
 from glassformer.evaluation.perplexity import Loss
@@ -98,6 +100,29 @@ class Predicts:
                 total += batch.count * float(F.cross_entropy(self.logits(module, there).float(), there.targets))
                 count += batch.count
         return Loss(nats_per_token=total / count, tokens=count)
+
+
+FINGERPRINT = "data.json"
+
+
+def check_same_data(folder: Path, setting: str, facts: Mapping[str, str | int]) -> None:
+    """Note what a run learns from in its folder; raise where a resumed run finds something else.
+
+    One image more, and others are held out: those that the model is judged by would have been trained on.
+    """
+    path = folder / FINGERPRINT
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_file(path, (json.dumps(facts, indent=1) + "\n").encode())
+        return
+    before = strict_json.read(path)
+    if before != facts:
+        changes = [
+            f"{name} {before.get(name)} then, {value} now" for name, value in facts.items() if before.get(name) != value
+        ]
+        raise DataError(
+            f"{setting} is not what the run began with ({'; '.join(changes)}): bring that back, or begin another run."
+        )
 
 
 def held_out(n: int, config: RunConfig) -> Bool[np.ndarray, " n"]:
