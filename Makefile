@@ -1,6 +1,8 @@
 # make demo     set everything up, train a nano-GPT that sorts letters, check all 729 inputs
-# make test     set everything up, run the tests (reduced counts, minutes)
-# make test-all the same with full counts (about an hour), and write docs/reliability.md
+# make test     set everything up, run the tests (reduced counts, minutes; the same examples each time)
+# make test SEED=3      the same with the examples that hypothesis draws with this seed
+# make test-all the same with full counts (about an hour) and a seed of its own, which it prints; and write
+#               docs/reliability.md. What failed is drawn again by  make test-all SEED=…
 # make lint     ruff and mypy --strict
 # make bench    the speed table of this machine, into benchmarks/results/
 # make web      build the viewer's page into the package; only this needs Node.js
@@ -12,6 +14,8 @@ TORCH_INDEX ?=
 VENV := .venv
 PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 JOBS ?= 2
+SEED ?=
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal $(if $(SEED),--hypothesis-seed=$(SEED))
 
 .PHONY: demo test test-all lint bench web clean
 
@@ -19,11 +23,12 @@ demo: $(VENV)/.ready
 	$(VENV)/bin/glassformer demo
 
 test: $(VENV)/.ready-dev
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
+	$(PYTEST) -m "not slow"
 
+test-all: SEED := $(or $(SEED),$(shell date +%s))
 test-all: $(VENV)/.ready-dev
 	mkdir -p build
-	GLASSFORMER_FULL=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal --timeout=3600 --junitxml=build/test-all.xml
+	GLASSFORMER_FULL=1 $(PYTEST) --timeout=3600 --junitxml=build/test-all.xml
 	$(VENV)/bin/python tests/report.py build/test-all.xml docs/reliability.md
 	$(VENV)/bin/python tests/explained.py docs/explained.md
 

@@ -4,14 +4,35 @@ import os
 import signal
 from pathlib import Path
 
+import hypothesis
 import jaxtyping
 import pytest
 import torch
 
 
-def pytest_configure() -> None:
-    """A shell that starts us in the background lets us, and what we start, ignore SIGINT, which some tests send."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests that draw examples draw the same ones each time, or those of --hypothesis-seed; no clock fails them.
+
+    A shell that starts us in the background lets us, and what we start, ignore SIGINT, which some tests send.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    same = config.getoption("hypothesis_seed") is None
+    hypothesis.settings.register_profile("glassformer", deadline=None, database=None, derandomize=same)
+    hypothesis.settings.load_profile("glassformer")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    seed = config.getoption("hypothesis_seed")
+    return "examples drawn: the same each time" if seed is None else f"examples drawn: by --hypothesis-seed={seed}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """After a failure in drawn examples, the command that draws them again."""
+    seed = config.getoption("hypothesis_seed")
+    failed = [report.nodeid for report in terminalreporter.stats.get("failed", [])]
+    if seed is not None and failed:
+        full = "GLASSFORMER_FULL=1 " if os.environ.get("GLASSFORMER_FULL") == "1" else ""
+        terminalreporter.write_line(f"Again: {full}python -m pytest --hypothesis-seed={seed} '{failed[0]}'")
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from glassformer.config import MAX_BYTES, from_mapping, merge, nest, read_mapping, to_mapping
@@ -62,7 +62,6 @@ def test_what_is_not_given_has_its_default() -> None:
     assert from_mapping(Run, {"name": "a", "model": Model(n_layers=5)}).model.n_layers == 5
 
 
-@settings(deadline=None)
 @given(
     st.builds(
         Run,
@@ -116,7 +115,6 @@ JSON_VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["name", "model", "seed", "betas", "files"]), JSON_VALUES)
 def test_any_content_of_a_file_is_a_configuration_or_a_config_error(key: str, value: object) -> None:
     try:

@@ -28,7 +28,7 @@ class Bigram(nn.Module):
         return self.table[tokens]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(length=st.integers(2, 200), context_length=st.integers(1, 50), batch_size=st.integers(1, 9))
 def test_the_mean_is_over_every_pair_of_neighbours_once(length: int, context_length: int, batch_size: int) -> None:
     tokens = np.random.default_rng(length).integers(5, size=length).astype(np.uint16)

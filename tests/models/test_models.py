@@ -231,7 +231,7 @@ ROPE = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.data())
 @pytest.mark.parametrize("name", sorted(name for name in SMALL if models.specs()[name].huggingface_type))
 @pytest.mark.usefixtures("unchecked")

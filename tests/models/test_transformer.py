@@ -419,7 +419,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from([*to_huggingface(PRESETS["opus-mt"]), "normalize_before"]), JSON, max_size=3))
 @pytest.mark.usefixtures("unchecked")
 def test_any_config_json_is_a_configuration_or_a_config_error(wrong: dict[str, Any]) -> None:

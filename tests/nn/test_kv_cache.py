@@ -217,7 +217,7 @@ def problems(draw: st.DrawFn) -> Problem:
     )
 
 
-@settings(max_examples=count("cached equals the policy's definition"), deadline=None)
+@settings(max_examples=count("cached equals the policy's definition"))
 @given(problems())
 def test_cached_logits_equal_the_policys_definition(problem: Problem) -> None:
     model, tokens = problem.model(), problem.tokens()

@@ -44,7 +44,7 @@ def test_position_zero_turns_nothing_and_lengths_are_kept(style: Style) -> None:
     assert_close(rope(torch.arange(6) * 97)(x).norm(dim=-1), x.norm(dim=-1))
 
 
-@settings(max_examples=count("relative positions"), deadline=None)
+@settings(max_examples=count("relative positions"))
 @given(
     query=st.integers(0, 20_000),
     key=st.integers(0, 20_000),

@@ -58,7 +58,7 @@ def problems(draw: st.DrawFn) -> tuple[list[Tensor], Mask, int]:
     )
 
 
-@settings(max_examples=count("tiled equals naive"), deadline=None)
+@settings(max_examples=count("tiled equals naive"))
 @given(problems())
 def test_tiled_equals_naive_in_float64_forward_and_backward(problem: tuple[list[Tensor], Mask, int]) -> None:
     inputs, over, tile = problem

@@ -51,7 +51,7 @@ def merge_lists(draw):
     return draw(st.permutations(merges))
 
 
-@settings(max_examples=count("tokenizer round trips"), deadline=None)
+@settings(max_examples=count("tokenizer round trips"))
 @given(
     merge_lists(), st.one_of(st.text("ab", max_size=40), st.text("ab", min_size=2, max_size=3).map(lambda t: t * 90))
 )
@@ -218,7 +218,7 @@ TOKENIZER = with_merges(
 TEXTS = st.text(st.one_of(st.characters(), st.sampled_from("ab \n'sl😀<|>\ud83d")), max_size=60)
 
 
-@settings(max_examples=count("tokenizer round trips"), deadline=None)
+@settings(max_examples=count("tokenizer round trips"))
 @given(st.one_of(TEXTS, st.lists(st.sampled_from(["ab", " ", "\n\n", END, END[:5], "'ll"])).map("".join)))
 def test_decoding_gives_the_text_back(text):
     written = regex.sub("[\ud800-\udfff]", "\ufffd", text)
@@ -226,7 +226,7 @@ def test_decoding_gives_the_text_back(text):
     assert TOKENIZER.decode(TOKENIZER.encode(text, allowed_special="none")) == written
 
 
-@settings(max_examples=count("tokenizer round trips"), deadline=None)
+@settings(max_examples=count("tokenizer round trips"))
 @given(st.binary(max_size=60))
 def test_any_bytes_can_be_told_by_tokens(data):
     assert TOKENIZER.decode_bytes(list(data)) == data
@@ -281,7 +281,7 @@ def test_the_pieces_of_a_stream_are_the_text():
         assert "".join([*map(stream.push, ids), stream.finish()]) == TOKENIZER.decode(ids), ids
 
 
-@settings(max_examples=count("tokenizer round trips"), deadline=None)
+@settings(max_examples=count("tokenizer round trips"))
 @given(st.text(max_size=20))
 def test_no_piece_of_a_stream_breaks_a_character(text):
     text = regex.sub("[\ud800-\udfff]", "", text).replace("\ufffd", "")

@@ -75,7 +75,7 @@ CORPORA = st.one_of(
 )
 
 
-@settings(max_examples=count("corpora against the textbook"), deadline=None)
+@settings(max_examples=count("corpora against the textbook"))
 @given(CORPORA, st.integers(0, 40))
 def test_training_is_the_textbook_algorithm(tmp_path_factory, data, n_merges):
     path = tmp_path_factory.mktemp("corpus") / "corpus.txt"

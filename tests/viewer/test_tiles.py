@@ -18,7 +18,7 @@ MATRICES = arrays.arrays(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(MATRICES, st.integers(0, 6))
 def test_a_texel_is_the_mean_and_the_root_mean_square_of_its_patch(cells: np.ndarray, level: int) -> None:
     mean, rms = Pyramid(cells).tile(level, 0, 0)
