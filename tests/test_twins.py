@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import glassformer
 from glassformer import twins
@@ -248,6 +248,48 @@ def test_rms_norm_of_bfloat16_takes_its_mean_in_float32() -> None:
         with use(mode):
             assert torch.equal(glassformer.nn.functional.rms_norm(x, weight), wide.bfloat16() * weight)
             assert glassformer.nn.functional.rms_norm(x, weight.float()).dtype == torch.bfloat16
+
+
+LARGE: dict[str, Callable[[torch.dtype], Inputs]] = {  # float16 ends at 65504; the second of each holds their sums
+    "layer_norm": lambda dtype: (randn(8, 256, dtype=dtype, scale=2e3), torch.ones(256), torch.zeros(256)),
+    "rms_norm": lambda dtype: (randn(8, 256, dtype=dtype, scale=2e3), torch.ones(256)),
+    "softmax": lambda dtype: (randn(1, 200_000, dtype=dtype, scale=1e-2),),
+    "log_softmax": lambda dtype: (randn(1, 200_000, dtype=dtype, scale=1e-2),),
+    "cross_entropy": lambda dtype: (randn(20_000, 9, dtype=dtype, scale=4), torch.arange(20_000) % 9),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", sorted(LARGE))
+def test_half_precision_is_widened_where_sums_and_squares_would_overflow(name: str, dtype: torch.dtype) -> None:
+    inputs = LARGE[name](dtype)
+    parts = [part.to(dtype) if isinstance(part, Tensor) and part.is_floating_point() else part for part in inputs]
+    wide = [part.double() if isinstance(part, Tensor) and part.is_floating_point() else part for part in inputs]
+    function = getattr(torch.nn.functional, name)
+    shape = [(256,)] if name.endswith("norm") else [-1] if name.endswith("softmax") else []
+    expected = function(wide[0], *shape, *wide[1:])
+    for mode in ("readable", "fast"):
+        with use(mode):
+            out = getattr(glassformer.nn.functional, name)(*parts)
+        assert out.dtype == dtype
+        rounding = torch.finfo(dtype).eps * expected.abs() + torch.finfo(dtype).tiny
+        assert ((out.double() - expected).abs() <= rounding).all(), mode
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("mode", ["readable", "fast"])
+def test_half_precision_gradients_are_clipped_by_a_norm_that_they_could_not_hold(
+    mode: twins.Mode, dtype: torch.dtype
+) -> None:
+    parameters = [nn.Parameter(torch.zeros(9, dtype=dtype)), nn.Parameter(torch.zeros(7, dtype=torch.float32))]
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, 3e4)
+    with use(mode):
+        norm = glassformer.training.clip.clip_gradients(parameters, 1.0)
+    assert norm.dtype == torch.float32
+    torch.testing.assert_close(norm, torch.tensor(12e4), rtol=torch.finfo(dtype).eps, atol=0)
+    for parameter in parameters:
+        torch.testing.assert_close(parameter.grad, torch.full_like(parameter, 0.25), rtol=1e-2, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)

@@ -7,8 +7,10 @@ import struct
 import subprocess
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -16,9 +18,11 @@ import torch
 
 from checkpoints.hostile import publish, refused
 from checkpoints.test_published_files import NANO, as_nanogpt
+from counts import count
 from glassformer import checkpoints
 from glassformer.checkpoints import native
-from glassformer.errors import CheckpointError
+from glassformer.checkpoints.pickles import END, LARGE, LOCATOR
+from glassformer.errors import CheckpointError, GlassformerError
 from glassformer.models.gpt2 import GPT2
 from glassformer.tokenizers.base import Tokenizer
 
@@ -200,9 +204,42 @@ def huge_view() -> bytes:
     return torch_zip(content)
 
 
+def two_directories(comment: bool) -> bytes:
+    """An archive in which readers that trust the end of the file find one directory, and others find another."""
+    bomb = deflated(state_with(torch.zeros(1_000)))
+    start = struct.unpack("<I", bomb[-6:-2])[0]
+    prefix, n_listed = bomb[:-22], struct.unpack("<H", bomb[-12:-10])[0]
+    shown = archive(("a/data.pkl", b"x"), ("a/version", b"3"))
+    begin, length = len(prefix) + LARGE.size, struct.unpack("<I", shown[-10:-6])[0]
+    at = begin + len(shown) - 22 - length
+    if comment:  # the first end record counts the second as its comment
+        first = END.pack(b"PK\5\6", 0, 0, 2, 2, length, at - LARGE.size, END.size)
+        return (
+            prefix + shown[:-22] + first + END.pack(b"PK\5\6", 0, 0, n_listed, n_listed, len(prefix) - start, start, 0)
+        )
+    hidden = LARGE.pack(b"PK\6\6", 44, 45, 45, 0, 0, n_listed, n_listed, len(prefix) - start, start)
+    record = LARGE.pack(b"PK\6\6", 44, 45, 45, 0, 0, 2, 2, length, at)
+    locator = LOCATOR.pack(b"PK\6\7", 0, len(prefix), 1)
+    end = END.pack(b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return prefix + hidden + shown[:-22] + record + locator + end
+
+
+def claims_more(n: int) -> bytes:
+    """A tensor that says that its storage has n numbers, where the file has four."""
+    content = torch_zip({"model": {"transformer.wte.weight": torch.zeros(4)}, "model_args": ARGS})
+    with zipfile.ZipFile(io.BytesIO(content)) as old:
+        members = [(name, old.read(name)) for name in old.namelist()]
+    four, more = b"K\x04", b"J" + struct.pack("<i", n)  # BININT1 and BININT
+    return archive(*((name, data.replace(four, more)) for name, data in members))
+
+
 BOMBS: dict[str, Callable[[], bytes]] = {
     "100 MB of zeros": lambda: deflated(state_with(torch.zeros(25_000_000))),
     "deflated": lambda: deflated(torch_zip({"model": {}, "model_args": ARGS})),
+    "two directories, one found by its locator": lambda: two_directories(comment=False),
+    "two directories, one in a comment": lambda: two_directories(comment=True),
+    "a tensor that claims bytes beyond its member": lambda: claims_more(10_000_000),
+    "a pickle of nothing but lists": lambda: archive(("a/data.pkl", b"\x80\x02" + b"]" * 6_000_000 + b".")),
     "zip in a zip": lambda: archive(("x.zip", archive(("y", bytes(10**7)), compression=zipfile.ZIP_DEFLATED))),
     "bzip2": lambda: archive(("a/data.pkl", bytes(10**7)), compression=zipfile.ZIP_BZIP2),
     "lzma": lambda: archive(("a/data.pkl", bytes(10**7)), compression=zipfile.ZIP_LZMA),
@@ -230,3 +267,32 @@ def test_a_bomb_is_refused_before_it_takes_memory(bomb: Callable[[], bytes], tmp
     path.write_bytes(bomb())
     with refused(path):
         checkpoints.load(path, from_pickle=True)
+
+
+@pytest.mark.parametrize("comment", [False, True])
+def test_a_zip_in_which_readers_disagree_about_the_directory_is_not_opened(
+    comment: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ckpt.pt"
+    path.write_bytes(two_directories(comment))
+    assert torch.load(path)["model"]["transformer.wte.weight"].shape == (1_000,)  # what was not listed to Python
+    monkeypatch.setattr(torch, "load", None)
+    with pytest.raises(CheckpointError, match=r"directory"):
+        checkpoints.load(path, from_pickle=True)
+
+
+@torch.no_grad()
+def test_a_flipped_bit_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    content = as_nanogpt(GPT2(NANO), prefix="")
+    whole = torch_zip(content)
+    path = tmp_path / "ckpt.pt"
+    path.write_bytes(whole)
+    expected = dict(checkpoints.load(path, from_pickle=True).module.named_parameters())
+    choose = Random(0)
+    for _ in range(count("bit flips")):
+        spoilt = bytearray(whole)
+        spoilt[choose.randrange(len(whole))] ^= 1 << choose.randrange(8)
+        path.write_bytes(spoilt)
+        with suppress(GlassformerError):
+            found = dict(checkpoints.load(path, from_pickle=True).module.named_parameters())
+            assert all(torch.equal(found[name], parameter) for name, parameter in expected.items())

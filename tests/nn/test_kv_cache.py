@@ -393,3 +393,26 @@ def test_over_5000_steps_no_buffer_grows_or_moves(held: Kept, padded: bool) -> N
             places.add((layer._k.data_ptr(), layer._v.data_ptr(), keys.data_ptr()))
     assert len(sizes) == len(places) == 1
     assert keys.shape[2] == 8
+
+
+@pytest.mark.parametrize("policy", [kv_cache.full(10**9), kv_cache.window(10**9), kv_cache.sinks(4, 10**9)])
+@pytest.mark.parametrize("padded", [False, True])
+@torch.no_grad()
+def test_a_cache_costs_what_the_text_needs_however_many_positions_a_file_promises(policy: Policy, padded: bool) -> None:
+    config = LlamaConfig(vocab_size=5, context_length=2**31 - 1, d_model=8, n_layers=1, n_heads=2, d_ff=8)
+    model = Llama(config).eval()
+    valid = torch.tensor([[False, True, True], [True, True, True]]) if padded else None
+    state = model.begin(None, policy)
+    model(torch.zeros(2, 3, dtype=torch.long), state, valid)
+    sizes = []
+    for _ in range(60):
+        model(torch.zeros(2, 1, dtype=torch.long), state)
+        (layer,) = state.layers
+        assert state._positions is not None
+        assert layer._k is not None
+        assert layer._v is not None
+        slots = {buffer.shape[dim] for buffer, dim in ((layer._k, 2), (layer._v, 2), (state._positions, -1))}
+        assert state.length < max(slots) <= 2 * state.length + 2
+        sizes.append(slots.pop())
+        assert not slots
+    assert len(set(sizes)) <= 6  # each copied into one of twice its size

@@ -190,3 +190,18 @@ def test_a_view_is_explained_by_what_wrote_its_bytes(whole):
     found = gf.explain(whole["blocks.0.attn.q"][0, 1, 5, 2])
     assert str(found.computed) == "blocks.0.attn.q_proj.y[0,5,18]"
     assert found.source.text == "y = y + bias"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@torch.no_grad()
+def test_a_trace_in_half_precision_is_the_plain_run_where_squares_would_overflow(dtype):
+    model = gf.build("gpt2", n_layers=2, d_model=32, n_heads=2, vocab_size=50, context_length=16, tied_head=False)
+    model.module.position_embedding.weight.mul_(30_000)  # deviations of some hundred, whose squares float16 lacks
+    model.module.lm_head.weight.mul_(10)
+    tokens = torch.arange(8)[None]
+    wide = model.module(tokens)
+    model.module.to(dtype)
+    plain, traced = model.module(tokens), gf.trace(model, tokens)["logits"].value
+    assert plain.abs().max() > 1
+    for run in (plain, traced):
+        assert (run - wide).abs().max() < 32 * torch.finfo(dtype).eps

@@ -4,6 +4,8 @@
 view of one number. torch stores the members of its zips uncompressed, so that their sizes can be compared first.
 """
 
+import os
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,32 +17,72 @@ from torch import Tensor
 from glassformer.errors import CheckpointCorrupt
 
 MAX_MEMBERS = 100_000
+MAX_PICKLE_BYTES = 2 << 20  # names, shapes and settings; those of a tensor take some 200
+# The records at the end of a zip (APPNOTE.TXT, 4.3.14 to 4.3.16); the first two are there where a size needs 64 bits.
+LARGE = struct.Struct("<4sQHHIIQQQQ")
+LOCATOR = struct.Struct("<4sIQI")
+END = struct.Struct("<4sHHHHIIH")
+UNKNOWN = 0xFFFFFFFF  # "see the record with 64 bits"
 
 
 def load(path: Path) -> Any:
-    """What was pickled."""
-    check_zip(path)
+    """What was pickled. Tensors are mapped from the file, so that one that lies about its size cannot leave it."""
+    members = check_zip(path)
+    content = sum(member.file_size for member in members if member.filename.endswith("data.pkl"))
+    if content > MAX_PICKLE_BYTES:
+        raise CheckpointCorrupt(
+            f"it holds {content:,} bytes beside its tensors; {MAX_PICKLE_BYTES:,} are read at most."
+        )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # whatever a hostile pickle makes the unpickler say
         reason = str(error).strip().split("\n")[0][:200]
         raise CheckpointCorrupt(f"it holds more than tensors and plain values, or is broken: {reason}") from None
 
 
-def check_zip(path: Path, writer: str = "torch") -> None:
-    """Raise unless the file is a zip as its writer leaves it: every member stored as it is, none counted twice."""
+def check_zip(path: Path, writer: str = "torch") -> list[zipfile.ZipInfo]:
+    """The members of a zip that is as its writer leaves it: stored as they are, none counted twice, none damaged.
+
+    There must be no two opinions about where its directory is, since not all that read it are alike.
+    """
     size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError, RuntimeError) as error:
+            listed_twice = len({member.header_offset for member in members}) < len(members)
+            stored = all(m.compress_type == zipfile.ZIP_STORED and m.file_size == m.compress_size for m in members)
+            stored &= size > UNKNOWN or not any(member.extra for member in members)  # sizes that others may read
+            declared = sum(m.file_size for m in members)
+            if not stored or listed_twice or len(members) > MAX_MEMBERS or declared > size:
+                raise CheckpointCorrupt(
+                    f"it has {size:,} bytes and would inflate to {declared:,}; {writer} stores its members as they are."
+                )
+            _check_directory(path, archive.start_dir)
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError, RuntimeError, EOFError) as error:
         raise CheckpointCorrupt(f"it is not a zip as {writer} writes it: {error}.") from None
-    stored = all(m.compress_type == zipfile.ZIP_STORED and m.file_size == m.compress_size for m in members)
-    if not stored or len(members) > MAX_MEMBERS or sum(m.file_size for m in members) > size:
-        declared = sum(m.file_size for m in members)
-        raise CheckpointCorrupt(
-            f"it has {size:,} bytes and would inflate to {declared:,}; {writer} stores its members uncompressed."
-        )
+    if damaged is not None:
+        raise CheckpointCorrupt(f"{damaged[:200]!r} in it is not what was written, as its CRC-32 tells: copy it anew.")
+    return members
+
+
+def _check_directory(path: Path, start: int) -> None:
+    """Raise unless the directory that begins at `start` is where each record at the end of the file says it is."""
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, LARGE.size + LOCATOR.size + END.size), os.SEEK_END)
+        tail = file.read()
+    signature, *_, length, offset, comment = END.unpack(tail[-END.size :])
+    end = path.stat().st_size - END.size
+    places = [(offset, offset + length)]
+    if tail[-END.size - LOCATOR.size :].startswith(b"PK\6\7"):
+        end -= LOCATOR.size + LARGE.size
+        _, _, record, _ = LOCATOR.unpack(tail[-END.size - LOCATOR.size : -END.size])
+        mark, *_, length, offset = LARGE.unpack(tail[: LARGE.size])
+        places = [(offset, offset + length)] + [place for place in places if place[0] != UNKNOWN]
+        if mark != b"PK\6\6" or record != end:
+            raise CheckpointCorrupt("its directory is not where the end of the file says, so it has two of them.")
+    if signature != b"PK\5\6" or comment or any(place != (start, end) for place in places):
+        raise CheckpointCorrupt("its directory does not end with the file, so that there may be two of them.")
 
 
 def check_tensors(state: Mapping[str, Any], path: Path) -> None:

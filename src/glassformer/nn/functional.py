@@ -2,7 +2,8 @@
 
 Only arithmetic, exp, log, sqrt, tanh, erf, sigmoid, matmul, reductions, comparison and indexing appear here. A function
 under `@twin` has a fused twin of the same name in `fused.py`, which runs instead under `use("fast")`.
-Every function takes any number of leading batch axes; features are the last axis.
+Every function takes any number of leading batch axes; features are the last axis. What float16 cannot hold, such as a
+sum of squares, is computed in float32 and rounded once.
 Attention is in `attend/`, rotary positions in `rope.py`, masks in `mask.py`.
 """
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from glassformer.twins import twin
 
 FUSED = "glassformer.nn.fused"
+HALF = (torch.float16, torch.bfloat16)
 
 
 @twin(FUSED)
@@ -44,6 +46,8 @@ def embedding(tokens: Int[Tensor, "*B"], weight: Float[Tensor, "V C"]) -> Float[
 @twin(FUSED)
 def softmax(x: Float[Tensor, "*B N"], dim: int = -1) -> Float[Tensor, "*B N"]:
     """softmax(x)ᵢ = exp(xᵢ − m) / Σⱼ exp(xⱼ − m), where m = maxⱼ xⱼ keeps exp from overflowing."""
+    if x.dtype in HALF:
+        return softmax(x.float(), dim).to(x.dtype)
     highest = x.amax(dim, keepdim=True)
     exponentials = (x - highest).exp()
     total = exponentials.sum(dim, keepdim=True)
@@ -53,6 +57,8 @@ def softmax(x: Float[Tensor, "*B N"], dim: int = -1) -> Float[Tensor, "*B N"]:
 @twin(FUSED)
 def log_softmax(x: Float[Tensor, "*B N"], dim: int = -1) -> Float[Tensor, "*B N"]:
     """log softmax(x)ᵢ = xᵢ − log Σⱼ exp xⱼ."""
+    if x.dtype in HALF:
+        return log_softmax(x.float(), dim).to(x.dtype)
     highest = x.amax(dim, keepdim=True)
     shifted = x - highest
     log_total = shifted.exp().sum(dim, keepdim=True).log()
@@ -67,6 +73,8 @@ def layer_norm(
 
     The variance is the biased one. Ba et al. 2016, eq. 4 (arXiv:1607.06450).
     """
+    if x.dtype in HALF:
+        return layer_norm(x.float(), weight, bias, eps).to(x.dtype)
     mean = x.mean(-1, keepdim=True)
     centred = x - mean
     variance = (centred * centred).mean(-1, keepdim=True)
@@ -141,6 +149,8 @@ def cross_entropy(
     log p = logit − log Σ exp logits, never log(softmax), which loses the small probabilities to 0. With smoothing s,
     the target's distribution is (1 − s) · one_hot + s / V (Szegedy et al. 2015, §7, arXiv:1512.00567).
     """
+    if logits.dtype in HALF:
+        return cross_entropy(logits.float(), targets, ignore_index, label_smoothing).to(logits.dtype)
     counted = targets != ignore_index
     log_probs = log_softmax(logits)
     of_target = log_probs.gather(-1, targets.where(counted, 0)[..., None])[..., 0]

@@ -45,8 +45,9 @@ def softmax(x: Float[Tensor, "*B N"], dim: int = -1) -> Float[Tensor, "*B N"]:
 
 
 def log_softmax(x: Float[Tensor, "*B N"], dim: int = -1) -> Float[Tensor, "*B N"]:
-    """Twin of `functional.log_softmax`."""
-    return functional.log_softmax(x, dim)
+    """Twin of `functional.log_softmax`; half precision goes through float32, as there."""
+    wide = x if x.dtype == torch.float64 else x.float()
+    return functional.log_softmax(wide, dim).to(x.dtype)
 
 
 def layer_norm(
@@ -120,10 +121,12 @@ def cross_entropy(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Twin of `functional.cross_entropy`."""
-    return functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]),
+    """Twin of `functional.cross_entropy`; half precision goes through float32, as there."""
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    loss = functional.cross_entropy(
+        wide.reshape(-1, logits.shape[-1]),
         targets.flatten().long(),
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
     )
+    return loss.to(logits.dtype)

@@ -1,6 +1,7 @@
 """The cache of keys and values, and the policies that say which tokens it keeps.
 
-A policy gives every token of an endless text a slot in a buffer of fixed size; it leaves when another takes the slot.
+A policy gives every token of an endless text a slot in a buffer that never exceeds its capacity; a token leaves when
+another takes its slot.
 
     full(capacity)        every token, until the buffer is full
     window(n)             the n latest tokens
@@ -29,7 +30,10 @@ from glassformer.nn.rope import RoPE, Rotation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Which slot the token at a position takes (an array of positions in, slots out), and whom a query then sees."""
+    """Which slot the token at a position takes (an array of positions in, slots out), and whom a query then sees.
+
+    No slot is beyond its token's position, so that a short text needs few slots whatever the capacity.
+    """
 
     name: str
     capacity: int
@@ -123,7 +127,7 @@ def count_positions(valid: Bool[Tensor, "B T"], start: Int[Tensor, " B"] | int =
 class KVCache:
     """The keys and values of all layers under one policy; what `begin` returns, and `forward` moves on.
 
-    Buffers are allocated at the first step, at the policy's capacity and one slot more, which takes the padding.
+    Buffers grow with the text up to the policy's capacity, and have one slot more, the first, which takes the padding.
     """
 
     def __init__(self, n_layers: int, policy: Policy, rope: RoPE | None = None) -> None:
@@ -140,14 +144,14 @@ class KVCache:
         self._check_room(n_new)
         positions = self._next_positions(tokens, valid)
         capacity = self.policy.capacity
-        slots = torch.where(positions >= 0, self.policy.slot(positions), capacity)
-        if self._positions is None:
-            shape = (capacity + 1,) if positions.dim() == 1 else (len(positions), capacity + 1)
-            self._positions = torch.full(shape, -1, device=tokens.device)
-        self._positions.scatter_(-1, slots, positions)
+        slots = torch.where(positions >= 0, self.policy.slot(positions) + 1, 0)
         first = self.length == 0
         self.length += n_new
         used = min(self.length, capacity)
+        if self._positions is None:
+            self._positions = torch.full((*positions.shape[:-1], 1), -1, device=tokens.device)
+        self._positions = with_room(self._positions, used, capacity, dim=-1, fill=-1)
+        self._positions.scatter_(-1, slots, positions)
 
         turn = None
         if self.policy.sinks and self._rope is not None:
@@ -157,7 +161,7 @@ class KVCache:
             layer.expect(slots, positions, used, turn)
 
         aligned = positions.dim() == 1
-        keys = self._positions[..., :used]
+        keys = self._positions[..., 1 : used + 1]
         over = Mask(
             rule=mask.everything if aligned and n_new == 1 else self.policy.rule,  # one token sees all that is kept
             queries=positions if aligned else positions[:, None],
@@ -218,23 +222,26 @@ class LayerCache:
         """Take note of where the next keys and values go."""
         self._slots, self._used, self._turn = slots, used, turn
         first = self._policy.sinks
-        self._sink_slots = torch.where((positions >= 0) & (positions < first), positions, first)
+        self._sink_slots = torch.where((positions >= 0) & (positions < first), positions + 1, 0)
 
     def update(
         self, k: Float[Tensor, "B G T D"], v: Float[Tensor, "B G T E"]
     ) -> tuple[Float[Tensor, "B G S D"], Float[Tensor, "B G S E"]]:
         """Put the new keys (already turned to their positions) and values away; all that are kept come back."""
+        capacity, kept = self._policy.capacity, slice(1, self._used + 1)
         if self._k is None or self._v is None:
-            self._k = k.new_zeros(*k.shape[:2], self._policy.capacity + 1, k.shape[-1])
-            self._v = v.new_zeros(*v.shape[:2], self._policy.capacity + 1, v.shape[-1])
+            self._k = k.new_zeros(*k.shape[:2], 1, k.shape[-1])
+            self._v = v.new_zeros(*v.shape[:2], 1, v.shape[-1])
             self._sinks = k.new_zeros(*k.shape[:2], self._policy.sinks + 1, k.shape[-1])
+        self._k = with_room(self._k, self._used, capacity, dim=2)
+        self._v = with_room(self._v, self._used, capacity, dim=2)
         put(self._k, self._slots, k)
         put(self._v, self._slots, v)
         if self._turn is not None and self._sinks is not None:
             put(self._sinks, self._sink_slots, k)
-            first = self._policy.sinks
-            self._k[:, :, :first] = self._turn(self._sinks[:, :, :first])
-        return self._k[:, :, : self._used], self._v[:, :, : self._used]
+            first = min(self._policy.sinks, self._used)
+            self._k[:, :, 1 : first + 1] = self._turn(self._sinks[:, :, 1 : first + 1])
+        return self._k[:, :, kept], self._v[:, :, kept]
 
     def select(self, rows: Int[Tensor, " N"]) -> None:
         """See `KVCache.select`; where as many rows stay, the buffers do, and only what is in them moves."""
@@ -242,9 +249,22 @@ class LayerCache:
             return
         if len(rows) == len(self._k):
             for buffer in (self._k, self._v, self._sinks):
-                buffer[:, :, : self._used] = buffer[rows, :, : self._used]
+                buffer[:, :, : self._used + 1] = buffer[rows, :, : self._used + 1]
         else:
             self._k, self._v, self._sinks = self._k[rows], self._v[rows], self._sinks[rows]
+
+
+def with_room(buffer: Tensor, n_slots: int, capacity: int, *, dim: int, fill: int = 0) -> Tensor:
+    """The buffer, where it has so many slots beside that of the padding, or a copy in one of twice as many.
+
+    Doubling copies each number once on average, however long the text becomes.
+    """
+    missing = n_slots + 1 - buffer.shape[dim]
+    if missing <= 0:
+        return buffer
+    shape = list(buffer.shape)
+    shape[dim] = max(missing, min(2 * buffer.shape[dim], capacity + 1) - buffer.shape[dim])
+    return torch.cat([buffer, buffer.new_full(shape, fill)], dim)
 
 
 def put(buffer: Float[Tensor, "B G N D"], slots: Int[Tensor, "*rows T"], new: Float[Tensor, "B G T D"]) -> None:

@@ -13,11 +13,13 @@ from glassformer.twins import twin
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Float[Tensor, ""]:
     """Multiply all gradients by max_norm / (norm + 10⁻⁶) where norm ≥ max_norm; return the norm that they had.
 
-    The norm is that of all gradients as one vector (Pascanu et al. 2012, algorithm 1, arXiv:1211.5063). Parameters
-    without a gradient are passed over. A norm that is not finite clips nothing and comes back as it is.
+    The norm is that of all gradients as one vector (Pascanu et al. 2012, algorithm 1, arXiv:1211.5063), in float32 if
+    they are narrower. Parameters without a gradient are passed over. A norm that is not finite clips nothing and comes
+    back as it is.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    squares = [(gradient * gradient).sum() for gradient in gradients]
+    wide = [gradient if gradient.dtype == torch.float64 else gradient.float() for gradient in gradients]
+    squares = [(gradient * gradient).sum() for gradient in wide]
     norm = torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
     if max_norm <= norm < torch.inf:
         for gradient in gradients:

@@ -42,7 +42,8 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
         return torch.zeros(())
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    wide = torch.float64 if any(gradient.dtype == torch.float64 for gradient in gradients) else torch.float32
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, dtype=wide)))
     if max_norm <= norm < torch.inf:
         torch._foreach_mul_(gradients, max_norm / (norm + 1e-6))
     return norm
