@@ -34,7 +34,7 @@ def save(target: Path, step: int) -> None:
     model = GPT2(CONFIG)
     with torch.no_grad():
         model.final_norm.bias.fill_(step)
-    with files.new_directory(target) as folder:
+    with files.new_directory(target, overwrite=True) as folder:
         write_directory(folder, model, tokenizer=CharTokenizer("ABC"))
         native.write_state(folder, {"momentum": torch.full((3,), float(step))}, {"step": step})
 
@@ -47,6 +47,28 @@ def step_of(target: Path) -> int:
     assert (module.final_norm.bias == step).all()
     assert (tensors["momentum"] == step).all()
     return step
+
+
+def everything(parent: Path) -> dict[Path, bytes | str]:
+    """All files and links below a folder."""
+    return {
+        path: os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else ""
+        for path in parent.rglob("*")
+    }
+
+
+def dead_writer(target: Path, **parts: Path | None) -> Path:
+    """What a killed writer of this target leaves; `parts` are folders to move into it, None an empty one."""
+    aside = target.with_name(".glassformer-0123abcd")
+    aside.mkdir()
+    signature = {"format": 1, "target": target.name, "token": "0123abcd"}
+    (aside / "writing.json").write_text(json.dumps(signature))
+    for name, path in parts.items():
+        if path is None:
+            (aside / name).mkdir()
+        else:
+            path.rename(aside / name)
+    return aside
 
 
 def leftovers(parent: Path) -> list[Path]:
@@ -77,7 +99,7 @@ def test_a_folder_comes_with_a_manifest_and_nothing_beside_it(tmp_path: Path) ->
 def test_a_block_that_raises_leaves_everything_as_it_was(tmp_path: Path) -> None:
     save(tmp_path / "a", 1)
     for error in (RuntimeError, KeyboardInterrupt):
-        with pytest.raises(error), files.new_directory(tmp_path / "a"):
+        with pytest.raises(error), files.new_directory(tmp_path / "a", overwrite=True):
             raise error
     assert step_of(tmp_path / "a") == 1
     assert leftovers(tmp_path) == []
@@ -96,11 +118,109 @@ def test_files_that_are_not_ours_are_never_replaced(tmp_path: Path) -> None:
     save(tmp_path / "a", 1)
     (tmp_path / "a" / "notes.txt").write_text("…")
     (tmp_path / "file").write_text("…")
-    for name in ("thesis", "a", "file"):
+    save(tmp_path / "edited", 1)
+    (tmp_path / "edited" / "config.json").write_text("{}")
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "manifest.json").write_text('{"name": "of a web page"}')
+    save(tmp_path / "outer", 1)
+    (tmp_path / "outer" / "datasets").symlink_to(tmp_path / "thesis")
+    save(tmp_path / "linked", 1)
+    (tmp_path / "linked" / "config.json").replace(tmp_path / "config.json")
+    (tmp_path / "linked" / "config.json").symlink_to(tmp_path / "config.json")
+    save(tmp_path / "roomy", 1)
+    (tmp_path / "roomy" / "empty").mkdir()
+    before = everything(tmp_path)
+    for name in ("thesis", "a", "file", "edited", "page", "outer", "linked", "roomy"):
         with pytest.raises(CheckpointError, match="choose another"):
             save(tmp_path / name, 2)
-    assert (tmp_path / "thesis" / "chapter.tex").exists()
-    assert (tmp_path / "a" / "notes.txt").exists()
+    assert everything(tmp_path) == before
+
+
+def test_nothing_is_replaced_without_being_told_so(tmp_path: Path) -> None:
+    save(tmp_path / "a", 1)
+    files.write_file(tmp_path / "file", b"old")
+    with pytest.raises(CheckpointError, match="is there already: choose another place, or say overwrite=True"):
+        checkpoints.save(GPT2(CONFIG), tmp_path / "a")
+    with pytest.raises(CheckpointError, match="is there already: choose another place, or say --overwrite"):
+        files.check_new_file(tmp_path / "file", permission="--overwrite")
+    assert step_of(tmp_path / "a") == 1
+    assert leftovers(tmp_path) == []
+
+
+def test_what_came_first_while_we_were_writing_stays(tmp_path: Path) -> None:
+    def write_file() -> None:
+        with files.new_file(tmp_path / "late") as new:
+            new.write_bytes(b"ours")
+            (tmp_path / "late").write_bytes(b"came first")
+
+    def write_directory() -> None:
+        with files.new_directory(tmp_path / "folder") as folder:
+            (folder / "x").touch()
+            (tmp_path / "folder").mkdir()
+            (tmp_path / "folder" / "y").touch()
+
+    with pytest.raises(CheckpointError, match="is there already"):
+        write_file()
+    with pytest.raises(CheckpointError, match="would be lost"):
+        write_directory()
+    assert (tmp_path / "late").read_bytes() == b"came first"
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["y"]
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_read_is_never_replaced_by_what_is_made_of_it(overwrite: bool, tmp_path: Path) -> None:
+    save(tmp_path / "a", 1)
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "in.txt").write_text("…")
+    for source in ("a", "link", "a/config.json"):
+        with pytest.raises(CheckpointError, match=r"already|which is read"):
+            files.check_new_directory(tmp_path / "a", overwrite=overwrite, reads=[tmp_path / source])
+    with pytest.raises(CheckpointError, match="which is read"):
+        files.check_new_file(tmp_path / "in.txt", overwrite=overwrite, reads=[tmp_path / "a" / ".." / "in.txt"])
+    files.check_new_file(tmp_path / "out.txt", overwrite=overwrite, reads=[tmp_path / "in.txt", Path("preset:x" * 99)])
+
+
+def test_a_place_where_nothing_can_be_written_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for check, place in (
+        (files.check_new_directory, Path("/")),
+        (files.check_new_directory, Path()),  # the shell's own folder, which would be another one afterwards
+        (files.check_new_directory, Path("/proc/nothing")),
+        (files.check_new_directory, Path("/dev/shm")),
+        (files.check_new_directory, tmp_path / ("x" * 300)),
+        (files.check_new_directory, tmp_path / "file" / "below"),
+        (files.check_new_file, Path("/")),
+        (files.check_new_file, tmp_path),
+        (files.check_new_file, Path("/dev/null")),
+        (files.check_new_file, tmp_path / "file" / "below"),
+    ):
+        with pytest.raises(CheckpointError):
+            check(place, overwrite=True)
+    assert leftovers(tmp_path) == []
+
+
+def test_what_somebody_puts_into_a_folder_while_it_is_rewritten_is_kept(tmp_path: Path) -> None:
+    save(tmp_path / "a", 1)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x").write_text("behind a link")
+    with files.new_directory(tmp_path / "a", overwrite=True) as folder:
+        (folder / "x").write_text("new")
+        (folder / "sub").mkdir()
+        (folder / "sub" / "y").write_text("new")
+        (tmp_path / "a" / "x").write_text("theirs")
+        (tmp_path / "a" / "sub").mkdir()
+        (tmp_path / "a" / "sub" / "notes.txt").write_text("theirs")
+        (tmp_path / "a" / "link").symlink_to(tmp_path / "elsewhere")
+    assert (tmp_path / "a" / "x").read_text() == "new"
+    assert (tmp_path / "a" / "x.kept").read_text() == "theirs"
+    assert (tmp_path / "a" / "sub" / "y").read_text() == "new"
+    assert (tmp_path / "a" / "sub.kept" / "notes.txt").read_text() == "theirs"
+    assert (tmp_path / "a" / "link" / "x").read_text() == "behind a link"
     assert leftovers(tmp_path) == []
 
 
@@ -111,9 +231,9 @@ def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
 
 
 def test_two_writers_of_one_folder_both_leave_it_whole(tmp_path: Path) -> None:
-    with files.new_directory(tmp_path / "a") as first:
+    with files.new_directory(tmp_path / "a", overwrite=True) as first:
         (first / "x").write_text("first")
-        with files.new_directory(tmp_path / "a") as second:
+        with files.new_directory(tmp_path / "a", overwrite=True) as second:
             (second / "x").write_text("second")
         files.sweep(tmp_path)  # must not take the first writer for a dead one
     assert (tmp_path / "a" / "x").read_text() == "first"
@@ -132,41 +252,62 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
 def test_sweeping_puts_back_what_a_dead_writer_had_moved_aside(tmp_path: Path) -> None:
     save(tmp_path / "a", 1)
     save(tmp_path / "b", 2)
-    (tmp_path / "a").rename(tmp_path / ".a.old-0123abcd")
-    (tmp_path / "b").rename(tmp_path / ".a.new-0123abcd")
-    (tmp_path / ".c.new-00000000").mkdir()
-    (tmp_path / ".d.new-00000000").write_bytes(b"half a file")
-    (tmp_path / ".hidden").mkdir()
-    (tmp_path / ".e.new-1").mkdir()
+    dead_writer(tmp_path / "a", old=tmp_path / "a", new=tmp_path / "b")
+    (tmp_path / ".glassformer-00000000").mkdir()
+    (tmp_path / ".glassformer-00000001").mkdir()
+    (tmp_path / ".glassformer-00000001" / "writing.json").touch()
     files.sweep(tmp_path)
     assert step_of(tmp_path / "a") == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"a", ".hidden", ".e.new-1"}
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
     files.sweep(tmp_path / "nothing")
+
+
+def test_a_sweep_believes_no_name(tmp_path: Path) -> None:
+    for name in (".thesis.tex.old-20240131", ".notes.new-deadbeef", ".glassformer-deadbeef", ".glassformer-0000000f"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "new").write_text("years of work")
+    (tmp_path / ".glassformer-0000000f" / "writing.json").write_text('{"target": "x", "token": "another"}')
+    (tmp_path / "elsewhere").mkdir()
+    signed = dead_writer(tmp_path / "elsewhere" / "x", new=None)
+    (tmp_path / ".glassformer-0123abcd").symlink_to(signed)
+    (tmp_path / ".glassformer-00000002").write_text("a file")
+    before = everything(tmp_path)
+    files.sweep(tmp_path)
+    assert everything(tmp_path) == before
+
+
+def test_the_next_writer_of_a_target_removes_what_a_dead_one_has_left_and_nothing_else(tmp_path: Path) -> None:
+    dead_writer(tmp_path / "a", new=None)
+    (tmp_path / ".glassformer-0123abcd").rename(tmp_path / "put aside")
+    other = dead_writer(tmp_path / "b", new=None).rename(tmp_path / ".glassformer-0123abce")
+    (other / "writing.json").write_text('{"format": 1, "target": "b", "token": "0123abce"}')
+    (tmp_path / "put aside").rename(tmp_path / ".glassformer-0123abcd")
+    save(tmp_path / "a", 1)
+    assert leftovers(tmp_path) == [other]
+    files.write_file(tmp_path / "b", b"")
+    assert leftovers(tmp_path) == []
 
 
 def test_loading_finds_what_a_dead_writer_had_moved_aside(tmp_path: Path) -> None:
     save(tmp_path / "a", 1)
-    (tmp_path / "a").rename(tmp_path / ".a.old-0123abcd")
+    dead_writer(tmp_path / "a", old=tmp_path / "a")
     assert step_of(tmp_path / "a") == 1
 
 
 def test_loading_puts_its_own_folder_back_and_touches_nothing_else(tmp_path: Path) -> None:
     save(tmp_path / "a", 1)
-    (tmp_path / "a").rename(tmp_path / ".a.old-0123abcd")
-    for name in (".a.new-0123abcd", ".b.new-00000000", ".b.old-00000001"):
-        (tmp_path / name).mkdir()
+    dead_writer(tmp_path / "a", old=tmp_path / "a", new=None)
     with pytest.raises(CheckpointError, match="nothing of this name"):
         checkpoints.load(tmp_path / "c")
-    assert len(leftovers(tmp_path)) == 4
+    assert (tmp_path / ".glassformer-0123abcd" / "old").is_dir()
     assert step_of(tmp_path / "a") == 1
-    assert {path.name for path in leftovers(tmp_path)} == {".a.new-0123abcd", ".b.new-00000000", ".b.old-00000001"}
+    assert (tmp_path / ".glassformer-0123abcd" / "new").is_dir()
 
 
 def test_loading_does_not_put_back_what_a_living_writer_has_moved_aside(tmp_path: Path) -> None:
     save(tmp_path / "a", 1)
-    with files.new_directory(tmp_path / "a") as folder:
-        token = folder.name.rpartition("-")[2]
-        (tmp_path / "a").rename(tmp_path / f".a.old-{token}")
+    with files.new_directory(tmp_path / "a", overwrite=True) as folder:
+        (tmp_path / "a").rename(folder.with_name("old"))
         with pytest.raises(CheckpointError, match="nothing of this name"):
             checkpoints.load(tmp_path / "a")
 
@@ -182,10 +323,9 @@ def test_where_a_drive_knows_no_locks_nothing_that_was_begun_is_removed(
         (folder / "x").write_text("being written")
         files.sweep(tmp_path)
     assert (tmp_path / "a" / "x").read_text() == "being written"
-    (tmp_path / "a").rename(tmp_path / ".a.old-0123abcd")
+    aside = dead_writer(tmp_path / "a", old=tmp_path / "a")
     files.sweep(tmp_path)
-    assert (tmp_path / "a" / "x").read_text() == "being written"
-    assert leftovers(tmp_path) == []
+    assert (aside / "old" / "x").read_text() == "being written"
 
 
 def test_a_checkpoint_without_a_state_cannot_be_resumed(tmp_path: Path) -> None:
@@ -199,8 +339,11 @@ def test_a_checkpoint_without_a_state_cannot_be_resumed(tmp_path: Path) -> None:
 
 def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
     files.write_file(tmp_path / "a", b"old")
-    files.write_file(tmp_path / "a", b"new")
+    files.write_file(tmp_path / "a", b"new", overwrite=True)
     assert (tmp_path / "a").read_bytes() == b"new"
+    (tmp_path / "link").symlink_to("a")
+    files.write_file(tmp_path / "link", b"newest", overwrite=True)
+    assert (tmp_path / "a").read_bytes() == b"newest"
     assert leftovers(tmp_path) == []
     files.write_file(tmp_path / "new" / "b", b"x")
     assert (tmp_path / "new" / "b").read_bytes() == b"x"
@@ -270,11 +413,15 @@ def test_a_failing_disk_at_any_call_leaves_the_old_checkpoint_or_the_new(
 def test_a_failing_disk_at_any_call_leaves_the_old_file_or_the_new(code: int, tmp_path: Path) -> None:
     files.write_file(tmp_path / "a", b"old")
     with faults(None) as counter:
-        files.write_file(tmp_path / "a", b"old")
+        files.write_file(tmp_path / "a", b"old", overwrite=True)
     for at in range(counter.calls):
-        with faults(at, code), pytest.raises(CheckpointError):
-            files.write_file(tmp_path / "a", b"new")
-        assert (tmp_path / "a").read_bytes() in (b"old", b"new")
+        failed = False
+        with faults(at, code):
+            try:
+                files.write_file(tmp_path / "a", b"new", overwrite=True)
+            except CheckpointError:
+                failed = True
+        assert (tmp_path / "a").read_bytes() in ((b"old", b"new") if failed else (b"new",))
         assert leftovers(tmp_path) == []
 
 

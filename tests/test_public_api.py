@@ -28,7 +28,7 @@ SURFACE = {
     "load_trace": "path",
     "logit_lens": "trace norm head layers",
     "why": "cell n",
-    "save": "model directory native",
+    "save": "model directory native overwrite",
     "trace": "model given modules positions decompose max_bytes keywords",
     "use": "mode attention",
     "view": "shown given port open",

@@ -269,8 +269,11 @@ def load(source: str | Path, *, from_pickle: bool = False, dtype: torch.dtype | 
     )
 
 
-def save(model: Model, directory: str | Path, *, native: bool = False) -> Path:
-    """Write a Hugging Face directory that `transformers` loads too, or that we alone do where `native` allows it."""
+def save(model: Model, directory: str | Path, *, native: bool = False, overwrite: bool = False) -> Path:
+    """Write a Hugging Face directory that `transformers` loads too, or that we alone do where `native` allows it.
+
+    An earlier one is replaced with `overwrite` alone, and never a folder that holds anything else.
+    """
     return checkpoints.save(
         model.module,
         Path(directory),
@@ -280,6 +283,7 @@ def save(model: Model, directory: str | Path, *, native: bool = False) -> Path:
         eos_ids=model.eos_ids,
         suppressed=model.suppressed,
         native=native,
+        overwrite=overwrite,
     )
 
 
@@ -301,15 +305,15 @@ class Trace(tracing.Trace):
         """Run it again with other numbers in some places: cells, tensors or their names. See `tracing/intervene.py`."""
         return intervene.patch(self, changes)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Keep it: in a directory, or in one file whose name ends in .gft."""
-        return format.save(self, Path(path))
+        return format.save(self, Path(path), overwrite=overwrite)
 
-    def export(self, path: str | Path) -> Path:
+    def export(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the 3D page of it: one .html file, which opens from the disk, or a folder for a web server."""
         from glassformer.viewer.export import export
 
-        return export(self, Path(path))
+        return export(self, Path(path), overwrite=overwrite)
 
     def explain(self, path: str, *index: int, depth: int = 1) -> explain.Explanation:
         """The arithmetic behind one cell of the tensor of this name."""

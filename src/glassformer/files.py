@@ -1,16 +1,25 @@
-"""Writing that a crash cannot spoil, and reading that notices what a disk has spoilt.
+"""Writing that loses nothing, and reading that notices what a disk has spoilt.
 
     write_file(path, data)                the old content or the new, never a part of it
     with new_file(target) as path:        the same for what is written there piece by piece
     with new_directory(target) as folder: the same for a folder and all that is put into it
+    check_new_file, check_new_directory   the refusals of these, before the work that gives them something to write
     verify(folder)                        every byte is what was written, or an error
     sweep(parent)                         end what killed writers have begun
     put_back(target)                      the least of that, which a reader may do
 
-A folder is written aside, as `.NAME.new-XXXXXXXX`, under a lock that ends with the process. Its files go to the disk,
-then `manifest.json` with their sizes and SHA-256, and then the folder takes its name. Since no rename puts a folder in
-the place of another, the old one steps aside as `.NAME.old-XXXXXXXX` first; where a process died in between, `sweep`
-and `put_back` give it its name again.
+One rule holds for all that is written. What stands at the target is replaced with `overwrite=True` alone; of a folder
+even then only what its manifest proves to be as we wrote it, and a folder with anything else in it is refused. What is
+read is never replaced by what is made of it.
+
+Until it is complete it stands beside its target, in a folder under a lock that ends with the process:
+
+    .glassformer-XXXXXXXX/
+      writing.json   whose target it is, and the token in its own name: proof that we have made it
+      new            what is being written; a folder's files go to the disk, then `manifest.json` with their SHA-256
+      old            the folder that stood at the target, since no rename puts a folder in the place of another
+
+A process that dies leaves that folder. `sweep` removes it, and gives what stood at the target its name again.
 """
 
 import hashlib
@@ -19,8 +28,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from glassformer import strict_json
@@ -29,7 +38,9 @@ from glassformer.errors import CheckpointCorrupt, CheckpointError, ConfigError
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 4 << 20
 REMEDY = f"Take another copy; if you changed it yourself, delete {MANIFEST} to load the folder as it is."
-ASIDE = re.compile(r"\.(?P<name>.+)\.(new|old)-(?P<token>[0-9a-f]{8})", re.DOTALL)
+ASIDE = re.compile(r"\.glassformer-([0-9a-f]{8})")
+SIGNED, NEW, OLD = "writing.json", "new", "old"  # what an aside folder holds
+PERMISSION = "overwrite=True"  # what allows to replace something; the command line has a flag for it
 
 
 def write(path: Path, *chunks: bytes | memoryview) -> None:
@@ -41,49 +52,105 @@ def write(path: Path, *chunks: bytes | memoryview) -> None:
                 rest = rest[os.write(file.fileno(), rest) :]
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Put a file in the place of another in one step."""
-    with new_file(path) as new:
+def write_file(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+    """Write a file in one step; with `overwrite` in the place of another."""
+    with new_file(path, overwrite=overwrite) as new:
         write(new, data)
 
 
 @contextmanager
-def new_file(target: Path) -> Iterator[Path]:
+def new_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """An empty file to write; it becomes `target` when the block ends, and vanishes when the block raises."""
-    new, _ = _beside(target, secrets.token_hex(4))
     with _writing(target):
-        if not target.parent.exists():
-            target.parent.mkdir(parents=True)
-        try:
+        check_new_file(target, overwrite=overwrite)
+        place = target.resolve()  # a link stays a link
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with _aside(place) as new:
             new.touch()
-            with _lock(new):
-                yield new
-                _sync(new)
-                os.replace(new, target)
-            _sync(target.parent)
-        finally:
-            new.unlink(missing_ok=True)
+            yield new
+            _sync(new)
+            if not overwrite:
+                check_new_file(target)  # somebody else may have come first
+            os.replace(new, place)
+            _sync(place.parent)
 
 
 @contextmanager
-def new_directory(target: Path) -> Iterator[Path]:
-    """An empty folder to fill; it becomes `target` when the block ends, and vanishes when the block raises."""
-    target = target.resolve()
-    new, old = _beside(target, secrets.token_hex(4))
+def new_directory(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """An empty folder to fill; it becomes `target` when the block ends, and vanishes when the block raises.
+
+    What others put into the old folder in the meantime is in the new one.
+    """
     with _writing(target):
-        check_replaceable(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        new.mkdir()
-        with _lock(new):
-            try:
-                yield new
-                _seal(new)
-                if target.exists():
-                    os.rename(target, old)
-                os.rename(new, target)
-                _sync(target.parent)
-            finally:
-                _settle(target, new, old)
+        check_new_directory(target, overwrite=overwrite)
+        place = target.resolve()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with _aside(place) as new:
+            new.mkdir()
+            yield new
+            _seal(new)
+            if not overwrite:
+                check_new_directory(target)
+            if place.exists():
+                os.rename(place, new.with_name(OLD))
+            os.rename(new, place)
+            _sync(place.parent)
+
+
+def check_new_file(
+    target: Path, *, overwrite: bool = False, reads: Iterable[Path] = (), permission: str = PERMISSION
+) -> None:
+    """Raise unless a file can be written at `target`, and nothing is lost by it: not what is there, nor what is read.
+
+    `permission` is what the message calls `overwrite`.
+    """
+    with _writing(target):
+        _check_place(target, reads)
+        if target.is_dir():
+            raise CheckpointError(f"{target} is a folder: name a file, for instance one in it.")
+        if target.exists() and not target.is_file():
+            raise CheckpointError(f"{target} is no ordinary file, and would be replaced by one: choose another place.")
+        if target.exists() and not overwrite:
+            raise CheckpointError(f"{target} is there already: choose another place, or say {permission}.")
+
+
+def check_new_directory(
+    target: Path, *, overwrite: bool = False, reads: Iterable[Path] = (), permission: str = PERMISSION
+) -> None:
+    """The same for a folder; one that is empty may be filled."""
+    with _writing(target):
+        _check_place(target, reads)
+        if not target.exists():
+            return
+        place = target.resolve()
+        if not target.is_dir():
+            raise CheckpointError(f"{target} is a file: choose another name for the folder.")
+        if Path.cwd().is_relative_to(place) or os.path.ismount(place):
+            raise CheckpointError(
+                f"{target} is the folder that you are in, or where a drive is mounted, and no other can take its "
+                f"place: name a folder in it."
+            )
+        if strange := next(_strangers(place, unchanged=overwrite), None):
+            raise CheckpointError(
+                f"{target} holds {strange.relative_to(place)}, which was not written here, or has changed since, and "
+                f"would be lost: move it away, or choose another folder."
+            )
+        if not overwrite and any(place.iterdir()):
+            raise CheckpointError(f"{target} is there already: choose another place, or say {permission}.")
+
+
+def _check_place(target: Path, reads: Iterable[Path]) -> None:
+    """Raise where nothing can be written, or what is read would be replaced."""
+    place = target.resolve()
+    if place.parent == place:
+        raise CheckpointError(f"{target} is where all folders are: choose a name in it.")
+    for path in reads:
+        if os.path.exists(path) and path.resolve().is_relative_to(place):
+            raise CheckpointError(f"{target} would replace {path}, which is read: choose another place.")
+    home = next(parent for parent in place.parents if parent.exists())
+    trial = home / f".glassformer-{secrets.token_hex(4)}"
+    trial.mkdir()
+    trial.rmdir()
 
 
 def verify(folder: Path, *, required: bool = True) -> None:
@@ -144,59 +211,143 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sweep(parent: Path) -> None:
-    """Remove what killed writers have left in a folder, and put back what they had moved aside.
+def sweep(parent: Path, target: Path | None = None) -> None:
+    """Remove what killed writers have left in a folder, or of `target` alone, and put back what they had moved aside.
 
     On a drive without locks nobody knows whether a writer is still at work: what it has begun stays.
     """
-    for target, new, old in _leftovers(parent):
-        with suppress(BlockingIOError), _writing(target), _abandoned(new) as abandoned:
-            if abandoned:
-                _settle(target, new, old)
+    for aside, owner in _asides(parent):
+        if target in (None, owner) or owner == aside:
+            with suppress(OSError), _abandoned(aside) as abandoned:
+                if abandoned:
+                    _settle(aside, owner)
 
 
 def put_back(target: Path) -> None:
     """Give a folder its name again that a killed writer had moved aside; nothing is removed, whatever else is there."""
-    for owner, new, old in _leftovers(target.parent):
-        if owner == target and old.exists():
-            with suppress(OSError), _abandoned(new) as abandoned:
-                if abandoned and not target.exists():
-                    os.rename(old, target)
+    place = target.resolve()
+    for aside, owner in _asides(place.parent):
+        if owner == place and (aside / OLD).is_dir():
+            with suppress(OSError), _abandoned(aside) as abandoned:
+                if abandoned and not place.exists():
+                    os.rename(aside / OLD, place)
 
 
-def _leftovers(parent: Path) -> Iterator[tuple[Path, Path, Path]]:
-    """What was to be written in a folder, and the names of its new and its old form beside it."""
-    for aside in sorted(parent.iterdir()) if parent.is_dir() else []:
-        match = ASIDE.fullmatch(aside.name)
-        if match is not None:
-            target = parent / match["name"]
-            yield target, *_beside(target, match["token"])
+def _asides(parent: Path) -> list[tuple[Path, Path]]:
+    """The folders of writers in a folder, each with its target, which is itself where a writer died at once."""
+    if not parent.is_dir():
+        return []
+    with os.scandir(parent) as entries:
+        named = [parent / entry.name for entry in entries if ASIDE.fullmatch(entry.name)]
+    return [(aside, owner) for aside in sorted(named) if (owner := _owner(aside)) is not None]
+
+
+def _owner(aside: Path) -> Path | None:
+    """The target of a writer's folder, by what it has signed; None for what somebody else has called like that."""
+    if aside.is_symlink() or not aside.is_dir():
+        return None
+    signed = aside / SIGNED
+    if all(path == signed and path.stat().st_size == 0 for path in aside.iterdir()):
+        return aside  # nothing is in it yet, not even the signature
+    try:
+        content = strict_json.read(signed, MAX_MANIFEST_BYTES)
+    except (CheckpointCorrupt, OSError):
+        return None
+    name = content.get("target")
+    if not isinstance(name, str) or PurePosixPath(name).name != name or "\0" in name:
+        return None
+    return aside.with_name(name) if aside.name == f".glassformer-{content.get('token')}" else None
 
 
 @contextmanager
-def _abandoned(new: Path) -> Iterator[bool]:
-    """Whether nobody writes at `new` any more, and nobody will in the block."""
-    if new.exists():
-        with _lock(new) as held:
-            yield held
-    else:
-        yield True
+def _aside(target: Path) -> Iterator[Path]:
+    """Where a new file or folder can be made beside its target; afterwards it is in its place, or gone."""
+    sweep(target.parent, target)
+    with ExitStack() as stack:
+        aside = _begin(target, stack)
+        try:
+            yield aside / NEW
+        finally:
+            _settle(aside, target)
 
 
-def _beside(target: Path, token: str) -> tuple[Path, Path]:
-    new, old = (target.with_name(f".{target.name}.{kind}-{token}") for kind in ("new", "old"))
-    return new, old
+def _begin(target: Path, stack: ExitStack) -> Path:
+    """A signed folder of a writer, under a lock that `stack` holds."""
+    while True:
+        token = secrets.token_hex(4)
+        aside = target.with_name(f".glassformer-{token}")
+        aside.mkdir()
+        try:
+            with suppress(FileNotFoundError, BlockingIOError):  # swept before it was signed
+                stack.enter_context(_lock(aside))
+                write(aside / SIGNED, json.dumps({"format": 1, "target": target.name, "token": token}).encode())
+                _sync(aside / SIGNED)
+                return aside
+        except BaseException:
+            _settle(aside, target)
+            raise
 
 
-def _settle(target: Path, new: Path, old: Path) -> None:
+@contextmanager
+def _abandoned(aside: Path) -> Iterator[bool]:
+    """Whether nobody writes there any more, and nobody will in the block."""
+    with _lock(aside) as held:
+        yield held
+
+
+def _settle(aside: Path, target: Path) -> None:
     """Whatever has happened: have a folder in its place, and nothing beside it."""
-    if old.exists() and not target.exists():
-        os.rename(old, target)
-    for aside in (new, old):
-        if aside.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
+    old = aside / OLD
+    if old.is_dir():
+        if target.exists():
+            _discard(old, target)
         else:
-            aside.unlink(missing_ok=True)
+            os.rename(old, target)
+    _remove(aside / NEW)
+    with suppress(OSError):
+        (aside / SIGNED).unlink(missing_ok=True)
+        aside.rmdir()
+
+
+def _discard(old: Path, target: Path) -> None:
+    """Remove a folder that another one has replaced, except what others have put into it: that moves."""
+    for path in list(_strangers(old)):
+        place = target / path.relative_to(old)
+        while os.path.lexists(place):
+            place = place.with_name(f"{place.name}.kept")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(path, place)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _strangers(folder: Path, *, unchanged: bool = False) -> Iterator[Path]:
+    """What is in a folder and not in its manifest, or `unchanged` since: files, links, folders with nothing of ours."""
+    try:
+        listed = _read_manifest(folder)
+        ours = {MANIFEST, *listed}
+    except CheckpointCorrupt:
+        listed, ours = {}, set()
+    homes = {parent.as_posix() for name in ours for parent in PurePosixPath(name).parents}
+    for home, directories, names in os.walk(folder):
+        for path in [Path(home, name) for name in (*directories, *names)]:
+            name = path.relative_to(folder).as_posix()
+            if path.is_dir() and not path.is_symlink():
+                as_written = name in homes
+            else:
+                as_written = name in ours and not path.is_symlink()
+                if unchanged and as_written and name in listed:
+                    size, digest = listed[name]
+                    as_written = path.stat().st_size == size and sha256(path) == digest
+            if not as_written:
+                yield path
+                directories[:] = [directory for directory in directories if directory != path.name]
 
 
 def _seal(folder: Path) -> None:
@@ -251,28 +402,10 @@ def _writing(target: Path) -> Iterator[None]:
     """Turn a failing disk into a sentence."""
     try:
         yield
-    except BlockingIOError:
-        raise
     except OSError as error:
         raise CheckpointError(
             f"{target} cannot be written: {error.strerror or error}. What is there now is whole, the old or the new."
         ) from error
-
-
-def check_replaceable(target: Path) -> None:
-    """Raise where writing `target` would remove files that we have not written."""
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise CheckpointError(f"{target} is a file; choose another name for the folder.")
-    known = {MANIFEST, *_read_manifest(target)} if (target / MANIFEST).is_file() else set()
-    strangers = [path for path in target.rglob("*") if path.relative_to(target).as_posix() not in known]
-    files = [path for path in strangers if not path.is_dir()]
-    if files:
-        raise CheckpointError(
-            f"{target} holds files that are not part of a checkpoint ({files[0].name}), and they would be lost. "
-            "Move them away or choose another folder."
-        )
 
 
 def _read_manifest(folder: Path) -> dict[str, tuple[int, str]]:

@@ -84,7 +84,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(GlassformerError, match="No space left"):
-        CharTokenizer("ABC").save(tmp_path)
+        CharTokenizer("ABC").save(tmp_path, overwrite=True)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 

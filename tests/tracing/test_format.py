@@ -209,7 +209,9 @@ def test_large_traces_have_several_data_files(form: str, tmp_path: Path, monkeyp
 def test_saving_again_replaces_the_trace(form: str, tmp_path: Path) -> None:
     save(mixed(), tmp_path / form)
     trace = sorter()
-    assert same(trace, load(save(trace, tmp_path / form)))
+    with pytest.raises(TraceError, match="is there already"):
+        save(trace, tmp_path / form)
+    assert same(trace, load(save(trace, tmp_path / form, overwrite=True)))
     assert [path.name for path in tmp_path.iterdir()] == [form]
 
 
@@ -222,7 +224,7 @@ def test_a_save_that_fails_leaves_what_was_there(form: str, tmp_path: Path) -> N
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
         try:
             with pytest.raises(TraceError, match=f"{form} cannot be written: File too large"):
-                save(other, tmp_path / form)
+                save(other, tmp_path / form, overwrite=True)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
         assert same(trace, load(tmp_path / form))
@@ -232,7 +234,7 @@ def test_a_save_that_fails_leaves_what_was_there(form: str, tmp_path: Path) -> N
 def test_other_peoples_files_are_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(TraceError, match=r"thesis\.tex"):
-        save(mixed(), tmp_path)
+        save(mixed(), tmp_path, overwrite=True)
 
 
 def test_what_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:

@@ -116,7 +116,9 @@ def test_a_folder_has_the_same_in_files_and_replaces_only_itself(session: Sessio
     for name, data in blobs.items():
         assert (folder / "data" / f"{name}.bin").read_bytes() == data
     before = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    export.export(session, folder)
+    with pytest.raises(CheckpointError, match="is there already"):
+        export.export(session, folder)
+    export.export(session, folder, overwrite=True)
     assert before == {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     page = (folder / "index.html").read_text()
     assert 'data-src="pack.json"' in page
@@ -125,7 +127,7 @@ def test_a_folder_has_the_same_in_files_and_replaces_only_itself(session: Sessio
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(CheckpointError, match=r"thesis\.txt"):
-        export.export(session, tmp_path / "mine")
+        export.export(session, tmp_path / "mine", overwrite=True)
 
 
 def test_a_model_that_is_too_large_is_refused_with_a_sentence(session: Session, monkeypatch: pytest.MonkeyPatch):

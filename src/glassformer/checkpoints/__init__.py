@@ -73,7 +73,7 @@ def load(path: Path, *, from_pickle: bool = False, dtype: torch.dtype | None = t
 
 
 def save(module: nn.Module, path: Path, **options: Any) -> Path:
-    """Write a Hugging Face directory; `options` are those of `huggingface.write_directory`."""
+    """Write a Hugging Face directory; `options` are `overwrite` and those of `huggingface.write_directory`."""
     return huggingface.save_directory(module, path, **options)
 
 

@@ -47,9 +47,9 @@ def load_directory(folder: Path, *, dtype: torch.dtype | None = torch.float32) -
         return config, assemble(config, weights)
 
 
-def save_directory(module: nn.Module, target: Path, **options: Any) -> Path:
+def save_directory(module: nn.Module, target: Path, *, overwrite: bool = False, **options: Any) -> Path:
     """Write a checkpoint in one step: `write_directory` inside `files.new_directory`."""
-    with files.new_directory(target) as folder:
+    with files.new_directory(target, overwrite=overwrite) as folder:
         write_directory(folder, module, **options)
     return target
 

@@ -50,11 +50,12 @@ def convert(
     from glassformer import api, models
     from glassformer.tokenizers import Tokenizer
 
-    new_destination(destination, overwrite=overwrite)
+    read = [path for path in (source, tokenizer) if path is not None]
+    new_destination(destination, overwrite=overwrite, folder=True, reads=read)
     model = api.load(source, from_pickle=from_pickle, dtype=None)
     if tokenizer is not None:
         model = replace(model, tokenizer=Tokenizer.load(tokenizer), no_tokenizer="")
-    api.save(model, destination, native=native)
+    api.save(model, destination, native=native, overwrite=overwrite)
     if model.no_tokenizer:
         remark(f"The tokenizer is left out: {model.no_tokenizer}")
     elif model.tokenizer is None and model.kind == "speech-recognizer":

@@ -68,7 +68,7 @@ def demo(
     answer = "".join(model.generate("CBABBC", max_new_tokens=6, temperature=0.0))
     session = Session(model, name="nano-sort")
     session.run(text="CBABBC")
-    page = export_html(session, folder / "view.html")
+    page = export_html(session, folder / "view.html", overwrite=True)
     if json:
         seconds = round(ended.seconds, 1)
         print_json({"folder": str(folder), "page": str(page), "seconds": seconds, **asdict(found), "CBABBC": answer})

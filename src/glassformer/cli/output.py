@@ -2,13 +2,13 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from glassformer import files
-from glassformer.errors import ConfigError, DataError
+from glassformer.errors import DataError
 
 
 def print_json(value: Any) -> None:
@@ -32,11 +32,13 @@ def read_argument(text: str) -> str:
         raise DataError(f"Standard input is not UTF-8 text: byte {error.start:,} cannot be read.") from None
 
 
-def new_destination(path: Path, *, overwrite: bool) -> None:
-    """Raise unless a checkpoint may be written at `path` without losing anything."""
-    files.check_replaceable(path)
-    if not overwrite and path.exists() and any(path.iterdir()):
-        raise ConfigError(f"{path} holds a checkpoint already: choose another place, or add --overwrite.")
+def new_destination(path: Path, *, overwrite: bool, folder: bool, reads: Iterable[str | Path] = ()) -> None:
+    """Raise unless a file or a folder can be written at `path` without losing anything, such as what a command reads.
+
+    A command asks this before its work, and passes `overwrite` on to what writes.
+    """
+    check = files.check_new_directory if folder else files.check_new_file
+    check(path, overwrite=overwrite, reads=map(Path, reads), permission="--overwrite")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import print_json, progress_bar, remark
+from glassformer.cli.output import new_destination, print_json, progress_bar, remark
 
 app = App(
     name="tokenizer",
@@ -57,8 +57,7 @@ def train(
         raise DataError("Name at least one text file to learn from.")
     if (out / MANIFEST).exists() or (out / "config.json").exists():
         raise TokenizerError(f"{out} holds a model, and its tokenizer belongs to it: choose another folder.")
-    if (out / "tokenizer.json").exists() and not overwrite:
-        raise TokenizerError(f"{out} holds a tokenizer already: choose another folder, or add --overwrite.")
+    new_destination(out / "tokenizer.json", overwrite=overwrite, folder=False, reads=files)
     with progress_bar("learning merges", None) as update:
         tokenizer = Tokenizer.train(
             list(files),
@@ -68,7 +67,7 @@ def train(
             workers=workers,
             progress=lambda stage, done, total: update(done, total, stage),
         )
-    path = tokenizer.save(out)
+    path = tokenizer.save(out, overwrite=overwrite)
     remark(f"{path}: {tokenizer.vocab_size:,} tokens")
     if tokenizer.vocab_size < vocab_size:
         remark(f"That is fewer than {vocab_size:,}: the text has no more pairs to merge.")

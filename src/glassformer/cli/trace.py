@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import print_json, progress_bar, read_argument, remark
+from glassformer.cli.output import new_destination, print_json, progress_bar, read_argument, remark
 
 app = App(
     name="trace",
@@ -78,10 +78,10 @@ def trace(
         sys.exit(0 if report.passed else 1)
     if out is None:
         raise ConfigError("Say where to keep the recording: --out DIR, or --out FILE.gft.")
-    if out.exists() and not overwrite:
-        raise ConfigError(f"{out} is there already: choose another place, or add --overwrite.")
+    read = [path for path in (model, input) if path is not None]
+    new_destination(out, overwrite=overwrite, folder=out.suffix != traces.SUFFIX, reads=read)
     recorded = record(str(model), input, tokens, modules)
-    traces.save(recorded, out)
+    traces.save(recorded, out, overwrite=overwrite)
     n_cells = sum(recorded.tensors[output].n_cells for _, output in recorded.computed())
     facts = {"path": str(out), "operations": len(recorded.operations), "computed_cells": n_cells}
     if json:

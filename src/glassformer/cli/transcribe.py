@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import print_json, progress_bar, remark
+from glassformer.cli.output import new_destination, print_json, progress_bar, remark
 
 if TYPE_CHECKING:
     from glassformer.api import Model
@@ -33,6 +33,7 @@ def transcribe(
     prompt: str = "",
     tokenizer: Path | None = None,
     out: Path | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
     from_pickle: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -62,6 +63,8 @@ def transcribe(
         The file of tokens, where it does not stand beside the model.
     out
         A folder for one file a recording; by default all goes to standard output.
+    overwrite
+        Replace files that are there already.
     from_pickle
         Allow OpenAI's .pt; of it only tensors are read.
     json
@@ -82,6 +85,8 @@ def transcribe(
     targets = [None if out is None else out / f"{path.stem}.{format}" for path in audio]
     if out is not None and len(set(targets)) < len(targets):
         raise ConfigError("Two recordings have the same name, and would become the same file: transcribe one by one.")
+    for place in filter(None, targets):
+        new_destination(place, overwrite=overwrite, folder=False, reads=[model, *audio])
     module, speech = speech_of(api.load(model, from_pickle=from_pickle), model, tokenizer)
     options = Options(language=language, task=task, word_times=word_times, prompt=prompt)
     speech.opening(language or "en", task)  # what the model cannot do is said before an hour has passed
@@ -102,7 +107,7 @@ def transcribe(
                 {"file": str(path), **parse(as_json(transcript).encode(), str(path), error=GlassformerError)}
             )
         if target is not None:
-            files.write_file(target, text.encode())
+            files.write_file(target, text.encode(), overwrite=overwrite)
         elif not json:
             sys.stdout.write(text)
             sys.stdout.flush()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import print_json, progress_bar, read_argument, remark
+from glassformer.cli.output import new_destination, print_json, progress_bar, read_argument, remark
 
 app = App(
     name="translate",
@@ -26,6 +26,7 @@ def translate(
     max_new_tokens: int | None = None,
     batch_size: int = 32,
     out: Path | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Translate texts with an encoder-decoder: each argument, each line of a file, or of standard input.
@@ -48,6 +49,8 @@ def translate(
         Texts that are translated at once.
     out
         A file for the translations, a line each; by default they go to standard output.
+    overwrite
+        Replace that file if it is there already.
     json
         Print one JSON object with all texts and their translations.
     """
@@ -62,6 +65,8 @@ def translate(
             raise ConfigError(f"{name} must be at least 1, not {value}.")
     if text and file is not None:
         raise ConfigError("Give texts or --file, not both.")
+    if out is not None:
+        new_destination(out, overwrite=overwrite, folder=False, reads=[path for path in (model, file) if path])
     texts = list(text) or (list(read_lines(file)) if file is not None else [])
     loaded = api.load(model)
     loaded.require("encoder-decoder")
@@ -85,7 +90,7 @@ def translate(
                 progress(len(texts) - finishes.count(""))
     lines = "".join(f"{' '.join(line.splitlines())}\n" for line in found)
     if out is not None:
-        files.write_file(out, lines.encode())
+        files.write_file(out, lines.encode(), overwrite=overwrite)
     elif not json:
         sys.stdout.write("\n" if streams else lines)
     if json:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import print_json, progress_bar, remark
+from glassformer.cli.output import new_destination, print_json, progress_bar, remark
 
 app = App(
     name="view",
@@ -25,6 +25,7 @@ def view(
     input: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     tokens: str | None = None,
     export: Path | None = None,
+    overwrite: Flag = False,
     steps: int = 0,
     check: Flag = False,
     seed: int = 0,
@@ -48,6 +49,8 @@ def view(
         The ids of a text instead, with commas between.
     export
         Write the page with its numbers to one file (.html), which opens from the disk, or to a folder for a web server.
+    overwrite
+        Replace an export that is already there.
     steps
         Let the model continue by so many of its most likely tokens first.
     check
@@ -67,9 +70,13 @@ def view(
     """
     from glassformer.errors import ConfigError
     from glassformer.viewer.export import export as write
+    from glassformer.viewer.export import is_file
 
     if steps < 0:
         raise ConfigError(f"--steps must be at least 0, not {steps}.")
+    if export is not None:
+        read = [path for path in (model, input) if path is not None]
+        new_destination(export, overwrite=overwrite, folder=not is_file(export), reads=read)
     session = session_of(model, input, tokens, seed=seed, steps=steps)
     if check:
         from glassformer.viewer.chapters_check import check_chapters, load_chapters
@@ -78,7 +85,7 @@ def view(
         show(reports, json=json)
         sys.exit(0 if all(report.passed for report in reports) else 1)
     if export is not None:
-        path = write(session, export)
+        path = write(session, export, overwrite=overwrite)
         size = sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
         if json:
             print_json({"path": str(path), "bytes": size})

@@ -79,11 +79,11 @@ class Tokenizer(ABC):
 
         return load(Path(path), pattern)
 
-    def save(self, directory: str | os.PathLike[str]) -> Path:
+    def save(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write `tokenizer.json`, which the `tokenizers` library loads as well; returns its path."""
         from glassformer.tokenizers.tokenizer_json import write_tokenizer_json
 
-        return write_tokenizer_json(self, Path(directory))
+        return write_tokenizer_json(self, Path(directory), overwrite=overwrite)
 
     # ---- text to ids
 

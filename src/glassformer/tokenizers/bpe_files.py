@@ -276,11 +276,7 @@ def parse_json(path: Path, data: bytes) -> dict[str, Any]:
     return strict_json.parse(data, str(path), max_values=MAX_JSON_ITEMS, error=TokenizerError)
 
 
-def write_text(path: Path, text: str) -> Path:
+def write_text(path: Path, text: str, *, overwrite: bool = False) -> Path:
     """Write a file whole or not at all; its folder is made."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TokenizerError(f"{path.parent} cannot be made a folder: {error.strerror}.") from None
-    write_file(path, text.encode())
+    write_file(path, text.encode(), overwrite=overwrite)
     return path

@@ -67,20 +67,20 @@ class MarianTokenizer(Tokenizer):
         begins = previous is None or previous in self._special_ids
         return self.token_bytes(id).removeprefix(b" ") if begins else self.token_bytes(id)
 
-    def save(self, directory: str | os.PathLike[str]) -> Path:
+    def save(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write it as both tokenizers of a translator; returns the path of the target's model."""
-        write_pair(Path(directory), self, self)
+        write_pair(Path(directory), self, self, overwrite=overwrite)
         return Path(directory) / TARGET
 
 
-def write_pair(folder: Path, source: MarianTokenizer, target: MarianTokenizer) -> None:
+def write_pair(folder: Path, source: MarianTokenizer, target: MarianTokenizer, *, overwrite: bool = False) -> None:
     """Write both tokenizers of a translator."""
     ids = json.dumps(source.ids, ensure_ascii=False, indent=1)
-    write_text(folder / VOCAB, ids)  # makes the folder, too
+    write_text(folder / VOCAB, ids, overwrite=overwrite)
     if target.ids != source.ids:
-        write_text(folder / TARGET_VOCAB, json.dumps(target.ids, ensure_ascii=False, indent=1))
-    write_file(folder / SOURCE, source.model)
-    write_file(folder / TARGET, target.model)
+        write_text(folder / TARGET_VOCAB, json.dumps(target.ids, ensure_ascii=False, indent=1), overwrite=overwrite)
+    write_file(folder / SOURCE, source.model, overwrite=overwrite)
+    write_file(folder / TARGET, target.model, overwrite=overwrite)
 
 
 def read_marian(path: Path, data: bytes) -> MarianTokenizer:

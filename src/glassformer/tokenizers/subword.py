@@ -73,15 +73,16 @@ class SubwordTokenizer(Tokenizer):
         )
         return self.token_bytes(id) if begins else b" " + self.token_bytes(id)
 
-    def save(self, directory: str | os.PathLike[str]) -> Path:
+    def save(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write bpe.code and dict.txt, since tokenizer.json has no form for it; returns the dictionary's path.
 
         How often a token was counted, which only fairseq's own preparation of data asks, is not known here: it is 1.
         """
         folder = Path(directory)
         lines = [" ".join(pair) for pair in self.merges]
-        write_text(folder / CODES, "\n".join([VERSION, *lines, ""]))
-        return write_text(folder / DICTIONARY, "".join(f"{token} 1\n" for token in self.tokens[len(SPECIAL) :]))
+        dictionary = "".join(f"{token} 1\n" for token in self.tokens[len(SPECIAL) :])
+        write_text(folder / CODES, "\n".join([VERSION, *lines, ""]), overwrite=overwrite)
+        return write_text(folder / DICTIONARY, dictionary, overwrite=overwrite)
 
 
 def read_subword(path: Path) -> SubwordTokenizer:

@@ -79,9 +79,9 @@ BPE: Json = {
 # ---- writing
 
 
-def write_tokenizer_json(tokenizer: Tokenizer, directory: Path) -> Path:
+def write_tokenizer_json(tokenizer: Tokenizer, directory: Path, *, overwrite: bool = False) -> Path:
     """Write tokenizer.json into a directory, whole or not at all."""
-    return write_text(directory / "tokenizer.json", tokenizer_json(tokenizer))
+    return write_text(directory / "tokenizer.json", tokenizer_json(tokenizer), overwrite=overwrite)
 
 
 def tokenizer_json(tokenizer: Tokenizer) -> str:

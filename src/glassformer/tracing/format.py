@@ -33,7 +33,7 @@ ALIGNED = 64  # each storage begins at a multiple, so that a reader can map it i
 OF_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, IndexError, KeyError)  # of broken ones
 
 
-def save(trace: Trace, path: Path) -> Path:
+def save(trace: Trace, path: Path, *, overwrite: bool = False) -> Path:
     """Write a trace as a folder, or as one file where the path ends in .gft; a crash leaves the old one or the new.
 
     Raises `TraceError` where weights have changed since they were recorded, and what `load` would refuse.
@@ -51,10 +51,10 @@ def save(trace: Trace, path: Path) -> Path:
         with files.about(path):
             records.decode(records.parse(written))
         if path.suffix == SUFFIX:
-            with files.new_file(path) as file:
+            with files.new_file(path, overwrite=overwrite) as file:
                 _write_zip(file, written, members)
         else:
-            with files.new_directory(path) as folder:
+            with files.new_directory(path, overwrite=overwrite) as folder:
                 (folder / "data").mkdir()
                 files.write(folder / RECORDS, written)
                 for name, pieces in members.items():

@@ -44,7 +44,7 @@ def metrics_file(path: Path) -> OnEvent:
     def on_event(event: Event) -> None:
         if isinstance(event, Started):
             kept = [record for record in _records(path) if record["step"] <= event.step]
-            files.write_file(path, "".join(f"{json.dumps(record)}\n" for record in kept).encode())
+            files.write_file(path, "".join(f"{json.dumps(record)}\n" for record in kept).encode(), overwrite=True)
         elif isinstance(event, StepDone | Evaluated):
             record = asdict(event)
             figures = record.pop("figures", {})

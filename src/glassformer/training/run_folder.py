@@ -107,12 +107,12 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(f"{self.path} cannot be made a folder: {error.strerror}.") from None
-        files.write_file(self.settings, (json.dumps(to_mapping(config), indent=1) + "\n").encode())
+        files.write_file(self.settings, (json.dumps(to_mapping(config), indent=1) + "\n").encode(), overwrite=True)
 
     def save(self, state: "State", module: nn.Module, task: Task, *, keep: int) -> Path:
         """Write a checkpoint whole or not at all, then remove all but the `keep` newest ones."""
         target = self.checkpoints / f"step-{state.values['step']:08}"
-        with files.new_directory(target) as folder:
+        with files.new_directory(target, overwrite=True) as folder:
             huggingface.write_directory(folder, module, native=True, **task.belongings)
             task.write_beside(folder, module)
             native.write_state(folder, state.tensors, state.values)
@@ -151,7 +151,7 @@ class RunFolder:
             aside.parent.mkdir(exist_ok=True)
             shutil.copyfile(newest / name, aside)
             os.replace(aside, self.path / name)
-        files.write_file(self.path / files.MANIFEST, json.dumps(manifest, indent=1).encode())
+        files.write_file(self.path / files.MANIFEST, json.dumps(manifest, indent=1).encode(), overwrite=True)
 
     def _newest_first(self) -> list[Path]:
         numbered = [path for path in self.checkpoints.glob("step-*") if path.name.removeprefix("step-").isdecimal()]

@@ -32,15 +32,21 @@ STYLE = re.compile(r"<link[^>]*href=\"[./]*app\.css\"[^>]*>")
 SCRIPT = re.compile(r"<script[^>]*src=\"[./]*app\.js\"[^>]*></script>")
 
 
-def export(shown: Session | Trace, path: Path) -> Path:
+def export(shown: Session | Trace, path: Path, *, overwrite: bool = False) -> Path:
     """One file where the path ends in .html, else a folder."""
-    return export_html(shown, path) if path.suffix in (".html", ".htm") else export_folder(shown, path)
+    write = export_html if is_file(path) else export_folder
+    return write(shown, path, overwrite=overwrite)
 
 
-def export_html(shown: Session | Trace, path: Path) -> Path:
+def is_file(path: Path) -> bool:
+    """Whether an export of this name is one file."""
+    return path.suffix in (".html", ".htm")
+
+
+def export_html(shown: Session | Trace, path: Path, *, overwrite: bool = False) -> Path:
     """Write one file that needs nothing else: no network, no server, no package."""
     text = page_of(shown)
-    files.write_file(path, text.encode())
+    files.write_file(path, text.encode(), overwrite=overwrite)
     return path
 
 
@@ -62,10 +68,10 @@ def page_of(shown: Session | Trace) -> str:
     return re.sub(r"(<meta charset=[^>]*>)", lambda found: f"{found[0]}\n{meta}", text, count=1)
 
 
-def export_folder(shown: Session | Trace, directory: Path) -> Path:
+def export_folder(shown: Session | Trace, directory: Path, *, overwrite: bool = False) -> Path:
     """Write a folder for a web server; one that holds other files than ours is refused."""
     pack, blobs = _packed(shown, MAX_FOLDER)
-    with files.new_directory(directory) as folder:
+    with files.new_directory(directory, overwrite=overwrite) as folder:
         text = assets.page("index.html").decode()
         beside = '<script id="pack" type="application/json" data-src="pack.json"></script>'
         (folder / "index.html").write_text(SCRIPT.sub(lambda script: f"{beside}\n{script[0]}", text), "utf-8")
