@@ -2,6 +2,7 @@
 
 import json
 import linecache
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,32 @@ def test_the_expression_gives_the_number(name):
     for cell in sampled(trace, 20):
         found = answer(trace, *cell)
         assert gives_the_number(found), found["numpy"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [*CASES, *OPTIONS])
+def test_a_term_that_is_a_product_is_its_operands_multiplied(name):
+    trace = recorded(name)
+    for cell in sampled(trace, 5):
+        for term in answer(trace, *cell)["terms"]:
+            operands = [operand["value"] for operand in term["operands"]]
+            if term["product"] and not any(isinstance(value, str) for value in [*operands, term["value"]]):
+                assert term["value"] == pytest.approx(math.prod(operands), rel=1e-6)
+
+
+def test_a_lookup_or_a_mask_is_no_product_whatever_the_numbers_are():
+    """The vector of the token with the id 1, and a score that nothing hides: both times 1 would be themselves."""
+    table, scores = torch.tensor([[0.5], [0.25]]), torch.tensor([3.0])
+    looked_up = record(Run(torch.nn.functional.embedding), torch.tensor([1]), table)
+    masked = record(Run(lambda a, hidden: a.masked_fill(hidden, 0.0)), scores, torch.tensor([True]))
+    scaled = record(Run(lambda a, b: (a * b) / 4), scores, scores)
+    for trace in (looked_up, masked, scaled):
+        (term,) = answer(trace, trace["output"].id, [0] * len(trace["output"].shape))["terms"]
+        assert not term["product"], term
+    multiplied = record(Run(lambda a: a * a), scores)
+    (term,) = answer(multiplied, multiplied["output"].id, [0])["terms"]
+    assert term["product"]
+    assert [operand["value"] for operand in term["operands"]] == [3.0, 3.0]
 
 
 def test_large_sums_are_cut():

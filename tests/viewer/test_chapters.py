@@ -10,7 +10,7 @@ import torch
 import glassformer as gf
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import Llama, LlamaConfig
-from glassformer.viewer.chapters_check import MOVING, PLACEHOLDER, check_chapter, load_chapters
+from glassformer.viewer.chapters_check import MOVING, PLACEHOLDER, WITH_WORDS, check_chapter, load_chapters
 from glassformer.viewer.pack import pack_scene, record
 from glassformer.viewer.scene import Scene, Token
 
@@ -80,7 +80,7 @@ def scene_of(model: str) -> Scene:
 
 def prose(text: str) -> str:
     """A text as it is read: the words of its terms, without the other placeholders."""
-    return PLACEHOLDER.sub(lambda found: found[2].partition("|")[2] if found[1] == "term" else "", text)
+    return PLACEHOLDER.sub(lambda found: found[2].partition("|")[2] if found[1] in WITH_WORDS else "", text)
 
 
 def test_the_sixteen_chapters_follow_the_text_through_the_model():

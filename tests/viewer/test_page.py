@@ -11,11 +11,14 @@ from typing import Any
 import colorspacious
 import numpy as np
 import pytest
+import torch
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page
+from torch import nn
 
 import glassformer as gf
+from glassformer.tracing.record import record
 from glassformer.tracing.trace import Cell, Trace
 from glassformer.viewer import assets
 from glassformer.viewer.chapters_check import check_chapters, load_chapters
@@ -48,6 +51,13 @@ def address(session: Session, page: Page) -> Iterator[str]:
         yield address
         if not page.is_closed():
             page.goto("about:blank")
+
+
+def test_the_page_and_its_exports_carry_the_licences_of_what_is_bundled(session: Session, tmp_path: Path) -> None:
+    for page in (assets.page("index.html").decode(), export_html(session, tmp_path / "view.html").read_text()):
+        for package in ("preact", "@preact/signals", "@preact/signals-core"):
+            assert re.search(rf"^{package}: Copyright \(c\) \d{{4}}-present \w+", page, re.MULTILINE)
+        assert "Permission is hereby granted, free of charge" in page
 
 
 def look_at(page: Page, block: int, begin: str = "front") -> None:
@@ -237,6 +247,28 @@ def test_hovering_each_kind_of_operation_shows_the_number_that_python_has(
         assert answer["check"]["passed"], name
         popup = page.locator(".popup")
         assert "✓" in popup.inner_text(), name
+        rows = page.locator(".popup-terms li:not(.quiet)").all_inner_texts()
+        assert rows or not answer["terms"]
+        for row, term in zip(rows, answer["terms"], strict=False):
+            if term["operands"]:
+                check_row(row, term)
+
+
+def printed(text: str) -> float:
+    """A number that the page has rounded for the eye: −2.177, 1.255×10⁻⁵, −∞."""
+    lowered = text.translate(str.maketrans("−⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "--0123456789"))
+    return float(lowered.replace("×10", "e").replace("∞", "inf"))
+
+
+def check_row(row: str, term: dict[str, Any]) -> None:
+    """A line of the pop-up: the operands with their own numbers, never the result's, and what they come to."""
+    operands, value = row.split("\n")
+    assert printed(value) == pytest.approx(float(term["value"]), rel=1e-2)
+    if term["product"] and len(term["operands"]) == 1:
+        return  # the operand's name; its number is the term
+    parts = operands.split(" · " if term["product"] else ", ")
+    for part, operand in zip(parts, term["operands"], strict=True):
+        assert printed(part.split(" ")[-1]) == pytest.approx(float(operand["value"]), rel=1e-2), row
 
 
 def test_a_pinned_cell_shows_terms_formula_and_the_line_of_source(page: Page, address: str, session: Session) -> None:
@@ -306,6 +338,64 @@ def test_the_walk_through_other_models_runs_without_an_error(page: Page, name: s
         told = told_by(session)
         assert told
         assert walked(page, address, language) == told
+        page.goto("about:blank")
+
+
+SWEPT = """() => {
+    const {state} = glassformer;
+    const unfinished = [];
+    for (const {id, steps} of state.chapters.value.filter(({steps}) => !steps.some(({sweep}) => sweep?.to))) {
+        for (let at = 0; at < steps.length; at++) {
+            [state.chapter.value, state.chapterStep.value, state.time.value] = [id, at, 1];
+            if (glassformer.stage.fills.size > 0) unfinished.push([id, at]);
+        }
+    }
+    return unfinished;
+}"""
+
+
+@pytest.mark.parametrize("name", ["vit", "encoder-decoder pre-norm"])
+def test_what_a_step_sweeps_over_is_whole_when_it_ends(page: Page, name: str) -> None:
+    """Also a picture in patches, whose rows no axis of the text counts."""
+    session = Session.of_trace(recorded(name)[0])
+    with listen("127.0.0.1", 0) as listening, served(session, listening) as address:
+        opened(page, address)
+        assert page.evaluate(SWEPT) == []
+        page.goto("about:blank")
+
+
+@pytest.mark.parametrize("letters", [LETTERS, "CB", "AAAAAA"])
+def test_the_heads_that_are_held_against_each_other_differ_most(page: Page, letters: str) -> None:
+    """And that one head could not do both is said only where both shares together are more than all there is."""
+    session = Session(gf.load("nano-sort"), name="nano-sort")
+    weights = session.run(text=letters).steps[0].trace["blocks.0.attn.weights"].value[0, :, -1]
+    apart = {(g, h): (weights[g] - weights[h]).abs().sum() for g, h in itertools.combinations(range(len(weights)), 2)}
+    g, h = max(apart, key=lambda pair: apart[pair])
+    (one, first), (other, second) = (weights[head].max(-1) for head in (g, h))
+    with listen("127.0.0.1", 0) as listening, served(session, listening) as address:
+        opened(page, address)
+        page.evaluate(
+            "() => { [glassformer.state.chapter.value, glassformer.state.chapterStep.value] = ['heads', 2]; }"
+        )
+        story = page.locator(".story")
+        page.wait_for_function(
+            "() => /head \\d takes most from [ABC].*head \\d takes most/s.test(document.body.innerText)"
+        )
+        page.wait_for_function("() => !/weight of …/.test(document.querySelector('.story').innerText)")
+        said = re.findall(r"head (\d) takes most from ([ABC]), with a weight of (\d\.\d+)", story.inner_text())
+        assert [(int(head), letter) for head, letter, _ in said] == [(g, letters[first]), (h, letters[second])]
+        assert [float(share) for *_, share in said] == pytest.approx([float(one), float(other)], abs=1e-4)
+        cannot = bool(first != second) and float(one + other) > 1
+        assert ("A single head could not do both" in story.inner_text()) == cannot
+        page.goto("about:blank")
+
+
+def test_a_model_that_no_chapter_fits_offers_no_walk(page: Page) -> None:
+    session = Session.of_trace(record(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.ones(1, 3)))
+    with listen("127.0.0.1", 0) as listening, served(session, listening) as address:
+        opened(page, address)
+        assert "No chapter fits this model" in page.locator(".walk").inner_text()
+        assert page.locator(".transport").count() == 0
         page.goto("about:blank")
 
 

@@ -104,7 +104,10 @@ def same_terms(mine: list[Any], page: list[Any], total: int, sums: float) -> boo
         return sorted(terms, key=lambda term: json.dumps([(o["tensor"], o["index"]) for o in term["operands"]]))
 
     pairs = list(zip(by_operands(mine), by_operands(page), strict=True))
-    return all(a["operands"] == b["operands"] and close(a["value"], b["value"], allowed) for a, b in pairs)
+    return all(
+        (a["operands"], a["product"]) == (b["operands"], b["product"]) and close(a["value"], b["value"], allowed)
+        for a, b in pairs
+    )
 
 
 def same_expressions(mine: str, page: str) -> bool:

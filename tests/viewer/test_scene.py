@@ -6,6 +6,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
+from foreign import FOREIGN
 from glassformer.tracing.trace import Trace
 from glassformer.viewer.scene import Block, Scene
 from glassformer.viewer.tiles import block_window
@@ -195,3 +196,11 @@ def test_arrows_lead_forward_and_join_blocks_of_one_head() -> None:
         assert source.head is None or target.head is None or source.head == target.head
         assert (arrow.kind == "weight") == (source.kind == "weight")
     assert sum(arrow.kind == "residual" for arrow in scene.arrows) == 2 * 3
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_every_module_has_is_called_after_its_module(name: str) -> None:
+    """`c_attn.weight` and `fc.output`, not a hundred boxes with the word weight."""
+    of_modules = [block for block in recorded(name)[1].blocks if "." in block.name.partition("[")[0]]
+    assert of_modules
+    assert not {block.label.en for block in of_modules} & {"weight", "bias", "output"}

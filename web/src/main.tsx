@@ -15,7 +15,7 @@ import { startLearning } from "./ui/learning.ts";
 import { show, startComparing } from "./ui/load.ts";
 import { pin, startLooking } from "./ui/look.ts";
 import { startLearningTokens, startPredicting } from "./ui/next.ts";
-import { startAttention, startPulse } from "./ui/overlay.ts";
+import { stage, startAttention, startPulse } from "./ui/overlay.ts";
 import { readLink, startLinking } from "./ui/permalink.ts";
 import { startTelling } from "./ui/told.ts";
 import { goTo, here, keepCameraOnce, startWalking, walk } from "./ui/walk.ts";
@@ -72,6 +72,7 @@ declare global {
       state: typeof state;
       rules: typeof rules;
       readonly engine: unknown;
+      readonly stage: unknown;
       readonly source: unknown;
       ready: Promise<void>;
     };
@@ -84,6 +85,9 @@ window.glassformer = {
   ready,
   get engine() {
     return state.engine.peek();
+  },
+  get stage() {
+    return stage.peek();
   },
   get source() {
     return state.source.peek();

@@ -145,13 +145,18 @@ export interface Explanation {
   latex: string;
   mathml: string; // a whole <math> element, of the formula with names
   numpy: string; // gives the number when pasted into Python after `import numpy as np`; "" above MAX_SOURCES cells
-  terms: { operands: CellRef[]; value: number | string }[]; // by size, the largest first; at most MAX_TERMS
+  terms: Term[]; // by size, the largest first; at most MAX_TERMS
   n_terms: number;
   sources: CellRef[]; // the cells it came from; at most MAX_SOURCES
   n_sources: number;
   check: { recomputed: number | string; difference: number | string; bound: number; passed: boolean } | null;
   operation: { id: number; name: string; module: string } | null;
   source: SourceRecord | null;
+}
+export interface Term {
+  operands: CellRef[];
+  value: number | string;
+  product: boolean; // the value is the operands multiplied, one operand being itself
 }
 export const MAX_TERMS = 256;
 export const MAX_SOURCES = 4096;
@@ -253,14 +258,15 @@ export interface Chapter {
   id: string;
   order: number;
   title: Text;
-  needs: string[]; // roles that a model must have
+  needs: string[]; // roles that a model must have, or selectors that must find something
   vars: Record<string, number | string>; // a number, "first", "mid" or "last"
+  contrast?: { rows: string; vars: [string, string] }; // of the heads of these rows, the two that differ most: contrast.ts
   steps: ChapterStep[];
 }
 
 export interface ChapterStep {
   text: Text; // {size:C} {value:@q{t=t,d=0}} {token:t} {name} ... filled from the trace; see chapters/template.ts
-  when?: string; // a selector, or !selector: the step is there if it finds something
+  when?: string; // a selector, or !selector, or several with " & ": the step is there if it finds something
   seconds?: number; // how long the animation runs
   camera?: { fit: string; from?: "front" | "left" | "right" | "above" | "angle"; margin?: number };
   focus?: string;

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { signal } from "@preact/signals";
+import { varsOf } from "../src/chapters/contrast.ts";
 import { Numbers } from "../src/chapters/numbers.ts";
 import { Player } from "../src/chapters/player.ts";
 import { select } from "../src/chapters/selectors.ts";
@@ -83,6 +84,34 @@ test("a sweep fills position by position; one from a position adds to what is th
   assert.deepEqual([0, 0.5, 1].map((t) => stageAt(chapter, 0, t, context).fills.get(1)?.cells), [0, 2, undefined]);
   assert.deepEqual(stageAt(chapter, 0, 1, context).popup, { block: 1, x0: 2, y0: 0, x1: 3, y1: 1 });
   assert.deepEqual([0, 1].map((t) => stageAt(chapter, 1, t, context).fills.get(1)?.cells), [1, 2]);
+});
+
+test("a picture in patches is swept from its top to its end, though no text counts its rows", () => {
+  const patches = [0, 1].map((row) => block(6 + row, { role: "image", size: [3, 2], axes: ["X", "Y"], start: [0, 2 * row] }));
+  const picture = { ...scene, blocks: [...blocks, ...patches] };
+  const chapter = chapterOf({ sweep: { block: "@image", axis: "y" } });
+  const at = (t: number): (number | undefined)[] => {
+    const { fills } = stageAt(chapter, 0, t, { ...context, scene: picture });
+    return patches.map(({ id }) => fills.get(id)?.cells);
+  };
+  assert.deepEqual([0, 0.25, 0.75, 1].map(at), [[0, 0], [1, 0], [undefined, 1], [undefined, undefined]]);
+});
+
+test("heads are contrasted that differ most, once their numbers have come", async () => {
+  const rows = [[0.5, 0.5], [0.4, 0.6], [0.9, 0.1]];
+  const heads = rows.map((_, head) => block(head, { role: "weights", head, size: [1, 2], axes: ["", "S"] }));
+  const shown = { ...scene, blocks: heads };
+  const weights = { numbers: async (_run, _step, { id }) => Float64Array.from(rows[id]!) } as Partial<DataSource> as DataSource;
+  const known = new Numbers(weights, shown, 0, 0, () => undefined);
+  const told = { ...chapterOf({}), vars: { t: "last", g: "first", h: "last" }, contrast: { rows: "@weights", vars: ["g", "h"] } };
+  assert.equal(varsOf(told as Chapter, known), told.vars);
+  await new Promise((resolve) => setTimeout(resolve));
+  assert.deepEqual(varsOf(told as Chapter, known), { t: "last", g: 1, h: 2 });
+  const say = (vars: Chapter["vars"]): string =>
+    fill({ en: "{over_one:@weights[g] & @weights[h]|both}", zh: "" }, "en", { ...context, scene: shown, vars, numbers: known })
+      .map((segment) => segment.text).join("");
+  assert.equal(say({ t: "last", g: 1, h: 2 }), "both"); // 0.6 and 0.9, of different keys
+  assert.equal(say({ t: "last", g: 0, h: 2 }), ""); // of the same
 });
 
 test("a sum is unrolled where its products were added, in the step before the bias", () => {

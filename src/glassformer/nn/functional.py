@@ -128,7 +128,8 @@ def glu(gate: Float[Tensor, "*B F"], up: Float[Tensor, "*B F"]) -> Float[Tensor,
 
 def swiglu(gate: Float[Tensor, "*B F"], up: Float[Tensor, "*B F"]) -> Float[Tensor, "*B F"]:
     """SiLU(gate) ⊙ up. Shazeer 2020, eq. 5 with β = 1 (arXiv:2002.05202)."""
-    return silu(gate) * up
+    opened = silu(gate)
+    return opened * up
 
 
 def dropout(x: Float[Tensor, "*B"], p: float) -> Float[Tensor, "*B"]:

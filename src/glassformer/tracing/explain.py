@@ -34,10 +34,15 @@ TINY = {torch.float64: 1e-300, torch.complex128: 1e-300, torch.float16: 6e-8}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """An addend of the cell's value: its operands, and what they come to."""
+    """An addend of the cell's value: its operands, and what they come to.
+
+    `product` says that the value is the operands multiplied, one operand being itself. The formula tells; numbers that
+    happen to be 1 or 0 do not: of a lookup the operands are the vector's number and the id that chose it.
+    """
 
     operands: tuple[Cell, ...]
     value: float | complex
+    product: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,15 +242,29 @@ def _terms(formula: Formula, factor: float | complex) -> Iterator[Term]:
             yield from _terms(a, factor / b.value.item() if b.value else math.nan)
         case Reduce(name="∑", parts=(part,)) if part.value.ndim == 1:
             operands = [_spread_out(leaf, part.value.shape[0]) for leaf in _direct(part)]
+            product = factor == 1 and _is_product(part)
             for i, value in enumerate(part.value):
-                yield Term(operands=tuple(cells[i] for cells in operands), value=factor * value.item())
+                cells = tuple(of_leaf[i] for of_leaf in operands)
+                yield Term(operands=cells, value=factor * value.item(), product=product)
         case Reduce(name="max" | "min" | "any" | "all", parts=(part,)) if part.value.ndim == 1:
             for leaf in _direct(part):
                 for cell in leaf.cells():
-                    yield Term(operands=(cell,), value=cell.value)
+                    yield Term(operands=(cell,), value=cell.value, product=True)
         case _:
-            cells = tuple(cell for leaf in formula.leaves() for cell in leaf.cells())
-            yield Term(operands=cells, value=factor * formula.value.item() if formula.value.ndim == 0 else math.nan)
+            product = _is_product(formula)
+            leaves = _direct(formula) if product else formula.leaves()
+            cells = tuple(cell for leaf in leaves for cell in leaf.cells())
+            value = factor * formula.value.item() if formula.value.ndim == 0 else math.nan
+            yield Term(operands=cells, value=value, product=product and factor == 1)
+
+
+def _is_product(formula: Formula) -> bool:
+    """Whether it is nothing but recorded cells multiplied."""
+    match formula:
+        case Apply(name="·", parts=parts):
+            return all(map(_is_product, parts))
+        case _:
+            return isinstance(formula, Operand)
 
 
 def _direct(part: Formula) -> Iterator[Operand]:
@@ -313,7 +332,8 @@ def _term_rows(terms: Sequence[Term], total: int) -> list[tuple[str, str]]:
         return []
     rows = []
     for i, term in enumerate(terms):
-        cells = " · ".join(f"{cell} ({shorten(cell.value)})" for cell in term.operands)
+        sign = " · " if term.product else ", "
+        cells = sign.join(f"{cell} ({shorten(cell.value)})" for cell in term.operands)
         rows.append(("terms" if i == 0 else "", f"{shorten(term.value):>10}  {cells}"))
     if total > len(terms):
         rows.append(("", f"{'…':>10}  and {total - len(terms)} smaller ones"))

@@ -82,7 +82,11 @@ def plain(value: Any) -> int | float | str:
 
 def _terms(found: Explanation) -> list[dict[str, Any]]:
     return [
-        {"operands": [cell_ref(cell) for cell in term.operands], "value": plain(term.value)}
+        {
+            "operands": [cell_ref(cell) for cell in term.operands],
+            "value": plain(term.value),
+            "product": term.product,
+        }
         for term in found.why(MAX_TERMS)
     ]
 

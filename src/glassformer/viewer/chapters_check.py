@@ -22,7 +22,8 @@ LEAST_MOVING = 2  # verbs that move data, of a chapter's steps together
 PLACEHOLDER = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})*))?\}")
 NUMBER = re.compile(r"(?<![A-Za-z0-9_.-])\d+(?:[,.]\d{3})*(?![A-Za-z0-9_-])")  # not in GPT-2, float32, 10-bit
 BARE = {"layers", "heads", "params", "name", "tokens", "prediction", "probability", "loss"}
-POINTING = {"value", "exp", "max", "most", "term"}
+POINTING = {"value", "exp", "max", "most", "term", "over_one"}
+WITH_WORDS = {"term", "over_one"}  # which differ between the languages
 AT_A_LAYER = {"lens", "lens_probability"}
 
 
@@ -52,9 +53,13 @@ def load_chapters(folder: Path = CHAPTERS) -> list[dict[str, Any]]:
 
 
 def missing_roles(scene: Scene, chapter: Mapping[str, Any]) -> list[str]:
-    """Those that a chapter needs and a model lacks."""
+    """Those that a chapter needs and a model lacks; a need may be a selector too, which must find something."""
     roles = {block.role for block in scene.blocks} | {group.role for group in scene.groups}
-    return [role for role in chapter["needs"] if role not in roles]
+    return [
+        need
+        for need in chapter["needs"]
+        if not (select(scene, need, chapter["vars"]) if need.startswith("@") else need in roles)
+    ]
 
 
 def check_chapters(scene: Scene, chapters: Sequence[Mapping[str, Any]]) -> list[Report]:
@@ -69,6 +74,8 @@ def check_chapter(scene: Scene, chapter: Mapping[str, Any]) -> Report:
     moving = sum(len(MOVING & step.keys()) for step in chapter["steps"])
     if moving < LEAST_MOVING:
         report.problems.append(f"{moving} of its verbs move data; a chapter has at least {LEAST_MOVING}.")
+    if report.applies and "contrast" in chapter:
+        report.problems += _resolves("The contrast", chapter["contrast"]["rows"], scene, chapter["vars"])
     for number, step in enumerate(chapter["steps"], 1):
         where = f"Step {number}"
         report.problems += _languages(where, step["text"])
@@ -88,8 +95,10 @@ def _is_there(scene: Scene, step: Mapping[str, Any], variables: Vars) -> bool:
     when: str | None = step.get("when")
     if when is None:
         return True
-    found = bool(select(scene, when.removeprefix("!"), variables))
-    return found != when.startswith("!")
+    return all(
+        bool(select(scene, condition.removeprefix("!"), variables)) != condition.startswith("!")
+        for condition in when.split(" & ")
+    )
 
 
 def _selectors(directions: Any) -> Iterator[str]:
@@ -125,7 +134,7 @@ def _languages(where: str, text: Mapping[str, str]) -> Iterator[str]:
 
 def _without_words(placeholder: tuple[str, str]) -> tuple[str, str]:
     kind, argument = placeholder
-    return kind, argument.partition("|")[0] if kind == "term" else argument
+    return kind, argument.partition("|")[0] if kind in WITH_WORDS else argument
 
 
 def _written_out(where: str, text: Mapping[str, str], scene: Scene) -> Iterator[str]:
@@ -139,7 +148,8 @@ def _written_out(where: str, text: Mapping[str, str], scene: Scene) -> Iterator[
 def _fills(where: str, text: str, scene: Scene, variables: Vars) -> Iterator[str]:
     for kind, argument in PLACEHOLDER.findall(text):
         if kind in POINTING:
-            yield from _resolves(where, argument.partition("|")[0], scene, variables)
+            for selector in argument.partition("|")[0].split(" & "):
+                yield from _resolves(where, selector, scene, variables)
         elif kind in ("size", "dim"):
             if argument not in scene.sizes:
                 yield f"{where}: the model has no axis {argument}."

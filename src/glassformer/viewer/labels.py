@@ -106,6 +106,7 @@ ROLES: dict[str, tuple[str, str]] = {
     "below": ("Share that passes", "通过的份额"),
     "inner": ("Inside of the activation", "激活函数内部"),
     "gate": ("Gate", "门控"),
+    "opened": ("Gate after SiLU", "SiLU 之后的门控"),
     "activated": ("Activated", "激活后"),
     "mlp_out": ("MLP output", "MLP 输出"),
     "final_norm": ("Final norm", "最终归一化"),
@@ -180,6 +181,7 @@ ROLES |= {  # of Luong's attention
     "attended_all": ("h̃ of all tokens", "所有词元的 h̃"),
     "attended_before": ("h̃ before the first token", "第一个词元之前的 h̃"),
 }
+OF_EACH_MODULE = ("weight", "bias", "output")
 GROUPS: dict[str, tuple[str, str]] = {
     "model": ("Model", "模型"),
     "embedding": ("Embedding", "嵌入"),
@@ -214,8 +216,17 @@ GROUPS: dict[str, tuple[str, str]] = {
 def label(role: str, name: str, is_step: bool) -> Text:
     """A block's: its role's words, or for a step and for what has no known role its own name."""
     known = None if is_step else ROLES.get(role)
-    own = name.partition("#")[0].rpartition(".")[2]
+    own = _own_name(name)
     return Text(*known) if known else Text(own, own)
+
+
+def _own_name(name: str) -> str:
+    """The last part of a name, behind the module's where each module has such a part: `c_attn.weight`, `fc.output`."""
+    parts = name.partition("#")[0].split(".")
+    first = len(parts) - 1
+    while first > 0 and (parts[first] in OF_EACH_MODULE or parts[first].isdecimal()):
+        first -= 1
+    return ".".join(parts[first:])
 
 
 def group_label(role: str, index: int | None, path: str) -> Text:

@@ -34,7 +34,7 @@ LANGUAGE_MODELS: Names = (
     (r"Lmlp\.(up|down|gate)_proj\.(weight|bias)", "{}_{}"),
     (r"Lmlp\.hidden", "up"),
     (r"Lmlp\.gated", "activated"),
-    (r"Lmlp\.(up|gate|inner|below|activated)", "{}"),
+    (r"Lmlp\.(up|gate|opened|inner|below|activated)", "{}"),
     (r"Lmlp\.output", "mlp_out"),
     (r"lm_head\.weight", "lm_head"),
     (r"logits", "logits"),

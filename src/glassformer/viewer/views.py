@@ -22,7 +22,7 @@ AXES: dict[str, tuple[str, str]] = {  # the letters of docs/notation.md along x 
     "o_weight": ("", "C"),
     **dict.fromkeys(["up_weight", "gate_weight", "down_weight"], ("F", "C")),
     "up_bias": ("F", ""),
-    **dict.fromkeys(["up", "gate", "inner", "below", "activated"], ("F", "T")),
+    **dict.fromkeys(["up", "gate", "opened", "inner", "below", "activated"], ("F", "T")),
     **dict.fromkeys(["token_embedding", "source_embedding"], ("V", "C")),
     "source_tokens": ("T", ""),
     "lm_head_bias": ("", "V"),
@@ -55,7 +55,7 @@ AXES: dict[str, tuple[str, str]] = {  # the letters of docs/notation.md along x 
     **dict.fromkeys(["logits", "probs"], ("T", "V")),
 }
 TURNED = {  # seen the other way round than tensors of their kind are
-    *("up", "gate", "inner", "below", "activated", "up_weight", "gate_weight", "up_bias"),
+    *("up", "gate", "opened", "inner", "below", "activated", "up_weight", "gate_weight", "up_bias"),
     *("token_embedding", "position_embedding", "type_embedding", "source_embedding", "image"),
     *("tokens", "token_types", "source_tokens"),
     *("class_token", "distillation_token", "pair", "frequency"),

@@ -26,16 +26,17 @@ const QUERIES = 32; // arcs of more positions at once would be a hatch
 /** The steps of a chapter that this model has. */
 export const stepsFor = (chapter: Chapter, scene: Scene): ChapterStep[] =>
   chapter.steps.filter((step) => {
-    const wanted = step.when?.replace(/^!/, "");
-    const found = wanted === undefined || select(scene, wanted, chapter.vars).length > 0;
-    return found === !step.when?.startsWith("!") && (!step.lens || hasLens(scene));
+    const holds = (condition: string): boolean =>
+      select(scene, condition.replace(/^!/, ""), chapter.vars).length > 0 !== condition.startsWith("!");
+    return (step.when?.split(" & ").every(holds) ?? true) && (!step.lens || hasLens(scene));
   });
 
 /** The chapters whose needs a model has, each with the steps that it has. */
 export function applicable(chapters: Chapter[], scene: Scene): Chapter[] {
   const roles = new Set([...scene.blocks, ...scene.groups].map(({ role }) => role));
   return chapters
-    .filter((chapter) => chapter.needs.every((role) => roles.has(role)))
+    .filter(({ needs, vars }) =>
+      needs.every((need) => (need.startsWith("@") ? select(scene, need, vars).length > 0 : roles.has(need))))
     .map((chapter) => ({ ...chapter, steps: stepsFor(chapter, scene) }))
     .filter((chapter) => chapter.steps.length > 0)
     .sort((a, b) => a.order - b.order);
@@ -90,14 +91,14 @@ const HOME: Vec3 = [0, 0, 0];
 
 interface Rest { opacity: Map<number, number>; offset: Map<number, Vec3> }
 
-const rests = new WeakMap<ChapterStep, { scene: Scene; rest: Rest }>(); // worked out once, not in every frame
+const rests = new WeakMap<ChapterStep, { context: Context; rest: Rest }>(); // worked out once, not in every frame
 
 function rest(step: ChapterStep | undefined, context: Context): Rest {
   if (step === undefined) return { opacity: new Map(), offset: new Map() };
   const known = rests.get(step);
-  if (known?.scene === context.scene) return known.rest;
+  if (known?.context.scene === context.scene && known.context.vars === context.vars) return known.rest;
   const found = workOut(step, context);
-  rests.set(step, { scene: context.scene, rest: found });
+  rests.set(step, { context, rest: found });
   return found;
 }
 
@@ -192,8 +193,9 @@ function sweep(stage: Stage, swept: Cells[], how: Sweep, t: number, { scene, var
     const along = side === 0 ? "x" : "y";
     const [first, end] = side === 0 ? [cells.x0, cells.x1] : [cells.y0, cells.y1];
     const behind = (index: string): number => (resolve(index, scene.tokens.length, vars) ?? 0) + 1;
-    const [length, begin] = [scene.sizes[block.axes[side]!] ?? 0, block.start?.[side] ?? 0];
-    const isPart = block.size[side]! < length; // one of the columns of a text, each of which is a block
+    const begin = block.start?.[side] ?? 0;
+    const length = scene.sizes[block.axes[side]!] ?? extent(scene, swept, axes[side]!);
+    const isPart = block.size[side]! < length; // one of the columns of a text, or of the patches of a picture
     const from = how.from === undefined ? (isPart ? 0 : first) : behind(how.from);
     const to = how.to === undefined ? (isPart ? length : end) : behind(how.to);
     const reached = Math.round(mix(from, to, clamp(t))) - begin;
@@ -209,6 +211,13 @@ function sweep(stage: Stage, swept: Cells[], how: Sweep, t: number, { scene, var
     }
   }
 }
+
+/** How far blocks reach together along an axis whose length the scene does not say, as the patches of a picture do. */
+const extent = (scene: Scene, swept: Cells[], axis: string): number => Math.max(0, ...swept.map((cells) => {
+  const { axes, size, start = [0, 0] } = scene.blocks[cells.block]!;
+  const side = axes.findIndex((letter) => letter.toLowerCase() === axis);
+  return side < 0 ? 0 : start[side]! + size[side]!;
+}));
 
 /** Scores and weights are masked last, which copies them; how they were computed is told of the step before that. */
 function unmasked(scene: Scene, block: Block): number {

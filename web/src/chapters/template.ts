@@ -5,6 +5,8 @@
  *   {value:@…} the number of a cell   {exp:@…} e to that number, in float32; {exp:@…|a} with a added to it first
  *   {max:@…} the largest of cells     {most:@…} the token at the position of the largest, along the keys
  *   {token:t} the token at a position {tokens} all of them            {var:L} what a variable stands for
+ *   {over_one:@… & @…|words} words that are there only if the largest cells of two rows, which stand at different keys,
+ *                             come to more than one
  *   {term:@…|words} words that glow together with the blocks that they name
  *   {prediction} {probability} what the model takes to come next; {loss} of that guess, if it is right
  *   {lens:first} {lens_probability:first} the same guess, read off the residual stream after a layer (lens.ts)
@@ -64,6 +66,7 @@ function placeholder(kind: string, argument: string, context: Context): Segment[
       const found = largest(select(scene, selector, vars), context);
       return [found === null ? text(WAITING) : tokenAt(found.key, found)];
     }
+    case "over_one": return exceedOne(selector.split(" & "), context) ? [text(rest ?? "")] : [];
     case "term": return [{ kind, text: rest ?? "", cells: select(scene, selector, vars) }];
     case "token": return [tokenAt(variable(argument, scene, vars), scene)];
     case "tokens": return scene.tokens.map((_, position) => tokenAt(position, scene));
@@ -101,7 +104,7 @@ function number(cells: Cells | null, { numbers }: Context, of: (x: number) => nu
   return { kind: "value", text: value === undefined ? WAITING : short(of(value)), cells };
 }
 
-interface Largest { cells: Cells; key: number; tokens: Token[] }
+interface Largest { cells: Cells; key: number; tokens: Token[]; value: number }
 
 /** The cell with the largest number, and its place along the keys, or along x where there are none. */
 function largest(of: Cells[], { scene, numbers }: Context): Largest | null {
@@ -117,9 +120,14 @@ function largest(of: Cells[], { scene, numbers }: Context): Largest | null {
     const down = axes[1] === "S" || axes[1] === "N";
     const key = down ? y + start[1] : x + start[0];
     const tokens = axes[down ? 1 : 0] === "N" ? scene.source : scene.tokens;
-    [found, highest] = [{ cells: { block: cells.block, x0: x, y0: y, x1: x + 1, y1: y + 1 }, key, tokens }, value];
+    [found, highest] = [{ cells: { block: cells.block, x0: x, y0: y, x1: x + 1, y1: y + 1 }, key, tokens, value }, value];
   }
   return found;
+}
+
+function exceedOne(rows: string[], context: Context): boolean {
+  const [a, b] = rows.map((row) => largest(select(context.scene, row, context.vars), context));
+  return a !== null && b !== null && a!.key !== b!.key && a!.value + b!.value > 1;
 }
 
 function tokenAt(position: number, { tokens }: Pick<Scene, "tokens">): Segment {

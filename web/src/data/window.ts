@@ -4,6 +4,7 @@
  * A block is a window, so that cell (x, y) is the element offset + x·stride + y·stride of its storage, whatever the
  * tensor that it was cut from looks like.
  */
+import { fromHalf } from "../rules/trace.ts";
 import type { Block, Tile } from "../types.ts";
 
 export const TILE = 256; // texels along a side, at most
@@ -95,11 +96,4 @@ function brain(array: Uint16Array): Element {
   };
 }
 
-function half(array: Uint16Array): Element {
-  return (index) => {
-    const bits = array[index] ?? 0x7e00;
-    const [sign, exponent, fraction] = [bits >> 15 ? -1 : 1, (bits >> 10) & 31, bits & 1023];
-    if (exponent === 31) return fraction ? NaN : sign * Infinity;
-    return sign * (exponent ? 2 ** (exponent - 25) * (1024 + fraction) : 2 ** -24 * fraction);
-  };
-}
+const half = (array: Uint16Array): Element => (index) => fromHalf(array[index] ?? 0x7e00);

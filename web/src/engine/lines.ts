@@ -4,13 +4,13 @@ import type { Batch } from "./batch.ts";
 import { type Palette, rgb } from "./palette.ts";
 import type { Arc, Block, Cells, DataSource, Scene, Stage, Vec3 } from "../types.ts";
 
-interface Pen { width: number; color: string; alpha: number; cells?: boolean; head?: number; dash?: number }
+interface Pen { width: number; color: string; alpha: number; cells?: boolean; head?: number }
 
 /** One more cubic curve; positions in the world, widths in css px unless `cells`. */
 export const curve = (batch: Batch, view: View, points: [Vec3, Vec3, Vec3, Vec3], pen: Pen): void => {
   const at = batch.add();
   if (at < 0) return;
-  const fourth = [pen.width, pen.cells === true ? 1 : 0, pen.head ?? 0, pen.dash ?? 0];
+  const fourth = [pen.width, pen.cells === true ? 1 : 0, pen.head ?? 0, 0];
   points.forEach((point, i) => batch.data.set([...add(point, view.eye, -1), fourth[i]!], at + 4 * i));
   batch.data.set([...rgb(pen.color), pen.alpha], at + 16);
 };

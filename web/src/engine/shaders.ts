@@ -84,11 +84,11 @@ void main() {
   color = vec4(c, ghost ? opacity * .35 : opacity);
 }`);
 
-/** A cubic curve: p0, width | c0, 1 if the width is in cells | c1, head | p1, dash | colour. Positions relative to the eye. */
+/** A cubic curve: p0, width | c0, 1 if the width is in cells | c1, head | p1 | colour. Positions relative to the eye. */
 export const CURVE_SEGMENTS = 12;
 export const CURVE_VERTEX = `
 uniform mat4 matrix; uniform vec2 size; uniform float focal, pixel;
-flat out vec4 tint; flat out float dash; out vec3 edge; // across, half the width, along
+flat out vec4 tint; out vec2 edge; // across, half the width
 vec3 bezier(vec3 a, vec3 b, vec3 c, vec3 d, float t) { float u = 1. - t; return u*u*u*a + 3.*u*u*t*b + 3.*u*t*t*c + t*t*t*d; }
 vec2 screen(vec4 v) { return v.xy / max(v.w, 1e-3) * size * .5; }
 void main() {
@@ -104,18 +104,17 @@ void main() {
   vec2 along = after - before; along = along / max(length(along), 1e-4);
   float half_ = .5 * (b.w > 0. ? a.w * focal / max(v.w, 1e-3) : a.w * pixel);
   float wide = pair <= ${CURVE_SEGMENTS} ? half_ : pair == ${CURVE_SEGMENTS + 1} ? (c.w > 0. ? c.w * .42 * pixel : half_) : 0.;
-  edge = vec3(side * (wide + 1.), wide, t * reach / pixel);
+  edge = vec2(side * (wide + 1.), wide);
   v.xy += vec2(-along.y, along.x) * side * (wide + 1.) * 2. / size * v.w;
   v.z -= 4e-5 * v.w;
-  tint = record(i, 4); dash = d.w;
+  tint = record(i, 4);
   gl_Position = v;
 }`;
 export const CURVE_FRAGMENT = `
-flat in vec4 tint; flat in float dash; in vec3 edge;
+flat in vec4 tint; in vec2 edge;
 out vec4 color;
 void main() {
   float a = clamp(edge.y - abs(edge.x) + .5, 0., 1.) * clamp(edge.y * 2., 0., 1.);
-  if (dash > 0.) a *= step(fract(edge.z / dash), .55);
   color = vec4(tint.rgb, tint.a * a);
 }`;
 

@@ -24,7 +24,7 @@ const UNITS: Record<string, number> = {
 const TINY: Record<string, number> = { float64: 1e-300, complex128: 1e-300, float16: 6e-8 };
 
 type Check = NonNullable<Explanation["check"]>;
-interface Term { operands: Cell[]; value: Values }
+interface Term { operands: Cell[]; value: Values; product: boolean }
 
 /** The arithmetic behind a cell. Throws a `TraceError` for a cell of an operation that has no rule. */
 export function explain(trace: LoadedTrace, tensor: number, index: number[]): Explanation {
@@ -50,9 +50,10 @@ export function explain(trace: LoadedTrace, tensor: number, index: number[]): Ex
     latex: render(formula, "latex"),
     mathml: render(formula, "mathml"),
     numpy: sources.length > MAX_SOURCES ? "" : numpyOf(formula, dtype),
-    terms: bySize(formula, terms).slice(0, MAX_TERMS).map(({ operands, value }) => ({
+    terms: bySize(formula, terms).slice(0, MAX_TERMS).map(({ operands, value, product }) => ({
       operands: operands.map((operand) => trace.ref(operand)),
       value: plain(value),
+      product,
     })),
     n_terms: terms.length,
     sources: sources.slice(0, MAX_SOURCES).map((source) => trace.ref(source)),
@@ -145,20 +146,29 @@ function termsOf(formula: Formula, factor: Values): Term[] {
       const values = computed("·", factor, part.value);
       const operands = direct(part).map((leaf) => leaf.cells());
       const cell = (cells: Cell[], i: number): Cell => (cells.length === values.size ? cells[i]! : cells[0]!);
+      const product = isOne(factor) && isProduct(part);
       return Array.from(values.re, (_, i) => ({
-        operands: operands.map((cells) => cell(cells, i)), value: values.entry(i),
+        operands: operands.map((cells) => cell(cells, i)), value: values.entry(i), product,
       }));
     }
     if (["max", "min", "any", "all"].includes(name)) {
       const one = ({ trace }: Operand, cell: Cell): Term => ({
-        operands: [cell], value: trace.values(cell.tensor, cell.index),
+        operands: [cell], value: trace.values(cell.tensor, cell.index), product: true,
       });
       return direct(part).flatMap((leaf) => leaf.cells().map((cell) => one(leaf, cell)));
     }
   }
-  const cells = formula.leaves().flatMap((leaf) => leaf.cells());
-  return [{ operands: cells, value: single(formula) ? computed("·", factor, formula.value) : scalar(NaN) }];
+  const product = isProduct(formula);
+  const leaves = product ? direct(formula) : formula.leaves();
+  const value = single(formula) ? computed("·", factor, formula.value) : scalar(NaN);
+  return [{ operands: leaves.flatMap((leaf) => leaf.cells()), value, product: product && isOne(factor) }];
 }
+
+/** Whether it is nothing but recorded cells multiplied. */
+const isProduct = (formula: Formula): boolean =>
+  formula instanceof Operand || (formula instanceof Apply && formula.name === "·" && formula.parts.every(isProduct));
+
+const isOne = (factor: Values): boolean => factor.re[0] === 1 && (factor.im?.[0] ?? 0) === 0;
 
 const single = (formula: Formula): boolean => formula.value.shape.length === 0;
 

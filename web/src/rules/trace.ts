@@ -206,8 +206,8 @@ function decoded(bytes: Uint8Array, dtype: string): ArrayLike<number> {
   }
 }
 
-/** Sign, five bits of exponent, ten of fraction. */
-function fromHalf(bits: number): number {
+/** Half precision: sign, five bits of exponent, ten of fraction. */
+export function fromHalf(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 31;
   const fraction = (bits & 1023) / 1024;

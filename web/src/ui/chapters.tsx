@@ -15,7 +15,7 @@ export const Chapters = () => (
   <div class="walk">
     <ChapterHead />
     {contentsOpen.value || !here.value ? <Contents /> : <Steps told={here.value} />}
-    <Transport />
+    {walk.value.length > 0 && <Transport />}
   </div>
 );
 

@@ -2,13 +2,12 @@
 
 import type { ComponentChildren } from "preact";
 import { framePose, canvasSize, engine, hover, hoverAnswer, narrow, pinned, pointer, t, scene, time } from "../state.ts";
-import type { Cells, Explanation } from "../types.ts";
+import type { Cells, Explanation, Term } from "../types.ts";
 import { briefly, CellName } from "./cell-name.tsx";
 import { cellsOf, samePlace } from "./cells.ts";
 import { cellName, exact, short } from "./format.ts";
 import { pin } from "./look.ts";
 import { Formula } from "./math.tsx";
-import { isProduct } from "./terms.tsx";
 import { toldAnswer, toldCells, unrolling } from "./told.ts";
 
 const MARGIN = 18; // css pixels between cell and pop-up
@@ -80,14 +79,10 @@ const Card = ({ answer, hint = false }: { answer: Explanation; hint?: boolean })
       {answer.text && <Formula mathml={answer.mathml} text={answer.text} />}
       {shown.length > 0 && (
         <ul class="popup-terms">
-          {shown.map(({ operands, value }) => (
-            <li key={operands.map(cellName).join()}>
-              <span class="number">
-                {operands.length === 1
-                  ? operands.map(({ name }) => briefly(name))
-                  : operands.map((operand) => short(operand.value, 3)).join(isProduct(operands, value) ? " · " : ", ")}
-              </span>
-              <span class="number">{short(value, 3)}</span>
+          {shown.map((term) => (
+            <li key={term.operands.map(cellName).join()}>
+              <span class="number">{operandsOf(term)}</span>
+              <span class="number">{short(term.value, 3)}</span>
             </li>
           ))}
           {n_terms > TERMS && <li class="quiet">{t("and_more_terms", { n: n_terms - TERMS })}</li>}
@@ -100,4 +95,10 @@ const Card = ({ answer, hint = false }: { answer: Explanation; hint?: boolean })
       )}
     </>
   );
+};
+
+/** Factors as their numbers; an operand that is the term itself by its name; any other by its name with its number. */
+const operandsOf = ({ operands, product }: Term): string => {
+  if (product && operands.length > 1) return operands.map(({ value }) => short(value, 3)).join(" · ");
+  return operands.map(({ name, value }) => (product ? briefly(name) : `${briefly(name)} ${short(value, 3)}`)).join(", ");
 };

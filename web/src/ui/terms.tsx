@@ -29,7 +29,7 @@ export const Terms = ({ answer }: { answer: Explanation }) => {
           </tr>
         </thead>
         <tbody>
-          {shown.map(({ operands, value }) => (
+          {shown.map(({ operands, value, product }) => (
             <tr
               key={operands.map(cellName).join()}
               onPointerEnter={() => glow(operands)}
@@ -38,7 +38,7 @@ export const Terms = ({ answer }: { answer: Explanation }) => {
               <td class="operands">
                 {operands.map((cell, i) => (
                   <>
-                    {i > 0 && <span class="times">{isProduct(operands, value) ? " · " : " , "}</span>}
+                    {i > 0 && <span class="times">{product ? " · " : ", "}</span>}
                     <Operand cell={cell} />
                   </>
                 ))}
@@ -65,12 +65,6 @@ export const Terms = ({ answer }: { answer: Explanation }) => {
       )}
     </section>
   );
-};
-
-/** Whether a term is its operands multiplied, as in a dot product; else they are only listed. */
-export const isProduct = (operands: CellRef[], value: number | string): boolean => {
-  const product = operands.reduce((so_far, { value: factor }) => so_far * Number(factor), 1);
-  return Math.abs(product - Number(value)) <= 1e-6 * Math.abs(product);
 };
 
 const glow = (cells: CellRef[]): void => {

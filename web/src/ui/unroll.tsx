@@ -39,9 +39,9 @@ export const Unroll = () => {
         <CellName cell={answer.cell} brief /> <span class="quiet">{t("terms", { n: answer.n_terms })}</span>
       </p>
       <ol>
-        {shown.map(({ operands, value }, i) => (
+        {shown.map(({ operands, value, product }, i) => (
           <li key={i} data-on={i < count} data-added={i < upTo}>
-            <span class="factors">{operands.map(({ value: factor }) => short(factor, 2)).join(" · ")}</span>
+            <span class="factors">{operands.map((operand) => short(operand.value, 2)).join(product ? " · " : ", ")}</span>
             <span class="track">
               <span
                 class="bar"

@@ -1,6 +1,7 @@
 /** The walkthrough on this page: the player with our signals, its frames, its camera, and the stage that it shows. */
 
 import { batch, computed, effect, signal } from "@preact/signals";
+import { varsOf } from "../chapters/contrast.ts";
 import { Numbers } from "../chapters/numbers.ts";
 import { Player } from "../chapters/player.ts";
 import { select } from "../chapters/selectors.ts";
@@ -58,7 +59,8 @@ const numbers = computed(
 
 const contextOf = (told: Chapter): Context | null => {
   void arrivals.value;
-  return scene.value && numbers.value && { scene: scene.value, vars: told.vars, numbers: numbers.value, textOf };
+  const [shown, known] = [scene.value, numbers.value];
+  return shown && known && { scene: shown, vars: varsOf(told, known), numbers: known, textOf };
 };
 
 export const segments = (told: Chapter, at: ChapterStep): Segment[] => {

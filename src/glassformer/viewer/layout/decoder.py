@@ -299,7 +299,7 @@ class Decoder:
             for n, item in enumerate(both):
                 self.put(item, x, y, group, z=-n * behind)
             y += max((self.view.size(item)[1] + gap for item in both), default=0)
-        for role in ("inner", "below", "activated"):
+        for role in ("opened", "inner", "below", "activated"):
             found = self.find(path, role)
             if found:
                 self.put(found, x, y, group)

@@ -1,0 +1,121 @@
+"""What a chapter says of numbers holds for the numbers that were recorded, in both languages."""
+
+import re
+from typing import Any
+
+import pytest
+import torch
+
+import glassformer as gf
+from glassformer.tracing.trace import Trace
+from glassformer.viewer.chapters_check import load_chapters, missing_roles
+from glassformer.viewer.scene import Scene
+from glassformer.viewer.selectors import select
+from glassformer.viewer.session import Session
+from glassformer.viewer.tiles import block_window
+from viewed import KINDS, TWO_SPINES, recorded
+
+MODELS = ("nano-sort", "llama", "no positions", "post-norm", "no norm", "gru", "luong fed", *TWO_SPINES, *KINDS)
+VALUE = r"\{value:((?:[^{}]|\{[^{}]*\})*)\}"
+EQUATION = re.compile(rf"{VALUE}(?: [-+−·/] {VALUE})+ = {VALUE}")
+PARTS = re.compile(rf"{VALUE}| ([-+−·/=]) ")
+WRITTEN = {"embedding", "layer-norm", "softmax", "llama", "mlp", "image", "both-ways"}  # the chapters that have one
+
+
+def number(trace: Trace, scene: Scene, selector: str, variables: Any) -> float:
+    cells = select(scene, selector, variables)[0]
+    return float(block_window(trace, scene.blocks[cells.block])[cells.y0, cells.x0])
+
+
+def sides(equation: str, trace: Trace, scene: Scene, variables: Any) -> tuple[float, float, float]:
+    """What both sides of an equation come to, products before sums, and how far rounding may take them apart."""
+    found = list(PARTS.finditer(equation))
+    numbers = [number(trace, scene, part[1], variables) for part in found if part[1]]
+    signs = [part[2] for part in found if part[2]]
+    addends = [numbers[0]]
+    for sign, value in zip(signs[:-1], numbers[1:-1], strict=True):
+        match sign:
+            case "·":
+                addends[-1] *= value
+            case "/":
+                addends[-1] /= value
+            case "+":
+                addends.append(value)
+            case _:
+                addends.append(-value)
+    return sum(addends), numbers[-1], 1e-5 * sum(map(abs, addends))
+
+
+def steps_of(scene: Scene) -> Any:
+    """Each step that this model has, with its chapter."""
+    for chapter in load_chapters():
+        if not missing_roles(scene, chapter):
+            for step in chapter["steps"]:
+                conditions = step["when"].split(" & ") if "when" in step else []
+                if all(
+                    bool(select(scene, one.removeprefix("!"), chapter["vars"])) != one.startswith("!")
+                    for one in conditions
+                ):
+                    yield chapter, step
+
+
+def check_equations(trace: Trace, scene: Scene) -> set[str]:
+    """Assert all of them; the chapters that had one."""
+    met = set()
+    for chapter, step in steps_of(scene):
+        for text in step["text"].values():
+            for equation in EQUATION.finditer(text):
+                left, right, allowed = sides(equation[0], trace, scene, chapter["vars"])
+                assert left == pytest.approx(right, abs=allowed), (chapter["id"], equation[0])
+                met.add(chapter["id"])
+    return met
+
+
+def test_a_model_without_norms_in_front_of_its_sublayers_is_not_told_of_them() -> None:
+    lacking = {chapter["id"] for chapter in load_chapters() if missing_roles(recorded("post-norm")[1], chapter)}
+    assert {"layer-norm", "llama"} <= lacking
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_equation_in_a_text_holds_for_the_recorded_numbers(name: str) -> None:
+    check_equations(*recorded(name))
+
+
+def test_no_chapter_with_an_equation_is_left_unchecked() -> None:
+    met = set().union(*(check_equations(*recorded(name)) for name in ("nano-sort", "llama", "vit", "bert")))
+    assert met == WRITTEN
+    written = {
+        chapter["id"] for chapter in load_chapters() for step in chapter["steps"] if EQUATION.search(str(step["text"]))
+    }
+    assert written == WRITTEN
+
+
+def test_every_equation_holds_for_a_published_llama(data_dir: Any) -> None:
+    session = Session(gf.load(data_dir / "llama" / "stories260K.bin"), name="stories260K")
+    step = session.run(text="Once upon a time").steps[0]
+    assert {"llama", "mlp"} <= check_equations(step.trace, step.scene)
+
+
+def test_a_gate_is_quoted_as_it_is_multiplied() -> None:
+    """Behind SiLU, which is a number of its own with a name."""
+    trace, scene = recorded("llama")
+    gate, opened, up, gated = (trace[f"blocks.0.mlp.{name}"].value for name in ("gate", "opened", "up", "gated"))
+    torch.testing.assert_close(opened, torch.nn.functional.silu(gate))
+    torch.testing.assert_close(opened * up, gated)
+    assert {block.label.en for block in scene.blocks if block.role == "opened"} == {"Gate after SiLU"}
+
+
+def test_no_text_says_that_all_positions_were_trained_to_guess_what_follows() -> None:
+    """The sorter was not: of its six letters it guesses four wrongly, and surely, for nobody ever asked."""
+    model = gf.load("nano-sort")
+    tokens = torch.tensor([[2, 1, 0, 1, 1, 2]])
+    probs = torch.softmax(model(tokens), -1)[0, :-1]
+    wrong = probs.argmax(-1) != tokens[0, 1:]
+    assert wrong.sum() == 4
+    assert probs.max(-1).values[wrong].min() > 0.99
+    (training,) = (chapter for chapter in load_chapters() if chapter["id"] == "training")
+    (english, chinese) = ([step["text"][language] for step in training["steps"]] for language in ("en", "zh"))
+    assert not [text for text in english if re.search(r"\b(every|each|all) positions? guess", text, re.IGNORECASE)]
+    assert not [text for text in chinese if "每个位置都要猜" in text]
+    assert any("only from those in its answer" in text for text in english)
+    assert any("只从答案里的问题中学习" in text for text in chinese)
