@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from glassformer import checkpoints, models
 from glassformer.checkpoints.beside import Processor
+from glassformer.checkpoints.rest import NOTHING, Rest
 from glassformer.data.sort import LETTERS
 from glassformer.errors import CheckpointError, GenerationError, TraceError
 from glassformer.inference import inputs
@@ -50,6 +51,7 @@ class Model:
     note: str = ""  # what a user should know, such as that the weights are random
     eos_ids: frozenset[int] = frozenset()  # tokens that end a text; the tokenizer's own is always among them
     suppressed: frozenset[int] = frozenset()  # tokens that are never chosen, such as padding in Marian's models
+    rest: Rest = NOTHING  # what its folder holds beside what is understood here; it goes along when the model is saved
 
     def __post_init__(self) -> None:
         if self.tokenizer is not None and self.tokenizer.eos_id is not None:
@@ -266,6 +268,7 @@ def load(source: str | Path, *, from_pickle: bool = False, dtype: torch.dtype | 
         processor=found.processor,
         eos_ids=found.eos_ids,
         suppressed=found.suppressed,
+        rest=found.rest,
     )
 
 
@@ -282,6 +285,7 @@ def save(model: Model, directory: str | Path, *, native: bool = False, overwrite
         processor=model.processor,
         eos_ids=model.eos_ids,
         suppressed=model.suppressed,
+        rest=model.rest,
         native=native,
         overwrite=overwrite,
     )

@@ -18,9 +18,11 @@ from glassformer.checkpoints import (
     huggingface,
     llama2c,
     mingpt,
+    names,
     nanogpt,
     openai_whisper,
     pickles,
+    rest,
     vit_pytorch,
 )
 from glassformer.checkpoints.assemble import assemble
@@ -31,6 +33,7 @@ from glassformer.checkpoints.beside import (
     read_tokenizers,
     read_tokenizers_of_file,
 )
+from glassformer.checkpoints.rest import NOTHING, Rest
 from glassformer.errors import CheckpointError
 from glassformer.tokenizers.base import Tokenizer
 
@@ -56,6 +59,7 @@ class Checkpoint:
     processor: Processor | None = None  # of pictures or of sound
     eos_ids: frozenset[int] = frozenset()  # the tokens that end a text, as the files beside the weights say
     suppressed: frozenset[int] = frozenset()  # the tokens that never come in one, as they say
+    rest: Rest = NOTHING  # what else the folder holds, which goes along when the model is written again
 
 
 def load(path: Path, *, from_pickle: bool = False, dtype: torch.dtype | None = torch.float32) -> Checkpoint:
@@ -81,15 +85,25 @@ def _load_directory(folder: Path, dtype: torch.dtype | None) -> Checkpoint:
     files.verify(folder, required=False)
     config, module = huggingface.load_directory(folder, dtype=dtype)
     found = read_tokenizers(folder)
+    processor, eos_ids = read_processor(folder, config), huggingface.read_eos_ids(folder)
     return Checkpoint(
         module=module,
         config=config,
         tokenizer=found.tokenizer,
         source_tokenizer=found.source,
         no_tokenizer=found.missing,
-        processor=read_processor(folder, config),
-        eos_ids=huggingface.read_eos_ids(folder),
+        processor=processor,
+        eos_ids=eos_ids,
         suppressed=huggingface.read_suppressed(folder),
+        rest=rest.read(
+            folder,
+            config,
+            tokenizer=found.tokenizer,
+            source_tokenizer=found.source,
+            processor=processor,
+            ends=eos_ids,
+            tensors=names.left_out(huggingface.read_tensors(folder), config),
+        ),
     )
 
 

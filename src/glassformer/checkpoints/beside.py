@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from glassformer import files, strict_json
 from glassformer.checkpoints import g2p, whisper_folder
 from glassformer.errors import CheckpointMismatch, MissingExtra, TokenizerError
+from glassformer.models import spec_of
 from glassformer.models.transformer import TransformerConfig
 from glassformer.models.vit import ViTConfig
 from glassformer.models.whisper import WhisperConfig
@@ -28,11 +29,19 @@ from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND
 from glassformer.tokenizers.marian import MarianTokenizer, write_pair
 from glassformer.tokenizers.sound_processor import SoundProcessor
 from glassformer.tokenizers.speech_tokens import SpeechTokens
+from glassformer.tokenizers.tokenizer_json import template, template_of, write_tokenizer_json
 
 Processor = ImageProcessor | SoundProcessor
 
 PROCESSOR = image_processor.FILE
 TOKENIZER_CONFIG = "tokenizer_config.json"
+ROLES = {  # how `transformers` asks for special tokens, and what they are called
+    "unk_token": ("<unk>", "[UNK]"),
+    "pad_token": ("<pad>", "[PAD]", "<|pad|>"),
+    "mask_token": ("<mask>", "[MASK]"),
+    "cls_token": ("[CLS]",),
+    "sep_token": ("[SEP]",),
+}
 
 
 class Tokenizers(NamedTuple):
@@ -104,7 +113,7 @@ def first_readable(paths: Sequence[Path], vocab_size: int | None = None) -> tupl
 
 
 def write_tokenizers(
-    folder: Path, tokenizer: Tokenizer, source: Tokenizer | None, speech: SpeechTokens | None = None
+    folder: Path, tokenizer: Tokenizer, source: Tokenizer | None, speech: SpeechTokens | None, config: Any
 ) -> None:
     """Write them so that `transformers` finds both, that of the source in its `subfolder`; a Whisper's whole."""
     if speech is not None:
@@ -117,21 +126,31 @@ def write_tokenizers(
         write_json(folder / TOKENIZER_CONFIG, marian)
         source = None if source is first else source
     else:
-        _write_tokenizer(folder, tokenizer)
+        _write_tokenizer(folder, tokenizer, config)
     if source is not None:
-        _write_tokenizer(folder / SOURCE_FOLDER, source)
+        _write_tokenizer(folder / SOURCE_FOLDER, source, config)
 
 
-def _write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
-    """Without the class, `transformers` takes that of the model's family, which cuts text by rules of its own."""
-    if tokenizer.save(folder).name != "tokenizer.json":
+def _write_tokenizer(folder: Path, tokenizer: Tokenizer, config: Any) -> None:
+    """Without the class, `transformers` takes that of the model's family, which cuts text by rules of its own.
+
+    A text is read between the same tokens there as here: a language model's has one in front, a translator's source
+    one behind it.
+    """
+    if type(tokenizer).save is not Tokenizer.save:  # a form of its own, which `transformers` does not know
+        tokenizer.save(folder)
         return
-    names_of = {id: name for name, id in tokenizer.special_tokens.items()}
+    source = spec_of(config).kind == "encoder-decoder"
+    around = template(tokenizer, None, tokenizer.eos_id) if source else template_of(tokenizer)
+    write_tokenizer_json(tokenizer, folder, around)
+    names = {id: name for name, id in tokenizer.special_tokens.items()}
     ends = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
-        **{key: names_of[id] for key, id in ends.items() if id is not None},
+        "model_max_length": config.context_length,
+        **{role: name for role, known in ROLES.items() for name in known if name in tokenizer.special_tokens},
+        **{role: names[id] for role, id in ends.items() if id is not None},
     }
     write_json(folder / TOKENIZER_CONFIG, settings)
 

@@ -4,6 +4,7 @@
     model.safetensors         the weights, under the names of `transformers`; shards and an index when large
     generation_config.json    the tokens that begin and end a text, and those that never come; of a Whisper, more
     tokenizer.json …          see `beside.py`
+    LICENSE …                 what the source had beside these, see `rest.py`
     glassformer.json          the configuration as we understand it, which goes first when we read
     manifest.json             sizes and SHA-256 of all files; folders from elsewhere have none
 
@@ -12,6 +13,7 @@ that it does not have always is; its config.json then names a model type of ours
 instead of computing something else.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,21 @@ from torch import Tensor, nn
 from glassformer import files, strict_json
 from glassformer.checkpoints import names, safetensors, whisper_folder
 from glassformer.checkpoints.assemble import assemble
-from glassformer.checkpoints.beside import Processor, processor_of, write_json, write_processor, write_tokenizers
+from glassformer.checkpoints.beside import (
+    PROCESSOR,
+    Processor,
+    processor_of,
+    write_json,
+    write_processor,
+    write_tokenizers,
+)
+from glassformer.checkpoints.rest import NOTHING, Rest
 from glassformer.config import from_mapping, to_mapping
 from glassformer.errors import CheckpointCorrupt, CheckpointError, ConfigError, ExportError
 from glassformer.models import spec_of, specs
 from glassformer.tokenizers.base import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 CONFIG, OURS, WEIGHTS = "config.json", "glassformer.json", "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
@@ -51,6 +63,13 @@ def save_directory(module: nn.Module, target: Path, *, overwrite: bool = False, 
     """Write a checkpoint in one step: `write_directory` inside `files.new_directory`."""
     with files.new_directory(target, overwrite=overwrite) as folder:
         write_directory(folder, module, **options)
+    config: Any = module.config
+    spec = spec_of(config)
+    if not (spec.huggingface_type or options.get("native")):
+        logger.warning("%s is read by glassformer alone: Hugging Face has no %s.", target, spec.name)
+    rest: Rest = options.get("rest", NOTHING)
+    for note in rest.for_model(options.get("tokenizer"), options.get("source_tokenizer"), None).left_out:
+        logger.warning("%s leaves out %s", target, note)
     return target
 
 
@@ -61,16 +80,19 @@ def write_directory(
     tokenizer: Tokenizer | None = None,
     source_tokenizer: Tokenizer | None = None,
     processor: Processor | None = None,
-    eos_ids: frozenset[int] = frozenset(),
+    eos_ids: frozenset[int] | None = None,
     suppressed: frozenset[int] = frozenset(),
+    rest: Rest = NOTHING,
     native: bool = False,
     max_shard_bytes: int = 5 * 10**9,
 ) -> None:
     """Fill a folder that is being written. `eos_ids` end a text, beside the token that does so in the tokenizer.
 
     `suppressed` tokens never come in one. `source_tokenizer` is an encoder-decoder's, where it is another one;
-    Whisper's processor follows from its configuration.
+    Whisper's processor follows from its configuration. Of the `rest` of the model's source goes along what is still
+    true; with `eos_ids` None, its texts end as they did there.
     """
+    rest = rest.for_model(tokenizer, source_tokenizer, eos_ids)
     config: Any = module.config
     spec = spec_of(config)
     try:
@@ -84,26 +106,27 @@ def write_directory(
     weights = dict(module.named_parameters())
     tensors = names.to_theirs(weights, config)
     own = set() if tokenizer is None or tokenizer.eos_id is None else {tokenizer.eos_id}
-    eos_token_ids = sorted(eos_ids | own)
+    eos_token_ids = sorted(rest.ends | own)
     ends = {
         "bos_token_id": None if tokenizer is None else tokenizer.bos_id,
         "eos_token_id": eos_token_ids if len(eos_token_ids) > 1 else next(iter(eos_token_ids), None),
     }
     ends |= {name: theirs[name] for name in OWN_TOKENS if name in theirs}
     generation = {name: theirs.pop(name) for name in OF_GENERATION if name in theirs}
-    precision = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-    speech = whisper_folder.speech_of(config, tokenizer)
-    if speech is not None:
-        generation |= whisper_folder.generation(speech, config)
     if suppressed:
         generation["bad_words_ids"] = [[token] for token in sorted(suppressed)]
-    write_json(folder / CONFIG, {**theirs, **ends, "torch_dtype": precision})
-    write_json(folder / GENERATION, {**ends, **generation})
+    precision = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    speech = whisper_folder.speech_of(config, tokenizer)
+    of_speech = {} if speech is None else whisper_folder.generation(speech, config)
+    write_json(folder / CONFIG, {**theirs, **ends, **rest.config, **theirs, "torch_dtype": precision})
+    write_json(folder / GENERATION, {**ends, **of_speech, **rest.generation, **generation})
     write_json(folder / OURS, {"format": 1, "architecture": spec.name, "config": to_mapping(config)})
-    if tokenizer is not None:
-        write_tokenizers(folder, tokenizer, source_tokenizer, speech)
-    if (found := processor or processor_of(config)) is not None:
-        write_processor(folder, found)
+    if tokenizer is not None and not rest.has_tokenizer:
+        write_tokenizers(folder, tokenizer, source_tokenizer, speech, config)
+    processor = processor or processor_of(config)
+    if processor is not None and (PROCESSOR not in rest.contents or processor != rest.processor):
+        write_processor(folder, processor)
+    rest.write(folder)
     _write_tensors(folder, tensors, max_shard_bytes)
 
 

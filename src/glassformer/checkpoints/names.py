@@ -49,6 +49,11 @@ def to_ours(
     }
 
 
+def left_out(state: Iterable[str], config: Any) -> list[str]:
+    """The names of weights that no part of our model has a use for."""
+    return sorted(name for name in state if any(re.fullmatch(pattern, name) for pattern in spec_of(config).elsewhere))
+
+
 def _check_shape(name: str, theirs: Tensor, ours: list[Tensor], rule: Rename) -> None:
     """Raise where a tensor is not what these parameters without memory would be written as."""
     with suppress(RuntimeError, IndexError):  # of a shape that cannot be cut so
@@ -78,7 +83,7 @@ def _with_prefix(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tens
 
 def _check_unread(name: str, found: Mapping[str, Tensor], spec: ModelSpec, expected: Collection[str]) -> None:
     """Raise unless the tensor holds no weights, or repeats the one that it is tied to."""
-    if any(re.fullmatch(pattern, name) for pattern in spec.ignored):
+    if any(re.fullmatch(pattern, name) for pattern in (*spec.ignored, *spec.elsewhere)):
         return
     if name not in spec.tied:
         raise CheckpointMismatch(

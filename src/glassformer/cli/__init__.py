@@ -21,10 +21,12 @@ def run() -> None:
     from cyclopts import CycloptsError
 
     from glassformer.cli.app import app
+    from glassformer.cli.output import remarks
     from glassformer.errors import GlassformerError
 
     try:
-        app()
+        with remarks():
+            app()
     except (GlassformerError, CycloptsError) as error:
         where_help_is = " See --help." if isinstance(error, CycloptsError) else ""
         print(" ".join(str(error).split()) + where_help_is, file=sys.stderr)

@@ -27,6 +27,9 @@ def convert(
 ) -> None:
     """Turn a checkpoint into a Hugging Face directory, which glassformer, transformers and vLLM load.
 
+    What its folder holds beside what is understood here (chat template, settings, licence …) goes along as it is; what
+    does not is said.
+
     Parameters
     ----------
     source
@@ -39,7 +42,8 @@ def convert(
     tokenizer
         A tokenizer's file or folder, where none stands beside the source: Whisper's is OpenAI's gpt2.tiktoken.
     native
-        Write what Hugging Face's format cannot express, too; glassformer alone reads such a directory.
+        Write what Hugging Face's format cannot express, too; glassformer alone reads such a directory. Architectures
+        that Hugging Face does not have (rnn, seq2seq, word2vec) are written so without being told.
     overwrite
         Replace a checkpoint that is already there.
     json
@@ -56,7 +60,9 @@ def convert(
     if tokenizer is not None:
         model = replace(model, tokenizer=Tokenizer.load(tokenizer), no_tokenizer="")
     api.save(model, destination, native=native, overwrite=overwrite)
-    if model.no_tokenizer:
+    if model.no_tokenizer and model.rest.has_tokenizer:
+        remark(f"Its tokenizer goes along as it is, and was not understood: {model.no_tokenizer}")
+    elif model.no_tokenizer:
         remark(f"The tokenizer is left out: {model.no_tokenizer}")
     elif model.tokenizer is None and model.kind == "speech-recognizer":
         remark("There is no tokenizer beside it, which transcribe needs: --tokenizer FILE puts one in.")

@@ -1,6 +1,7 @@
 """Where a command writes: results to stdout, progress and remarks to stderr."""
 
 import json
+import logging
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,24 @@ def print_json(value: Any) -> None:
 def remark(text: str) -> None:
     """A sentence for the person at the terminal."""
     print(text, file=sys.stderr, flush=True)
+
+
+class _Remarks(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        remark(record.getMessage())
+
+
+@contextmanager
+def remarks() -> Iterator[None]:
+    """In the block, what the library logs is a sentence for the person at the terminal."""
+    logger, handler = logging.getLogger("glassformer"), _Remarks()
+    logger.addHandler(handler)
+    before, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.propagate = before
+        logger.removeHandler(handler)
 
 
 def read_argument(text: str) -> str:

@@ -258,12 +258,9 @@ SPEC = ModelSpec(
     to_huggingface=to_huggingface,
     renames=renames,
     kind="encoder",
+    ignored=(r"(bert\.)?embeddings\.position_ids",),
     # The pooler and the next-sentence head classify pairs of texts, which no model of ours does.
-    ignored=(
-        r"(bert\.)?embeddings\.position_ids",
-        r"(bert\.)?pooler\.dense\..*",
-        r"(bert\.)?cls\.seq_relationship\..*",
-    ),
+    elsewhere=(r"(bert\.)?pooler\.dense\..*", r"(bert\.)?cls\.seq_relationship\..*"),
     base_prefix="bert.",
     tied={
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",

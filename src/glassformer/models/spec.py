@@ -146,7 +146,8 @@ class ModelSpec:
 
     An architecture that Hugging Face does not have leaves out the three fields of that name; its `renames` then are
     its own names. `to_huggingface` raises `ExportError` for what the format cannot express. `ignored` are patterns of
-    names in published files that hold no weights (masks, tables); `base_prefix` is what files of the bare trunk lack;
+    names in published files that hold no weights (masks, tables), `elsewhere` of weights that only other tasks use,
+    which are left out; `base_prefix` is what files of the bare trunk lack;
     `tied` maps a name under which a file may repeat a tied tensor to the name that it has anyway. `other_types` are
     further model types of Hugging Face's that this architecture covers.
     """
@@ -161,6 +162,7 @@ class ModelSpec:
     to_huggingface: Callable[[Any], dict[str, Any]] = no_export
     kind: Kind = "language-model"
     ignored: tuple[str, ...] = field(default=())
+    elsewhere: tuple[str, ...] = field(default=())
     base_prefix: str = ""
     other_types: tuple[str, ...] = field(default=())
     tied: Mapping[str, str] = field(default_factory=dict)

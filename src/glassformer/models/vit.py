@@ -360,5 +360,5 @@ SPEC = ModelSpec(
     renames=renames,
     kind="image-classifier",
     # The pooler and the token that hides a patch belong to other tasks.
-    ignored=(r"(vit|deit)\.pooler\.dense\..*", r"(vit|deit)\.embeddings\.mask_token"),
+    elsewhere=(r"(vit|deit)\.pooler\.dense\..*", r"(vit|deit)\.embeddings\.mask_token"),
 )

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers.pretokenize import BLOCK, PreTokenizer
@@ -31,8 +31,11 @@ WATCHED = 64  # characters of a piece whose merges `steps` lists one by one: n m
 class Tokenizer(ABC):
     """Text to token ids and back; the base of all tokenizers.
 
-    `encode` adds nothing to the text: who wants a begin or end token puts `bos_id` or `eos_id` there.
+    `encode` adds nothing to the text: who wants a begin or end token puts `bos_id` or `eos_id` there. What the
+    tokenizer.json that it came from lets other programs add is its `post_processor`, which goes along when it is saved.
     """
+
+    post_processor: dict[str, Any] | None = None
 
     def __init__(self, vocab: Mapping[int, bytes], special_tokens: Mapping[str, int], pattern: str) -> None:
         self.vocab = dict(vocab)

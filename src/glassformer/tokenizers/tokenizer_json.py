@@ -79,19 +79,25 @@ BPE: Json = {
 # ---- writing
 
 
-def write_tokenizer_json(tokenizer: Tokenizer, directory: Path, *, overwrite: bool = False) -> Path:
-    """Write tokenizer.json into a directory, whole or not at all."""
-    return write_text(directory / "tokenizer.json", tokenizer_json(tokenizer), overwrite=overwrite)
+def write_tokenizer_json(
+    tokenizer: Tokenizer, directory: Path, around: Json | None = None, *, overwrite: bool = False
+) -> Path:
+    """Write tokenizer.json into a directory, whole or not at all; `around` stands for `template_of`."""
+    text = tokenizer_json(tokenizer, around or template_of(tokenizer))
+    return write_text(directory / "tokenizer.json", text, overwrite=overwrite)
 
 
-def tokenizer_json(tokenizer: Tokenizer) -> str:
-    """The text of tokenizer.json, all that encoding depends on; of what it is read as, the text is the same again."""
+def tokenizer_json(tokenizer: Tokenizer, around: Json | None = None) -> str:
+    """The text of tokenizer.json, all that encoding depends on; of what it is read as, the text is the same again.
+
+    `around` is the post-processor: which tokens other programs put around a text (`template`).
+    """
     added = [
         {"id": id, "content": token, "single_word": False, "lstrip": False, "rstrip": False}
         | {"normalized": False, "special": True}
         for token, id in sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])
     ]
-    outside = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "post_processor": None}
+    outside = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "post_processor": around}
     match tokenizer:
         case BPETokenizer():
             pipeline = _byte_level(tokenizer)
@@ -106,6 +112,34 @@ def tokenizer_json(tokenizer: Tokenizer) -> str:
         case _:
             raise TokenizerError(f"a {type(tokenizer).__name__} has no form in tokenizer.json.")
     return json.dumps(outside | pipeline, ensure_ascii=False)
+
+
+def template_of(tokenizer: Tokenizer) -> Json | None:
+    """What stands around a text that the tokenizer's model reads: as its file says, or what we put there ourselves.
+
+    That is the token that begins a text, and in BERT's reading the one that ends it.
+    """
+    if tokenizer.post_processor is not None:
+        return tokenizer.post_processor
+    end = tokenizer.eos_id if isinstance(tokenizer, WordPieceTokenizer) else None
+    return template(tokenizer, tokenizer.bos_id, end)
+
+
+def template(tokenizer: Tokenizer, begin: int | None, end: int | None) -> Json | None:
+    """The post-processor that puts special tokens before and behind a text; None where there is nothing to put."""
+    names = {id: name for name, id in tokenizer.special_tokens.items()}
+    used = [id for id in (begin, end) if id is not None]
+    if not used:
+        return None
+
+    def around(sequence: str, type: int, ids: tuple[int | None, int | None]) -> list[Json]:
+        before, behind = ([] if id is None else [{"SpecialToken": {"id": names[id], "type_id": type}}] for id in ids)
+        return [*before, {"Sequence": {"id": sequence, "type_id": type}}, *behind]
+
+    single = around("A", 0, (begin, end))
+    second = around("B", 1, (begin if end is None else None, end))  # one token is enough between two texts
+    tokens = {names[id]: {"id": names[id], "ids": [id], "tokens": [names[id]]} for id in used}
+    return {"type": "TemplateProcessing", "single": single, "pair": single + second, "special_tokens": tokens}
 
 
 def _byte_level(tokenizer: BPETokenizer) -> Json:
@@ -174,8 +208,14 @@ def _words(tokenizer: WordTokenizer) -> Json:
 
 
 def read_tokenizer_json(path: Path, data: bytes) -> Tokenizer:
-    """The tokenizer that a tokenizer.json describes, if it is of one of our four kinds."""
+    """The tokenizer that a tokenizer.json describes, if it is of one of our kinds."""
     file = parse_json(path, data)
+    tokenizer = _read(path, file)
+    tokenizer.post_processor = file.get("post_processor")
+    return tokenizer
+
+
+def _read(path: Path, file: Json) -> Tokenizer:
     known = {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor"}
     if not isinstance(file.get("model"), dict):
         raise TokenizerError(f'{path}: expected a tokenizer.json, an object with a "model".')

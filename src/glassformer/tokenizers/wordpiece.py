@@ -123,7 +123,6 @@ class WordPieceTokenizer(Tokenizer):
                 "lowercase": self.lowercase,
             },
             "pre_tokenizer": {"type": "BertPreTokenizer"},
-            "post_processor": self._template(),
             "decoder": {"type": "WordPiece", "prefix": CONTINUES, "cleanup": False},
             "model": {
                 "type": "WordPiece",
@@ -131,23 +130,6 @@ class WordPieceTokenizer(Tokenizer):
                 "continuing_subword_prefix": CONTINUES,
                 "max_input_chars_per_word": self.longest_word,
                 "vocab": self.pieces,
-            },
-        }
-
-    def _template(self) -> Json | None:
-        """What tells other programs to put [CLS] and [SEP] around a text."""
-        if self.bos_id is None or self.eos_id is None:
-            return None
-        begin, end = ({"SpecialToken": {"id": token, "type_id": 0}} for token in (BEGIN, END))
-        first, second = ({"Sequence": {"id": name, "type_id": type}} for name, type in (("A", 0), ("B", 1)))
-        second_end = {"SpecialToken": {"id": END, "type_id": 1}}
-        return {
-            "type": "TemplateProcessing",
-            "single": [begin, first, end],
-            "pair": [begin, first, end, second, second_end],
-            "special_tokens": {
-                token: {"id": token, "ids": [id], "tokens": [token]}
-                for token, id in ((BEGIN, self.bos_id), (END, self.eos_id))
             },
         }
 

@@ -28,7 +28,10 @@ def set_initial_weights(module: nn.Module, config: RunConfig, task: Task, say: S
 
 @torch.no_grad()
 def take_weights(module: nn.Module, folder: Path, task: Task, say: Say) -> None:
-    """Those of a checkpoint. What the data wants to be of another size, such as the classes, starts anew."""
+    """Those of a checkpoint. What the data wants to be of another size, such as the classes, starts anew.
+
+    What the checkpoint has beside them, such as its licence, goes along with what is learned from it.
+    """
     found = checkpoints.load(folder)
     theirs, ours = to_mapping(found.config), to_mapping(module.config)
     for name in ours:
@@ -43,6 +46,10 @@ def take_weights(module: nn.Module, folder: Path, task: Task, say: Say) -> None:
             parameter.copy_(weights[name])
         else:
             say(f"{name} of {tuple(parameter.shape)} starts anew: the data asks for another size than {folder} has.")
+    rest = found.rest.after_training()
+    for note in rest.left_out:
+        say(f"The model leaves out {note}")
+    task.belongings = {**task.belongings, "rest": rest}
 
 
 @torch.no_grad()

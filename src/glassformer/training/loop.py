@@ -74,7 +74,9 @@ def train(
             trainer = Trainer(config, task, device)
             newest = run.newest() if resume else None
             if newest is not None:
-                trainer.restore(*newest)
+                found, state = newest
+                trainer.restore(found.module, state)
+                task.belongings = {**task.belongings, "rest": found.rest}
             else:
                 set_initial_weights(trainer.module, config, task, say)
         began_at = trainer.step

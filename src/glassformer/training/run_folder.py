@@ -21,8 +21,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from glassformer import files, strict_json
-from glassformer.checkpoints import huggingface, native
+from glassformer import checkpoints, files, strict_json
+from glassformer.checkpoints import Checkpoint, huggingface, native
 from glassformer.config import to_mapping
 from glassformer.errors import CheckpointError, TrainingError
 from glassformer.tokenizers.bpe_files import SOURCE_FOLDER
@@ -120,20 +120,19 @@ class RunFolder:
             shutil.rmtree(old)
         return target
 
-    def newest(self) -> "tuple[nn.Module, State] | None":
-        """The model and the state in the newest checkpoint that is whole; None before the first one."""
+    def newest(self) -> "tuple[Checkpoint, State] | None":
+        """The model with what is beside it, and the state, of the newest checkpoint that is whole; None before it."""
         broken: dict[Path, CheckpointError] = {}
         for path in self._newest_first():
             try:
-                files.verify(path)
+                found = checkpoints.load(path)
                 tensors, values = native.read_state(path)
-                _, module = huggingface.load_directory(path)
             except CheckpointError as error:
                 broken[path] = error
             else:
                 for spoilt in broken:  # the run goes on from before it, and must not take it for its newest later
                     os.rename(spoilt, spoilt.with_name(f"broken-{spoilt.name}"))
-                return module, State(tensors=tensors, values=values)
+                return found, State(tensors=tensors, values=values)
         if broken:
             raise next(iter(broken.values()))
         return None

@@ -1,0 +1,225 @@
+"""The rest of a checkpoint's folder: settings and files that we do not interpret, and that survive a copy.
+
+    config.json, generation_config.json   the settings that no configuration of ours expresses
+    tokenizer.json, tokenizer_config.json, chat_template.jinja …   as they are, for the tokenizer that they stand for
+    preprocessor_config.json              as it is, for the processor that it stands for
+    LICENSE, README.md, modules.json …    as they are
+
+`read` takes them in with a model, `write` puts them beside what we write ourselves, and `after_training` keeps what is
+true of other weights, too. What does not go along is said in `left_out`. Next to read: `huggingface.py`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from glassformer import files, strict_json
+from glassformer.errors import CheckpointError, ConfigError, ExportError
+from glassformer.models import spec_of
+from glassformer.tokenizers.base import Tokenizer
+from glassformer.tokenizers.bpe_files import MAX_FILE_BYTES, SOURCE_FOLDER
+
+CONFIG, GENERATION, TOKENIZER_CONFIG = "config.json", "generation_config.json", "tokenizer_config.json"
+PROCESSOR = "preprocessor_config.json"
+MAX_FILES, MAX_BYTES = 256, 64 << 20  # of all files together
+
+# ---- what becomes of a file, by its name in the folder; the first pattern counts
+WRITTEN_ANEW = re.compile(
+    r"config\.json|generation_config\.json|glassformer\.json|manifest\.json|.*\.safetensors|.*\.index\.json"
+)
+OF_A_RUN = re.compile(r"run\.json|metrics\.jsonl|loss\.png|view\.html|(training|tensorboard|tokens|checkpoints)/.*")
+OF_THE_TOKENIZER = re.compile(
+    rf"({SOURCE_FOLDER}/)?(tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json"
+    r"|vocab\.(json|txt|bpe)|merges\.txt|normalizer\.json|target_vocab\.json|dict\.txt|bpe\.code"
+    r"|chat_template\.(jinja|json)|additional_chat_templates/[^/]+\.jinja|[^/]+\.(model|spm))"
+)
+LICENCE = re.compile(r"(LICEN[CS]E|NOTICE|COPYING|USE_POLICY)[^/]*", re.IGNORECASE)
+CARD, CARD_OF_SOURCE = "README.md", "README.source.md"
+OTHERS = re.compile(r"[^/]+\.(json|txt|md|yaml|yml|jinja)|[^/]+/config\.json", re.IGNORECASE)
+
+TOKENS = re.compile(  # settings that name tokens by their ids or their text
+    r".*_token_ids?|(bad|force)_words_ids|(begin_)?suppress_tokens|forced_decoder_ids|(lang|task)_to_id|stop_strings"
+    r"|sequence_bias|is_multilingual"
+)
+WRITTEN_OTHERWISE = ("architectures", "model_type", "torch_dtype", "dtype", "num_labels", "alignment_heads")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """What a folder holds beside what we read, and what the files among it stand for."""
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    contents: Mapping[str, bytes] = field(default_factory=dict)  # by name in the folder
+    tokenizer: Tokenizer | None = None
+    source_tokenizer: Tokenizer | None = None
+    processor: Any = None
+    ends: frozenset[int] = frozenset()
+    left_out: tuple[str, ...] = ()
+
+    def for_model(self, tokenizer: Tokenizer | None, source: Tokenizer | None, ends: frozenset[int] | None) -> "Rest":
+        """What is still true of a model with these tokenizers, whose texts end with these tokens (None: as before)."""
+        if not (alike(tokenizer, self.tokenizer) and alike(source, self.source_tokenizer)):
+            gone = [name for name in self.contents if OF_THE_TOKENIZER.fullmatch(name)]
+            return replace(
+                self._without(TOKENS),
+                contents={name: data for name, data in self.contents.items() if name not in gone},
+                ends=ends or frozenset(),
+                left_out=(*self.left_out, *([f"{_listed(gone)}: of another tokenizer."] if gone else ())),
+            )
+        own = {id for id in [tokenizer and tokenizer.eos_id] if id is not None}
+        if ends is None or ends | own == self.ends | own:
+            return self
+        return replace(self._without(re.compile("eos_token_id")), ends=ends)
+
+    def _without(self, setting: "re.Pattern[str]") -> "Rest":
+        config, generation = (
+            {name: value for name, value in settings.items() if not setting.fullmatch(name)}
+            for settings in (self.config, self.generation)
+        )
+        return replace(self, config=config, generation=generation)
+
+    def after_training(self) -> "Rest":
+        """What is true of other weights in the same shape: settings, licences, and the card as that of the source."""
+        kept = {
+            CARD_OF_SOURCE if name == CARD else name: data
+            for name, data in self.contents.items()
+            if name in (CARD, CARD_OF_SOURCE, PROCESSOR) or LICENCE.match(name) or OF_THE_TOKENIZER.fullmatch(name)
+        }
+        gone = sorted(self.contents.keys() - kept.keys() - {CARD})
+        lost = () if not gone else (f"{_listed(gone)}: not true of other weights.",)
+        return replace(self, contents=kept, left_out=lost)
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether the tokenizer's files say all that other programs need, so that they need no others beside them."""
+        return not {"tokenizer.json", TOKENIZER_CONFIG, "target.spm"}.isdisjoint(self.contents)
+
+    def write(self, folder: Path) -> None:
+        """Put the files into a folder that is being written, where nothing else stands in their place."""
+        for name, data in self.contents.items():
+            path = folder / name
+            if not path.exists():
+                path.parent.mkdir(exist_ok=True)
+                files.write(path, data)
+
+
+NOTHING = Rest()
+
+
+def read(
+    folder: Path,
+    config: Any,
+    *,
+    tokenizer: Tokenizer | None = None,
+    source_tokenizer: Tokenizer | None = None,
+    processor: Any = None,
+    ends: frozenset[int] = frozenset(),
+    tensors: Sequence[str] = (),
+) -> Rest:
+    """The rest of a folder whose configuration, tokenizers and processor have been read, and all but some `tensors`."""
+    contents: dict[str, bytes] = {}
+    left_out = [f"{_listed(tensors)}: weights of another task."] if tensors else []
+    unknown: list[str] = []
+    room = MAX_BYTES
+    for name in _names(folder):
+        if WRITTEN_ANEW.fullmatch(name) or OF_A_RUN.fullmatch(name):
+            continue
+        of_tokenizer = OF_THE_TOKENIZER.fullmatch(name)
+        if not (of_tokenizer or name == PROCESSOR or LICENCE.fullmatch(name) or OTHERS.fullmatch(name)):
+            unknown.append(name)
+            continue
+        try:
+            path = files.inside(folder, name)
+            size = path.stat().st_size
+            if size > min(room, MAX_FILE_BYTES if of_tokenizer else 4 << 20) or len(contents) == MAX_FILES:
+                left_out.append(f"{name}: too large, or one of too many files.")
+                continue
+            contents[name] = path.read_bytes()
+            room -= size
+        except (CheckpointError, OSError) as error:
+            left_out.append(f"{name}: {error}")
+    if unknown:
+        left_out.append(f"{_listed(unknown)}: no settings or texts that this program knows.")
+    return Rest(
+        config=_unread(folder, config),
+        generation=_settings(folder, GENERATION),
+        contents=contents,
+        tokenizer=tokenizer,
+        source_tokenizer=source_tokenizer,
+        processor=processor,
+        ends=ends,
+        left_out=tuple(left_out),
+    )
+
+
+def alike(one: Tokenizer | None, other: Tokenizer | None) -> bool:
+    """Whether two tokenizers make the same tokens of every text, by all that they were made of."""
+    if one is other:
+        return True
+    return type(one) is type(other) and _made_of(one) == _made_of(other)
+
+
+def _made_of(tokenizer: Tokenizer | None) -> dict[str, Any]:
+    return {name: value for name, value in vars(tokenizer).items() if not name.startswith("_")}
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """The files of a folder and of those in it, without hidden ones; of a folder of ours, those that were written."""
+    if (folder / files.MANIFEST).is_file():
+        yield from sorted(files.listed(folder))
+        return
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from (f"{path.name}/{below.name}" for below in sorted(path.iterdir()) if below.is_file())
+        elif path.is_file():
+            yield path.name
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+# ---- settings
+
+
+class _Noting(Mapping[str, Any]):
+    """Settings that remember which of them were asked for."""
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self._content = content
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.asked.add(name)
+        return self._content[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+
+def _unread(folder: Path, config: Any) -> dict[str, Any]:
+    """The settings of config.json that our configuration neither reads nor writes."""
+    content, spec = _Noting(_settings(folder, CONFIG)), spec_of(config)
+    written: set[str] = set()
+    with suppress(ExportError):
+        written = {*spec.to_huggingface(config)}
+    with suppress(ConfigError):  # of a folder that only we read, whose settings are elsewhere
+        spec.from_huggingface(content)
+    known = content.asked | written | {*WRITTEN_OTHERWISE}
+    return {name: content[name] for name in content if name not in known}
+
+
+def _settings(folder: Path, name: str) -> dict[str, Any]:
+    with files.about(folder):
+        if not (folder / name).exists():
+            return {}
+        return strict_json.read(files.inside(folder, name), 4 << 20)
