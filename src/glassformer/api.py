@@ -19,7 +19,7 @@ from glassformer import checkpoints, models
 from glassformer.checkpoints.beside import Processor
 from glassformer.checkpoints.rest import NOTHING, Rest
 from glassformer.data.sort import LETTERS
-from glassformer.errors import CheckpointError, GenerationError, TraceError
+from glassformer.errors import CheckpointError, ConfigError, GenerationError, TraceError
 from glassformer.inference import inputs
 from glassformer.inference.around import whole
 from glassformer.inference.beam import Beams
@@ -33,9 +33,11 @@ from glassformer.tokenizers import CharTokenizer, Tokenizer
 from glassformer.tracing import check, explain, format, intervene
 from glassformer.tracing import trace as tracing
 from glassformer.tracing.record import GIB, record
+from glassformer.training.device import FLOATING, choose_device
 from glassformer.twins import use
 
 PRETRAINED = ("nano-sort",)  # folders of `pretrained/`
+PRECISIONS = {str(each).removeprefix("torch."): each for each in FLOATING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,16 @@ class Model:
     def whole(self) -> nn.Module:
         """The module as one call: of an encoder-decoder both halves."""
         return whole(self.module)
+
+    def to(
+        self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
+    ) -> "Model":
+        """The same model, its module moved in place, as torch's `to` does: to a device, into a precision, or both."""
+        if device is not None:
+            self.module.to(choose_device(str(device))[0])
+        if dtype is not None:
+            self.module.to(precision_of(dtype))
+        return self
 
     @property
     def kind(self) -> Kind:
@@ -171,7 +183,7 @@ class Model:
 
     def generate_ids(
         self,
-        tokens: Int[Tensor, "B T"],
+        tokens: Tensor | Sequence[Any],
         *,
         max_new_tokens: int = 256,
         cache: str = "full",
@@ -179,6 +191,13 @@ class Model:
         **sampling: Any,
     ) -> Int[Tensor, "B N"]:
         """The prompts with their continuations; a sequence that has ended is filled with its last token."""
+        if not isinstance(tokens, Tensor):
+            tokens = _token_ids(tokens)
+        if tokens.ndim != 2 or tokens.is_floating_point():
+            raise GenerationError(
+                f"generate_ids takes whole numbers of shape (batch, positions), such as torch.tensor([[1, 2, 3]]), not "
+                f"{tokens.dtype} of shape {tuple(tokens.shape)}."
+            )
         rows: list[list[int]] = tokens.tolist()
         chosen = sampling_of(sampling)
         for new in self.tokens(tokens.tolist(), max_new_tokens, chosen, cache, ignore_eos=ignore_eos):
@@ -210,11 +229,27 @@ class Model:
 
     def _needs_tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
-            reason = self.no_tokenizer or "Put one beside its weights (tokenizer.json)."
             raise GenerationError(
-                f"This model came without a tokenizer. {reason} Or give it tokens, in Python, with generate_ids."
+                f"This model came without a tokenizer. {self.no_tokenizer}".rstrip(),
+                python="Put one beside its weights (tokenizer.json), or give it tokens with generate_ids.",
+                command="Put one beside its weights: glassformer convert MODEL FOLDER --tokenizer FILE makes such a copy.",
             )
         return self.tokenizer
+
+
+def _token_ids(tokens: Sequence[Any]) -> Tensor:
+    try:
+        return torch.tensor(tokens)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise GenerationError(
+            f"Token ids come as a tensor of shape (batch, positions), or as lists of one length: {error}."
+        ) from None
+
+
+def _check_type(function: str, what: str, value: object, *types: Any) -> None:
+    """Raise a `ConfigError` where a public function was called with something else than it takes."""
+    if not isinstance(value, types):
+        raise ConfigError(f"{function} takes {what}, not {type(value).__name__}.")
 
 
 def sampling_of(settings: Mapping[str, Any]) -> Sampling:
@@ -231,6 +266,9 @@ def build(name: str, *, seed: int = 0, tokenizer: Tokenizer | None = None, **cha
 
     The model that sorts letters comes with their tokenizer.
     """
+    _check_type("build", "the name of a preset or of an architecture", name, str)
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"must be from 0 to 2⁶³ − 1, not {seed}.", setting="seed")
     config = models.configure(name, changes)
     if tokenizer is None and name == "nano-sort" and config.vocab_size == len(LETTERS):
         tokenizer = CharTokenizer(LETTERS)
@@ -240,20 +278,28 @@ def build(name: str, *, seed: int = 0, tokenizer: Tokenizer | None = None, **cha
     return Model(module=module, config=config, tokenizer=tokenizer, note="its weights are random")
 
 
-def load(source: str | Path, *, from_pickle: bool = False, dtype: torch.dtype | None = torch.float32) -> Model:
+def load(
+    source: str | Path,
+    *,
+    from_pickle: bool = False,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = torch.float32,
+) -> Model:
     """A model from a checkpoint directory, a published file, or `preset:NAME` (random weights).
 
     "nano-sort", which the package carries, sorts six letters; `glassformer demo` trains it anew. `from_pickle` allows
     files that torch pickled; they are read with `weights_only`, after their size is checked. With dtype None the
-    weights keep the type that they have on disk.
+    weights keep the type that they have on disk; the device "auto" is the fastest of this machine.
     """
+    _check_type("load", "a path", source, str | Path)
+    place, precision = choose_device(str(device))[0], None if dtype is None else precision_of(dtype)
     if isinstance(source, str) and source.startswith("preset:"):
-        return build(source.removeprefix("preset:"))
+        return build(source.removeprefix("preset:")).to(place, precision)
     path = Path(source)
     if source in PRETRAINED and not path.exists():
         path = Path(__file__).parent / "pretrained" / source
     try:
-        found = checkpoints.load(path, from_pickle=from_pickle, dtype=dtype)
+        found = checkpoints.load(path, from_pickle=from_pickle, dtype=precision)
     except CheckpointError:
         if Path(source).exists():
             raise
@@ -269,7 +315,15 @@ def load(source: str | Path, *, from_pickle: bool = False, dtype: torch.dtype | 
         eos_ids=found.eos_ids,
         suppressed=found.suppressed,
         rest=found.rest,
-    )
+    ).to(place)
+
+
+def precision_of(dtype: str | torch.dtype) -> torch.dtype:
+    """The type of numbers of this name, if models run in it."""
+    name = str(dtype).removeprefix("torch.")
+    if name not in PRECISIONS:
+        raise ConfigError(f"is {dtype}, and models run in {', '.join(PRECISIONS)}.", setting="dtype")
+    return PRECISIONS[name]
 
 
 def save(model: Model, directory: str | Path, *, native: bool = False, overwrite: bool = False) -> Path:
@@ -277,6 +331,7 @@ def save(model: Model, directory: str | Path, *, native: bool = False, overwrite
 
     An earlier one is replaced with `overwrite` alone, and never a folder that holds anything else.
     """
+    _check_type("save", "a Model", model, Model)
     return checkpoints.save(
         model.module,
         Path(directory),

@@ -14,12 +14,32 @@
     └── MissingExtra           an optional library is not installed
 
 A message is one sentence or two: what was expected, what came, and what to do next.
-The command line prints it and exits with code 2; anything else that escapes is a bug of ours.
+The command line prints it and exits with code 2; anything else that escapes is a bug of ours, and ends with code 70.
 """
+
+from typing import Self
 
 
 class GlassformerError(Exception):
-    """Base of every error here; `str(error)` is meant for the person who made the call."""
+    """Base of every error here; `str(error)` is meant for the person who called a function.
+
+    Where the next step is another one for them than for somebody at the command line, `python` is theirs and `command`
+    that of the other; `setting` is the argument that is at fault, which `message` goes on from: its flag has hyphens.
+    """
+
+    def __init__(self, message: str = "", *, setting: str = "", python: str = "", command: str = "") -> None:
+        super().__init__(" ".join(filter(None, (setting, message, python))))
+        self.message, self.setting, self.python, self.command = message, setting, python, command
+
+    def at_command_line(self) -> str:
+        """The same for the person who typed a command: it names flags, and no Python."""
+        flag = f"--{self.setting.replace('_', '-')}" if self.setting else ""
+        return " ".join(filter(None, (flag, self.message, self.command)))
+
+    def about(self, what: object) -> Self:
+        """The same error, which begins with what it is about."""
+        whole = f"{what}: {f'{self.setting} {self.message}' if self.setting else self.message}"
+        return type(self)(whole, python=self.python, command=self.command)
 
 
 class ConfigError(GlassformerError, ValueError):

@@ -200,7 +200,7 @@ def about(path: Path) -> Iterator[None]:
     try:
         yield
     except (CheckpointError, ConfigError) as error:
-        raise type(error)(f"{path}: {error}") from None
+        raise error.about(path) from None
     except OSError as error:
         raise CheckpointError(f"{error.filename or path} cannot be read: {error.strerror or error}.") from error
 

@@ -1,33 +1,76 @@
 """The command line. `main` is what the `glassformer` command runs; `app.py` lists the verbs."""
 
+import io
 import os
 import sys
+from contextlib import suppress
 
 
 def main() -> None:
-    """Run the command line; exit with 2 and one sentence on bad input, and with 130 on Ctrl-C."""
+    """Run the command line. It always exits: with 2 and one sentence on bad input, and with 130 on Ctrl-C."""
+    open_streams()
     try:
         run()
     except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
+        say("Stopped.")
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    sys.exit(0)
 
 
 def run() -> None:
-    """The same without the ends that come from outside. It imports late, so that Ctrl-C is heard from the start."""
+    """The same without Ctrl-C. It imports late, so that Ctrl-C is heard from the start."""
     from cyclopts import CycloptsError
 
+    from glassformer.cli import hints
     from glassformer.cli.app import app
-    from glassformer.cli.output import remarks
-    from glassformer.errors import GlassformerError
+    from glassformer.cli.failures import ending
+    from glassformer.cli.output import printable, remarks
 
+    verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     try:
-        with remarks():
-            app()
-    except (GlassformerError, CycloptsError) as error:
-        where_help_is = " See --help." if isinstance(error, CycloptsError) else ""
-        print(" ".join(str(error).split()) + where_help_is, file=sys.stderr)
+        try:
+            with remarks():
+                app(result_action="return_none")
+        finally:
+            sys.stdout.flush()  # a full disk is noticed here at the latest
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        drop_output()
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("GLASSFORMER_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+        if isinstance(error, OSError):
+            drop_output()
+        sentence, code = (
+            (hints.sentence(error, verb), 2) if isinstance(error, CycloptsError) else ending(error, verb)
+        )
+        say(printable(" ".join(sentence.split())))
+        sys.exit(code)
+
+
+def open_streams() -> None:
+    """Make the three streams usable: a closed one is an error for results, and nowhere for the others."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        say("Standard output is closed: send it to a file, or to /dev/null.")
         sys.exit(2)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that is no UTF-8, or a letter that the terminal lacks
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(sentence: str) -> None:
+    """A sentence on standard error, if it takes one."""
+    with suppress(OSError):
+        print(sentence, file=sys.stderr, flush=True)
+
+
+def drop_output() -> None:
+    """Let what is still to be written go nowhere, so that the end of the process does not fail on it again."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import print_json, progress_bar, remark
+from glassformer.cli.loading import Device, DType, FromPickle, load
+from glassformer.cli.output import print_json, print_line, progress_bar, remark
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +34,9 @@ def classify(
     patches: Annotated[bool, Parameter(negative="")] = False,
     batch_size: int = 8,
     processor: Path | None = None,
-    from_pickle: Annotated[bool, Parameter(negative="")] = False,
+    from_pickle: FromPickle = False,
+    device: Device = "cpu",
+    dtype: DType = "float32",
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Say what is in pictures: PNG, JPEG, WebP, BMP, GIF, PPM. A file that cannot be read does not stop the others.
@@ -52,12 +55,9 @@ def classify(
         Pictures at once.
     processor
         The folder whose preprocessor_config.json says how pictures are resized and scaled, where it is not the model's.
-    from_pickle
-        Allow a .pt or .pth file; of it only tensors are read.
     json
         Print one JSON object with all pictures.
     """
-    from glassformer import api
     from glassformer.cli.patches import Grid
     from glassformer.errors import ConfigError
 
@@ -66,10 +66,7 @@ def classify(
     for name, value in {"--top-k": top_k, "--batch-size": batch_size}.items():
         if value < 1:
             raise ConfigError(f"{name} must be at least 1, not {value}.")
-    loaded = api.load(model, from_pickle=from_pickle)
-    loaded.require("image-classifier")
-    if loaded.note:
-        remark(f"{model}: {loaded.note}.")
+    loaded = load(model, "image-classifier", from_pickle=from_pickle, device=device, dtype=dtype)
     prepare = processor_of(loaded, processor, model)
     results, broken = [], 0
     with ExitStack() as stack:
@@ -85,11 +82,11 @@ def classify(
                 cut = {} if grid is None else {"pixels": grid.size, "patch": grid.patch, "patches": grid.patches}
                 results.append({"file": str(path), "classes": [asdict(guess) for guess in found], **cut})
                 continue
-            print(path)
+            print_line(str(path))
             if grid is not None:
                 grid.show()
             for guess in found:
-                print(f"  {guess.probability:7.2%}  {guess.label}")
+                print_line(f"  {guess.probability:7.2%}  {guess.label}")
     if json:
         print_json({"pictures": results, "broken": broken})
     if broken:
@@ -144,7 +141,7 @@ def _read(prepare: "ImageProcessor", path: Path, patch: tuple[int, int]) -> "Ten
             return images
         remark(f"{path}: a picture of {height} x {width} pixels has no patch of {patch[0]} x {patch[1]}.")
     except DataError as error:
-        remark(str(error))
+        remark(error.at_command_line())
     except ConfigError as error:
-        remark(f"{path}: {error}")
+        remark(error.about(path).at_command_line())
     return None

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import new_destination, print_json, remark
+from glassformer.cli.loading import FromPickle
+from glassformer.cli.output import new_destination, print_json, print_line, remark
 
 app = App(
     name="convert",
@@ -19,7 +20,7 @@ def convert(
     destination: Path,
     /,
     *,
-    from_pickle: Annotated[bool, Parameter(negative="")] = False,
+    from_pickle: FromPickle = False,
     tokenizer: Path | None = None,
     native: Annotated[bool, Parameter(negative="")] = False,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
@@ -37,8 +38,6 @@ def convert(
         nanoGPT's, Whisper's or vit-pytorch's, or preset:NAME.
     destination
         The directory to write.
-    from_pickle
-        Allow a file that torch pickled. Only its tensors are read, and its size is checked first.
     tokenizer
         A tokenizer's file or folder, where none stands beside the source: Whisper's is OpenAI's gpt2.tiktoken.
     native
@@ -77,4 +76,4 @@ def convert(
             "its processor": model.processor,
         }
         kept = " and ".join(name for name, what in found.items() if what is not None)
-        print(f"{destination}: {architecture}, {parameters:,} parameters{f', with {kept}' if kept else ''}")
+        print_line(f"{destination}: {architecture}, {parameters:,} parameters{f', with {kept}' if kept else ''}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import print_json, progress_bar, remark
+from glassformer.cli.output import print_json, print_line, print_table, progress_bar, remark
 
 app = App(
     name="data",
@@ -40,7 +40,7 @@ def get(name: str, /, *, out: Path = Path("data"), json: Json = False) -> None:
             path, sha256 = download.fetch(file, out, update)
         fetched.append({"path": str(path), "sha256": sha256})
         if not json:
-            print(path)
+            print_line(str(path))
             remark(
                 f"SHA-256 {sha256}, " + ("as published." if file.sha256 else "of which there is no published value.")
             )
@@ -62,10 +62,6 @@ def list_(*, json: Json = False) -> None:
     if json:
         print_json([dataclasses.asdict(corpus) for corpus in CORPORA.values()])
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("name", "what it is", "licence")
-    for corpus in CORPORA.values():
-        table.add_row(corpus.name, corpus.about, corpus.licence)
-    Console().print(table)
+    print_table(
+        ("name", "what it is", "licence"), [(corpus.name, corpus.about, corpus.licence) for corpus in CORPORA.values()]
+    )

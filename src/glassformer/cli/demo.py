@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import print_json, remark
+from glassformer.cli.output import print_json, print_line, remark
 
 app = App(
     name="demo",
@@ -73,15 +73,17 @@ def demo(
         seconds = round(ended.seconds, 1)
         print_json({"folder": str(folder), "page": str(page), "seconds": seconds, **asdict(found), "CBABBC": answer})
         return
-    print(f"trained in        {ended.seconds:.0f} s")
-    print(f"sorted right      {found.correct} of all {found.total} inputs")
-    print(f"of the held-out   {found.held_out_correct} of {found.held_out_total}")
-    print(f"CBABBC            {answer}")
-    print(f"the model is in   {folder}")
-    print(f"to walk through   {page}")
-    print(f"\nTry it:  glassformer generate {folder} --prompt BACCAB --temperature 0 --max-new-tokens 6")
+    print_line(f"trained in        {ended.seconds:.0f} s")
+    print_line(f"sorted right      {found.correct} of all {found.total} inputs")
+    print_line(f"of the held-out   {found.held_out_correct} of {found.held_out_total}")
+    print_line(f"CBABBC            {answer}")
+    print_line(f"the model is in   {folder}")
+    print_line(f"to walk through   {page}")
+    print_line()
+    print_line(f"Try it:  glassformer generate {folder} --prompt BACCAB --temperature 0 --max-new-tokens 6")
     if serve and sys.stdout.isatty():
         from glassformer.cli import view
 
-        print(f"         glassformer view {folder}\n")
+        print_line(f"         glassformer view {folder}")
+        print_line()
         view.serve(session, host="127.0.0.1", port=0, hosts=(), open=True)

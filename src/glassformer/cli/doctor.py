@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import print_json
+from glassformer.cli.output import print_json, print_table
 
 app = App(
     name="doctor",
@@ -36,15 +36,8 @@ def doctor(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     if json:
         print_json(report)
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
     for title, entries in report.items():
-        table = Table(title=title, title_justify="left", show_header=False, title_style="bold", min_width=60)
-        for name, value in entries.items():
-            table.add_row(name, str(value))
-        console.print(table)
+        print_table(("", ""), [(name, str(value)) for name, value in entries.items()], title=title, min_width=60)
 
 
 def runs(fast: Callable[[], object | None], module: str, mode: str) -> str:

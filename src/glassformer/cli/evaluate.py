@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
-from glassformer.cli.output import print_json, progress_bar, remark
+from glassformer.cli.loading import Device, DType, FromPickle, load
+from glassformer.cli.output import print_json, print_line, progress_bar, remark
 from glassformer.evaluation.bleu import WordCutter
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def evaluate(
     target: Path | None = None,
     limit: int | None = None,
     batch_size: int | None = None,
-    from_pickle: Annotated[bool, Parameter(negative="")] = False,
+    from_pickle: FromPickle = False,
+    device: Device = "cpu",
+    dtype: DType = "float32",
     json: Annotated[bool, Parameter(negative="")] = False,
     context_length: Annotated[int | None, Parameter(group=TEXT)] = None,
     batches: Annotated[int | None, Parameter(group=TEXT)] = None,
@@ -65,8 +68,6 @@ def evaluate(
         Take so many pairs, pictures or recordings.
     batch_size
         Stretches, texts or pictures at once, 32 by default.
-    from_pickle
-        Allow a .pt or .pth file; of it only tensors are read.
     json
         Print a JSON object, with the figures of each class or recording.
     context_length
@@ -88,13 +89,11 @@ def evaluate(
     processor
         The folder whose preprocessor_config.json says how pictures are resized and scaled, where it is not the model's.
     """
-    from glassformer import api
     from glassformer.errors import ConfigError
 
     for name, value in {"limit": limit, "batch_size": batch_size, "max_new_tokens": max_new_tokens}.items():
         if value is not None and value < 1:
             raise ConfigError(f"{_flag(name)} must be at least 1, not {value}.")
-    loaded = api.load(model, from_pickle=from_pickle)
     options: dict[Kind, dict[str, Any]] = {
         "language-model": {"batch_size": batch_size, "context_length": context_length, "batches": batches},
         "encoder-decoder": {
@@ -109,16 +108,15 @@ def evaluate(
         "image-classifier": {"target": target, "limit": limit, "batch_size": batch_size, "processor": processor},
         "speech-recognizer": {"limit": limit, "language": language, "tokenizer": tokenizer},
     }
-    loaded.require(*options)
+    loaded = load(model, *options, from_pickle=from_pickle, device=device, dtype=dtype)
     mine = {name: value for name, value in options[loaded.kind].items() if value is not None}
     given = {name for others in options.values() for name, value in others.items() if value is not None}
     if foreign := sorted(given - mine.keys()):
         from glassformer.models.spec import IN_WORDS
 
         raise ConfigError(f"{_flag(foreign[0])} is not for {IN_WORDS[loaded.kind]}, which {model} is.")
-    for sentence in (f"{model}: {loaded.note}." if loaded.note else "", loaded.no_tokenizer):
-        if sentence:
-            remark(sentence)
+    if loaded.no_tokenizer:
+        remark(loaded.no_tokenizer)
     measures: dict[Kind, Callable[..., Figures]] = {
         "language-model": _text,
         "encoder-decoder": _translations,
@@ -133,7 +131,7 @@ def evaluate(
         if isinstance(value, list):  # details, for programs
             continue
         shown = value if isinstance(value, str) else f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"
-        print(f"{name.replace('_', ' '):17} {shown}")
+        print_line(f"{name.replace('_', ' '):17} {shown}")
 
 
 def _flag(name: str) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import print_json
+from glassformer.cli.loading import FromPickle
+from glassformer.cli.output import print_json, print_line, print_table, write_text
 
 app = App(
     name="explain",
@@ -29,9 +30,12 @@ def explain(
     depth: int = 1,
     terms: int = 8,
     latex: Flag = False,
+    from_pickle: FromPickle = False,
     json: Flag = False,
 ) -> None:
     """Show how one number of a forward pass was computed: formula, operands, the line of source, and the check.
+
+    The numbers are computed on the CPU, in float32.
 
     Parameters
     ----------
@@ -63,12 +67,14 @@ def explain(
 
     if depth < 1 or terms < 1:
         raise ConfigError("--depth and --terms must be at least 1.")
+    if latex and (json or cell is None):
+        raise ConfigError("--latex prints the equation of a --cell and nothing else: leave out --json, and give one.")
     if names is not None and cell is not None:
         raise ConfigError("--names lists names, --cell explains a number: give one of them.")
     kept = is_trace(model)
     if kept and (input is not None or tokens is not None):
         raise ConfigError(f"{model} is a recording, with its input: leave out --input and --tokens.")
-    trace = traces.load(Path(model)) if kept else record(model, input, tokens)
+    trace = traces.load(Path(model)) if kept else record(model, input, tokens, from_pickle=from_pickle)
     if cell is None:
         list_names(trace, names or "*", json=json)
         return
@@ -78,11 +84,11 @@ def explain(
     index = [int(part) for part in match["index"].rstrip(",").split(",") if part]
     found = explaining.explain(trace[match["path"]][index], depth, terms=terms)
     if latex:
-        print("" if found.formula is None else render(found.formula, "latex", of=found.cell))
+        print_line("" if found.formula is None else render(found.formula, "latex", of=found.cell))
     elif json:
         print_json(as_mapping(found, set()))
     else:
-        print(explaining.describe(found, terms))
+        write_text(f"{explaining.describe(found, terms)}\n")
 
 
 def list_names(trace: Any, pattern: str, *, json: bool) -> None:
@@ -96,15 +102,13 @@ def list_names(trace: Any, pattern: str, *, json: bool) -> None:
     if json:
         print_json([{"name": path, "shape": list(tensor.shape), "axes": list(tensor.axes)} for path, tensor in rows])
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("name", "shape", "line of source")
-    for path, tensor in rows:
-        line = "" if tensor.operation is None else tensor.operation.source.text
-        table.add_row(Text(path), "×".join(map(str, tensor.shape)), Text(line, style="dim", overflow="ellipsis"))
-    Console().print(table)
+    print_table(
+        ("name", "shape", "line of source"),
+        [
+            (path, "×".join(map(str, tensor.shape)), tensor.operation.source.text if tensor.operation else "")
+            for path, tensor in rows
+        ],
+    )
 
 
 def as_mapping(found: Any, met: set[Any]) -> dict[str, Any]:
@@ -116,18 +120,18 @@ def as_mapping(found: Any, met: set[Any]) -> dict[str, Any]:
     met.update(found.inner)
     return {
         "cell": str(found.cell),
-        "value": _plain(found.value),
+        "value": found.value,
         "formula": None if found.formula is None else render(found.formula),
         "latex": None if found.formula is None else render(found.formula, "latex", of=found.cell),
         "mathml": None if found.formula is None else render(found.formula, "mathml", of=found.cell),
         "terms": [
-            {"operands": {str(cell): _plain(cell.value) for cell in term.operands}, "value": _plain(term.value)}
+            {"operands": {str(cell): cell.value for cell in term.operands}, "value": term.value}
             for term in found.why(len(found.terms))
         ],
         "sources": [str(cell) for cell in found.sources],
         "check": {
             "passed": verdict.passed,
-            "recomputed": _plain(verdict.recomputed),
+            "recomputed": verdict.recomputed,
             "difference": verdict.difference,
             "bound": verdict.bound,
         },
@@ -136,12 +140,3 @@ def as_mapping(found: Any, met: set[Any]) -> dict[str, Any]:
         else {"file": found.source.file, "line": found.source.line, "text": found.source.text},
         "inner": [as_mapping(inner, met) for inner in new],
     }
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no complex numbers, and no infinite ones."""
-    if isinstance(value, complex):
-        return [value.real, value.imag]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return str(value)
-    return value

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import print_json, read_argument, remark
+from glassformer.cli.loading import Device, DType, FromPickle, load
+from glassformer.cli.output import print_json, print_line, read_argument, remark, write_text
 
 app = App(
     name="generate",
@@ -17,9 +18,10 @@ app = App(
 @app.default
 def generate(
     model: str,
+    text: str | None = None,
     /,
     *,
-    prompt: Annotated[str, Parameter(allow_leading_hyphen=True)] = "",
+    prompt: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     n: int = 1,
     max_new_tokens: int | None = None,
     endless: Annotated[bool, Parameter(negative="")] = False,
@@ -31,6 +33,9 @@ def generate(
     seed: int = 0,
     cache: str = "full",
     stop: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    from_pickle: FromPickle = False,
+    device: Device = "cpu",
+    dtype: DType = "float32",
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Continue a text with a language model; what comes streams to standard output.
@@ -39,8 +44,10 @@ def generate(
     ----------
     model
         A checkpoint directory, a published file, nano-sort, or preset:NAME for random weights.
-    prompt
+    text
         The text to continue; - reads it from standard input.
+    prompt
+        The same as a flag, for a text that begins with a hyphen.
     n
         How many continuations, each with a seed of its own.
     max_new_tokens
@@ -67,7 +74,6 @@ def generate(
     json
         Print one JSON object with all continuations, at the end.
     """
-    from glassformer import api
     from glassformer.errors import GenerationError
     from glassformer.inference.logits import Sampling
 
@@ -80,18 +86,17 @@ def generate(
         seed=seed,
     )
     if not 1 <= n <= 1024:
-        raise GenerationError(f"n must be from 1 to 1024, not {n}.")
+        raise GenerationError(f"must be from 1 to 1024, not {n}.", setting="n")
     if max_new_tokens is None:
         max_new_tokens = sys.maxsize if endless else 256
     if max_new_tokens < 1:
-        raise GenerationError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
-    loaded = api.load(model)
-    loaded.require("language-model")
-    if loaded.note:
-        remark(f"{model}: {loaded.note}.")
-    text = read_argument(prompt)
+        raise GenerationError(f"must be at least 1, not {max_new_tokens}.", setting="max_new_tokens")
+    if text is not None and prompt is not None:
+        raise GenerationError("Give the text once: behind the model, or as --prompt.")
+    loaded = load(model, "language-model", from_pickle=from_pickle, device=device, dtype=dtype)
+    begin = read_argument(text or prompt or "")
     pieces = loaded.stream(
-        [text] * n,
+        [begin] * n,
         max_new_tokens=max_new_tokens,
         sampling=sampling,
         cache=cache,
@@ -102,14 +107,13 @@ def generate(
     finishes: list[str] = ["interrupted"] * n
     show = n == 1 and not json
     if show:
-        sys.stdout.write(text)
+        write_text(begin, at_once=True)
     started = time.perf_counter()
     interrupted = False
     try:
         for piece in pieces:
             if show:
-                sys.stdout.write(piece.text)
-                sys.stdout.flush()
+                write_text(piece.text, at_once=True)
             else:
                 texts[piece.sequence] += piece.text
             finishes[piece.sequence] = piece.finish or finishes[piece.sequence]
@@ -117,14 +121,14 @@ def generate(
         interrupted = True
     finally:
         if show:
-            sys.stdout.write("\n")
-            sys.stdout.flush()
+            write_text("\n")
     if json:
         results = [{"text": t, "finish": f} for t, f in zip(texts, finishes, strict=True)]
-        print_json({"prompt": text, "results": results, "seconds": round(time.perf_counter() - started, 3)})
+        print_json({"prompt": begin, "results": results, "seconds": round(time.perf_counter() - started, 3)})
     elif not show:
         for number, continuation in enumerate(texts, 1):
-            print(f"--- {number}\n{text}{continuation}")
+            print_line(f"--- {number}")
+            write_text(f"{begin}{continuation}\n")
     if interrupted:
         raise KeyboardInterrupt
     if "context" in finishes and not json:

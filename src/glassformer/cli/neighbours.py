@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import print_json, remark
+from glassformer.cli.loading import FromPickle, load
+from glassformer.cli.output import print_json, print_line, remark
 
 if TYPE_CHECKING:
     from glassformer.checkpoints.word_vectors import WordVectors
@@ -23,7 +24,7 @@ def neighbours(
     *,
     vectors: str,
     n: int = 10,
-    from_pickle: Annotated[bool, Parameter(negative="")] = False,
+    from_pickle: FromPickle = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Print the nearest words, with the cosine of the angle between the vectors.
@@ -36,8 +37,6 @@ def neighbours(
         A file of word2vec's (text or binary) or GloVe's, or a model: then its tokens are the words.
     n
         Print so many neighbours.
-    from_pickle
-        Allow a model's file that torch pickled. Only its tensors are read, and its size is checked first.
     json
         Print a JSON object.
     """
@@ -49,12 +48,11 @@ def neighbours(
         print_json({"word": word, "neighbours": neighbours})
         return
     for neighbour in found:
-        print(f"{neighbour.cosine:7.4f}  {neighbour.word}")
+        print_line(f"{neighbour.cosine:7.4f}  {neighbour.word}")
 
 
 def read(source: str, *, from_pickle: bool) -> "WordVectors":
     """The vectors of a file, or of a model."""
-    from glassformer import api
     from glassformer.checkpoints import PICKLES, READERS, word_vectors
     from glassformer.errors import GenerationError
     from glassformer.inference.neighbours import embedding_of
@@ -65,10 +63,7 @@ def read(source: str, *, from_pickle: bool) -> "WordVectors":
         if vectors.note:
             remark(f"{path}: {vectors.note}.")
         return vectors
-    model = api.load(source, from_pickle=from_pickle)
-    model.require("language-model", "encoder-decoder", "encoder", "word-vectors")
-    if model.note:
-        remark(f"{source}: {model.note}.")
+    model = load(source, "language-model", "encoder-decoder", "encoder", "word-vectors", from_pickle=from_pickle)
     if model.tokenizer is None:
         raise GenerationError(f"{source} came without a tokenizer, so its vectors have no words. {model.no_tokenizer}")
     return embedding_of(model.module, model.tokenizer)

@@ -1,9 +1,15 @@
-"""Where a command writes: results to stdout, progress and remarks to stderr."""
+"""Where a command writes: results to stdout, progress and remarks to stderr. No other file of the command line prints.
+
+What comes from a stranger, such as the labels of a model, its words or the names of files, may hold the control
+characters that terminals obey. None passes: see `printable`.
+"""
 
 import json
 import logging
+import math
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,16 +17,71 @@ from typing import Any
 from glassformer import files
 from glassformer.errors import DataError
 
+# Unicode's control characters, marks that reverse the direction of writing, and bytes of a name that are no UTF-8.
+OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""The text with `\x1b` and the like for the characters that a terminal obeys, except those to `keep`."""
+    return OBEYED.sub(lambda found: found[0] if found[0] in keep else repr(found[0])[1:-1], text)
+
+
+def print_line(text: str = "") -> None:
+    """A line of a result."""
+    sys.stdout.write(f"{printable(text)}\n")
+
+
+def write_text(text: str, *, at_once: bool = False) -> None:
+    """A piece of a result that is a text, which may have lines: as it is, except to a terminal."""
+    sys.stdout.write(printable(text, keep="\n\t") if sys.stdout.isatty() else text)
+    if at_once:
+        sys.stdout.flush()
+
 
 def print_json(value: Any) -> None:
-    """A result for a program."""
-    json.dump(value, sys.stdout, ensure_ascii=False)
-    sys.stdout.write("\n")
+    """A result for a program. JSON knows no infinite numbers and no complex ones: they become texts and pairs."""
+    utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
+    sys.stdout.write(json.dumps(plain(value), ensure_ascii=not utf8, allow_nan=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """The same of what JSON has."""
+    if isinstance(value, complex):
+        return [plain(value.real), plain(value.imag)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def print_table(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str = "",
+    right: Collection[str] = (),
+    min_width: int | None = None,
+) -> None:
+    """A table, the columns under the headers `right` aligned there; no cell is cut, whatever the terminal's width."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title) if title else None, title_justify="left", show_header=any(headers))
+    table.min_width = min_width
+    for header in headers:
+        table.add_column(Text(header), justify="right" if header in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 1 << 12).print(table)
 
 
 def remark(text: str) -> None:
     """A sentence for the person at the terminal."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text, keep="\n"), file=sys.stderr, flush=True)
 
 
 class _Remarks(logging.Handler):
@@ -68,13 +129,13 @@ def progress_bar(description: str, total: int | None) -> Iterator[Any]:
 
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(description, total=total)
+        task = progress.add_task(printable(description), total=total)
         yield lambda done, total=None, stage=description: progress.update(
-            task, completed=done, total=total, description=stage
+            task, completed=done, total=total, description=printable(stage)
         )

@@ -10,6 +10,7 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
+from glassformer.cli.output import print_line
 from glassformer.data.images import open_image
 from glassformer.tokenizers.image_processor import ImageProcessor
 
@@ -43,7 +44,7 @@ class Grid:
     def show(self) -> None:
         """Its numbers, and at a terminal the picture: each character is one pixel above another one."""
         (height, width), (rows, columns), (down, across) = self.size, self.patches, self.patch
-        print(
+        print_line(
             f"  {height} x {width} pixels in {rows} x {columns} patches of {down} x {across}: "
             f"{rows * columns + self.n_extra} tokens"
         )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import new_destination, print_json, progress_bar, remark
+from glassformer.cli.output import new_destination, print_json, print_line, print_table, progress_bar, remark, write_text
 
 app = App(
     name="tokenizer",
@@ -98,7 +98,6 @@ def encode(
     json
         Print a JSON list.
     """
-    from glassformer.data.memmap import read_text
     from glassformer.errors import DataError
     from glassformer.tokenizers import Tokenizer
 
@@ -116,9 +115,9 @@ def encode(
         return
     separator = ""
     for token in ids:
-        sys.stdout.write(f"{separator}{token}")
+        write_text(f"{separator}{token}")
         separator = " "
-    sys.stdout.write("\n")
+    write_text("\n")
 
 
 def standard_input() -> Iterator[str]:
@@ -153,10 +152,10 @@ def decode(tokenizer: Path, /, *ids: int) -> None:
             token = int(word.strip("[]"))
         except ValueError:
             raise TokenizerError(f"{word!r} is not a token id; ids are whole numbers.") from None
-        sys.stdout.write(stream.push(token))
-    sys.stdout.write(stream.finish())
+        write_text(stream.push(token))
+    write_text(stream.finish())
     if sys.stdout.isatty():
-        sys.stdout.write("\n")
+        write_text("\n")
 
 
 @app.command(help_epilogue="Example:  glassformer tokenizer show runs/tok 'to be seen through'")
@@ -188,17 +187,7 @@ def show(tokenizer: Path, text: str | None = None, /, *, json: Json = False) -> 
     if json:
         print_json({**summary, "tokens": [{"id": token, "bytes": piece.hex(" ")} for token, piece in rows]})
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left")
-    table.add_column("id", justify="right")
-    table.add_column("text")
-    table.add_column("bytes", style="dim")
-    for token, piece in rows:
-        table.add_row(str(token), Text(repr(piece.decode("utf-8", errors="replace"))[1:-1]), piece.hex(" "))
-    console = Console()
-    console.print(table)
+    shown = [(str(token), repr(piece.decode("utf-8", errors="replace"))[1:-1], piece.hex(" ")) for token, piece in rows]
+    print_table(("id", "text", "bytes"), shown, title=title, right=("id",))
     if loaded.special_tokens and text is None:
-        console.print(Text("special: " + ", ".join(f"{name} = {i}" for name, i in loaded.special_tokens.items())))
+        print_line("special: " + ", ".join(f"{name} = {i}" for name, i in loaded.special_tokens.items()))

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import new_destination, print_json, progress_bar, read_argument, remark
+from glassformer.cli.loading import FromPickle, load
+from glassformer.cli.output import new_destination, print_json, print_line, print_table, progress_bar, read_argument, remark
 
 app = App(
     name="trace",
@@ -29,10 +30,13 @@ def trace(
     cells: int = 0,
     seed: int = 0,
     modules: Annotated[tuple[str, ...], Parameter(negative="")] = ("*",),
+    from_pickle: FromPickle = False,
     overwrite: Flag = False,
     json: Flag = False,
 ) -> None:
     """Record a forward pass operation by operation, keep it, and verify every number in it.
+
+    The numbers are computed on the CPU, in float32.
 
     Parameters
     ----------
@@ -80,24 +84,24 @@ def trace(
         raise ConfigError("Say where to keep the recording: --out DIR, or --out FILE.gft.")
     read = [path for path in (model, input) if path is not None]
     new_destination(out, overwrite=overwrite, folder=out.suffix != traces.SUFFIX, reads=read)
-    recorded = record(str(model), input, tokens, modules)
+    recorded = record(str(model), input, tokens, modules, from_pickle=from_pickle)
     traces.save(recorded, out, overwrite=overwrite)
     n_cells = sum(recorded.tensors[output].n_cells for _, output in recorded.computed())
     facts = {"path": str(out), "operations": len(recorded.operations), "computed_cells": n_cells}
     if json:
         print_json(facts)
         return
-    print(f"{out}: {len(recorded.operations):,} operations, {n_cells:,} computed numbers")
+    print_line(f"{out}: {len(recorded.operations):,} operations, {n_cells:,} computed numbers")
     remark(f"Verify it:  glassformer trace --check {out}")
 
 
-def record(model: str, text: str | None, tokens: str | None, modules: tuple[str, ...] = ("*",)) -> Any:
+def record(
+    model: str, text: str | None, tokens: str | None, modules: tuple[str, ...] = ("*",), *, from_pickle: bool = False
+) -> Any:
     """The trace of a model that the command line names."""
     from glassformer import api
 
-    loaded = api.load(model)
-    if loaded.note:
-        remark(f"{model}: {loaded.note}.")
+    loaded = load(model, from_pickle=from_pickle)
     return api.trace(loaded, inputs_of(loaded, text, tokens), modules=list(modules))
 
 
@@ -110,6 +114,8 @@ def inputs_of(loaded: Any, text: str | None, tokens: str | None) -> Any:
         raise ConfigError("Give the model something to read: --input TEXT (or FILE) or --tokens 1,2,3, and not both.")
     if tokens is not None:
         return inputs.read(loaded, read_tokens(tokens))
+    if loaded.kind in inputs.READS_TEXT and inputs.text_tokenizer(loaded) is None:
+        raise ConfigError(f"This model came without a tokenizer. {loaded.no_tokenizer} Give --tokens 1,2,3 instead of --input.")
     return inputs.read(loaded, read_argument(str(text)) if loaded.kind in inputs.READS_TEXT else str(text))
 
 
@@ -145,19 +151,15 @@ def show(report: Any, *, json: bool) -> None:
             }
         )
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("operation", "rule")
-    for title in ("cells", "failures", "worst error / bound"):
-        table.add_column(title, justify="right")
-    for name, tally in rows:
-        table.add_row(name, tally.kind, f"{tally.cells:,}", f"{tally.failures:,}", f"{tally.worst:.3f}")
-    console = Console()
-    console.print(table)
+    figures = ("cells", "failures", "worst error / bound")
+    print_table(
+        ("operation", "rule", *figures),
+        [(name, one.kind, f"{one.cells:,}", f"{one.failures:,}", f"{one.worst:.3f}") for name, one in rows],
+        right=figures,
+    )
     for name, tally in rows:
         if tally.failures:
-            console.print(f"{name}: {tally.reason}", markup=False)
-    console.print(
+            print_line(f"{name}: {tally.reason}")
+    print_line(
         f"{report.checked:,} of {report.total:,} computed numbers recomputed, {len(report.failures):,} failures"
     )

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import new_destination, print_json, progress_bar, remark
+from glassformer.cli.loading import Device, DType, FromPickle, load
+from glassformer.cli.output import new_destination, print_json, progress_bar, remark, write_text
 
 if TYPE_CHECKING:
     from glassformer.api import Model
@@ -34,7 +35,9 @@ def transcribe(
     tokenizer: Path | None = None,
     out: Path | None = None,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
-    from_pickle: Annotated[bool, Parameter(negative="")] = False,
+    from_pickle: FromPickle = False,
+    device: Device = "cpu",
+    dtype: DType = "float32",
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Write down what is said in recordings: WAV, FLAC, Ogg, MP3. A file that cannot be read does not stop the others.
@@ -65,12 +68,10 @@ def transcribe(
         A folder for one file a recording; by default all goes to standard output.
     overwrite
         Replace files that are there already.
-    from_pickle
-        Allow OpenAI's .pt; of it only tensors are read.
     json
         Print one JSON object with all transcripts.
     """
-    from glassformer import api, files
+    from glassformer import files
     from glassformer.errors import ConfigError, DataError, GlassformerError
     from glassformer.inference.subtitles import FORMATS, as_json
     from glassformer.inference.transcribe import Options
@@ -87,7 +88,7 @@ def transcribe(
         raise ConfigError("Two recordings have the same name, and would become the same file: transcribe one by one.")
     for place in filter(None, targets):
         new_destination(place, overwrite=overwrite, folder=False, reads=[model, *audio])
-    module, speech = speech_of(api.load(model, from_pickle=from_pickle), model, tokenizer)
+    module, speech = speech_of(load(model, from_pickle=from_pickle, device=device, dtype=dtype), model, tokenizer)
     options = Options(language=language, task=task, word_times=word_times, prompt=prompt)
     speech.opening(language or "en", task)  # what the model cannot do is said before an hour has passed
     results, broken = [], 0
@@ -109,8 +110,7 @@ def transcribe(
         if target is not None:
             files.write_file(target, text.encode(), overwrite=overwrite)
         elif not json:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            write_text(text, at_once=True)
     if json:
         print_json({"transcripts": results, "broken": broken})
     if broken:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import new_destination, print_json, progress_bar, read_argument, remark
+from glassformer.cli.loading import Device, DType, FromPickle, load
+from glassformer.cli.output import new_destination, print_json, progress_bar, read_argument, remark, write_text
 
 app = App(
     name="translate",
@@ -27,6 +28,9 @@ def translate(
     batch_size: int = 32,
     out: Path | None = None,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
+    from_pickle: FromPickle = False,
+    device: Device = "cpu",
+    dtype: DType = "float32",
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Translate texts with an encoder-decoder: each argument, each line of a file, or of standard input.
@@ -54,7 +58,7 @@ def translate(
     json
         Print one JSON object with all texts and their translations.
     """
-    from glassformer import api, files
+    from glassformer import files
     from glassformer.data.lines import read_lines
     from glassformer.errors import ConfigError
     from glassformer.inference.beam import Beams
@@ -68,10 +72,7 @@ def translate(
     if out is not None:
         new_destination(out, overwrite=overwrite, folder=False, reads=[path for path in (model, file) if path])
     texts = list(text) or (list(read_lines(file)) if file is not None else [])
-    loaded = api.load(model)
-    loaded.require("encoder-decoder")
-    if loaded.note:
-        remark(f"{model}: {loaded.note}.")
+    loaded = load(model, "encoder-decoder", from_pickle=from_pickle, device=device, dtype=dtype)
     texts = texts or standard_input()
     if texts == [""]:
         raise ConfigError("There is nothing to translate.")
@@ -84,15 +85,14 @@ def translate(
             found[piece.sequence] += piece.text
             finishes[piece.sequence] = piece.finish or ""
             if progress is None:
-                sys.stdout.write(piece.text)
-                sys.stdout.flush()
+                write_text(piece.text, at_once=True)
             elif piece.finish:
                 progress(len(texts) - finishes.count(""))
     lines = "".join(f"{' '.join(line.splitlines())}\n" for line in found)
     if out is not None:
         files.write_file(out, lines.encode(), overwrite=overwrite)
     elif not json:
-        sys.stdout.write("\n" if streams else lines)
+        write_text("\n" if streams else lines)
     if json:
         results = zip(texts, found, finishes, strict=True)
         print_json({"translations": [{"source": s, "translation": t, "finish": f} for s, t, f in results]})

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import new_destination, print_json, progress_bar, remark
+from glassformer.cli.loading import FromPickle
+from glassformer.cli.output import new_destination, print_json, print_line, print_table, progress_bar, remark
 
 app = App(
     name="view",
@@ -33,9 +34,12 @@ def view(
     port: int = 0,
     allow_host: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     open: bool | None = None,
+    from_pickle: FromPickle = False,
     json: Flag = False,
 ) -> None:
     """Walk through a model in 3D, in the browser: every number that it computed, and where it came from.
+
+    The numbers are computed on the CPU, in float32.
 
     Parameters
     ----------
@@ -77,7 +81,7 @@ def view(
     if export is not None:
         read = [path for path in (model, input) if path is not None]
         new_destination(export, overwrite=overwrite, folder=not is_file(export), reads=read)
-    session = session_of(model, input, tokens, seed=seed, steps=steps)
+    session = session_of(model, input, tokens, seed=seed, steps=steps, from_pickle=from_pickle)
     if check:
         from glassformer.viewer.chapters_check import check_chapters, load_chapters
 
@@ -90,13 +94,16 @@ def view(
         if json:
             print_json({"path": str(path), "bytes": size})
         else:
-            print(f"{path}: {size / 1e6:.2f} MB, {sum(len(run.steps) for run in session.runs)} recorded steps")
+            print_line(f"{path}: {size / 1e6:.2f} MB, {sum(len(run.steps) for run in session.runs)} recorded steps")
             remark("Open it in a browser." if path.is_file() else f"Serve it:  python -m http.server -d {path}")
         return
-    serve(session, host=host, port=port, hosts=allow_host, open=sys.stderr.isatty() if open is None else open)
+    opens = sys.stderr.isatty() if open is None else open
+    serve(session, host=host, port=port, hosts=allow_host, open=opens, json=json)
 
 
-def session_of(model: str, text: str | None, tokens: str | None, *, seed: int, steps: int) -> Any:
+def session_of(
+    model: str, text: str | None, tokens: str | None, *, seed: int, steps: int, from_pickle: bool = False
+) -> Any:
     """The session of what the command line names, with its first run."""
     from glassformer import api
     from glassformer.cli.trace import inputs_of, is_trace
@@ -113,7 +120,7 @@ def session_of(model: str, text: str | None, tokens: str | None, *, seed: int, s
                 return Session.of_shapes(model.removeprefix("shapes:"))
             return Session.of_trace(api.load_trace(model), name=Path(model).name)
         preset = model.removeprefix("preset:")
-        loaded = api.load(model) if preset == model else api.build(preset, seed=seed)
+        loaded = api.load(model, from_pickle=from_pickle) if preset == model else api.build(preset, seed=seed)
         session = Session(loaded, name=Path(preset).name)
         given = inputs.example(loaded) if text is None and tokens is None else inputs_of(loaded, text, tokens)
         run = session.start(given)
@@ -124,13 +131,14 @@ def session_of(model: str, text: str | None, tokens: str | None, *, seed: int, s
     return session
 
 
-def serve(session: Any, *, host: str, port: int, hosts: tuple[str, ...], open: bool) -> None:
+def serve(session: Any, *, host: str, port: int, hosts: tuple[str, ...], open: bool, json: bool = False) -> None:
     """Show a session until Ctrl-C."""
     from glassformer.viewer.serve import LOOPBACK, listen, open_browser
     from glassformer.viewer.serve import serve as run
 
     def ready(address: str) -> None:
-        print(address, flush=True)
+        print_json({"url": address}) if json else print_line(address)
+        sys.stdout.flush()
         if host not in LOOPBACK:
             remark("Whoever gets this address can use the model from the network; what is sent is not encrypted.")
         remark("Ctrl-C ends it.")
@@ -146,24 +154,20 @@ def show(reports: Any, *, json: bool) -> None:
     if json:
         print_json([asdict(report) for report in reports])
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("chapter")
-    for title in ("steps", "selectors", "problems"):
-        table.add_column(title, justify="right")
-    for report in reports:
-        if report.applies:
-            row = (f"{report.steps}", f"{report.selectors}", f"{len(report.problems)}")
-            table.add_row(report.chapter, *row, style="" if report.passed else "red")
-        else:
-            table.add_row(report.chapter, Text(f"does not apply: no {report.missing[0]}"), style="dim")
-    console = Console()
-    console.print(table)
+    figures = ("steps", "selectors", "problems")
+    print_table(
+        ("chapter", *figures),
+        [
+            (report.chapter, f"{report.steps}", f"{report.selectors}", f"{len(report.problems)}")
+            if report.applies
+            else (report.chapter, f"does not apply: no {report.missing[0]}", "", "")
+            for report in reports
+        ],
+        right=figures,
+    )
     for report in reports:
         for problem in report.problems:
-            console.print(Text(f"{report.chapter}: {problem}"))
+            print_line(f"{report.chapter}: {problem}")
     n_problems = sum(len(report.problems) for report in reports)
     n_shown = sum(report.applies for report in reports)
-    console.print(f"{n_shown} of {len(reports)} chapters fit this model, {n_problems} problems")
+    print_line(f"{n_shown} of {len(reports)} chapters fit this model, {n_problems} problems")

@@ -7,6 +7,8 @@ import torch
 
 from glassformer.errors import ConfigError
 
+FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # what models can run in
+
 
 def choose_device(name: str) -> tuple[torch.device, str]:
     """The device of this name, and why it; "auto" takes the fastest that is there."""
@@ -18,10 +20,18 @@ def choose_device(name: str) -> tuple[torch.device, str]:
         return torch.device("cpu"), "torch finds no GPU"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(f"device = {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    except (RuntimeError, TypeError):
+        device = torch.device("meta")  # which has no numbers
+    if str(device) not in (here := devices()):
+        raise ConfigError(f"is {name!r}, and this machine has {', '.join(here)}, or auto.", setting="device")
     return device, "asked for"
+
+
+def devices() -> list[str]:
+    """What models can run on here."""
+    gpu = torch.accelerator.current_accelerator(check_available=True)
+    numbered = [] if gpu is None else [f"{gpu.type}:{number}" for number in range(torch.accelerator.device_count())]
+    return ["cpu", *([] if gpu is None else [gpu.type]), *numbered]
 
 
 def choose_dtype(name: str, device: torch.device) -> tuple[torch.dtype, str]:

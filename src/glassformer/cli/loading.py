@@ -1,0 +1,38 @@
+"""The model that a command names, and the options of every verb that loads one."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from glassformer.cli.output import remark
+
+if TYPE_CHECKING:
+    from glassformer.api import Model
+    from glassformer.models.spec import Kind
+
+FromPickle = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        help="Allow a file that torch pickled. Only its tensors are read, and its size is checked first.",
+    ),
+]
+Device = Annotated[str, Parameter(help="Where the model runs: cpu, cuda, cuda:N, mps, or auto for the fastest here.")]
+DType = Annotated[
+    Literal["float32", "bfloat16", "float16"],
+    Parameter(help="The precision it runs in; half precision takes half the memory, and rounds more."),
+]
+
+
+def load(
+    source: str, *kinds: "Kind", from_pickle: bool = False, device: str = "cpu", dtype: str = "float32"
+) -> "Model":
+    """The model, which must be of one of these kinds, where there are any; what is to be known of it is said."""
+    from glassformer import api
+
+    model = api.load(source, from_pickle=from_pickle, device=device, dtype=dtype)
+    if kinds:
+        model.require(*kinds)
+    if model.note:
+        remark(f"{source}: {model.note}.")
+    return model
