@@ -74,9 +74,7 @@ class Model:
         """The module as one call: of an encoder-decoder both halves."""
         return whole(self.module)
 
-    def to(
-        self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
-    ) -> "Model":
+    def to(self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> "Model":
         """The same model, its module moved in place, as torch's `to` does: to a device, into a precision, or both."""
         if device is not None:
             self.module.to(choose_device(str(device))[0])
@@ -232,7 +230,7 @@ class Model:
             raise GenerationError(
                 f"This model came without a tokenizer. {self.no_tokenizer}".rstrip(),
                 python="Put one beside its weights (tokenizer.json), or give it tokens with generate_ids.",
-                command="Put one beside its weights: glassformer convert MODEL FOLDER --tokenizer FILE makes such a copy.",
+                command="glassformer convert MODEL FOLDER --tokenizer FILE makes a copy that has one.",
             )
         return self.tokenizer
 

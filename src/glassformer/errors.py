@@ -17,8 +17,6 @@ A message is one sentence or two: what was expected, what came, and what to do n
 The command line prints it and exits with code 2; anything else that escapes is a bug of ours, and ends with code 70.
 """
 
-from typing import Self
-
 
 class GlassformerError(Exception):
     """Base of every error here; `str(error)` is meant for the person who called a function.
@@ -36,7 +34,7 @@ class GlassformerError(Exception):
         flag = f"--{self.setting.replace('_', '-')}" if self.setting else ""
         return " ".join(filter(None, (flag, self.message, self.command)))
 
-    def about(self, what: object) -> Self:
+    def about(self, what: object) -> "GlassformerError":
         """The same error, which begins with what it is about."""
         whole = f"{what}: {f'{self.setting} {self.message}' if self.setting else self.message}"
         return type(self)(whole, python=self.python, command=self.command)

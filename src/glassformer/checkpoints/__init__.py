@@ -133,8 +133,9 @@ def _reader(path: Path, from_pickle: bool) -> Reader:
         if from_pickle:
             return _read_pickle
         raise CheckpointError(
-            "this is a pickle, which can run code when it is opened. --from-pickle (from_pickle=True) reads its "
-            "tensors and nothing else; for a command without that option, `glassformer convert --from-pickle` does so."
+            "this is a pickle, which can run code when it is opened.",
+            python="from_pickle=True reads its tensors and nothing else.",
+            command="--from-pickle reads its tensors and nothing else.",
         )
     if path.suffix not in READERS:
         raise CheckpointError(

@@ -100,7 +100,9 @@ def write_directory(
     except ExportError as error:
         if spec.huggingface_type and not native:  # what Hugging Face does not have at all, nobody expects there
             raise ExportError(
-                f"{error} To write a folder that glassformer alone reads, say native=True (convert --native)."
+                f"{error} A folder can be written that glassformer alone reads:",
+                python="native=True.",
+                command="--native.",
             ) from None
         theirs = {"architectures": ["Glassformer"], "model_type": "glassformer"}
     weights = dict(module.named_parameters())

@@ -43,9 +43,7 @@ def run() -> None:
             traceback.print_exc()
         if isinstance(error, OSError):
             drop_output()
-        sentence, code = (
-            (hints.sentence(error, verb), 2) if isinstance(error, CycloptsError) else ending(error, verb)
-        )
+        sentence, code = (hints.sentence(error, verb), 2) if isinstance(error, CycloptsError) else ending(error, verb)
         say(printable(" ".join(sentence.split())))
         sys.exit(code)
 

@@ -1,7 +1,7 @@
 """How a command ends that could not do its work: one sentence and an exit code, whatever was raised.
 
-    2    what was asked for cannot be done, and the sentence says what can
-    70   a fault of glassformer's own; GLASSFORMER_DEBUG=1 shows the stack, here and for every other error
+2    what was asked for cannot be done, and the sentence says what can
+70   a fault of glassformer's own; GLASSFORMER_DEBUG=1 shows the stack, here and for every other error
 """
 
 import errno

@@ -98,6 +98,7 @@ def encode(
     json
         Print a JSON list.
     """
+    from glassformer.data.text import read_text
     from glassformer.errors import DataError
     from glassformer.tokenizers import Tokenizer
 

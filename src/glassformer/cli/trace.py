@@ -115,7 +115,9 @@ def inputs_of(loaded: Any, text: str | None, tokens: str | None) -> Any:
     if tokens is not None:
         return inputs.read(loaded, read_tokens(tokens))
     if loaded.kind in inputs.READS_TEXT and inputs.text_tokenizer(loaded) is None:
-        raise ConfigError(f"This model came without a tokenizer. {loaded.no_tokenizer} Give --tokens 1,2,3 instead of --input.")
+        raise ConfigError(
+            f"This model came without a tokenizer. {loaded.no_tokenizer} Give it --tokens 1,2,3 instead of --input."
+        )
     return inputs.read(loaded, read_argument(str(text)) if loaded.kind in inputs.READS_TEXT else str(text))
 
 
@@ -160,6 +162,4 @@ def show(report: Any, *, json: bool) -> None:
     for name, tally in rows:
         if tally.failures:
             print_line(f"{name}: {tally.reason}")
-    print_line(
-        f"{report.checked:,} of {report.total:,} computed numbers recomputed, {len(report.failures):,} failures"
-    )
+    print_line(f"{report.checked:,} of {report.total:,} computed numbers recomputed, {len(report.failures):,} failures")

@@ -4,10 +4,9 @@
 many tokens), the tokenizer itself, and a manifest with everything's SHA-256. Next to read: `training/tasks/`.
 """
 
-import codecs
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from glassformer import files
 from glassformer.config import from_mapping, read_mapping
+from glassformer.data.text import read_text, size_of
 from glassformer.errors import ConfigError, DataError
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.tokenizer_json import tokenizer_json
@@ -28,7 +28,6 @@ from glassformer.tokenizers.tokenizer_json import tokenizer_json
 Progress = Callable[[int, int], None]  # bytes of text read, of how many
 
 DTYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
-READ_BYTES = 1 << 20
 WRITE_TOKENS = 1 << 20
 
 
@@ -67,7 +66,7 @@ def tokenize_files(
 
     Each file is encoded by itself: no token spans two of them, and none is put between them.
     """
-    sizes = [_size(path) for path in paths]
+    sizes = [size_of(path) for path in paths]
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
     count = 0
     with files.new_directory(out) as folder:
@@ -117,38 +116,6 @@ def open_tokens(folder: Path, *, verify: bool = True, tokenizer: Tokenizer | Non
 def fingerprint(tokenizer: Tokenizer) -> str:
     """The SHA-256 of its tokenizer.json: two share it when they make the same tokens of every text."""
     return hashlib.sha256(tokenizer_json(tokenizer).encode()).hexdigest()
-
-
-def read_text(path: Path, on_progress: Callable[[int], None] | None = None) -> Iterator[str]:
-    """The text of a UTF-8 file in pieces, its line ends as they are."""
-    size = _size(path)
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    done = 0
-    try:
-        with path.open("rb") as file:
-            while data := file.read(READ_BYTES):
-                yield decoder.decode(data)
-                done += len(data)
-                if on_progress is not None:
-                    on_progress(done)
-            yield decoder.decode(b"", final=True)
-    except UnicodeDecodeError as error:
-        at = done - len(decoder.getstate()[0]) + error.start
-        raise DataError(
-            f"{path} is not UTF-8 text: byte {at:,} cannot be read. Convert it first, for instance with iconv."
-        ) from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    if done != size:
-        raise DataError(f"{path} had {size:,} bytes and then {done:,}: it changed while it was read.")
-
-
-def _size(path: Path) -> int:
-    if not path.exists():
-        raise DataError(f"There is no file {path}. `glassformer data get` fetches public texts.")
-    if not path.is_file():
-        raise DataError(f"{path} is not a text file.")
-    return path.stat().st_size
 
 
 def _shifted(on_progress: Progress, before: int, total: int) -> Callable[[int], None]:

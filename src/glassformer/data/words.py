@@ -12,7 +12,7 @@ import numpy as np
 import regex
 from jaxtyping import Int
 
-from glassformer.data.memmap import read_text
+from glassformer.data.text import read_text
 from glassformer.errors import DataError
 from glassformer.tokenizers.pretokenize import LONGEST
 

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Int, UInt
 from torch import nn
 
-from glassformer.data.memmap import TokenFile, open_tokens, read_text
+from glassformer.data.memmap import TokenFile, open_tokens
+from glassformer.data.text import read_text
 from glassformer.errors import DataError
 from glassformer.evaluation.mode import evaluating
 from glassformer.nn import functional as F

@@ -51,9 +51,9 @@ class Beams:
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_beams <= 1024:
-            raise GenerationError(f"n_beams must be from 1 to 1024, not {self.n_beams}.")
+            raise GenerationError(f"must be from 1 to 1024, not {self.n_beams}.", setting="beams")
         if not abs(self.length_penalty) <= MAX_LENGTH_PENALTY:
-            raise GenerationError(f"length_penalty must be from −10 to 10, not {self.length_penalty}.")
+            raise GenerationError(f"must be from −10 to 10, not {self.length_penalty}.", setting="length_penalty")
         if self.early_stopping not in (True, False, "never"):
             raise GenerationError(f'early_stopping must be True, False or "never", not {self.early_stopping!r}.')
 
@@ -84,7 +84,7 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """The best `n_best` continuations of each prompt, the best first. The other arguments are those of `generate`."""
     if not 1 <= n_best <= beams.n_beams:
-        raise GenerationError(f"n_best must be from 1 to the {beams.n_beams} beams, not {n_best}.")
+        raise GenerationError(f"must be from 1 to the {beams.n_beams} beams, not {n_best}.", setting="n_best")
     limits = limits_of(max_new_tokens, len(prompts))
     policy = policy_for(module.config, prompts, limits, cache)
     check_source(source, len(prompts), module.config)

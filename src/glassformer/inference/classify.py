@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glassformer.errors import ConfigError, GenerationError
+from glassformer.inference.logits import check_finite
 from glassformer.nn import functional as F
 from glassformer.tokenizers.image_processor import ImageProcessor
 
@@ -25,10 +26,12 @@ class Guess:
 def classify(module: nn.Module, images: Float[Tensor, "B K H W"], *, top_k: int = 5) -> list[list[Guess]]:
     """The `top_k` likeliest classes of each image, or all where there are fewer, the likeliest first."""
     if top_k < 1:
-        raise ConfigError(f"top_k must be at least 1, not {top_k}.")
+        raise ConfigError(f"must be at least 1, not {top_k}.", setting="top_k")
     config: Any = module.config
     weight = next(module.parameters())
-    probs = F.softmax(module(images.to(weight)).double())
+    logits = module(images.to(weight))
+    check_finite(logits)
+    probs = F.softmax(logits.double())
     best = probs.topk(min(top_k, config.n_classes))
     return [
         [Guess(number=n, label=label(config, n), probability=p) for p, n in zip(values, numbers, strict=True)]

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from glassformer.inference.logits import check_finite
 from glassformer.inference.timestamps import allow_times
 from glassformer.models.whisper import Whisper
 from glassformer.nn.kv_cache import full
@@ -131,6 +132,7 @@ def draw_texts(
 
 def choose(logits: Float[Tensor, "B V"], temperature: float, random: torch.Generator) -> Tensor:
     """A token for each row."""
+    check_finite(logits)
     if temperature == 0:
         return logits.argmax(-1)
     probs = (logits / temperature).softmax(-1)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from glassformer.errors import GenerationError
-from glassformer.inference.logits import Sampling, distribution, draw, without
+from glassformer.inference.logits import Sampling, check_finite, distribution, draw, without
 from glassformer.models.spec import CausalModel, ReadsTexts, State
 from glassformer.nn.kv_cache import Policy, full, parse_policy
 
@@ -135,14 +135,20 @@ def prefill(
         logits = module(tokens[:, piece], state, valid if valid is None else valid[:, piece])
         start = piece.stop
         if start >= tokens.shape[-1]:
-            return logits[:, -1].cpu()
+            return _last(logits)
 
 
 @torch.inference_mode()
 def decode(module: CausalModel, tokens: Int[Tensor, " B"], state: State) -> Float[Tensor, "B V"]:
     """Read one more token of each sequence and return the logits after it."""
     device = next(iter(module.parameters())).device
-    return module(tokens[:, None].to(device), state)[:, -1].cpu()
+    return _last(module(tokens[:, None].to(device), state))
+
+
+def _last(logits: Float[Tensor, "B T V"]) -> Float[Tensor, "B V"]:
+    last = logits[:, -1].cpu()
+    check_finite(last)
+    return last
 
 
 def limits_of(max_new_tokens: int | Sequence[int], n_prompts: int) -> list[int]:
@@ -152,7 +158,7 @@ def limits_of(max_new_tokens: int | Sequence[int], n_prompts: int) -> list[int]:
         raise GenerationError(f"max_new_tokens has {len(limits)} numbers for {n_prompts} prompts.")
     for limit in limits:
         if limit < 1:
-            raise GenerationError(f"max_new_tokens must be at least 1, not {limit}.")
+            raise GenerationError(f"must be at least 1, not {limit}.", setting="max_new_tokens")
     return limits
 
 

@@ -34,7 +34,16 @@ class Sampling:
         }
         for name, (value, fine, bounds) in wanted.items():
             if not fine:
-                raise GenerationError(f"{name} must be {bounds}, not {value}.")
+                raise GenerationError(f"must be {bounds}, not {value}.", setting=name)
+
+
+def check_finite(logits: Float[Tensor, "*B V"]) -> None:
+    """Raise unless each row can be chosen from: no NaN, none that is infinitely likely, and one that is possible."""
+    if not logits.amax(-1).isfinite().all():  # of a row with NaN that is NaN
+        raise GenerationError(
+            "The model's logits are no finite numbers, so there is no likeliest token: its weights are broken, or too "
+            "large for float16, where bfloat16 and float32 hold them."
+        )
 
 
 def distribution(

@@ -49,9 +49,9 @@ def translate(
                 f"cut it into sentences."
             )
     if batch_size < 1:
-        raise GenerationError(f"batch_size must be at least 1, not {batch_size}.")
+        raise GenerationError(f"must be at least 1, not {batch_size}.", setting="batch_size")
     if max_new_tokens is not None and max_new_tokens < 1:
-        raise GenerationError(f"max_new_tokens must be at least 1, not {max_new_tokens}.")
+        raise GenerationError(f"must be at least 1, not {max_new_tokens}.", setting="max_new_tokens")
     empty = (Piece(sequence=place, text="", finish="stop") for place, tokens in enumerate(encoded) if not tokens)
     return _run(module, empty, places, Ragged.of(sources), tokenizer, beams, suppressed, max_new_tokens, batch_size)
 

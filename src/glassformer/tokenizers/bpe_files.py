@@ -232,8 +232,8 @@ def read_tiktoken(path: Path, data: bytes, name: str, pattern: str | None = None
     """tiktoken's file of ranks: on each line a token in base64 and its rank, which is its id."""
     if name not in PUBLISHED and pattern is None:
         raise TokenizerError(
-            f"{path} does not say how text is split: pass pattern=..., or give it a published name, "
-            f"{', '.join(PUBLISHED)}."
+            f"{path} does not say how text is split: give it a published name, {', '.join(PUBLISHED)}.",
+            python="Or pass pattern=....",
         )
     pattern, special_tokens = (pattern, {}) if pattern is not None else PUBLISHED[name]
     vocab: dict[int, bytes] = {}
@@ -250,7 +250,9 @@ def read_tiktoken(path: Path, data: bytes, name: str, pattern: str | None = None
             raise TokenizerError(f"{path}: line {number} has a rank that came before, or no token.")
         vocab[id] = token
     if taken := vocab.keys() & special_tokens.values():
-        raise TokenizerError(f"{path}: rank {min(taken)} belongs to a special token of {name}; pass pattern=....")
+        raise TokenizerError(
+            f"{path}: rank {min(taken)} belongs to a special token of {name}.", python="Pass pattern=... for others."
+        )
     check_no_gaps(path, vocab, special_tokens.values())
     vocab |= {id: token.encode() for token, id in special_tokens.items()}
     return BPETokenizer(vocab, None, special_tokens, pattern)

@@ -48,8 +48,9 @@ def train_bpe(
     without_merges, _ = with_special_tokens(single_bytes, special_tokens)
     if not len(without_merges) <= vocab_size <= MAX_VOCAB_SIZE:
         raise TokenizerError(
-            f"vocab_size={vocab_size}: 256 bytes and {len(without_merges) - 256} special tokens need "
-            f"{len(without_merges)} or more, and {MAX_VOCAB_SIZE} is the most."
+            f"is {vocab_size}: 256 bytes and {len(without_merges) - 256} special tokens need "
+            f"{len(without_merges)} or more, and {MAX_VOCAB_SIZE} is the most.",
+            setting="vocab_size",
         )
     pieces = count_pieces(input_path, special_tokens, pattern=pattern, workers=workers, progress=progress)
     words = {piece.encode(): count for piece, count in pieces.items()}
@@ -170,7 +171,7 @@ def count_pieces(
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = min(cores, max(1, total // BYTES_PER_WORKER))
     if workers < 1:
-        raise TokenizerError(f"workers={workers}: expected 1 or more, or None to choose by the size of the files.")
+        raise TokenizerError(f"must be at least 1, not {workers}; without it, sizes decide.", setting="workers")
     specials = list(special_tokens)
     shares: list[list[Stretch]] = [[] for _ in range(workers)]
     for path, size in zip(paths, sizes, strict=True):
@@ -270,8 +271,8 @@ def _receive(result: Connection) -> int | Counter[str]:
         message = result.recv()
     except EOFError:
         raise TokenizerError(
-            "A process that counts the corpus died: give it more memory, or pass workers=1; in a script, the call must "
-            'stand under `if __name__ == "__main__":`.'
+            "A process that counts the corpus died: give it more memory, or take fewer workers.",
+            python='In a script, the call must stand under `if __name__ == "__main__":`.',
         ) from None
     if isinstance(message, DataError):
         raise message

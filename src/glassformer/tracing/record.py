@@ -492,7 +492,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if storage is None or type(tensor) not in (Tensor, nn.Parameter) or tensor.is_conj() or tensor.is_neg():
             raise TraceError(f"A tensor of type {type(tensor).__name__} and layout {tensor.layout} cannot be recorded.")
         if tensor.device.type != "cpu":
-            raise TraceError(f"The model runs on {tensor.device}; recording needs it on the CPU: module.cpu().")
+            raise TraceError(
+                f"The model runs on {tensor.device}; recording needs it on the CPU.", python="Call module.cpu() first."
+            )
         if written_by is not None and previous is None:
             self._grow(storage.nbytes())
         record = Storage(id=len(self.trace.storages), bytes=storage, written_by=written_by, previous=previous)
@@ -508,7 +510,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.nbytes > self.max_bytes:
             raise TraceError(
                 f"The recording has grown beyond {self.max_bytes / GIB:.1f} GiB in {self.stack[-1][0] or 'the model'}. "
-                f'Record some modules only (modules="blocks.0.*"), a shorter input, or raise max_bytes.'
+                "Record some modules only, or a shorter input.",
+                python='That is modules="blocks.0.*"; max_bytes sets the limit.',
             )
 
     # ---- the end

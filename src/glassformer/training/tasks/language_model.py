@@ -8,6 +8,7 @@ from torch import nn
 
 from glassformer import files
 from glassformer.data import memmap
+from glassformer.data.text import read_text
 from glassformer.evaluation.perplexity import loss
 from glassformer.tokenizers import CharTokenizer, Tokenizer
 from glassformer.training.config import DataConfig, RunConfig, bpe_size, paths_of
@@ -85,7 +86,7 @@ def _tokens(
 
 def _tokenizer(data: DataConfig, paths: list[Path], say: Say) -> Tokenizer:
     if data.tokenizer in ("auto", "char"):
-        return CharTokenizer.from_text(chunk for path in paths for chunk in memmap.read_text(path))
+        return CharTokenizer.from_text(chunk for path in paths for chunk in read_text(path))
     if size := bpe_size("data.tokenizer", data.tokenizer):
         say(f"Learning {size:,} tokens of byte-level BPE from {data.path}.")
         return Tokenizer.train(paths, size, data.special_tokens)
