@@ -317,12 +317,3 @@ def test_a_run_can_be_resumed_with_more_steps(tmp_path):
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["step"] == 4
     assert "leave out --data" in refused(run("train", "--resume", str(folder), "--data.path", "x"))
-
-
-def test_the_demo_trains_what_the_configuration_in_the_repository_says():
-    from glassformer.cli.demo import SETTINGS
-    from glassformer.config import from_mapping
-    from glassformer.training.config import RunConfig, load_run_config
-
-    config = Path(__file__).resolve().parents[2] / "configs" / "sort.toml"
-    assert from_mapping(RunConfig, SETTINGS) == load_run_config(config)

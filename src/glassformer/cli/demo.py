@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
@@ -13,20 +13,6 @@ app = App(
     name="demo",
     help_epilogue="Example:  glassformer demo",
 )
-
-SETTINGS: dict[str, Any] = {  # configs/sort.toml, which an installed package does not have
-    "name": "sort",
-    "task": "sort",
-    "batch_size": 64,
-    "steps": 1500,
-    "eval_interval": 250,
-    "save_interval": 500,
-    "seed": 0,
-    "threads": 1,
-    "model": {"preset": "nano-sort"},
-    "optimizer": {"lr": 1e-3, "betas": [0.9, 0.95], "weight_decay": 0.1},
-    "schedule": {"kind": "cosine", "warmup_steps": 50, "min_lr": 1e-5},
-}
 
 
 @app.default
@@ -48,9 +34,8 @@ def demo(
         Print one JSON object at the end.
     """
     from glassformer import api
-    from glassformer.config import from_mapping
     from glassformer.evaluation.sorting import sort_accuracy
-    from glassformer.training.config import RunConfig
+    from glassformer.training.config import CONFIGS, load_run_config
     from glassformer.training.loop import train
     from glassformer.training.report import reports
     from glassformer.viewer.export import export_html
@@ -60,7 +45,7 @@ def demo(
     remark("A Transformer with 3 layers, 3 heads and 85,728 weights learns to sort six letters A, B, C.")
     remark("It sees three quarters of the 729 possible inputs; the rest is held out.\n")
     with reports(folder, quiet=json) as on_event:
-        ended = train(from_mapping(RunConfig, SETTINGS), folder, overwrite=True, on_event=on_event)
+        ended = train(load_run_config(CONFIGS / "sort.toml"), folder, overwrite=True, on_event=on_event)
     if ended.interrupted_by is not None:
         sys.exit(128 + ended.interrupted_by)
     model = api.load(folder)

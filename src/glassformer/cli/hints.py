@@ -40,15 +40,16 @@ ON_THE_CPU = "The numbers of a recording are computed on the CPU, in float32: le
 NEVER: dict[tuple[str, str], str] = {
     (verb, flag): ON_THE_CPU for verb in ("trace", "explain", "view") for flag in ("--device", "--dtype")
 }
+OF_TRAIN = ("--resume", "--runs", "--overwrite", "--settings", "--view", "--json")  # besides the settings
 TAKES_TEXT = {"trace": "--input", "explain": "--input", "view": "--input"}
 
 
-def sentence(error: CycloptsError, verb: str, own: Iterable[str] = ()) -> str:
-    """What was wrong with a command, and which flag its verb has instead; `own` are further flags of the verb."""
+def sentence(error: CycloptsError, verb: str) -> str:
+    """What was wrong with a command, and which flag its verb has instead."""
     if isinstance(error, UnknownOptionError):
         unknown = (error.token.keyword or error.token.value).split("=", 1)[0]
         flags = [name for argument in error.argument_collection if argument.parse for name in argument.names]
-        meant = nearest(unknown, [*flags, *own])
+        meant = nearest(unknown, [*flags, *(OF_TRAIN if verb == "train" else ())])
         advice = NEVER.get((verb, unknown)) or (f"Did you mean {meant}?" if meant else f"See {verb} --help.")
         return f"There is no option {unknown} here. {advice}"
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:

@@ -5,23 +5,24 @@ import inspect
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import print_json, remark
+from glassformer.cli.output import print_json, print_table, remark
 
 if TYPE_CHECKING:
+    from glassformer.training.config import RunConfig
     from glassformer.training.events import OnEvent
     from glassformer.viewer.session import Session
 
 app = App(
     name="train",
     usage="Usage: glassformer train CONFIG [OPTIONS] [SETTINGS]",
-    help_epilogue="Example:  glassformer train configs/sort.toml --steps 200",
+    help_epilogue="Example:  glassformer train sort --name sort-quickly --steps 200 --overwrite",
 )
 
 
@@ -40,7 +41,8 @@ def train(
     Parameters
     ----------
     config
-        A TOML or JSON file of settings, or a preset's name; after it, settings by their paths.
+        A TOML or JSON file of settings, a configuration that comes with the package, by its name, or a preset's name;
+        after it, settings by their paths. Without it, --model.from MODEL goes on from a checkpoint's weights.
     resume
         Go on with the run in this folder, from its newest checkpoint.
     runs
@@ -48,7 +50,7 @@ def train(
     overwrite
         Remove the run that is there under the same name.
     settings
-        List all settings with their defaults, and end.
+        List all settings, with what the configuration sets and the defaults, and end.
     view
         Open a page that shows the model while it learns: the loss, the weights and their gradients.
     json
@@ -60,16 +62,24 @@ def train(
     from glassformer.training.loop import train as run
     from glassformer.training.report import all_of, reports
 
-    if settings:
-        list_settings()
-        return
     named, flags = parse(config)
-    if len(named) != (resume is None):
-        raise ConfigError("Name one configuration or preset, or a run with --resume, and not both.")
     overrides = nest(flags)
+    if settings and not named and not flags and resume is None:
+        list_settings(setting_defaults(), json=json)
+        return
+    begins = bool(overrides.get("model", {}).keys() & {"from", "preset", "architecture"})
+    if len(named) + (resume is not None) != 1 and not (begins and not named and resume is None):
+        raise ConfigError(
+            "Name one configuration or preset, or a run with --resume, and not both; a checkpoint is named with "
+            "--model.from."
+        )
     if resume is not None and "data" in overrides:
         raise ConfigError("A resumed run goes on with the text that it began with: leave out --data.")
-    chosen = load_run_config(named[0] if resume is None else resume / "run.json", overrides)
+    source = resume / "run.json" if resume is not None else named[0] if named else None
+    chosen = load_run_config(source, overrides)
+    if settings:
+        list_settings(values_of(chosen), json=json)
+        return
     folder = resume if resume is not None else runs / chosen.name
     page = watching(chosen.name) if view else nullcontext()
     with reports(folder, quiet=json) as report, page as watch:
@@ -161,12 +171,29 @@ def collect_defaults(cls: Any, prefix: str, found: dict[str, Any]) -> dict[str, 
     return found
 
 
-def list_settings() -> None:
-    """Print the table of settings."""
-    from rich.console import Console
-    from rich.table import Table
+def values_of(config: "RunConfig") -> dict[str, Any]:
+    """Every setting of a run by its dotted name; of a model, those of its architecture."""
+    from glassformer.config import to_mapping
 
-    table = Table("setting", "default")
-    for name, default in setting_defaults().items():
-        table.add_row(f"--{name.replace('_', '-')}", repr(default))
-    Console().print(table)
+    return flat({**to_mapping(config), "model": {**config.model, **to_mapping(config.model_config())}}, "")
+
+
+def flat(table: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Nested tables as one, by dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
+
+
+def list_settings(values: Mapping[str, Any], *, json: bool) -> None:
+    """Print the table of settings, with the defaults of those that have another value."""
+    if json:
+        print_json(dict(values))
+        return
+    defaults = setting_defaults()
+    rows = [
+        (f"--{name.replace('_', '-')}", repr(value), "" if defaults.get(name, value) == value else repr(defaults[name]))
+        for name, value in values.items()
+    ]
+    print_table(("setting", "value", "default, where it is another"), rows)

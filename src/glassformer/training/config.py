@@ -2,10 +2,13 @@
 
     load_run_config("configs/shakespeare-char.toml", {"steps": 500})
     load_run_config("nano-sort")                      a preset: its model, and defaults for the rest
+    load_run_config("shakespeare-char")               a configuration that comes with the package
+    load_run_config(None, {"model": {"from": "gpt2"}})  a checkpoint's model, and defaults for the rest
 
 A setting that is not given has the default below. `data` of the sorting task is the task itself.
 """
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +19,8 @@ from glassformer.checkpoints import huggingface
 from glassformer.errors import ConfigError, DataError
 from glassformer.models.spec import IN_WORDS, Kind, ModelConfig
 
+CONFIGS = Path(__file__).parents[1] / "configs"  # the folder of this name at the root of the repository
+MAX_THREADS = 1024
 TASK_KINDS: dict[str, Kind] = {  # the kind of model that a task trains
     "language-model": "language-model",
     "sort": "language-model",
@@ -133,13 +138,17 @@ class RunConfig:
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulation", "steps", "keep"):
             _within(name, getattr(self, name), 1, 2**53)
-        for name in ("eval_interval", "eval_batches", "save_interval", "seed", "context_length", "threads"):
+        for name in ("eval_interval", "eval_batches", "save_interval", "seed", "context_length"):
             _within(name, getattr(self, name), 0, 2**53)
+        _within("threads", self.threads, 0, MAX_THREADS)
         _within("clip_norm", self.clip_norm, 0, float("inf"))
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}.")
         if not self.name or self.name in (".", "..") or set(self.name) & set("/\\\0"):
             raise ConfigError(f"name must be that of a folder, not {self.name!r}.")
+        for name in ("preset", "architecture", "from", "embedding_init"):
+            if not isinstance(self.model.get(name, ""), str):
+                raise ConfigError(f"model.{name} must be a text, not {self.model[name]!r}.")
         if self.model.get("from"):
             self._take_over(Path(self.model["from"]))
         model = self.model_config()
@@ -198,22 +207,35 @@ class RunConfig:
         return models.configure(str(preset or architecture), table, "model.")
 
 
-def load_run_config(source: str | Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
-    """Settings from a TOML or JSON file, or from a preset's name, with `overrides` on top, table by table."""
-    path = Path(source)
-    if path.suffix in (".toml", ".json") or path.is_file():
-        settings = config.read_mapping(path)
-        settings.setdefault("name", path.stem)
-    elif str(source) in models.presets():
-        settings = {"name": str(source), "model": {"preset": str(source)}}
-        if str(source) == "nano-sort":
-            settings["task"] = "sort"
+def load_run_config(source: str | Path | None, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """The settings of `read_settings`, with `overrides` on top, table by table, and defaults for the rest."""
+    overrides = overrides or {}
+    if source is not None:
+        settings = read_settings(source)
     else:
-        raise ConfigError(
-            f"{source} is neither a file of settings (.toml, .json) nor a preset. "
-            f"The presets are {', '.join(models.presets())}."
-        )
-    return config.from_mapping(RunConfig, config.merge(settings, overrides or {}))
+        begun = Path(str(overrides.get("model", {}).get("from", "")))
+        settings = {"name": f"{begun.resolve().name}-tuned"} if begun.name else {}
+    return config.from_mapping(RunConfig, config.merge(settings, overrides))
+
+
+def read_settings(source: str | Path) -> dict[str, Any]:
+    """What a TOML or JSON file sets, a preset, or a configuration of the package (`sort` or `configs/sort.toml`)."""
+    path = Path(source)
+    if path.is_file() or (path.suffix in (".toml", ".json") and not (CONFIGS / path.name).is_file()):
+        return {"name": path.stem, **config.read_mapping(path)}
+    if str(source) in models.presets():
+        task = {"task": "sort"} if str(source) == "nano-sort" else {}
+        return {"name": str(source), "model": {"preset": str(source)}, **task}
+    carried = CONFIGS / f"{path.stem}.toml"
+    if str(source) in (carried.stem, f"configs/{carried.name}") and carried.is_file():
+        return {"name": carried.stem, **config.read_mapping(carried)}
+    names = sorted(file.stem for file in CONFIGS.glob("*.toml"))
+    near = difflib.get_close_matches(str(source), [*models.presets(), *names], n=1)
+    hint = f"Did you mean {near[0]}?" if near else f"The presets are {', '.join(models.presets())}."
+    raise ConfigError(
+        f"{source} is no file of settings (.toml, .json), no configuration of the package ({', '.join(names)}) and no "
+        f"preset. {hint}"
+    )
 
 
 def _within(name: str, value: int | float, low: int | float, high: int | float) -> None:
