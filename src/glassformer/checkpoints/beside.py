@@ -72,7 +72,9 @@ def read_tokenizers_of_file(path: Path, config: Any) -> Tokenizers:
         return _dictionaries(path, config)
     if path.suffix == ".npz":
         return Tokenizers(g2p.TARGET, g2p.SOURCE)
-    beside = [path.with_name(name) for name in (f"tok{config.vocab_size}.bin", "tokenizer.bin", "tokenizer.model")]
+    beside = [
+        path.with_name(name) for name in (f"tok{config.vocab_size}.bin", "tokenizer.bin", "tokenizer.model", "meta.pkl")
+    ]
     tokenizer, reason = first_readable([other for other in beside if other.is_file()], config.vocab_size)
     return Tokenizers(tokenizer, missing=reason)
 

@@ -50,6 +50,7 @@ PUBLISHED: dict[str, tuple[str, dict[str, int]]] = {
 def load(path: Path, pattern: str | None = None) -> Tokenizer:
     """Read the tokenizer at `path`, a file or a directory, by the names of the files."""
     from glassformer.tokenizers.marian import read_marian
+    from glassformer.tokenizers.nanogpt import read_meta
     from glassformer.tokenizers.sentencepiece import read_llama2c, read_sentencepiece_model
     from glassformer.tokenizers.subword import read_subword
     from glassformer.tokenizers.tokenizer_json import read_tokenizer_json
@@ -71,6 +72,8 @@ def load(path: Path, pattern: str | None = None) -> Tokenizer:
     if name.startswith("dict.") and name.endswith(".txt"):
         return read_subword(path)
     data = read_bytes(path)
+    if name.endswith("meta.pkl"):
+        return read_meta(path, data)
     if name.endswith(".json"):
         return read_tokenizer_json(path, data)
     if name.endswith("vocab.txt"):
@@ -87,7 +90,7 @@ def load(path: Path, pattern: str | None = None) -> Tokenizer:
         return read_sentencepiece_model(path, data)
     raise TokenizerError(
         f"{path}: expected tokenizer.json, vocab.json, merges.txt, vocab.txt, dict.*.txt, *.tiktoken, tok*.bin, "
-        "*.model or *.spm, or their directory."
+        "*.model, *.spm or nanoGPT's meta.pkl, or their directory."
     )
 
 

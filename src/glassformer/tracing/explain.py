@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,14 @@ class Explanation:
     def terms(self) -> list[Term]:
         """The addends, if it is a sum, perhaps multiplied or divided by something; else its one term."""
         return [] if self.formula is None else list(_terms(self.formula, 1.0))
+
+    def __repr__(self) -> str:
+        return describe(self)
+
+    def _repr_html_(self) -> str:
+        """The last line of a notebook's cell: the equation as it is written, above the numbers."""
+        equation = "" if self.formula is None else render(self.formula, "mathml", of=self.cell)
+        return f"{equation}<pre>{escape(describe(self))}</pre>"
 
     def why(self, n: int = 5) -> list[Term]:
         """The terms that mattered most, by size; what is no number before all."""
