@@ -8,7 +8,15 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import new_destination, print_json, print_line, print_table, progress_bar, remark, write_text
+from glassformer.cli.output import (
+    new_destination,
+    print_json,
+    print_line,
+    print_table,
+    progress_bar,
+    remark,
+    write_text,
+)
 
 app = App(
     name="tokenizer",

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from glassformer.cli.loading import FromPickle, load
-from glassformer.cli.output import new_destination, print_json, print_line, print_table, progress_bar, read_argument, remark
+from glassformer.cli.output import (
+    new_destination,
+    print_json,
+    print_line,
+    print_table,
+    progress_bar,
+    read_argument,
+    remark,
+)
 
 app = App(
     name="trace",
