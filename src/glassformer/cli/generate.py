@@ -121,7 +121,7 @@ def generate(
         interrupted = True
     finally:
         if show:
-            write_text("\n")
+            write_text("\n", at_once=True)
     if json:
         results = [{"text": t, "finish": f} for t, f in zip(texts, finishes, strict=True)]
         print_json({"prompt": begin, "results": results, "seconds": round(time.perf_counter() - started, 3)})
