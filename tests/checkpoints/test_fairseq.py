@@ -16,7 +16,7 @@ from glassformer.errors import CheckpointMismatch, ConfigError
 from glassformer.inference.beam import Beams, beam_search
 from glassformer.inference.generate import generate
 from glassformer.inference.logits import Sampling
-from glassformer.models.transformer import Transformer, TransformerConfig, renames
+from glassformer.models.transformer import Transformer, TransformerConfig, native_renames
 from glassformer.nn.kv_cache import full
 from glassformer.tokenizers.subword import SubwordTokenizer, read_codes, read_dictionary
 
@@ -139,7 +139,7 @@ def published(config: TransformerConfig) -> tuple[Transformer, dict[str, Tensor]
     parameters = dict(model.named_parameters())
     state = {
         rule.theirs.format(layer).removeprefix("model."): parameters[rule.ours[0].format(layer)].detach().clone()
-        for rule in renames(config)
+        for rule in native_renames(config)
         for layer in range(getattr(config, rule.layers) if "{}" in rule.theirs else 1)
     }
     state["decoder.output_projection.weight"] = model.lm_head.weight.detach().clone()

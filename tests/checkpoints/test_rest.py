@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from checkpoints.hostile import CONFIG, publish, set_config
 from commands import run
 from glassformer import api, checkpoints
 from glassformer.checkpoints.rest import MAX_FILES, NOTHING, read
+from glassformer.inference.beam import Beams
 from glassformer.models.gpt2 import GPT2
 from glassformer.models.llama import Llama, LlamaConfig
+from glassformer.models.transformer import Transformer, TransformerConfig
 from glassformer.models.vit import ViT, ViTConfig
 from glassformer.tokenizers import CharTokenizer, Tokenizer
 from glassformer.tokenizers.image_processor import ImageProcessor
@@ -233,3 +236,39 @@ def test_an_export_says_what_its_special_tokens_are_for_and_how_long_a_text_may_
         *(tokenizer.bos_id, *tokenizer.encode("to")),
         *(tokenizer.bos_id, *tokenizer.encode("be")),
     ]
+
+
+@torch.no_grad()
+def test_a_translator_that_was_built_here_translates_in_transformers_as_here(tmp_path: Path) -> None:
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    (tmp_path / "text").write_text("to be or not to be that is the question " * 9)
+    tokenizer = Tokenizer.train(tmp_path / "text", 275, ["<pad>", "<s>", "</s>"])
+    pad_id, start_id, eos_id = (tokenizer.special_tokens[name] for name in ("<pad>", "<s>", "</s>"))
+    ends = {"pad_id": pad_id, "start_id": start_id, "eos_id": eos_id}
+    sizes = {"d_model": 16, "n_encoder_layers": 1, "n_decoder_layers": 2, "n_heads": 2, "d_ff": 32, **ends}
+    config = TransformerConfig(vocab_size=tokenizer.vocab_size, context_length=64, **sizes)
+    module = Transformer(config).eval()
+    for parameter in module.parameters():
+        parameter.mul_(3)
+    model = api.Model(module=module, config=config, tokenizer=tokenizer)
+    api.save(model, tmp_path / "a")
+    source = AutoTokenizer.from_pretrained(tmp_path / "a")(["to be or not"], return_tensors="pt")
+    assert source["input_ids"][0].tolist() == [*tokenizer.encode("to be or not"), eos_id]
+    theirs = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "a")
+    written = theirs.generate(source["input_ids"], max_new_tokens=20, num_beams=1, do_sample=False)[0].tolist()
+    (text,) = model.translate("to be or not", beams=Beams(n_beams=1), max_new_tokens=20)
+    assert tokenizer.decode(id for id in written if id not in ends.values()) == text
+    (again,) = api.load(tmp_path / "a").translate("to be or not", beams=Beams(n_beams=1), max_new_tokens=20)
+    assert again == text
+
+
+def test_a_folder_that_only_we_read_keeps_the_order_of_its_features(tmp_path: Path) -> None:
+    """As all folders with the paper's Transformer were until its form in Marian's was known."""
+    sizes: dict[str, Any] = {"vocab_size": 9, "d_model": 8, "n_encoder_layers": 1, "n_decoder_layers": 1, "n_heads": 2}
+    module = Transformer(TransformerConfig(**sizes, norm_placement="pre")).eval()
+    folder = checkpoints.save(module, tmp_path / "a", native=True)
+    stored = load_file(folder / "model.safetensors")
+    assert torch.equal(stored["model.shared.weight"], module.token_embedding.weight)
+    found = dict(checkpoints.load(folder).module.named_parameters())
+    assert all(torch.equal(found[name], parameter) for name, parameter in module.named_parameters())

@@ -348,8 +348,7 @@ def test_the_config_json_of_opus_mt_en_de_is_its_preset() -> None:
     [
         {"norm_placement": "pre"},
         {"norm_eps": 1e-6},
-        {"head_bias": False},
-        {"position_layout": "interleaved"},
+        {"position_layout": "tensor2tensor"},
         {"first_position": 2},
         {"tied_head": False, "source_vocab_size": None},
     ],

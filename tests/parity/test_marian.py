@@ -4,6 +4,7 @@ The logits, and what greedy decoding and beam search make of them: `transformers
 """
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from glassformer.errors import CheckpointMismatch
 from glassformer.inference.beam import Beams, beam_search
 from glassformer.inference.generate import generate
 from glassformer.inference.logits import Sampling
-from glassformer.models.transformer import Transformer, TransformerConfig
+from glassformer.models.transformer import PRESETS, Transformer, TransformerConfig
 from glassformer.nn.kv_cache import full
 from glassformer.twins import use
 
@@ -68,9 +69,9 @@ def our_config(choose: random.Random) -> TransformerConfig:
         d_ff=choose.choice([5, 13, 24]),
         activation=choose.choice(["relu", "gelu", "gelu_tanh", "silu"]),
         tied_head=shared or choose.random() < 0.5,
-        head_bias=True,
+        head_bias=choose.random() < 0.5,
         scaled_embedding=choose.random() < 0.5,
-        position_layout="halves",
+        position_layout=choose.choice(["halves", "interleaved"]),
         start_id=choose.choice([2, 6]),
         eos_id=1,
         pad_id=2,
@@ -165,7 +166,18 @@ def test_what_we_save_is_the_same_model_in_transformers(tmp_path: Path) -> None:
         assert before.keys() == after.keys()
         assert all(torch.equal(before[name], after[name]) for name in before)
         (folder / "glassformer.json").unlink()
-        assert load_directory(folder)[0] == ours.config
+        in_theirs, restated = load_directory(folder)
+        assert in_theirs == replace(ours.config, head_bias=True, position_layout="halves")
+        assert_the_same_model(restated, theirs, choose)
+
+
+@torch.no_grad()
+def test_the_papers_transformer_is_the_same_model_in_transformers(tmp_path: Path) -> None:
+    config = replace(PRESETS["transformer-base"], vocab_size=60, d_model=16, n_heads=4, d_ff=24, context_length=64)
+    ours = Transformer(config).eval()
+    far_from_start(ours)
+    theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(save_directory(ours, tmp_path / "a")).eval()
+    assert_the_same_model(ours, theirs, random.Random(0))
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ def read(path: Path, *, n_heads: int = 8, activation: str = "relu") -> tuple[Tra
     if learned := [name for name in state if name.endswith("embed_positions.weight")]:
         raise CheckpointMismatch(f"{learned[0]}: models of fairseq's with learned positions are not supported.")
     config = infer_config(state, n_heads=n_heads, activation=activation)
-    return config, to_ours(to_marian(state, config), config)
+    return config, to_ours(to_marian(state, config), config, native=True)
 
 
 def infer_config(state: Mapping[str, Tensor], *, n_heads: int, activation: str) -> TransformerConfig:

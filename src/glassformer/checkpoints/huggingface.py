@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 CONFIG, OURS, WEIGHTS = "config.json", "glassformer.json", "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
+NATIVE = "glassformer"  # the model type of what only we read
 GENERATION = "generation_config.json"
 OWN_TOKENS = ("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id")  # some configurations have them
 OF_GENERATION = ("alignment_heads",)  # what belongs to a configuration of ours, and stands in generation_config.json
@@ -55,7 +56,7 @@ def load_directory(folder: Path, *, dtype: torch.dtype | None = torch.float32) -
     """
     config = read_config(folder)
     with files.about(folder):
-        weights = names.to_ours(read_tensors(folder), config, dtype=dtype)
+        weights = names.to_ours(read_tensors(folder), config, dtype=dtype, native=_is_native(folder))
         return config, assemble(config, weights)
 
 
@@ -104,9 +105,9 @@ def write_directory(
                 python="native=True.",
                 command="--native.",
             ) from None
-        theirs = {"architectures": ["Glassformer"], "model_type": "glassformer"}
+        theirs = {"architectures": ["Glassformer"], "model_type": NATIVE}
     weights = dict(module.named_parameters())
-    tensors = names.to_theirs(weights, config)
+    tensors = names.to_theirs(weights, config, native=theirs["model_type"] == NATIVE)
     own = set() if tokenizer is None or tokenizer.eos_id is None else {tokenizer.eos_id}
     eos_token_ids = sorted(rest.ends | own)
     ends = {
@@ -155,6 +156,13 @@ def _read_ids(folder: Path, setting: str) -> frozenset[int]:
                     raise ConfigError(f"{name}: {setting} must be a token's id or a list of them.")
                 return frozenset(ids)
     return frozenset()
+
+
+def _is_native(folder: Path) -> bool:
+    """Whether the tensors are as they are here, since nobody else was to read them."""
+    if not (folder / CONFIG).exists():
+        return False
+    return strict_json.read(files.inside(folder, CONFIG), MAX_CONFIG_BYTES).get("model_type") == NATIVE
 
 
 def read_config(folder: Path) -> Any:

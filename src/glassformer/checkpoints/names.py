@@ -15,15 +15,17 @@ from glassformer.models import spec_of
 from glassformer.models.spec import ModelSpec, Rename
 
 
-def to_theirs(weights: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
-    """Hugging Face's tensors from our parameters."""
-    return {theirs: rule.write([weights[name] for name in ours]) for theirs, ours, rule in _rules(config)}
+def to_theirs(weights: Mapping[str, Tensor], config: Any, *, native: bool = False) -> dict[str, Tensor]:
+    """Hugging Face's tensors from our parameters, or (`native`) those of a folder that we alone read."""
+    return {theirs: rule.write([weights[name] for name in ours]) for theirs, ours, rule in _rules(config, native)}
 
 
 def to_ours(
-    state: Mapping[str, Tensor], config: Any, *, dtype: torch.dtype | None = torch.float32
+    state: Mapping[str, Tensor], config: Any, *, dtype: torch.dtype | None = torch.float32, native: bool = False
 ) -> dict[str, Tensor]:
     """Our parameters, copied from Hugging Face's tensors; with dtype None each keeps its own.
+
+    With `native` they are those of a folder that we alone read.
 
     Names and shapes are compared before anything is copied, so a configuration that promises more than the file has
     costs no memory.
@@ -31,7 +33,7 @@ def to_ours(
     spec = spec_of(config)
     found = _with_prefix(state, spec)
     rules: dict[str, tuple[list[str], Rename]] = {}
-    for theirs, ours, rule in _rules(config):
+    for theirs, ours, rule in _rules(config, native):
         if theirs not in found:
             raise CheckpointMismatch(f"The tensor {theirs} is missing.{_nearest(theirs, found)}")
         rules[theirs] = (ours, rule)
@@ -67,9 +69,11 @@ def _check_shape(name: str, theirs: Tensor, ours: list[Tensor], rule: Rename) ->
         )
 
 
-def _rules(config: Any) -> Iterator[tuple[str, list[str], Rename]]:
+def _rules(config: Any, native: bool) -> Iterator[tuple[str, list[str], Rename]]:
     """Their name, our names, and the rule between them, for every tensor of every layer."""
-    for rule in spec_of(config).renames(config):
+    spec = spec_of(config)
+    renames = spec.native_renames if native and spec.native_renames is not None else spec.renames
+    for rule in renames(config):
         for layer in range(getattr(config, rule.layers) if "{}" in rule.theirs else 1):
             yield rule.theirs.format(layer), [name.format(layer) for name in rule.ours], rule
 

@@ -118,6 +118,17 @@ def joined(ours: Sequence[str], theirs: str) -> Rename:
     )
 
 
+def zeros(theirs: str, shape: tuple[int, ...]) -> Rename:
+    """A tensor of theirs that our model has no need of, because all its numbers are zero."""
+
+    def read(tensor: Tensor) -> Sequence[Tensor]:
+        if tensor.any():
+            raise ConfigError(f"{theirs} must be zero, since the configuration has no place for it.")
+        return []
+
+    return Rename(theirs=theirs, ours=(), read=read, write=lambda tensors: torch.zeros(shape))
+
+
 def half_from_interleaved(ours: str, theirs: str, d_head: int) -> Rename:
     """Rows of a projection of ours whose rotary pairs are neighbours; theirs are d_head / 2 apart. See `nn/rope.py`."""
 
@@ -145,11 +156,12 @@ class ModelSpec:
     """An architecture: how to build it, and how Hugging Face calls its parts.
 
     An architecture that Hugging Face does not have leaves out the three fields of that name; its `renames` then are
-    its own names. `to_huggingface` raises `ExportError` for what the format cannot express. `ignored` are patterns of
-    names in published files that hold no weights (masks, tables), `elsewhere` of weights that only other tasks use,
-    which are left out; `base_prefix` is what files of the bare trunk lack;
-    `tied` maps a name under which a file may repeat a tied tensor to the name that it has anyway. `other_types` are
-    further model types of Hugging Face's that this architecture covers.
+    its own names. `native_renames` are those of folders that we alone read, where they are others. `to_huggingface`
+    raises `ExportError` for what the format cannot express. `ignored` are patterns of names in published files that
+    hold no weights (masks, tables), `elsewhere` of weights that only other tasks use, which are left out;
+    `base_prefix` is what files of the bare trunk lack; `tied` maps a name under which a file may repeat a tied tensor
+    to the name that it has anyway. `other_types` are further model types of Hugging Face's that this architecture
+    covers.
     """
 
     name: str
@@ -157,6 +169,7 @@ class ModelSpec:
     build: Callable[[Any], nn.Module]
     presets: Mapping[str, Any]
     renames: Callable[[Any], Sequence[Rename]]
+    native_renames: Callable[[Any], Sequence[Rename]] | None = None
     huggingface_type: str = ""
     from_huggingface: Callable[[Mapping[str, Any]], Any] = no_import
     to_huggingface: Callable[[Any], dict[str, Any]] = no_export

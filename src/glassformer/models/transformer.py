@@ -7,9 +7,10 @@ translators (opus-mt) and fairseq's (`checkpoints/fairseq.py`). Next to read: `n
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ from glassformer.models.spec import (
     check_sizes,
     read_activation,
     same,
+    zeros,
 )
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import PostNormBlock, PostNormCrossBlock, PreNormBlock, PreNormCrossBlock
@@ -284,18 +286,14 @@ def from_huggingface(config: Mapping[str, Any]) -> TransformerConfig:
 
 
 def to_huggingface(config: TransformerConfig) -> dict[str, Any]:
-    """The config.json of Marian's that `transformers` builds the same model from."""
-    for name, only in {
-        "norm_placement": "post",
-        "norm_eps": 1e-5,
-        "head_bias": True,
-        "position_layout": "halves",
-        "first_position": 0,
-    }.items():
+    """The config.json of Marian's that `transformers` builds the same model from; see `renames` for what differs."""
+    for name, only in {"norm_placement": "post", "norm_eps": 1e-5, "first_position": 0}.items():
         if getattr(config, name) != only:
             raise ExportError(
                 f"Hugging Face's Marian cannot express {name} = {getattr(config, name)!r}; it always has {only!r}."
             )
+    if config.position_layout == "tensor2tensor":
+        raise ExportError("Hugging Face's Marian cannot express the wavelengths of position_layout = 'tensor2tensor'.")
     shared = config.source_vocab_size is None
     if shared and not config.tied_head:
         raise ExportError("Hugging Face's Marian cannot express one vocabulary for both texts with an untied head.")
@@ -328,7 +326,50 @@ def to_huggingface(config: TransformerConfig) -> dict[str, Any]:
 
 
 def renames(config: TransformerConfig) -> Sequence[Rename]:
-    """Marian's names in Hugging Face's format, which are fairseq's behind `model.`."""
+    """Marian's names in Hugging Face's format, which are fairseq's behind `model.`.
+
+    Marian has all sines of a position before all cosines, and the paper by turns: the same model in another order of
+    the features, which every tensor that meets them follows. Marian's head always has a bias, which may be zero.
+    """
+    rules = native_renames(config)
+    if config.position_layout == "interleaved":
+        rules = [in_halves(rule, config.d_model) for rule in rules]
+    if not config.head_bias:
+        rules.append(zeros("final_logits_bias", (1, config.vocab_size)))
+    return rules
+
+
+def in_halves(rule: Rename, d_model: int) -> Rename:
+    """The same tensor with its features in another order: those at even places first, where it has features at all."""
+    order = torch.cat([torch.arange(0, d_model, 2), torch.arange(1, d_model, 2)])
+    back = order.argsort()
+    axes = [axis for part, axis in FEATURES.items() if part in rule.ours[0]]
+    if not axes:
+        return rule
+    axis = axes[0]
+    if axis == -1 and rule.ours[0].endswith(".bias"):  # it adds to what the weights make of the features
+        return rule
+
+    def read(tensor: Tensor) -> Sequence[Tensor]:
+        return [part.index_select(axis, back.to(part.device)) for part in rule.read(tensor)]
+
+    def write(tensors: Sequence[Tensor]) -> Tensor:
+        return rule.write([part.index_select(axis, order.to(part.device)) for part in tensors])
+
+    return replace(rule, read=read, write=write)
+
+
+FEATURES = {  # the axis along which a parameter has the features of a position
+    **{f"{name}_proj.": -1 for name in ("q", "k", "v", "up")},
+    **{f"{name}_proj.": 0 for name in ("o", "down")},
+    "norm.": 0,
+    "embedding.": -1,
+    "lm_head.": -1,
+}
+
+
+def native_renames(config: TransformerConfig) -> list[Rename]:
+    """The same names for the parameters as they are here."""
     parts = {
         **{f"attn.{ours}_proj": f"self_attn.{theirs}_proj" for ours, theirs in PROJECTIONS.items()},
         "attn_norm": "self_attn_layer_norm",
@@ -380,6 +421,7 @@ SPEC = ModelSpec(
     from_huggingface=from_huggingface,
     to_huggingface=to_huggingface,
     renames=renames,
+    native_renames=native_renames,
     kind="encoder-decoder",
     ignored=(r"model\.(encoder|decoder)\.embed_positions\.weight",),
     base_prefix="model.",
