@@ -46,6 +46,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "damaged pictures of a format": (80, 400),
     "hostile pictures": (70, 139),
     "hostile sounds": (70, 163),
+    "damaged sounds": (60, 2_000),
     "resumed runs": (2, 20),
     "steps before a run is stopped": (4, 60),
     "kills while training": (4, 50),

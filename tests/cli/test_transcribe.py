@@ -28,8 +28,9 @@ def test_a_broken_recording_is_one_sentence_and_the_others_are_done(data_dir: Pa
         data_dir, tmp_path / "broken.wav", good, "--format", "srt", "--word-times", "--out", tmp_path / "out"
     )
     assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "broken.wav is not sound" in done.stderr
+    first, second = done.stderr.splitlines()
+    assert "broken.wav is not sound" in first
+    assert second == f"{tmp_path / 'out' / 'vm-delete.srt'} is written."
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["vm-delete.srt"]
     assert "Press 7 to delete this message." in (tmp_path / "out" / "vm-delete.srt").read_text()
 
@@ -40,6 +41,46 @@ def test_one_json_object_for_programs(data_dir: Path) -> None:
     (transcript,) = json.loads(done.stdout)["transcripts"]
     assert transcript["text"] == "Press 7 to delete this message."
     assert transcript["language"] == "en"
+    assert (transcript["truncated"], transcript["remarks"]) == (False, [])
+
+
+def test_a_recording_that_ends_early_is_transcribed_and_said(data_dir: Path, tmp_path: Path) -> None:
+    good = data_dir / "audio" / "asterisk" / "vm-delete.wav"
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(good.read_bytes()[:20_000])
+    sentence = f"{cut} is cut short, or damaged: it should have 36,790 bytes, and has 20,000."
+    done = command(data_dir, good, cut)
+    assert (done.returncode, done.stderr) == (0, f"{sentence}\n")
+    assert f"{good}:\nPress 7 to delete this message.\n\n{cut}:\nPress 7" in done.stdout
+    done = command(data_dir, cut, "--strict", "--json")
+    assert (done.returncode, done.stderr) == (1, f"{sentence}\n")
+    (transcript,) = json.loads(done.stdout)["transcripts"]
+    assert (transcript["truncated"], transcript["remarks"]) == (True, [sentence])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing.wav"], "nothing.wav: expected a file with sound, and there is none."),
+        (["broken.wav", "nothing.wav"], "broken.wav is not sound that can be read here"),
+        (["a.wav", "--out", "broken.wav"], "broken.wav"),
+        (["a.wav", "--out", "out"], "--overwrite"),
+        (["a.wav", "b.wav", "--format", "srt"], "add --out FOLDER"),
+    ],
+)
+def test_files_are_checked_before_the_model_is_loaded(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("broken.wav").write_bytes(b"no sound")
+    Path("out").mkdir()
+    Path("out/a.txt").write_text("mine")
+    soundfile.write("a.wav", np.zeros(1_000), 16_000)
+    done = run("transcribe", "no-such-model", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "no-such-model" not in done.stderr
+    assert Path("out/a.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -48,10 +89,13 @@ def test_one_json_object_for_programs(data_dir: Path) -> None:
         ([], "Name at least one recording"),
         (["a/x.wav", "b/x.wav", "--out", "out"], "the same file"),
         (["x.wav", "--line-width", "0"], "must be at least 1"),
-        (["x.wav", "--language", "de"], "English alone"),
+        (["jfk-16k.wav", "--language", "de"], "English alone"),
     ],
 )
-def test_what_cannot_be_done_is_said_at_once(data_dir: Path, arguments: list[str], message: str) -> None:
+def test_what_cannot_be_done_is_said_at_once(
+    data_dir: Path, arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data_dir / "audio")
     done = command(data_dir, *arguments)
     assert done.returncode == 2
     assert message in done.stderr

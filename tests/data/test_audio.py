@@ -12,7 +12,8 @@ import soundfile
 import torch
 
 from counts import count
-from glassformer.data.audio import read_audio, stream_audio
+from data.sounds import by_ffmpeg, sound, speechlike
+from glassformer.data.audio import Recording, open_audio, read_audio, seconds_of
 from glassformer.errors import DataError
 
 RATE = 16_000
@@ -60,9 +61,73 @@ def test_blocks_are_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     soundfile.write(tmp_path / "x.wav", np.stack([tone(44_100, 1.0)] * 2, axis=1), 44_100)
     whole = read_audio(tmp_path / "x.wav")
     monkeypatch.setattr("glassformer.data.audio.BLOCK_NUMBERS", 2_002)
-    blocks = list(stream_audio(tmp_path / "x.wav"))
+    blocks = list(Recording(tmp_path / "x.wav").blocks())
     assert len(blocks) > 20
     torch.testing.assert_close(torch.cat(blocks), whole, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["WAV of libsndfile", "MP3", "webm", "AMR", "MP3 without Xing"])
+def test_a_recording_is_as_long_as_what_is_read_of_it(name: str, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(sound(name))
+    assert seconds_of(tmp_path / "x") == pytest.approx(len(read_audio(tmp_path / "x")) / RATE, abs=1e-3)
+
+
+def test_a_rate_that_changes_on_the_way_is_followed(tmp_path: Path) -> None:
+    slow, fast = (by_ffmpeg("adts", "aac", speechlike(rate, rate), rate) for rate in (16_000, 48_000))
+    (tmp_path / "x.aac").write_bytes(slow + fast)
+    assert len(read_audio(tmp_path / "x.aac")) / RATE == pytest.approx(2, abs=0.2)
+
+
+# ---- what is said of a recording
+
+
+@pytest.mark.parametrize("levels", [(1, -1), (1, -0.9), (1, -1, 0), (1, -1, 1, -1)])
+def test_channels_in_opposite_phase_are_no_silence(levels: tuple[float, ...], tmp_path: Path) -> None:
+    samples = tone(RATE, 0.5)[:, None] * np.array(levels, dtype=np.float32)
+    soundfile.write(tmp_path / "x.wav", samples, RATE, subtype="FLOAT")
+    recording = open_audio(tmp_path / "x.wav")
+    np.testing.assert_array_equal(torch.cat(list(recording.blocks())), samples[:, 0])
+    assert not recording.truncated
+    assert "cancel each other out" in recording.remarks[0]
+
+
+@pytest.mark.parametrize("levels", [(1, 1), (1, 0), (0, 1), (1, -0.5), (0, 0), (0, 1, 0, 0, 0, 0)])
+def test_other_channels_are_averaged_and_nothing_is_said(levels: tuple[float, ...], tmp_path: Path) -> None:
+    samples = tone(RATE, 0.5)[:, None] * np.array(levels, dtype=np.float32)
+    soundfile.write(tmp_path / "x.wav", samples, RATE, subtype="FLOAT")
+    recording = open_audio(tmp_path / "x.wav")
+    np.testing.assert_allclose(torch.cat(list(recording.blocks())), samples.mean(1), atol=1e-6)
+    assert recording.remarks == []
+
+
+def test_unrelated_channels_do_not_cancel(tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (4_000, 64))
+    soundfile.write(tmp_path / "x.wav", samples, RATE, subtype="FLOAT")
+    recording = open_audio(tmp_path / "x.wav")
+    np.testing.assert_allclose(torch.cat(list(recording.blocks())), samples.mean(1), atol=1e-6)
+    assert recording.remarks == []
+
+
+def test_of_a_file_that_ends_early_one_sentence_is_said(tmp_path: Path) -> None:
+    (tmp_path / "x.flac").write_bytes(sound("FLAC")[:-9_000])
+    recording = open_audio(tmp_path / "x.flac")
+    for _ in range(2):  # a second reading says it once more, not twice
+        assert sum(map(len, recording.blocks())) > 10_000
+        assert recording.truncated
+        assert len(recording.remarks) == 1
+        assert recording.remarks[0].startswith(f"{tmp_path / 'x.flac'} is damaged")
+
+
+def test_a_refusal_names_the_file_and_no_object_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.m4a").write_bytes(sound("m4a")[:5_000])
+    for module in ("av", "none"):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(DataError) as caught:
+            open_audio(tmp_path / "x.m4a")
+        assert str(caught.value).startswith(f"{tmp_path / 'x.m4a'} is not sound that can be read here")
+        assert "is cut short" in str(caught.value)
+        assert "<" not in str(caught.value)
+        monkeypatch.undo()
 
 
 # ---- what is wrong
@@ -112,11 +177,11 @@ def test_any_damage_is_sound_or_an_error(tmp_path: Path) -> None:
 DAY = """
 import resource, sys, torch
 from pathlib import Path
-from glassformer.data.audio import stream_audio
+from glassformer.data.audio import Recording
 from glassformer.tokenizers.log_mel import log_mel_of_blocks
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    frames = log_mel_of_blocks(stream_audio(Path(sys.argv[1]), max_hours=float(sys.argv[2]))).shape[1]
+    frames = log_mel_of_blocks(Recording(Path(sys.argv[1]), float(sys.argv[2])).blocks()).shape[1]
 except Exception as error:
     frames = type(error).__name__
 print(frames, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)

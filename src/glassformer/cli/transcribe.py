@@ -35,12 +35,15 @@ def transcribe(
     tokenizer: Path | None = None,
     out: Path | None = None,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
+    strict: Annotated[bool, Parameter(negative="")] = False,
     from_pickle: FromPickle = False,
     device: Device = "cpu",
     dtype: DType = "float32",
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Write down what is said in recordings: WAV, FLAC, Ogg, MP3. A file that cannot be read does not stop the others.
+    """Write down what is said in recordings: WAV, FLAC, Ogg, MP3, and with the extra media m4a, mp4, webm and more.
+
+    A file that cannot be read does not stop the others; of one that ends early it is said.
 
     Parameters
     ----------
@@ -65,13 +68,17 @@ def transcribe(
     tokenizer
         The file of tokens, where it does not stand beside the model.
     out
-        A folder for one file a recording; by default all goes to standard output.
+        A folder for one file a recording; by default the text goes to standard output, under the name of its recording
+        where there are several.
     overwrite
         Replace files that are there already.
+    strict
+        End with exit code 1 where a recording ends early, or not all of it can be read.
     json
         Print one JSON object with all transcripts.
     """
     from glassformer import files
+    from glassformer.data.audio import open_audio
     from glassformer.errors import ConfigError, DataError, GlassformerError
     from glassformer.inference.subtitles import FORMATS, as_json
     from glassformer.inference.transcribe import Options
@@ -83,23 +90,37 @@ def transcribe(
     for name, value in {"--line-width": line_width, "--line-count": line_count}.items():
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be at least 1, not {value}.")
-    targets = [None if out is None else out / f"{path.stem}.{format}" for path in audio]
-    if out is not None and len(set(targets)) < len(targets):
+    if len(audio) > 1 and out is None and not json and format != "txt":
+        raise ConfigError(f"Several recordings as {format} are several files: add --out FOLDER, or --json.")
+    targets = {path: out / f"{path.stem}.{format}" for path in audio} if out is not None else {}
+    if out is not None and len(set(targets.values())) < len(audio):
         raise ConfigError("Two recordings have the same name, and would become the same file: transcribe one by one.")
-    for place in filter(None, targets):
-        new_destination(place, overwrite=overwrite, folder=False, reads=[model, *audio])
-    module, speech = speech_of(load(model, from_pickle=from_pickle, device=device, dtype=dtype), model, tokenizer)
-    options = Options(language=language, task=task, word_times=word_times, prompt=prompt)
-    speech.opening(language or "en", task)  # what the model cannot do is said before an hour has passed
-    results, broken = [], 0
-    for path, target in zip(audio, targets, strict=True):
+    for target in targets.values():
+        new_destination(target, overwrite=overwrite, folder=False, reads=[model, *audio])
+    readable, n_broken, n_truncated = [], 0, 0
+    for path in audio:  # before the model is loaded, which takes its time
+        try:
+            open_audio(path)
+            readable.append(path)
+        except DataError as error:
+            n_broken += 1
+            remark(str(error))
+    if readable:
+        module, speech = speech_of(load(model, from_pickle=from_pickle, device=device, dtype=dtype), model, tokenizer)
+        options = Options(language=language, task=task, word_times=word_times, prompt=prompt)
+        speech.opening(language or "en", task)  # what the model cannot do is said before an hour has passed
+    results = []
+    for path in readable:
         try:
             with progress_bar(path.name, None) as progress:
                 transcript = run(module, speech, path, options, progress=progress)
         except DataError as error:
-            broken += 1
-            remark(" ".join(str(error).split()))
+            n_broken += 1
+            remark(str(error))
             continue
+        n_truncated += transcript.truncated
+        for sentence in transcript.remarks:
+            remark(sentence)
         if not transcript.text.strip():
             remark(f"{path.name}: no speech was found.")
         text = FORMATS[format](transcript, line_width, line_count)
@@ -107,14 +128,15 @@ def transcribe(
             results.append(
                 {"file": str(path), **parse(as_json(transcript).encode(), str(path), error=GlassformerError)}
             )
-        if target is not None:
-            files.write_file(target, text.encode(), overwrite=overwrite)
+        if out is not None:
+            files.write_file(targets[path], text.encode(), overwrite=overwrite)
+            remark(f"{targets[path]} is written.")
         elif not json:
-            write_text(text, at_once=True)
+            write_text(f"{path}:\n{text}\n" if len(audio) > 1 else text, at_once=True)
     if json:
-        print_json({"transcripts": results, "broken": broken})
-    if broken:
-        sys.exit(2)
+        print_json({"transcripts": results, "broken": n_broken})
+    if n_broken or (strict and n_truncated):
+        sys.exit(2 if n_broken else 1)
 
 
 def speech_of(loaded: "Model", name: str, tokenizer: Path | None) -> "tuple[Whisper, SpeechTokens]":

@@ -1,93 +1,132 @@
-"""Sound from files, as Whisper wants it: one channel, 16,000 numbers a second.
+"""Recordings, as Whisper wants them: one channel, 16,000 numbers a second.
 
-Any format that libsndfile reads (WAV, FLAC, Ogg, MP3 and more), resampled by soxr. Files come from strangers: they are
-read in blocks, so that memory does not follow what a header promises, and hours of sound never stand in memory whole.
+    recording = open_audio(path)
+    for block in recording.blocks(): …    # hours never stand in memory whole
+    recording.truncated, recording.remarks
+
+`decoders.py` reads files, soxr resamples. Files come from strangers: they are read in blocks, so that memory does not
+follow what a header promises, and what was recorded and is not there is said.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain, groupby
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from glassformer.data.decoders import Block, Unreadable, decoded, header_seconds
 from glassformer.errors import DataError
 from glassformer.tokenizers.log_mel import SAMPLE_RATE
 
-BLOCK_NUMBERS = 1 << 20  # read at once, over all channels
+BLOCK_NUMBERS = 1 << 20  # worked on at once, over all channels
 MAX_HOURS = 4.0
 MAX_CHANNELS = 256
 RATES = (1_000, 768_000)  # Hz: from telephones' worst to studios' best
-UNSAID = (1 << 63) - 1  # samples of a file that does not say how many it has, as libsndfile puts it
+CANCELLED = 0.02  # of the energy that the mean of unrelated channels would have
+
+
+@dataclass(slots=True)
+class Recording:
+    """A file with sound. What is to be said of it is known once its blocks have been read."""
+
+    path: Path
+    max_hours: float = MAX_HOURS
+    truncated: bool = field(default=False, init=False)  # more was recorded than can be read
+    remarks: list[str] = field(default_factory=list, init=False)  # sentences
+
+    def blocks(self) -> Iterator[Float[Tensor, " n"]]:
+        """The mean of the channels at 16 kHz, loudest at ±1; all blocks together have at least one sample."""
+        self.truncated, self.remarks = False, []
+        seconds, n_samples = 0.0, 0
+        for (channels, rate), alike in groupby(self._decoded(), key=lambda block: (block[0].shape[1], block[1])):
+            if not 1 <= channels <= MAX_CHANNELS or not RATES[0] <= rate <= RATES[1]:
+                raise DataError(
+                    f"{self.path} has {channels} channels at {rate} Hz; up to {MAX_CHANNELS} channels and rates from "
+                    f"{RATES[0]} to {RATES[1]} Hz can be heard."
+                )
+            resampled = _resampler(rate)
+            for block in chain(gathered(samples for samples, _ in alike), [torch.empty(0, channels)]):
+                seconds += len(block) / rate
+                if seconds > self.max_hours * 3600:
+                    raise DataError(
+                        f"{self.path} is longer than {self.max_hours:g} hours: cut it into parts (or raise max_hours)."
+                    )
+                if not block.isfinite().all():
+                    raise DataError(
+                        f"{self.path} holds samples that are infinite or no numbers (NaN), so it is broken."
+                    )
+                out = resampled(self._mono(block), not len(block))
+                n_samples += len(out)
+                if len(out):
+                    yield out
+        if n_samples == 0:
+            raise DataError(" ".join([f"{self.path} holds no sound: it has no sample at 16 kHz.", *self.remarks]))
+
+    def _decoded(self) -> Iterator[Block]:
+        """A name is never an address, a device or an option: only a regular file is opened."""
+        if not self.path.is_file():
+            raise DataError(f"{self.path}: expected a file with sound, and there is none.")
+        try:
+            with self.path.open("rb") as file:
+                yield from decoded(file, self._short)
+        except Unreadable as error:
+            reasons = [f"{self.path} is not sound that can be read here ({error}).", *self.remarks]
+            raise DataError(" ".join(reasons)) from None
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be read: {error.strerror or error}.") from None
+
+    def _short(self, reason: str) -> None:
+        if not self.truncated:
+            self.truncated = True
+            self.remarks.append(f"{self.path} {reason}.")
+
+    def _mono(self, block: Float[Tensor, "n K"]) -> Float[Tensor, " n"]:
+        """The mean of the channels; where they cancel each other out, as in opposite phase, a loud one of them."""
+        mean, energies = block.mean(-1), block.square().mean(0)
+        if mean.square().mean() >= CANCELLED / len(energies) * energies.mean() or not len(block):
+            return mean
+        remark = f"{self.path} has channels that cancel each other out (opposite phase): one is read, not their mean."
+        if remark not in self.remarks:
+            self.remarks.append(remark)
+        return block[:, int((energies >= energies.amax() / 2).int().argmax())].contiguous()
+
+
+def open_audio(path: Path, *, max_hours: float = MAX_HOURS) -> Recording:
+    """A file with sound; that it is one is tried on its first block."""
+    recording = Recording(path, max_hours)
+    next(recording.blocks())
+    return recording
 
 
 def read_audio(path: Path, *, max_hours: float = MAX_HOURS) -> Float[Tensor, " N"]:
-    """The whole of a recording: its channels' mean at 16 kHz, loudest at ±1."""
-    return torch.cat(list(stream_audio(path, max_hours=max_hours)))
-
-
-def stream_audio(path: Path, *, max_hours: float = MAX_HOURS) -> Iterator[Float[Tensor, " n"]]:
-    """The same block by block; all blocks together have at least one sample."""
-    with _opened(path) as sound:
-        channels, rate = sound.channels, sound.samplerate
-        if not 1 <= channels <= MAX_CHANNELS or not RATES[0] <= rate <= RATES[1]:
-            raise DataError(
-                f"{path} has {channels} channels at {rate} Hz; up to {MAX_CHANNELS} channels and rates from {RATES[0]} "
-                f"to {RATES[1]} Hz can be heard."
-            )
-        resampled = _resampler(rate)
-        n_read, n_heard, last = 0, 0, False
-        most = max(BLOCK_NUMBERS // channels, 1)
-        while not last:
-            ahead = most if sound.frames == UNSAID else min(most, sound.frames - n_read)  # not into what comes after
-            block = sound.read(ahead, dtype="float32", always_2d=True)
-            n_read += len(block)
-            last = len(block) == 0
-            if n_read > max_hours * 3600 * rate:
-                raise DataError(f"{path} is longer than {max_hours:g} hours: cut it into parts (or raise max_hours).")
-            mono = torch.from_numpy(block).mean(-1)
-            if not mono.isfinite().all():
-                raise DataError(f"{path} holds samples that are infinite or no numbers (NaN), so it is broken.")
-            out = resampled(mono, last)
-            n_heard += len(out)
-            if len(out):
-                yield out
-        if n_heard == 0:
-            raise DataError(f"{path} holds no sound: it has no sample at 16 kHz.")
-        if n_read < sound.frames != UNSAID:
-            raise DataError(
-                f"{path} is cut short: it promises {sound.frames / rate:.2f} seconds and has {n_read / rate:.2f}."
-            )
+    """The whole of a recording as one waveform."""
+    return torch.cat(list(Recording(path, max_hours).blocks()))
 
 
 def seconds_of(path: Path) -> float:
-    """How long a recording is, as its header has it."""
-    with _opened(path) as sound:
-        return float(sound.frames / max(sound.samplerate, 1))
+    """How long a recording is: as its header has it where that can be believed, else counted."""
+    recording = Recording(path)
+    header = None
+    if path.is_file():
+        with path.open("rb") as file:
+            header = header_seconds(file)
+    return sum(map(len, recording.blocks())) / SAMPLE_RATE if header is None else header
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The open file. A name is never an address, a device or an option: only a regular file is opened."""
-    import soundfile  # type: ignore[import-untyped]
-
-    if not path.is_file():
-        raise DataError(f"{path}: expected a file with sound, and there is none.")
-    try:
-        with path.open("rb") as file, soundfile.SoundFile(file) as sound:
-            sound.seekable = lambda: False  # else every read seeks, which fails where the length is unsaid
-            yield sound
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        reason = str(error).partition("): ")[2] or str(error)
-        raise DataError(
-            f"{path} is not sound that can be read here ({reason.strip()[:100]}); WAV, FLAC, Ogg and MP3 can."
-        ) from None
+def gathered(blocks: Iterator[Float[Tensor, "n K"]]) -> Iterator[Float[Tensor, "n K"]]:
+    """The same samples in fewer blocks, of about `BLOCK_NUMBERS` numbers each."""
+    waiting, n_numbers = list[Tensor](), 0
+    for block in blocks:
+        waiting.append(block)
+        n_numbers += block.numel()
+        if n_numbers >= BLOCK_NUMBERS:
+            yield torch.cat(waiting)
+            waiting, n_numbers = [], 0
+    if waiting:
+        yield torch.cat(waiting)
 
 
 def _resampler(rate: int) -> Callable[[Tensor, bool], Tensor]:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from glassformer.data.audio import stream_audio
+from glassformer.data.audio import Recording
 from glassformer.data.images import open_image
 from glassformer.errors import GenerationError, GlassformerError
 from glassformer.inference.around import FromSound, around
@@ -222,14 +222,14 @@ def _processor(model: Model) -> ImageProcessor:
 def of_sound(model: Model, path: Path) -> Inputs:
     """The first window of a recording, thirty seconds for a Whisper; a shorter one goes on in silence."""
     n_samples = 2 * HOP * model.config.audio_context_length
-    blocks: list[Tensor] = []
-    for block in stream_audio(path):
+    recording, blocks = Recording(path), list[Tensor]()
+    for block in recording.blocks():
         blocks.append(block)
         if sum(map(len, blocks)) >= n_samples:
             break
     heard = torch.cat(blocks)[:n_samples]
     sound = torch.cat([heard, torch.zeros(n_samples - len(heard))])
-    return Inputs(sound=sound, tokens=_opening(model, sound), label=path.name)
+    return Inputs(sound=sound, tokens=_opening(model, sound), label=path.name, note=" ".join(recording.remarks))
 
 
 def _opening(model: Model, sound: Tensor) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from glassformer.data.audio import stream_audio
+from glassformer.data.audio import Recording
 from glassformer.errors import GenerationError
 from glassformer.inference.dictation import Gates, Written, detect_language, write_down
 from glassformer.inference.timestamps import Stretch, nothing_follows, stretches
@@ -70,11 +70,13 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transcript:
-    """All segments of a recording of `duration` seconds."""
+    """All segments of a recording of `duration` seconds; `remarks` say why it is truncated, and what else is odd."""
 
     language: str
     duration: float
     segments: tuple[Segment, ...]
+    truncated: bool = False
+    remarks: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -85,7 +87,7 @@ class Transcript:
 def transcribe(
     module: Whisper,
     speech: SpeechTokens,
-    sound: Path | Float[Tensor, " N"],
+    sound: Path | Recording | Float[Tensor, " N"],
     options: Options | None = None,
     *,
     progress: Callable[[float, float], None] | None = None,
@@ -93,7 +95,8 @@ def transcribe(
     """What is said in a file, or in a waveform at 16 kHz. `progress(done, all)` is told seconds after each window."""
     options = options or Options()
     window = 2 * module.config.audio_context_length
-    blocks = stream_audio(sound) if isinstance(sound, Path) else iter([sound])
+    recording = Recording(sound) if isinstance(sound, Path) else sound
+    blocks = recording.blocks() if isinstance(recording, Recording) else iter([recording])
     silence = torch.zeros(window * SAMPLE_RATE // FRAMES_PER_SECOND)
     mel = log_mel_of_blocks(chain(blocks, [silence]), module.config.n_mels)
     n_frames = mel.shape[-1] - window
@@ -105,7 +108,10 @@ def transcribe(
         found += segments
         if progress is not None:
             progress(frame / FRAMES_PER_SECOND, seconds)
-    return Transcript(language=language, duration=seconds, segments=tuple(found))
+    transcript = Transcript(language=language, duration=seconds, segments=tuple(found))
+    if isinstance(recording, Recording):
+        transcript = replace(transcript, truncated=recording.truncated, remarks=tuple(recording.remarks))
+    return transcript
 
 
 def language_of(module: Whisper, speech: SpeechTokens, mel: Float[Tensor, "M frames"]) -> str:

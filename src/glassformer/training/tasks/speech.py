@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from glassformer.data.audio import read_audio, seconds_of
+from glassformer.data.audio import Recording, seconds_of
 from glassformer.data.pairs import Order, Ragged, read_transcripts
 from glassformer.errors import DataError, MissingExtra
 from glassformer.evaluation.mode import evaluating
@@ -47,6 +47,7 @@ class SpeechRecognition(Predicts):
 
     def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:
         self.config, self.label_smoothing = config, config.label_smoothing
+        self.say, self.said = say, set[Path]()
         model: Any = config.model_config()
         self.n_frames, self.n_mels = 2 * model.audio_context_length, model.n_mels
         training, validation = split(config, folder)
@@ -90,7 +91,11 @@ class SpeechRecognition(Predicts):
     def _frames(self, path: Path) -> Float[Tensor, "M frames"]:
         """What is heard of a recording: its sound, then silence up to the end of the window."""
         window = torch.zeros(self.n_frames * HOP)
-        sound = read_audio(path)[: len(window)]
+        recording = Recording(path)
+        sound = torch.cat(list(recording.blocks()))[: len(window)]
+        for remark in recording.remarks if path not in self.said else ():
+            self.say(remark)
+        self.said.add(path)
         window[: len(sound)] = sound
         return log_mel(window, self.n_mels)
 
