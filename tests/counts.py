@@ -53,6 +53,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     # tracing
     "trace mutations": (300, 2_000),
     "trace bit flips": (60, 1_000),
+    "hostile recordings of a kind": (1, 30),
+    "mutated recordings": (8, 150),
     # checkpoints
     "words spoken": (10, 300),
     "models of transformers imported": (8, 50),

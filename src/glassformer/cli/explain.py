@@ -17,6 +17,8 @@ app = App(
 
 Flag = Annotated[bool, Parameter(negative="")]
 
+MAX_NESTED = 100  # steps in each other
+
 
 @app.default
 def explain(
@@ -69,6 +71,8 @@ def explain(
         raise ConfigError("--depth and --terms must be at least 1.")
     if latex and (json or cell is None):
         raise ConfigError("--latex prints the equation of a --cell and nothing else: leave out --json, and give one.")
+    if json and depth > MAX_NESTED:
+        raise ConfigError(f"--json puts each step into the one before it, so --depth can be {MAX_NESTED} at most.")
     if names is not None and cell is not None:
         raise ConfigError("--names lists names, --cell explains a number: give one of them.")
     kept = is_trace(model)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from glassformer.tracing import costs
 from glassformer.tracing.explain import FAULTS, Explanation, derive
 from glassformer.tracing.record import check_patterns
 from glassformer.tracing.rules import kind_of
@@ -52,6 +53,7 @@ def check(
 
     `modules` takes only what ran in modules whose path fits one of the patterns.
     `progress(done, of)` is called after each operation.
+    Raises `TraceError` where it would take far longer than a recording of its size deserves (`costs.py`).
     """
     patterns = [modules] if isinstance(modules, str) else modules
     check_patterns(patterns, [module.path for module in trace.modules])
@@ -62,6 +64,7 @@ def check(
     tallies: dict[str, Tally] = {}
     failures: list[Cell] = []
     checked = 0
+    work = costs.of_a_check(trace)
     for number, (operation, output) in enumerate(targets):
         tally = tallies.setdefault(operation.base, Tally(kind=kind_of(operation)))
         shape = trace.tensors[output].shape
@@ -70,11 +73,15 @@ def check(
             cell = Cell(trace, output, tuple(index))
             checked += 1
             tally.cells += 1
+            entries = 0
             try:
-                verdict = Explanation(cell, cell, operation, derive(cell, operation)).check()
+                formula = derive(cell, operation)
+                entries = formula.entries
+                verdict = Explanation(cell, cell, operation, formula).check()
             except FAULTS as error:
                 verdict = None
                 tally.reason = tally.reason or f"{type(error).__name__}: {error}"
+            work.spend(entries)
             if verdict is None or not verdict.passed:
                 failures.append(cell)
                 tally.failures += 1

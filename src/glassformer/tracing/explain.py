@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from glassformer.errors import TraceError
+from glassformer.tracing import costs
 from glassformer.tracing.formula import Apply, Formula, Number, Operand, Reduce, call
 from glassformer.tracing.record import FUSED
 from glassformer.tracing.rules import Step, rule_of
@@ -29,7 +30,10 @@ from glassformer.tracing.trace import Cell, Operation, Source
 UNIT = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float64: 2.0**-53, torch.complex128: 2.0**-53}
 SINGLE = 2.0**-24
 # What a rule may stumble over: an operation that it does not know in this form, or a trace from a stranger.
-FAULTS = (RuntimeError, ArithmeticError, AssertionError, AttributeError, KeyError, IndexError, ValueError, TypeError)
+FAULTS = (
+    *(RuntimeError, ArithmeticError, AssertionError, AttributeError, KeyError, IndexError, ValueError, TypeError),
+    MemoryError,
+)
 TINY = {torch.float64: 1e-300, torch.complex128: 1e-300, torch.float16: 6e-8}
 
 
@@ -66,7 +70,9 @@ class Explanation:
     computed: Cell | None  # the same number, where its operation wrote it
     operation: Operation | None
     formula: Formula | None
-    inner: "dict[Cell, Explanation]" = field(default_factory=dict)  # with depth: how the operands came about
+    inner: "dict[Cell, Explanation]" = field(
+        default_factory=dict, repr=False, compare=False
+    )  # with depth: how the operands came about
 
     @property
     def value(self) -> Any:
@@ -153,18 +159,22 @@ def explain(cell: Cell, depth: int = 1, *, terms: int | None = None) -> Explanat
 
     With `terms`, only the operands of so many terms are followed, the largest ones. A cell that many others came from
     is explained once, and they share it.
-    Raises `TraceError` for a cell of an operation that has no rule.
+    Raises `TraceError` for a cell of an operation that has no rule, and where there would be too much to list
+    (`costs.py`).
     """
     if not isinstance(cell, Cell):
         raise TraceError(f'Explain one cell, such as trace["logits"][0, 0, 0], and not {type(cell).__name__}.')
-    found = _explained(cell)
+    work = costs.of_an_explanation()
+    found = _explained(cell, work)
     known, latest = {cell: found}, [found]
     for _ in range(depth - 1):
+        if not latest:
+            break
         reached = []
         for explanation in latest:
             for source in _followed(explanation, terms):
                 if source not in known:
-                    known[source] = _explained(source)
+                    known[source] = _explained(source, work)
                     reached.append(known[source])
                 explanation.inner[source] = known[source]
         latest = reached
@@ -177,7 +187,7 @@ def _followed(explanation: Explanation, terms: int | None) -> list[Cell]:
     return list(dict.fromkeys(cell for term in explanation.why(terms) for cell in term.operands))
 
 
-def _explained(cell: Cell) -> Explanation:
+def _explained(cell: Cell, work: costs.Work) -> Explanation:
     trace = cell.trace
     origin = trace.origin(cell)
     if origin is None or trace.tensors[origin.tensor].kind != "computed":
@@ -187,10 +197,11 @@ def _explained(cell: Cell) -> Explanation:
     operation = trace.operations[made_by]
     try:
         formula = derive(origin, operation)
-        _ = formula.value
+        entries = formula.entries if formula.value.size else 0
     except FAULTS as fault:
         hint = " Record with decompose=True to see its steps." if operation.base in FUSED else ""
         raise TraceError(f"{origin} cannot be explained: {fault or type(fault).__name__}.{hint}") from fault
+    work.spend(entries)
     written, shown = trace.tensors[origin.tensor].dtype, trace.tensors[cell.tensor]
     if written != shown.dtype:
         formula, origin = _reinterpreted(cell, origin, operation, formula), cell
@@ -296,13 +307,35 @@ def _spread_out(leaf: Operand, n: int) -> list[Cell]:
 
 # ---- in words
 
+MARGINS = 20  # steps that are still further in than the one before
+
 
 def describe(explanation: Explanation, terms: int = 8) -> str:
-    """An explanation for a terminal."""
-    return "\n".join(_lines(explanation, terms, "", set()))
+    """An explanation for a terminal; what it came from stands below it, further in."""
+    lines: list[str] = []
+    met: set[Cell] = set()
+    waiting = [(explanation, 0)]
+    while waiting:
+        shown, depth = waiting.pop()
+        margin = "    " * min(depth, MARGINS)
+        if shown.cell in met:
+            lines.append(f"{margin}{shown.cell} = {shorten(shown.cell.value)}   (see above)")
+            continue
+        lines += _lines(shown, terms, margin)
+        if shown.formula is not None:
+            met.add(shown.cell)
+        inner = [each for each in shown.inner.values() if not _stands_among_terms(each)]
+        waiting += [(each, depth + 1) for each in reversed(inner)]
+    return "\n".join(lines)
 
 
-def _lines(explanation: Explanation, n_terms: int, margin: str, met: set[Cell]) -> list[str]:
+def _stands_among_terms(explanation: Explanation) -> bool:
+    """Whether the terms of what is computed from it say all that there is to say: its value."""
+    kind = explanation.cell.trace.tensors[explanation.cell.tensor].kind
+    return explanation.formula is None and kind in ("weight", "buffer")
+
+
+def _lines(explanation: Explanation, n_terms: int, margin: str) -> list[str]:
     cell, operation = explanation.cell, explanation.operation
     head = f"{cell} = {shorten(cell.value)}"
     if explanation.formula is None or operation is None or explanation.computed is None:
@@ -324,16 +357,7 @@ def _lines(explanation: Explanation, n_terms: int, margin: str, met: set[Cell]) 
     rows.append(("source", f"{'/'.join(Path(source.file).parts[-3:])}:{source.line}  {source.text}"))
     rows.append(("operation", f"{operation.name} in {operation.module or 'the model'}"))
     width = max(len(name) for name, _ in rows)
-    lines = [f"{margin}{head}", *(f"{margin}  {name:{width}}  {text}" for name, text in rows)]
-    met.add(cell)
-    for inner in explanation.inner.values():
-        if inner.formula is None and inner.cell.trace.tensors[inner.cell.tensor].kind in ("weight", "buffer"):
-            continue  # its value stands among the terms
-        if inner.cell in met:
-            lines.append(f"{margin}    {inner.cell} = {shorten(inner.cell.value)}   (see above)")
-        else:
-            lines += _lines(inner, n_terms, margin + "    ", met)
-    return lines
+    return [f"{margin}{head}", *(f"{margin}  {name:{width}}  {text}" for name, text in rows)]
 
 
 def _term_rows(terms: Sequence[Term], total: int) -> list[tuple[str, str]]:

@@ -29,6 +29,8 @@ from glassformer.tracing.wellformed import RECORDS
 
 SUFFIX = ".gft"
 CHUNK = 64 << 20  # bytes of a data file, unless a single storage has more
+SMALL = 4 << 20  # bytes that any records may inflate to
+MAX_INFLATION = 200  # how many times their compressed size larger ones may have
 ALIGNED = 64  # each storage begins at a multiple, so that a reader can map it into memory
 OF_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, IndexError, KeyError)  # of broken ones
 
@@ -121,6 +123,8 @@ def _zip(path: Path) -> Iterator[Members]:
                 deflated = info.compress_type == zipfile.ZIP_DEFLATED and info.filename == RECORDS
                 if not (plain or deflated) or info.flag_bits & 1:
                     raise CheckpointCorrupt(f"{info.filename[:200]!r} is compressed or encrypted; zip it without.")
+                if info.file_size > max(SMALL, MAX_INFLATION * info.compress_size):
+                    raise CheckpointCorrupt(f"{info.filename} would inflate to {info.file_size:,} bytes.")
             sizes = {info.filename: info.file_size for info in archive.infolist()}
             if len(sizes) < len(archive.infolist()):
                 raise CheckpointCorrupt("A file comes twice in it.")

@@ -40,6 +40,11 @@ class Formula:
         """n: the terms of the longest sum in it."""
         return max((part.longest for part in self.parts), default=1)
 
+    @property
+    def entries(self) -> int:
+        """Recorded cells that it takes, however often each."""
+        return sum(leaf.value.size for leaf in self.leaves())
+
     def leaves(self) -> "Iterator[Operand]":
         """The recorded cells that it is made of, each once."""
         seen: set[int] = set()

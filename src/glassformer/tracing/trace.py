@@ -62,6 +62,11 @@ class TensorRecord:
     def n_cells(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def n_different(self) -> int:
+        """At most so many cells differ: along an axis of stride 0 all are the same one."""
+        return math.prod(n if stride else min(n, 1) for n, stride in zip(self.shape, self.strides, strict=True))
+
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Source:
@@ -247,6 +252,11 @@ class Trace:
         return window.set_(self.storages[record.storage].bytes, record.offset, record.shape, record.strides)
 
     @cached_property
+    def nbytes(self) -> int:
+        """Of all storages that were recorded."""
+        return sum(storage.nbytes for storage in self.storages)
+
+    @cached_property
     def _arrays(self) -> dict[int, np.ndarray]:
         return {}
 
@@ -254,8 +264,7 @@ class Trace:
         """The same as numpy has it; bfloat16, which numpy lacks, widened to float32."""
         parameter = self.parameters.get(tensor)
         if tensor not in self._arrays or (parameter is not None and parameter._version != self.versions[tensor]):
-            value = self.value(tensor)
-            self._arrays[tensor] = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+            self._arrays[tensor] = widened(self.value(tensor)).numpy()
         return self._arrays[tensor]
 
     # ---- where cells come from
@@ -308,7 +317,8 @@ class Trace:
         for operation in self.operations:
             if operation.writes:
                 for output in operation.outputs:
-                    if self.tensors[output].kind == "computed":
+                    record = self.tensors[output]
+                    if record.kind == "computed" and self.storages[record.storage].written_by == operation.id:
                         yield operation, output
 
 
@@ -348,6 +358,15 @@ def _difference(before: Recorded, after: Recorded) -> Tensor:
         a, b = a.double(), b.double()
     same = (a == b) | (a.isnan() & b.isnan())
     return torch.where(same, 0, b - a)
+
+
+def widened(window: Tensor) -> Tensor:
+    """bfloat16 as float32: of what a storage has each number once, however often the window shows it."""
+    if window.dtype != torch.bfloat16:
+        return window
+    end = sum((n - 1) * stride for n, stride in zip(window.shape, window.stride(), strict=True)) + 1
+    span = window.as_strided((end * (0 not in window.shape),), (1,)).float()
+    return span.as_strided(window.shape, window.stride(), 0)
 
 
 def place_of(elements: Any, record: TensorRecord) -> tuple[Any, ...] | None:

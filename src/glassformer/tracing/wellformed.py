@@ -12,12 +12,14 @@ from typing import Any, get_args
 import torch
 
 from glassformer.errors import CheckpointCorrupt
+from glassformer.tracing.costs import OVERLAP
 from glassformer.tracing.trace import Kind, Ref, Trace
 
 RECORDS = "trace.json"
 MAX_EXPANDED = 1 << 28  # cells of a tensor that repeats its storage; one that does not may have as many as there are
 MAX_AXES = 32  # numpy's limit
 MAX_TEXT = 4_000
+MAX_NESTED = 100  # modules in each other
 SAFE = 2**53  # integers that every reader of JSON keeps
 DTYPES: dict[str, torch.dtype] = {
     str(dtype).removeprefix("torch."): dtype
@@ -47,6 +49,10 @@ def _flag(value: Any) -> bool:
 
 def text(value: Any) -> bool:
     return type(value) is str and len(value) <= MAX_TEXT and value.isprintable()
+
+
+def _path(value: Any) -> bool:
+    return text(value) and value.count(".") < MAX_NESTED
 
 
 def _many(check: Check) -> Check:
@@ -85,12 +91,12 @@ TABLES: dict[str, dict[str, Check]] = {
         "name": _name_of_operation,
         "arguments": _object,
         "outputs": _many(count),
-        "module": text,
+        "module": _path,
         "source": count,
         "writes": _flag,
     },
     "sources": {"file": text, "line": count, "text": text, "function": text},
-    "modules": {"path": text, "class": text},
+    "modules": {"path": _path, "class": text},
 }
 
 
@@ -148,6 +154,9 @@ def _check_window(where: str, tensor: Mapping[str, Any], nbytes: int) -> None:
         raise CheckpointCorrupt(f"{where} ends at byte {end * itemsize:,} of a storage that has {nbytes:,}.")
     if math.prod(max(n, 1) for n in shape) > max(MAX_EXPANDED, nbytes // itemsize):
         raise CheckpointCorrupt(f"{where} has more cells than the storage that it repeats allows.")
+    different = math.prod(n for n, stride in zip(shape, strides, strict=True) if stride)
+    if different > OVERLAP * max(nbytes // itemsize, 1):
+        raise CheckpointCorrupt(f"{where} shows its storage more than {OVERLAP:,} times over.")
 
 
 def _check_names(names: Any, sizes: Mapping[str, int]) -> None:

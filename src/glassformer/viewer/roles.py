@@ -5,17 +5,22 @@ variable's role is its own name. What only leads to the next named number (a pro
 earlier version of a variable) is a *step* of that number's item.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice, pairwise
 
+from glassformer.tracing import costs
 from glassformer.tracing.record import refs
 from glassformer.tracing.trace import TensorRecord, Trace
 from glassformer.viewer.labels import ROLES
 from glassformer.viewer.names import LAYER, readings_of
-from glassformer.viewer.windows import Window, covers, flat, windows
+from glassformer.viewer.windows import MAX_SLICES, Window, covers, flat, windows
 
+MANY = 64  # times that all tensors together show a storage, where it is looked at which of them show what
+MAX_SOURCES = 256  # of a step that no page shows by itself
 MAX_STEPS = 12  # of one item; where more lead to it, each stands for itself
 EVERY_VERSION = ("x", "q", "k", "v", "out")  # variables of which each version says something of its own
 
@@ -61,6 +66,20 @@ def items(trace: Trace) -> list[Item]:
     return Reader(trace).items()
 
 
+def _affordable(found: Sequence[Window], record: TensorRecord, nbytes: int) -> bool:
+    """Whether as much is drawn as is stored, or not much more: a tensor may repeat its storage without end."""
+    n_elements = nbytes // record.dtype.itemsize
+    area = max((math.prod(window.size) for window in found), default=0)
+    return area <= max(costs.SHOWN, n_elements) and len(found) <= max(MAX_SLICES, n_elements)
+
+
+def _all_shown(found: Sequence[Window], record: TensorRecord, records: Sequence[TensorRecord], nbytes: int) -> bool:
+    """Whether all that other tensors show of the storage can be seen; not asked of those that show it many times."""
+    if sum(other.n_different * other.dtype.itemsize for other in records) > MANY * (nbytes + costs.FREE):
+        return False
+    return covers(found, record.dtype.itemsize, records)
+
+
 def _nearest(source: Item, tied: Sequence[Item], reader: Item) -> Item:
     """Of a weight that is shown several times the one in the reader's module."""
     same = [item for item in (source, *tied) if item.storage == source.storage]
@@ -74,7 +93,7 @@ def _tell_versions_apart(found: Sequence[Item]) -> None:
         if item.role in ("q", "k", "v"):
             before = first.setdefault((item.name.rpartition(".")[0], item.role), item)
             if item is not before:
-                same_heads = item.tensor.shape[-3] == before.tensor.shape[-3]
+                same_heads = item.tensor.shape[-3:-2] == before.tensor.shape[-3:-2]
                 item.role += "_rotated" if same_heads else "_shared"
         elif item.role == "out" and len(item.tensor.shape) == 3:
             item.role = "heads"
@@ -85,7 +104,7 @@ class Reader:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self._named_readers: dict[int, set[int]] = {}
+        self._next_versions: dict[str, dict[int, int]] = {}
 
     def items(self) -> list[Item]:
         shown = {
@@ -107,9 +126,13 @@ class Reader:
         found = sorted([*shown.values(), *tied], key=lambda item: item.order)
         _tell_versions_apart([item for item in found if item.step_of is None])
         for item in found:
-            if item.role == "allowed" and item.tensor.n_cells > 1 and bool(self.trace.array(item.tensor.id).all()):
+            if item.role == "allowed" and item.tensor.n_cells > 1 and self._all_true(item.tensor):
                 item.role = "allowed_all"
         return found
+
+    def _all_true(self, record: TensorRecord) -> bool:
+        once = tuple(slice(None) if stride else slice(1) for stride in record.strides)
+        return bool(self.trace.array(record.id)[once].all())
 
     def _targets(self, shown: dict[int, Item], main: dict[int, Item]) -> dict[int, Item | None]:
         """For each step the first item that is computed from it, however many steps later."""
@@ -126,7 +149,7 @@ class Reader:
             found: dict[Item, None] = {}
             for read in self._reads.get(storage, []):
                 found.update(dict.fromkeys([main[read]] if read in main else through.get(read, [])))
-            through[storage] = list(found)
+            through[storage] = list(found) if storage in main else list(found)[:MAX_SOURCES]
         for storage, item in main.items():
             item.sources = [_nearest(source, tied, item) for source in through[storage] if source is not item]
 
@@ -144,17 +167,18 @@ class Reader:
 
     def _item(self, storage: int, records: Sequence[TensorRecord]) -> Item:
         role, name, record = self._role(storage, records)
-        found = windows(record)
         nbytes = self.trace.storages[storage].nbytes
-        if not all(covers(found, record.dtype.itemsize, other) for other in records):
-            widest = max(records, key=lambda other: other.n_cells * (0 not in other.strides))
-            found, record = windows(widest), widest
-            if not all(covers(found, record.dtype.itemsize, other) for other in records):
-                found = list(flat(record, nbytes))
+        widest = max(records, key=lambda other: other.n_cells * (0 not in other.strides))
+        for shown in (record, widest):
+            found = windows(shown)
+            if _affordable(found, shown, nbytes) and _all_shown(found, shown, records, nbytes):
+                break
+        else:
+            found = list(flat(shown, nbytes))
         written_by = self.trace.storages[storage].written_by
         return Item(
             storage=storage,
-            tensor=record,
+            tensor=shown,
             name=name,
             role=role,
             module=self._module(storage, name),
@@ -202,21 +226,35 @@ class Reader:
         path, _, number = item.name.partition("#")
         if not number or item.role in EVERY_VERSION or item.role == "logits":
             return False
-        versions = list(dict.fromkeys(self.trace.tensors[i].storage for i in self.trace.names[path]))
-        place = versions.index(item.storage) + 1
-        return place < len(versions) and self._read_by_name(item.storage) <= {versions[place]}
+        next_version = self._next_version(path).get(item.storage)
+        return next_version is not None and self._read_by_name[item.storage] <= {next_version}
 
-    def _read_by_name(self, storage: int) -> set[int]:
-        """What is computed from it, directly or by way of what has no name."""
-        if storage not in self._named_readers:
-            readers = self._readers.get(storage, [])
-            named = {reader for reader in readers if not self._is_derived(reader)}
-            through = [self._read_by_name(reader) for reader in readers if reader not in named]
-            self._named_readers[storage] = named.union(*through)
-        return self._named_readers[storage]
+    def _next_version(self, path: str) -> dict[int, int]:
+        """For each storage that had a name, the one that had it next."""
+        if path not in self._next_versions:
+            versions = list(dict.fromkeys(self.trace.tensors[i].storage for i in self.trace.names[path]))
+            self._next_versions[path] = dict(pairwise(versions))
+        return self._next_versions[path]
 
-    def _is_derived(self, storage: int) -> bool:
-        return all(record.derived for record in self._tensors_of[storage])
+    @cached_property
+    def _read_by_name(self) -> dict[int, set[int]]:
+        """What is computed from each storage, directly or by way of what has no name: two of them stand for all."""
+        found: dict[int, set[int]] = {}
+        for storage in sorted(self._tensors_of, key=self._written, reverse=True):  # readers come later
+            readers: set[int] = set()
+            for reader in self._readers.get(storage, []):
+                readers |= found.get(reader, set()) if reader in self._derived else {reader}
+            found[storage] = set(islice(sorted(readers), 2))
+        return found
+
+    def _written(self, storage: int) -> int:
+        written_by = self.trace.storages[storage].written_by
+        return -1 if written_by is None else written_by
+
+    @cached_property
+    def _derived(self) -> set[int]:
+        """The storages that no variable of the source holds."""
+        return {storage for storage, records in self._tensors_of.items() if all(record.derived for record in records)}
 
     # ---- what the records say
 

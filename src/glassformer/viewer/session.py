@@ -25,7 +25,7 @@ from glassformer.inference.inputs import Inputs, Model
 from glassformer.inference.logits import Sampling, distribution, draw, without
 from glassformer.models.spec import IN_WORDS
 from glassformer.tokenizers import Tokenizer
-from glassformer.tracing import intervene
+from glassformer.tracing import costs, intervene
 from glassformer.tracing.record import GIB
 from glassformer.tracing.trace import Cell, Trace
 from glassformer.viewer import pack, tiles
@@ -368,7 +368,8 @@ def _inputs_read(trace: Trace) -> Inputs:
     """The token ids that a model was given: inputs of whole numbers, of one row."""
     found: dict[str, tuple[int, ...]] = {}
     for record in trace.tensors:
-        if record.kind == "input" and record.dtype in (torch.int64, torch.int32) and record.shape[:-1] == (1,):
+        whole = record.kind == "input" and record.dtype in (torch.int64, torch.int32) and record.shape[:-1] == (1,)
+        if whole and not costs.repeats(record, trace.storages[record.storage].nbytes):
             found[record.name] = tuple(trace.value(record.id)[0].tolist())
     source = found.pop("source", None) or found.pop("candidates", ())
     return Inputs(tokens=next(iter(found.values()), ()), source=source)

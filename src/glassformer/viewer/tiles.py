@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glassformer.tracing.trace import Trace
+from glassformer.tracing.trace import Trace, widened
 from glassformer.viewer.scene import Block
 
 MAX_BYTES = 256 << 20  # of pyramids that are kept, as far as they hold numbers of their own
@@ -26,7 +26,7 @@ def block_window(trace: Trace, block: Block) -> np.ndarray:
     """A block's cells in place, row by row: [y, x]; bfloat16, which numpy lacks, is widened to float32."""
     window = torch.empty(0, dtype=getattr(torch, block.dtype))
     window.set_(trace.storages[block.storage].bytes, block.offset, block.size[::-1], block.strides[::-1])
-    array: np.ndarray = (window.float() if window.dtype == torch.bfloat16 else window).numpy()
+    array: np.ndarray = widened(window).numpy()
     return array
 
 

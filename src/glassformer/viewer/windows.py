@@ -6,6 +6,7 @@ axes are folded into one where the strides allow it.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -15,6 +16,7 @@ import numpy as np
 from glassformer.tracing.trace import TensorRecord
 
 MAX_SLICES = 64
+MOST_SLICES = 1024  # where strides do not allow fewer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,10 @@ class Window:
 
 
 def windows(record: TensorRecord) -> list[Window]:
-    """All cells of a tensor, as few windows as MAX_SLICES asks for where its strides allow that."""
+    """All cells of a tensor, as few windows as MAX_SLICES asks for where its strides allow that.
+
+    None of a tensor that would be more than MOST_SLICES.
+    """
     shape, strides = list(record.shape), list(record.strides)
     is_weight = record.kind in ("weight", "buffer")
     if len(shape) < 2:
@@ -58,6 +63,8 @@ def windows(record: TensorRecord) -> list[Window]:
         return [column if is_weight else column.turned()]
     while len(shape) > 2 and math.prod(shape[:-2]) > MAX_SLICES and _fold(shape, strides):
         pass
+    if math.prod(shape[:-2]) > MOST_SLICES:
+        return []
     found = []
     for index in product(*map(range, shape[:-2])):
         window = Window(
@@ -99,27 +106,49 @@ def panels(window: Window, axis: int, width: int) -> list[Window]:
     return [window.cut(axis, i, min(i + width, n), keep_start=True) for i in range(0, n, width)]
 
 
-def covers(found: Sequence[Window], itemsize: int, record: TensorRecord) -> bool:
-    """Whether every byte of a tensor is shown by the windows, which have cells of `itemsize` bytes."""
-    if not record.n_cells:
+def covers(found: Sequence[Window], itemsize: int, records: Sequence[TensorRecord]) -> bool:
+    """Whether every byte of these tensors is shown by the windows, which have cells of `itemsize` bytes."""
+    spans = _spans(found, itemsize)
+    rest = [record for record in records if record.n_cells and not _within(spans, record)]
+    if not rest:
         return True
-    own = record.dtype.itemsize
-    first, last = record.offset * own, _last(record.offset, record.shape, record.strides) * own + own
-    for window in found:  # the usual case: one dense stretch
-        begin, end = window.offset * itemsize, (window.offset + math.prod(window.size)) * itemsize
-        if _is_dense(window) and begin <= first and last <= end:
-            return True
-    shown = np.zeros(max([last, *(_end(window) * itemsize for window in found)]), bool)
+    shown = np.zeros(max([*(_bytes_of(record)[1] for record in rest), *(_end(w) * itemsize for w in found)]), bool)
+    needed = np.zeros_like(shown)
     for window in found:
         _mark(shown, itemsize, window.offset, window.size, window.strides)
-    needed = np.zeros_like(shown)
-    _mark(needed, own, record.offset, record.shape, record.strides)
+    for record in rest:
+        _mark(needed, record.dtype.itemsize, record.offset, record.shape, record.strides)
     return not (needed & ~shown).any()
 
 
+def _spans(found: Sequence[Window], itemsize: int) -> list[tuple[int, int]]:
+    """The bytes that dense windows show, from and to, those that touch each other in one: most often it is one."""
+    spans: list[tuple[int, int]] = []
+    dense = ((w.offset * itemsize, (w.offset + math.prod(w.size)) * itemsize) for w in found if _is_dense(w))
+    for begin, end in sorted(dense):
+        if spans and begin <= spans[-1][1]:
+            spans[-1] = spans[-1][0], max(end, spans[-1][1])
+        else:
+            spans.append((begin, end))
+    return spans
+
+
+def _within(spans: Sequence[tuple[int, int]], record: TensorRecord) -> bool:
+    first, last = _bytes_of(record)
+    place = bisect_right(spans, first, key=lambda span: span[0]) - 1
+    return place >= 0 and last <= spans[place][1]
+
+
+def _bytes_of(record: TensorRecord) -> tuple[int, int]:
+    """From and to."""
+    own = record.dtype.itemsize
+    return record.offset * own, _last(record.offset, record.shape, record.strides) * own + own
+
+
 def _mark(marks: np.ndarray, itemsize: int, offset: int, shape: Sequence[int], strides: Sequence[int]) -> None:
+    once = [n if stride else 1 for n, stride in zip(shape, strides, strict=True)]
     view = np.lib.stride_tricks.as_strided(
-        marks[offset * itemsize :], (*shape, itemsize), (*(stride * itemsize for stride in strides), 1)
+        marks[offset * itemsize :], (*once, itemsize), (*(stride * itemsize for stride in strides), 1)
     )
     view[...] = True
 

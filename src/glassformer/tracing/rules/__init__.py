@@ -6,6 +6,7 @@ say where they stood (`movement.py`). An operation without a rule leaves its cel
 """
 
 import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from glassformer.tracing import costs
 from glassformer.tracing.formula import Formula, Number, Operand
 from glassformer.tracing.trace import Index, Operation, Ref, TensorRecord, Trace
 
@@ -111,11 +113,16 @@ class Step:
     def along(self, name: str, index: Sequence[Any], dims: Sequence[int]) -> Formula:
         """All cells of an argument along some axes, flattened; on the other axes they stand at `index`."""
         shape = self.shape(name)
-        grid = np.indices([shape[axis] for axis in dims]).reshape(len(dims), -1)
+        grid = self.grid([shape[axis] for axis in dims])
         places = list(index)
         for axis, entries in zip(dims, grid, strict=True):
             places[axis] = entries
         return self.at(name, places)
+
+    def grid(self, sizes: Sequence[int]) -> np.ndarray:
+        """All places in a box of these sizes, one row an axis, row by row; where they cost too much, an error."""
+        costs.afford(self.trace, math.prod(max(n, 1) for n in sizes))
+        return np.indices(sizes).reshape(len(sizes), -1)
 
     def reduced(self, index: Index, dims: Sequence[int], of: str = "self") -> list[int]:
         """The index into the operand from that into the result of a reduction, with 0 where it is reduced."""

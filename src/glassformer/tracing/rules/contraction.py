@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from glassformer.tracing import costs
 from glassformer.tracing.formula import Formula, Reduce, add, call, over, times, total
 from glassformer.tracing.rules import Step, broadcast, rule
 from glassformer.tracing.rules.reduction import log_sum_exp
@@ -10,7 +11,7 @@ from glassformer.tracing.trace import Index
 
 def dot(step: Step, a: str, b: str, row: Index, column: Index) -> Formula:
     """∑ᵢ a[row, i] · b[column…, i, column]."""
-    i = np.arange(step.shape(a)[-1])
+    (i,) = step.grid(step.shape(a)[-1:])
     left = step.at(a, (*broadcast(row, step.shape(a)[:-1]), i))
     if len(step.shape(b)) == 1:
         return total(times(left, step.at(b, (i,))))
@@ -54,7 +55,7 @@ def convolution(step: Step, index: Index) -> Formula:
     batch, channel, *place = index
     channels, *kernel = step.shape("weight")[1:]
     group = channel // (step.shape("weight")[0] // step["groups"])
-    c, *offsets = np.indices((channels, *kernel)).reshape(len(kernel) + 1, -1)
+    c, *offsets = step.grid((channels, *kernel))
     settings = [value * len(kernel) if len(value) == 1 else value for value in map(step.__getitem__, _WINDOW)]
     places = [
         p * stride - padding + offset * dilation
@@ -76,8 +77,9 @@ def attention(step: Step, index: Index) -> Formula:
     """∑ₛ softmax(q kᵀ · scale + mask)ₛ vₛ, computed in one piece; its second result is log ∑ exp of the scores."""
     *leading, query = index[:3]
     scale = step["scale"] if step.has("scale") else step.shape("query")[-1] ** -0.5
-    d = np.arange(step.shape("query")[-1])
-    s = np.arange(step.shape("key")[-2])
+    (d,) = step.grid(step.shape("query")[-1:])
+    (s,) = step.grid(step.shape("key")[-2:-1])
+    costs.afford(step.trace, len(s) * len(d))
     if step.arguments.get("is_causal"):
         s = s[: query + 1]
     q = step.at("query", (*leading, query, d[None, :]))

@@ -4,11 +4,14 @@ They are replayed on tensors whose entries say where they stand, so that the res
 Views need no rule: they are windows into the same storage.
 """
 
+import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from glassformer.tracing import costs
 from glassformer.tracing.formula import Formula, Number, Operand, call
 from glassformer.tracing.rules import Step, broadcast, rule
 from glassformer.tracing.trace import Index, Operation, Ref, Trace
@@ -107,6 +110,7 @@ def _places(trace: Trace, operation: Operation) -> tuple[list[Any], list[tuple[i
         if not isinstance(value, Ref):
             return value
         record = trace.tensors[value.tensor]
+        costs.afford(trace, record.n_cells, None)
         first, next_number = next_number, next_number + record.n_cells
         tensors.append((value.tensor, first))
         return torch.arange(first, next_number, dtype=torch.float64).view(record.shape)  # exact up to 2⁵³
@@ -127,7 +131,36 @@ def _places(trace: Trace, operation: Operation) -> tuple[list[Any], list[tuple[i
     name, _, overload = operation.name.partition(".")
     overload = overload.removesuffix("out")
     packet = getattr(torch.ops.aten, operation.base if hasattr(torch.ops.aten, operation.base) else name)
-    result = getattr(packet, overload or "default")(**arguments)
+    move = getattr(packet, overload or "default")
+    if trace.replay is None:  # from a file, which may have other arguments than its results say
+        _check_size(trace, operation.base, move, arguments)
+    result = move(**arguments)
     results = [result] if isinstance(result, Tensor) else list(result)
     trace.replays[operation.id] = ([places.numpy() for places in results], tensors)
     return trace.replays[operation.id]  # type: ignore[no-any-return]
+
+
+def _check_size(trace: Trace, base: str, move: Any, arguments: dict[str, Any]) -> None:
+    """Run it on shapes alone first: a few arguments can ask for results of any size."""
+    if base == "masked_select":  # whose size its numbers say
+        costs.afford(trace, math.prod(np.broadcast_shapes(arguments["self"].shape, arguments["mask"].shape)), None)
+        return
+
+    def shapes(value: Any) -> Any:
+        if isinstance(value, list):
+            return [part for each in value for part in (positions(each) if is_mask(each) else [shapes(each)])]
+        return value.to("meta") if isinstance(value, Tensor) else value
+
+    result = move(**{name: shapes(value) for name, value in arguments.items()})
+    results = [result] if isinstance(result, Tensor) else list(result)
+    costs.afford(trace, sum(each.numel() for each in results), None)
+
+
+def is_mask(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype in (torch.bool, torch.uint8)
+
+
+def positions(mask: Tensor) -> list[Tensor]:
+    """What a mask among indices stands for: as many places along each of its axes as it has true entries."""
+    count = int(mask.count_nonzero())
+    return [torch.empty(count, dtype=torch.int64, device="meta") for _ in mask.shape]

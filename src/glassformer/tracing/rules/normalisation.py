@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from glassformer.tracing import costs
 from glassformer.tracing.formula import Formula, Number, Reduce, add, call, over, times, total
 from glassformer.tracing.rules import Step, rule
 from glassformer.tracing.rules.reduction import log_sum_exp, mean_of_squares
@@ -38,7 +39,7 @@ def group_norm(step: Step, index: Index) -> Formula:
     per_group = step["C"] // step["group"]
     shape = step.shape("input")
     group = index[1] if step.output else index[1] // per_group
-    grid = np.indices((per_group, *shape[2:])).reshape(len(shape) - 1, -1)
+    grid = step.grid((per_group, *shape[2:]))
     run = step.at("input", (index[0], group * per_group + grid[0], *grid[1:]))
     channel = (index[1],)
     return _from_run(step, index, run, step.at("weight", channel), step.at("bias", channel))
@@ -93,6 +94,7 @@ def _scaled(normalised: Formula, weight: Formula, bias: Formula) -> Formula:
 def nll_loss(step: Step, index: Index) -> Formula:
     """−log p of each target, their mean or their sum; the second result is the weight of all that count."""
 
+    costs.afford(step.trace, step.record("target").n_cells)
     targets = step.trace.array(step.record("target").id)
     rows = np.flatnonzero(targets != step["ignore_index"])
     weights = step.at("weight", (targets[rows],)) if step.has("weight") else None

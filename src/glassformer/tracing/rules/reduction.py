@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from glassformer.tracing import costs
 from glassformer.tracing.formula import Formula, Number, Reduce, add, call, over, times, total
 from glassformer.tracing.rules import Step, rule
 from glassformer.tracing.trace import Index
@@ -129,7 +130,7 @@ def running(step: Step, index: Index) -> Formula:
     if not index:
         return step.at("self", ())
     places = list(index)
-    places[dim] = np.arange(index[dim] + 1)  # type: ignore[call-overload]
+    (places[dim],) = step.grid([index[dim] + 1])
     return _added_up(step, step.at("self", places))
 
 
@@ -169,12 +170,13 @@ def pool(step: Step, index: Index) -> Formula:
         stride, padding = step.arguments.get("stride") or kernel, step.arguments.get("padding") or [0]
         dilation = step.arguments.get("dilation") or [1]
         rows, columns = (
-            np.arange(kernel[k % len(kernel)]) * dilation[k % len(dilation)]
+            step.grid([kernel[k % len(kernel)]])[0] * dilation[k % len(dilation)]
             + at * stride[k % len(stride)]
             - padding[k % len(padding)]
             for k, at in enumerate((row, column))
         )
     rows, columns = rows[(rows >= 0) & (rows < height)], columns[(columns >= 0) & (columns < width)]
+    costs.afford(step.trace, len(rows) * len(columns))
     grid = np.stack(np.meshgrid(rows, columns, indexing="ij")).reshape(2, -1)
     window = step.at("self", (*leading, *grid))
     if base.startswith("max"):

@@ -14,7 +14,7 @@ def fft(step: Step, index: Index) -> Formula:
     run = step.along("self", index, dims)
     sign = 1 if step.arguments.get("forward") is False else -1
     sizes = [step.shape("self")[axis] for axis in dims]
-    grid = np.indices(sizes).reshape(len(dims), -1)
+    grid = step.grid(sizes)
     turns = sum(index[axis] * n / size for axis, n, size in zip(dims, grid, sizes, strict=True))
     return _normalised(step, total(times(run, Number(np.exp(sign * 2j * np.pi * turns), "ω"))), int(np.prod(sizes)))
 
