@@ -67,6 +67,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "BERTs and ViTs of transformers imported": (6, 50),
     "BERTs and ViTs exported to transformers": (6, 50),
     "kills while saving": (5, 50),
+    "damaged files of a format": (25, 500),
     "bit flips": (60, 1_000),
     "safetensors mutations": (300, 2_000),
     "safetensors truncations": (40, 200),

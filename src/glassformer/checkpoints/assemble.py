@@ -38,10 +38,8 @@ def outline(config: Any) -> nn.Module:
 
 def assemble(config: Any, weights: Mapping[str, Tensor]) -> nn.Module:
     """The model in eval mode whose parameters are these very tensors; shared parameters stay shared."""
-    for name, weight in weights.items():
-        low, high = weight.aminmax()  # NaN is both, if there is one
-        if not (low.isfinite() and high.isfinite()):
-            raise CheckpointCorrupt(f"{name} holds numbers that are infinite or none (NaN), so the model is broken.")
+    if broken := not_finite(weights):
+        raise CheckpointCorrupt(f"{broken} holds numbers that are infinite or none (NaN), so the model is broken.")
     module = outline(config)
     parameters = {
         id(old): nn.Parameter(weights[name], requires_grad=old.requires_grad) for name, old in module.named_parameters()
@@ -50,3 +48,12 @@ def assemble(config: Any, weights: Mapping[str, Tensor]) -> nn.Module:
         for name, old in list(part.named_parameters(recurse=False)):
             setattr(part, name, parameters[id(old)])
     return module.eval()
+
+
+def not_finite(weights: Mapping[str, Tensor]) -> str:
+    """The name of a tensor with a number that is infinite or none; such a model is neither read nor written."""
+    for name, weight in weights.items():
+        low, high = weight.detach().aminmax()  # NaN is both, if there is one
+        if not (low.isfinite() and high.isfinite()):
+            return name
+    return ""

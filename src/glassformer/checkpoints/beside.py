@@ -22,7 +22,7 @@ from glassformer.models.vit import ViTConfig
 from glassformer.models.whisper import WhisperConfig
 from glassformer.tokenizers import image_processor, sound_processor
 from glassformer.tokenizers.base import Tokenizer
-from glassformer.tokenizers.bpe_files import SOURCE_FOLDER, find, find_source
+from glassformer.tokenizers.bpe_files import SOURCE_FOLDER, find, find_source, inside
 from glassformer.tokenizers.char import CharTokenizer
 from glassformer.tokenizers.image_processor import ImageProcessor
 from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND
@@ -54,7 +54,10 @@ class Tokenizers(NamedTuple):
 
 def read_tokenizers(folder: Path) -> Tokenizers:
     """The tokenizers of a folder. A model without them still works on tokens."""
-    found, source = find(folder), find_source(folder)
+    try:
+        found, source = find(folder), find_source(folder)
+    except TokenizerError as error:
+        return Tokenizers(missing=str(error))
     tokenizer, reason = first_readable([] if found is None else [found])
     source_tokenizer, source_reason = first_readable([] if source is None else [source])
     return Tokenizers(tokenizer, source_tokenizer, reason or source_reason)
@@ -66,7 +69,7 @@ def read_tokenizers_of_file(path: Path, config: Any) -> Tokenizers:
         return Tokenizers(CharTokenizer("ABC"))
     if isinstance(config, WhisperConfig):  # whose special tokens the file of ranks lacks
         ranks = path.with_name("multilingual.tiktoken" if config.vocab_size > 51864 else "gpt2.tiktoken")
-        tokenizer, reason = first_readable([ranks] if ranks.is_file() else [])
+        tokenizer, reason = first_readable([ranks])
         return Tokenizers(tokenizer, missing=reason)
     if isinstance(config, TransformerConfig):
         return _dictionaries(path, config)
@@ -75,14 +78,14 @@ def read_tokenizers_of_file(path: Path, config: Any) -> Tokenizers:
     beside = [
         path.with_name(name) for name in (f"tok{config.vocab_size}.bin", "tokenizer.bin", "tokenizer.model", "meta.pkl")
     ]
-    tokenizer, reason = first_readable([other for other in beside if other.is_file()], config.vocab_size)
+    tokenizer, reason = first_readable(beside, config.vocab_size)
     return Tokenizers(tokenizer, missing=reason)
 
 
 def _dictionaries(path: Path, config: TransformerConfig) -> Tokenizers:
     """fairseq's dict.SOURCE.txt and dict.TARGET.txt; which is which, the numbers of their tokens say."""
     try:
-        found = [Tokenizer.load(file) for file in sorted(path.parent.glob("dict.*.txt"))]
+        found = [Tokenizer.load(inside(path.parent, file.name)) for file in sorted(path.parent.glob("dict.*.txt"))]
     except TokenizerError as error:
         return Tokenizers(missing=str(error))
     if not found:
@@ -101,11 +104,11 @@ def _dictionaries(path: Path, config: TransformerConfig) -> Tokenizers:
 
 
 def first_readable(paths: Sequence[Path], vocab_size: int | None = None) -> tuple[Tokenizer | None, str]:
-    """The first of these tokenizers that can be read and has `vocab_size` tokens, or why there is none."""
+    """The first of these tokenizers that is there, can be read and has `vocab_size` tokens, or why there is none."""
     reason = ""
-    for path in paths:
+    for path in filter(Path.is_file, paths):
         try:
-            tokenizer = Tokenizer.load(path)
+            tokenizer = Tokenizer.load(inside(path.parent, path.name))
         except (TokenizerError, MissingExtra) as error:
             reason = reason or str(error)
         else:

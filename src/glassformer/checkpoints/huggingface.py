@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from glassformer import files, strict_json
 from glassformer.checkpoints import names, safetensors, whisper_folder
-from glassformer.checkpoints.assemble import assemble
+from glassformer.checkpoints.assemble import assemble, not_finite
 from glassformer.checkpoints.beside import (
     PROCESSOR,
     Processor,
@@ -58,6 +58,14 @@ def load_directory(folder: Path, *, dtype: torch.dtype | None = torch.float32) -
     with files.about(folder):
         weights = names.to_ours(read_tensors(folder), config, dtype=dtype, native=_is_native(folder))
         return config, assemble(config, weights)
+
+
+def check_directory(folder: Path) -> Any:
+    """The configuration of a folder whose weights are those that it promises; nothing is built yet."""
+    config = read_config(folder)
+    with files.about(folder):
+        names.checked(read_tensors(folder), config, native=_is_native(folder))
+    return config
 
 
 def save_directory(module: nn.Module, target: Path, *, overwrite: bool = False, **options: Any) -> Path:
@@ -107,6 +115,10 @@ def write_directory(
             ) from None
         theirs = {"architectures": ["Glassformer"], "model_type": NATIVE}
     weights = dict(module.named_parameters())
+    if broken := not_finite(weights):
+        raise ExportError(
+            f"{broken} holds numbers that are infinite or none (NaN), so that nobody could use the model."
+        )
     tensors = names.to_theirs(weights, config, native=theirs["model_type"] == NATIVE)
     own = set() if tokenizer is None or tokenizer.eos_id is None else {tokenizer.eos_id}
     eos_token_ids = sorted(rest.ends | own)

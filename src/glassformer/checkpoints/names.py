@@ -26,9 +26,22 @@ def to_ours(
     """Our parameters, copied from Hugging Face's tensors; with dtype None each keeps its own.
 
     With `native` they are those of a folder that we alone read.
+    """
+    found, rules = checked(state, config, native=native)
+    return {
+        name: tensor.to(dtype or tensor.dtype, copy=True, memory_format=torch.contiguous_format)
+        for theirs, (ours, rule) in rules.items()
+        for name, tensor in zip(ours, rule.read(found[theirs]), strict=True)
+    }
 
-    Names and shapes are compared before anything is copied, so a configuration that promises more than the file has
-    costs no memory.
+
+def checked(
+    state: Mapping[str, Tensor], config: Any, *, native: bool = False
+) -> tuple[dict[str, Tensor], dict[str, tuple[list[str], Rename]]]:
+    """The tensors under full names, and for each the names of ours that it holds, and how.
+
+    Names and shapes are compared before anything is copied or built, so a configuration that promises more than the
+    file has costs no memory.
     """
     spec = spec_of(config)
     found = _with_prefix(state, spec)
@@ -44,11 +57,7 @@ def to_ours(
         _check_shape(name, found[name], [shapes[one] for one in ours], rule)
         if not found[name].is_floating_point():
             raise CheckpointMismatch(f"{name} holds {found[name].dtype}; weights must be floating point numbers.")
-    return {
-        name: tensor.to(dtype or tensor.dtype, copy=True, memory_format=torch.contiguous_format)
-        for theirs, (ours, rule) in rules.items()
-        for name, tensor in zip(ours, rule.read(found[theirs]), strict=True)
-    }
+    return found, rules
 
 
 def left_out(state: Iterable[str], config: Any) -> list[str]:

@@ -181,12 +181,19 @@ class ModelSpec:
     tied: Mapping[str, str] = field(default_factory=dict)
 
 
+MAX_LAYERS = (
+    10_000  # ten times the deepest that anybody has trained: each costs memory before its weights are looked at
+)
+
+
 def check_sizes(config: Any, *names: str) -> None:
-    """Raise unless each named field is a positive int that fits a tensor's axis."""
+    """Raise unless each named field is a positive int that fits a tensor's axis, or a number of layers."""
     for name in names:
-        value = getattr(config, name)
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
-            raise ConfigError(f"{name} must be a whole number from 1 to 2³¹ − 1, not {value!r}.")
+        value, of_layers = getattr(config, name), name.endswith("layers")
+        most = MAX_LAYERS if of_layers else 2**31 - 1
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            limit = f"{most:,}" if of_layers else "2³¹ − 1"
+            raise ConfigError(f"{name} must be a whole number from 1 to {limit}, not {value!r}.")
 
 
 def check_choice(config: Any, name: str, choices: Sequence[object]) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from glassformer import strict_json
-from glassformer.errors import TokenizerError
+from glassformer import files, strict_json
+from glassformer.errors import CheckpointError, TokenizerError
 from glassformer.files import write_file
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.bpe import BPETokenizer
@@ -94,19 +94,34 @@ def load(path: Path, pattern: str | None = None) -> Tokenizer:
     )
 
 
-def find(folder: Path) -> Path | None:
-    """The file by which a folder's tokenizer is read; None where there is none, or no saying which."""
-    for name in ("target.spm", "tokenizer.json", "vocab.json", "tokenizer.model", "vocab.txt", "dict.txt"):
-        if (folder / name).is_file():
-            return folder / name
-    ranks = list(folder.glob("*.tiktoken"))
-    return ranks[0] if len(ranks) == 1 else None
+def find(folder: Path, within: str = "") -> Path | None:
+    """The file by which a folder's tokenizer is read; None where there is none, or no saying which.
+
+    `within` is a folder in this one, which also may be no link out of it.
+    """
+    names = ["target.spm", "tokenizer.json", "vocab.json", "tokenizer.model", "vocab.txt", "dict.txt"]
+    ranks = [path.name for path in (folder / within).glob("*.tiktoken")]
+    names += ranks if len(ranks) == 1 else []
+    return next((inside(folder, f"{within}{name}") for name in names if (folder / within / name).is_file()), None)
 
 
 def find_source(folder: Path) -> Path | None:
     """The same for the source of an encoder-decoder; None where it shares the tokenizer of the target."""
-    marian = folder / "source.spm"
-    return find(folder / SOURCE_FOLDER) or (marian if marian.is_file() else None)
+    marian = "source.spm"
+    return find(folder, f"{SOURCE_FOLDER}/") or (inside(folder, marian) if (folder / marian).is_file() else None)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A file of a folder, which may come from a stranger; a link that leads out of it is an error."""
+    try:
+        return files.inside(folder, name)
+    except CheckpointError as error:
+        raise TokenizerError(f"{folder}: {error}") from None
+
+
+def beside(path: Path, name: str) -> Path:
+    """The file of another name in the same folder."""
+    return inside(path.parent, name)
 
 
 # ---- GPT-2's vocab.json and merges.txt
@@ -167,7 +182,7 @@ def write_vocab_and_merges(tokenizer: BPETokenizer, directory: Path) -> tuple[Pa
 def _read_gpt2(path: Path, pattern: str | None) -> BPETokenizer:
     """The pair of files of which `path` is one. What no merge makes, and is no byte, can only be a special token."""
     stem = path.name.removesuffix("vocab.json").removesuffix("merges.txt")
-    vocab, merges = read_vocab_and_merges(path.with_name(stem + "vocab.json"), path.with_name(stem + "merges.txt"))
+    vocab, merges = read_vocab_and_merges(beside(path, f"{stem}vocab.json"), beside(path, f"{stem}merges.txt"))
     made = {left + right for left, right in merges}
     special = [token for token in vocab.values() if len(token) > 1 and token not in made]
     try:

@@ -19,7 +19,7 @@ from glassformer.errors import MissingExtra, TokenizerError
 from glassformer.files import write_file
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.bpe import MAX_VOCAB_SIZE
-from glassformer.tokenizers.bpe_files import checked_vocab, parse_json, read_bytes, write_text
+from glassformer.tokenizers.bpe_files import beside, checked_vocab, parse_json, read_bytes, write_text
 
 SOURCE, TARGET = "source.spm", "target.spm"
 VOCAB, TARGET_VOCAB = "vocab.json", "target_vocab.json"
@@ -85,8 +85,8 @@ def write_pair(folder: Path, source: MarianTokenizer, target: MarianTokenizer, *
 
 def read_marian(path: Path, data: bytes) -> MarianTokenizer:
     """The tokenizer of source.spm, or of target.spm, with the vocabulary beside it."""
-    beside = path.with_name(TARGET_VOCAB)
-    vocab = beside if path.name == TARGET and beside.is_file() else path.with_name(VOCAB)
+    separate = path.name == TARGET and path.with_name(TARGET_VOCAB).is_file()
+    vocab = beside(path, TARGET_VOCAB if separate else VOCAB)
     try:
         return MarianTokenizer(data, checked_vocab(vocab, parse_json(vocab, read_bytes(vocab))))
     except TokenizerError as error:

@@ -156,6 +156,8 @@ def read_sentencepiece_model(path: Path, data: bytes) -> SentencePieceTokenizer:
         model.ParseFromString(data)
     except message.DecodeError:
         raise TokenizerError(f"{path} is no sentencepiece model: expected its protocol buffer.") from None
+    if not all(isinstance(piece.piece, str) for piece in model.pieces):  # bytes that are no text come as they are
+        raise TokenizerError(f"{path}: a piece is not UTF-8, so the file is damaged: take another copy.")
     trainer, normalizer = model.trainer_spec, model.normalizer_spec
     kinds = type(model).SentencePiece.Type
     needs = {

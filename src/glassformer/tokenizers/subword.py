@@ -15,7 +15,7 @@ from pathlib import Path
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.bpe import MAX_VOCAB_SIZE, Rank, merge
-from glassformer.tokenizers.bpe_files import read_bytes, write_text
+from glassformer.tokenizers.bpe_files import beside, read_bytes, write_text
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0 to 3 in every dictionary of fairseq's
 UNKNOWN = 3
@@ -87,7 +87,7 @@ class SubwordTokenizer(Tokenizer):
 
 def read_subword(path: Path) -> SubwordTokenizer:
     """The tokenizer of a dictionary, with the codes that lie beside it."""
-    return SubwordTokenizer(read_codes(path.with_name(CODES)), read_dictionary(path))
+    return SubwordTokenizer(read_codes(beside(path, CODES)), read_dictionary(path))
 
 
 def read_codes(path: Path) -> list[tuple[str, str]]:

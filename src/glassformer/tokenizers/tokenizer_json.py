@@ -37,6 +37,7 @@ SPELLINGS = {pattern: name for name, pattern in PATTERNS.items()} | {
 """Split patterns as published files spell them."""
 
 MAX_ADDED_TOKENS = 1 << 13
+MAX_ADDED_CHARACTERS = 1 << 18  # of all of them: the pattern that finds them takes some 200 bytes for each
 
 BYTE_LEVEL: Json = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 EACH_CHARACTER: Json = {
@@ -324,6 +325,7 @@ def _added_tokens(path: Path, entries: object, unsupported: list[str]) -> dict[s
     if not isinstance(entries, list) or len(entries) > MAX_ADDED_TOKENS:
         raise TokenizerError(f"{path}: expected added_tokens, a list of at most {MAX_ADDED_TOKENS}.")
     tokens: dict[str, int] = {}
+    ids: set[int] = set()
     for entry in entries:
         match entry:
             case {"id": int(id), "content": str(text)} if id >= 0 and type(id) is int:
@@ -335,9 +337,14 @@ def _added_tokens(path: Path, entries: object, unsupported: list[str]) -> dict[s
                 raise TokenizerError(
                     f"{path}: the added token {_short(text)} asks for {option}, which is not supported."
                 )
-        if text in tokens or id in tokens.values():
+        if text in tokens or id in ids:
             raise TokenizerError(f"{path}: the added token {_short(text)} or its id comes twice.")
         tokens[text] = id
+        ids.add(id)
+    if (characters := sum(map(len, tokens))) > MAX_ADDED_CHARACTERS:
+        raise TokenizerError(
+            f"{path}: the added tokens have {characters:,} characters in all, and {MAX_ADDED_CHARACTERS:,} is the most."
+        )
     return tokens
 
 

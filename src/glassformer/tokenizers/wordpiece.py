@@ -18,6 +18,7 @@ CONTINUES = "##"
 UNKNOWN, BEGIN, END, PADDING, MASK = "[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"
 WORDS = r" *[^ ]+| +"  # no piece crosses a space
 LONGEST_WORD = 100  # characters; a longer word is unknown
+MAX_LONGEST_WORD = 1000  # the longest that a file may ask for: n letters take time as n³, of 10,000 it is 20 seconds
 
 Json = dict[str, Any]
 
@@ -149,8 +150,8 @@ def of_json(path: Path, file: Json, pieces: Mapping[str, int], special_tokens: M
         if model.get(name, only) != only:
             raise TokenizerError(f"{path}: {name} is {str(model[name])[:40]!r}, and only {only!r} is supported.")
     longest_word = model.get("max_input_chars_per_word", LONGEST_WORD)
-    if type(longest_word) is not int or not 1 <= longest_word <= 10_000:
-        raise TokenizerError(f"{path}: max_input_chars_per_word must be a whole number from 1 to 10000.")
+    if type(longest_word) is not int or not 1 <= longest_word <= MAX_LONGEST_WORD:
+        raise TokenizerError(f"{path}: max_input_chars_per_word must be a whole number from 1 to {MAX_LONGEST_WORD}.")
     for name in ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase"):
         value = normalizer.get(name)
         if not (isinstance(value, bool) or (name == "strip_accents" and value is None)):

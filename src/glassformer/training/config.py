@@ -173,7 +173,7 @@ class RunConfig:
         if "architecture" not in self.model:
             if not folder.is_dir():
                 raise ConfigError(f"model.from names the folder of a checkpoint or of a run, and there is no {folder}.")
-            found = huggingface.read_config(folder)
+            found = huggingface.check_directory(folder)
             theirs = {"architecture": models.spec_of(found).name, **config.to_mapping(found)}
             object.__setattr__(self, "model", theirs | dict(self.model))
         if self.data.tokenizer == "auto":
