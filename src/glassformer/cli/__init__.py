@@ -30,7 +30,7 @@ def run() -> None:
     try:
         try:
             with remarks():
-                app(result_action="return_none")
+                app(sys.argv[1:], result_action="return_none")
         finally:
             sys.stdout.flush()  # a full disk is noticed here at the latest
     except BrokenPipeError:  # the reader of our output has left, as `head` does
