@@ -8,6 +8,7 @@ Next to read: `models/whisper.py`.
 import math
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import islice
 
 import torch
 from jaxtyping import Float
@@ -20,6 +21,7 @@ WINDOW = 400  # samples of a frame: 25 ms
 HOP = 160  # samples from one frame to the next: 10 ms
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 BLOCK_FRAMES = 256  # frames worked on at once: they stay in the processor's cache
+PIECE_BLOCKS = 512  # blocks that are kept together: over 40 MB, which a system's allocator gives back when it is freed
 
 
 def log_mel(waveform: Float[Tensor, " N"], n_mels: int = 80) -> Float[Tensor, "M T"]:
@@ -28,18 +30,28 @@ def log_mel(waveform: Float[Tensor, " N"], n_mels: int = 80) -> Float[Tensor, "M
 
 
 def log_mel_of_blocks(blocks: Iterable[Tensor], n_mels: int = 80) -> Float[Tensor, "M T"]:
-    """The same of a waveform that comes piece by piece and is never in memory as a whole."""
-    return log_mel_of_frames(cut(blocks), n_mels)
+    """The same of a waveform that comes piece by piece: what hours of it need in memory is the result, and little more."""
+    filters, frames = mel_filters(n_mels), cut(blocks)
+    pieces: list[Tensor] = []  # large ones: the system gets each back when it is copied
+    while mels := [power_spectrum(some) @ filters.mT for some in islice(frames, PIECE_BLOCKS)]:
+        pieces.append(torch.cat(mels).clamp_(min=1e-10).log10_())
+    loudest = torch.stack([piece.amax() for piece in pieces]).amax()
+    whole, at = torch.empty(n_mels, sum(map(len, pieces))), 0
+    while pieces:
+        scaled = pieces.pop(0).clamp_(min=loudest - 8).add_(4).div_(4)
+        whole[:, at : at + len(scaled)] = scaled.mT
+        at += len(scaled)
+    return whole
 
 
 def log_mel_of_frames(frames: Iterable[Tensor], n_mels: int = 80) -> Float[Tensor, "M T"]:
-    """The same of frames as `cut` makes them, some at a time.
+    """The same of frames as `cut` makes them, all at once.
 
     (max(log₁₀ mel, m − 8) + 4) / 4, where m is the loudest of all frames: what is 80 dB below it counts as silence.
     """
     filters = mel_filters(n_mels)
     mel = torch.cat([power_spectrum(some) @ filters.mT for some in frames])
-    log_mel = mel.clamp_(min=1e-10).log10_()  # in place, since hours of sound have hundreds of megabytes
+    log_mel = mel.clamp_(min=1e-10).log10_()
     loudest = log_mel.amax()
     heard = log_mel.clamp_(min=loudest - 8)
     scaled = heard.add_(4).div_(4)
