@@ -193,6 +193,7 @@ print(frames, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1
     [
         (10, "4", "60000", 250),
         (40, "0.5", "DataError", 250),
+        pytest.param(239, "4", "1434000", 800, marks=pytest.mark.slow),
         pytest.param(24 * 60, "4", "DataError", 1000, marks=pytest.mark.slow),
     ],
 )

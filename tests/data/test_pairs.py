@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glassformer.data.pairs import Order, Ragged, read_pairs
+from glassformer.data.pairs import Order, Ragged, read_pairs, read_transcripts
 from glassformer.errors import DataError
 
 
@@ -110,3 +110,34 @@ def test_epochs_differ() -> None:
     order = Order(np.ones(64, dtype=np.int64), 8, seed=0)
     first, second = (torch.from_numpy(order.batch(n)).tolist() for n in (0, 8))
     assert first != second
+
+
+# ---- lists of recordings
+
+
+@pytest.mark.parametrize(
+    "name", ["../other/a.wav", "/etc/hostname", "link.wav", "linked/a.wav", "in/../../other/a.wav"]
+)
+def test_a_list_names_no_recordings_outside_its_folder(name: str, tmp_path: Path) -> None:
+    for folder in ("list/in", "other"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "other" / "a.wav").touch()
+    (tmp_path / "list" / "link.wav").symlink_to(tmp_path / "other" / "a.wav")
+    (tmp_path / "list" / "linked").symlink_to(tmp_path / "other")
+    listing = written(tmp_path / "list" / "list.tsv", f"{name}\tsecret\n")
+    with pytest.raises(DataError, match=r"which is not in .*: name the folder of its recordings with --recordings\."):
+        read_transcripts(listing, None, "--recordings")
+
+
+def test_recordings_are_where_the_list_is_or_where_the_reader_says(tmp_path: Path) -> None:
+    for folder in ("list/in", "other"):
+        (tmp_path / folder).mkdir(parents=True)
+    for path in ("list/in/a.wav", "other/a.wav"):
+        (tmp_path / path).touch()
+    inside = written(tmp_path / "list" / "list.tsv", "in/a.wav\tone\n")
+    assert read_transcripts(inside, None, "") == [(tmp_path / "list" / "in" / "a.wav", "one")]
+    elsewhere = written(tmp_path / "list" / "list.tsv", f"a.wav\tone\n{tmp_path / 'other' / 'a.wav'}\ttwo\n")
+    assert read_transcripts(elsewhere, tmp_path / "other", "") == [
+        (tmp_path / "other" / "a.wav", "one"),
+        (tmp_path / "other" / "a.wav", "two"),
+    ]

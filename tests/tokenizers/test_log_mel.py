@@ -13,7 +13,17 @@ from torch import Tensor
 
 from counts import count
 from glassformer.errors import DataError
-from glassformer.tokenizers.log_mel import HOP, WINDOW, hz_of_mel, log_mel, log_mel_of_blocks, mel_filters, mel_of_hz
+from glassformer.tokenizers.log_mel import (
+    HOP,
+    WINDOW,
+    cut,
+    hz_of_mel,
+    log_mel,
+    log_mel_of_blocks,
+    log_mel_of_frames,
+    mel_filters,
+    mel_of_hz,
+)
 
 TOLERANCE = 1e-4  # of numbers around 1; the log of a tiny power magnifies float32's rounding
 
@@ -88,6 +98,13 @@ def test_a_waveform_in_pieces_gives_the_same_frames() -> None:
         cuts = sorted(choose.randint(0, len(waveform)) for _ in range(choose.randint(1, 9)))
         pieces = waveform.tensor_split(cuts)
         torch.testing.assert_close(log_mel_of_blocks(pieces), log_mel(waveform), atol=1e-6, rtol=0)
+
+
+def test_hours_in_pieces_are_the_equation_over_all_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    waveform = torch.randn(200_000, generator=torch.Generator().manual_seed(0)) * torch.linspace(0, 1, 200_000)
+    monkeypatch.setattr("glassformer.tokenizers.log_mel.PIECE_BLOCKS", 2)
+    expected = log_mel_of_frames([torch.cat(list(cut([waveform])))])
+    torch.testing.assert_close(log_mel_of_blocks(waveform.split(9_999)), expected, atol=1e-6, rtol=0)
 
 
 def test_a_tone_is_loudest_in_the_band_around_it() -> None:

@@ -1,5 +1,6 @@
 """Speech as a task: what a batch is, that recordings are learned, resumed runs, and fine-tuning real weights."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,12 @@ WHISPER = {
 @pytest.fixture
 def digits(data_dir: Path, tmp_path: Path) -> Path:
     """Two spoken digits of one speaker, three times each."""
-    lines = [
-        f"{data_dir / 'audio' / 'fsdd' / f'{digit}_jackson_{take}.wav'}\t{word}\n"
-        for digit, word in ((1, "one"), (7, "seven"))
-        for take in range(3)
-    ]
+    lines = []
+    for digit, word in ((1, "one"), (7, "seven")):
+        for take in range(3):
+            name = f"{digit}_jackson_{take}.wav"
+            shutil.copyfile(data_dir / "audio" / "fsdd" / name, tmp_path / name)
+            lines.append(f"{name}\t{word}\n")
     (tmp_path / "digits.tsv").write_text("".join(lines))
     return tmp_path / "digits.tsv"
 
@@ -120,7 +122,8 @@ def test_a_page_can_watch_it(digits: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_too_long_is_left_out_with_a_word(digits: Path, tmp_path: Path, data_dir: Path) -> None:
-    long = f"{data_dir / 'audio' / 'jfk-16k.wav'}\task not\n"
+    shutil.copyfile(data_dir / "audio" / "jfk-16k.wav", tmp_path / "jfk.wav")
+    long = "jfk.wav\task not\n"
     digits.write_text(digits.read_text() + long + digits.read_text().splitlines()[0] + "s and ones" * 9 + "\n")
     said: list[str] = []
     task = SpeechRecognition(config(digits), tmp_path / "tokens", said.append)
@@ -133,20 +136,34 @@ def test_what_is_too_long_is_left_out_with_a_word(digits: Path, tmp_path: Path, 
     [
         ("nowhere.wav\tone\n", {}, DataError, "names .*nowhere.wav, and there is no such recording"),
         ("one.wav one\n", {}, DataError, "line 1 has no tab"),
-        ("{jfk}\tAsk not.\n", {}, DataError, "no recording of up to 1 seconds"),
-        ("{jfk}\tAsk not.\n", {"data": {"language": "de"}}, GenerationError, "transcribes English alone"),
-        ("{jfk}\tAsk not.\n", {"data": {"tokenizer": "char"}}, ConfigError, "no token that ends a text"),
+        ("jfk.wav\tAsk not.\n", {}, DataError, "no recording of up to 1 seconds"),
+        ("jfk.wav\tAsk not.\n", {"data": {"language": "de"}}, GenerationError, "transcribes English alone"),
+        ("jfk.wav\tAsk not.\n", {"data": {"tokenizer": "char"}}, ConfigError, "no token that ends a text"),
         ("broken.wav\tone\n", {}, DataError, "broken.wav is not sound"),
+        ("../secret.wav\tone\n", {}, DataError, "which is not in .*: name the folder of its recordings"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(
     data_dir: Path, tmp_path: Path, content: str, changes: dict[str, Any], error: type[GlassformerError], sentence: str
 ) -> None:
-    (tmp_path / "list.tsv").write_text(content.format(jfk=data_dir / "audio" / "jfk-16k.wav"))
+    shutil.copyfile(data_dir / "audio" / "jfk-16k.wav", tmp_path / "jfk.wav")
+    (tmp_path / "list.tsv").write_text(content)
     (tmp_path / "broken.wav").write_bytes(b"RIFF of nothing")
     with pytest.raises(error, match=sentence):
         train(config(tmp_path / "list.tsv", **changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_recording_that_ends_early_is_said_once(digits: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "1_jackson_0.wav"
+    cut.write_bytes(cut.read_bytes()[:-1_000])
+    said: list[str] = []
+    task = SpeechRecognition(config(digits), tmp_path / "tokens", said.append)
+    for _ in range(2):
+        task.frames.cache_clear()
+        for path in task.training.paths:
+            task.frames(path)
+    assert [sentence.split(",")[0] for sentence in said if "cut" in sentence] == [f"{cut} is cut short"]
 
 
 @pytest.mark.slow
@@ -157,10 +174,11 @@ def test_real_weights_are_fine_tuned_on_their_own_terms(data_dir: Path, tmp_path
     checkpoints.save(found.module, tmp_path / "tiny.en", tokenizer=tokenizer)
     asterisk = data_dir / "audio" / "asterisk"
     lines = (asterisk / "transcripts.tsv").read_text().splitlines()[1:3]
-    (tmp_path / "prompts.tsv").write_text("".join(f"{asterisk}/{line}\n" for line in lines))
+    (tmp_path / "prompts.tsv").write_text("".join(f"{line}\n" for line in lines))
     settings = {
         "model": {"from": str(tmp_path / "tiny.en")},
-        "data": {"path": str(tmp_path / "prompts.tsv"), "validation_path": str(tmp_path / "prompts.tsv")},
+        "data": dict.fromkeys(("path", "validation_path"), str(tmp_path / "prompts.tsv"))
+        | {"recordings": str(asterisk)},
         "batch_size": 2,
         "steps": 4,
         "eval_interval": 0,

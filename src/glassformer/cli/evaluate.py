@@ -47,6 +47,7 @@ def evaluate(
     length_penalty: Annotated[float | None, Parameter(group=TRANSLATION)] = None,
     max_new_tokens: Annotated[int | None, Parameter(group=TRANSLATION)] = None,
     words: Annotated[WordCutter | None, Parameter(group=TRANSLATION)] = None,
+    recordings: Annotated[Path | None, Parameter(group=SPEECH)] = None,
     language: Annotated[str | None, Parameter(group=SPEECH)] = None,
     tokenizer: Annotated[Path | None, Parameter(group=SPEECH)] = None,
     processor: Annotated[Path | None, Parameter(group=PICTURES)] = None,
@@ -82,6 +83,8 @@ def evaluate(
         Where a translation stops at the latest; by default at twice the source's tokens and 50 more.
     words
         How BLEU cuts words: 13a (the default), intl, zh for Chinese, char, none.
+    recordings
+        The folder of the recordings that a list names; by default the list's own.
     language
         What is spoken, en by default.
     tokenizer
@@ -106,7 +109,12 @@ def evaluate(
             "words": words,
         },
         "image-classifier": {"target": target, "limit": limit, "batch_size": batch_size, "processor": processor},
-        "speech-recognizer": {"limit": limit, "language": language, "tokenizer": tokenizer},
+        "speech-recognizer": {
+            "limit": limit,
+            "recordings": recordings,
+            "language": language,
+            "tokenizer": tokenizer,
+        },
     }
     loaded = load(model, *options, from_pickle=from_pickle, device=device, dtype=dtype)
     mine = {name: value for name, value in options[loaded.kind].items() if value is not None}
@@ -245,6 +253,7 @@ def _recordings(
     data: str,
     *,
     limit: int | None = None,
+    recordings: Path | None = None,
     language: str = "en",
     tokenizer: Path | None = None,
 ) -> Figures:
@@ -255,13 +264,15 @@ def _recordings(
 
     module, speech = speech_of(loaded, name, tokenizer)
     speech.opening(language, "transcribe")  # a language that the model does not know is refused here
-    clips = read_transcripts(Path(data))[:limit]
+    clips = read_transcripts(Path(data), recordings, "--recordings")[:limit]
     word_errors(["a"], ["a"], language=language)  # what is missing for them is said before an hour has passed
     results = []
     with progress_bar("transcribing", len(clips)) as progress:
         for number, (path, said) in enumerate(clips, 1):
-            written = transcribe(module, speech, path, Options(language=language)).text
-            results.append({"file": str(path), "said": said, "written": written})
+            transcript = transcribe(module, speech, path, Options(language=language))
+            for sentence in transcript.remarks:
+                remark(sentence)
+            results.append({"file": str(path), "said": said, "written": transcript.text})
             progress(number)
     errors = word_errors([clip["said"] for clip in results], [clip["written"] for clip in results], language=language)
     return {"wer": errors.rate, "errors": errors.errors, **asdict(errors), "recordings": len(clips), "clips": results}

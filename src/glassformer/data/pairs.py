@@ -61,13 +61,23 @@ def _side_by_side(source: Path, target: Path) -> Iterator[tuple[str, str]]:
         yield line, other
 
 
-def read_transcripts(listing: Path) -> list[tuple[Path, str]]:
-    """Recordings with what is said in them: a line has a file, named from the folder of the list, a tab, the text."""
-    found = [(listing.parent / name, text) for name, text in read_pairs(listing)]
-    for path, _ in found:
+def read_transcripts(listing: Path, folder: Path | None, setting: str) -> list[tuple[Path, str]]:
+    """Recordings with what is said in them: a line of the list has a file, a tab, and the text.
+
+    All are in one folder, or in folders in it: the list's own, unless the person who runs this names another, under
+    `setting`. So a list from a stranger names no other files of theirs, nor does a link.
+    """
+    folder = folder or listing.parent
+    transcripts = [(folder / name, text) for name, text in read_pairs(listing)]
+    home = folder.resolve()
+    for path, _ in transcripts:
+        if not path.resolve().is_relative_to(home):
+            raise DataError(
+                f"{listing} names {path}, which is not in {folder}: name the folder of its recordings with {setting}."
+            )
         if not path.is_file():
             raise DataError(f"{listing} names {path}, and there is no such recording.")
-    return found
+    return transcripts
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def log_mel(waveform: Float[Tensor, " N"], n_mels: int = 80) -> Float[Tensor, "M
 
 
 def log_mel_of_blocks(blocks: Iterable[Tensor], n_mels: int = 80) -> Float[Tensor, "M T"]:
-    """The same of a waveform that comes piece by piece: what hours of it need in memory is the result, and little more."""
+    """The same of a waveform that comes piece by piece: hours of it need the memory of the result, and little more."""
     filters, frames = mel_filters(n_mels), cut(blocks)
     pieces: list[Tensor] = []  # large ones: the system gets each back when it is copied
     while mels := [power_spectrum(some) @ filters.mT for some in islice(frames, PIECE_BLOCKS)]:

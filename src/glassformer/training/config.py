@@ -44,6 +44,7 @@ class DataConfig:
     special_tokens: tuple[str, ...] = ("<|endoftext|>",)  # of a language model's "bpe:N" tokenizer
     min_count: int = 5  # word vectors: words that come less often are left out
     subsample: float = 1e-4  # word vectors: words with a larger share of the text are partly left out; 0: none
+    recordings: str = ""  # the folder of the recordings that a list names; empty: the list's own
     language: str = "en"  # what is spoken; others than English need `model.from` a multilingual Whisper
     translate: bool = False  # its transcripts are in English, whatever is spoken
     shift: int = 0  # pixels by which pictures are moved at most
@@ -61,7 +62,8 @@ class DataConfig:
     def files(self) -> dict[str, list[Path]]:
         """The files and folders that the settings name, by setting."""
         named = {
-            name: getattr(self, name) for name in ("path", "target_path", "validation_path", "validation_target_path")
+            name: getattr(self, name)
+            for name in ("path", "target_path", "validation_path", "validation_target_path", "recordings")
         }
         found = {f"data.{name}": paths_of(value) for name, value in named.items() if value}
         if self.tokenizer not in ("auto", "char") and not bpe_size("data.tokenizer", self.tokenizer):

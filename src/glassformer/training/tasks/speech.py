@@ -155,10 +155,11 @@ def counts_words(language: str, say: Say) -> bool:
 def split(config: RunConfig, folder: Path) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
     """The transcripts to train on and those to validate on."""
     data = config.data
-    transcripts = read_transcripts(Path(data.path))
+    recordings = Path(data.recordings) if data.recordings else None
+    transcripts = read_transcripts(Path(data.path), recordings, "data.recordings")
     check_same_data(folder, data.path, facts_of(transcripts))
     if data.validation_path:
-        validation = read_transcripts(Path(data.validation_path))
+        validation = read_transcripts(Path(data.validation_path), recordings, "data.recordings")
         check_same_data(folder / "validation", data.validation_path, facts_of(validation))
         return transcripts, validation
     out = held_out(len(transcripts), config)
