@@ -20,6 +20,7 @@ EXTRAS = {
     "train": "tensorboard",
     "text": "sentencepiece",
     "notebook": "anywidget",
+    "media": "av",
 }
 
 
