@@ -1,6 +1,8 @@
 """What a run begins with where that is not chance: a checkpoint's weights, and word vectors."""
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,28 @@ def test_a_resumed_run_needs_what_it_began_with_no_more(tmp_path: Path) -> None:
     assert everything(tmp_path / "half") == everything(tmp_path / "whole")
     shutil.rmtree(tmp_path / "first")
     assert train(load_run_config(tmp_path / "half" / "run.json"), tmp_path / "half", resume=True).finished
+
+
+def test_what_lies_beside_the_weights_goes_along_with_what_is_learned_from_them(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    train(small(tmp_path, steps=1), first)
+    (first / "manifest.json").unlink()  # as a stranger publishes it
+    beside = {"LICENSE": "MIT", "README.md": "# A model", "chat_template.jinja": "{{ messages }}", "scores.json": "{}"}
+    for name, text in beside.items():
+        (first / name).write_text(text)
+    chosen = json.loads((first / "generation_config.json").read_text()) | {"temperature": 0.7}
+    (first / "generation_config.json").write_text(json.dumps(chosen))
+    said: list[str] = []
+    train(tuned(tmp_path, steps=1), second, on_event=lambda event: said.append(getattr(event, "text", "")))
+    assert "The model leaves out scores.json: not true of other weights." in said
+    shutil.rmtree(first)
+    train(replace(load_run_config(second / "run.json"), steps=2), second, resume=True)
+    for folder in (second, *(second / "checkpoints").iterdir()):
+        assert (folder / "LICENSE").read_text() == "MIT"
+        assert (folder / "README.source.md").read_text() == "# A model"
+        assert (folder / "chat_template.jinja").exists()
+        assert not (folder / "README.md").exists()
+        assert json.loads((folder / "generation_config.json").read_text()) == chosen
 
 
 def test_what_cannot_be_begun_with_is_refused(tmp_path: Path) -> None:

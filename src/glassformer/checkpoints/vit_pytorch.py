@@ -64,7 +64,7 @@ def read(content: Any, path: Path) -> tuple[ViTConfig, dict[str, Tensor]]:
                 f"{name} is {tuple(found[name].shape)} of {found[name].dtype}, but the sizes of the other tensors ask "
                 f"for {tuple(parameter.shape)} of floating point numbers."
             )
-    return config, found
+    return config, {name: tensor.clone() for name, tensor in found.items()}  # the file's own are mapped from it
 
 
 def _config(state: Mapping[str, Tensor]) -> ViTConfig:
@@ -117,7 +117,7 @@ def _ours(state: Mapping[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
 def _qkv(tensor: Tensor) -> tuple[Tensor, ...]:
     if tensor.dim() != 2 or len(tensor) % 3:
         raise CheckpointMismatch(f"{QKV} is {tuple(tensor.shape)}; queries, keys and values have as many rows each.")
-    return tuple(part.clone() for part in tensor.chunk(3))  # three matrices, each by itself
+    return tensor.chunk(3)
 
 
 def _tensor(state: Mapping[str, Tensor], name: str) -> Tensor:
