@@ -4,9 +4,11 @@
     with new_file(target) as path:        the same for what is written there piece by piece
     with new_directory(target) as folder: the same for a folder and all that is put into it
     check_new_file, check_new_directory   the refusals of these, before the work that gives them something to write
+    copy_into(source, names, target)      the same for some files among others in a folder
     verify(folder)                        every byte is what was written, or an error
     sweep(parent)                         end what killed writers have begun
     put_back(target)                      the least of that, which a reader may do
+    with only_one(path):                  one process at a time, as long as it lives
 
 One rule holds for all that is written. What stands at the target is replaced with `overwrite=True` alone; of a folder
 even then only what its manifest proves to be as we wrote it, and a folder with anything else in it is refused. What is
@@ -97,6 +99,44 @@ def new_directory(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
             _sync(place.parent)
 
 
+def copy_into(source: Path, names: Iterable[str], target: Path) -> None:
+    """Put copies of these files of a folder into another one, with a manifest of them, in the place of earlier copies.
+
+    The manifest takes its place first: until all that it lists is there, `verify` refuses the folder.
+    """
+    with _writing(target), _aside(target / MANIFEST) as new:
+        new.mkdir()
+        for name in names:
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, new / name)
+        _seal(new)
+        for name in (MANIFEST, *names):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(new / name, target / name)
+        _sync(target)
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Hold a file that no other process can hold, with our number in it; BlockingIOError where one does.
+
+    The kernel frees it when the process dies, so that a file left behind stops nobody. It goes when the block ends.
+    """
+    with ExitStack() as stack:
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            with ExitStack() as closing:
+                closing.callback(os.close, descriptor)
+                _flock(descriptor)
+                if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                    stack.push(closing.pop_all())  # and was not removed by its last holder, just before
+                    break
+        stack.callback(path.unlink, missing_ok=True)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+
+
 def check_new_file(
     target: Path, *, overwrite: bool = False, reads: Iterable[Path] = (), permission: str = PERMISSION
 ) -> None:
@@ -175,7 +215,7 @@ def listed(folder: Path) -> list[str]:
 
 def inside(folder: Path, name: str) -> Path:
     """The regular file of this name in a folder; a name or a link that leads out of it is an error."""
-    _check_name(name)
+    check_name(name)
     path = folder / name
     if not path.is_file():
         raise CheckpointCorrupt(f"{name} is missing, or is no file.")
@@ -188,7 +228,8 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise unless it is the name of something inside a folder."""
     pure = PurePosixPath(name)
     if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\\" in name or not name.isprintable():
         raise CheckpointCorrupt(f"The file name {name[:200]!r} leads out of the folder, or is no name.")
@@ -231,6 +272,11 @@ def put_back(target: Path) -> None:
             with suppress(OSError), _abandoned(aside) as abandoned:
                 if abandoned and not place.exists():
                     os.rename(aside / OLD, place)
+
+
+def leftovers(parent: Path) -> list[Path]:
+    """The folders of writers, at work or killed, in a folder."""
+    return [aside for aside, _ in _asides(parent)]
 
 
 def _asides(parent: Path) -> list[tuple[Path, Path]]:
@@ -381,20 +427,23 @@ def _lock(path: Path) -> Iterator[bool]:
 
     False comes where there is none to hold: some network drives know no locks.
     """
-    import fcntl
-
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = True
-        except BlockingIOError:
-            raise
-        except OSError:
-            held = False
-        yield held
+        yield _flock(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _flock(descriptor: int) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -420,7 +469,7 @@ def _read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
     except (CheckpointCorrupt, AttributeError, KeyError, TypeError):
         raise broken from None
     for name, (size, digest, rest) in listed.items():
-        _check_name(name)
+        check_name(name)
         if type(size) is not int or type(digest) is not str or rest:
             raise broken
     return {name: (size, digest) for name, (size, digest, _) in listed.items()}

@@ -187,7 +187,7 @@ def test_tokenizers_with_the_same_tokens_and_other_rules_have_other_fingerprints
 def test_a_tokenizer_has_the_same_fingerprint_after_it_was_saved_and_loaded(tmp_path: Path) -> None:
     ranks = {i: bytes([i]) for i in range(256)} | {256: b"ab", 257: b"abc"}
     for tokenizer in (CharTokenizer("cab"), BPETokenizer(ranks, None, ["<|endoftext|>"], "cl100k")):
-        tokenizer.save(tmp_path)
+        tokenizer.save(tmp_path, overwrite=True)
         assert memmap.fingerprint(Tokenizer.load(tmp_path)) == memmap.fingerprint(tokenizer)
 
 

@@ -30,8 +30,9 @@ from glassformer.nn import functional as F
 from glassformer.tokenizers import CharTokenizer
 from glassformer.training import loop, tasks
 from glassformer.training.config import RunConfig, load_run_config
-from glassformer.training.events import Ended, Evaluated, Event, GradientReady, Saved, StepDone
+from glassformer.training.events import Ended, Evaluated, Event, GradientReady, Said, Saved, StepDone
 from glassformer.training.loop import Trainer, train
+from test_files import dead_writer
 from tolerances import assert_close
 from training.runs import everything, newest_checkpoint, small, sorting
 
@@ -313,18 +314,18 @@ def test_a_batch_of_one_text_of_one_token_trains(tmp_path: Path) -> None:
 # ---- signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run_with_a_checkpoint_and_the_handlers_are_as_before(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     interrupt_after(monkeypatch, 8, number)
     events: list[Event] = []
     ended = train(small(tmp_path), tmp_path / "run", on_event=events.append)
     assert (ended.interrupted_by, ended.step, ended.finished) == (number, 2, False)
     assert isinstance(events[-2], Saved)
-    assert everything(tmp_path / "run")[1] == {"step": 2, "micro_step": 2}
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+    assert everything(tmp_path / "run")[1] == {"step": 2, "micro_step": 2, "evaluated": 0}
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
 
 
 def test_a_second_signal_acts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,9 +396,8 @@ def test_the_settings_saved_with_the_run_are_those_of_the_run(tmp_path: Path) ->
 def test_leftovers_of_a_killed_process_are_swept_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt_after(monkeypatch, 4)
     train(small(tmp_path), tmp_path / "run")
-    left = tmp_path / "run" / "checkpoints" / ".step-00000004.new-0123abcd"
-    left.mkdir()
-    (left / "model.safetensors").write_bytes(b"half")
+    left = dead_writer(tmp_path / "run" / "checkpoints" / "step-00000004", new=None)
+    (left / "new" / "model.safetensors").write_bytes(b"half")
     train(small(tmp_path), tmp_path / "run", resume=True)
     assert not left.exists()
 
@@ -477,15 +477,12 @@ def test_a_folder_of_tokens_that_no_run_has_made_is_somebody_s(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["..", "../precious", "{folder}/precious", "checkpoints/../../precious", "."])
-def test_a_run_whose_manifest_names_what_is_outside_is_not_overwritten(name: str, tmp_path: Path) -> None:
+def test_a_run_that_claims_to_have_written_what_is_outside_is_not_overwritten(name: str, tmp_path: Path) -> None:
     train(small(tmp_path, steps=1), tmp_path / "runs" / "run")
     for place in (tmp_path, tmp_path / "runs"):
         (place / "precious").mkdir()
         (place / "precious" / "notes.txt").write_text("mine")
-    manifest = tmp_path / "runs" / "run" / "manifest.json"
-    content = json.loads(manifest.read_text())
-    content["files"][name.format(folder=tmp_path)] = {"size": 4, "sha256": "0" * 64}
-    manifest.write_text(json.dumps(content))
+    claim(tmp_path / "runs" / "run", name.format(folder=tmp_path))
     with pytest.raises(CheckpointCorrupt, match="leads out of the folder, or is no name"):
         train(small(tmp_path, steps=1), tmp_path / "runs" / "run", overwrite=True)
     for place in (tmp_path, tmp_path / "runs"):
@@ -493,25 +490,112 @@ def test_a_run_whose_manifest_names_what_is_outside_is_not_overwritten(name: str
     assert checkpoints.load(newest_checkpoint(tmp_path / "runs" / "run")).config.d_model == 16
 
 
-def test_overwriting_removes_no_folder_that_only_the_manifest_names(tmp_path: Path) -> None:
+def claim(run: Path, *names: str) -> None:
+    """Let a run say that it has written these files."""
+    content = json.loads((run / "written.json").read_text())
+    content["files"] += names
+    (run / "written.json").write_text(json.dumps(content))
+
+
+def test_overwriting_removes_no_folder_in_the_place_of_a_file_and_nothing_behind_a_link(tmp_path: Path) -> None:
     train(small(tmp_path, steps=1), tmp_path / "run")
     (tmp_path / "run" / "mine").mkdir()
     (tmp_path / "run" / "mine" / "notes.txt").write_text("mine")
-    manifest = tmp_path / "run" / "manifest.json"
-    content = json.loads(manifest.read_text())
-    content["files"] |= {name: {"size": 4, "sha256": "0" * 64} for name in ("mine", "mine/notes.txt")}
-    manifest.write_text(json.dumps(content))
+    claim(tmp_path / "run", "mine")
     train(small(tmp_path, steps=1), tmp_path / "run", overwrite=True)
     assert (tmp_path / "run" / "mine" / "notes.txt").read_text() == "mine"
+    (tmp_path / "run" / "checkpoints").rename(tmp_path / "on a large disk")
+    (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "on a large disk")
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(TrainingError, match="checkpoints is not of the run that was here: move it away"):
+        train(small(tmp_path, steps=1), tmp_path / "run", overwrite=True)
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert train(small(tmp_path, steps=2), tmp_path / "run", resume=True).finished
+
+
+def test_a_run_keeps_and_leaves_alone_a_checkpoint_that_is_a_link(tmp_path: Path) -> None:
+    """Such as one that was moved to another disk; it is gone on from like any other, and not removed with the old."""
+    train(small(tmp_path, steps=2, save_interval=1, keep=1), tmp_path / "run")
+    moved = newest_checkpoint(tmp_path / "run").rename(tmp_path / "elsewhere")
+    (tmp_path / "run" / "checkpoints" / "step-00000002").symlink_to(moved)
+    before = {path: path.read_bytes() for path in moved.rglob("*") if path.is_file()}
+    assert train(small(tmp_path, steps=4, save_interval=1, keep=1), tmp_path / "run", resume=True).steps_made == 2
+    assert {path: path.read_bytes() for path in moved.rglob("*") if path.is_file()} == before
+    (moved / "config.json").write_text("{}")
+    (tmp_path / "run" / "checkpoints" / "step-00000009").symlink_to(moved)
+    assert train(small(tmp_path, steps=5), tmp_path / "run", resume=True).steps_made == 1
+    assert (tmp_path / "run" / "checkpoints" / "broken-step-00000009").is_symlink()
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", '{"format": 1, "files": ["run.json"]}', '{"format": 2}', "[", "written.json"]
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_stranger_s_folder_is_no_run_because_of_a_name(content: str, overwrite: bool, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for name in ("checkpoints", "tensorboard", "tokens", ".tokens-being-made", ".thesis.tex.old-20240131", "sub"):
+        (run / name).mkdir(parents=True)
+        (run / name / "years of work").write_text("…")
+    for name in ("metrics.jsonl", "loss.png", ".notes.new-deadbeef", "run.lock"):
+        (run / name).write_text("…")
+    for name in ("run.json", "written.json"):
+        (run / name).write_text(content)
+    before = everything_in(run)
+    with pytest.raises(TrainingError, match="holds other files"):
+        train(small(tmp_path, steps=1), run, overwrite=overwrite)
+    assert everything_in(run) == before
+
+
+def everything_in(run: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in run.rglob("*")}
+
+
+@pytest.mark.parametrize("name", ["loss.png", "metrics.jsonl", "tensorboard", "tokens/mine.txt"])
+def test_what_somebody_has_put_where_the_run_is_going_to_write_is_not_replaced(name: str, tmp_path: Path) -> None:
+    train(sorting(steps=1), tmp_path / "run")
+    (tmp_path / "run" / "loss.png").unlink(missing_ok=True)
+    content = json.loads((tmp_path / "run" / "written.json").read_text())
+    content["files"] = [written for written in content["files"] if not written.startswith(name)]
+    (tmp_path / "run" / "written.json").write_text(json.dumps(content))
+    (tmp_path / "run" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "run" / name).write_text("mine")
+    before = everything_in(tmp_path / "run")
+    with pytest.raises(TrainingError, match=f"{name.partition('/')[0]}.* is not of the run that was here"):
+        train(sorting(steps=1), tmp_path / "run", overwrite=True)
+    assert everything_in(tmp_path / "run") == before
+
+
+def test_the_model_of_a_run_takes_nobody_s_place(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    config = small(tmp_path, steps=1)
+
+    def meddle(event: Event) -> None:
+        if isinstance(event, StepDone):
+            (tmp_path / "run" / "config.json").write_text("mine")
+
+    with pytest.raises(TrainingError, match=r"config\.json is not of this run, and the model belongs there"):
+        train(config, tmp_path / "run", on_event=meddle)
+    assert (tmp_path / "run" / "config.json").read_text() == "mine"
+    (tmp_path / "run" / "config.json").unlink()
+    train(config, tmp_path / "run", resume=True)
+    checkpoints.load(tmp_path / "run")
 
 
 def test_a_run_goes_on_from_before_a_spoilt_checkpoint_and_never_takes_it_for_its_newest_again(tmp_path: Path) -> None:
+    """Also when the same step is spoilt twice; and it says so."""
     train(small(tmp_path, steps=4, save_interval=2, keep=3), tmp_path / "run")
-    spoilt = tmp_path / "run" / "checkpoints" / "step-00000004" / "model.safetensors"
-    spoilt.write_bytes(b"spoilt" + spoilt.read_bytes()[6:])
-    train(small(tmp_path, steps=3, save_interval=2, keep=3), tmp_path / "run", resume=True)
-    assert (tmp_path / "run" / "checkpoints" / "broken-step-00000004").is_dir()
-    files.verify(tmp_path / "run")
+    for name in ("broken-step-00000004", "broken-step-00000004-1"):
+        spoilt = tmp_path / "run" / "checkpoints" / "step-00000004" / "model.safetensors"
+        spoilt.write_bytes(b"spoilt" + spoilt.read_bytes()[6:])
+        events: list[Event] = []
+        config = small(tmp_path, steps=4, save_interval=2, keep=3)
+        train(config, tmp_path / "run", resume=True, on_event=events.append)
+        assert (tmp_path / "run" / "checkpoints" / name).is_dir()
+        said = [event.text for event in events if isinstance(event, Said)]
+        assert any("checkpoint is broken, and the run goes on from step-00000002" in text for text in said)
+        files.verify(tmp_path / "run")
+    train(small(tmp_path, steps=1), tmp_path / "run", overwrite=True)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000001"]
 
 
 def test_a_text_shorter_than_one_stretch_is_refused(tmp_path: Path) -> None:
@@ -572,10 +656,10 @@ def test_believed_too_easily_a_run_is_not_resumed_on_other_tokens(tmp_path: Path
     tokenize_files([text], tokenizer, prepared)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=str(prepared)))
     train(config, tmp_path / "run")
-    tokenize_files([text], tokenizer, prepared)
+    tokenize_files([text], tokenizer, prepared, overwrite=True)
     assert train(dataclasses.replace(config, steps=3), tmp_path / "run", resume=True).finished
     text.write_text("the fox " * 300)
-    tokenize_files([text], tokenizer, prepared)
+    tokenize_files([text], tokenizer, prepared, overwrite=True)
     with pytest.raises(DataError, match="not what the run began with"):
         train(dataclasses.replace(config, steps=4), tmp_path / "run", resume=True)
 

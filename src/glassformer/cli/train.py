@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import os
 import signal
 import sys
 import threading
@@ -83,10 +84,12 @@ def train(
     folder = resume if resume is not None else runs / chosen.name
     page = watching(chosen.name) if view else nullcontext()
     with reports(folder, quiet=json) as report, page as watch:
-        on_event = report if watch is None else all_of(report, watch)
+        on_event = report if watch is None else all_of(watch, report)
         ended = run(chosen, folder, resume=resume is not None, overwrite=overwrite, on_event=on_event)
     if json:
         print_json({"folder": str(folder), "step": ended.step, "figures": dict(ended.figures)})
+    if ended.interrupted_by == signal.SIGPIPE:  # what waits in stderr has no reader, and the interpreter would try
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     if ended.interrupted_by is not None:
         sys.exit(128 + signal.Signals(ended.interrupted_by))
 

@@ -60,7 +60,12 @@ class TokenFile:
 
 
 def tokenize_files(
-    paths: Sequence[Path], tokenizer: Tokenizer, out: Path, on_progress: Progress | None = None
+    paths: Sequence[Path],
+    tokenizer: Tokenizer,
+    out: Path,
+    on_progress: Progress | None = None,
+    *,
+    overwrite: bool = False,
 ) -> TokenFile:
     """Encode texts of any size into the folder `out`, one file after the other, in constant memory.
 
@@ -69,7 +74,7 @@ def tokenize_files(
     sizes = [size_of(path) for path in paths]
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
     count = 0
-    with files.new_directory(out) as folder:
+    with files.new_directory(out, overwrite=overwrite) as folder:
         with (folder / "tokens.bin").open("wb") as file:
             before = 0
             for path, size in zip(paths, sizes, strict=True):

@@ -128,7 +128,7 @@ class RunConfig:
     clip_norm: float = 1.0  # longest gradient; 0: however long
     label_smoothing: float = 0.0
     eval_interval: int = 250  # steps between evaluations; 0: at the end alone
-    eval_batches: int = 0  # batches an evaluation takes; 0: all that the validation text gives
+    eval_batches: int = 20  # batches an evaluation takes, a few steps' time; 0: all that the validation data gives
     save_interval: int = 500  # steps between checkpoints; 0: at the end alone
     keep: int = 2  # newest checkpoints that stay
     seed: int = 0  # of weights, batches and dropout

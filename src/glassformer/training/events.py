@@ -21,6 +21,7 @@ class Started:
     parameters: int
     device: str
     dtype: str
+    preset: str = ""  # whose model it is, if the settings name one
     tokenizer: Tokenizer | None = None  # of the text that it reads
 
 
@@ -48,8 +49,17 @@ class StepDone:
     grad_norm: float
     per_second: float
     unit: str  # of what: tokens, images, …
-    seconds_left: float
+    seconds_left: float  # of the steps, and of the validations among them
     applied: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluating:
+    """A part of the validation after a step is done, and the rest takes so many seconds."""
+
+    step: int
+    share: float  # from 0 to 1
+    seconds_left: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +87,10 @@ class Said:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """The run is finished, or was interrupted by a signal and can be resumed. The checkpoint is in `folder`."""
+    """The run is finished, or was interrupted by a signal and can be resumed. The checkpoint is in `folder`.
+
+    Where nobody listens any more that is SIGPIPE.
+    """
 
     step: int
     steps_made: int  # since it was started or resumed
@@ -92,5 +105,5 @@ class Ended:
         return self.interrupted_by is None
 
 
-Event = Started | GradientReady | StepDone | Evaluated | Saved | Said | Ended
-OnEvent = Callable[[Event], None]
+Event = Started | GradientReady | StepDone | Evaluating | Evaluated | Saved | Said | Ended
+OnEvent = Callable[[Event], None]  # a BrokenPipeError out of it says that nobody listens: the run ends, and is saved

@@ -10,6 +10,8 @@ from glassformer.training.config import TASK_KINDS, RunConfig
 
 def check_files(config: RunConfig, run: Path) -> None:
     """Raise unless all files that the settings name are there, and outside the run's own folder."""
+    if config.task == "sort" and config.data.path:
+        raise DataError("The sorting task makes its own data: leave out data.path, or train another preset on it.")
     if config.task != "sort" and not config.data.path:
         what = IN_WORDS[TASK_KINDS[config.task]]
         raise DataError(f"{what[0].upper()}{what[1:]} needs something to learn from: set data.path (--data.path FILE).")

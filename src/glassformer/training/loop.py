@@ -7,6 +7,7 @@ stopped and resumed is the run that was not, to the bit. Next to read: `adamw.py
 """
 
 import math
+import signal
 import time
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from glassformer.training.device import choose_device, choose_dtype, cpu_threads
 from glassformer.training.events import (
     Ended,
     Evaluated,
+    Evaluating,
+    Event,
     Figures,
     GradientReady,
     OnEvent,
@@ -36,9 +39,13 @@ from glassformer.training.initial import set_initial_weights
 from glassformer.training.inputs import check_files
 from glassformer.training.run_folder import RunFolder, State
 from glassformer.training.schedule import constant, noam, warmup_cosine
-from glassformer.training.signals import stop_on_signal
+from glassformer.training.signals import Stop, Stopped, stop_on_signal
 from glassformer.training.tasks import TASKS
-from glassformer.training.tasks.task import Batch, Task
+from glassformer.training.tasks.task import Batch, Say, Task
+
+FORWARD_AND_BACKWARD = (
+    3  # as long as forward alone: two of a step's three products with a matrix belong to the gradient
+)
 
 
 def train(
@@ -54,8 +61,9 @@ def train(
     A folder that holds a run already is refused, unless `overwrite` says to remove that run; it is removed when the
     new one is about to make its first step, and stays where the new one cannot be made.
 
-    SIGINT and SIGTERM end the run after the micro-step in progress, with a checkpoint. A figure that is not finite
-    raises `TrainingError`, unless `on_nonfinite` says to skip it; it never reaches the weights.
+    SIGINT, SIGTERM and SIGHUP end the run after the micro-step in progress, or in the middle of a validation, with a
+    checkpoint; so does a listener whose reader has left (`BrokenPipeError`). A figure that is not finite raises
+    `TrainingError`, unless `on_nonfinite` says to skip it; it never reaches the weights.
     """
     began = time.monotonic()
     device, _ = choose_device(config.device)
@@ -63,59 +71,106 @@ def train(
     if not resume:
         check_files(config, folder)
     figures: Figures = {}
+    stop = Stop()
+
+    def tell(event: Event) -> None:
+        try:
+            on_event(event)
+        except BrokenPipeError:
+            stop.signal = stop.signal or signal.SIGPIPE
 
     def say(text: str) -> None:
-        on_event(Said(text=text))
+        tell(Said(text=text))
 
     gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(gpus), cpu_threads(config.threads):
-        with run.begin(config, resume=resume, overwrite=overwrite) as tokens:
+    held = run.held(config, resume=resume, overwrite=overwrite)
+    with torch.random.fork_rng(gpus), cpu_threads(config.threads), held:
+        with run.begin(config, resume=resume) as tokens:
             task = TASKS[config.task](config, tokens, say)
             trainer = Trainer(config, task, device)
-            newest = run.newest() if resume else None
+            newest = run.newest(say) if resume else None
             if newest is not None:
                 found, state = newest
                 trainer.restore(found.module, state)
                 task.belongings = {**task.belongings, "rest": found.rest}
+                say_what_changes(run.before(), config, trainer.step, trainer.d_model, say)
             else:
                 set_initial_weights(trainer.module, config, task, say)
         began_at = trainer.step
-        with stop_on_signal() as stop:
+        saved_at = None if newest is None else trainer.place
+
+        def evaluate() -> None:
+            nonlocal figures
+
+            def progress(done: int, total: int) -> None:
+                if stop.signal is not None:
+                    raise Stopped
+                left = (total - done) / done * (time.perf_counter() - since) if done else trainer.pace.evaluation
+                tell(Evaluating(step=trainer.step, share=done / total, seconds_left=left))
+
+            since = time.perf_counter()
+            with stop.at_once():
+                progress(0, 1)
+                figures = task.evaluate(trainer.module, progress)
+                trainer.evaluated = trainer.step
+            trainer.pace.evaluated(time.perf_counter() - since)
+            if trainer.evaluated == trainer.step:
+                tell(Evaluated(step=trainer.step, figures=figures))
+
+        def save() -> None:
+            nonlocal saved_at
+            path = run.save(trainer.state(), trainer.module, task, keep=config.keep)
+            saved_at = trainer.place
+            tell(Saved(step=trainer.step, path=path))
+            trainer.pace.pause()
+
+        with stop_on_signal(stop, lambda: say("Stopping: the state is being saved. A second signal ends it at once.")):
             if config.schedule.kind != "constant" and config.schedule.warmup_steps >= config.steps:
-                text = "The learning rate is still rising when the run ends: schedule.warmup_steps is {}, steps {}."
-                on_event(Said(text=text.format(config.schedule.warmup_steps, config.steps)))
-            on_event(trainer.started(folder))
-
-            def save() -> None:
-                path = run.save(trainer.state(), trainer.module, task, keep=config.keep)
-                on_event(Saved(step=trainer.step, path=path))
-                trainer.pace.pause()
-
+                say(
+                    "The learning rate is still rising when the run ends: schedule.warmup_steps is "
+                    f"{config.schedule.warmup_steps}, steps {config.steps}."
+                )
+            if 0 < task.evaluation_batches[0] < task.evaluation_batches[1]:
+                taken, batches = task.evaluation_batches
+                say(f"A validation takes {taken:,} of {batches:,} batches, spread evenly; with eval_batches 0 all.")
+            tell(trainer.started(folder))
+            if trainer.owes_evaluation:  # since it was stopped in the middle of one
+                evaluate()
             while trainer.step < config.steps and stop.signal is None:
                 read = trainer.accumulate()
                 if trainer.micro_step < config.accumulation:
                     continue
-                on_event(GradientReady(step=trainer.step + 1, module=trainer.module, inputs=read.inputs))
-                on_event(trainer.update())
-                if _due(trainer.step, config.eval_interval, config.steps):
-                    figures = task.evaluate(trainer.module)
-                    on_event(Evaluated(step=trainer.step, figures=figures))
-                    trainer.pace.pause()
-                if _due(trainer.step, config.save_interval, config.steps):
+                tell(GradientReady(step=trainer.step + 1, module=trainer.module, inputs=read.inputs))
+                tell(trainer.update())
+                if trainer.owes_evaluation:
+                    evaluate()
+                if _due(trainer.step, config.save_interval, config.steps) and stop.signal is None:
                     save()
-            if trainer.step < config.steps:
+            if saved_at != trainer.place:
                 save()
             run.publish()
-    ended = Ended(
-        step=trainer.step,
-        steps_made=trainer.step - began_at,
-        folder=folder,
-        seconds=time.monotonic() - began,
-        figures=figures,
-        interrupted_by=stop.signal if trainer.step < config.steps else None,
-    )
-    on_event(ended)
+        finished = trainer.step == config.steps and not trainer.owes_evaluation
+        ended = Ended(
+            step=trainer.step,
+            steps_made=trainer.step - began_at,
+            folder=folder,
+            seconds=time.monotonic() - began,
+            figures=figures,
+            interrupted_by=None if finished else stop.signal,
+        )
+        tell(ended)
     return ended
+
+
+def say_what_changes(before: RunConfig, config: RunConfig, step: int, d_model: int, say: Say) -> None:
+    """Other settings give other learning rates to the steps that are left: a cosine falls over all steps of a run."""
+    for number in (step + 1, min(before.steps, config.steps)):
+        old, new = (learning_rate(each, number, d_model) for each in (before, config))
+        if old != new and step < config.steps:
+            longer = f"the run takes {config.steps:,} steps instead of {before.steps:,}"
+            why = longer if before.steps != config.steps else "the settings have changed"
+            say(f"The schedule changes: the rate of step {number:,} is {new:.2e} instead of {old:.2e}, since {why}.")
+            break
 
 
 def _due(step: int, interval: int, steps: int) -> bool:
@@ -139,9 +194,20 @@ class Trainer:
         )
         self.step = 0
         self.micro_step = 0
+        self.evaluated = 0  # the step of the last evaluation
         self.count = 0  # of what the batches of this step had, in the task's unit
         self.loss = torch.zeros((), device=device)  # mean over the micro-steps so far, in their share of all
-        self.pace = Pace()
+        self.pace = Pace(evaluation=task.evaluation_batches[0] / config.accumulation / FORWARD_AND_BACKWARD)
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """What distinguishes two states of a run."""
+        return self.step, self.micro_step, self.evaluated
+
+    @property
+    def owes_evaluation(self) -> bool:
+        """Whether the weights are to be judged as they are, and have not been."""
+        return self.evaluated < self.step and _due(self.step, self.config.eval_interval, self.config.steps)
 
     def accumulate(self) -> Batch:
         """Add the gradient of one micro-step; return the batch that it read."""
@@ -188,9 +254,15 @@ class Trainer:
             grad_norm=norm,
             per_second=per_second,
             unit=self.task.unit,
-            seconds_left=self.pace.seconds * (config.steps - self.step),
+            seconds_left=self.pace.left(config.steps - self.step, self._evaluations_left()),
             applied=finite,
         )
+
+    def _evaluations_left(self) -> int:
+        """From this step on, with its own."""
+        steps = self.config.steps
+        interval = self.config.eval_interval or steps
+        return steps // interval - (self.step - 1) // interval + (steps % interval > 0)
 
     def state(self) -> State:
         """All that the rest of the run depends on, beside the weights, the settings and the text."""
@@ -199,7 +271,9 @@ class Trainer:
             tensors |= {f"{name}.{key}": value for key, value in self.optimizer.state[parameter].items()}
             if parameter.grad is not None:
                 tensors[f"{name}.gradient"] = parameter.grad
-        return State(tensors=tensors, values={"step": self.step, "micro_step": self.micro_step})
+        return State(
+            tensors=tensors, values={"step": self.step, "micro_step": self.micro_step, "evaluated": self.evaluated}
+        )
 
     @torch.no_grad()
     def restore(self, module: nn.Module, state: State) -> None:
@@ -214,6 +288,7 @@ class Trainer:
         try:
             self.module.load_state_dict(module.state_dict())
             self.step, self.micro_step = int(state.values["step"]), int(state.values["micro_step"])
+            self.evaluated = int(state.values.get("evaluated", self.step))
             self.loss.copy_(state.tensors["loss"])
             for name, tensor in state.tensors.items():
                 owner, _, key = name.rpartition(".")
@@ -241,16 +316,25 @@ class Trainer:
             parameters=sum(parameter.numel() for parameter in self.parameters.values()),
             device=str(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
+            preset=str(self.config.model.get("preset", "")),
             tokenizer=self.task.belongings.get("tokenizer"),
         )
 
 
 class Pace:
-    """How quick steps are: a mean that forgets, since the first steps are slow."""
+    """How quick steps are: a mean that forgets, since the first steps are slow. And how long an evaluation takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, evaluation: float) -> None:
         self.seconds, self.count = 0.0, 0.0  # of a step
         self._since = time.perf_counter()
+        self._evaluation_steps = evaluation  # how many steps take as long as one: a guess, until the first is over
+        self._evaluation_seconds: float | None = None
+
+    @property
+    def evaluation(self) -> float:
+        """Seconds of an evaluation."""
+        guess = self.seconds * self._evaluation_steps
+        return guess if self._evaluation_seconds is None else self._evaluation_seconds
 
     def step(self, count: int) -> float:
         """Take note that a step with so much in it is done; return how much is done in a second."""
@@ -261,9 +345,18 @@ class Pace:
         self.count += (count - self.count) * share
         return self.count / self.seconds
 
+    def left(self, steps: int, evaluations: int) -> float:
+        """Seconds that so many take."""
+        return self.seconds * steps + self.evaluation * evaluations
+
     def pause(self) -> None:
         """What came since the last step does not count: an evaluation, a checkpoint."""
         self._since = time.perf_counter()
+
+    def evaluated(self, seconds: float) -> None:
+        """Take note how long an evaluation took."""
+        self._evaluation_seconds = seconds
+        self.pause()
 
 
 def learning_rate(config: RunConfig, step: int, d_model: int) -> float:

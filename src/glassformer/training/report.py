@@ -1,9 +1,15 @@
 """Those who listen to a run: a file of figures, a plot, TensorBoard, and a line of progress at the terminal.
 
-Each is a function of one event (`events.py`), made by a function that says where it writes; `all_of` joins several.
+None of them ends a run, except that nobody is at the terminal any more. Each is a function of one event (`events.py`),
+made by a function that says where it writes; `all_of` joins several.
 """
 
+import errno
+import io
 import json
+import os
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -12,7 +18,12 @@ from typing import Any
 
 from glassformer import files
 from glassformer.errors import MissingExtra
-from glassformer.training.events import Ended, Evaluated, Event, OnEvent, Said, Started, StepDone
+from glassformer.training.events import Ended, Evaluated, Evaluating, Event, OnEvent, Said, Started, StepDone
+from glassformer.training.ledger import Ledger
+from glassformer.training.run_folder import METRICS, PLOT, TENSORBOARD
+
+SCALARS = ("loss", "lr", "grad_norm", "per_second")  # of a step, for TensorBoard
+SECONDS_BETWEEN_LINES = 10  # of a validation
 
 
 def all_of(*listeners: OnEvent) -> OnEvent:
@@ -29,19 +40,40 @@ def all_of(*listeners: OnEvent) -> OnEvent:
 def reports(folder: Path, *, quiet: bool = False) -> Iterator[OnEvent]:
     """All reports that this installation can make, for a run in `folder`; what is missing is said once."""
     with progress(quiet=quiet) as say:
-        listeners = [say, metrics_file(folder / "metrics.jsonl")]
-        for make, path in ((loss_plot, folder / "loss.png"), (tensorboard, folder / "tensorboard")):
+        listeners = [metrics_file(folder / METRICS, say)]
+        for make, name in ((loss_plot, PLOT), (tensorboard, TENSORBOARD)):
             try:
-                listeners.append(make(path))
+                listeners.append(optional(make(folder / name), name, say))
             except MissingExtra as missing:
                 say(Said(text=str(missing)))
-        yield all_of(*listeners)
+        yield all_of(*listeners, say)  # last, since nobody listens any more when it raises
 
 
-def metrics_file(path: Path) -> OnEvent:
-    """One JSON object a line for every step and evaluation. A resumed run drops the lines of steps it makes again."""
+def optional(listener: OnEvent, name: str, say: OnEvent) -> OnEvent:
+    """A listener that no run depends on: when it fails, that is said, and it is not called again."""
+    works = True
 
     def on_event(event: Event) -> None:
+        nonlocal works
+        if works:
+            try:
+                listener(event)
+            except Exception as error:  # whatever a library makes of a full disk, of a font, of a file that has gone
+                works = False
+                say(Said(text=f"{name} is not written any more, the run goes on: {' '.join(str(error).split())}"))
+
+    return on_event
+
+
+def metrics_file(path: Path, say: OnEvent = lambda event: None) -> OnEvent:
+    """One JSON object a line for every step and evaluation. A resumed run drops the lines of steps it makes again.
+
+    What a full disk does not take waits until it does.
+    """
+    waiting = b""
+
+    def on_event(event: Event) -> None:
+        nonlocal waiting
         if isinstance(event, Started):
             kept = [record for record in _records(path) if record["step"] <= event.step]
             files.write_file(path, "".join(f"{json.dumps(record)}\n" for record in kept).encode(), overwrite=True)
@@ -49,10 +81,28 @@ def metrics_file(path: Path) -> OnEvent:
             record = asdict(event)
             figures = record.pop("figures", {})
             record |= {f"validation_{name}": value for name, value in figures.items()}
-            with path.open("a") as file:
-                file.write(json.dumps({name: _finite(value) for name, value in record.items()}) + "\n")
+            line = json.dumps({name: _finite(value) for name, value in record.items()}).encode() + b"\n"
+            was_waiting, waiting = bool(waiting), waiting + line
+            try:
+                _append(path, waiting)
+                waiting = b""
+            except OSError as error:
+                if not was_waiting:
+                    say(Said(text=f"{path} cannot be written, its lines wait until it can: {error.strerror}."))
 
     return on_event
+
+
+def _append(path: Path, data: bytes) -> None:
+    """All of it or nothing."""
+    with path.open("ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            file.truncate(size)
+            raise
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
@@ -83,42 +133,53 @@ def loss_plot(path: Path) -> OnEvent:
     def on_event(event: Event) -> None:
         if not isinstance(event, Evaluated | Ended):
             return
-        records = _records(path.with_name("metrics.jsonl"))
+        records = _records(path.with_name(METRICS))
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.add_subplot(xlabel="step", ylabel="loss (nats per token)", title=path.parent.name)
+        axes = figure.add_subplot(xlabel="step", ylabel="loss (nats per token)")  # a run's name may have any letters
         for key, label in {"loss": "training", "validation_loss": "validation"}.items():
             points = [(record["step"], record[key]) for record in records if record.get(key) is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), label=label, linewidth=1)
         if axes.lines:
             axes.legend()
-        aside = path.with_name(f".{path.name}.part")
-        figure.savefig(aside, format="png", dpi=120)
-        aside.replace(path)
+        with files.new_file(path, overwrite=True) as new:
+            figure.savefig(new, format="png", dpi=120)
 
     return on_event
 
 
 def tensorboard(folder: Path) -> OnEvent:
-    """Scalars for TensorBoard."""
+    """Scalars for TensorBoard, a record a step. Its own writer has a thread, whose errors nobody can catch."""
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import Event as Record
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
     except ImportError:
         raise MissingExtra("tensorboard", "train", "Writing TensorBoard files") from None
-    writers: list[Any] = []
+    path = folder
+
+    def write(**content: Any) -> None:
+        record = io.BytesIO()
+        RecordWriter(record).write(Record(wall_time=time.time(), **content).SerializeToString())
+        _append(path, record.getvalue())
 
     def on_event(event: Event) -> None:
+        nonlocal path
         if isinstance(event, Started):
-            writers.append(SummaryWriter(str(folder), purge_step=event.step + 1))
-        elif isinstance(event, StepDone):
-            for name in ("loss", "lr", "grad_norm", "per_second"):
-                writers[0].add_scalar(f"training/{name}", getattr(event, name), event.step)
-        elif isinstance(event, Evaluated):
-            for name, value in event.figures.items():
-                writers[0].add_scalar(f"validation/{name}", value, event.step)
-        elif isinstance(event, Ended):
-            writers.pop().close()
+            path = folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+            Ledger(folder.parent).add(f"{folder.name}/{path.name}")
+            folder.mkdir(parents=True, exist_ok=True)
+            write(file_version="brain.Event:2")
+            write(step=event.step + 1, session_log=SessionLog(status=SessionLog.START))  # drops what came after
+        elif isinstance(event, StepDone | Evaluated):
+            if isinstance(event, Evaluated):
+                scalars = {f"validation/{name}": value for name, value in event.figures.items()}
+            else:
+                scalars = {f"training/{name}": getattr(event, name) for name in SCALARS}
+            values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
+            write(step=event.step, summary=Summary(value=values))
 
     return on_event
 
@@ -129,24 +190,50 @@ def progress(*, quiet: bool = False) -> Iterator[OnEvent]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    class Terminal(Console):
+        def on_broken_pipe(self) -> None:  # rich itself would end the process
+            raise BrokenPipeError
+
+    console = Terminal(stderr=True, highlight=False, soft_wrap=True)
     columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, refresh_per_second=4) as bar:
-        task = bar.add_task("", total=None)
+    bar = Progress(*columns, console=console, disable=quiet or not console.is_terminal, refresh_per_second=4)
+    task = bar.add_task("", total=None)
+    last_line = time.monotonic()
+    gone = False
 
-        def on_event(event: Event) -> None:
-            if quiet:
-                return
-            if isinstance(event, Started):
-                bar.update(task, completed=event.step, total=event.steps)
-            if isinstance(event, StepDone):
-                bar.update(task, completed=event.step, total=event.steps, description=_describe(event))
-                if not console.is_terminal and _worth_a_line(event):
-                    console.print(f"step {event.step:,}/{event.steps:,}  {_describe(event)}", markup=False)
-            elif sentence := _sentence(event):
-                console.print(sentence, markup=False)
+    def show(event: Event) -> None:
+        nonlocal last_line
+        sentence = _sentence(event)
+        if isinstance(event, Started):
+            bar.update(task, completed=event.step, total=event.steps)
+        if isinstance(event, StepDone):
+            bar.update(task, completed=event.step, total=event.steps, description=_describe(event))
+            if not console.is_terminal and _worth_a_line(event):
+                sentence = f"step {event.step:,}/{event.steps:,}  {_describe(event)}"
+        if isinstance(event, Evaluating):
+            description = f"validation: {event.share:.0%}, {_duration(event.seconds_left)} left"
+            bar.update(task, description=description)
+            if not console.is_terminal and time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
+                sentence = f"step {event.step:,}, {description}"
+        if sentence:
+            console.print(sentence, markup=False)
+            last_line = time.monotonic()
 
+    def on_event(event: Event) -> None:
+        nonlocal gone
+        if not (quiet or gone):
+            try:
+                show(event)
+            except OSError:  # the terminal has closed, or the program that read our lines has ended
+                gone = True
+                raise BrokenPipeError from None
+
+    bar.start()
+    try:
         yield on_event
+    finally:
+        with suppress(OSError):
+            bar.stop()
 
 
 def _describe(event: StepDone) -> str:
@@ -163,8 +250,9 @@ def _worth_a_line(event: StepDone) -> bool:
 
 def _sentence(event: Event) -> str:
     if isinstance(event, Started):
+        preset = f"of the preset {event.preset} " if event.preset else ""
         since = f"from step {event.step:,} " if event.step else ""
-        return f"Training {event.parameters:,} parameters {since}on {event.device} in {event.dtype}."
+        return f"Training {event.parameters:,} parameters {preset}{since}on {event.device} in {event.dtype}."
     if isinstance(event, Evaluated) and event.figures:
         figures = ", ".join(f"{_spaced(k)} {_number(v)}" for k, v in event.figures.items())
         return f"step {event.step:,}, validation: {figures}"

@@ -3,34 +3,36 @@
 runs/NAME/
   config.json model.safetensors tokenizer.json …   the model, as Hugging Face lays it out: when training has stopped
   run.json          the settings, resolved
+  written.json      what of all this the run has written (`ledger.py`): all that can be overwritten
+  run.lock          the number of the process that is at work here, held as long as it lives
   metrics.jsonl loss.png tensorboard/               what the subscribers of `report.py` write
   tokens/           the text as token ids, if the run encoded it
   checkpoints/step-00000500/                        the same model, and training/ with what resuming needs
-
-Until a run begins, the tokens being made for it in `.tokens-being-made` are all that it has put there.
 """
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from glassformer import checkpoints, files, strict_json
+from glassformer import checkpoints, files
 from glassformer.checkpoints import Checkpoint, huggingface, native
 from glassformer.config import to_mapping
 from glassformer.errors import CheckpointError, TrainingError
-from glassformer.tokenizers.bpe_files import SOURCE_FOLDER
+from glassformer.training import ledger
 from glassformer.training.config import RunConfig, load_run_config
-from glassformer.training.tasks.task import Task
+from glassformer.training.ledger import Ledger
+from glassformer.training.tasks.task import Say, Task
 
-MADE = ("metrics.jsonl", "loss.png", "tensorboard", "tokens", "checkpoints", SOURCE_FOLDER)  # beside the settings
 FIXED = ("name", "task", "seed")  # settings that a resumed run cannot change
+LOCK = "run.lock"
+SETTINGS, METRICS, PLOT, TENSORBOARD = "run.json", "metrics.jsonl", "loss.png", "tensorboard"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,44 +48,99 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.ledger = Ledger(path)
         self.tokens = path / "tokens"
-        self.new_tokens = path / ".tokens-being-made"
         self.checkpoints = path / "checkpoints"
-        self.settings = path / "run.json"
+        self.settings = path / SETTINGS
 
     @contextmanager
-    def begin(self, config: RunConfig, *, resume: bool, overwrite: bool) -> Iterator[Path]:
+    def held(self, config: RunConfig, *, resume: bool, overwrite: bool) -> Iterator[None]:
+        """Have the folder for this process alone, after every check has passed; one of which nothing came goes."""
+        with ExitStack() as stack:
+            try:
+                self._check(config, resume, overwrite)
+                if not self.path.exists():
+                    self.path.mkdir(parents=True)
+                    stack.callback(self._remove_if_empty)
+                stack.enter_context(files.only_one(self.path / LOCK))
+                self._check(config, resume, overwrite)  # another process may have come first
+                for folder in (self.path, self.checkpoints):
+                    files.sweep(folder)
+            except BlockingIOError:
+                raise TrainingError(
+                    f"A run is at work in {self.path}{self._holder()}: wait for its end, or take another name."
+                ) from None
+            except OSError as error:
+                reason = error.strerror or error
+                raise TrainingError(f"{error.filename or self.path} cannot be used for a run: {reason}.") from error
+            yield
+
+    def _remove_if_empty(self) -> None:
+        with suppress(OSError):
+            self.path.rmdir()
+
+    def _holder(self) -> str:
+        with suppress(OSError, ValueError):
+            return f" (process {int((self.path / LOCK).read_text()[:20])})"
+        return ""
+
+    @contextmanager
+    def begin(self, config: RunConfig, *, resume: bool) -> Iterator[Path]:
         """In the block a run is made ready, its tokens in the folder that comes; when it ends, the run has begun.
 
         A block that raises leaves what was there, also the run to be overwritten. Two runs are never mixed.
         """
-        for folder in (self.checkpoints, self.tokens, self.path):
-            files.sweep(folder)  # what a killed process has left
-        shutil.rmtree(self.new_tokens, ignore_errors=True)
+        if resume:
+            yield self.tokens
+        else:
+            with files.new_directory(self.tokens, overwrite=True) as tokens:
+                yield tokens
+                kept = {SETTINGS, ledger.FILE}  # until others take their place
+                before = [name for name in self.ledger.names() - kept if not name.startswith("tokens/")]
+                self.ledger.remove(*before)
+                made = [path.relative_to(tokens) for path in tokens.rglob("*") if path.is_file()]
+                self.ledger.add(SETTINGS, METRICS, PLOT, *(f"tokens/{name}" for name in (*made, files.MANIFEST)))
+            if not made:
+                self.ledger.remove("tokens")
+        settings = (json.dumps(to_mapping(config), indent=1) + "\n").encode()
+        files.write_file(self.settings, settings, overwrite=True)
+
+    def before(self) -> RunConfig:
+        """The settings that the run had so far."""
+        return load_run_config(self.settings)
+
+    def _check(self, config: RunConfig, resume: bool, overwrite: bool) -> None:
+        """Raise unless the run can go on here, or begin without taking anything from anybody."""
         if resume:
             self._check_same_run(config)
-            yield self.tokens
-            self._write_settings(config)
             return
-        self._check_free(overwrite)
-        old_model = self._listed_model()
-        was_there = self.path.exists()
-        try:
-            yield self.new_tokens
-            self._remove_run(old_model)
-            self._write_settings(config)
-            if self.new_tokens.is_dir():
-                os.rename(self.new_tokens, self.tokens)
-        finally:
-            shutil.rmtree(self.new_tokens, ignore_errors=True)
-            if not was_there:
-                with suppress(OSError):
-                    self.path.rmdir()  # where nothing came of the run: only an empty folder can go
+        if self.settings.is_file() and self.ledger.names() and not overwrite:
+            raise TrainingError(
+                f"{self.path} holds a run already: go on with it (--resume {self.path}), replace it "
+                f"(--overwrite), or take another name."
+            )
+        if self.path.exists() and not self.path.is_dir():
+            raise TrainingError(f"{self.path} is a file; take another name for the run.")
+        strangers = self._strangers()
+        if strangers and not self.ledger.names():
+            raise TrainingError(f"{self.path} holds other files ({strangers[0].name}); take another name for the run.")
+        names = {SETTINGS, METRICS, PLOT, TENSORBOARD, "tokens", "checkpoints"}  # which the run is going to use
+        in_the_way = [path for path in strangers if path.name in names] + self.ledger.strangers("tokens")
+        links = [link for name in sorted({*self.ledger.names(), *names}) if (link := self.ledger.link(name))]
+        for path in (*in_the_way, *links):
+            raise TrainingError(f"{path} is not of the run that was here: move it away, or take another name.")
+
+    def _strangers(self) -> list[Path]:
+        """What the folder holds that no run has written."""
+        lock = self.path / LOCK
+        is_ours = lock.is_file() and not lock.is_symlink() and lock.read_bytes()[:20].strip().isdigit()
+        ours = [*files.leftovers(self.path), *([lock] if is_ours else [])]
+        return [path for path in self.ledger.strangers() if path not in ours]
 
     def _check_same_run(self, config: RunConfig) -> None:
         if not self.settings.is_file():
             raise TrainingError(f"{self.path} holds no run to resume: it has no {self.settings.name}.")
-        before = load_run_config(self.settings)
+        before = self.before()
         for name in FIXED:
             old, new = getattr(before, name), getattr(config, name)
             if old != new:
@@ -92,35 +149,19 @@ class RunFolder:
                     f"leave out --{name}, or begin another run."
                 )
 
-    def _check_free(self, overwrite: bool) -> None:
-        if self.settings.is_file() and not overwrite:
-            raise TrainingError(
-                f"{self.path} holds a run already: go on with it (--resume {self.path}), replace it "
-                f"(--overwrite), or take another name."
-            )
-        strangers = sorted(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
-        if strangers and not self.settings.is_file():
-            raise TrainingError(f"{self.path} holds other files ({strangers[0]}); take another name for the run.")
-
-    def _write_settings(self, config: RunConfig) -> None:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TrainingError(f"{self.path} cannot be made a folder: {error.strerror}.") from None
-        files.write_file(self.settings, (json.dumps(to_mapping(config), indent=1) + "\n").encode(), overwrite=True)
-
     def save(self, state: "State", module: nn.Module, task: Task, *, keep: int) -> Path:
         """Write a checkpoint whole or not at all, then remove all but the `keep` newest ones."""
-        target = self.checkpoints / f"step-{state.values['step']:08}"
-        with files.new_directory(target, overwrite=True) as folder:
+        name = f"checkpoints/step-{state.values['step']:08}"
+        with files.new_directory(self.path / name, overwrite=True) as folder:
             huggingface.write_directory(folder, module, native=True, **task.belongings)
             task.write_beside(folder, module)
             native.write_state(folder, state.tensors, state.values)
-        for old in self._newest_first()[keep:]:
-            shutil.rmtree(old)
-        return target
+            written = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+            self.ledger.add(*(f"{name}/{file}" for file in (*written, files.MANIFEST)))
+        self.ledger.remove(*(f"checkpoints/{old.name}" for old in self._newest_first()[keep:]))
+        return self.path / name
 
-    def newest(self) -> "tuple[Checkpoint, State] | None":
+    def newest(self, say: Say) -> "tuple[Checkpoint, State] | None":
         """The model with what is beside it, and the state, of the newest checkpoint that is whole; None before it."""
         broken: dict[Path, CheckpointError] = {}
         for path in self._newest_first():
@@ -130,45 +171,33 @@ class RunFolder:
             except CheckpointError as error:
                 broken[path] = error
             else:
-                for spoilt in broken:  # the run goes on from before it, and must not take it for its newest later
-                    os.rename(spoilt, spoilt.with_name(f"broken-{spoilt.name}"))
+                for spoilt, reason in broken.items():  # the run must not take it for its newest later
+                    say(f"A checkpoint is broken, and the run goes on from {path.name}: {reason}")
+                    self._put_aside(spoilt)
                 return found, State(tensors=tensors, values=values)
         if broken:
             raise next(iter(broken.values()))
         return None
 
+    def _put_aside(self, spoilt: Path) -> None:
+        """Keep a broken checkpoint for whoever wants to look at it, under a name that no run goes on from."""
+        names = (f"broken-{spoilt.name}{'-' * bool(n)}{n or ''}" for n in count())
+        free = next(name for name in names if not os.path.lexists(self.checkpoints / name))
+        self.ledger.rename(f"checkpoints/{spoilt.name}", f"checkpoints/{free}")
+
     def publish(self) -> None:
         """Put the model of the newest checkpoint at the top of the run's folder, without the state of training."""
         newest = self._newest_first()[0]
-        manifest = strict_json.read(newest / files.MANIFEST, files.MAX_MANIFEST_BYTES)
-        manifest["files"] = {
-            name: entry for name, entry in manifest["files"].items() if not name.startswith(f"{native.FOLDER}/")
-        }
-        (self.path / files.MANIFEST).unlink(missing_ok=True)  # it comes last, when all that it lists is there
-        for name in manifest["files"]:
-            aside = (self.path / name).with_name(f".{Path(name).name}.part")
-            aside.parent.mkdir(exist_ok=True)
-            shutil.copyfile(newest / name, aside)
-            os.replace(aside, self.path / name)
-        files.write_file(self.path / files.MANIFEST, json.dumps(manifest, indent=1).encode(), overwrite=True)
+        names = [name for name in files.listed(newest) if not name.startswith(f"{native.FOLDER}/")]
+        for path in self._strangers():
+            if path.name in (files.MANIFEST, *names):
+                raise TrainingError(
+                    f"{path} is not of this run, and the model belongs there: move it away, and put the model there "
+                    f"with --resume {self.path}. Until then it is in {newest}."
+                )
+        self.ledger.add(files.MANIFEST, *names)
+        files.copy_into(newest, names, self.path)
 
     def _newest_first(self) -> list[Path]:
         numbered = [path for path in self.checkpoints.glob("step-*") if path.name.removeprefix("step-").isdecimal()]
         return sorted(numbered, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
-
-    def _listed_model(self) -> list[Path]:
-        """The files of the model at the top of the folder, of which there is a manifest once a run has stopped."""
-        listed = files.listed(self.path) if (self.path / files.MANIFEST).is_file() else []
-        return [self.path / name for name in listed if "/" not in name]
-
-    def _remove_run(self, model: list[Path]) -> None:
-        """Remove what a run of ours has made, and nothing else; its settings stay until others take their place."""
-        for path in (*model, self.path / files.MANIFEST):
-            if path.is_file():
-                path.unlink()
-        for name in MADE:
-            path = self.path / name
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)

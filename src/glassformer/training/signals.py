@@ -1,13 +1,21 @@
-"""Stopping politely: the first SIGINT or SIGTERM is noted for the loop to see, a second one acts at once."""
+"""Stopping politely: the first SIGINT, SIGTERM or SIGHUP is noted for the loop to see, a second one acts at once.
+
+A terminal that closes sends SIGHUP more than once, so that a second one of these means nothing. What this process was
+started to ignore, as `nohup` has it, stays ignored.
+"""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopped(BaseException):
+    """A signal came where work can be left in the middle; as `KeyboardInterrupt`, nothing but its block catches it."""
 
 
 @dataclass(slots=True)
@@ -15,28 +23,44 @@ class Stop:
     """The signal that came, or None."""
 
     signal: int | None = None
+    raises: bool = False  # in the middle of what can be left: see `at_once`
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Leave the block as soon as a signal comes."""
+        self.raises = self.signal is None
+        try:
+            yield
+        except Stopped:
+            pass
+        finally:
+            self.raises = False
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[Stop]:
+def stop_on_signal(stop: Stop, on_signal: Callable[[], None]) -> Iterator[None]:
     """Note a signal that comes in the `with` block. Only the main thread of a process can; others notice none."""
-    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
 
     def note(number: int, frame: FrameType | None) -> None:
-        stop.signal = number
-        restore()
+        first = stop.signal is None
+        stop.signal = stop.signal or number
+        for polite in before.keys() - {signal.SIGHUP}:
+            signal.signal(polite, before[polite])
+        if stop.raises:
+            stop.raises = False
+            raise Stopped
+        if first:
+            on_signal()
 
-    for number in SIGNALS:
+    for number in before:
         signal.signal(number, note)
     try:
-        yield stop
+        yield
     finally:
-        restore()
+        for number, handler in before.items():
+            signal.signal(number, handler)

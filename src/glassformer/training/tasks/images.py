@@ -1,6 +1,7 @@
 """Put pictures into classes. A run's pictures are all in memory, a byte for each number in them."""
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from glassformer.nn import functional as F
 from glassformer.tokenizers.image_processor import ImageProcessor, middle
 from glassformer.training.config import RunConfig, paths_of
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, Predicts, Say, check_same_data, held_out
+from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, check_same_data, evenly, held_out, quietly
 
 
 class ImageClassification(Predicts):
@@ -69,15 +70,19 @@ class ImageClassification(Predicts):
         """These pictures, of the model's size."""
         return Batch(inputs=(self.processor.normalise(pixels),), targets=labels, count=len(labels))
 
-    def evaluate(self, module: nn.Module) -> Figures:
+    @property
+    def evaluation_batches(self) -> tuple[int, int]:
+        """Of the validation images."""
+        batches = math.ceil(len(self.validation) / self.config.batch_size) if self.validation else 0
+        return min(self.config.eval_batches or batches, batches), batches
+
+    def evaluate(self, module: nn.Module, progress: Progress = quietly) -> Figures:
         """Accuracy and loss on the validation pictures, where there are some; of cropped ones, on their middle."""
         found, config = self.validation, self.config
         if found is None:
             return {}
-        rows = torch.arange(len(found))
-        if 0 < (few := config.eval_batches * config.batch_size) < len(found):
-            rows = torch.linspace(0, len(found) - 1, few, dtype=torch.float64).round().long()
-        right, loss = 0, 0.0
+        rows = torch.from_numpy(evenly(len(found), config.eval_batches * config.batch_size))
+        right, loss, done = 0, 0.0, 0
         with evaluating(module) as device:
             for chosen in torch.split(rows, config.batch_size):
                 pixels = found.pixels[chosen]
@@ -87,6 +92,8 @@ class ImageClassification(Predicts):
                 logits = self.logits(module, batch).float()
                 right += int((logits.argmax(-1) == batch.targets).sum())
                 loss += batch.count * float(F.cross_entropy(logits, batch.targets))
+                done += len(chosen)
+                progress(done, len(rows))
         return {"accuracy": right / len(rows), "loss": loss / len(rows)}
 
 

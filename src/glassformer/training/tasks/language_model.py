@@ -1,5 +1,6 @@
 """Predict the next token of a text."""
 
+import math
 import time
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from glassformer.data import memmap
 from glassformer.data.text import read_text
 from glassformer.evaluation.perplexity import loss
 from glassformer.tokenizers import CharTokenizer, Tokenizer
-from glassformer.training.config import DataConfig, RunConfig, bpe_size, paths_of
+from glassformer.training.config import RunConfig, bpe_size, paths_of
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, Predicts, Say, check_same_data
+from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, check_same_data, quietly
 
 SECONDS_BETWEEN_REMARKS = 5
 
@@ -26,10 +27,10 @@ class LanguageModel(Predicts):
         self.label_smoothing = config.label_smoothing
         data = config.data
         whole = "train" if data.validation_path else "text"  # of which the end is held out
-        text, tokenizer = _tokens(data.path, data, folder / whole, None, say)
+        text, tokenizer = _tokens(data.path, config, folder / whole, None, say)
         if data.validation_path:
             self.training = text.tokens
-            self.validation = _tokens(data.validation_path, data, folder / "validation", tokenizer, say)[0].tokens
+            self.validation = _tokens(data.validation_path, config, folder / "validation", tokenizer, say)[0].tokens
         else:
             self.training, self.validation = text.split(data.validation_fraction)
         self.settings = {"vocab_size": tokenizer.vocab_size}
@@ -50,7 +51,13 @@ class LanguageModel(Predicts):
         )
         return Batch(inputs=(tokens,), targets=targets, count=tokens.numel())
 
-    def evaluate(self, module: nn.Module) -> Figures:
+    @property
+    def evaluation_batches(self) -> tuple[int, int]:
+        """Of stretches of text."""
+        batches = max(math.ceil((len(self.validation) - 1) / (self.config.batch_size * self.text_length)), 0)
+        return min(self.config.eval_batches or batches, batches), batches
+
+    def evaluate(self, module: nn.Module, progress: Progress = quietly) -> Figures:
         """Loss and perplexity on the validation text, where there is one."""
         if len(self.validation) < 2:
             return {}
@@ -61,12 +68,13 @@ class LanguageModel(Predicts):
             context_length=self.text_length,
             batch_size=config.batch_size,
             batches=config.eval_batches,
+            progress=progress,
         )
         return {"loss": found.nats_per_token, "perplexity": found.perplexity}
 
 
 def _tokens(
-    path: str, data: DataConfig, folder: Path, tokenizer: Tokenizer | None, say: Say
+    path: str, config: RunConfig, folder: Path, tokenizer: Tokenizer | None, say: Say
 ) -> tuple[memmap.TokenFile, Tokenizer]:
     """The tokens of a text: as they were prepared, or prepared now, into `folder`."""
     paths = paths_of(path)
@@ -79,14 +87,22 @@ def _tokens(
     if (folder / "tokens.json").is_file():  # a resumed run goes on with the text that it began with
         return memmap.open_tokens(folder), Tokenizer.load(folder)
     if tokenizer is None:
-        tokenizer = _tokenizer(data, paths, say)
+        tokenizer = _tokenizer(config, paths, say)
     percent = _Percent(f"Encoding {path}", say)
     return memmap.tokenize_files(paths, tokenizer, folder, percent), tokenizer
 
 
-def _tokenizer(data: DataConfig, paths: list[Path], say: Say) -> Tokenizer:
+def _tokenizer(config: RunConfig, paths: list[Path], say: Say) -> Tokenizer:
+    data = config.data
     if data.tokenizer in ("auto", "char"):
-        return CharTokenizer.from_text(chunk for path in paths for chunk in read_text(path))
+        characters = CharTokenizer.from_text(chunk for path in paths for chunk in read_text(path))
+        if data.tokenizer == "auto":
+            preset = config.model.get("preset", "GPT-2")
+            say(
+                f"data.tokenizer names nothing, so that each of the {characters.vocab_size:,} different characters is "
+                f"a token: bpe:8000 would learn longer ones, a file or folder bring others, such as {preset}'s own."
+            )
+        return characters
     if size := bpe_size("data.tokenizer", data.tokenizer):
         say(f"Learning {size:,} tokens of byte-level BPE from {data.path}.")
         return Tokenizer.train(paths, size, data.special_tokens)

@@ -1,5 +1,6 @@
 """Sort six letters (`data/sort.py`): train on three quarters of the inputs, check all of them."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from glassformer.evaluation.sorting import sort_accuracy
 from glassformer.tokenizers import CharTokenizer
 from glassformer.training.config import RunConfig
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, Predicts, Say
+from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, quietly
 
 
 class Sorting(Predicts):
@@ -31,6 +32,12 @@ class Sorting(Predicts):
         )
         return Batch(inputs=(tokens,), targets=targets, count=tokens.numel())
 
-    def evaluate(self, module: nn.Module) -> Figures:
+    @property
+    def evaluation_batches(self) -> tuple[int, int]:
+        """All inputs, once for each letter of an answer."""
+        batches = math.ceil(sort.LENGTH * len(sort.LETTERS) ** sort.LENGTH / self.config.batch_size)
+        return batches, batches
+
+    def evaluate(self, module: nn.Module, progress: Progress = quietly) -> Figures:
         """Right answers over all inputs, and over those held out."""
         return asdict(sort_accuracy(module))

@@ -1,7 +1,7 @@
 """Write down what is said, or its English translation: recordings with their transcripts, as Whisper learned from."""
 
 import hashlib
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import compress
@@ -25,7 +25,17 @@ from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND, HOP, log_mel
 from glassformer.tokenizers.speech_tokens import LANGUAGES, N_OTHERS, N_TIMES, SpeechTokens, Task
 from glassformer.training.config import RunConfig
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, Predicts, Say, check_same_data, held_out, learned_tokenizer
+from glassformer.training.tasks.task import (
+    Batch,
+    Predicts,
+    Progress,
+    Say,
+    check_same_data,
+    evenly,
+    held_out,
+    learned_tokenizer,
+    quietly,
+)
 
 KEPT = 256  # recordings whose frames stay in memory: a megabyte each, of thirty seconds
 
@@ -113,25 +123,35 @@ class SpeechRecognition(Predicts):
         targets = tokens[:, 1:].masked_fill(~asked, -100)
         return Batch(inputs=(frames, tokens[:, :-1]), targets=targets, count=int(asked.sum()))
 
-    def evaluate(self, module: nn.Module) -> Figures:
+    @property
+    def evaluation_batches(self) -> tuple[int, int]:
+        """Of recordings."""
+        batches = math.ceil(len(self.validation) / self.config.batch_size)
+        return min(self.config.eval_batches or batches, batches), batches
+
+    def evaluate(self, module: nn.Module, progress: Progress = quietly) -> Figures:
         """Word error rate and loss on the validation recordings, where there are some."""
-        rows = list(self._validation_rows())
+        rows = self._validation_rows()
         if not rows:
             return {}
-        loss = self.mean_loss(module, (self.of(self.validation, some) for some in rows)).nats_per_token
+        chosen: list[int] = np.concatenate(rows).tolist()
+        work = len(rows) + (len(chosen) if self.counts_words else 0)
+        batches = (self.of(self.validation, some) for some in rows)
+        loss = self.mean_loss(module, batches, work, progress).nats_per_token
         if not self.counts_words:
             return {"loss": loss}
-        chosen = np.concatenate(rows).tolist()
-        written = [self.write_down(module, self.validation.paths[row]) for row in chosen]
+        written = []
+        for number, row in enumerate(chosen, start=len(rows) + 1):
+            written.append(self.write_down(module, self.validation.paths[row]))
+            progress(number, work)
         said = [self.validation.texts[row] for row in chosen]
         return {"wer": word_errors(said, written, language=self.config.data.language).rate, "loss": loss}
 
-    def _validation_rows(self) -> Iterator[np.ndarray]:
+    def _validation_rows(self) -> list[np.ndarray]:
         """Batch by batch; as many as `eval_batches` says."""
         n = self.config.batch_size
-        most = len(self.validation) if not self.config.eval_batches else self.config.eval_batches * n
-        for start in range(0, min(most, len(self.validation)), n):
-            yield np.arange(start, min(start + n, len(self.validation)))
+        rows = evenly(len(self.validation), self.config.eval_batches * n)
+        return [rows[start : start + n] for start in range(0, len(rows), n)]
 
     def write_down(self, module: Any, path: Path) -> str:
         """The likeliest text, token by token."""

@@ -23,6 +23,11 @@ from glassformer.training.config import RunConfig, bpe_size
 from glassformer.training.events import Figures
 
 Say = Callable[[str], None]
+Progress = Callable[[int, int], None]
+
+
+def quietly(done: int, total: int) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +59,10 @@ class Task(Protocol):
     belongings: Mapping[str, Any]
     unit: str
 
+    @property
+    def evaluation_batches(self) -> tuple[int, int]:
+        """How many batches an evaluation takes, as long as one of training is, and of how many that there are."""
+
     def batch(self, step: int, micro_step: int) -> Batch:
         """A pure function of step and micro-step."""
 
@@ -63,8 +72,8 @@ class Task(Protocol):
     def loss(self, logits: Tensor, batch: Batch) -> Float[Tensor, ""]:
         """The mean over what was asked, to be made small."""
 
-    def evaluate(self, module: nn.Module) -> Figures:
-        """Figures by name, the one to watch first."""
+    def evaluate(self, module: nn.Module, progress: Progress = quietly) -> Figures:
+        """Figures by name, the one to watch first; `progress` hears how much is done, and of how much."""
 
     def write_beside(self, folder: Path, module: nn.Module) -> None:
         """Files of the task's own, into the folder of a checkpoint."""
@@ -91,15 +100,23 @@ class Predicts:
     def write_beside(self, folder: Path, module: nn.Module) -> None:
         """None."""
 
-    def mean_loss(self, module: nn.Module, batches: Iterable[Batch]) -> Loss:
+    def mean_loss(
+        self, module: nn.Module, batches: Iterable[Batch], n_batches: int, progress: Progress = quietly
+    ) -> Loss:
         """Over all that these batches ask, each alike, without label smoothing."""
         total, count = 0.0, 0
         with evaluating(module) as device:
-            for batch in batches:
+            for number, batch in enumerate(batches, start=1):
                 there = batch.to(device)
                 total += batch.count * float(F.cross_entropy(self.logits(module, there).float(), there.targets))
                 count += batch.count
+                progress(number, n_batches)
         return Loss(nats_per_token=total / count, tokens=count)
+
+
+def evenly(n: int, few: int) -> np.ndarray:
+    """`few` of n places, or all where it is 0, spread evenly."""
+    return np.linspace(0, n - 1, few).round().astype(np.int64) if 0 < few < n else np.arange(n)
 
 
 FINGERPRINT = "data.json"

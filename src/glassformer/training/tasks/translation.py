@@ -16,7 +16,7 @@ from glassformer.errors import ConfigError, DataError
 from glassformer.tokenizers import Tokenizer
 from glassformer.training.config import RunConfig
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, Predicts, Say, held_out, learned_tokenizer
+from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, evenly, held_out, learned_tokenizer, quietly
 
 PAD, START, END = "<pad>", "<s>", "</s>"  # special tokens of the tokenizers that are learned here
 PREPARED = "pairs.safetensors"
@@ -59,12 +59,20 @@ class Translation(Predicts):
         tokens = torch.cat([torch.full_like(targets[:, :1], self.start_id), targets[:, :-1]], dim=1)
         return Batch(inputs=(source, tokens, valid), targets=targets.masked_fill(~asked, -100), count=int(asked.sum()))
 
-    def evaluate(self, module: nn.Module) -> Figures:
+    @property
+    def evaluation_batches(self) -> tuple[int, int]:
+        """Of pairs of similar length."""
+        batches = len(list(Order(lengths(self.validation), self.config.batch_size, 0).in_turn()))
+        return min(self.config.eval_batches or batches, batches), batches
+
+    def evaluate(self, module: nn.Module, progress: Progress = quietly) -> Figures:
         """Loss and perplexity on the validation pairs, where there are some: of a token, all tokens counted alike."""
         if not len(self.validation[0]):
             return {}
-        in_turn = Order(lengths(self.validation), self.config.batch_size, 0).in_turn()
-        found = self.mean_loss(module, (self.of(self.validation, rows) for rows in in_turn))
+        in_turn = list(Order(lengths(self.validation), self.config.batch_size, 0).in_turn())
+        chosen = [in_turn[number] for number in evenly(len(in_turn), self.config.eval_batches)]
+        batches = (self.of(self.validation, rows) for rows in chosen)
+        found = self.mean_loss(module, batches, len(chosen), progress)
         return {"loss": found.nats_per_token, "perplexity": found.perplexity}
 
 

@@ -5,6 +5,7 @@ the weights move by the run's optimizer and not word by word, as in the publishe
 follows that code: rare words are not there, of frequent ones only some, and the window is 1 … `window` words wide.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,11 @@ from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.words import WordTokenizer
 from glassformer.training.config import RunConfig, bpe_size, paths_of
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, Predicts, Say
+from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, quietly
 
 UNKNOWN = "<unk>"  # token 0, which stands for what has no vector
 PREPARED = "words.safetensors"
 VECTORS = "vectors.txt"
-EVALUATION_BATCHES = 20  # of validation, where the settings name no number
 
 
 class WordVectors(Predicts):
@@ -90,17 +90,26 @@ class WordVectors(Predicts):
         """How badly the right candidate is told from those of the noise."""
         return negative_sampling_loss(logits[:, 0], logits[:, 1:])
 
-    def evaluate(self, module: nn.Module) -> Figures:
+    @property
+    def evaluation_batches(self) -> tuple[int, int]:
+        """As many as have the validation text's length."""
+        batches = math.ceil(len(self.validation) / self.config.batch_size)
+        return self.config.eval_batches or batches, batches
+
+    def evaluate(self, module: nn.Module, progress: Progress = quietly) -> Figures:
         """The loss at places of the validation text, the same each time."""
         if len(self.validation) <= 2 * self.window:
             return {}
         random = np.random.default_rng(self.config.seed)
         words = self._thinned(self.validation, random)
-        n_batches = self.config.eval_batches or EVALUATION_BATCHES
+        n_batches, _ = self.evaluation_batches
+        total = 0.0
         with evaluating(module) as device:
-            batches = (self.of(words, random).to(device) for _ in range(n_batches))
-            losses = [float(self.loss(self.logits(module, batch).float(), batch)) for batch in batches]
-        return {"loss": sum(losses) / n_batches}
+            for number in range(1, n_batches + 1):
+                batch = self.of(words, random).to(device)
+                total += float(self.loss(self.logits(module, batch).float(), batch))
+                progress(number, n_batches)
+        return {"loss": total / n_batches}
 
     def write_beside(self, folder: Path, module: nn.Module) -> None:
         """vectors.txt, which other programs read too."""
