@@ -141,8 +141,9 @@ def test_nothing_is_replaced_without_being_told_so(tmp_path: Path) -> None:
     files.write_file(tmp_path / "file", b"old")
     with pytest.raises(CheckpointError, match="is there already: choose another place, or say overwrite=True"):
         checkpoints.save(GPT2(CONFIG), tmp_path / "a")
-    with pytest.raises(CheckpointError, match="is there already: choose another place, or say --overwrite"):
-        files.check_new_file(tmp_path / "file", permission="--overwrite")
+    with pytest.raises(CheckpointError, match="is there already") as refused:
+        files.check_new_file(tmp_path / "file")
+    assert "or say --overwrite." in refused.value.at_command_line()
     assert step_of(tmp_path / "a") == 1
     assert leftovers(tmp_path) == []
 

@@ -42,7 +42,6 @@ MAX_MANIFEST_BYTES = 4 << 20
 REMEDY = f"Take another copy; if you changed it yourself, delete {MANIFEST} to load the folder as it is."
 ASIDE = re.compile(r"\.glassformer-([0-9a-f]{8})")
 SIGNED, NEW, OLD = "writing.json", "new", "old"  # what an aside folder holds
-PERMISSION = "overwrite=True"  # what allows to replace something; the command line has a flag for it
 
 
 def write(path: Path, *chunks: bytes | memoryview) -> None:
@@ -137,13 +136,8 @@ def only_one(path: Path) -> Iterator[None]:
         yield
 
 
-def check_new_file(
-    target: Path, *, overwrite: bool = False, reads: Iterable[Path] = (), permission: str = PERMISSION
-) -> None:
-    """Raise unless a file can be written at `target`, and nothing is lost by it: not what is there, nor what is read.
-
-    `permission` is what the message calls `overwrite`.
-    """
+def check_new_file(target: Path, *, overwrite: bool = False, reads: Iterable[Path] = ()) -> None:
+    """Raise unless a file can be written at `target` and nothing is lost by it: what is there, or what is read."""
     with _writing(target):
         _check_place(target, reads)
         if target.is_dir():
@@ -151,12 +145,10 @@ def check_new_file(
         if target.exists() and not target.is_file():
             raise CheckpointError(f"{target} is no ordinary file, and would be replaced by one: choose another place.")
         if target.exists() and not overwrite:
-            raise CheckpointError(f"{target} is there already: choose another place, or say {permission}.")
+            raise _is_there(target)
 
 
-def check_new_directory(
-    target: Path, *, overwrite: bool = False, reads: Iterable[Path] = (), permission: str = PERMISSION
-) -> None:
+def check_new_directory(target: Path, *, overwrite: bool = False, reads: Iterable[Path] = ()) -> None:
     """The same for a folder; one that is empty may be filled."""
     with _writing(target):
         _check_place(target, reads)
@@ -176,7 +168,13 @@ def check_new_directory(
                 f"would be lost: move it away, or choose another folder."
             )
         if not overwrite and any(place.iterdir()):
-            raise CheckpointError(f"{target} is there already: choose another place, or say {permission}.")
+            raise _is_there(target)
+
+
+def _is_there(target: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{target} is there already: choose another place, or say", python="overwrite=True.", command="--overwrite."
+    )
 
 
 def _check_place(target: Path, reads: Iterable[Path]) -> None:

@@ -27,7 +27,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
             patch.setattr(api, "build", no_work)
             with pytest.raises(GlassformerError) as refused:
                 app([str(argument) for argument in arguments])
-        message = str(refused.value)
+        message = refused.value.at_command_line()
         assert "overwrite=True" not in message
         return message
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.output import print_json, print_line, remark
+from glassformer.cli.output import new_destination, print_json, print_line, remark
 
 app = App(
     name="demo",
@@ -20,6 +20,7 @@ def demo(
     *,
     runs: Path = Path("runs"),
     serve: bool = True,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Train a nano-GPT to sort six letters, from scratch, and check it on all 729 inputs.
@@ -27,25 +28,36 @@ def demo(
     Parameters
     ----------
     runs
-        The folder of runs; the model goes to `sort` in it, over an earlier one.
+        The folder of runs; the model goes to `sort` in it, over one of an earlier demo.
     serve
         At a terminal, open the model in the browser at the end, until Ctrl-C.
+    overwrite
+        Replace a run that is there and has other settings.
     json
         Print one JSON object at the end.
     """
     from glassformer import api
+    from glassformer.errors import ConfigError
     from glassformer.evaluation.sorting import sort_accuracy
     from glassformer.training.config import CONFIGS, load_run_config
+    from glassformer.training.ledger import Ledger
     from glassformer.training.loop import train
     from glassformer.training.report import reports
+    from glassformer.training.run_folder import SETTINGS, RunFolder
     from glassformer.viewer.export import export_html
     from glassformer.viewer.session import Session
 
     folder = runs / "sort"
+    page, config, ledger = folder / "view.html", load_run_config(CONFIGS / "sort.toml"), Ledger(folder)
+    if not overwrite and ledger.names() and (folder / SETTINGS).is_file() and RunFolder(folder).before() != config:
+        raise ConfigError(
+            f"{folder} holds a run with settings of its own: add --overwrite, or --runs FOLDER."
+        )
+    new_destination(page, overwrite=overwrite or page.name in ledger.names(), folder=False)
     remark("A Transformer with 3 layers, 3 heads and 85,728 weights learns to sort six letters A, B, C.")
     remark("It sees three quarters of the 729 possible inputs; the rest is held out.\n")
     with reports(folder, quiet=json) as on_event:
-        ended = train(load_run_config(CONFIGS / "sort.toml"), folder, overwrite=True, on_event=on_event)
+        ended = train(config, folder, overwrite=True, on_event=on_event)
     if ended.interrupted_by is not None:
         sys.exit(128 + ended.interrupted_by)
     model = api.load(folder)
@@ -53,7 +65,8 @@ def demo(
     answer = "".join(model.generate("CBABBC", max_new_tokens=6, temperature=0.0))
     session = Session(model, name="nano-sort")
     session.run(text="CBABBC")
-    page = export_html(session, folder / "view.html", overwrite=True)
+    ledger.add(page.name)
+    export_html(session, page, overwrite=True)
     if json:
         seconds = round(ended.seconds, 1)
         print_json({"folder": str(folder), "page": str(page), "seconds": seconds, **asdict(found), "CBABBC": answer})

@@ -118,7 +118,7 @@ def new_destination(path: Path, *, overwrite: bool, folder: bool, reads: Iterabl
     A command asks this before its work, and passes `overwrite` on to what writes.
     """
     check = files.check_new_directory if folder else files.check_new_file
-    check(path, overwrite=overwrite, reads=map(Path, reads), permission="--overwrite")
+    check(path, overwrite=overwrite, reads=map(Path, reads))
 
 
 @contextmanager
