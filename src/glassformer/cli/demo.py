@@ -50,9 +50,7 @@ def demo(
     folder = runs / "sort"
     page, config, ledger = folder / "view.html", load_run_config(CONFIGS / "sort.toml"), Ledger(folder)
     if not overwrite and ledger.names() and (folder / SETTINGS).is_file() and RunFolder(folder).before() != config:
-        raise ConfigError(
-            f"{folder} holds a run with settings of its own: add --overwrite, or --runs FOLDER."
-        )
+        raise ConfigError(f"{folder} holds a run with settings of its own: add --overwrite, or --runs FOLDER.")
     new_destination(page, overwrite=overwrite or page.name in ledger.names(), folder=False)
     remark("A Transformer with 3 layers, 3 heads and 85,728 weights learns to sort six letters A, B, C.")
     remark("It sees three quarters of the 729 possible inputs; the rest is held out.\n")
