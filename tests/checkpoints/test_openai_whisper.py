@@ -1,6 +1,7 @@
 """OpenAI's own file, and files like it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import torch
 
 from checkpoints.hostile import refused
 from glassformer import checkpoints
+from glassformer.checkpoints.openai_whisper import published_heads
 from glassformer.data.audio import read_audio
 from glassformer.errors import CheckpointError
-from glassformer.models.whisper import WhisperConfig
+from glassformer.models.whisper import PRESETS, WhisperConfig
 from glassformer.nn.kv_cache import full
 from glassformer.tokenizers.log_mel import log_mel
 
@@ -69,6 +71,20 @@ def test_a_pickle_is_refused_without_permission(tmp_path: Path) -> None:
         checkpoints.load(tmp_path / "x.pt")
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_model_of_published_sizes_has_the_published_alignment_heads(preset: str) -> None:
+    published = PRESETS[preset]
+    of_file = replace(published, alignment_heads=())
+    assert published_heads(of_file, preset.removeprefix("whisper-")) == published.alignment_heads
+    if preset not in ("whisper-large-v1", "whisper-large-v2"):
+        assert published_heads(of_file, "renamed") == published.alignment_heads
+
+
+def test_a_model_whose_sizes_do_not_tell_it_has_no_alignment_heads() -> None:
+    assert published_heads(replace(PRESETS["whisper-large-v2"], alignment_heads=()), "large") == ()
+    assert published_heads(WhisperConfig(n_decoder_layers=3), "tiny.en") == ()
+
+
 WRONG: dict[str, dict[str, Any]] = {
     "dims are no table": {"dims": [1], "model_state_dict": {}},
     "weights are no table": {"dims": DIMS, "model_state_dict": 3},
@@ -97,7 +113,7 @@ def test_what_is_no_whisper_is_refused(kind: str, tmp_path: Path) -> None:
 def test_the_real_one_hears_and_writes_what_the_reference_says(data_dir: Path) -> None:
     reference = json.loads((data_dir / "whisper" / "tiny.en.reference.json").read_text())
     found = checkpoints.load(data_dir / "whisper" / "tiny.en.pt", from_pickle=True)
-    assert found.config == WhisperConfig()
+    assert found.config == PRESETS["whisper-tiny.en"]
     samples = read_audio(data_dir / reference["audio"])
     waveform = torch.zeros(480_000).index_copy_(0, torch.arange(len(samples)), samples)
     state: Any = found.module.begin(log_mel(waveform)[None], full(448))

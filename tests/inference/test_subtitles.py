@@ -87,10 +87,50 @@ def test_cues_are_in_order_last_some_time_and_keep_to_their_lines() -> None:
         assert all(one.end_ms <= other.start_ms for one, other in itertools.pairwise(found))
         for line in (line for cue in found for line in cue.text.split("\n")):
             assert len(line) <= width or " " not in line or line == "-> what"
-        if all(part.words for part in whole.segments):
-            assert all(cue.text.count("\n") < lines for cue in found)
+        assert all(cue.text.count("\n") < lines for cue in found)
         said = [word for part in whole.segments for word in part.text.replace("-->", "->").split()]
         assert [word for cue in found for word in cue.text.split()] == said
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("现在正在录，请稍等。", ["现在正在", "录，请稍", "等。"]),  # no line begins with a mark
+        ("これは「テスト」です", ["これは「テ", "スト」です"]),
+        ("การประชุม", ["การปร", "ะชุม"]),
+        ("请按 pound 键", ["请按", "pound", "键"]),
+    ],
+)
+@pytest.mark.parametrize("with_words", [False, True])
+def test_a_script_without_spaces_is_broken_into_lines(text: str, lines: list[str], with_words: bool) -> None:
+    words = (Word(text=text, start=1.0, end=3.0, probability=1.0),) if with_words else ()
+    (cue,) = cues(transcript(segment(1.0, 3.0, text, words)), line_width=5)
+    assert cue.text.split("\n") == lines
+    one_by_one = cues(transcript(segment(1.0, 3.0, text, words)), line_width=5, line_count=1)
+    assert [cue.text for cue in one_by_one] == lines
+    assert (one_by_one[0].start_ms, one_by_one[-1].end_ms) == (1000, 3000)
+
+
+def test_without_times_of_words_a_line_count_shares_the_time_out_among_the_characters() -> None:
+    found = cues(transcript(segment(10.0, 14.0, " ask what you can do")), line_width=8, line_count=1)
+    assert [(cue.start_ms, cue.end_ms, cue.text) for cue in found] == [
+        (10000, 11800, "ask what"),
+        (11800, 13400, "you can"),
+        (13400, 14000, "do"),
+    ]
+
+
+@pytest.mark.parametrize("line_end", ["\n\n", "\n", "\r\n\r\n", "\u2028", "\x85"])
+@pytest.mark.parametrize("with_words", [False, True])
+def test_an_end_of_line_that_the_model_wrote_does_not_end_a_cue(line_end: str, with_words: bool) -> None:
+    texts = [" ask", line_end, f"{line_end}not", f" what{line_end}"]
+    words = tuple(Word(text=text, start=1.0 + i, end=2.0 + i, probability=1.0) for i, text in enumerate(texts))
+    whole = transcript(segment(1.0, 5.0, "".join(texts), words if with_words else ()))
+    for format in (as_srt, as_vtt):
+        assert read(format(whole)) == [(1000, 5000, "ask not what")]
+        assert [text for _, _, text in read(format(whole, 3, 1))] == ["ask", "not", "what"]
+    assert as_tsv(whole).splitlines()[1:] == ["1000\t5000\task not what"]
+    assert as_txt(whole) == "ask not what\n"
 
 
 def test_the_formats_by_example() -> None:

@@ -1,11 +1,11 @@
 """OpenAI's Whisper files, tiny.en.pt and the like: a zip that torch pickled, with "dims" and "model_state_dict".
 
 github.com/openai/whisper, `whisper/model.py`. `pickles.py` opens the file; its float16 weights are widened. A file does
-not say which heads follow the speech: words are timed by all in the upper half of the decoder, as OpenAI's program does
-with a file that it is given by its path.
+not say which heads follow the speech, and OpenAI publishes them with its code: a model of published sizes has those.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from glassformer.checkpoints import pickles
 from glassformer.checkpoints.names import to_ours
 from glassformer.config import from_mapping
 from glassformer.errors import CheckpointCorrupt, ConfigError
-from glassformer.models.whisper import WhisperConfig
+from glassformer.models.whisper import PRESETS, Heads, WhisperConfig
 
 SIZES = {
     "n_vocab": "vocab_size",
@@ -63,7 +63,25 @@ def read(content: Any, path: Path) -> tuple[WhisperConfig, dict[str, Tensor]]:
     state = {_huggingface_name(str(name)): tensor for name, tensor in state.items()}
     pickles.check_tensors(state, path)
     config = from_mapping(WhisperConfig, {ours: sizes.get(theirs) for theirs, ours in SIZES.items()})
+    config = replace(config, alignment_heads=published_heads(config, path.stem))
     return config, to_ours(state, config)
+
+
+def published_heads(config: WhisperConfig, name: str) -> Heads:
+    """The alignment heads of the published model with these sizes, or none.
+
+    large-v1 and large-v2 have the same sizes and other heads: there the file's name has to tell, and where it does not,
+    words are timed by all heads in the upper half of the decoder, as for a model of unknown sizes.
+    """
+    of_these_sizes = {
+        preset: published.alignment_heads
+        for preset, published in PRESETS.items()
+        if replace(published, alignment_heads=()) == config
+    }
+    if len(of_these_sizes) == 1:
+        (heads,) = of_these_sizes.values()
+        return heads
+    return of_these_sizes.get(f"whisper-{name}", ())
 
 
 def _huggingface_name(name: str) -> str:

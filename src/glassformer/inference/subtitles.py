@@ -1,17 +1,25 @@
 """A transcript as a file: plain text, SubRip (.srt), WebVTT (.vtt), tab-separated values, JSON.
 
-A cue is what stands on the screen at once. Where the transcript has words, cues keep to a line width and a line count;
-else each segment is one.
+A cue is what stands on the screen at once: a segment, or as much of it as a line width and a line count allow. Where the
+transcript has no times of words, a segment's time is shared out among its characters.
 """
 
 import json
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise
+
+import regex
 
 from glassformer.inference.transcribe import Segment, Transcript, Word
 
 SHORTEST_MS = 10  # a cue that begins and ends at once would never be seen
+
+
+# A line may end at a space, and after a character of a script that has none between words, with the marks that close it.
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}"
+CLOSING = r"\p{M}\p{Pe}\p{Pf}\p{Po}ー"
+PIECE = regex.compile(rf"\s*(?:[^\s{UNSPACED}]*[{UNSPACED}][{CLOSING}]*|\S+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,47 +31,60 @@ class Cue:
     text: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Text within which no line is broken, with the space before it; seconds from the recording's beginning."""
+
+    text: str
+    start: float
+    end: float
+
+
 def cues(transcript: Transcript, line_width: int | None = None, line_count: int | None = None) -> list[Cue]:
     """The cues of a transcript, one after the other: each lasts some time, and begins when the one before is over.
 
     A word that is wider than a line has a line of its own.
     """
-    found: list[Cue] = []
-    for start, end, text in _pieces(transcript.segments, line_width, line_count):
-        start_ms = max(round(1000 * start), found[-1].end_ms if found else 0)
-        end_ms = max(round(1000 * end), start_ms + SHORTEST_MS)
-        found.append(Cue(start_ms=start_ms, end_ms=end_ms, text=text.replace("-->", "->")))
-    return found
+    cues: list[Cue] = []
+    for segment in transcript.segments:
+        for lines in _screens(_lines(_pieces(segment), line_width), line_count):
+            start_ms = max(round(1000 * lines[0][0].start), cues[-1].end_ms if cues else 0)
+            end_ms = max(round(1000 * lines[-1][-1].end), start_ms + SHORTEST_MS)
+            text = "\n".join(_text(line) for line in lines)
+            cues.append(Cue(start_ms=start_ms, end_ms=end_ms, text=text.replace("-->", "->")))
+    return cues
 
 
-def _pieces(
-    segments: Iterable[Segment], line_width: int | None, line_count: int | None
-) -> Iterator[tuple[float, float, str]]:
-    for segment in segments:
-        if segment.words:
-            for lines in _screens(_lines(segment.words, line_width), line_count):
-                text = "\n".join("".join(word.text for word in line).strip() for line in lines)
-                yield lines[0][0].start, lines[-1][-1].end, text
+def _pieces(segment: Segment) -> Iterator[Piece]:
+    """What is said in a segment, cut wherever a line may end; within a word, time is shared out among characters."""
+    timed: Sequence[Segment | Word] = segment.words or [segment]
+    for word in timed:
+        texts = PIECE.findall(word.text)
+        ends = list(accumulate(map(len, texts), initial=0))
+        seconds_per_character = (word.end - word.start) / max(ends[-1], 1)
+        moments = [word.start + end * seconds_per_character for end in ends]
+        for text, (start, end) in zip(texts, pairwise(moments), strict=True):
+            yield Piece(text=text, start=start, end=end)
+
+
+def _lines(pieces: Iterable[Piece], line_width: int | None) -> list[list[Piece]]:
+    lines: list[list[Piece]] = []
+    for piece in pieces:
+        if lines and (line_width is None or len(_text([*lines[-1], piece])) <= line_width):
+            lines[-1].append(piece)
         else:
-            text = " ".join(segment.text.split())
-            wrapped = textwrap.wrap(text, line_width, break_long_words=False) if line_width else [text]
-            yield segment.start, segment.end, "\n".join(wrapped)
-
-
-def _lines(words: Sequence[Word], line_width: int | None) -> list[list[Word]]:
-    lines: list[list[Word]] = []
-    for word in words:
-        line = "".join(other.text for other in lines[-1]) if lines else ""
-        if lines and (line_width is None or len((line + word.text).strip()) <= line_width):
-            lines[-1].append(word)
-        else:
-            lines.append([word])
+            lines.append([piece])
     return lines
 
 
-def _screens(lines: list[list[Word]], line_count: int | None) -> list[list[list[Word]]]:
+def _screens(lines: list[list[Piece]], line_count: int | None) -> list[list[list[Piece]]]:
     size = line_count or max(len(lines), 1)
     return [lines[i : i + size] for i in range(0, len(lines), size)]
+
+
+def _text(line: Iterable[Piece]) -> str:
+    """One line, whatever the model wrote: an empty one would end a cue."""
+    return " ".join("".join(piece.text for piece in line).split())
 
 
 def clock(ms: int, point: str, *, hours: bool = True) -> str:
