@@ -1,12 +1,15 @@
 """Words' times: warping and filtering by their definitions, and what is done with punctuation and pauses."""
 
+import random
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 
 from counts import count
-from glassformer.inference.word_times import Timed, median_filter, standardised, tidy, warp
+from glassformer.inference.word_times import Timed, fit, median_filter, standardised, tidy, warp
 
 
 def cheapest(cost: npt.NDArray[np.float64]) -> float:
@@ -84,3 +87,33 @@ def test_a_word_at_the_end_of_a_sentence_does_not_take_in_the_pause() -> None:
 def test_no_words_have_no_length() -> None:
     assert tidy([]) == 0.0
     assert tidy(timed((" a", 1.0, 1.0))) == 0.0
+
+
+def test_every_word_lasts_some_time_and_words_follow_one_another() -> None:
+    for seed in range(count("words to fit between two times")):
+        choose = random.Random(seed)
+        start = choose.randint(0, 10**6) / 100
+        n_words = choose.randint(1, 30)
+        end = start + 0.02 * n_words + choose.choice([0, 0.01, 1, 20])
+        moments = sorted(
+            choose.choices([start - 0.1, start, start + 0.1, (start + end) / 2, end, end + 0.3], k=n_words)
+        )
+        words = timed(*((f" {i}", a, b) for i, (a, b) in enumerate(pairwise([*moments, end]))))
+        fit(words, start, end)
+        assert all(word.end - word.start > 0.0185 for word in words)  # 20 ms, whose ends are rounded to 1 ms
+        assert all(one.end <= other.start for one, other in pairwise(words))
+        assert words[0].start >= start - 0.0006
+        assert words[-1].end <= end + 0.0006
+        assert all(len(str(time).partition(".")[2]) <= 3 for word in words for time in (word.start, word.end))
+
+
+def test_words_that_have_time_enough_stay_where_they_are() -> None:
+    words = timed((" a", 1.0, 1.5), (" b", 1.5, 1.5), (" c", 1.5, 2.0), (" d", 2.2, 3.0), (" e", 3.0, 3.0))
+    fit(words, 1.0, 3.0)
+    assert [(word.start, word.end) for word in words] == [
+        (1.0, 1.5),
+        (1.5, 1.52),
+        (1.52, 2.0),
+        (2.2, 2.98),
+        (2.98, 3.0),
+    ]

@@ -54,15 +54,15 @@ def transcribe(
     format
         txt: a line a segment; srt, vtt: subtitles; tsv: times in milliseconds; json: everything.
     language
-        A code such as en or de; by default the likeliest one of the first half minute.
+        A code such as en or de; by default the likeliest one of the first half minute that holds speech.
     task
         transcribe: in the language that is spoken; translate: into English.
     word_times
-        Find out when each word was said; with it subtitles keep to lines.
+        Find out when each word was said.
     line_width
         Characters of a line of subtitles.
     line_count
-        Lines that stand on the screen at once, with --word-times.
+        Lines that stand on the screen at once; without --word-times their times are estimated.
     prompt
         Text that might stand before the recording: names, a style.
     tokenizer

@@ -2,11 +2,17 @@
 
 Radford et al. 2022, §4.5 (arXiv:2212.04356): a text that compresses too well repeats itself, and one that is too
 unlikely is a guess; both are tried again. Where <|nospeech|> is likely and the text is not, nothing was said.
+
+Two departures. Where every text fails, OpenAI's program keeps the last, drawn at the highest temperature; here a
+confident one is kept if there is any, since real speech may repeat itself (a list of numbers). And a text that silence
+makes as likely as the sound does comes from habit, as for applause, ringing and music: then nothing was said either.
 """
 
+import math
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from string import punctuation, whitespace
 
 import torch
 from jaxtyping import Float
@@ -19,16 +25,20 @@ from glassformer.nn.kv_cache import full
 from glassformer.nn.memory import DecoderState
 from glassformer.tokenizers.speech_tokens import SpeechTokens
 
+EVIDENCE_TOKENS = 32  # in a row: of a text that begins or ends in a loop, the rest may have been said
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gates:
-    """When a text is tried again, and when a window counts as silent; the published values."""
+    """When a text is tried again, and when a window counts as silent; the published values, and two of our own."""
 
     temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     best_of: int = 5  # texts drawn at once where the temperature is not 0; the likeliest stays
     max_compression: float = 2.4  # bytes of text per byte of its zip
     min_logprob: float = -1.0  # mean log-probability of a token, in nats
     max_no_speech: float = 0.6  # probability
+    doubt: float = 0.1  # probability of <|nospeech|> from which on a text needs evidence; plain speech stays below
+    min_evidence: float = 1.5  # nats a token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,38 +50,92 @@ class Written:
     no_speech: float
     compression: float
     temperature: float
+    evidence: float = math.inf  # see `evidence`; infinite where nobody doubted the text
 
     def unsure(self, gates: Gates) -> bool:
         """The tokens are unlikely."""
         return self.mean_logprob < gates.min_logprob
 
+    def unheard(self, gates: Gates) -> bool:
+        """The text does not come from the sound."""
+        return self.evidence < gates.min_evidence
+
+    def confident(self, gates: Gates) -> bool:
+        """The text may repeat itself, but is likely and comes from the sound."""
+        return not self.unsure(gates) and not self.unheard(gates)
+
     def silent(self, gates: Gates) -> bool:
         """Nothing was said."""
-        return self.no_speech > gates.max_no_speech and not self.mean_logprob > gates.min_logprob
+        return self.unheard(gates) or (self.no_speech > gates.max_no_speech and self.unsure(gates))
 
     def acceptable(self, gates: Gates) -> bool:
         """No reason to try again."""
-        return self.silent(gates) or not (self.unsure(gates) or self.compression > gates.max_compression)
+        if self.no_speech > gates.max_no_speech and self.silent(gates):
+            return True
+        return self.confident(gates) and self.compression <= gates.max_compression
 
 
 def write_down(
     module: Whisper,
-    heard: DecoderState,
-    prompt: Sequence[int],
+    sound: DecoderState,
+    silence: Callable[[], DecoderState],
     speech: SpeechTokens,
     gates: Gates,
     *,
+    previous: Sequence[int],
+    opening: Sequence[int],
     times: bool,
     seed: int,
 ) -> Written:
-    """The first acceptable text, or the last one tried. `prompt` ends with the opening of a transcript."""
+    """The first acceptable text; if none is, or silence, the least repetitive of the confident ones before it, if any.
+
+    `previous` is shown to the decoder before the `opening` of the transcript. `silence` is asked for only in doubt.
+    """
+    prompt = [*previous, *opening] if times else [*previous, *opening, speech.no_times]
     random = torch.Generator().manual_seed(seed)
+    tried: list[Written] = []
     for temperature in gates.temperatures:
         n = 1 if temperature == 0 else gates.best_of
-        written = draw_texts(module, heard, prompt, speech, temperature=temperature, n=n, times=times, random=random)
+        written = draw_texts(module, sound, prompt, speech, temperature=temperature, n=n, times=times, random=random)
+        if written.no_speech > gates.doubt:
+            text = [token for token in written.tokens if token < speech.end_of_text]
+            start = [*opening, speech.no_times]
+            written = replace(written, evidence=evidence(module, sound, silence(), text, start, speech))
+        tried.append(written)
         if written.acceptable(gates):
             break
-    return written
+    confident = [written for written in tried if written.confident(gates)]
+    return min(confident, key=lambda written: written.compression, default=tried[-1])
+
+
+@torch.inference_mode()
+def evidence(
+    module: Whisper,
+    sound: DecoderState,
+    silence: DecoderState,
+    text: Sequence[int],
+    opening: Sequence[int],
+    speech: SpeechTokens,
+) -> float:
+    """By how much the sound makes a text likelier than silence does, in nats a token, where it does so most.
+
+    The mean of log p(token | sound, tokens before) − log p(token | silence, tokens before): what the text tells of the
+    sound, as pointwise mutual information. Words that were said have some 5 nats; words that come from a Whisper's
+    habits when it hears none have about 0, and so has every loop (`benchmarks/hearing.py`). Punctuation is not heard
+    and does not count; a text without words needs no evidence.
+    """
+    words = [i for i, token in enumerate(text) if not set(speech.decode([token])) <= {*punctuation, *whitespace}]
+    if not words:
+        return math.inf
+    tokens = [*opening, *text]
+
+    def logprobs(state: DecoderState) -> Float[Tensor, " T"]:
+        inputs = torch.tensor([tokens[:-1]], device=state.memory.device)
+        logits: Tensor = module(inputs, state.again(1, full(len(tokens))))[0, len(opening) - 1 :].float().cpu()
+        return logits.log_softmax(-1).gather(-1, torch.tensor(text)[:, None])[:, 0]
+
+    nats = (logprobs(sound) - logprobs(silence))[words]
+    return float(nats.unfold(0, min(EVIDENCE_TOKENS, len(words)), 1).mean(-1).amax())
 
 
 @torch.inference_mode()

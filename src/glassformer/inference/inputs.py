@@ -20,7 +20,7 @@ from glassformer.inference.around import FromSound, around
 from glassformer.inference.classify import check_processor, processor_for
 from glassformer.inference.generate import check_prompts, check_source
 from glassformer.inference.logits import without
-from glassformer.inference.transcribe import language_of
+from glassformer.inference.transcribe import language_of, listen
 from glassformer.models.spec import IN_WORDS, TWO_HALVES, Kind
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.image_processor import ImageProcessor
@@ -239,7 +239,7 @@ def _opening(model: Model, sound: Tensor) -> tuple[int, ...]:
         return (max(vocab_size - N_TIMES - N_OTHERS - (98 if vocab_size < 51866 else 99), 0),)
     speech = SpeechTokens(model.tokenizer, vocab_size)
     module: Any = model.module
-    language = language_of(module, speech, log_mel(sound, model.config.n_mels))
+    language = language_of(module, speech, listen(module, log_mel(sound, model.config.n_mels)))
     return *speech.opening(language, "transcribe"), speech.no_times
 
 

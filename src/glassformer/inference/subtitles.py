@@ -1,7 +1,7 @@
 """A transcript as a file: plain text, SubRip (.srt), WebVTT (.vtt), tab-separated values, JSON.
 
-A cue is what stands on the screen at once: a segment, or as much of it as a line width and a line count allow. Where the
-transcript has no times of words, a segment's time is shared out among its characters.
+A cue is what stands on the screen at once: a segment, or as much of it as a line width and a line count allow. Where
+the transcript has no times of words, a segment's time is shared out among its characters.
 """
 
 import json
@@ -16,7 +16,7 @@ from glassformer.inference.transcribe import Segment, Transcript, Word
 SHORTEST_MS = 10  # a cue that begins and ends at once would never be seen
 
 
-# A line may end at a space, and after a character of a script that has none between words, with the marks that close it.
+# A line may end at a space, and after a character of a script that has none between words, with marks that follow it.
 UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Myanmar}\p{Khmer}"
 CLOSING = r"\p{M}\p{Pe}\p{Pf}\p{Po}ー"
 PIECE = regex.compile(rf"\s*(?:[^\s{UNSPACED}]*[{UNSPACED}][{CLOSING}]*|\S+)")

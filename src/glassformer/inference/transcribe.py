@@ -7,6 +7,7 @@ decoder is shown that text. `dictation.py` writes one window down, `timestamps.p
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -18,11 +19,11 @@ from glassformer.data.audio import Recording
 from glassformer.errors import GenerationError
 from glassformer.inference.dictation import Gates, Written, detect_language, write_down
 from glassformer.inference.timestamps import Stretch, nothing_follows, stretches
-from glassformer.inference.word_times import Timed, align, move, share_out, tidy
+from glassformer.inference.word_times import Timed, align, fit, move, share_out, tidy
 from glassformer.models.whisper import Whisper
 from glassformer.nn.kv_cache import full
 from glassformer.nn.memory import DecoderState
-from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND, SAMPLE_RATE, log_mel_of_blocks
+from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND, SAMPLE_RATE, log_mel, log_mel_of_blocks
 from glassformer.tokenizers.speech_tokens import SpeechTokens, Task
 
 MIRRORED = 2  # frames at each end of a recording that hear some of it backwards, as the log-mel of it begins and ends
@@ -31,7 +32,7 @@ STEADY_BELS = 0.04  # a tone and steady noise differ by less from one tenth of a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to transcribe. `language` None: the likeliest one of the first window."""
+    """How to transcribe. `language` None: the likeliest one of the first window that holds speech."""
 
     language: str | None = None
     task: Task = "transcribe"
@@ -94,29 +95,31 @@ def transcribe(
 ) -> Transcript:
     """What is said in a file, or in a waveform at 16 kHz. `progress(done, all)` is told seconds after each window."""
     options = options or Options()
+    speech.opening(options.language or "en", options.task)  # refuses what the model cannot do
     window = 2 * module.config.audio_context_length
     recording = Recording(sound) if isinstance(sound, Path) else sound
     blocks = recording.blocks() if isinstance(recording, Recording) else iter([recording])
     silence = torch.zeros(window * SAMPLE_RATE // FRAMES_PER_SECOND)
     mel = log_mel_of_blocks(chain(blocks, [silence]), module.config.n_mels)
     n_frames = mel.shape[-1] - window
-    language = options.language or language_of(module, speech, mel[:, :window])
-    opening = speech.opening(language, options.task)
     seconds = n_frames / FRAMES_PER_SECOND
-    found: list[Segment] = []
-    for segments, frame in _windows(module, speech, mel, n_frames, opening, options):
-        found += segments
+    language = options.language
+    segments: list[Segment] = []
+    for of_window, frame, spoken in _windows(module, speech, mel, n_frames, options):
+        segments += of_window
+        language = spoken
         if progress is not None:
             progress(frame / FRAMES_PER_SECOND, seconds)
-    transcript = Transcript(language=language, duration=seconds, segments=tuple(found))
+    language = language or language_of(module, speech, listen(module, mel[:, :window]))
+    transcript = Transcript(language=language, duration=seconds, segments=tuple(segments))
     if isinstance(recording, Recording):
         transcript = replace(transcript, truncated=recording.truncated, remarks=tuple(recording.remarks))
     return transcript
 
 
-def language_of(module: Whisper, speech: SpeechTokens, mel: Float[Tensor, "M frames"]) -> str:
+def language_of(module: Whisper, speech: SpeechTokens, sound: DecoderState) -> str:
     """The likeliest language of a window."""
-    return next(iter(detect_language(module, listen(module, mel), speech))) if speech.multilingual else "en"
+    return next(iter(detect_language(module, sound, speech))) if speech.multilingual else "en"
 
 
 @torch.inference_mode()
@@ -127,33 +130,42 @@ def listen(module: Whisper, mel: Float[Tensor, "M frames"]) -> DecoderState:
 
 
 def _windows(
-    module: Whisper,
-    speech: SpeechTokens,
-    mel: Float[Tensor, "M frames"],
-    n_frames: int,
-    opening: list[int],
-    options: Options,
-) -> Iterator[tuple[list[Segment], int]]:
-    """The segments of each window, and the frame up to which the recording is done."""
+    module: Whisper, speech: SpeechTokens, mel: Float[Tensor, "M frames"], n_frames: int, options: Options
+) -> Iterator[tuple[list[Segment], int, str | None]]:
+    """The segments of each window, the frame up to which the recording is done, and the language where it is clear."""
     window = 2 * module.config.audio_context_length
     longest_prompt = module.config.context_length // 2 - 1
     previous = speech.encode(f" {options.prompt.strip()}") if options.prompt else []
     if len(previous) > longest_prompt:
         raise GenerationError(f"The prompt has {len(previous)} tokens; this model can be shown {longest_prompt}.")
+
+    @cache
+    def silence() -> DecoderState:
+        return listen(module, log_mel(torch.zeros(window * SAMPLE_RATE // FRAMES_PER_SECOND), module.config.n_mels))
+
+    language = options.language
     begin, latest = 0, 0.0
     while begin < n_frames:
         length = min(window, n_frames - begin)
-        sound = mel[:, begin : begin + window].clone()  # a last window that is not full goes on in silence
+        frames = mel[:, begin : begin + window].clone()  # a last window that is not full goes on in silence
         if options.times:
-            sound[:, length:] = 0  # as OpenAI's `transcribe` has it, and not its `decode`
+            frames[:, length:] = 0  # as OpenAI's `transcribe` has it, and not its `decode`
         segments: list[Segment] = []
         advance = length
-        heard = None if nothing_moves(sound[:, :length]) else listen(module, sound)
-        if heard is not None:
-            shown = [speech.start_of_previous, *previous[-longest_prompt:]] if previous else []
-            prompt = [*shown, *opening] if options.times else [*shown, *opening, speech.no_times]
+        if not nothing_moves(frames[:, :length]):
+            sound = listen(module, frames)
+            spoken = language or language_of(module, speech, sound)
+            opening = speech.opening(spoken, options.task)
             written = write_down(
-                module, heard, prompt, speech, options.gates, times=options.times, seed=options.seed + begin
+                module,
+                sound,
+                silence,
+                speech,
+                options.gates,
+                previous=[speech.start_of_previous, *previous[-longest_prompt:]] if previous else [],
+                opening=opening,
+                times=options.times,
+                seed=options.seed + begin,
             )
             if not written.silent(options.gates):
                 parts, advance = stretches(written.tokens, length, speech)
@@ -162,27 +174,30 @@ def _windows(
                 words: list[list[Timed]] = [[] for _ in parts]
                 if options.word_times:
                     text = [token for part in parts for token in part.tokens if token < speech.end_of_text]
-                    timed = align(module, heard, opening, text, length, speech)
+                    timed = align(module, sound, opening, text, length, speech)
                     median = tidy(timed)
                     move(timed, offset)
                     both = list(share_out(timed, parts, median, latest, speech))
-                    parts, words = [part for part, _ in both], [mine for _, mine in both]
-                    ends = [word.end for mine in words for word in mine]
+                    parts, words = [part for part, _ in both], [of_part for _, of_part in both]
+                    ends = [word.end for of_part in words for word in of_part]
                     latest = ends[-1] if ends else parts[-1].end
                     if latest > offset and not nothing_follows(written.tokens, speech):
                         advance = round(latest * FRAMES_PER_SECOND) - begin
                 segments = segments_of(parts, words, written, speech, n_frames / FRAMES_PER_SECOND)
+                language = spoken if segments else language
                 previous += [token for segment in segments for token in segment.tokens]
                 if written.temperature > 0.5 or not options.show_previous:
                     previous = []
         begin += max(advance, 1)
-        yield segments, min(begin, n_frames)
+        yield segments, min(begin, n_frames), language
 
 
 def nothing_moves(mel: Float[Tensor, "M frames"]) -> bool:
     """Whether the loudness stays the same, from tenth to tenth of a second: silence, a tone, a hum, steady noise.
 
-    Whisper was hardly trained on such sound, and tends to write something all the same.
+    A departure from Whisper, which listens to every window: it was hardly trained on such sound, and tends to write
+    something all the same. This spares the work of listening and keeps digital silence out of the model; what moves
+    and has no words is left to the gates.
     """
     tenth = FRAMES_PER_SECOND // 10
     if mel.shape[-1] < 5 * tenth + 2 * MIRRORED:  # a word may be shorter than what there is to compare
@@ -196,24 +211,20 @@ def segments_of(
     parts: Iterable[Stretch], words: Iterable[list[Timed]], written: Written, speech: SpeechTokens, duration: float
 ) -> list[Segment]:
     """The stretches that have text and last some time; none goes on after the recording's end."""
-    found = []
-    for part, mine in zip(parts, words, strict=True):
+    segments = []
+    for part, of_part in zip(parts, words, strict=True):
         start, end, text = round(part.start, 2), round(min(part.end, duration), 2), speech.decode(part.tokens)
         if start < end and any(character.isalnum() for character in text):  # points alone are a way to say nothing
-            found.append(
+            fit(of_part, start, end)
+            segments.append(
                 Segment(
                     start=start,
                     end=end,
                     text=text,
                     tokens=part.tokens,
                     words=tuple(
-                        Word(
-                            text=word.text,
-                            start=min(word.start, end),
-                            end=min(word.end, end),
-                            probability=word.probability,
-                        )
-                        for word in mine
+                        Word(text=word.text, start=word.start, end=word.end, probability=word.probability)
+                        for word in of_part
                     ),
                     temperature=written.temperature,
                     mean_logprob=written.mean_logprob,
@@ -221,4 +232,4 @@ def segments_of(
                     no_speech=written.no_speech,
                 )
             )
-    return found
+    return segments

@@ -28,6 +28,7 @@ BEFORE, AFTER = (
     "\"'.。,，!！?？:：”)]}、",
 )  # punctuation that belongs to the next word, or to the one before
 SENTENCE_ENDS = ".。!！?？"
+SHORTEST = SECONDS_PER_TIME  # a word lasts at least as long as one position of the sound
 LONGEST_MEDIAN = 0.7  # seconds: a median word that is longer is none
 
 
@@ -252,3 +253,20 @@ def _shorten_after_pause(words: Sequence[Timed], median: float, latest: float) -
         if len(words) > 1 and words[1].end - words[1].start > longest:
             first.end = words[1].start = max(words[1].end / 2, words[1].end - longest)
         first.start = max(0.0, first.end - longest)
+
+
+def fit(words: Sequence[Timed], start: float, end: float) -> None:
+    """Let words follow one another between two times, each for some time; in thousandths of a second.
+
+    The path by which words are aligned may pass several tokens at one moment, and leave a word no time: it takes what
+    it needs of the word after it, or at the end of the one before.
+    """
+    shortest = min(SHORTEST, (end - start) / max(len(words), 1))
+    earliest, latest = start, end - shortest * len(words)
+    for word in words:
+        latest += shortest
+        word.start = min(max(word.start, earliest), latest - shortest)
+        word.end = min(max(word.end, word.start + shortest), latest)
+        earliest = word.end
+    for word in words:
+        word.start, word.end = round(word.start, 3), round(word.end, 3)

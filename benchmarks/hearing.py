@@ -1,0 +1,80 @@
+"""Words that are not there, and words that are lost: ours beside openai-whisper.
+
+Run:  python benchmarks/hearing.py tiny.en.pt gpt2.tiktoken AUDIO_FOLDER   (openai-whisper, if it is installed)
+
+AUDIO_FOLDER holds `asterisk`, prompts of a telephone system with a transcripts.tsv, and `fsdd`, spoken digits. Errors
+in words on the prompts and on ten sequences of digits of thirty seconds (`tests/spoken.py`), and words written of noise
+and of music that is made by code (`tests/noises.py`), where nobody speaks. Both draw with the seed 0.
+"""
+
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from paired import save
+from torch import Tensor
+
+from glassformer import checkpoints
+from glassformer.data.audio import read_audio
+from glassformer.inference.transcribe import transcribe
+from glassformer.tokenizers import Tokenizer
+from glassformer.tokenizers.speech_tokens import SpeechTokens
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from noises import MUSIC, NOISES, sound
+from spoken import digits_of, errors, spoken_digits, words_of
+
+Write = Callable[[Tensor], str]
+
+
+def main(weights: Path, ranks: Path, folder: Path) -> None:
+    """Print and save the table."""
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    module: Any = checkpoints.load(weights, from_pickle=True).module
+    speech = SpeechTokens(Tokenizer.load(ranks), module.config.vocab_size)
+    writers: dict[str, Write] = {"ours": lambda wave: transcribe(module, speech, wave).text}
+    try:
+        import whisper
+    except ImportError:
+        print("openai-whisper is not installed: pip install openai-whisper")
+    else:
+        openai = whisper.load_model(str(weights))
+
+        def theirs(wave: Tensor) -> str:
+            torch.manual_seed(0)
+            return str(openai.transcribe(wave.numpy(), fp16=False)["text"])
+
+        writers["openai-whisper"] = theirs
+    rows = {name: measured(name, write, folder) for name, write in writers.items()}
+    save("hearing", rows)
+
+
+def measured(name: str, write: Write, folder: Path) -> dict[str, Any]:
+    """Errors and invented words of one program."""
+    prompts = (folder / "asterisk" / "transcripts.tsv").read_text().splitlines()
+    pairs = [line.split("\t") for line in prompts]
+    row: dict[str, Any] = {
+        "errors in prompts": sum(
+            errors(words_of(text), words_of(write(read_audio(folder / "asterisk" / file)))) for file, text in pairs
+        ),
+        "words in prompts": sum(len(words_of(text)) for _, text in pairs),
+    }
+    print(name, row, flush=True)
+    digits = [spoken_digits(folder / "fsdd", seed) for seed in range(10)]
+    row["errors in digits"] = [errors(said, digits_of(write(wave))) for wave, said in digits]
+    row["digits"] = sum(len(said) for _, said in digits)
+    print(name, row, flush=True)
+    for kind, maker in {**NOISES, **MUSIC}.items():
+        row[kind] = len(words_of(write(sound(maker, 30))))
+        print(f"{name}: {kind}: {row[kind]} words", flush=True)
+    return row
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    main(*map(Path, sys.argv[1:]))
