@@ -18,7 +18,7 @@ from glassformer.data.pairs import Order, Ragged, read_transcripts
 from glassformer.errors import DataError, MissingExtra
 from glassformer.evaluation.mode import evaluating
 from glassformer.evaluation.wer import normaliser, word_errors
-from glassformer.inference.dictation import Gates, write_down
+from glassformer.inference.dictation import draw_texts
 from glassformer.inference.transcribe import listen
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND, HOP, log_mel
@@ -156,10 +156,11 @@ class SpeechRecognition(Predicts):
     def write_down(self, module: Any, path: Path) -> str:
         """The likeliest text, token by token."""
         with evaluating(module):
-            heard = listen(module, self.frames(path).to(next(module.parameters())))
-            greedily = Gates(temperatures=(0.0,))
-            found = write_down(module, heard, self.opening, self.speech, greedily, times=False, seed=0)
-        return self.speech.decode(found.tokens)
+            sound = listen(module, self.frames(path).to(next(module.parameters())))
+            written = draw_texts(
+                module, sound, self.opening, self.speech, temperature=0.0, n=1, times=False, random=torch.Generator()
+            )
+        return self.speech.decode(written.tokens)
 
 
 def counts_words(language: str, say: Say) -> bool:
