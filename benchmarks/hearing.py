@@ -4,7 +4,8 @@ Run:  python benchmarks/hearing.py tiny.en.pt gpt2.tiktoken AUDIO_FOLDER   (open
 
 AUDIO_FOLDER holds `asterisk`, prompts of a telephone system with a transcripts.tsv, and `fsdd`, spoken digits. Errors
 in words on the prompts and on ten sequences of digits of thirty seconds (`tests/spoken.py`), and words written of noise
-and of music that is made by code (`tests/noises.py`), where nobody speaks. Both draw with the seed 0.
+and of music that is made by code (`tests/noises.py`), where nobody speaks. Both draw with the seed 0. With a fourth
+argument, `evidence`: how much evidence our greedy text of each recording has, by which `Gates.min_evidence` was chosen.
 """
 
 import sys
@@ -19,8 +20,11 @@ from torch import Tensor
 
 from glassformer import checkpoints
 from glassformer.data.audio import read_audio
-from glassformer.inference.transcribe import transcribe
+from glassformer.inference.dictation import draw_texts, evidence
+from glassformer.inference.transcribe import listen, transcribe
+from glassformer.nn.memory import DecoderState
 from glassformer.tokenizers import Tokenizer
+from glassformer.tokenizers.log_mel import SAMPLE_RATE, log_mel
 from glassformer.tokenizers.speech_tokens import SpeechTokens
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -53,6 +57,27 @@ def main(weights: Path, ranks: Path, folder: Path) -> None:
     save("hearing", rows)
 
 
+def print_evidence(weights: Path, ranks: Path, folder: Path) -> None:
+    """Nats a token of the greedy text, for recordings in which somebody speaks and for those in which nobody does."""
+    module: Any = checkpoints.load(weights, from_pickle=True).module
+    speech = SpeechTokens(Tokenizer.load(ranks), module.config.vocab_size)
+    opening = [speech.start, speech.no_times]
+
+    def heard(wave: Tensor) -> DecoderState:
+        return listen(module, log_mel(torch.cat([wave, torch.zeros(30 * SAMPLE_RATE)]))[:, :3000])
+
+    silence = heard(torch.zeros(30 * SAMPLE_RATE))
+    waves = {path.stem: read_audio(path) for path in sorted((folder / "asterisk").glob("*.wav"))}
+    waves |= {f"digits {seed}": spoken_digits(folder / "fsdd", seed)[0] for seed in range(10)}
+    waves |= {kind: sound(maker, 30) for kind, maker in {**NOISES, **MUSIC}.items()}
+    for name, wave in waves.items():
+        written = draw_texts(
+            module, heard(wave), opening, speech, temperature=0.0, n=1, times=False, random=torch.Generator()
+        )
+        nats = evidence(module, heard(wave), silence, written.tokens, opening, speech)
+        print(f"{name:36} {nats:6.2f}  {speech.decode(written.tokens)[:60]}", flush=True)
+
+
 def measured(name: str, write: Write, folder: Path) -> dict[str, Any]:
     """Errors and invented words of one program."""
     prompts = (folder / "asterisk" / "transcripts.tsv").read_text().splitlines()
@@ -75,6 +100,7 @@ def measured(name: str, write: Write, folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
+    run = {4: main, 5: print_evidence}.get(len(sys.argv))
+    if run is None:
         sys.exit(__doc__)
-    main(*map(Path, sys.argv[1:]))
+    run(*map(Path, sys.argv[1:4]))
