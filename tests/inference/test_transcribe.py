@@ -23,7 +23,7 @@ from glassformer.inference import dictation
 from glassformer.inference.dictation import Gates, Written, compression_ratio, detect_language, evidence
 from glassformer.inference.transcribe import Options, Transcript, listen, nothing_moves, transcribe
 from glassformer.models.whisper import Whisper, WhisperConfig
-from glassformer.nn.kv_cache import Policy
+from glassformer.nn.kv_cache import Policy, full
 from glassformer.nn.memory import DecoderState
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.log_mel import SAMPLE_RATE, log_mel
@@ -319,11 +319,7 @@ SURE, LOOP, GUESS = (-0.4, 1.5), (-0.25, 3.2), (-1.05, 1.5)  # the loop is confi
 @pytest.mark.parametrize(
     ("texts", "chosen", "silent"),
     [
-        (
-            [(*LOOP, 0.7, 3.0), (*GUESS, 0.7, 3.0)],
-            0,
-            False,
-        ),  # a confident text does not lose to a guess, nor to silence
+        ([(*LOOP, 0.7, 3.0), (*GUESS, 0.7, 3.0)], 0, False),  # a confident text loses neither to a guess nor to silence
         ([(*LOOP, 0.3, 3.0), (-0.3, 2.8, 0.3, 3.0), (*GUESS, 0.3, 3.0)], 1, False),  # the least repetitive
         ([(*LOOP, 0.7, 3.0), (*SURE, 0.7, 3.0), (*GUESS, 0.7, 3.0)], 1, False),  # the first that passes ends the search
         ([(*GUESS, 0.7, 3.0), (*SURE, 0.7, 3.0)], 0, True),  # silence by the published rule
@@ -345,9 +341,9 @@ def test_which_text_of_a_window_is_kept(
     monkeypatch.setattr(dictation, "draw_texts", lambda *_, **__: next(following))
     monkeypatch.setattr(dictation, "evidence", lambda *arguments: writings[arguments[3][0]].evidence)
     gates = Gates(temperatures=tuple(written.temperature for written in writings))
-    state: Any = None
+    module, state = Scripted([]), DecoderState(torch.zeros(1, 1, 4), 1, full(1))
     kept = dictation.write_down(
-        state, state, lambda: state, speech, gates, previous=[], opening=[speech.start], times=True, seed=0
+        module, state, lambda: state, speech, gates, previous=[], opening=[speech.start], times=True, seed=0
     )
     assert kept.tokens == [chosen]
     assert kept.silent(gates) is silent
