@@ -327,6 +327,7 @@ SURE, LOOP, GUESS = (-0.4, 1.5), (-0.25, 3.2), (-1.05, 1.5)  # the loop is confi
         ([(*LOOP, 0.7, 0.1), (*SURE, 0.7, 3.0)], 0, True),  # no speech is likely, and the text is habit
         ([(*LOOP, 0.3, 0.1), (*SURE, 0.3, 0.2)], 1, True),  # all texts are habit
         ([(*LOOP, 0.3, 0.1), (*SURE, 0.3, 3.0)], 1, False),  # another text does come from the sound
+        ([(*LOOP, 0.3, 0.1), (*GUESS, 0.3, 3.0)], 0, True),  # and a guess does not outweigh habit
     ],
 )
 def test_which_text_of_a_window_is_kept(

@@ -89,7 +89,7 @@ def write_down(
     times: bool,
     seed: int,
 ) -> Written:
-    """The first acceptable text; if none is, or silence, the least repetitive of the confident ones before it, if any.
+    """The first acceptable text; if none is, the least repetitive of the confident ones, an unheard one, or the last.
 
     `previous` is shown to the decoder before the `opening` of the transcript. `silence` is asked for only in doubt.
     """
@@ -107,7 +107,8 @@ def write_down(
         if written.acceptable(gates):
             break
     confident = [written for written in tried if written.confident(gates)]
-    return min(confident, key=lambda written: written.compression, default=tried[-1])
+    unheard = [written for written in tried if written.unheard(gates)]
+    return min(confident, key=lambda written: written.compression, default=(unheard or tried)[-1])
 
 
 @torch.inference_mode()
