@@ -96,6 +96,8 @@ def transcribe(
     """What is said in a file, or in a waveform at 16 kHz. `progress(done, all)` is told seconds after each window."""
     options = options or Options()
     speech.opening(options.language or "en", options.task)  # refuses what the model cannot do
+    if not speech.multilingual:
+        options = replace(options, language="en")
     window = 2 * module.config.audio_context_length
     recording = Recording(sound) if isinstance(sound, Path) else sound
     blocks = recording.blocks() if isinstance(recording, Recording) else iter([recording])
