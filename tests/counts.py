@@ -24,6 +24,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "streams of random ids": (200, 5_000),
     "texts for Marian": (60, 1_000),
     "tokenizer.json mutations": (150, 1_000),
+    "damaged meta.pkl": (200, 5_000),
     "waveforms against the definition": (8, 60),
     "waveforms in pieces": (40, 500),
     # nn

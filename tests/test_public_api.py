@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,3 +170,46 @@ def test_the_model_that_the_package_carries_sorts_every_input_and_is_what_the_de
     assert "".join(model.generate("CBABBC", max_new_tokens=6, temperature=0.0)) == "ABBBCC"
     configs = Path(__file__).resolve().parents[1] / "configs"
     assert model.config == load_run_config(configs / "sort.toml").model_config()
+
+
+MISUSES: dict[str, Callable[[gf.Model], object]] = {
+    "load takes a path, not int": lambda model: gf.load(5),  # type: ignore[arg-type]
+    "build takes the name of a preset": lambda model: gf.build(5),  # type: ignore[arg-type]
+    "save takes a Model, not str": lambda model: gf.save("runs/sort", "x"),  # type: ignore[arg-type]
+    "seed must be from 0": lambda model: gf.build("nano-sort", seed=-1),
+    "prompt must be a text, not int": lambda model: model.generate(5),  # type: ignore[arg-type]
+    "temperature must be a number, not 'hot'": lambda model: model.generate("A", temperature="hot"),
+    "top_k must be a whole number, not 1.5": lambda model: model.generate("A", top_k=1.5),
+    "max_new_tokens must be a whole number, not 'x'": lambda model: model.generate("A", max_new_tokens="x"),  # type: ignore[arg-type]
+    r"of shape \(batch, positions\).* not torch.int64 of shape \(3,\)": lambda model: model.generate_ids([1, 2, 3]),
+    "or as lists of one length": lambda model: model.generate_ids([[1], [2, 3]]),
+    "not torch.float32 of shape": lambda model: model.generate_ids(torch.ones(1, 2)),
+    "A model takes tensors, not str": lambda model: model("ABC"),  # type: ignore[arg-type]
+    "trace takes a Model or a torch.nn.Module, not int": lambda model: gf.trace(3),  # type: ignore[arg-type]
+    "Explain one cell": lambda model: gf.explain("logits"),  # type: ignore[arg-type]
+    "view takes a Model or a Trace, not str": lambda model: gf.view("nano-sort"),  # type: ignore[arg-type]
+    "load_trace takes a path, not int": lambda model: gf.load_trace(3),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("says", MISUSES)
+def test_what_a_function_does_not_take_is_a_typed_error_in_one_sentence(says: str, unchecked: None) -> None:
+    model = gf.build("nano-sort")
+    with pytest.raises(gf.GlassformerError, match=says):
+        MISUSES[says](model)
+
+
+def test_lists_of_token_ids_are_taken_as_tensors() -> None:
+    model = gf.build("nano-sort")
+    as_lists = model.generate_ids([[1, 2], [0, 1]], max_new_tokens=3)
+    assert torch.equal(as_lists, model.generate_ids(torch.tensor([[1, 2], [0, 1]]), max_new_tokens=3))
+
+
+def test_an_explanation_is_readable_as_the_last_line_of_a_notebook() -> None:
+    trace = gf.trace(gf.load("nano-sort"), "CBABBC")
+    told = gf.explain(trace["blocks.0.attn.scores"][0, 1, 5, 2])
+    assert repr(told) == str(told)
+    html = told._repr_html_()
+    assert html.startswith("<math")
+    assert "scores = q @ k.mT" in html
+    assert "Explanation(" not in html

@@ -23,6 +23,8 @@ NOT_RUN = {
 }
 SHORTER = {  # what a test adds to a command that would take minutes
     "glassformer train configs/sort.toml --view --name watched": "--steps 4",
+    "glassformer train --model.from runs/shakespeare-char --data.path data/tinyshakespeare.txt --optimizer.lr 1e-4 "
+    "--steps 200": "--steps 4 --eval-batches 1 --batch-size 2",
     "glassformer train configs/shakespeare-char.toml": "--steps 4 --eval-batches 1 --batch-size 2",
 }
 

@@ -64,6 +64,8 @@ class Model:
 
         An encoder-decoder takes the source's tokens before the target's, Whisper the log-mel frames (B, M, frames).
         """
+        for each in inputs:
+            _check_type("A model", "tensors", each, Tensor)
         if self.kind != "image-classifier":
             self.check_length(inputs[-1])
         logits: Tensor = self.whole(*inputs)
@@ -108,6 +110,8 @@ class Model:
 
     def encode(self, prompt: str) -> list[int]:
         """The prompt's tokens, behind the one that begins a text, where the tokenizer has it."""
+        if not isinstance(prompt, str):
+            raise GenerationError(f"must be a text, not {type(prompt).__name__}.", setting="prompt")
         tokenizer = self._needs_tokenizer()
         begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
         if not begin and not prompt and tokenizer.eos_id is not None:
@@ -289,7 +293,7 @@ def load(
     files that torch pickled; they are read with `weights_only`, after their size is checked. With dtype None the
     weights keep the type that they have on disk; the device "auto" is the fastest of this machine.
     """
-    _check_type("load", "a path", source, str | Path)
+    _check_type("load", "a path", source, str, Path)
     place, precision = choose_device(str(device))[0], None if dtype is None else precision_of(dtype)
     if isinstance(source, str) and source.startswith("preset:"):
         return build(source.removeprefix("preset:")).to(place, precision)
@@ -392,6 +396,7 @@ def trace(
     `positions` records some tokens only: those before them are read first, unrecorded, into a cache. For the rest see
     `tracing.record.record`.
     """
+    _check_type("trace", "a Model or a torch.nn.Module", model, Model, nn.Module)
     module, arguments = _one_pass(model, given) if isinstance(model, Model) else (model, given)
     with use("readable", attention="naive"):
         if positions is not None:
@@ -402,6 +407,7 @@ def trace(
 
 def load_trace(path: str | Path) -> Trace:
     """A trace that was kept: a directory, or a .gft file. It can be explained and checked, but not run again."""
+    _check_type("load_trace", "a path", path, str, Path)
     return _with_verbs(format.load(Path(path)))
 
 
@@ -412,6 +418,7 @@ def view(
 
     In a notebook the page stands in the output of the cell, as a recording. Elsewhere a server runs it until Ctrl-C.
     """
+    _check_type("view", "a Model or a Trace", shown, Model, tracing.Trace)
     from glassformer.viewer import notebook
     from glassformer.viewer.export import page_of
     from glassformer.viewer.serve import listen, open_browser, serve

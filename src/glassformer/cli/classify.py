@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -23,6 +24,12 @@ app = App(
     name="classify",
     help_epilogue="Example:  glassformer classify runs/vit-mnist digit.png --patches",
 )
+
+# By the number of colours: how the pictures of the best known data are scaled.
+SCALES = {
+    1: ("for MNIST's digits it says", [0.1307], [0.3081]),
+    3: ("for ImageNet's photographs it says", [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+}
 
 
 @app.default
@@ -103,9 +110,12 @@ def processor_of(loaded: "Model", folder: Path | None, name: str) -> "ImageProce
         return check_processor(cast("ImageProcessor", own), loaded.config)
     found = processor_for(loaded.config)
     height, width = loaded.config.image_size
+    data, mean, std = SCALES[loaded.config.n_channels]
+    example = {"size": {"height": height, "width": width}, "image_mean": mean, "image_std": std}
     remark(
-        f"{name} came without a {FILE}: pictures are resized to {height} x {width} pixels from -1 to 1; "
-        f"--processor FOLDER names another one."
+        f"{name} came without a {FILE}: pictures are resized to {height} x {width} pixels from -1 to 1. If it was "
+        f"trained on others, put such a file into a folder and name that with --processor; {data}: "
+        f"{dumps(example)}"
     )
     return found
 

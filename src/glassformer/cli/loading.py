@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from glassformer.cli.output import remark
+from glassformer.errors import GenerationError
 
 if TYPE_CHECKING:
     from glassformer.api import Model
@@ -23,6 +24,15 @@ DType = Annotated[
     Parameter(help="The precision it runs in; half precision takes half the memory, and rounds more."),
 ]
 
+MADE_FOR: "dict[Kind, str]" = {  # the verb that runs a model of this kind
+    "language-model": "generate",
+    "encoder-decoder": "translate",
+    "encoder": "neighbours",
+    "image-classifier": "classify",
+    "speech-recognizer": "transcribe",
+    "word-vectors": "neighbours",
+}
+
 
 def load(
     source: str, *kinds: "Kind", from_pickle: bool = False, device: str = "cpu", dtype: str = "float32"
@@ -32,7 +42,10 @@ def load(
 
     model = api.load(source, from_pickle=from_pickle, device=device, dtype=dtype)
     if kinds:
-        model.require(*kinds)
+        try:
+            model.require(*kinds)
+        except GenerationError as error:
+            raise GenerationError(error.message, command=f"It is for glassformer {MADE_FOR[model.kind]}.") from None
     if model.note:
         remark(f"{source}: {model.note}.")
     return model

@@ -153,10 +153,14 @@ def _last(logits: Float[Tensor, "B T V"]) -> Float[Tensor, "B V"]:
 
 def limits_of(max_new_tokens: int | Sequence[int], n_prompts: int) -> list[int]:
     """How many new tokens each prompt may get."""
-    limits = [max_new_tokens] * n_prompts if isinstance(max_new_tokens, int) else list(max_new_tokens)
+    limits: list[Any] = (
+        list(max_new_tokens) if isinstance(max_new_tokens, list | tuple) else [max_new_tokens] * n_prompts
+    )
     if len(limits) != n_prompts:
         raise GenerationError(f"max_new_tokens has {len(limits)} numbers for {n_prompts} prompts.")
     for limit in limits:
+        if not isinstance(limit, int):
+            raise GenerationError(f"must be a whole number, not {limit!r}.", setting="max_new_tokens")
         if limit < 1:
             raise GenerationError(f"must be at least 1, not {limit}.", setting="max_new_tokens")
     return limits

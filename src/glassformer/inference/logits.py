@@ -24,6 +24,12 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        whole = ("top_k", "seed")
+        for name in self.__dataclass_fields__:
+            value: object = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int if name in whole else int | float):
+                kind = "a whole number" if name in whole else "a number"
+                raise GenerationError(f"must be {kind}, not {value!r}.", setting=name)
         wanted = {
             "temperature": (self.temperature, 0 <= self.temperature < math.inf, "at least 0"),
             "top_k": (self.top_k, self.top_k >= 0, "at least 0 (0 keeps all tokens)"),

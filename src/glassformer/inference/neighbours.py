@@ -28,7 +28,7 @@ class Neighbour:
 def nearest(vectors: WordVectors, word: str, n: int = 10) -> list[Neighbour]:
     """The n nearest words, the nearest first, without the word itself; of equally near ones, the first in the list."""
     if n < 1:
-        raise DataError(f"There must be at least 1 neighbour to look for, not {n}.")
+        raise DataError(f"must be at least 1, not {n}.", setting="n")
     place = _place(vectors, word)
     directions = unit(vectors.vectors)
     cosines = directions @ directions[place]
