@@ -211,5 +211,5 @@ def test_an_explanation_is_readable_as_the_last_line_of_a_notebook() -> None:
     assert repr(told) == str(told)
     html = told._repr_html_()
     assert html.startswith("<math")
-    assert "scores = q @ k.mT" in html
+    assert "scores.masked_fill(~allowed &amp; sees_any" in html
     assert "Explanation(" not in html

@@ -197,7 +197,7 @@ class Model:
             tokens = _token_ids(tokens)
         if tokens.ndim != 2 or tokens.is_floating_point():
             raise GenerationError(
-                f"generate_ids takes whole numbers of shape (batch, positions), such as torch.tensor([[1, 2, 3]]), not "
+                f"Token ids are whole numbers of shape (batch, positions), such as torch.tensor([[1, 2, 3]]), not "
                 f"{tokens.dtype} of shape {tuple(tokens.shape)}."
             )
         rows: list[list[int]] = tokens.tolist()

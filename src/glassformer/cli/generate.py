@@ -45,9 +45,9 @@ def generate(
     model
         A checkpoint directory, a published file, nano-sort, or preset:NAME for random weights.
     text
-        The text to continue; - reads it from standard input.
+        The text to continue.
     prompt
-        The same as a flag, for a text that begins with a hyphen.
+        The same as a flag, for a text that begins with a hyphen; - reads it from standard input.
     n
         How many continuations, each with a seed of its own.
     max_new_tokens
