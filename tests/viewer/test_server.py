@@ -18,8 +18,10 @@ import pytest
 import torch
 
 import glassformer as gf
+from glassformer.errors import TraceError
 from glassformer.inference.logits import Sampling
 from glassformer.viewer import pack, tiles
+from glassformer.viewer import session as viewer_session
 from glassformer.viewer.events import Events
 from glassformer.viewer.session import Session
 from viewer.live import Live, running
@@ -220,6 +222,9 @@ def test_text_is_shown_on_its_way_to_tokens(tmp_path: Path):
         (f"{STEP}/patch", {"tensor": 0, "index": [0] * 9, "value": 1}, "no cell"),
         (f"{STEP}/patch", {"tensor": 0, "index": [-1, 0], "value": 1}, "no cell"),
         (f"{STEP}/patch", {"tensor": 0, "index": [0, 0]}, "value is missing"),
+        (f"{STEP}/patch", {"tensor": 0, "index": [0, 0], "value": 1e300}, "does not fit into"),
+        (f"/api/runs/{'9' * 5000}/next", {"temperature": 0}, "whole number"),
+        (f"/api/runs/0/steps/{'9' * 5000}/patch", {"tensor": 0, "index": [0, 0], "value": 1}, "whole number"),
         ("/api/tokenize", {"text": "A" * 5000}, "4,096"),
         ("/api/tokenize", {"text": 1}, "a text"),
         ("/api/blobs", {"names": ["a", "a"]}, "no numbers of this name"),
@@ -231,6 +236,60 @@ def test_what_cannot_be_served_is_said_in_a_sentence(live: Live, path: str, cont
     reply = live.post(path, content)
     assert reply.status in (400, 404)
     assert says in reply.json()["error"]
+
+
+@pytest.mark.parametrize("value", [3, 99, -1, -3, 2**31, 2**63, 2**64, -(2**63) - 1, 1e300, -1e300, 0.5, 1e-300])
+def test_a_token_that_there_is_not_is_refused_in_a_sentence(live: Live, value: float):
+    """Whatever stands for it: too large for the vocabulary, for the type, for a float; or counted from the end."""
+    trace = live.session.step(0, 0).trace
+    n_runs = len(live.session.runs)
+    reply = live.post(f"{STEP}/patch", {"tensor": trace["tokens"].id, "index": [0, 2], "value": value})
+    assert reply.status == 400
+    assert "tokens" in reply.json()["error"]
+    assert len(live.session.runs) == n_runs
+
+
+NUMBERS = [-1, 2**31, 2**53 + 1, 2**63, 2**64, 10**18, 10**30, 10**400, 1e300, 5e-324, 0.1, "1", None, True, [], {}]
+QUESTIONS = {
+    "/api/runs": {"tokens": [0]},
+    "/api/runs/0/next": {"temperature": 1.0, "top_k": 1, "top_p": 0.5, "seed": 1},
+    f"{STEP}/patch": {"tensor": 0, "index": [0, 0], "value": 1.0},
+}
+
+
+def test_every_number_of_every_question_may_be_any_number(live: Live):
+    """It is served, or refused in a sentence."""
+    for path, question in QUESTIONS.items():
+        for name, good in question.items():
+            for number in NUMBERS:
+                reply = live.post(path, {**question, name: [number] if isinstance(good, list) else number})
+                assert reply.status in (200, 400, 404), (path, name, number, reply.body)
+    for query in ("tiles?of={0},0,0,0",
+                  "tiles?of=0,{0},0,0", "tiles?of=0,0,{0},0", "numbers?block={0}&x=0&y=0&nx=1&ny=1",
+                  "numbers?block=0&x={0}&y=0&nx=1&ny=1", "numbers?block=0&x=0&y=0&nx={0}&ny=1",
+                  "explain?tensor={0}&index=0,0", "explain?tensor=0&index={0},0"):  # fmt: skip
+        for number in ("4294967296", "9999999999", "9" * 19, "9" * 900, "1e9", "-1", "nan", "0x1", "+1", "1.0"):
+            reply = live.get(f"{STEP}/{query.format(quote(number))}")
+            assert reply.status in (200, 400, 404), (query, number, reply.body)
+            assert reply.status == 200 or len(reply.json()["error"]) < 300
+    assert live.get(f"/api/runs/{'9' * 5000}/steps/0/scene").status == 400
+    assert live.get("/api/session").status == 200
+
+
+def test_a_session_goes_on_when_it_has_had_many_runs(monkeypatch: pytest.MonkeyPatch):
+    """The oldest one makes room, but for the first."""
+    monkeypatch.setattr(viewer_session, "MAX_RUNS", 4)
+    session = Session(gf.load("nano-sort"), name="nano-sort")
+    for _ in range(4):
+        session.run(text="CAB")
+    run = session.patch(1, 0, session.step(1, 0).trace["tokens"].id, [0, 0], 1.0)
+    assert [kept.id for kept in session.runs] == [0, 2, 3, 4]
+    assert run.compared_to is None
+    assert session.step(4, 0) is run.steps[0]
+    with pytest.raises(TraceError, match="no run 1 any more"):
+        session.step(1, 0)
+    assert session.patch(3, 0, session.step(3, 0).trace["tokens"].id, [0, 0], 1.0).compared_to == 3
+    assert [entry["id"] for entry in session.to_json(live=True)["runs"]] == [0, 3, 4, 5]
 
 
 @pytest.mark.parametrize(

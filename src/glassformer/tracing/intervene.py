@@ -11,7 +11,8 @@ check, to patch again. A tensor that shares its bytes with others, such as a tra
 
 import copy
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal
 
@@ -20,9 +21,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glassformer import twins
-from glassformer.errors import TraceError
+from glassformer.errors import GlassformerError, TraceError
 from glassformer.tracing.record import Edit, Replay, copied, record, tensors_in
-from glassformer.tracing.trace import Cell, Change, Operation, Patched, Recorded, Trace
+from glassformer.tracing.trace import Cell, Change, Operation, Patched, Recorded, Ref, Trace
 
 Place = Cell | Recorded | str
 Function = Callable[[Tensor], None]  # writes into a tensor of our own
@@ -145,7 +146,9 @@ def _put(window: Tensor, change: Change, name: str) -> None:
     value: Any = change(window.clone()) if callable(change) else change
     if not isinstance(value, Tensor | bool | int | float):
         raise TraceError(f"What is put into {name} must be a number or a tensor, and not {type(value).__name__}.")
-    value = value if isinstance(value, Tensor) else torch.tensor(value, dtype=EXACT.get(type(value)))
+    if not isinstance(value, Tensor):
+        _check_range(value, window.dtype, name)
+        value = torch.tensor(value, dtype=EXACT.get(type(value)))
     if not torch.can_cast(value.dtype, window.dtype):
         raise TraceError(f"{name} holds {window.dtype}, which {value.dtype} does not fit into.")
     try:
@@ -153,6 +156,43 @@ def _put(window: Tensor, change: Change, name: str) -> None:
     except RuntimeError:
         shape, needed = tuple(value.shape), tuple(window.shape)
         raise TraceError(f"What is put into {name} has the shape {shape}, which does not fit {needed}.") from None
+
+
+def _check_range(value: int | float, dtype: torch.dtype, name: str) -> None:
+    """Raise for a number that is none of this type: too large, or without a fraction's end."""
+    if dtype.is_complex or dtype == torch.bool or not math.isfinite(value):
+        return
+    limits = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
+    if not limits.min <= value <= limits.max:
+        raise TraceError(
+            f"{name} holds {dtype}, from {limits.min:g} to {limits.max:g}, which {value:g} does not fit into."
+        )
+
+
+def _check_places(trace: Trace, tensor: int, numbers: Tensor) -> None:
+    """Raise for a number that is to pick a row of a table, and picks none: torch counts −1 from the end."""
+    for table, axis in _tables(trace, tensor):
+        n = trace.tensors[table].shape[axis]
+        outside = numbers[(numbers < 0) | (numbers >= n)]
+        if outside.numel():
+            name, rows = trace.tensors[tensor].name, trace.tensors[table].name
+            raise TraceError(
+                f"{name} picks one of {n} from {rows}, counted from 0: {outside[0].item()} is none of them."
+            )
+
+
+def _tables(trace: Trace, tensor: int) -> Iterator[tuple[int, int]]:
+    """The tensors that this one's numbers pick from, each with the axis along which they do."""
+    for operation in trace.operations:
+        match operation.base, operation.arguments:
+            case "embedding", {"indices": Ref(tensor=picking), "weight": Ref(tensor=table)} if picking == tensor:
+                yield table, 0
+            case "index_select", {"index": Ref(tensor=picking), "self": Ref(tensor=table), "dim": dim} if (
+                picking == tensor
+            ):
+                yield table, dim
+            case "index", {"indices": [*picking], "self": Ref(tensor=table)}:
+                yield from ((table, axis) for axis, one in enumerate(picking) if one == Ref(tensor=tensor))
 
 
 def _maker(trace: Trace, tensor: int) -> Operation | None:
@@ -186,9 +226,17 @@ def _run(
     for number, functions in changed.items():
         for function in functions:
             function(given[number])
+        if not given[number].is_floating_point():
+            _check_places(trace, trace.inputs[number], given[number])
     with twins.use(replay.choice.mode, attention=replay.choice.attention), torch.random.fork_rng(devices=[]):
         torch.set_rng_state(replay.random_state)
-        found = record(module, *inputs, edits=edits, **replay.settings, **keywords)
+        try:
+            found = record(module, *inputs, edits=edits, **replay.settings, **keywords)
+        except (IndexError, ValueError, RuntimeError) as error:
+            if isinstance(error, GlassformerError):
+                raise
+            reason = str(error).partition("\n")[0].rstrip(".")
+            raise TraceError(f"With these changes the model does not run: {reason}.") from error
     return type(trace)(**{part.name: getattr(found, part.name) for part in fields(found)})
 
 

@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 MAX_WAITING = 8  # passes that wait to be recorded
 MAX_VALUES = 1 << 14  # of JSON in a request
+MAX_DIGITS = 10  # of a whole number in an address
 MAX_LIST = 1_000  # characters of whole numbers in a query
 
 
@@ -82,7 +83,7 @@ class Change:
 def application(session: Session, *, token: str | None, hosts: Iterable[str] = ()) -> Guard:
     """The page of a session behind its guard."""
     api = Api(session)
-    step = "/api/runs/{run:int}/steps/{step:int}"
+    step = "/api/runs/{run}/steps/{step}"
     routes = [
         Route("/", _file("index.html")),
         *(Route(f"/{name}", _file(name)) for name in assets.PAGE if name != "index.html"),
@@ -94,7 +95,7 @@ def application(session: Session, *, token: str | None, hosts: Iterable[str] = (
         Route("/api/blobs", api.blobs, methods=["POST"]),
         Route("/api/tokenize", api.tokenize, methods=["POST"]),
         Route("/api/runs", api.run, methods=["POST"]),
-        Route("/api/runs/{run:int}/next", api.next, methods=["POST"]),
+        Route("/api/runs/{run}/next", api.next, methods=["POST"]),
         Route(f"{step}/scene", api.scene),
         Route(f"{step}/trace", api.trace),
         Route(f"{step}/tiles", api.tiles),
@@ -170,7 +171,8 @@ class Api:
 
     async def next(self, request: Request) -> Response:
         asked = await _content(request, Next)
-        return await self._record(lambda: self._session.next(request.path_params["run"], asked.sampling()))
+        run = _whole(request.path_params["run"], "The run")
+        return await self._record(lambda: self._session.next(run, asked.sampling()))
 
     async def patch(self, request: Request) -> Response:
         asked = await _content(request, Change)
@@ -216,7 +218,13 @@ def _file(name: str) -> Callable[[Request], Any]:
 
 
 def _place(request: Request) -> tuple[int, int]:
-    return request.path_params["run"], request.path_params["step"]
+    return _whole(request.path_params["run"], "The run"), _whole(request.path_params["step"], "The step")
+
+
+def _whole(text: str, name: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
+        raise ConfigError(f"{name} must be a whole number.")
+    return int(text)
 
 
 def _numbers(request: Request, *names: str) -> list[int]:
@@ -224,18 +232,16 @@ def _numbers(request: Request, *names: str) -> list[int]:
     found = []
     for name in names:
         given = request.query_params.getlist(name)
-        if len(given) != 1 or not (given[0].isascii() and given[0].isdecimal() and len(given[0]) <= 10):
-            raise ConfigError(f"{name} must be a whole number.")
-        found.append(int(given[0]))
+        found.append(_whole(given[0] if len(given) == 1 else "", name))
     return found
 
 
 def _list(request: Request, name: str) -> list[int]:
     """Whole numbers with commas between; none at all is an empty list."""
     given = request.query_params.get(name, "")
-    if len(given) > MAX_LIST or not all(part.isascii() and part.isdecimal() for part in given.split(",") if given):
-        raise ConfigError(f"{name} must be whole numbers with commas between.")
-    return [int(part) for part in given.split(",") if part]
+    if len(given) > MAX_LIST:
+        raise ConfigError(f"{name} may have {MAX_LIST:,} characters.")
+    return [_whole(part, f"Each of {name}") for part in given.split(",") if given]
 
 
 async def _content(request: Request, kind: type[T]) -> T:

@@ -17,6 +17,7 @@ import uvicorn
 
 from glassformer.errors import ConfigError
 from glassformer.viewer.app import application
+from glassformer.viewer.connections import patient
 from glassformer.viewer.session import Session
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -75,13 +76,12 @@ def configured(session: Session, token: str, hosts: Iterable[str] = ()) -> uvico
     """How uvicorn runs the page: bounded, silent, and not waiting for anybody when it ends."""
     return uvicorn.Config(
         application(session, token=token, hosts=hosts),
-        http="h11",  # it bounds the headers
+        http=patient(),  # h11, which bounds the headers
         ws="none",
         lifespan="off",
         log_level="critical",
         access_log=False,
         server_header=False,
-        limit_concurrency=64,
         timeout_graceful_shutdown=0,
     )
 

@@ -104,7 +104,8 @@ class Session:
         self.model, self.name = model, name
         self.tokenizer = None if model is None else inputs.text_tokenizer(model)
         self.training: Training | None = None
-        self.runs: list[Run] = []
+        self.runs: list[Run] = []  # the first, which others are compared with, and the newest ones
+        self._n_runs = 0
         self._recording = threading.Lock()
         self._names: pack.Names = {}
         self._pyramids = tiles.Pyramids()
@@ -145,9 +146,10 @@ class Session:
 
     def step(self, run: int, number: int) -> Step:
         """A recorded step."""
-        if not (0 <= run < len(self.runs) and 0 <= number < len(self.runs[run].steps)):
+        steps = self._run(run).steps
+        if not 0 <= number < len(steps):
             raise TraceError(f"There is no step {number} of run {run}.")
-        return self.runs[run].steps[number]
+        return steps[number]
 
     def steps(self) -> Iterator[tuple[int, int, Step]]:
         """All steps with their places."""
@@ -223,8 +225,8 @@ class Session:
     def start(self, given: Inputs) -> Run:
         """A new run on whatever its kind of model reads, begun where the model writes."""
         model = self._needs_model()
-        self._check_room()
         with self._recording:
+            self._make_room()
             step = self._record(model, inputs.begun(model, given))
             return self._add(self._new_run(given.label or self._words(step)), step)
 
@@ -247,8 +249,8 @@ class Session:
             random = torch.Generator().manual_seed(sampling.seed)
             uniform = torch.rand(len(steps), generator=random, dtype=torch.float64)[-1:]
             token = int(draw(distribution(logits, None, sampling), uniform))
-            self._add(self.runs[run], self._record(model, last.inputs.and_then(token), last))
-            return self.runs[run].step_to_json(len(steps) - 1)
+            self._add(self._run(run), self._record(model, last.inputs.and_then(token), last))
+            return self._run(run).step_to_json(len(steps) - 1)
 
     def patch(self, run: int, number: int, tensor: int, index: Sequence[int], value: float) -> Run:
         """The same pass with another number in one place, as a new run that is compared with this one."""
@@ -262,9 +264,12 @@ class Session:
         cell = Cell(before.trace, tensor, place)
         if not record.dtype.is_floating_point and not record.dtype.is_complex and value.is_integer():
             value = int(value)
-        self._check_room()
         with self._recording:
-            patched = intervene.patch(before.trace, {cell: value})
+            try:
+                patched = intervene.patch(before.trace, {cell: value})
+            except TraceError as error:  # the place is there: it is the number that does not fit
+                raise GenerationError(str(error)) from None
+            self._make_room()
             step = self._step(patched.after, before.inputs)
             return self._add(self._new_run(f"{cell} = {value:g}", compared_to=run), step)
 
@@ -285,9 +290,11 @@ class Session:
         return self.model
 
     def _run(self, run: int) -> Run:
-        if not 0 <= run < len(self.runs):
-            raise TraceError(f"There is no run {run}.")
-        return self.runs[run]
+        found = next((kept for kept in self.runs if kept.id == run), None)
+        if found is None:
+            gone = 0 <= run < self._n_runs
+            raise TraceError(f"There is no run {run}{' any more: newer ones took its place' if gone else ''}.")
+        return found
 
     @property
     def _reads_no_text(self) -> bool:
@@ -318,7 +325,7 @@ class Session:
 
     def _step(self, trace: Trace, given: Inputs) -> Step:
         if _nbytes([*self._traces(), trace]) > MAX_BYTES:
-            raise GenerationError(f"This session has recorded {MAX_BYTES / GIB:g} GiB: start the viewer anew.")
+            raise GenerationError(f"This run has grown to {MAX_BYTES / GIB:g} GiB: begin another one.")
         model = self.model
         tokens = shown_tokens(self._target_tokenizer, given.tokens)
         module = None if trace.replay is None else trace.replay.module
@@ -334,17 +341,23 @@ class Session:
         )
         return Step(inputs=given, tokens=tokens, trace=trace, scene=scene, module=module, names=self._names)
 
-    def _check_room(self) -> None:
-        if len(self.runs) >= MAX_RUNS:
-            raise GenerationError(f"This session has {MAX_RUNS} runs: start the viewer anew.")
+    def _make_room(self) -> None:
+        """Let the oldest runs go where there are many, or much: not the first one, which the page opens with."""
+        while len(self.runs) > 1 and (len(self.runs) >= MAX_RUNS or _nbytes(self._traces()) > MAX_BYTES // 2):
+            gone = self.runs[1].id
+            self.runs = [self.runs[0], *self.runs[2:]]
+            for run in self.runs:
+                run.compared_to = None if run.compared_to == gone else run.compared_to
 
     def _new_run(self, label: str, compared_to: int | None = None) -> Run:
-        return Run(id=len(self.runs), label={"en": label, "zh": label}, compared_to=compared_to)
+        kept = compared_to if any(run.id == compared_to for run in self.runs) else None
+        return Run(id=self._n_runs, label={"en": label, "zh": label}, compared_to=kept)
 
     def _add(self, run: Run, step: Step) -> Run:
         """The step first, so that a run that is seen has what is asked of it."""
         run.steps.append(step)
-        if run.id == len(self.runs):
+        if run.id == self._n_runs:
+            self._n_runs += 1
             self.runs.append(run)
         return run
 
