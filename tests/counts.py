@@ -48,7 +48,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "audio mutations": (200, 2_000),
     "batch starts": (20_000, 1_000_000),
     "damaged pictures of a format": (80, 400),
-    "hostile pictures": (70, 139),
+    "hostile pictures": (70, 143),
     "hostile sounds": (70, 163),
     "damaged sounds": (60, 2_000),
     "resumed runs": (2, 20),

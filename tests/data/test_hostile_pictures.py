@@ -64,6 +64,13 @@ def bmp_of_size(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def many_scans(n: int, size: tuple[int, int]) -> bytes:
+    """A progressive JPEG whose last scan comes many times: two bytes a block would do."""
+    data = encoded(Image.new("RGB", size), "JPEG", progressive=True)
+    start = data.rindex(b"\xff\xda")
+    return data[:start] + data[start:-2] * n + data[-2:]
+
+
 def inflating(kind: bytes, before: bytes) -> bytes:
     """A PNG with a chunk of 50 kB that inflates to 50 MB."""
     return png(4, 4, extra=chunk(kind, before + zlib.compress(bytes(50_000_000))))
@@ -107,6 +114,8 @@ ODD: dict[str, tuple[tuple[int, int], Make]] = {  # pictures after all, with the
     "1,000 comments": ((4, 4), lambda: png(4, 4, extra=chunk(b"tEXt", b"a\0" + b"b" * 900) * 1_000)),
     "text after the picture": ((90, 60), lambda: encoded(NOISE) + b"hello" * 1_000),
     "16 bits of colour": ((4, 4), lambda: png(4, 4, depth=16, colour=2)),
+    "20 million pixels of 16 bits": ((5_000, 4_000), lambda: png(5_000, 4_000, depth=16)),
+    "a JPEG of many scans of few pixels": ((16, 16), lambda: many_scans(300, (16, 16))),
     "PPM in letters": ((2, 1), lambda: b"P3\n# a comment\n2 1\n255\n1 2 3 4 5 6\n"),
     "PGM of 16 bits": ((2, 1), lambda: b"P5 2 1 65535\n\0\1\2\3"),
 }
@@ -162,6 +171,8 @@ BROKEN: dict[str, Make] = {
     "a GIF without a frame": lambda: b"GIF89a" + struct.pack("<HHBBB", 9, 9, 0, 0, 0) + b";",
     "a GIF of 65,535 x 65,535": lambda: b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b";",
     "a JPEG of 65,535 x 65,535": lambda: jpeg_of_size(65_535, 65_535),
+    "a JPEG of 20,000 scans": lambda: many_scans(20_000, (256, 256)),
+    "a JPEG of 500 scans of many pixels": lambda: many_scans(500, (1_200, 1_100)),
     "a JPEG of no width": lambda: jpeg_of_size(0, 60),
     "a BMP of negative width": lambda: bmp_of_size(-90, 60),
     "a BMP of 2^31 - 1 rows": lambda: bmp_of_size(90, 2**31 - 1),

@@ -28,6 +28,9 @@ from glassformer.tokenizers.image_processor import ImageProcessor
 
 MAX_PIXELS = 64_000_000  # of one picture
 MAX_FILE_BYTES = 256 << 20  # of one picture
+FEW_SCANS = 16  # of a progressive JPEG of any size; encoders write about ten
+MAX_SCANNED = 10 * MAX_PIXELS  # pixels times scans, since each scan goes over all of them
+ROWS = 256  # of 16 bits a pixel that are narrowed at once
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm")
 
@@ -201,9 +204,15 @@ def open_image(path: Path) -> Any:
                     raise DataError(
                         f"{path} has {image.width:,} x {image.height:,} pixels; {MAX_PIXELS:,} are allowed."
                     )
+                scans = _count(path, START_OF_SCAN) if image.format in ("JPEG", "MPO") else 1
+                if scans > FEW_SCANS and scans * image.width * image.height > MAX_SCANNED:
+                    raise DataError(
+                        f"{path} has {scans:,} scans of {image.width:,} x {image.height:,} pixels; save it anew, with "
+                        f"at most {FEW_SCANS}."
+                    )
                 image.load()
-                upright = ImageOps.exif_transpose(image)
-                return _bytes_a_pixel(upright, path)
+                ImageOps.exif_transpose(image, in_place=True)
+                return _bytes_a_pixel(image, path)
         except DataError:
             raise
         except Exception as error:  # whatever a hostile file makes a decoder say
@@ -219,8 +228,24 @@ def _bytes_a_pixel(image: Any, path: Path) -> Any:
         raise DataError(f"{path} holds floating point numbers, whose range nobody knows.")
     if not image.mode.startswith("I"):
         return image
-    wide = np.asarray(image).astype(np.int64).clip(0, 65535)
-    return importlib.import_module("PIL.Image").fromarray((wide >> 8).astype(np.uint8))
+    wide = np.asarray(image)
+    narrow = np.empty(wide.shape, np.uint8)
+    for row in range(0, len(wide), ROWS):
+        narrow[row : row + ROWS] = wide[row : row + ROWS].clip(0, 65535) >> 8
+    return importlib.import_module("PIL.Image").fromarray(narrow)
+
+
+START_OF_SCAN = b"\xff\xda"  # JPEG's marker, which its compressed data cannot hold
+
+
+def _count(path: Path, marker: bytes) -> int:
+    """How often two bytes stand in a file."""
+    found, last = 0, b""
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            found += (last + chunk).count(marker)
+            last = chunk[-1:]
+    return found
 
 
 def _size(path: Path) -> int:
