@@ -128,5 +128,5 @@ def test_what_is_no_model_and_what_lacks_a_vocabulary_is_refused(tmp_path: Path,
     with pytest.raises(TokenizerError, match=r"source\.spm: the vocabulary lacks <unk> or </s>"):
         Tokenizer.load(folder / "source.spm")
     (folder / "vocab.json").unlink()
-    with pytest.raises(TokenizerError, match=r"vocab.json: expected a tokenizer file"):
+    with pytest.raises(TokenizerError, match=r"source\.spm: expected vocab.json beside it"):
         Tokenizer.load(folder / "source.spm")

@@ -102,7 +102,7 @@ def vectors(tmp_path: Path) -> Path:
 
 
 def begun(folder: Path, vectors: Path, **changes: Any) -> gf.Model:
-    WordTokenizer(["<unk>", "the", "fox", "dog."], ["<unk>"]).save(folder / "words")
+    WordTokenizer(["<unk>", "the", "fox", "dog."], ["<unk>"]).save(folder / "words", overwrite=True)
     settings = {"data": {"tokenizer": str(folder / "words")}, "steps": 1, "optimizer": {"lr": 0.0}}
     model = {"embedding_init": str(vectors)} | changes
     train(small(folder, model=model, **settings), folder / "run", overwrite=True)

@@ -120,7 +120,9 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def beside(path: Path, name: str) -> Path:
-    """The file of another name in the same folder."""
+    """The file of another name in the same folder, which must be there."""
+    if not path.with_name(name).is_file():
+        raise TokenizerError(f"{path}: expected {name} beside it, and there is none.")
     return inside(path.parent, name)
 
 
