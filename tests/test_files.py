@@ -375,7 +375,7 @@ class Faults:
 def faults(at: int | None, code: int = errno.ENOSPC, *, forever: bool = False) -> Iterator[Faults]:
     injected = Faults(at, code, forever=forever)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("write", "fsync", "rename", "replace", "mkdir"):
+        for name in ("write", "fsync", "rename", "replace", "mkdir", "sendfile"):
             patch.setattr(os, name, injected.around(getattr(os, name)))
         for name in ("write_text", "write_bytes"):
             patch.setattr(Path, name, injected.around(getattr(Path, name)))

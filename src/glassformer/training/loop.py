@@ -9,6 +9,8 @@ stopped and resumed is the run that was not, to the bit. Next to read: `adamw.py
 import math
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from torch import nn
 
 from glassformer import models
 from glassformer.config import to_mapping
-from glassformer.errors import CheckpointMismatch, TrainingError
+from glassformer.errors import CheckpointError, CheckpointMismatch, TrainingError
 from glassformer.training.adamw import AdamW, parameter_groups
 from glassformer.training.clip import clip_gradients
 from glassformer.training.config import RunConfig
@@ -124,7 +126,8 @@ def train(
             tell(Saved(step=trainer.step, path=path))
             trainer.pace.pause()
 
-        with stop_on_signal(stop, lambda: say("Stopping: the state is being saved. A second signal ends it at once.")):
+        stopping = "Stopping: the state is being saved. A second signal ends it at once."
+        with advising_to_resume(folder), stop_on_signal(stop, lambda: say(stopping)):
             if config.schedule.kind != "constant" and config.schedule.warmup_steps >= config.steps:
                 say(
                     "The learning rate is still rising when the run ends: schedule.warmup_steps is "
@@ -160,6 +163,19 @@ def train(
         )
         tell(ended)
     return ended
+
+
+@contextmanager
+def advising_to_resume(folder: Path) -> Iterator[None]:
+    """Where a disk takes nothing more the last whole checkpoint is what the run goes on from."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise TrainingError(
+            f"{error} The run goes on from its newest checkpoint when that is mended:",
+            python="pass resume=True.",
+            command=f"glassformer train --resume {folder}",
+        ) from error
 
 
 def say_what_changes(before: RunConfig, config: RunConfig, step: int, d_model: int, say: Say) -> None:
