@@ -110,8 +110,7 @@ def sounds() -> None:
         frame.sample_rate = 22_050
         for packet in (*stream.encode(frame), *stream.encode(None)):
             container.mux(packet)
-    with av.open("tone.m4a") as container:
-        assert sum(frame.samples for frame in container.decode(audio=0)) >= len(tone)
+    assert abs(len(read_audio(Path("tone.m4a"))) - 16_000) < 2_000
 
 
 def figures() -> None:

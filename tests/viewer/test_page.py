@@ -1,5 +1,6 @@
 """The page in a real browser: what it draws, says and does is what Python has, also without mouse and network."""
 
+import base64
 import io
 import itertools
 import json
@@ -524,6 +525,50 @@ def test_a_lost_context_comes_back(page: Page, address: str) -> None:
     page.wait_for_timeout(1500)
     after = picture(page)
     assert np.mean(np.abs(before - after).max(2) > 40) < 0.01
+
+
+DRAWN = """() => {
+    const {engine, stage, state} = glassformer;
+    engine.draw(stage, state.camera.value);
+    return document.getElementById("scene").toDataURL().split(",")[1];
+}"""
+
+
+def test_words_stand_where_they_belong_after_the_screen_has_changed(browser: Browser, address: str) -> None:
+    """Also where the canvas keeps its size: numbers in cells and names at blocks are those of a page opened there."""
+    pictures = []
+    for density in (1, 2):
+        context = browser.new_context(
+            viewport={"width": 1280, "height": 720}, device_scale_factor=density, bypass_csp=True
+        )
+        page = opened(context.new_page(), address, "lang=en&theme=light&chapter=softmax&at=1")
+        settled(page)
+        if density == 1:
+            metrics = {"width": 1280, "height": 720, "deviceScaleFactor": 2, "mobile": False}
+            context.new_cdp_session(page).send("Emulation.setDeviceMetricsOverride", metrics)
+            page.wait_for_function("() => devicePixelRatio === 2")
+            settled(page)
+        pictures.append(Image.open(io.BytesIO(base64.b64decode(page.evaluate(DRAWN)))).convert("L"))
+        page.goto("about:blank")
+        context.close()
+    moved, fresh = (np.asarray(picture, dtype=float) for picture in pictures)
+    assert moved.shape == fresh.shape
+    assert np.abs(moved - fresh).mean() < 0.2
+
+
+def test_shaders_that_do_not_compile_are_not_called_a_lack_of_webgl(browser: Browser, address: str) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 720}, bypass_csp=True)
+    page = context.new_page()
+    page.add_init_script(
+        """const {prototype} = WebGL2RenderingContext, {shaderSource} = prototype;
+        prototype.shaderSource = function (shader, text) { shaderSource.call(this, shader, `${text} no shader`); };"""
+    )
+    page.goto(f"{address}#lang=en")
+    page.wait_for_selector(".problem")
+    assert "do not compile" in page.locator(".problem").inner_text()
+    assert page.evaluate("() => glassformer.state.sceneLost.value") is None
+    page.goto("about:blank")
+    context.close()
 
 
 def test_a_page_that_turns_narrow_keeps_its_scene(page: Page, address: str) -> None:

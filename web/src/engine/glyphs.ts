@@ -39,6 +39,12 @@ export class Glyphs {
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.LINEAR);
   }
 
+  /** The same for another number of device pixels per css px, as after a zoom: all glyphs are drawn anew. */
+  remade(pixel: number): Glyphs {
+    this.gl.deleteTexture(this.#texture);
+    return new Glyphs(this.gl, this.batch, pixel);
+  }
+
   bind(): void {
     this.gl.activeTexture(this.gl.TEXTURE2);
     this.gl.bindTexture(this.gl.TEXTURE_2D, this.#texture);

@@ -84,7 +84,9 @@ export class Engine {
   setHead(head: number | null): void { this.#need(this.#head = head); }
 
   resize(): void {
-    this.#pixel = Math.min(2, window.devicePixelRatio || 1);
+    const pixel = Math.min(2, window.devicePixelRatio || 1);
+    if (pixel !== this.#pixel && this.#card) this.#card.glyphs = this.#card.glyphs.remade(pixel);
+    this.#pixel = pixel;
     const [width, height] = [this.canvas.clientWidth || 1, this.canvas.clientHeight || 1];
     this.canvas.width = Math.round(width * this.#pixel);
     this.canvas.height = Math.round(height * this.#pixel);

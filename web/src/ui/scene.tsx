@@ -1,4 +1,4 @@
-/** The canvas: makes the engine, draws when something has changed, and and lets the pointer move and point. */
+/** The canvas: makes the engine, draws when something has changed, and lets the pointer move and point. */
 
 import { useEffect, useRef } from "preact/hooks";
 import { effect } from "@preact/signals";
@@ -12,6 +12,7 @@ import {
   head,
   lang,
   loading,
+  problem,
   run,
   scene,
   sceneLost,
@@ -58,15 +59,27 @@ const drawn = (made: Engine, canvas: HTMLCanvasElement): (() => void) => {
       wanted();
     }),
   ];
-  const watch = new ResizeObserver(() => {
+  const resized = (): void => {
     canvasSize.value = { width: canvas.clientWidth, height: canvas.clientHeight };
     made.resize();
     draw(); // at once: a canvas that was resized is empty
-  });
+  };
+  const watch = new ResizeObserver(resized);
   watch.observe(canvas);
+  let density: MediaQueryList | undefined; // tells of another screen or zoom at which the canvas has the same size
+  const denser = (): void => {
+    density = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);
+    density.addEventListener("change", redone, { once: true });
+  };
+  const redone = (): void => {
+    resized();
+    denser();
+  };
+  denser();
   return () => {
     stops.forEach((stop) => stop());
     watch.disconnect();
+    density?.removeEventListener("change", redone);
     cancelAnimationFrame(frame);
   };
 };
@@ -108,8 +121,9 @@ export const SceneCanvas = () => {
     let made: Engine;
     try {
       made = new Engine(canvas.current, from);
-    } catch {
-      sceneLost.value = "unsupported";
+    } catch (error) {
+      if (canvas.current.getContext("webgl2")) problem.value = String(error); // a driver that cannot compile our shaders
+      else sceneLost.value = "unsupported";
       return;
     }
     made.onLost = () => (sceneLost.value = "lost");
