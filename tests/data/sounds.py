@@ -28,14 +28,18 @@ def by_libsndfile(format: str, subtype: str | None = None, rate: int = RATE) -> 
     return data.getvalue()
 
 
+LAYOUTS = {1: "mono", 2: "stereo", 8: "7.1"}
+
+
 def by_ffmpeg(container: str, codec: str, sound: np.ndarray | None = None, rate: int = RATE, **options: str) -> bytes:
     """A sound in a container of FFmpeg's; `options` are the container's."""
     sound = speechlike(N * rate // RATE, rate) if sound is None else sound
+    layout = LAYOUTS[sound.shape[1]]
     with tempfile.TemporaryDirectory() as folder:  # some containers are read again while they are written
         path = Path(folder) / "sound"
         with av.open(str(path), "w", format=container, options=options) as output:
-            stream = output.add_stream(codec, rate=rate, layout="mono" if sound.shape[1] == 1 else "stereo")
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound.T), "fltp", stream.layout.name)
+            stream = output.add_stream(codec, rate=rate, layout=layout)
+            frame = av.AudioFrame.from_ndarray(sound.reshape(1, -1), "flt", layout)
             frame.sample_rate, frame.pts = rate, 0
             as_codec = av.AudioResampler(stream.codec_context.format, stream.layout, rate)
             for part in [*as_codec.resample(frame), *as_codec.resample(None), None]:

@@ -14,7 +14,8 @@ import soundfile
 
 from counts import count
 from data.sounds import RATE, SOUNDS, N, by_ffmpeg, by_libsndfile, samples_by_pyav, sound, speechlike
-from glassformer.data.decoders import Unreadable, decoded
+from glassformer.data.containers import Unreadable
+from glassformer.data.decoders import decoded
 
 AAC_FRAME = 1024
 PADDED = {  # samples that an encoder adds, and no header takes away again
@@ -161,6 +162,15 @@ def test_integers_of_every_width_are_the_same_sound(tmp_path: Path) -> None:
     assert all(np.abs(wave - speechlike(2_000, channels=2)).max() < 2**-14 for wave in waves[1:])
 
 
+def test_eight_channels_stay_apart(tmp_path: Path) -> None:
+    """PyAV reads beyond the memory of more than seven, which ends the process."""
+    levels = np.array([1, 0.5, 0.25, 0, 1, 0.5, 0.25, 0], np.float32)
+    (tmp_path / "sound").write_bytes(by_ffmpeg("matroska", "aac", speechlike() * levels))
+    with (tmp_path / "sound").open("rb") as file:
+        wave = np.concatenate([block.numpy() for block, _ in decoded(file, lambda reason: None)])
+    np.testing.assert_allclose((wave**2).mean(0) ** 0.5, levels * wave[:, 0].std(), atol=0.02)
+
+
 # ---- without PyAV
 
 
@@ -260,6 +270,14 @@ def test_a_file_opens_no_other_file(data: bytes, tmp_path: Path, monkeypatch: py
     (tmp_path / "other.wav").write_bytes(sound("WAV of libsndfile"))
     with pytest.raises(Unreadable):
         read(data, tmp_path)
+
+
+def test_a_fragment_that_promises_more_samples_than_bytes_is_refused(tmp_path: Path) -> None:
+    fragments = bytearray(sound("mp4 in fragments"))
+    at = fragments.index(b"trun") + 8
+    fragments[at : at + 4] = (2**24).to_bytes(4, "big")  # FFmpeg's table of them has half a gigabyte
+    with pytest.raises(Unreadable, match="promise 16,777,2"):
+        read(bytes(fragments), tmp_path)
 
 
 def film(folder: Path, *, with_sound: bool) -> bytes:

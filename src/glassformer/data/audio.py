@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from glassformer.data.decoders import Block, Unreadable, decoded, header_seconds
+from glassformer.data.containers import Unreadable
+from glassformer.data.decoders import Block, decoded, header_seconds
 from glassformer.errors import DataError
 from glassformer.tokenizers.log_mel import SAMPLE_RATE
 

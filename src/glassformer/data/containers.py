@@ -15,8 +15,16 @@ from typing import BinaryIO
 MAX_PARTS = 1 << 19  # chunks, boxes or blocks looked at, since a file may consist of nothing else
 MAX_PAGE = 27 + 255 + 255 * 255  # bytes of a page of Ogg
 STREAMED = {0, 0x7FFFF000, 0x7FFFF024, 0x7FFFFFFF, 0x80000000, 0x80000024, 0xFFFFFFFF, 2**64 - 1}  # nobody came back
+BOXES = {  # of MP4, which have boxes in them
+    *(b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"dinf", b"udta", b"mvex", b"moof", b"traf", b"tref"),
+    *(b"wave", b"sinf", b"schi", b"ipro", b"iprp", b"meta"),
+}
 PRINTABLE = re.compile(rb"[ -~]{4}")
 XING = re.compile(rb"\xff[\xe2-\xff]..(?:.{9}|.{17}|.{32})(?:Xing|Info)(.{4}).{4}(.{4})", re.DOTALL)
+
+
+class Unreadable(Exception):
+    """A file is not read; the text says why."""
 
 
 def lacking(file: BinaryIO) -> str:
@@ -124,21 +132,36 @@ def _objects(file: BinaryIO, size: int) -> str:
 
 
 def _boxes(file: BinaryIO, size: int) -> str:
-    """MP4 and its kin (.m4a, .mov, .3gp; ISO/IEC 14496-12): boxes, of which each says how long it is."""
-    at = 0
+    """MP4 and its kin (.m4a, .mov, .3gp; ISO/IEC 14496-12): boxes, of which each says how long it is.
+
+    A `trun` may promise samples without a byte for each, and FFmpeg makes a table of all that it is promised.
+    """
+    waiting, n_samples, reason = [(0, size)], 0, ""
     for _ in range(MAX_PARTS):
+        while waiting and waiting[-1][0] >= waiting[-1][1]:
+            waiting.pop()
+        if not waiting:
+            return reason
+        at, end = waiting.pop()
         head = _at(file, at, 16)
-        n = int.from_bytes(head[:4], "big")
+        kind, n = head[4:8], int.from_bytes(head[:4], "big")
         if n == 1:  # as if to say: the length has eight bytes, behind the name
             n = int.from_bytes(head[8:], "big")
-        if len(head) < 8 or n < 8:  # a length of 0 is all that follows
-            return _cut(at + 8, size) if 0 < len(head) < 8 else ""
-        if at and head[4:8] == b"ftyp":
-            return _joined(at)
-        at += n
-        if at > size:
-            return _cut(at, size)
-    return ""
+        n = end - at if n == 0 else n
+        if kind == b"trun":
+            n_samples += int.from_bytes(head[12:], "big")
+            if n_samples > size:
+                raise Unreadable(f"its {size:,} bytes promise {n_samples:,} samples or more")
+        if not waiting and not reason:  # a box in no other
+            if len(head) < 8 or at + n > size:
+                reason = _cut(at + max(n, 8), size)
+            elif at and kind == b"ftyp":
+                reason = _joined(at)
+        if n >= 8:
+            waiting.append((at + n, end))
+        if kind in BOXES:
+            waiting.append((at + 8, min(at + n, end)))
+    raise Unreadable(f"it has more than {MAX_PARTS:,} parts")
 
 
 def _elements(file: BinaryIO, size: int) -> str:

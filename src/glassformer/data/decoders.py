@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from glassformer.data.containers import lacking
+from glassformer.data.containers import Unreadable, lacking
 
 if TYPE_CHECKING:
     from av import AudioFrame
@@ -37,15 +37,12 @@ LIBSNDFILE = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "SVX", "AU", "CAF", "FLAC",
 FFMPEG = "aac,aiff,amr,asf,au,avi,caf,flac,matroska,mov,mp3,nistsphere,ogg,w64,wav,wv"  # no playlists, no subtitles
 COUNTED = ("flac", "nistsphere", "wv")  # formats of FFmpeg's that say how many samples they have, and mean it
 TAG = re.compile(rb"ID3|TAG|APETAGEX")  # what may stand between joined MP3s
+MAX_PLANES = 7  # channels that PyAV counts rightly where each has memory of its own: of more it reads beyond the last
 SHORTEST = 1e-5  # seconds that a recording may lack, by rounding: half a sample at 48 kHz
 READ_AHEAD = 1 << 13  # bytes
 PART = re.compile(rb"OggS\0\x02|fLaC\0\0\0\x22")  # how a part begins
 
 NEEDS_PYAV = "libsndfile does not read it; PyAV may: pip install 'glassformer[media]'"
-
-
-class Unreadable(Exception):
-    """No decoder reads a file; the text says why."""
 
 
 def decoded(file: BinaryIO, short: Short) -> Iterator[Block]:
@@ -193,6 +190,10 @@ def _reason(error: Exception) -> str:
 
 def samples(frame: "AudioFrame") -> Float[Tensor, "n K"]:
     """A frame's samples as numbers from −1 to 1, whatever they are stored as."""
+    if frame.format.is_planar and frame.layout.nb_channels > MAX_PLANES:
+        from av import AudioResampler
+
+        (frame,) = AudioResampler(frame.format.packed).resample(frame)
     array = frame.to_ndarray()
     array = array.T if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels)
     if array.dtype.kind == "f":
