@@ -147,6 +147,16 @@ def test_a_tokenizer_that_cannot_be_read_survives_a_copy(tmp_path: Path) -> None
         assert (tmp_path / "copy" / name).read_bytes() == (source / name).read_bytes()
 
 
+def test_a_tokenizer_json_alone_gets_the_class_without_which_transformers_cuts_text_by_other_rules(
+    tmp_path: Path,
+) -> None:
+    source = publish(tmp_path / "source")
+    CharTokenizer("abcde").save(source)
+    api.save(api.load(source), tmp_path / "copy")
+    assert (tmp_path / "copy" / "tokenizer.json").read_bytes() == (source / "tokenizer.json").read_bytes()
+    assert settings(tmp_path / "copy", "tokenizer_config.json")["tokenizer_class"] == "PreTrainedTokenizerFast"
+
+
 def test_a_processor_survives_a_copy_with_the_settings_that_we_do_not_know(tmp_path: Path) -> None:
     config = ViTConfig(image_size=(8, 8), patch_size=(4, 4), n_classes=3, d_model=8, n_layers=1, n_heads=2, d_ff=8)
     checkpoints.save(ViT(config), tmp_path / "source", processor=ImageProcessor(size=(8, 8)))

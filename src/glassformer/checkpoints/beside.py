@@ -148,16 +148,20 @@ def _write_tokenizer(folder: Path, tokenizer: Tokenizer, config: Any) -> None:
     source = spec_of(config).kind == "encoder-decoder"
     around = template(tokenizer, None, tokenizer.eos_id) if source else template_of(tokenizer)
     write_tokenizer_json(tokenizer, folder, around)
+    write_json(folder / TOKENIZER_CONFIG, tokenizer_config(tokenizer, config))
+
+
+def tokenizer_config(tokenizer: Tokenizer, config: Any) -> dict[str, Any]:
+    """tokenizer_config.json: the class, how long a text may be, and what the special tokens are for."""
     names = {id: name for name, id in tokenizer.special_tokens.items()}
     ends = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}
-    settings = {
+    return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
         "model_max_length": config.context_length,
         **{role: name for role, known in ROLES.items() for name in known if name in tokenizer.special_tokens},
         **{role: names[id] for role, id in ends.items() if id is not None},
     }
-    write_json(folder / TOKENIZER_CONFIG, settings)
 
 
 # ---- processors

@@ -28,11 +28,12 @@ from glassformer.checkpoints.beside import (
     PROCESSOR,
     Processor,
     processor_of,
+    tokenizer_config,
     write_json,
     write_processor,
     write_tokenizers,
 )
-from glassformer.checkpoints.rest import NOTHING, Rest
+from glassformer.checkpoints.rest import NOTHING, TOKENIZER_CONFIG, Rest
 from glassformer.config import from_mapping, to_mapping
 from glassformer.errors import CheckpointCorrupt, CheckpointError, ConfigError, ExportError
 from glassformer.models import spec_of, specs
@@ -138,6 +139,8 @@ def write_directory(
     write_json(folder / OURS, {"format": 1, "architecture": spec.name, "config": to_mapping(config)})
     if tokenizer is not None and not rest.has_tokenizer:
         write_tokenizers(folder, tokenizer, source_tokenizer, speech, config)
+    elif tokenizer is not None and "tokenizer.json" in rest.contents and TOKENIZER_CONFIG not in rest.contents:
+        write_json(folder / TOKENIZER_CONFIG, tokenizer_config(tokenizer, config))
     processor = processor or processor_of(config)
     if processor is not None and (PROCESSOR not in rest.contents or processor != rest.processor):
         write_processor(folder, processor)
