@@ -110,4 +110,4 @@ FOREIGN: dict[str, Callable[[], Case]] = {
     "torch.nn.LSTM": _lstm,
     "a small convolutional network": _convolutional,
 }
-NEEDS_DECOMPOSING = ("torch.nn.Transformer", "torch.nn.LSTM")  # one kernel each, with steps that nobody can see
+TAKEN_APART = ("torch.nn.Transformer", "torch.nn.LSTM")  # one kernel each, with steps that nobody could see

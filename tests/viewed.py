@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 import glassformer as gf
-from foreign import FOREIGN, NEEDS_DECOMPOSING
+from foreign import FOREIGN
 from glassformer.inference.around import FromSound, around
 from glassformer.tokenizers.log_mel import hann_window, mel_filters
 from glassformer.tracing.record import record as record_module
@@ -96,7 +96,7 @@ def recorded(name: str) -> tuple[Trace, Scene]:
         trace = record(module, *given, predicts=name not in ("bert without a head", "word2vec"))
         return trace, pack_scene(trace, module=model.module, config=model.config, name=name, tokens=[])
     module, inputs, keywords = FOREIGN[name]()
-    trace = record_module(module, *inputs, decompose=name in NEEDS_DECOMPOSING, **keywords)
+    trace = record_module(module, *inputs, **keywords)
     return trace, pack_scene(trace, module=module, config={}, name=name, tokens=[])
 
 

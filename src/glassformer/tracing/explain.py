@@ -22,7 +22,6 @@ import torch
 from glassformer.errors import TraceError
 from glassformer.tracing import costs
 from glassformer.tracing.formula import Apply, Formula, Number, Operand, Reduce, call
-from glassformer.tracing.record import FUSED
 from glassformer.tracing.rules import Step, rule_of
 from glassformer.tracing.text import render, shorten
 from glassformer.tracing.trace import Cell, Operation, Source
@@ -199,8 +198,7 @@ def _explained(cell: Cell, work: costs.Work) -> Explanation:
         formula = derive(origin, operation)
         entries = formula.entries if formula.value.size else 0
     except FAULTS as fault:
-        hint = " Record with decompose=True to see its steps." if operation.base in FUSED else ""
-        raise TraceError(f"{origin} cannot be explained: {fault or type(fault).__name__}.{hint}") from fault
+        raise TraceError(f"{origin} cannot be explained: {fault or type(fault).__name__}.") from fault
     work.spend(entries)
     written, shown = trace.tensors[origin.tensor].dtype, trace.tensors[cell.tensor]
     if written != shown.dtype:

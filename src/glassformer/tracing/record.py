@@ -27,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from glassformer import twins
 from glassformer.errors import TraceError
 from glassformer.tracing import names
+from glassformer.tracing.rules import has_rule
 from glassformer.tracing.trace import Kind, ModuleRecord, Operation, Ref, Storage, TensorRecord, Trace
 
 GIB = 1 << 30
@@ -100,9 +101,11 @@ def record(
     """The forward pass of `module` on these inputs, operation by operation.
 
     `modules` limits the recording to the modules whose path fits one of the patterns (`"blocks.3.*"`), and to what
-    they call; the rest runs unseen. With `decompose`, fused operations (attention, norms, softmax, LSTM) run as their
-    visible steps, whose numbers may differ from the fused ones' in the last bits. `edits` changes results on their
-    way, by the number of the operation: see `intervene.py`.
+    they call; the rest runs unseen. Kernels that no rule explains in one piece run as their visible steps, whose
+    numbers may differ from the plain run's in the last bits: oneDNN's LSTM, the fast path of `nn.MultiheadAttention`
+    and `nn.TransformerEncoder`, GLU and its kin, some losses. With `decompose`, so do those that have a rule:
+    attention, norms, softmax, GELU. `edits` changes results on their way, by the number of the operation: see
+    `intervene.py`.
 
     Raises `TraceError` for a compiled module, and where the recording grows beyond `max_bytes`.
     """
@@ -120,8 +123,9 @@ def record(
         stack.enter_context(torch.no_grad())
         stack.enter_context(_nothing_collected())
         stack.enter_context(recorder.hooks())
+        stack.enter_context(_visible_steps(module))
         if decompose:
-            stack.enter_context(_visible_steps(module))
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(recorder)
         output = module(*inputs, **keywords)
     return recorder.finish(output, replay)
@@ -196,19 +200,27 @@ def _nothing_collected() -> Iterator[None]:
 
 @contextmanager
 def _visible_steps(module: nn.Module) -> Iterator[None]:
-    """Have torch itself take the written-out path wherever it has one."""
+    """Have torch itself take the written-out path where no rule explains its kernel: many layers are one operation."""
     fastpath = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
     onednn = torch._C._get_mkldnn_enabled()
-    if recurrent:
+
+    def without_onednn(*_: Any) -> None:
         torch._C._set_mkldnn_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fastpath)
+
+    def as_before(*_: Any) -> None:
         torch._C._set_mkldnn_enabled(onednn)
+
+    torch.backends.mha.set_fastpath_enabled(False)
+    recurrent = [part for part in module.modules() if isinstance(part, nn.RNNBase)]
+    handles = [part.register_forward_pre_hook(without_onednn) for part in recurrent]
+    handles += [part.register_forward_hook(as_before, always_call=True) for part in recurrent]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+        as_before()
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -327,7 +339,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         func = AT_ONCE.get(func, func)
         schema = _schema(func)
         kwargs = kwargs or {}
-        if schema.composed or (self.decompose and schema.base in FUSED):
+        if schema.composed or (schema.base in FUSED and (self.decompose or not has_rule(schema.base))):
             with self:
                 output = _steps(func, schema)(*args, **kwargs)
             if output is not NotImplemented:

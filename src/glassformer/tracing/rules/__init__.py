@@ -43,6 +43,12 @@ def load() -> None:
         importlib.import_module(f"{__name__}.{file}")
 
 
+def has_rule(base: str) -> bool:
+    """Whether an operation of this name can be explained in one piece."""
+    load()
+    return base in RULES
+
+
 def rule_of(operation: Operation) -> Rule | None:
     """The rule of an operation, if it has one."""
     load()
