@@ -9,6 +9,18 @@ import jaxtyping
 import pytest
 import torch
 
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def with_shapes(source: Path) -> list[str]:
+    """The modules whose signatures name shapes."""
+    files = (file for file in source.rglob("*.py") if "from jaxtyping import" in file.read_text(encoding="utf-8"))
+    return [".".join(file.relative_to(source).with_suffix("").parts).removesuffix(".__init__") for file in files]
+
+
+# Every call of them is checked. mypy sees all that the others have, and checks would take ten times the work there.
+jaxtyping.install_import_hook(with_shapes(ROOT / "src"), "beartype.beartype")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Tests that draw examples draw the same ones each time, or those of --hypothesis-seed; no clock fails them.
@@ -38,8 +50,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder with real weights and corpora: GLASSFORMER_DATA, by default ../shared/data beside the project."""
-    root = Path(__file__).resolve().parents[1]
-    folder = Path(os.environ.get("GLASSFORMER_DATA", root.parent / "shared" / "data"))
+    folder = Path(os.environ.get("GLASSFORMER_DATA", ROOT.parent / "shared" / "data"))
     if folder.is_dir():
         return folder
     reason = f"real data: there is no folder {folder} (set GLASSFORMER_DATA)"

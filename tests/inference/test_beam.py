@@ -39,11 +39,11 @@ def language_model(kind: str, vocab_size: int = 11) -> GPT2 | Llama:
 
 
 def spread(model):
-    """With weights in which choices are no ties, and none is certain."""
+    """With weights in which choices are no ties, and none is certain; in float64, so that rounding decides nothing."""
     for parameter in model.parameters():
         if parameter.dim() == 2:
             nn.init.normal_(parameter, std=0.4)
-    return model.eval().requires_grad_(False)
+    return model.double().eval().requires_grad_(False)
 
 
 def log_probs(model: Transformer, source: Tensor, texts: list[list[int]]) -> list[float]:

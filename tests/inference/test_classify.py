@@ -22,15 +22,16 @@ def test_the_likeliest_classes_come_first_with_the_probabilities_of_transformers
     model = gf.build("vit", **SIZES, d_ff=12, n_classes=4, labels=("cat", "dog", "gnu", "yak"))
     torch.nn.init.normal_(model.module.get_parameter("head.weight"))
     gf.save(model, tmp_path / "vit")
-    theirs = transformers.ViTForImageClassification.from_pretrained(tmp_path / "vit").eval()
-    images = torch.randn(3, 3, 12, 8)
+    theirs = transformers.ViTForImageClassification.from_pretrained(tmp_path / "vit").eval().double()
+    model.module.double()
+    images = torch.randn(3, 3, 12, 8, dtype=torch.float64)
     with torch.no_grad():
         probs = theirs(images).logits.double().softmax(-1)
     for guesses, expected in zip(classify(model.module, images, top_k=9), probs, strict=True):
         numbers = expected.argsort(descending=True).tolist()
         assert [guess.number for guess in guesses] == numbers
         assert [guess.label for guess in guesses] == [theirs.config.id2label[number] for number in numbers]
-        assert [guess.probability for guess in guesses] == pytest.approx(expected[numbers].tolist(), abs=1e-6)
+        assert [guess.probability for guess in guesses] == pytest.approx(expected[numbers].tolist(), abs=1e-9)
 
 
 def test_a_class_without_a_name_has_its_number() -> None:

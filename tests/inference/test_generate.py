@@ -27,12 +27,12 @@ def gpt2() -> GPT2:
 
 
 def scaled(model):
-    """With weights large enough that its greedy choices are not a tie."""
+    """With weights so large, and in float64, that its greedy choices are not a tie."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 2:
                 parameter.mul_(8)
-    return model
+    return model.double()
 
 
 def continuation(model, prompt: list[int], n: int, **settings) -> list[int]:

@@ -50,7 +50,9 @@ def random_marian(folder: Path) -> tuple[Any, Model]:
                 parameter.normal_(std=1.0 if "embed_tokens" in name or "lm_head" in name else 0.3)
         theirs.final_logits_bias[0, PAD] = 3.0  # so that only a rule keeps padding out
     theirs.save_pretrained(folder)
-    return theirs, dataclasses.replace(gf.load(folder), tokenizer=LETTERS, suppressed=frozenset({PAD}))
+    model = gf.load(folder)
+    model.module.double()  # as theirs, so that no choice is a tie but for rounding
+    return theirs.double(), dataclasses.replace(model, tokenizer=LETTERS, suppressed=frozenset({PAD}))
 
 
 def words(choose: random.Random, n: int) -> list[str]:

@@ -29,11 +29,11 @@ GREEDY = Sampling(temperature=0.0)
 
 @pytest.fixture(params=KINDS)
 def model(request: pytest.FixtureRequest) -> RNN:
-    """With weights large enough that its greedy choices are not a tie."""
+    """With weights so large, and in float64, that its greedy choices are not a tie."""
     built = RNN(RNNConfig(**SIZES, kind=request.param)).eval()
     for parameter in built.parameters():
         nn.init.normal_(parameter, std=0.7)
-    return built.requires_grad_(False)
+    return built.double().requires_grad_(False)
 
 
 def continuation(model: RNN, prompts: list[list[int]], n: int, cache: str = "full") -> list[list[int]]:
@@ -55,7 +55,7 @@ def test_it_is_what_decoding_asks_for(model: RNN) -> None:
 
 
 def test_logits_are_those_of_torchs_layers(model: RNN) -> None:
-    theirs = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[model.config.kind](12, 12, 2, batch_first=True)
+    theirs = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[model.config.kind](12, 12, 2, batch_first=True).double()
     theirs.load_state_dict(to_torch(model.recurrent.state_dict()))
     tokens = torch.randint(11, (3, 9))
     h, _ = theirs(model.token_embedding.weight[tokens])
@@ -85,7 +85,7 @@ def test_a_text_in_pieces_is_the_text(model: RNN) -> None:
 
 
 def test_a_checkpoint_of_ours_gives_the_model_back(model: RNN, tmp_path: Path) -> None:
-    found = checkpoints.load(checkpoints.save(model, tmp_path / "model"))
+    found = checkpoints.load(checkpoints.save(model.float(), tmp_path / "model"))
     assert found.config == model.config
     tokens = torch.randint(11, (2, 6))
     assert torch.equal(found.module(tokens), model(tokens))

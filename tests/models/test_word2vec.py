@@ -42,7 +42,7 @@ def test_words_that_stand_together_become_neighbours(algorithm: str) -> None:
     """Words 0 to 3 only ever stand beside each other, and so do 4 to 7."""
     model = small(algorithm=algorithm)
     optimizer = AdamW(model.parameters(), 0.05)
-    for _ in range(150):
+    for _ in range(300):
         group = torch.randint(2, (64, 1)) * 4
         words = torch.randint(4, (64, 5)) + group
         noise = torch.randint(8, (64, 5))

@@ -5,10 +5,9 @@ holds at t, at their slots' positions. It is written here in numpy float64, one 
 weights but none of their code.
 """
 
-import copy
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -29,7 +28,7 @@ from glassformer.nn.kv_cache import KVCache, Policy, count_positions, parse_poli
 from glassformer.nn.rope import RoPE, RopeScaling
 from glassformer.twins import Mode, use
 from oracles import Array, array, kept
-from tolerances import CACHE, assert_close
+from tolerances import ENLARGED, assert_close
 
 Turn = Callable[[Array, Sequence[int]], Array]
 Kept = tuple[object, ...]  # ("full",), ("window", n) or ("sinks", first, recent)
@@ -140,7 +139,6 @@ class Problem:
     llama: bool
     sizes: dict[str, Any]
     seed: int
-    dtype: torch.dtype
     held: Kept
     valid: Tensor  # (B, T), False at padding
     omitted: bool  # whether a batch without padding comes without `valid`
@@ -151,7 +149,7 @@ class Problem:
     def model(self) -> GPT2 | Llama:
         built = Llama(LlamaConfig(**self.sizes)) if self.llama else GPT2(GPT2Config(**self.sizes))
         spread(built, self.seed)
-        return built.to(self.dtype).eval().requires_grad_(False)
+        return built.double().eval().requires_grad_(False)
 
     def tokens(self) -> Tensor:
         return torch.randint(13, self.valid.shape, generator=torch.Generator().manual_seed(self.seed))
@@ -207,7 +205,6 @@ def problems(draw: st.DrawFn) -> Problem:
         llama=llama,
         sizes=sizes,
         seed=draw(st.integers(0, 2**31)),
-        dtype=draw(st.sampled_from([torch.float32, torch.float64])),
         held=held,
         valid=valid,
         omitted=side == "none" and draw(st.booleans()),
@@ -220,23 +217,21 @@ def problems(draw: st.DrawFn) -> Problem:
 @settings(max_examples=count("cached equals the policy's definition"))
 @given(problems())
 def test_cached_logits_equal_the_policys_definition(problem: Problem) -> None:
+    """In float64, since some random models enlarge the rounding of float32 beyond what a wrong slot would change."""
     model, tokens = problem.model(), problem.tokens()
     logits = problem.cached(model)
     for row, valid in enumerate(problem.valid):
-        expected = by_definition(model, tokens[row][valid].tolist(), problem.held)
-        if problem.dtype == torch.float32:
-            allowed = replace(CACHE, atol=max(CACHE.atol, 2.0**29 * lost_in_float64(problem, model, row, expected)))
-            assert_close(logits[row][valid], expected, allowed)
-        else:
-            assert_close(logits[row][valid], expected)
+        assert_close(logits[row][valid], by_definition(model, tokens[row][valid].tolist(), problem.held), ENLARGED)
 
 
-def lost_in_float64(problem: Problem, model: GPT2 | Llama, row: int, expected: Array) -> float:
-    """How far float64 itself is off: some random models make rounding thousands of times larger, in 2²⁹ finer steps."""
-    wide = problem.cached(copy.deepcopy(model).double())[row][problem.valid[row]]
-    off = float(np.abs(array(wide) - expected).max(initial=0.0))
-    assert off < 1e-9
-    return off
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("mode", ["readable", "fast"])
+def test_a_cache_keeps_the_models_dtype(mode: Mode, dtype: torch.dtype) -> None:
+    model = small().to(dtype)
+    state = model.begin(None, kv_cache.full(CONTEXT))
+    with use(mode):
+        logits = [model(torch.tensor([[t]]), state) for t in (3, 1, 4)]
+    assert {x.dtype for x in logits} == {dtype}
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
@@ -256,7 +251,7 @@ def small(kind: str = "llama") -> GPT2 | Llama:
     else:
         model = GPT2(GPT2Config(vocab_size=13, context_length=CONTEXT, d_model=12, n_layers=2, n_heads=2))
     spread(model, 0)
-    return model.eval().requires_grad_(False)
+    return model.double().eval().requires_grad_(False)
 
 
 @pytest.mark.parametrize("held", [("window", 6), ("sinks", 2, 4)], ids=str)
@@ -266,7 +261,7 @@ def test_a_text_far_longer_than_the_cache_stays_at_the_definition(held: Kept) ->
     tokens = torch.randint(13, (1, 200))
     state = model.begin(None, policy)
     logits = [model(tokens[:, :6], state), *(model(tokens[:, t : t + 1], state) for t in range(6, 200))]
-    assert_close(torch.cat(logits, 1)[0], by_definition(model, tokens[0].tolist(), held), CACHE)
+    assert_close(torch.cat(logits, 1)[0], by_definition(model, tokens[0].tolist(), held), ENLARGED)
 
 
 # What stays, and where

@@ -13,9 +13,9 @@ from tolerances import assert_close
 
 def with_gradients(scale: float, seed: int = 0) -> list[nn.Parameter]:
     generator = torch.Generator().manual_seed(seed)
-    parameters = [nn.Parameter(torch.zeros(shape)) for shape in [(3, 4), (5,), (), (2, 2, 2)]]
+    parameters = [nn.Parameter(torch.zeros(shape, dtype=torch.float64)) for shape in [(3, 4), (5,), (), (2, 2, 2)]]
     for parameter in parameters[:3]:
-        parameter.grad = scale * torch.randn(parameter.shape, generator=generator)
+        parameter.grad = scale * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
     return parameters
 
 
@@ -26,11 +26,11 @@ def test_clipping_equals_torch(mode: twins.Mode, scale: float, bound: float, see
     with twins.use(mode):
         norm = clip_gradients(ours, bound)
     expected = nn.utils.clip_grad_norm_(theirs, bound)
-    torch.testing.assert_close(norm, expected)
+    assert_close(norm, expected)
     for a, b in zip(ours, theirs, strict=True):
         assert (a.grad is None) == (b.grad is None)
         if a.grad is not None and b.grad is not None:
-            torch.testing.assert_close(a.grad, b.grad)
+            assert_close(a.grad, b.grad)
 
 
 @pytest.mark.parametrize("mode", ["readable", "fast"])

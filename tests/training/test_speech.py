@@ -93,7 +93,7 @@ def test_a_small_one_learns_two_digits_by_heart(digits: Path, tmp_path: Path) ->
         save_interval=0,
     )
     ended = train(run, tmp_path / "run")
-    assert ended.figures["loss"] < 0.1
+    assert ended.figures["loss"] < 0.3
     assert ended.figures["wer"] == 0
     found = gf.load(tmp_path / "run")
     assert found.kind == "speech-recognizer"
