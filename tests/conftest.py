@@ -33,6 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("glassformer")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The README's tests begin: they train for most of a minute, which one process would do alone at the end."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     seed = config.getoption("hypothesis_seed")
     return "examples drawn: the same each time" if seed is None else f"examples drawn: by --hypothesis-seed={seed}"

@@ -55,6 +55,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "steps before a run is stopped": (4, 60),
     "kills while training": (3, 150),
     "full disks while training": (4, 150),
+    "kills while training": (2, 50),
     # tracing
     "trace mutations": (300, 2_000),
     "trace bit flips": (60, 1_000),

@@ -41,12 +41,17 @@ def commands() -> list[str]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
-    """A folder with what a clone has, and the model that `make demo` leaves."""
+    """A folder with what a clone has."""
     folder = tmp_path_factory.mktemp("readme")
     for name in ("README.md", "docs", "configs"):
         (folder / name).symlink_to(ROOT / name)
-    glassformer("demo", folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def demo(clone) -> str:
+    """What `make demo` prints; its model is in the clone."""
+    return glassformer("demo", clone).stdout
 
 
 def glassformer(arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -75,6 +80,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@pytest.mark.usefixtures("demo")
 def test_every_command_of_the_readme_runs(clone, mirror, data_dir):
     for name, place in {
         "tiny.en.pt": "whisper/tiny.en.pt",
@@ -109,6 +115,7 @@ def fetch_from(address: str, folder: Path) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)
 
 
+@pytest.mark.usefixtures("demo")
 def test_the_python_of_the_readme_runs_and_prints_what_it_says(clone):
     (code,) = blocks("python")
     result = subprocess.run([sys.executable, "-c", code], cwd=clone, capture_output=True, text=True, check=True)
@@ -119,6 +126,7 @@ def test_the_python_of_the_readme_runs_and_prints_what_it_says(clone):
     assert lines[-2].endswith("True")
 
 
+@pytest.mark.usefixtures("demo")
 def test_the_guide_to_looking_inside_runs_as_it_stands(clone):
     text = (ROOT / "docs" / "looking-inside.md").read_text()
     code = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
@@ -127,10 +135,9 @@ def test_the_guide_to_looking_inside_runs_as_it_stands(clone):
     assert "blocks.0.attn.weights[0,1,5,2] = " in result.stdout
 
 
-def test_the_figures_of_the_demo_are_those_that_the_readme_shows(clone):
+def test_the_figures_of_the_demo_are_those_that_the_readme_shows(demo):
     shown = next(block for block in blocks("") if "sorted right" in block)
-    printed = glassformer("demo", clone).stdout
-    assert without_times(shown) == without_times(printed)
+    assert without_times(shown) == without_times(demo)
 
 
 def without_times(text: str) -> str:
