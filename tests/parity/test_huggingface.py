@@ -22,7 +22,7 @@ transformers = pytest.importorskip("transformers")
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
-TOLERANCE = 1e-6  # in float64, but for what transformers computes in float32 all the same
+TOLERANCE = 1e-5  # in float64, but transformers computes Llama's norms and angles in float32 all the same
 FAMILIES = ["gpt2", "llama"]
 
 
