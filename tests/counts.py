@@ -53,9 +53,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     "damaged sounds": (60, 2_000),
     "resumed runs": (2, 20),
     "steps before a run is stopped": (4, 60),
-    "kills while training": (3, 150),
+    "kills while training": (2, 150),
     "full disks while training": (4, 150),
-    "kills while training": (2, 50),
     # tracing
     "trace mutations": (300, 2_000),
     "trace bit flips": (60, 1_000),
