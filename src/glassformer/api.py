@@ -294,6 +294,10 @@ def load(
     weights keep the type that they have on disk; the device "auto" is the fastest of this machine.
     """
     _check_type("load", "a path", source, str, Path)
+    if not str(source).strip():
+        raise CheckpointError(
+            "A model is a checkpoint's path, and this name is empty; preset:NAME gives random weights."
+        )
     place, precision = choose_device(str(device))[0], None if dtype is None else precision_of(dtype)
     if isinstance(source, str) and source.startswith("preset:"):
         return build(source.removeprefix("preset:")).to(place, precision)

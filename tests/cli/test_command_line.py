@@ -119,7 +119,7 @@ def sorter(tmp_path_factory) -> Path:
         (["view", "preset:seq2seq-g2p", "--input", "cab"], "without a tokenizer"),
         (["view", "preset:seq2seq-g2p", "--tokens", "29"], "source vocabulary of 29"),
         (["explain", "preset:vit-mnist", "--input", "nowhere.png"], "There is no file nowhere.png"),
-        (["view", "preset:nano-sort", "--port", "70000"], "Choose another --port"),
+        (["view", "preset:nano-sort", "--port", "70000"], "--port must be from 0 to 65,535"),
         (["view", "preset:nano-sort", "--host", "192.0.2.1"], "Nobody can listen on 192.0.2.1"),
         (["view", "shapes:gtp2"], "Did you mean gpt2?"),
         (["tokenizer", "encode", "nowhere", "text"], "nowhere"),

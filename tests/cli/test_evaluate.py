@@ -120,7 +120,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
         (["g2p.npz", "lines", "--target", "nowhere"], "nowhere cannot be read"),
         (["g2p.npz", "lines", "--target", "line"], "lines has 2 lines and line has 1"),
         (["g2p.npz", "lines", "--target", "lines", "--words", "letters"], 'Choose from: "13a", "intl", "zh"'),
-        (["g2p.npz", "lines", "--target", "lines", "--beams", "0"], "n_beams must be from 1"),
+        (["g2p.npz", "lines", "--target", "lines", "--beams", "0"], "--beams must be from 1"),
         (["g2p.npz", "lines", "--batch-size", "0"], "--batch-size must be at least 1"),
         (["g2p.npz", "lines", "--processor", "empty"], "--processor is not for an encoder-decoder, which g2p.npz is"),
         (["vit", "nowhere"], "nothing at nowhere"),

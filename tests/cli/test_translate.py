@@ -52,10 +52,10 @@ def test_one_json_object_for_programs_says_how_each_text_ended(g2p: str) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a", "--beams", "0"], "n_beams must be from 1"),
+        (["a", "--beams", "0"], "--beams must be from 1"),
         (["a", "--batch-size", "0"], "--batch-size must be at least 1"),
         (["a", "--max-new-tokens", "0"], "--max-new-tokens must be at least 1"),
-        (["a", "--length-penalty", "99"], "length_penalty must be"),
+        (["a", "--length-penalty", "99"], "--length-penalty must be"),
         (["a", "--file", "words"], "not both"),
         (["--file", "nowhere"], "nowhere cannot be read"),
         (["--file", "binary"], "binary is not UTF-8 text"),

@@ -76,6 +76,10 @@ def view(
     from glassformer.viewer.export import export as write
     from glassformer.viewer.export import is_file
 
+    if not 0 <= port < 2**16:
+        raise ConfigError(f"--port must be from 0 to 65,535, not {port}; 0 takes a free one.")
+    if check and export is not None:
+        raise ConfigError("--check looks at the chapters, --export writes the page: give one of them.")
     if steps < 0:
         raise ConfigError(f"--steps must be at least 0, not {steps}.")
     if export is not None:

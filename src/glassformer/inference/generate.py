@@ -200,8 +200,7 @@ def check_prompts(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:
     """Raise unless every prompt has a token and every token is in the vocabulary."""
     if not prompts or not all(prompts):
         raise GenerationError(
-            "The prompt is empty, and this model has no token that begins a text: give it something to continue "
-            "(--prompt)."
+            "The prompt is empty, and this model has no token that begins a text: give it something to continue."
         )
     for prompt in prompts:
         strange = [token for token in prompt if not 0 <= token < vocab_size]

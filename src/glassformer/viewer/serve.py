@@ -32,7 +32,9 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ConfigError(f"Nobody can listen on {host} port {port}: {reason}. Choose another --port.") from None
+        raise ConfigError(
+            f"Nobody can listen on {host} port {port}: {reason.rstrip('.')}. Choose another --host or --port."
+        ) from None
 
 
 def serve(
