@@ -135,7 +135,7 @@ def test_advice_on_memory_names_flags_that_the_verb_has() -> None:
         ("translate preset:seq2seq-g2p x --batch-size 0", "--batch-size must be at least 1"),
         ("translate preset:seq2seq-g2p --file nowhere", "nowhere cannot be read"),
         ("translate preset:seq2seq-g2p --file .", "cannot be read"),
-        ("transcribe nano-sort x.wav", "takes a speech recognizer"),
+        ("transcribe nano-sort x.wav", "x.wav: expected a file with sound"),
         ("transcribe nano-sort", "Name at least one recording"),
         ("classify nano-sort x.png", "takes an image classifier"),
         ("classify preset:vit-mnist x.png --top-k 0", "--top-k must be at least 1"),

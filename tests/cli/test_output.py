@@ -19,8 +19,9 @@ import glassformer
 import glassformer as gf
 from commands import run
 from glassformer.cli import failures
-from glassformer.cli.output import plain, print_table, printable
+from glassformer.cli.output import plain, print_table
 from glassformer.errors import GenerationError
+from glassformer.printable import printable
 
 CLI = Path(glassformer.__file__).parent / "cli"
 SORT = "glassformer generate nano-sort CBABBC --temperature 0"

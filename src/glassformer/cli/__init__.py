@@ -24,7 +24,8 @@ def run() -> None:
     from glassformer.cli import hints
     from glassformer.cli.app import app
     from glassformer.cli.failures import ending
-    from glassformer.cli.output import printable, remarks
+    from glassformer.cli.output import remarks
+    from glassformer.printable import printable
 
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     try:

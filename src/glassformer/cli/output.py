@@ -1,13 +1,12 @@
 """Where a command writes: results to stdout, progress and remarks to stderr. No other file of the command line prints.
 
 What comes from a stranger, such as the labels of a model, its words or the names of files, may hold the control
-characters that terminals obey. None passes: see `printable`.
+characters that terminals obey. None passes: see `printable.py`.
 """
 
 import json
 import logging
 import math
-import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,14 +15,7 @@ from typing import Any
 
 from glassformer import files
 from glassformer.errors import DataError
-
-# Unicode's control characters, marks that reverse the direction of writing, and bytes of a name that are no UTF-8.
-OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def printable(text: str, *, keep: str = "") -> str:
-    r"""The text with `\x1b` and the like for the characters that a terminal obeys, except those to `keep`."""
-    return OBEYED.sub(lambda found: found[0] if found[0] in keep else repr(found[0])[1:-1], text)
+from glassformer.printable import printable
 
 
 def print_line(text: str = "") -> None:

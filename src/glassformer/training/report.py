@@ -18,6 +18,7 @@ from typing import Any
 
 from glassformer import files
 from glassformer.errors import MissingExtra
+from glassformer.printable import printable
 from glassformer.training.events import Ended, Evaluated, Evaluating, Event, OnEvent, Said, Started, StepDone
 from glassformer.training.ledger import Ledger
 from glassformer.training.run_folder import METRICS, PLOT, TENSORBOARD
@@ -216,7 +217,7 @@ def progress(*, quiet: bool = False) -> Iterator[OnEvent]:
             if not console.is_terminal and time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
                 sentence = f"step {event.step:,}, {description}"
         if sentence:
-            console.print(sentence, markup=False)
+            console.print(printable(sentence, keep="\n"), markup=False)
             last_line = time.monotonic()
 
     def on_event(event: Event) -> None:
