@@ -18,7 +18,6 @@ from glassformer.checkpoints import (
     huggingface,
     llama2c,
     mingpt,
-    names,
     nanogpt,
     openai_whisper,
     pickles,
@@ -102,7 +101,7 @@ def _load_directory(folder: Path, dtype: torch.dtype | None) -> Checkpoint:
             source_tokenizer=found.source,
             processor=processor,
             ends=eos_ids,
-            tensors=names.left_out(huggingface.read_tensors(folder), config),
+            tensors=huggingface.left_out(folder, config),
         ),
     )
 

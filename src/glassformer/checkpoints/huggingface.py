@@ -14,6 +14,7 @@ instead of computing something else.
 """
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,13 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
             raise CheckpointCorrupt(f"{INDEX} and {shard[:200]!r} disagree about the tensor {name[:200]!r}.")
         tensors |= content
     return tensors
+
+
+def left_out(folder: Path, config: Any) -> list[str]:
+    """The names of weights in a folder that no part of our model has a use for, such as the head of another task."""
+    patterns = spec_of(config).elsewhere
+    found = read_tensors(folder) if patterns else {}
+    return sorted(name for name in found if any(re.fullmatch(pattern, name) for pattern in patterns))
 
 
 def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], max_shard_bytes: int) -> None:

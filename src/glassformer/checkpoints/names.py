@@ -60,11 +60,6 @@ def checked(
     return found, rules
 
 
-def left_out(state: Iterable[str], config: Any) -> list[str]:
-    """The names of weights that no part of our model has a use for."""
-    return sorted(name for name in state if any(re.fullmatch(pattern, name) for pattern in spec_of(config).elsewhere))
-
-
 def _check_shape(name: str, theirs: Tensor, ours: list[Tensor], rule: Rename) -> None:
     """Raise where a tensor is not what these parameters without memory would be written as."""
     with suppress(RuntimeError, IndexError):  # of a shape that cannot be cut so
