@@ -1,5 +1,6 @@
 """What a chapter says of numbers holds for the numbers that were recorded, in both languages."""
 
+import math
 import re
 from typing import Any
 
@@ -103,6 +104,28 @@ def test_a_gate_is_quoted_as_it_is_multiplied() -> None:
     torch.testing.assert_close(opened, torch.nn.functional.silu(gate))
     torch.testing.assert_close(opened * up, gated)
     assert {block.label.en for block in scene.blocks if block.role == "opened"} == {"Gate after SiLU"}
+
+
+@pytest.mark.parametrize("letters", ["C", "CB", "CBA", "CBABBC"])
+def test_a_score_that_is_said_to_be_hidden_is_hidden_in_a_text_of_any_length(letters: str) -> None:
+    """Of two tokens the one in the middle is the last one, which may look at itself."""
+    session = Session(gf.load("nano-sort"), name="nano-sort")
+    step = session.run(text=letters).steps[0]
+    texts = [(chapter, text) for chapter, told in steps_of(step.scene) for text in told["text"].values()]
+    said = [(chapter, text) for chapter, text in texts if re.search("replaced by −∞|一律换成 −∞", text)]
+    assert len(said) == 2 * (len(letters) > 1)
+    for chapter, text in said:
+        quoted = [number(step.trace, step.scene, selector, chapter["vars"]) for selector in re.findall(VALUE, text)]
+        assert quoted == [-math.inf]
+
+
+def test_no_vocabulary_is_said_to_know_every_text_that_does_not() -> None:
+    """The sorter knows three letters, and WordPiece has a token for what it does not know."""
+    (tokens,) = (chapter for chapter in load_chapters() if chapter["id"] == "tokens")
+    (english,) = (step["text"]["en"] for step in tokens["steps"] if "unknown" in step["text"]["en"])
+    (chinese,) = (step["text"]["zh"] for step in tokens["steps"] if "不认识" in step["text"]["zh"])
+    assert "where the pieces begin with all of these, none is ever unknown" in english
+    assert "词表若从全部字节开始，就没有什么是不认识的" in chinese
 
 
 def test_no_text_says_that_all_positions_were_trained_to_guess_what_follows() -> None:
