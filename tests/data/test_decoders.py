@@ -280,6 +280,11 @@ def test_a_fragment_that_promises_more_samples_than_bytes_is_refused(tmp_path: P
         read(bytes(fragments), tmp_path)
 
 
+def test_sound_in_a_code_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match="no sound that FFmpeg can decode"):
+        read(sound("mkv").replace(b"A_AAC", b"A_XYZ"), tmp_path)
+
+
 def film(folder: Path, *, with_sound: bool) -> bytes:
     """Ten black pictures, and a second and a quarter of sound in two languages, of which the second is the default."""
     path = folder / "film.mkv"
@@ -311,5 +316,5 @@ def test_of_a_film_the_default_sound_is_read(tmp_path: Path) -> None:
 
 
 def test_a_film_without_sound_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match="film without sound"):
+    with pytest.raises(Unreadable, match="no sound that FFmpeg can decode"):
         read(film(tmp_path, with_sound=False), tmp_path)

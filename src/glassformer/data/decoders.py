@@ -142,9 +142,9 @@ def _by_ffmpeg(file: BinaryIO, short: Short) -> Iterator[Block]:
     except (av.FFmpegError, ValueError) as error:
         raise Unreadable(f"FFmpeg says: {_reason(error)}") from None
     with container:
-        streams = container.streams.audio
+        streams = [stream for stream in container.streams.audio if stream.codec_context is not None]  # None: not known
         if not streams:
-            raise Unreadable("it is a film without sound" if container.streams.video else "it has no sound")
+            raise Unreadable("it has no sound that FFmpeg can decode")
         stream = max(streams, key=lambda stream: bool(stream.disposition & av.stream.Disposition.default))
         seconds, n_packets, n_lost = 0.0, 0, 0
         try:
