@@ -67,7 +67,7 @@ def test_a_file_of_half_precision_is_widened(tmp_path: Path) -> None:
 
 def test_a_pickle_is_refused_without_permission(tmp_path: Path) -> None:
     torch.save({"dims": DIMS, "model_state_dict": state()}, tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match="--from-pickle"):
+    with pytest.raises(CheckpointError, match="from_pickle=True"):
         checkpoints.load(tmp_path / "x.pt")
 
 

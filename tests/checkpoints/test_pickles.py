@@ -148,7 +148,7 @@ def test_no_payload_runs_from_a_tokenizers_file(name: str, tmp_path: Path) -> No
 
 def test_a_pickle_is_refused_with_the_flag_that_allows_it(tmp_path: Path) -> None:
     (tmp_path / "ckpt.pt").write_bytes(torch_zip({}))
-    with pytest.raises(CheckpointError, match="--from-pickle"):
+    with pytest.raises(CheckpointError, match="from_pickle=True"):
         checkpoints.load(tmp_path / "ckpt.pt")
 
 
