@@ -12,6 +12,8 @@ import glassformer as gf
 from glassformer import api
 from glassformer.cli.app import app
 from glassformer.errors import GlassformerError
+from glassformer.training.loop import train
+from training.runs import sorting
 
 
 @pytest.fixture
@@ -110,3 +112,13 @@ def test_the_folder_that_the_shell_is_in_stays(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert "the folder that you are in" in refusal("convert", "nano-sort", ".", "--overwrite")
+
+
+def test_the_demo_replaces_an_earlier_demo_alone(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    train(sorting(steps=1), tmp_path / "sort")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert "holds a run with settings of its own" in refusal("demo", "--runs", tmp_path)
+    (tmp_path / "another" / "sort").mkdir(parents=True)
+    (tmp_path / "another" / "sort" / "view.html").write_text("years of work")
+    assert "view.html is there already" in refusal("demo", "--runs", tmp_path / "another")
+    assert {path: path.read_bytes() for path in before} == before

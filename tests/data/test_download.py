@@ -194,6 +194,20 @@ def test_what_is_there_is_checked_and_not_fetched_again(address: str, tmp_path: 
     assert (tmp_path / "local.txt").read_bytes() == b"something else"
 
 
+def begun(folder: Path, content: bytes) -> None:
+    """A download that has broken off."""
+    (folder / "local.part").write_bytes(content)
+    (folder / "local.part.json").write_text('{"download": "local.txt", "etag": ""}')
+
+
+@pytest.mark.parametrize("name", ["local.part", "local.part.json"])
+def test_what_somebody_else_has_called_like_a_download_is_left_alone(name: str, address: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("years of work")
+    with pytest.raises(DataError, match="is no download that was begun here"):
+        fetch(local(f"{address}/whole"), tmp_path)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["years of work"]
+
+
 def test_a_download_that_breaks_off_goes_on_where_it_stopped(address: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="broke off after 512,000 of 1,024,000 bytes"):
         fetch(local(f"{address}/half"), tmp_path)
@@ -204,7 +218,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_stopped(address: str, tmp_p
 
 @pytest.mark.parametrize("path", ["/whole_without_ranges", "/out_of_range", "/another_range"])
 def test_a_server_that_cannot_go_on_sends_it_all_again(address: str, path: str, tmp_path: Path) -> None:
-    (tmp_path / "local.part").write_bytes(CONTENT[:1000])
+    begun(tmp_path, CONTENT[:1000])
     assert fetch(local(address + path), tmp_path)[0].read_bytes() == CONTENT
 
 
@@ -215,7 +229,7 @@ def test_another_sha_256_is_refused_and_the_download_discarded(address: str, tmp
 
 
 def test_a_false_beginning_is_noticed_by_the_sha_256(address: str, tmp_path: Path) -> None:
-    (tmp_path / "local.part").write_bytes(b"x" * 1000)
+    begun(tmp_path, b"x" * 1000)
     with pytest.raises(DataError, match="It was discarded"):
         fetch(local(f"{address}/whole"), tmp_path)
     assert fetch(local(f"{address}/whole"), tmp_path)[0].read_bytes() == CONTENT
@@ -234,7 +248,7 @@ def test_without_a_published_sha_256_two_versions_are_never_mixed(address: str, 
 
 
 def test_a_beginning_whose_version_nothing_vouches_for_is_fetched_again(address: str, tmp_path: Path) -> None:
-    (tmp_path / "local.part").write_bytes(b"x" * 1000)
+    begun(tmp_path, b"x" * 1000)
     assert fetch(local(f"{address}/whole", sha256=None), tmp_path)[1] == SHA256
     assert Handler.requests == [None]
 

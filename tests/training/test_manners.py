@@ -63,6 +63,11 @@ def test_a_lock_that_a_killed_process_left_stops_nobody_and_is_not_written_throu
     train(config, tmp_path / "run")
     (tmp_path / "run" / "run.lock").write_text("4711\n")
     assert train(config, tmp_path / "run", resume=True).finished
+    (tmp_path / "run" / "run.lock").write_text("years of work")
+    with pytest.raises(TrainingError, match=r"run\.lock is not of the run that is here"):
+        train(config, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "run.lock").read_text() == "years of work"
+    (tmp_path / "run" / "run.lock").unlink()
     (tmp_path / "precious").write_text("1\n")
     (tmp_path / "run" / "run.lock").symlink_to(tmp_path / "precious")
     with pytest.raises(TrainingError, match=r"run\.lock"):

@@ -97,7 +97,7 @@ def embedding_rows(
     return rows, known
 
 
-def write(path: Path, found: WordVectors, format: Format) -> None:
+def write(path: Path, found: WordVectors, format: Format, *, overwrite: bool = False) -> None:
     """Write them; read again, text has the same float32 numbers too."""
     table = found.vectors.detach().float().cpu().numpy()
     _check_words(found.words, len(table))
@@ -108,7 +108,7 @@ def write(path: Path, found: WordVectors, format: Format) -> None:
         else:
             lines.append(" ".join([word, *(str(number) for number in vector)]).encode() + b"\n")
     header = b"" if format == "glove" else f"{len(table)} {table.shape[1]}\n".encode()
-    files.write_file(path, header + b"".join(lines))
+    files.write_file(path, header + b"".join(lines), overwrite=overwrite)
 
 
 def _check_words(words: Sequence[str], n_vectors: int) -> None:

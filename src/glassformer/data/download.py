@@ -1,11 +1,12 @@
 """Public corpora by name: fetched once, checked, and put in place whole.
 
 A download goes to `NAME.part` first. If it breaks off, the next call goes on where it stopped, if the server still has
-the same version (its ETag, kept in `NAME.etag`) or a published SHA-256 will tell; when it is complete and its SHA-256
-is right, it takes its final name.
+the same version (its ETag) or a published SHA-256 will tell; when it is complete and its SHA-256 is right, it takes its
+final name. `NAME.part.json` has the ETag, and says that the part is ours: another file of that name is left alone.
 """
 
 import hashlib
+import json
 import os
 import urllib.error
 import urllib.request
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
-from glassformer.errors import DataError
+from glassformer import files, strict_json
+from glassformer.errors import CheckpointCorrupt, DataError
 
 Progress = Callable[[int, int | None], None]  # bytes so far, and of how many if the server says so
 
@@ -180,8 +182,10 @@ def fetch(file: File, folder: Path, on_progress: Progress | None = None) -> tupl
                 f"{file.url} gave a file with SHA-256 {digest}, but {file.name} has {file.sha256}. "
                 f"It was discarded; try again, or get the corpus elsewhere."
             )
+        if target.exists():
+            raise DataError(f"{target} has come while it was fetched: the download is in {part}.")
         os.replace(part, target)
-        part.with_suffix(".etag").unlink(missing_ok=True)
+        _discard(part)
     except OSError as error:
         raise DataError(f"{file.name} could not be written to {folder}: {error.strerror or error}.") from None
     return target, digest
@@ -189,15 +193,12 @@ def fetch(file: File, folder: Path, on_progress: Progress | None = None) -> tupl
 
 def _download(wanted: File, part: Path, on_progress: Progress | None) -> str:
     """Append what is missing to `part`; return the SHA-256 of the whole."""
-    version = part.with_suffix(".etag")
-    etag = version.read_text() if version.exists() else ""
+    note = _note(part)
+    etag = _etag(wanted, part)
     done = part.stat().st_size if part.exists() and (etag or wanted.sha256) else 0
     with _request(wanted, done, etag) as response:
         new = response.headers.get("ETag", "")
-        if new and not new.startswith("W/"):  # a weak one does not vouch for every byte
-            version.write_text(new)
-        else:
-            version.unlink(missing_ok=True)
+        vouching = "" if new.startswith("W/") else new  # a weak one does not vouch for every byte
         resumed = done > 0 and response.status == 206
         hashed = _sha256(part) if resumed else hashlib.sha256()
         done = done if resumed else 0
@@ -205,6 +206,7 @@ def _download(wanted: File, part: Path, on_progress: Progress | None) -> str:
         total = done + int(length) if length and length.isdecimal() else None
         if total is not None and total > wanted.max_bytes:
             raise DataError(f"{wanted.url} announces {total:,} bytes; {wanted.name} has at most {wanted.max_bytes:,}.")
+        files.write_file(note, json.dumps({"download": wanted.name, "etag": vouching}).encode(), overwrite=True)
         with part.open("ab" if resumed else "wb") as file:
             for chunk in iter(lambda: _receive(wanted, response), b""):
                 done += len(chunk)
@@ -224,8 +226,26 @@ def _download(wanted: File, part: Path, on_progress: Progress | None) -> str:
     return hashed.hexdigest()
 
 
+def _note(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _etag(wanted: File, part: Path) -> str:
+    """That of a download which has begun, or nothing; an error where the files are somebody else's."""
+    note = _note(part)
+    if not (part.exists() or note.exists()):
+        return ""
+    try:
+        begun = strict_json.read(note) if note.is_file() else {}
+    except CheckpointCorrupt:
+        begun = {}
+    if begun.get("download") != wanted.name or not isinstance(etag := begun.get("etag"), str):
+        raise DataError(f"{part if part.exists() else note} is no download that was begun here: move it away first.")
+    return etag
+
+
 def _discard(part: Path) -> None:
-    for path in (part, part.with_suffix(".etag")):
+    for path in (part, _note(part)):
         path.unlink(missing_ok=True)
 
 

@@ -25,7 +25,7 @@ class Ledger:
         self.folder = folder
 
     def names(self) -> set[str]:
-        """None where nothing proves that a run has written here."""
+        """No names where nothing proves that a run has written here."""
         path = self.folder / FILE
         try:
             content = strict_json.read(path) if path.is_file() else {}
@@ -47,21 +47,20 @@ class Ledger:
 
     def remove(self, *places: str) -> None:
         """Remove the run's files of these names, or in folders of these names, and folders in which nothing is left."""
-        before = self.names()
-        gone: set[str] = set()
-        for place in places:
-            inside = {name for name in before if PurePosixPath(name).is_relative_to(place)}
-            for name in sorted(inside):
+        before, wanted = self.names(), set(places)
+        gone: set[PurePosixPath] = set()
+        for name in map(PurePosixPath, sorted(before)):
+            if place := next((each for each in (name, *name.parents) if str(each) in wanted), None):
+                gone.add(name)
                 path = self.folder / name
-                if path.is_file() and not self.link(name, place):
+                if path.is_file() and not self.link(str(name), str(place)):
                     path.unlink()
-            folders = {parent for name in inside for parent in PurePosixPath(name).parents if parent.parts}
-            for parent in sorted(folders, key=lambda parent: len(parent.parts), reverse=True):
-                with suppress(OSError):  # others have put something into it
-                    (self.folder / parent).rmdir()
-            gone |= inside
+        folders = {parent for name in gone for parent in name.parents if parent.parts}
+        for parent in sorted(folders, key=lambda parent: len(parent.parts), reverse=True):
+            with suppress(OSError):  # others have put something into it
+                (self.folder / parent).rmdir()
         if gone:
-            self._write(before - gone)
+            self._write(before - set(map(str, gone)))
 
     def rename(self, before: str, after: str) -> None:
         """Give a folder another name."""

@@ -133,9 +133,9 @@ def train(
                     "The learning rate is still rising when the run ends: schedule.warmup_steps is "
                     f"{config.schedule.warmup_steps}, steps {config.steps}."
                 )
-            if 0 < task.evaluation_batches[0] < task.evaluation_batches[1]:
-                taken, batches = task.evaluation_batches
-                say(f"A validation takes {taken:,} of {batches:,} batches, spread evenly; with eval_batches 0 all.")
+            some, batches = task.evaluation_batches
+            if 0 < some < batches:
+                say(f"A validation takes {some:,} of {batches:,} batches, spread evenly; with eval_batches 0 all.")
             tell(trainer.started(folder))
             if trainer.owes_evaluation:  # since it was stopped in the middle of one
                 evaluate()

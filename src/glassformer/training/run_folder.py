@@ -98,9 +98,9 @@ class RunFolder:
                 kept = {SETTINGS, ledger.FILE}  # until others take their place
                 before = [name for name in self.ledger.names() - kept if not name.startswith("tokens/")]
                 self.ledger.remove(*before)
-                made = [path.relative_to(tokens) for path in tokens.rglob("*") if path.is_file()]
-                self.ledger.add(SETTINGS, METRICS, PLOT, *(f"tokens/{name}" for name in (*made, files.MANIFEST)))
-            if not made:
+                prepared = [path.relative_to(tokens) for path in tokens.rglob("*") if path.is_file()]
+                self.ledger.add(SETTINGS, METRICS, PLOT, *(f"tokens/{name}" for name in (*prepared, files.MANIFEST)))
+            if not prepared:
                 self.ledger.remove("tokens")
         settings = (json.dumps(to_mapping(config), indent=1) + "\n").encode()
         files.write_file(self.settings, settings, overwrite=True)
@@ -111,6 +111,8 @@ class RunFolder:
 
     def _check(self, config: RunConfig, resume: bool, overwrite: bool) -> None:
         """Raise unless the run can go on here, or begin without taking anything from anybody."""
+        if resume and os.path.lexists(self.path / LOCK) and not self._lock_is_ours():
+            raise TrainingError(f"{self.path / LOCK} is not of the run that is here: move it away.")
         if resume:
             self._check_same_run(config)
             return
@@ -132,10 +134,16 @@ class RunFolder:
 
     def _strangers(self) -> list[Path]:
         """What the folder holds that no run has written."""
-        lock = self.path / LOCK
-        is_ours = lock.is_file() and not lock.is_symlink() and lock.read_bytes()[:20].strip().isdigit()
-        ours = [*files.leftovers(self.path), *([lock] if is_ours else [])]
+        ours = [*files.leftovers(self.path), *([self.path / LOCK] if self._lock_is_ours() else [])]
         return [path for path in self.ledger.strangers() if path not in ours]
+
+    def _lock_is_ours(self) -> bool:
+        """A number, or nothing yet."""
+        lock = self.path / LOCK
+        if lock.is_symlink() or not lock.is_file() or lock.stat().st_size > 20:
+            return False
+        content = lock.read_bytes()
+        return content.strip().isdigit() or not content
 
     def _check_same_run(self, config: RunConfig) -> None:
         if not self.settings.is_file():

@@ -93,6 +93,8 @@ class WordVectors(Predicts):
     @property
     def evaluation_batches(self) -> tuple[int, int]:
         """As many as have the validation text's length."""
+        if len(self.validation) <= 2 * self.window:
+            return 0, 0
         batches = math.ceil(len(self.validation) / self.config.batch_size)
         return self.config.eval_batches or batches, batches
 
@@ -117,7 +119,7 @@ class WordVectors(Predicts):
             words=tuple(self.tokenizer.vocab[id].decode() for id in range(1, self.tokenizer.vocab_size)),
             vectors=dict(module.named_parameters())["token_embedding.weight"][1 : self.tokenizer.vocab_size],
         )
-        word_vectors.write(folder / VECTORS, found, "word2vec")
+        word_vectors.write(folder / VECTORS, found, "word2vec", overwrite=True)  # of the run that is resumed
 
 
 def prepare(config: RunConfig, folder: Path, say: Say) -> None:
