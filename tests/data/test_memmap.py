@@ -27,7 +27,7 @@ def written(tmp_path: Path, text: str = TEXT, name: str = "text.txt") -> Path:
 
 
 def test_the_file_holds_the_tokens_of_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memmap, "READ_BYTES", 7)  # cuts characters of several bytes
+    monkeypatch.setattr("glassformer.data.text.READ_BYTES", 7)  # cuts characters of several bytes
     monkeypatch.setattr(memmap, "WRITE_TOKENS", 100)
     tokenizer = CharTokenizer.from_text(TEXT)
     found = tokenize_files([written(tmp_path)], tokenizer, tmp_path / "out")
@@ -130,7 +130,7 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
 def test_text_that_is_not_utf_8_is_refused_by_the_place_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memmap, "READ_BYTES", 4)
+    monkeypatch.setattr("glassformer.data.text.READ_BYTES", 4)
     path = tmp_path / "text.txt"
     for data, place in ((b"abcdef\xffgh", 6), (b"abc\xe4\xbda", 3), (b"ab\xe4\xbd", 2)):
         path.write_bytes(data)

@@ -57,7 +57,7 @@ def test_a_text_is_cut_into_words_wherever_it_is_read_in_pieces(
     (tmp_path / "text.txt").write_text("Don't stop; the 2nd o'clock—naïve ÉTÉ\nthe end")
     expected = ["don't", "stop", "the", "nd", "o'clock", "naïve", "été", "the", "end"]
     for size in (1, 7, 1 << 20):
-        monkeypatch.setattr("glassformer.data.memmap.READ_BYTES", size)
+        monkeypatch.setattr("glassformer.data.text.READ_BYTES", size)
         assert count_words([tmp_path / "text.txt"]) == {word: expected.count(word) for word in expected}
         ids = {word: id for id, word in enumerate(dict.fromkeys(expected)) if word != "nd"}
         assert numbers_of([tmp_path / "text.txt"], ids).tolist() == [ids[word] for word in expected if word != "nd"]
