@@ -61,6 +61,7 @@ def words(choose: random.Random, n: int) -> list[str]:
 
 @pytest.mark.parametrize(("n_beams", "length_penalty"), [(1, 1.0), (4, 1.0), (4, 0.0), (3, 1.8)])
 @torch.no_grad()
+@pytest.mark.usefixtures("unchecked")  # for its speed
 def test_translations_are_those_of_transformers(n_beams: int, length_penalty: float, tmp_path: Path) -> None:
     for seed in range(count("translators of transformers")):
         torch.manual_seed(seed)
@@ -84,6 +85,7 @@ def test_translations_are_those_of_transformers(n_beams: int, length_penalty: fl
         assert len({*found}) > 1
 
 
+@pytest.mark.usefixtures("unchecked")  # for its speed
 def test_a_translation_does_not_depend_on_its_batch(tmp_path: Path) -> None:
     _, model = random_marian(tmp_path)
     texts = words(random.Random(1), 12)

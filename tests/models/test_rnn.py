@@ -143,6 +143,7 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(tmp_path: Pa
     assert everything(tmp_path / "whole") == everything(tmp_path / "halved")
 
 
+@pytest.mark.usefixtures("unchecked")  # for its speed
 def test_it_learns_a_text_by_heart(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("abcdefgh" * 50)
     config = load_run_config(

@@ -237,6 +237,7 @@ def test_dropout_acts_while_training_alone() -> None:
     assert not torch.equal(*(model(target, model.begin(source, POLICY)) for _ in range(2)))
 
 
+@pytest.mark.usefixtures("unchecked")  # for its speed
 def test_it_learns_to_turn_words_round() -> None:
     """Five letters to their reverse, after 150 steps of 32 words; 1 letter in 5 would be right by chance."""
     config = Seq2SeqConfig(

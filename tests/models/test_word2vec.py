@@ -38,6 +38,7 @@ def test_a_window_is_the_mean_of_its_words_and_an_absent_one_counts_for_nothing(
 
 
 @pytest.mark.parametrize("algorithm", ["cbow", "skip-gram"])
+@pytest.mark.usefixtures("unchecked")  # for its speed
 def test_words_that_stand_together_become_neighbours(algorithm: str) -> None:
     """Words 0 to 3 only ever stand beside each other, and so do 4 to 7."""
     model = small(algorithm=algorithm)

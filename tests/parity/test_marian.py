@@ -138,6 +138,7 @@ def without_padding(sequences: Tensor, config: TransformerConfig) -> list[list[i
 
 
 @torch.no_grad()
+@pytest.mark.usefixtures("unchecked")  # for its speed
 def test_what_transformers_saves_is_the_same_model_here(tmp_path: Path) -> None:
     for seed in range(count("Marian models imported")):
         torch.manual_seed(seed)
@@ -150,6 +151,7 @@ def test_what_transformers_saves_is_the_same_model_here(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.usefixtures("unchecked")  # for its speed
 def test_what_we_save_is_the_same_model_in_transformers(tmp_path: Path) -> None:
     for seed in range(count("Marian models exported")):
         torch.manual_seed(seed)

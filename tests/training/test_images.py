@@ -80,6 +80,7 @@ def made(path: str, folder: Path, **changes: Any) -> ImageClassification:
 
 
 @pytest.mark.parametrize("write", [as_folder, as_idx, as_npz])
+@pytest.mark.usefixtures("unchecked")  # for its speed
 def test_it_learns_from_every_kind_of_files(tmp_path: Path, write: Any) -> None:
     path = write(tmp_path / "training", 160, 0)
     validation = path if write is as_npz else write(tmp_path / "validation", 40, 1)

@@ -675,6 +675,7 @@ def test_the_sorting_task_reports_the_held_out_quarter_by_itself(tmp_path: Path)
     assert ended.figures["held_out_total"] == 182
 
 
+@pytest.mark.usefixtures("unchecked")  # for its speed
 def test_a_model_that_can_overfit_one_text_does(tmp_path: Path) -> None:
     """The course's habit: a loss near zero on a text of a few letters shows that the parts fit together."""
     events: list[Event] = []

@@ -81,6 +81,7 @@ def heard(path: Path) -> torch.Tensor:
     return log_mel(torch.cat([sound, torch.zeros(16_000 - len(sound))]), 16)
 
 
+@pytest.mark.usefixtures("unchecked")  # for its speed
 def test_a_small_one_learns_two_digits_by_heart(digits: Path, tmp_path: Path) -> None:
     fast = {"lr": 1e-2}
     run = config(

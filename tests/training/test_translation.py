@@ -112,6 +112,7 @@ def test_what_is_held_out_is_kept_and_none_of_its_texts_is_trained_on(tmp_path: 
 
 
 @pytest.mark.parametrize("model", [TRANSFORMER, LUONG], ids=["Transformer", "Luong"])
+@pytest.mark.usefixtures("unchecked")  # for its speed
 def test_it_learns_to_translate(tmp_path: Path, model: dict[str, Any]) -> None:
     known = {"validation_path": str(tmp_path / "pairs.tsv")}  # there are twenty pairs, and all are trained on
     run = config(tmp_path, model, steps=200, accumulation=1, save_interval=0, data=known)

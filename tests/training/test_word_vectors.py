@@ -105,6 +105,7 @@ def test_noise_and_left_out_words_follow_the_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["cbow", "skip-gram"])
+@pytest.mark.usefixtures("unchecked")  # for its speed
 def test_words_that_stand_together_become_neighbours(tmp_path: Path, algorithm: str) -> None:
     run = config(tmp_path, model={"algorithm": algorithm}, steps=150, accumulation=1, save_interval=0)
     ended = train(run, tmp_path / "run")
