@@ -187,7 +187,9 @@ def test_one_sentence_in_the_words_of_the_command_line(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-PYTHON = re.compile(r"[a-z]_[a-z_]+=|\w=True|\bgf\.|\bgenerate_ids|\bmodule\.|\bmodel\.(load|save|build|to)\b")
+PYTHON = re.compile(
+    r"max_hours|max_bytes|[a-z]_[a-z_]+=|\w=True|\bgf\.|\bgenerate_ids|\bmodule\.|\bmodel\.(load|save|build|to)\b"
+)
 
 
 def test_no_message_names_python_outside_of_its_part_for_python() -> None:

@@ -104,7 +104,7 @@ def transcribe(
             readable.append(path)
         except DataError as error:
             n_broken += 1
-            remark(str(error))
+            remark(error.at_command_line())
     if readable:
         module, speech = speech_of(load(model, from_pickle=from_pickle, device=device, dtype=dtype), model, tokenizer)
         options = Options(language=language, task=task, word_times=word_times, prompt=prompt)
@@ -116,7 +116,7 @@ def transcribe(
                 transcript = run(module, speech, path, options, progress=progress)
         except DataError as error:
             n_broken += 1
-            remark(str(error))
+            remark(error.at_command_line())
             continue
         n_truncated += transcript.truncated
         for sentence in transcript.remarks:

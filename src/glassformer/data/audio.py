@@ -53,7 +53,8 @@ class Recording:
                 seconds += len(block) / rate
                 if seconds > self.max_hours * 3600:
                     raise DataError(
-                        f"{self.path} is longer than {self.max_hours:g} hours: cut it into parts (or raise max_hours)."
+                        f"{self.path} is longer than {self.max_hours:g} hours: cut it into parts.",
+                        python="Or raise max_hours.",
                     )
                 if not block.isfinite().all():
                     raise DataError(
