@@ -7,7 +7,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "streamed texts": (200, 5_000),
     "translators of transformers": (1, 20),
     "telephone prompts": (3, 20),
-    "kinds of noise": (3, 24),
+    "kinds of noise": (2, 24),
     "kinds of music": (1, 5),
     "words to fit between two times": (300, 5_000),
     "transcripts as subtitles": (150, 1_000),

@@ -154,7 +154,7 @@ def test_ten_minutes_take_less_than_a_gigabyte(data_dir: Path, tmp_path: Path) -
 
 
 # openai-whisper's errors in each of these sequences, by `benchmarks/hearing.py`
-OPENAIS_DIGIT_ERRORS = (22, 15)
+OPENAIS_DIGIT_ERRORS = (22, 15, 39, 28, 18, 26, 13, 27, 19, 57)
 
 
 @pytest.mark.slow
@@ -200,23 +200,23 @@ def test_music_made_by_code_has_no_words(kind: str, tiny: tuple[Whisper, SpeechT
     assert transcribe(*tiny, sound_of(MUSIC[kind], 30)).segments == ()
 
 
-def evidence_of(tiny: tuple[Whisper, SpeechTokens], sound: Tensor, text: str) -> float:
-    """Of a text that might be written of a sound."""
-    module, speech = tiny
-    silence = torch.zeros(30 * SAMPLE_RATE)
-    both = [listen(module, log_mel(torch.cat([wave, silence]))[:, :3000]) for wave in (sound, silence)]
-    return evidence(module, *both, speech.encode(text), [speech.start, speech.no_times], speech)
-
-
 def test_words_that_were_said_have_evidence_and_words_of_habit_have_none(
     tiny: tuple[Whisper, SpeechTokens], data_dir: Path
 ) -> None:
-    prompt = read_audio(data_dir / "audio" / "asterisk" / "vm-delete.wav")
-    assert evidence_of(tiny, prompt, " Press 7 to delete this message.") > 4
-    assert abs(evidence_of(tiny, prompt, " I'm going to go to the next one.")) < 1
-    chirps = sound_of(NOISES["chirps"], 10)
-    assert abs(evidence_of(tiny, chirps, " I'm going to go to the next one." * 5)) < 0.5
-    assert evidence_of(tiny, chirps, " ... !") == math.inf  # nothing that could have been said
+    module, speech = tiny
+
+    def memory(sound: Tensor) -> DecoderState:
+        return listen(module, log_mel(torch.cat([sound, torch.zeros(30 * SAMPLE_RATE)]))[:, :3000])
+
+    def nats(sound: DecoderState, text: str) -> float:
+        return evidence(module, sound, silence, speech.encode(text), [speech.start, speech.no_times], speech)
+
+    silence, chirps = memory(torch.zeros(1)), memory(sound_of(NOISES["chirps"], 10))
+    prompt = memory(read_audio(data_dir / "audio" / "asterisk" / "vm-delete.wav"))
+    assert nats(prompt, " Press 7 to delete this message.") > 4
+    assert nats(prompt, " I'm going to go to the next one.") < 1
+    assert nats(chirps, " I'm going to go to the next one." * 5) < 0.5
+    assert nats(chirps, " ... !") == math.inf  # nothing that could have been said
 
 
 def test_speech_moves_and_a_hum_does_not(data_dir: Path) -> None:
