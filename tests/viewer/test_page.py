@@ -547,6 +547,7 @@ def test_words_stand_where_they_belong_after_the_screen_has_changed(browser: Bro
             metrics = {"width": 1280, "height": 720, "deviceScaleFactor": 2, "mobile": False}
             context.new_cdp_session(page).send("Emulation.setDeviceMetricsOverride", metrics)
             page.wait_for_function("() => devicePixelRatio === 2")
+            page.evaluate(DRAWN)
             settled(page)
         pictures.append(Image.open(io.BytesIO(base64.b64decode(page.evaluate(DRAWN)))).convert("L"))
         page.goto("about:blank")

@@ -84,7 +84,7 @@ export class Engine {
   setHead(head: number | null): void { this.#need(this.#head = head); }
 
   resize(): void {
-    const pixel = Math.min(2, window.devicePixelRatio || 1);
+    const pixel = density();
     if (pixel !== this.#pixel && this.#card) this.#card.glyphs = this.#card.glyphs.remade(pixel);
     this.#pixel = pixel;
     const [width, height] = [this.canvas.clientWidth || 1, this.canvas.clientHeight || 1];
@@ -100,6 +100,7 @@ export class Engine {
     const started = performance.now();
     const [gl, card, shown] = [this.#gl, this.#card, this.#shown];
     if (this.lost) return;
+    if (density() !== this.#pixel) this.resize(); // zoomed, or on another screen, where the canvas has the same size
     const palette = PALETTES[this.#theme];
     const view = (this.#view = new View(camera, this.canvas.width / this.#pixel, this.canvas.height / this.#pixel));
     const { boxes, curves, glows, glyphs } = card;
@@ -308,6 +309,9 @@ export class Engine {
     return parts.length === 0 ? [[0, 0, 0], [1, 1, 1]] : [min, max];
   }
 }
+
+/** Device pixels per css px, of which more than two would only cost time. */
+const density = (): number => Math.min(2, window.devicePixelRatio || 1);
 
 const rendererOf = (gl: WebGL2RenderingContext): string => {
   const info = gl.getExtension("WEBGL_debug_renderer_info");
