@@ -140,6 +140,11 @@ def test_a_second_recording_that_is_not_read_is_said(name: str, tmp_path: Path) 
     assert reasons or n > 1.9 * N
 
 
+def test_a_second_recording_of_another_kind_is_said(tmp_path: Path) -> None:
+    _, reasons = read(sound("WAV of PCM_U8") + sound("RF64 of libsndfile"), tmp_path)
+    assert "has a second recording in it" in reasons[0]
+
+
 def test_bytes_behind_a_length_that_lies_are_said(tmp_path: Path) -> None:
     n, reasons = read(with_lengths(2 * N + 36, N), tmp_path)
     assert n == N // 2

@@ -63,7 +63,7 @@ def _riff(file: BinaryIO, size: int) -> str:
     end = None if length in STREAMED else 8 + length
     if end is not None and end > size + 1:  # some count a last byte that fills up to an even number, and lack it
         return _cut(end, size)
-    heard = False
+    heard = 0  # where the sound ends
     for id, at, n in _chunks(file, order, size):
         if id in (b"data", b"SSND"):
             n_bytes = long_length if magic == b"RF64" and n == 0xFFFFFFFF else n
@@ -71,12 +71,14 @@ def _riff(file: BinaryIO, size: int) -> str:
                 return ""
             if at + n_bytes > size:
                 return _cut(at + n_bytes, size)
-            heard = True
+            heard = heard or at + n_bytes + n_bytes % 2
         elif heard and end is not None and at <= end and not (PRINTABLE.search(_at(file, at - 9, 5)) and at + n <= end):
             return _loose(end - at + 8)
-    if end is not None and kind != b"AVI " and _at(file, end, 4) == magic:  # an AVI goes on in a second form
+    if end is None or kind == b"AVI ":  # which goes on in a second form
+        return ""
+    if _at(file, end, 4) in READERS:
         return _joined(end)
-    return ""
+    return _loose(size - end) if size - end > 128 and heard == end else ""  # more than a tag
 
 
 def _chunks(file: BinaryIO, order: str, size: int) -> Iterator[tuple[bytes, int, int]]:
@@ -123,7 +125,7 @@ def _objects(file: BinaryIO, size: int) -> str:
         n = int.from_bytes(head[16:], "little")
         if n < 24 or n in STREAMED:
             return ""
-        if at and head[:4] == b"riff":
+        if at and head[:4] in READERS:
             return _joined(at)
         at += n
         if at > size:
