@@ -65,6 +65,8 @@ def _riff(file: BinaryIO, size: int) -> str:
         return _cut(end, size)
     heard = 0  # where the sound ends
     for id, at, n in _chunks(file, order, size):
+        if heard and end is not None and at > end:
+            break
         if id in (b"data", b"SSND"):
             n_bytes = long_length if magic == b"RF64" and n == 0xFFFFFFFF else n
             if n_bytes in STREAMED:
