@@ -161,13 +161,14 @@ def test_a_cache_that_cannot_be_is_refused(llama, cache):
         list(generate(llama, [[1]], max_new_tokens=5, sampling=GREEDY, cache=cache))
 
 
-def test_buffers_do_not_grow_and_a_full_cache_has_just_the_needed_size(llama):
+def test_buffers_grow_to_the_size_of_the_policy_and_no_further(llama):
     state = llama.begin(None, sinks(2, 6))
-    prefill(llama, torch.tensor([[1, 2, 3]]), state)
+    for token in range(20):
+        prefill(llama, torch.tensor([[token]]), state)
     buffers = [layer._k.data_ptr() for layer in state.layers]
-    for token in range(40):
+    for token in range(20):
         prefill(llama, torch.tensor([[token]]), state)
     assert buffers == [layer._k.data_ptr() for layer in state.layers]
     state = llama.begin(None, full(5))
-    prefill(llama, torch.tensor([[1, 2]]), state)
+    prefill(llama, torch.tensor([[1, 2, 3, 4, 5]]), state)
     assert state.layers[0]._k.shape[2] == 6
