@@ -98,7 +98,10 @@ def test_every_command_of_the_readme_runs(clone, mirror, data_dir):
         if arguments.startswith("data get"):
             fetch_from(mirror, clone)
         else:
-            glassformer(f"{arguments} {SHORTER.get(command, '')}", clone)
+            shorter = SHORTER.get(command, "")
+            for flag in re.findall(r"--\S+", shorter):
+                arguments = re.sub(rf" {flag} \S+", "", arguments)
+            glassformer(f"{arguments} {shorter}", clone)
         ran.append(command)
     assert len(ran) >= 6
 

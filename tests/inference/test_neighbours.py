@@ -40,7 +40,7 @@ def test_length_counts_nothing_and_a_space_before_a_word_may_be_left_out() -> No
 def test_a_word_without_a_vector_is_refused_with_the_nearest_spellings() -> None:
     with pytest.raises(TokenizerError, match=r"no vector for 'nort' among 5 words\. Near in spelling: north"):
         nearest(SQUARE, "nort")
-    with pytest.raises(DataError, match="at least 1 neighbour"):
+    with pytest.raises(DataError, match="n must be at least 1, not 0"):
         nearest(SQUARE, "east", 0)
 
 

@@ -60,9 +60,10 @@ def test_pixels_are_those_of_transformers(tmp_path: Path) -> None:
         choose = random.Random(seed)
         processor = draw_processor(choose)
         image = picture(choose.randint(20, 70), choose.randint(20, 70), seed=seed)
-        expected = theirs(processor, tmp_path)(image, return_tensors="pt").pixel_values
+        folder = tmp_path / str(seed)
+        expected = theirs(processor, folder)(image, return_tensors="pt").pixel_values
         torch.testing.assert_close(processor([image]), expected, rtol=0, atol=1e-6, msg=f"{seed}: {processor}")
-        assert load(tmp_path) == processor
+        assert load(folder) == processor
 
 
 def test_the_defaults_are_those_of_vit() -> None:

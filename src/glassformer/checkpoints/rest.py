@@ -30,7 +30,10 @@ MAX_FILES, MAX_BYTES = 256, 64 << 20  # of all files together
 WRITTEN_ANEW = re.compile(
     r"config\.json|generation_config\.json|glassformer\.json|manifest\.json|.*\.safetensors|.*\.index\.json"
 )
-OF_A_RUN = re.compile(r"run\.json|metrics\.jsonl|loss\.png|view\.html|(training|tensorboard|tokens|checkpoints)/.*")
+OF_A_RUN = re.compile(
+    r"run\.json|run\.lock|written\.json|metrics\.jsonl|loss\.png|view\.html"
+    r"|(training|tensorboard|tokens|checkpoints)/.*"
+)
 OF_THE_TOKENIZER = re.compile(
     rf"({SOURCE_FOLDER}/)?(tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json"
     r"|vocab\.(json|txt|bpe)|merges\.txt|normalizer\.json|target_vocab\.json|dict\.txt|bpe\.code"

@@ -94,7 +94,9 @@ def _packed(shown: Session | Trace, limit: int) -> tuple[dict[str, Any], dict[st
     if total > limit:
         raise ExportError(
             f"The numbers of this model take {total / 2**20:,.0f} MiB, and at most {limit >> 20} fit into such a page: "
-            f"take a shorter input or fewer steps, or look at it in the browser, without writing the page."
+            f"take a shorter input or fewer steps, or",
+            python="look at it with gf.view.",
+            command="look at it in the browser, without --export.",
         )
     scenes = [step.scene for _, _, step in session.steps()]
     pack = {
