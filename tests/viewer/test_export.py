@@ -132,7 +132,7 @@ def test_a_folder_has_the_same_in_files_and_replaces_only_itself(session: Sessio
 
 def test_a_model_that_is_too_large_is_refused_with_a_sentence(session: Session, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(export, "MAX_FILE", 1 << 16)
-    with pytest.raises(ExportError, match="a shorter input or fewer steps, or look at it with gf.view"):
+    with pytest.raises(ExportError, match=r"a shorter input or fewer steps, or look at it with gf\.view"):
         export.page_of(session)
 
 
