@@ -207,11 +207,11 @@ def _translations(
     max_new_tokens: int | None = None,
     words: WordCutter = "13a",
 ) -> Figures:
+    from glassformer.cli.translate import search_of
     from glassformer.data.pairs import read_pairs
     from glassformer.evaluation.bleu import translation_scores
-    from glassformer.inference.beam import Beams
 
-    search = Beams(n_beams=beams, length_penalty=length_penalty)
+    search = search_of(beams, length_penalty)
     pairs = read_pairs(Path(data), target)[:limit]
     translation_scores(["a"], ["a"], words=words)  # what is missing for them is said before an hour has passed
     found, done = [""] * len(pairs), 0

@@ -51,7 +51,7 @@ class Beams:
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_beams <= 1024:
-            raise GenerationError(f"must be from 1 to 1024, not {self.n_beams}.", setting="beams")
+            raise GenerationError(f"must be from 1 to 1024, not {self.n_beams}.", setting="n_beams")
         if not abs(self.length_penalty) <= MAX_LENGTH_PENALTY:
             raise GenerationError(f"must be from −10 to 10, not {self.length_penalty}.", setting="length_penalty")
         if self.early_stopping not in (True, False, "never"):
