@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -275,6 +276,29 @@ def test_a_sweep_believes_no_name(tmp_path: Path) -> None:
     before = everything(tmp_path)
     files.sweep(tmp_path)
     assert everything(tmp_path) == before
+
+
+def test_what_another_process_sweeps_or_finishes_meanwhile_disturbs_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, iterdir = Path.mkdir, Path.iterdir
+
+    def swept_at_once(path: Path, *arguments: Any, **options: Any) -> None:
+        mkdir(path, *arguments, **options)
+        files.sweep(path.parent)
+
+    def finished_before(path: Path) -> Iterator[Path]:
+        shutil.rmtree(path)
+        return iterdir(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "mkdir", swept_at_once)
+        files.check_new_file(tmp_path / "new")
+    dead_writer(tmp_path / "model")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "iterdir", finished_before)
+        assert files.leftovers(tmp_path) == []
+        files.sweep(tmp_path)
 
 
 def test_the_next_writer_of_a_target_removes_what_a_dead_one_has_left_and_nothing_else(tmp_path: Path) -> None:

@@ -188,7 +188,8 @@ def _check_place(target: Path, reads: Iterable[Path]) -> None:
     home = next(parent for parent in place.parents if parent.exists())
     trial = home / f".glassformer-{secrets.token_hex(4)}"
     trial.mkdir()
-    trial.rmdir()
+    with suppress(FileNotFoundError):  # another writer may have swept it
+        trial.rmdir()
 
 
 def verify(folder: Path, *, required: bool = True) -> None:
@@ -291,11 +292,11 @@ def _owner(aside: Path) -> Path | None:
     if aside.is_symlink() or not aside.is_dir():
         return None
     signed = aside / SIGNED
-    if all(path == signed and path.stat().st_size == 0 for path in aside.iterdir()):
-        return aside  # nothing is in it yet, not even the signature
     try:
+        if all(path == signed and path.stat().st_size == 0 for path in aside.iterdir()):
+            return aside  # nothing is in it yet, not even the signature
         content = strict_json.read(signed, MAX_MANIFEST_BYTES)
-    except (CheckpointCorrupt, OSError):
+    except (CheckpointCorrupt, OSError):  # an OSError is also its end: its writer has just finished
         return None
     name = content.get("target")
     if not isinstance(name, str) or PurePosixPath(name).name != name or "\0" in name:
