@@ -19,7 +19,7 @@ import glassformer
 import glassformer as gf
 from commands import run
 from glassformer.cli import failures
-from glassformer.cli.output import plain, print_table
+from glassformer.cli.output import plain, print_json, print_table
 from glassformer.errors import GenerationError
 from glassformer.printable import printable
 
@@ -103,6 +103,17 @@ def test_no_control_character_passes() -> None:
     assert shown == r"\x1b[31mred\x1b[0m\x07\x9b2J\u202ereversed\nline"
     assert printable("Zürich 世界 🙂 [train]") == "Zürich 世界 🙂 [train]"
     assert printable("two\nlines\x1b", keep="\n") == "two\nlines\\x1b"
+
+
+def test_no_control_character_passes_in_json_and_programs_read_what_was_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = {"said": f"{ESCAPE}\x7f\u200f\udcff Zürich 世界"}
+    print_json(said)
+    shown = capsys.readouterr().out
+    assert shown.removesuffix("\n").isprintable()
+    assert "Zürich 世界" in shown
+    assert json.loads(shown) == said
 
 
 def test_only_one_file_of_the_command_line_prints() -> None:

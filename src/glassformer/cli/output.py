@@ -15,7 +15,7 @@ from typing import Any
 
 from glassformer import files
 from glassformer.errors import DataError
-from glassformer.printable import printable
+from glassformer.printable import OBEYED, printable
 
 
 def print_line(text: str = "") -> None:
@@ -31,9 +31,13 @@ def write_text(text: str, *, at_once: bool = False) -> None:
 
 
 def print_json(value: Any) -> None:
-    """A result for a program. JSON knows no infinite numbers and no complex ones: they become texts and pairs."""
+    """A result for a program. JSON knows no infinite numbers and no complex ones: they become texts and pairs.
+
+    It escapes fewer characters than terminals obey; escaped in its own way, the others are the same text to a program.
+    """
     utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
-    sys.stdout.write(json.dumps(plain(value), ensure_ascii=not utf8, allow_nan=False) + "\n")
+    text = json.dumps(plain(value), ensure_ascii=not utf8, allow_nan=False)
+    sys.stdout.write(OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
 
 
 def plain(value: Any) -> Any:
