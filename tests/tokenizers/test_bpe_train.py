@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from counts import count
 from glassformer.errors import DataError, TokenizerError
-from glassformer.tokenizers import Tokenizer, train_bpe
-from glassformer.tokenizers.bpe_train import count_pieces, learn_merges
+from glassformer.tokenizers import Tokenizer, pretokenize, train_bpe
+from glassformer.tokenizers.bpe_train import _receive, _send_counts, count_pieces, learn_merges
 from glassformer.tokenizers.pretokenize import PATTERNS
 
 END = "<|endoftext|>"
@@ -232,6 +232,19 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path):
     assert run.returncode != 0
     assert 'if __name__ == "__main__"' in run.stderr.splitlines()[-1]
     assert not multiprocessing.active_children()
+
+
+def test_what_a_process_cannot_count_is_said_as_without_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretokenize, "LONGEST", 1000)
+    (tmp_path / "c").write_text("x" * 2 * pretokenize.BLOCK)
+    pretokenizer = pretokenize.PreTokenizer(pretokenize.split_pattern("gpt2"), ())
+    result, send = multiprocessing.Pipe(duplex=False)
+    before = signal.getsignal(signal.SIGINT)
+    _send_counts(send, [(tmp_path / "c", 0, 2 * pretokenize.BLOCK)], pretokenizer)
+    signal.signal(signal.SIGINT, before)
+    with pytest.raises(TokenizerError, match="characters in a row"):
+        while isinstance(_receive(result), int):
+            pass
 
 
 @pytest.mark.parametrize("vocab_size", [-1, 0, 256, 2**40])

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from glassformer.errors import DataError, TokenizerError
+from glassformer.errors import DataError, GlassformerError, TokenizerError
 from glassformer.tokenizers.bpe import MAX_VOCAB_SIZE, special_bytes, with_special_tokens
 from glassformer.tokenizers.pretokenize import PreTokenizer, split_pattern
 
@@ -262,7 +262,7 @@ def _send_counts(send: Connection, share: list[Stretch], pretokenizer: PreTokeni
     try:
         for message in _count(share, pretokenizer):
             send.send(message)
-    except DataError as error:
+    except GlassformerError as error:
         send.send(error)
 
 
@@ -274,7 +274,7 @@ def _receive(result: Connection) -> int | Counter[str]:
             "A process that counts the corpus died: give it more memory, or take fewer workers.",
             python='In a script, the call must stand under `if __name__ == "__main__":`.',
         ) from None
-    if isinstance(message, DataError):
+    if isinstance(message, GlassformerError):
         raise message
     assert isinstance(message, int | Counter)
     return message
