@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from glassformer.errors import GenerationError
+from glassformer.inference.generate import limits_of
 from glassformer.inference.logits import (
     Sampling,
     distribution,
@@ -120,3 +122,11 @@ def test_draw_follows_the_distribution():
 def test_settings_out_of_range_are_refused_by_name(setting):
     with pytest.raises(GenerationError, match=next(iter(setting))):
         Sampling(**setting)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_numbers_of_numpy_are_settings_like_others():
+    theirs = Sampling(top_k=np.int64(2), top_p=np.float32(0.5), temperature=np.float64(0.5), seed=np.uint8(3))  # type: ignore[arg-type]
+    assert theirs == Sampling(top_k=2, top_p=0.5, temperature=0.5, seed=3)
+    assert type(theirs.seed) is int
+    assert limits_of(np.int64(3), 2) == [3, 3]  # type: ignore[arg-type]

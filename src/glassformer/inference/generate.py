@@ -6,6 +6,7 @@ it has (`models/spec.py`): any autoregressive model has them.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, cast
 
 import torch
@@ -159,11 +160,11 @@ def limits_of(max_new_tokens: int | Sequence[int], n_prompts: int) -> list[int]:
     if len(limits) != n_prompts:
         raise GenerationError(f"max_new_tokens has {len(limits)} numbers for {n_prompts} prompts.")
     for limit in limits:
-        if not isinstance(limit, int):
+        if not isinstance(limit, Integral):  # numpy's are
             raise GenerationError(f"must be a whole number, not {limit!r}.", setting="max_new_tokens")
         if limit < 1:
             raise GenerationError(f"must be at least 1, not {limit}.", setting="max_new_tokens")
-    return limits
+    return [int(limit) for limit in limits]
 
 
 def policy_for(config: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int], cache: str) -> Policy:

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,10 +28,12 @@ class Sampling:
     def __post_init__(self) -> None:
         whole = ("top_k", "seed")
         for name in self.__dataclass_fields__:
-            value: object = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int if name in whole else int | float):
+            value: Any = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Integral if name in whole else Real):
                 kind = "a whole number" if name in whole else "a number"
                 raise GenerationError(f"must be {kind}, not {value!r}.", setting=name)
+            if name in whole:
+                object.__setattr__(self, name, int(getattr(self, name)))  # numpy's have another arithmetic
         wanted = {
             "temperature": (self.temperature, 0 <= self.temperature < math.inf, "at least 0"),
             "top_k": (self.top_k, self.top_k >= 0, "at least 0 (0 keeps all tokens)"),
