@@ -34,10 +34,13 @@ class GlassformerError(Exception):
         flag = f"--{self.setting.replace('_', '-')}" if self.setting else ""
         return " ".join(filter(None, (flag, self.message, self.command)))
 
+    def anywhere(self) -> str:
+        """The same without the steps that only the one or the other of them can take, as the page has it."""
+        return " ".join(filter(None, (self.setting, self.message)))
+
     def about(self, what: object) -> "GlassformerError":
         """The same error, which begins with what it is about."""
-        whole = f"{what}: {f'{self.setting} {self.message}' if self.setting else self.message}"
-        return type(self)(whole, python=self.python, command=self.command)
+        return type(self)(f"{what}: {self.anywhere()}", python=self.python, command=self.command)
 
 
 class ConfigError(GlassformerError, ValueError):

@@ -105,6 +105,14 @@ def test_tiktoken_s_file_beside_the_weights_is_their_tokenizer(tmp_path: Path) -
     assert (found.tokenizer, found.no_tokenizer) == (None, "")
 
 
+def test_why_a_tokenizer_is_missing_names_no_argument_that_loading_a_model_lacks(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "a")
+    (folder / "mine.tiktoken").write_text("AA== 0\n")
+    reason = checkpoints.load(folder).no_tokenizer
+    assert "does not say how text is split: give it a published name" in reason
+    assert "pattern=" not in reason
+
+
 def test_our_configuration_goes_first_so_that_interleaved_pairs_stay_so(tmp_path: Path) -> None:
     config = replace(LLAMA, rope_style="interleaved")
     model = Llama(config).eval()

@@ -57,7 +57,7 @@ def read_tokenizers(folder: Path) -> Tokenizers:
     try:
         found, source = find(folder), find_source(folder)
     except TokenizerError as error:
-        return Tokenizers(missing=str(error))
+        return Tokenizers(missing=error.anywhere())
     tokenizer, reason = first_readable([] if found is None else [found])
     source_tokenizer, source_reason = first_readable([] if source is None else [source])
     return Tokenizers(tokenizer, source_tokenizer, reason or source_reason)
@@ -87,7 +87,7 @@ def _dictionaries(path: Path, config: TransformerConfig) -> Tokenizers:
     try:
         found = [Tokenizer.load(inside(path.parent, file.name)) for file in sorted(path.parent.glob("dict.*.txt"))]
     except TokenizerError as error:
-        return Tokenizers(missing=str(error))
+        return Tokenizers(missing=error.anywhere())
     if not found:
         return Tokenizers()
     targets = [tokenizer for tokenizer in found if tokenizer.vocab_size == config.vocab_size]
@@ -110,7 +110,7 @@ def first_readable(paths: Sequence[Path], vocab_size: int | None = None) -> tupl
         try:
             tokenizer = Tokenizer.load(inside(path.parent, path.name))
         except (TokenizerError, MissingExtra) as error:
-            reason = reason or str(error)
+            reason = reason or error.anywhere()
         else:
             if vocab_size in (None, tokenizer.vocab_size):
                 return tokenizer, ""

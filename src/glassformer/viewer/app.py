@@ -258,7 +258,8 @@ async def _refusal(request: Request, error: Exception) -> Response:
     """One line of JSON for what was asked wrongly: 404 for what is not in a recording."""
     if isinstance(error, HTTPException):
         return _json({"error": error.detail}, error.status_code)
-    return _json({"error": " ".join(str(error).split())}, 404 if isinstance(error, TraceError) else 400)
+    text = error.anywhere() if isinstance(error, GlassformerError) else str(error)
+    return _json({"error": " ".join(text.split())}, 404 if isinstance(error, TraceError) else 400)
 
 
 async def _mistake(request: Request, error: Exception) -> Response:
