@@ -188,6 +188,27 @@ def test_a_folder_of_many_or_large_files_is_taken_in_part(tmp_path: Path) -> Non
     assert NOTHING.contents == {}
 
 
+def test_a_copy_of_a_run_takes_nothing_for_its_own_that_says_what_the_run_wrote(tmp_path: Path) -> None:
+    source = publish(tmp_path / "run")
+    (source / "manifest.json").unlink(missing_ok=True)
+    put(source, {"written.json": '{"format": 1, "files": ["written.json"]}', "run.lock": "1", "run.json": "{}"})
+    assert api.load(source).rest.contents == {}
+
+
+def test_a_folder_that_may_not_be_looked_into_stops_no_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = publish(tmp_path / "drive")
+    (source / "lost+found").mkdir()
+    iterdir = Path.iterdir
+
+    def refused(path: Path) -> Any:
+        if path.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    api.load(source)
+
+
 def test_an_export_that_only_we_read_says_so(tmp_path: Path) -> None:
     done = run("convert", "preset:seq2seq-g2p", str(tmp_path / "g2p"))
     assert done.returncode == 0

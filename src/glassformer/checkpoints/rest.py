@@ -179,7 +179,8 @@ def _names(folder: Path) -> Iterator[str]:
         if path.name.startswith("."):
             continue
         if path.is_dir() and not path.is_symlink():
-            yield from (f"{path.name}/{below.name}" for below in sorted(path.iterdir()) if below.is_file())
+            with suppress(PermissionError):  # a drive's lost+found
+                yield from (f"{path.name}/{below.name}" for below in sorted(path.iterdir()) if below.is_file())
         elif path.is_file():
             yield path.name
 
