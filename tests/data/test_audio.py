@@ -13,7 +13,7 @@ import torch
 
 from counts import count
 from data.sounds import by_ffmpeg, sound, speechlike
-from glassformer.data.audio import Recording, open_audio, read_audio, seconds_of
+from glassformer.data.audio import BLOCK_NUMBERS, Recording, gathered, open_audio, read_audio, seconds_of
 from glassformer.errors import DataError
 
 RATE = 16_000
@@ -64,6 +64,13 @@ def test_blocks_are_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     blocks = list(Recording(tmp_path / "x.wav").blocks())
     assert len(blocks) > 20
     torch.testing.assert_close(torch.cat(blocks), whole, atol=1e-6, rtol=0)
+
+
+def test_frames_without_samples_end_nothing() -> None:
+    sizes = [0, 3, 0, BLOCK_NUMBERS, 0]
+    blocks = list(gathered(torch.zeros(size, 1) for size in sizes))
+    assert [len(block) for block in blocks] == [3 + BLOCK_NUMBERS]
+    assert list(gathered(torch.zeros(0, 1) for _ in range(2))) == []
 
 
 @pytest.mark.parametrize("name", ["WAV of libsndfile", "MP3", "webm", "AMR", "MP3 without Xing"])

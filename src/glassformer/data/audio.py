@@ -127,7 +127,7 @@ def gathered(blocks: Iterator[Float[Tensor, "n K"]]) -> Iterator[Float[Tensor, "
         if n_numbers >= BLOCK_NUMBERS:
             yield torch.cat(waiting)
             waiting, n_numbers = [], 0
-    if waiting:
+    if n_numbers:
         yield torch.cat(waiting)
 
 
