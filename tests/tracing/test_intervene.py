@@ -105,6 +105,12 @@ def test_a_patch_is_what_a_hook_makes_of_it(model: nn.Module, trace: Trace) -> N
     assert torch.equal(patch(trace, {"blocks.1.mlp.output": lambda x: x * 3}).after["logits"].value, expected)
 
 
+@pytest.mark.parametrize("value", [1e300, 10**39, -(10**400)], ids=["float", "int", "huge"])
+def test_a_number_beyond_the_type_is_refused_in_a_sentence_however_long_it_is(trace: Trace, value: float) -> None:
+    with pytest.raises(TraceError, match=r"from -3.40282e\+38 to 3.40282e\+38, which .{4,40} does not fit into"):
+        patch(trace, {"logits": value})
+
+
 def test_values_may_be_numbers_tensors_that_broadcast_and_functions(trace: Trace) -> None:
     path, shape = "blocks.0.mlp.hidden", trace["blocks.0.mlp.hidden"].shape
     row = torch.arange(shape[-1]).float()

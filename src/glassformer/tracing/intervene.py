@@ -12,6 +12,7 @@ check, to patch again. A tensor that shares its bytes with others, such as a tra
 import copy
 import fnmatch
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal
@@ -160,12 +161,13 @@ def _put(window: Tensor, change: Change, name: str) -> None:
 
 def _check_range(value: int | float, dtype: torch.dtype, name: str) -> None:
     """Raise for a number that is none of this type: too large, or without a fraction's end."""
-    if dtype.is_complex or dtype == torch.bool or not math.isfinite(value):
+    if dtype.is_complex or dtype == torch.bool or (isinstance(value, float) and not math.isfinite(value)):
         return
     limits = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
     if not limits.min <= value <= limits.max:
+        shown = f"{value:g}" if abs(value) < sys.float_info.max else "a number of hundreds of digits"
         raise TraceError(
-            f"{name} holds {dtype}, from {limits.min:g} to {limits.max:g}, which {value:g} does not fit into."
+            f"{name} holds {dtype}, from {limits.min:g} to {limits.max:g}, which {shown} does not fit into."
         )
 
 
