@@ -37,6 +37,7 @@ def demo(
         Print one JSON object at the end.
     """
     from glassformer import api
+    from glassformer.cli.train import exit_if_interrupted
     from glassformer.errors import ConfigError
     from glassformer.evaluation.sorting import sort_accuracy
     from glassformer.training.config import CONFIGS, load_run_config
@@ -56,8 +57,7 @@ def demo(
     remark("It sees three quarters of the 729 possible inputs; the rest is held out.\n")
     with reports(folder, quiet=json) as on_event:
         ended = train(config, folder, overwrite=True, on_event=on_event)
-    if ended.interrupted_by is not None:
-        sys.exit(128 + ended.interrupted_by)
+    exit_if_interrupted(ended)
     model = api.load(folder)
     found = sort_accuracy(model.module)
     answer = "".join(model.generate("CBABBC", max_new_tokens=6, temperature=0.0))

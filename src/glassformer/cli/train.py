@@ -17,7 +17,7 @@ from glassformer.cli.output import print_json, print_table, remark
 
 if TYPE_CHECKING:
     from glassformer.training.config import RunConfig
-    from glassformer.training.events import OnEvent
+    from glassformer.training.events import Ended, OnEvent
     from glassformer.viewer.session import Session
 
 app = App(
@@ -88,10 +88,15 @@ def train(
         ended = run(chosen, folder, resume=resume is not None, overwrite=overwrite, on_event=on_event)
     if json:
         print_json({"folder": str(folder), "step": ended.step, "figures": dict(ended.figures)})
+    exit_if_interrupted(ended)
+
+
+def exit_if_interrupted(ended: "Ended") -> None:
+    """End as shells say of a program that a signal has ended."""
     if ended.interrupted_by == signal.SIGPIPE:  # what waits in stderr has no reader, and the interpreter would try
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     if ended.interrupted_by is not None:
-        sys.exit(128 + signal.Signals(ended.interrupted_by))
+        sys.exit(128 + ended.interrupted_by)
 
 
 @contextmanager
