@@ -79,11 +79,10 @@ def transcribe(
     """
     from glassformer import files
     from glassformer.data.audio import open_audio
-    from glassformer.errors import ConfigError, DataError, GlassformerError
-    from glassformer.inference.subtitles import FORMATS, as_json
+    from glassformer.errors import ConfigError, DataError
+    from glassformer.inference.subtitles import FORMATS, as_mapping
     from glassformer.inference.transcribe import Options
     from glassformer.inference.transcribe import transcribe as run
-    from glassformer.strict_json import parse
 
     if not audio:
         raise ConfigError("Name at least one recording to transcribe.")
@@ -125,9 +124,7 @@ def transcribe(
             remark(f"{path.name}: no speech was found.")
         text = FORMATS[format](transcript, line_width, line_count)
         if json:
-            results.append(
-                {"file": str(path), **parse(as_json(transcript).encode(), str(path), error=GlassformerError)}
-            )
+            results.append({"file": str(path), **as_mapping(transcript)})
         if out is not None:
             files.write_file(targets[path], text.encode(), overwrite=overwrite)
             remark(f"{targets[path]} is written.")

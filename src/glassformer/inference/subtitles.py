@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
+from typing import Any
 
 import regex
 
@@ -135,7 +136,12 @@ def as_tsv(transcript: Transcript, line_width: int | None = None, line_count: in
 
 def as_json(transcript: Transcript, line_width: int | None = None, line_count: int | None = None) -> str:
     """Everything that is known, times in seconds."""
-    return json.dumps({"text": transcript.text.strip(), **asdict(transcript)}, ensure_ascii=False, indent=2) + "\n"
+    return json.dumps(as_mapping(transcript), ensure_ascii=False, indent=2) + "\n"
+
+
+def as_mapping(transcript: Transcript) -> dict[str, Any]:
+    """The same for a program that writes JSON of its own."""
+    return {"text": transcript.text.strip(), **asdict(transcript)}
 
 
 FORMATS: dict[str, Callable[[Transcript, int | None, int | None], str]] = {
