@@ -64,6 +64,13 @@ def test_flags_alone_train_a_checkpoint_on_a_text(tmp_path: Path) -> None:
     assert tuned.encode("CAB") == [2, 0, 1]
 
 
+def test_a_run_that_begins_with_the_model_of_this_folder_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(gf.save(gf.build("nano-sort"), tmp_path / "mine"))
+    assert load_run_config(None, {"model": {"from": "."}}).name == "mine-tuned"
+
+
 @pytest.mark.parametrize("name", ["preset", "architecture", "from", "embedding_init"])
 def test_a_name_that_is_no_text_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"model.{name} must be a text, not 5"):

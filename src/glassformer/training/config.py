@@ -215,8 +215,8 @@ def load_run_config(source: str | Path | None, overrides: Mapping[str, Any] | No
     if source is not None:
         settings = read_settings(source)
     else:
-        begun = Path(str(overrides.get("model", {}).get("from", "")))
-        settings = {"name": f"{begun.resolve().name}-tuned"} if begun.name else {}
+        begun = str(overrides.get("model", {}).get("from", ""))
+        settings = {"name": f"{Path(begun).resolve().name}-tuned"} if begun else {}
     return config.from_mapping(RunConfig, config.merge(settings, overrides))
 
 
