@@ -188,10 +188,10 @@ def values_of(config: "RunConfig") -> dict[str, Any]:
 
 def flat(table: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """Nested tables as one, by dotted names."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for name, value in table.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return found
+        settings |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return settings
 
 
 def list_settings(values: Mapping[str, Any], *, json: bool) -> None:

@@ -63,9 +63,9 @@ def _riff(file: BinaryIO, size: int) -> str:
     end = None if length in STREAMED else 8 + length
     if end is not None and end > size + 1:  # some count a last byte that fills up to an even number, and lack it
         return _cut(end, size)
-    heard = 0  # where the sound ends
+    sound_end = 0
     for id, at, n in _chunks(file, order, size):
-        if heard and end is not None and at > end:
+        if sound_end and end is not None and at > end:
             break
         if id in (b"data", b"SSND"):
             n_bytes = long_length if magic == b"RF64" and n == 0xFFFFFFFF else n
@@ -73,14 +73,14 @@ def _riff(file: BinaryIO, size: int) -> str:
                 return ""
             if at + n_bytes > size:
                 return _cut(at + n_bytes, size)
-            heard = heard or at + n_bytes + n_bytes % 2
-        elif heard and end is not None and at <= end and not (PRINTABLE.search(_at(file, at - 9, 5)) and at + n <= end):
+            sound_end = sound_end or at + n_bytes + n_bytes % 2
+        elif sound_end and end is not None and not (PRINTABLE.search(_at(file, at - 9, 5)) and at + n <= end):
             return _loose(end - at + 8)
     if end is None or kind == b"AVI ":  # which goes on in a second form
         return ""
     if _at(file, end, 4) in READERS:
         return _joined(end)
-    return _loose(size - end) if size - end > 128 and heard == end else ""  # more than a tag
+    return _loose(size - end) if size - end > 128 and sound_end == end else ""  # more than a tag
 
 
 def _chunks(file: BinaryIO, order: str, size: int) -> Iterator[tuple[bytes, int, int]]:

@@ -30,6 +30,7 @@ MAX_PIXELS = 64_000_000  # of one picture
 MAX_FILE_BYTES = 256 << 20  # of one picture
 FEW_SCANS = 16  # of a progressive JPEG of any size; encoders write about ten
 MAX_SCANNED = 10 * MAX_PIXELS  # pixels times scans, since each scan goes over all of them
+START_OF_SCAN = b"\xff\xda"  # JPEG's marker, which its compressed data cannot hold
 ROWS = 256  # of 16 bits a pixel that are narrowed at once
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm")
@@ -235,17 +236,14 @@ def _bytes_a_pixel(image: Any, path: Path) -> Any:
     return importlib.import_module("PIL.Image").fromarray(narrow)
 
 
-START_OF_SCAN = b"\xff\xda"  # JPEG's marker, which its compressed data cannot hold
-
-
 def _count(path: Path, marker: bytes) -> int:
     """How often two bytes stand in a file."""
-    found, last = 0, b""
+    n, last = 0, b""
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
-            found += (last + chunk).count(marker)
+            n += (last + chunk).count(marker)
             last = chunk[-1:]
-    return found
+    return n
 
 
 def _size(path: Path) -> int:

@@ -181,9 +181,8 @@ class ModelSpec:
     tied: Mapping[str, str] = field(default_factory=dict)
 
 
-MAX_LAYERS = (
-    10_000  # ten times the deepest that anybody has trained: each costs memory before its weights are looked at
-)
+# Ten times the deepest that anybody has trained: each layer costs memory before its weights are looked at.
+MAX_LAYERS = 10_000
 
 
 def check_sizes(config: Any, *names: str) -> None:

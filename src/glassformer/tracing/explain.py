@@ -69,9 +69,8 @@ class Explanation:
     computed: Cell | None  # the same number, where its operation wrote it
     operation: Operation | None
     formula: Formula | None
-    inner: "dict[Cell, Explanation]" = field(
-        default_factory=dict, repr=False, compare=False
-    )  # with depth: how the operands came about
+    # With depth: how the operands came about.
+    inner: "dict[Cell, Explanation]" = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def value(self) -> Any:

@@ -45,9 +45,8 @@ from glassformer.training.signals import Stop, Stopped, stop_on_signal
 from glassformer.training.tasks import TASKS
 from glassformer.training.tasks.task import Batch, Say, Task
 
-FORWARD_AND_BACKWARD = (
-    3  # as long as forward alone: two of a step's three products with a matrix belong to the gradient
-)
+# Times as long as forward alone: two of a step's three products with a matrix belong to the gradient.
+FORWARD_AND_BACKWARD = 3
 
 
 def train(
@@ -92,9 +91,9 @@ def train(
             trainer = Trainer(config, task, device)
             newest = run.newest(say) if resume else None
             if newest is not None:
-                found, state = newest
-                trainer.restore(found.module, state)
-                task.belongings = {**task.belongings, "rest": found.rest}
+                checkpoint, state = newest
+                trainer.restore(checkpoint.module, state)
+                task.belongings = {**task.belongings, "rest": checkpoint.rest}
                 say_what_changes(run.before(), config, trainer.step, trainer.d_model, say)
             else:
                 set_initial_weights(trainer.module, config, task, say)

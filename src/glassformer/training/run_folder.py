@@ -174,7 +174,7 @@ class RunFolder:
         broken: dict[Path, CheckpointError] = {}
         for path in self._newest_first():
             try:
-                found = checkpoints.load(path)
+                checkpoint = checkpoints.load(path)
                 tensors, values = native.read_state(path)
             except CheckpointError as error:
                 broken[path] = error
@@ -182,7 +182,7 @@ class RunFolder:
                 for spoilt, reason in broken.items():  # the run must not take it for its newest later
                     say(f"A checkpoint is broken, and the run goes on from {path.name}: {reason}")
                     self._put_aside(spoilt)
-                return found, State(tensors=tensors, values=values)
+                return checkpoint, State(tensors=tensors, values=values)
         if broken:
             raise next(iter(broken.values()))
         return None

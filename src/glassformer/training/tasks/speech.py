@@ -57,7 +57,7 @@ class SpeechRecognition(Predicts):
 
     def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:
         self.config, self.label_smoothing = config, config.label_smoothing
-        self.say, self.said = say, set[Path]()
+        self.say, self.remarked = say, set[Path]()
         model: Any = config.model_config()
         self.n_frames, self.n_mels = 2 * model.audio_context_length, model.n_mels
         training, validation = split(config, folder)
@@ -103,9 +103,10 @@ class SpeechRecognition(Predicts):
         window = torch.zeros(self.n_frames * HOP)
         recording = Recording(path)
         sound = torch.cat(list(recording.blocks()))[: len(window)]
-        for remark in recording.remarks if path not in self.said else ():
-            self.say(remark)
-        self.said.add(path)
+        if path not in self.remarked:
+            self.remarked.add(path)
+            for remark in recording.remarks:
+                self.say(remark)
         window[: len(sound)] = sound
         return log_mel(window, self.n_mels)
 

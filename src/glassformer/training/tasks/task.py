@@ -61,7 +61,7 @@ class Task(Protocol):
 
     @property
     def evaluation_batches(self) -> tuple[int, int]:
-        """How many batches an evaluation takes, as long as one of training is, and of how many that there are."""
+        """How many batches an evaluation takes, counted in batches of training's size, and how many there are."""
 
     def batch(self, step: int, micro_step: int) -> Batch:
         """A pure function of step and micro-step."""
