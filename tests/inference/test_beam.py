@@ -216,7 +216,7 @@ def test_of_tokens_that_the_tokenizer_lacks_none_comes() -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"beams": {"n_beams": 0}}, "beams must be from 1 to 1024, not 0"),
+        ({"beams": {"n_beams": 0}}, "n_beams must be from 1 to 1024, not 0"),
         ({"beams": {"length_penalty": math.nan}}, "length_penalty must be from −10 to 10"),
         ({"beams": {"length_penalty": -11.0}}, "length_penalty must be from −10 to 10"),
         ({"beams": {"early_stopping": "always"}}, 'early_stopping must be True, False or "never"'),
