@@ -22,6 +22,7 @@ from glassformer.training.events import Ended, Evaluated, Evaluating, Event, Sai
 from glassformer.training.ledger import Ledger
 from glassformer.training.loop import train
 from glassformer.training.run_folder import RunFolder
+from glassformer.training.signals import Stop, stop_on_signal
 from glassformer.training.tasks import LanguageModel
 from test_files import faults
 from training.runs import everything, small, sorting
@@ -88,6 +89,17 @@ def test_what_a_process_was_started_to_ignore_stays_ignored(tmp_path: Path) -> N
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_in_the_middle_of_a_write_is_noted_though_it_cannot_be_said() -> None:
+    stop = Stop()
+
+    def say() -> None:
+        raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+
+    with stop_on_signal(stop, say):
+        signal.raise_signal(signal.SIGTERM)
+    assert stop.signal == signal.SIGTERM
 
 
 def test_a_terminal_that_closes_sends_its_signal_twice_and_the_run_is_saved(tmp_path: Path) -> None:

@@ -55,12 +55,12 @@ class RunFolder:
 
     @contextmanager
     def held(self, config: RunConfig, *, resume: bool, overwrite: bool) -> Iterator[None]:
-        """Have the folder for this process alone, after every check has passed; one of which nothing came goes."""
+        """Hold the folder for this process alone, once every check has passed; one that stays empty is removed again."""
         with ExitStack() as stack:
             try:
                 self._check(config, resume, overwrite)
                 if not self.path.exists():
-                    self.path.mkdir(parents=True)
+                    self.path.mkdir(parents=True, exist_ok=True)
                     stack.callback(self._remove_if_empty)
                 stack.enter_context(files.only_one(self.path / LOCK))
                 self._check(config, resume, overwrite)  # another process may have come first
@@ -138,7 +138,7 @@ class RunFolder:
         return [path for path in self.ledger.strangers() if path not in ours]
 
     def _lock_is_ours(self) -> bool:
-        """A number, or nothing yet."""
+        """Whether the lock is a run's: it holds the number of a process, or nothing yet."""
         lock = self.path / LOCK
         if lock.is_symlink() or not lock.is_file() or lock.stat().st_size > 20:
             return False

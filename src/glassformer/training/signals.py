@@ -1,13 +1,13 @@
 """Stopping politely: the first SIGINT, SIGTERM or SIGHUP is noted for the loop to see, a second one acts at once.
 
-A terminal that closes sends SIGHUP more than once, so that a second one of these means nothing. What this process was
-started to ignore, as `nohup` has it, stays ignored.
+A terminal that closes sends SIGHUP more than once, so a second SIGHUP means nothing. What this process was started to
+ignore, as `nohup` does it, stays ignored.
 """
 
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -55,7 +55,8 @@ def stop_on_signal(stop: Stop, on_signal: Callable[[], None]) -> Iterator[None]:
             stop.raises = False
             raise Stopped
         if first:
-            on_signal()
+            with suppress(RuntimeError):  # it came in the middle of a write to the stream that it is said on
+                on_signal()
 
     for number in before:
         signal.signal(number, note)
