@@ -19,10 +19,10 @@ The command line prints it and exits with code 2; anything else that escapes is 
 
 
 class GlassformerError(Exception):
-    """Base of every error here; `str(error)` is meant for the person who called a function.
+    """Base of every error here; `str(error)` is for the caller of a function, `at_command_line` for a command's user.
 
-    Where the next step is another one for them than for somebody at the command line, `python` is theirs and `command`
-    that of the other; `setting` is the argument that is at fault, which `message` goes on from: its flag has hyphens.
+    Where their next steps differ, `python` holds the caller's and `command` the user's; either ends `message`.
+    `setting` is the argument at fault, and begins it: a command's user reads it as a flag, with hyphens.
     """
 
     def __init__(self, message: str = "", *, setting: str = "", python: str = "", command: str = "") -> None:
@@ -30,12 +30,12 @@ class GlassformerError(Exception):
         self.message, self.setting, self.python, self.command = message, setting, python, command
 
     def at_command_line(self) -> str:
-        """The same for the person who typed a command: it names flags, and no Python."""
+        """The same for the user of a command: it names flags, and no Python."""
         flag = f"--{self.setting.replace('_', '-')}" if self.setting else ""
         return " ".join(filter(None, (flag, self.message, self.command)))
 
     def anywhere(self) -> str:
-        """The same without the steps that only the one or the other of them can take, as the page has it."""
+        """The same without `python` and `command`, for readers who may be either, or look at a page."""
         return " ".join(filter(None, (self.setting, self.message)))
 
     def about(self, what: object) -> "GlassformerError":

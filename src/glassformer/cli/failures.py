@@ -1,4 +1,4 @@
-"""How a command ends that could not do its work: one sentence and an exit code, whatever was raised.
+"""How a command that fails ends: with one sentence and an exit code, whatever was raised.
 
 2    what was asked for cannot be done, and the sentence says what can
 70   a fault of glassformer's own; GLASSFORMER_DEBUG=1 shows the stack, here and for every other error
@@ -8,7 +8,7 @@ import errno
 import os
 import re
 
-# What each verb has that makes its work smaller.
+# The flags of each verb that make its work smaller.
 SMALLER = {
     "generate": "a smaller --n, or a --cache such as window:1024",
     "translate": "a smaller --batch-size, or fewer --beams",

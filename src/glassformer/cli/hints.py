@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from cyclopts import CycloptsError
 from cyclopts.exceptions import UnknownOptionError, UnusedCliTokensError
 
-# What other programs call it: our names, of which the first that the verb has is meant.
+# Names in other programs, and our flags for them: the first one that the verb has is meant.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "--text": ("--prompt", "--input", "--file"),
     "--input": ("--prompt", "--file"),
@@ -62,7 +62,7 @@ def sentence(error: CycloptsError, verb: str) -> str:
 
 
 def nearest(unknown: str, flags: Iterable[str]) -> str:
-    """The flag that is called so elsewhere, ends so (`--lr`: `--optimizer.lr`), or is written nearly so; else none."""
+    """The flag with this name elsewhere, this ending (`--lr`: `--optimizer.lr`) or nearly this spelling, or ""."""
     known = list(dict.fromkeys(flags))
     unknown = unknown.replace("_", "-")
     for name in SYNONYMS.get(unknown, ()):

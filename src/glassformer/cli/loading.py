@@ -37,7 +37,7 @@ MADE_FOR: "dict[Kind, str]" = {  # the verb that runs a model of this kind
 def load(
     source: str, *kinds: "Kind", from_pickle: bool = False, device: str = "cpu", dtype: str = "float32"
 ) -> "Model":
-    """The model, which must be of one of these kinds, where there are any; what is to be known of it is said."""
+    """Load the model, refuse it unless it is of one of these kinds (any, without them), and pass on its note."""
     from glassformer import api
 
     model = api.load(source, from_pickle=from_pickle, device=device, dtype=dtype)

@@ -97,7 +97,7 @@ class Recording:
 
 
 def open_audio(path: Path, *, max_hours: float = MAX_HOURS) -> Recording:
-    """A file with sound; that it is one is tried on its first block."""
+    """A file with sound: its first block is read, to be sure that it is one."""
     recording = Recording(path, max_hours)
     next(recording.blocks())
     return recording

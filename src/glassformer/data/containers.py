@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 MAX_PARTS = 1 << 19  # chunks, boxes or blocks looked at, since a file may consist of nothing else
 MAX_PAGE = 27 + 255 + 255 * 255  # bytes of a page of Ogg
-STREAMED = {0, 0x7FFFF000, 0x7FFFF024, 0x7FFFFFFF, 0x80000000, 0x80000024, 0xFFFFFFFF, 2**64 - 1}  # nobody came back
+STREAMED = {0, 0x7FFFF000, 0x7FFFF024, 0x7FFFFFFF, 0x80000000, 0x80000024, 0xFFFFFFFF, 2**64 - 1}  # never filled in
 BOXES = {  # of MP4, which have boxes in them
     *(b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"dinf", b"udta", b"mvex", b"moof", b"traf", b"tref"),
     *(b"wave", b"sinf", b"schi", b"ipro", b"iprp", b"meta"),
@@ -28,7 +28,7 @@ class Unreadable(Exception):
 
 
 def lacking(file: BinaryIO) -> str:
-    """Why a file is not one whole recording, as what is said of it in a sentence; "" where nothing tells."""
+    """Why a file is not one whole recording, as the predicate of a sentence about it; "" where nothing says so."""
     size = file.seek(0, os.SEEK_END)
     head = _at(file, 0, 16)
     if head[4:8] == b"ftyp":
@@ -149,7 +149,7 @@ def _boxes(file: BinaryIO, size: int) -> str:
         at, end = waiting.pop()
         head = _at(file, at, 16)
         kind, n = head[4:8], int.from_bytes(head[:4], "big")
-        if n == 1:  # as if to say: the length has eight bytes, behind the name
+        if n == 1:  # then the length is in the eight bytes behind the name
             n = int.from_bytes(head[8:], "big")
         n = end - at if n == 0 else n
         if kind == b"trun":

@@ -27,7 +27,7 @@ from glassformer.data.containers import Unreadable, lacking
 if TYPE_CHECKING:
     from av import AudioFrame
 
-Block = tuple[Float[Tensor, "n K"], int]  # samples of each channel, loudest at ±1, and how many of them are a second
+Block = tuple[Float[Tensor, "n K"], int]  # samples of each channel, loudest at ±1, and the sampling rate
 Short = Callable[[str], None]  # is told why less comes than was recorded
 
 BLOCK_NUMBERS = 1 << 12  # read from libsndfile at once, over all channels: little is lost where it stops
@@ -62,7 +62,7 @@ def has_pyav() -> bool:
 
 
 def header_seconds(file: BinaryIO) -> float | None:
-    """How long a recording is that libsndfile reads to the last sample, as its header has it; else None."""
+    """The length that the header gives, where libsndfile reads the recording to its last sample; else None."""
     import soundfile  # type: ignore[import-untyped]
 
     file.seek(0)
@@ -107,7 +107,7 @@ def _by_libsndfile(file: BinaryIO, short: Short) -> Iterator[Block]:
 
 
 class Nameless:
-    """An open file, at its beginning, as decoders get it: a header may send them to where no file has bytes."""
+    """An open file without its name, for decoders: a header may have them seek to where no file has bytes."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.read, self.tell = file.read, file.tell

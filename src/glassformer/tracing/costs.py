@@ -32,7 +32,7 @@ def afford(trace: Trace, entries: int, at_most: int | None = MOST) -> None:
 
 
 class Work:
-    """A count of what is computed, which ends what would never end."""
+    """A budget for what is computed: what would never end, ends when it is spent."""
 
     def __init__(self, most: int, step: int, advice: str) -> None:
         self.most, self.left, self.step, self.advice = most, most, step, advice

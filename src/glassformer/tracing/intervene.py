@@ -160,7 +160,7 @@ def _put(window: Tensor, change: Change, name: str) -> None:
 
 
 def _check_range(value: int | float, dtype: torch.dtype, name: str) -> None:
-    """Raise for a number that is none of this type: too large, or without a fraction's end."""
+    """Raise for a finite number that is too large for the type."""
     if dtype.is_complex or dtype == torch.bool or (isinstance(value, float) and not math.isfinite(value)):
         return
     limits = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)

@@ -55,7 +55,7 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluating:
-    """A part of the validation after a step is done, and the rest takes so many seconds."""
+    """A part of the validation after a step is done; the rest takes about `seconds_left`."""
 
     step: int
     share: float  # from 0 to 1
@@ -89,7 +89,7 @@ class Said:
 class Ended:
     """The run is finished, or was interrupted by a signal and can be resumed. The checkpoint is in `folder`.
 
-    Where nobody listens any more that is SIGPIPE.
+    It is SIGPIPE where nobody listens any more.
     """
 
     step: int

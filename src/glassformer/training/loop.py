@@ -166,7 +166,7 @@ def train(
 
 @contextmanager
 def advising_to_resume(folder: Path) -> Iterator[None]:
-    """Where a disk takes nothing more the last whole checkpoint is what the run goes on from."""
+    """Where a checkpoint cannot be written, say how to go on from the last one that was."""
     try:
         yield
     except CheckpointError as error:
@@ -178,7 +178,7 @@ def advising_to_resume(folder: Path) -> Iterator[None]:
 
 
 def say_what_changes(before: RunConfig, config: RunConfig, step: int, d_model: int, say: Say) -> None:
-    """Other settings give other learning rates to the steps that are left: a cosine falls over all steps of a run."""
+    """Say where other settings change the learning rate of steps to come: a cosine falls over all steps of a run."""
     for number in (step + 1, min(before.steps, config.steps)):
         old, new = (learning_rate(each, number, d_model) for each in (before, config))
         if old != new and step < config.steps:

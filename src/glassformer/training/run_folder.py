@@ -55,7 +55,7 @@ class RunFolder:
 
     @contextmanager
     def held(self, config: RunConfig, *, resume: bool, overwrite: bool) -> Iterator[None]:
-        """Hold the folder for this process alone, once every check has passed; one that stays empty is removed again."""
+        """Hold the folder for this process alone, once every check has passed; one that stays empty goes again."""
         with ExitStack() as stack:
             try:
                 self._check(config, resume, overwrite)

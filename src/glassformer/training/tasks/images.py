@@ -72,7 +72,7 @@ class ImageClassification(Predicts):
 
     @property
     def evaluation_batches(self) -> tuple[int, int]:
-        """Of the validation images."""
+        """Batches of validation images."""
         batches = math.ceil(len(self.validation) / self.config.batch_size) if self.validation else 0
         return min(self.config.eval_batches or batches, batches), batches
 

@@ -53,7 +53,7 @@ class LanguageModel(Predicts):
 
     @property
     def evaluation_batches(self) -> tuple[int, int]:
-        """Of stretches of text."""
+        """Batches of spans of the validation text."""
         batches = max(math.ceil((len(self.validation) - 1) / (self.config.batch_size * self.text_length)), 0)
         return min(self.config.eval_batches or batches, batches), batches
 

@@ -126,7 +126,7 @@ class SpeechRecognition(Predicts):
 
     @property
     def evaluation_batches(self) -> tuple[int, int]:
-        """Of recordings."""
+        """Batches of recordings."""
         batches = math.ceil(len(self.validation) / self.config.batch_size)
         return min(self.config.eval_batches or batches, batches), batches
 

@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 
 def quietly(done: int, total: int) -> None:
-    """Nobody wants to know."""
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,7 +61,7 @@ class Translation(Predicts):
 
     @property
     def evaluation_batches(self) -> tuple[int, int]:
-        """Of pairs of similar length."""
+        """Batches of pairs of similar length."""
         batches = len(list(Order(lengths(self.validation), self.config.batch_size, 0).in_turn()))
         return min(self.config.eval_batches or batches, batches), batches
 
