@@ -61,15 +61,17 @@ def test_one_json_object_for_programs_says_how_each_text_ended(g2p: str) -> None
         (["--file", "binary"], "binary is not UTF-8 text"),
         (["--file", "broken.gz"], "broken.gz cannot be read"),
         ([""], "There is nothing to translate"),
+        (["--file", "empty"], "There is nothing to translate"),
         (["a" * 99], "Text 1 has 100 tokens, and this model reads 64 at most"),
     ],
 )
 def test_what_cannot_be_translated_is_one_sentence(
     g2p: str, arguments: list[str], message: str, tmp_path: Path
 ) -> None:
+    (tmp_path / "empty").touch()
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "broken.gz").write_bytes(gzip.compress(b"text")[:-6])
-    done = run("translate", g2p, *arguments, cwd=tmp_path)
+    done = run("translate", g2p, *arguments, cwd=tmp_path, stdin="what nobody asked for")
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

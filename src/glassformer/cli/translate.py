@@ -75,8 +75,9 @@ def translate(
         new_destination(out, overwrite=overwrite, folder=False, reads=[path for path in (model, file) if path])
     texts = list(text) or (list(read_lines(file)) if file is not None else [])
     loaded = load(model, "encoder-decoder", from_pickle=from_pickle, device=device, dtype=dtype)
-    texts = texts or standard_input()
-    if texts == [""]:
+    if not texts and file is None:
+        texts = standard_input()
+    if texts in ([], [""]):
         raise ConfigError("There is nothing to translate.")
     pieces = loaded.translations(texts, beams=settings, max_new_tokens=max_new_tokens, batch_size=batch_size)
     streams = beams == len(texts) == 1 and out is None and not json
