@@ -111,6 +111,11 @@ def test_a_number_beyond_the_type_is_refused_in_a_sentence_however_long_it_is(tr
         patch(trace, {"logits": value})
 
 
+def test_a_whole_number_longer_than_torch_has_any_is_put_where_it_fits(trace: Trace) -> None:
+    after = patch(trace, {"logits": 10**20}).after
+    assert (after["logits"].value == 1e20).all()
+
+
 def test_values_may_be_numbers_tensors_that_broadcast_and_functions(trace: Trace) -> None:
     path, shape = "blocks.0.mlp.hidden", trace["blocks.0.mlp.hidden"].shape
     row = torch.arange(shape[-1]).float()

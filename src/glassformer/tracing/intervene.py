@@ -149,7 +149,8 @@ def _put(window: Tensor, change: Change, name: str) -> None:
         raise TraceError(f"What is put into {name} must be a number or a tensor, and not {type(value).__name__}.")
     if not isinstance(value, Tensor):
         _check_range(value, window.dtype, name)
-        value = torch.tensor(value, dtype=EXACT.get(type(value)))
+        number = float(value) if window.is_floating_point() else value  # a whole one may be longer than any of torch's
+        value = torch.tensor(number, dtype=EXACT.get(type(number)))
     if not torch.can_cast(value.dtype, window.dtype):
         raise TraceError(f"{name} holds {window.dtype}, which {value.dtype} does not fit into.")
     try:
