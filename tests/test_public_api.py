@@ -174,6 +174,7 @@ def test_the_model_that_the_package_carries_sorts_every_input_and_is_what_the_de
 
 MISUSES: dict[str, Callable[[gf.Model], object]] = {
     "load takes a path, not int": lambda model: gf.load(5),  # type: ignore[arg-type]
+    "there is nothing at CABCAB": lambda model: gf.load("CAB" * 2000),
     "build takes the name of a preset": lambda model: gf.build(5),  # type: ignore[arg-type]
     "save takes a Model, not str": lambda model: gf.save("runs/sort", "x"),  # type: ignore[arg-type]
     "seed must be from 0": lambda model: gf.build("nano-sort", seed=-1),

@@ -6,6 +6,7 @@
 A model's module stays pure (`begin` and `forward`); everything around it is here.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -307,7 +308,7 @@ def load(
     try:
         found = checkpoints.load(path, from_pickle=from_pickle, dtype=precision)
     except CheckpointError:
-        if Path(source).exists():
+        if os.path.exists(source):  # False of a text that is too long for a path
             raise
         hint = f"Did you mean preset:{source}?" if source in models.presets() else "preset:NAME gives random weights."
         raise CheckpointError(f"A model is a checkpoint's path, and there is nothing at {source}. {hint}") from None
