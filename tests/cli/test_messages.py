@@ -164,6 +164,7 @@ def test_advice_on_memory_names_flags_that_the_verb_has() -> None:
         ("train sort --setings", "Did you mean --settings?"),
         ("train sort --steps", "--steps requires an argument"),
         ("train --data.path x", "a checkpoint is named with --model.from"),
+        ("train --resume runs/x --overwrite", "give one of them"),
         ("train --model.from nowhere --data.path x", "there is no nowhere"),
         ("train shakespeare-chr", "Did you mean shakespeare-char?"),
         ("train sort --threads 9007199254740992", "threads must be from 0 to 1,024"),

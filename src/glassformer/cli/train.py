@@ -74,6 +74,8 @@ def train(
             "Name one configuration or preset, or a run with --resume, and not both; a checkpoint is named with "
             "--model.from."
         )
+    if resume is not None and overwrite:
+        raise ConfigError("--resume goes on with a run, and --overwrite removes it: give one of them.")
     if resume is not None and "data" in overrides:
         raise ConfigError("A resumed run goes on with the text that it began with: leave out --data.")
     source = resume / "run.json" if resume is not None else named[0] if named else None
