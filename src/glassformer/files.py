@@ -186,6 +186,8 @@ def _check_place(target: Path, reads: Iterable[Path]) -> None:
         if os.path.exists(path) and path.resolve().is_relative_to(place):
             raise CheckpointError(f"{target} would replace {path}, which is read: choose another place.")
     home = next(parent for parent in place.parents if parent.exists())
+    if not home.is_dir():
+        raise CheckpointError(f"{target} cannot be written: {home} is a file, not a folder. Choose another place.")
     trial = home / f".glassformer-{secrets.token_hex(4)}"
     trial.mkdir()
     with suppress(FileNotFoundError):  # another writer may have swept it

@@ -1,5 +1,6 @@
 """Files of word vectors as the published programs write them, there and back; and files that lie."""
 
+import gzip
 import random
 import re
 import struct
@@ -139,6 +140,23 @@ def test_a_file_that_lies_is_refused(format: Format, data: bytes, tmp_path: Path
     (tmp_path / "file").write_bytes(data)
     with refused(tmp_path / "file"):
         read(tmp_path / "file", format)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"hello\n", "its first vector has no numbers"),
+        (b"4 2\na 1.000000 2.000000\nb 1.000000 2.000000\n", "it ends after 2 of its 4 vectors"),
+        (b"a 1.000000 2\nb 1 2\n\n", "it ends after 2 of its 3 vectors"),
+        (gzip.compress(b"a 1 2\n"), "unpack it first, with gunzip"),
+        (b"PK\x03\x04...", "unpack it first, with unzip"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(data: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(data)
+    with pytest.raises(CheckpointError, match=reason):
+        read(tmp_path / "file")
 
 
 @pytest.mark.parametrize("path", ["missing", "."])

@@ -83,7 +83,8 @@ def test_where_nothing_can_be_written_is_said_before_the_work(
     verb: str, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
     (tmp_path / "file").touch()
-    assert "cannot be written" in refusal(*verbs(tmp_path / "file" / "out", tmp_path)[verb])
+    message = refusal(*verbs(tmp_path / "file" / "out", tmp_path)[verb])
+    assert f"cannot be written: {tmp_path / 'file'} is a file, not a folder" in message
     root = [Path("/") if part == tmp_path / "out" else part for part in verbs(tmp_path / "out", tmp_path)[verb]]
     if "file" not in verb:
         assert refusal(*root).startswith("/ is ")

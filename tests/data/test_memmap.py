@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +46,13 @@ def test_files_are_encoded_one_after_the_other_and_progress_counts_their_bytes(t
     found = tokenize_files(paths, CharTokenizer("abc"), tmp_path / "out", lambda *done: seen.append(done))
     assert found.tokens.tolist() == [0, 1, 2, 2, 1, 0]
     assert seen == [(3, 6), (6, 6)]
+
+
+def test_texts_without_a_token_are_named_and_leave_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path, "")
+    with pytest.raises(DataError, match=f"There is no text in {re.escape(str(path))}"):
+        tokenize_files([path], CharTokenizer("abc"), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_byte_level_vocabulary_gives_the_ids_of_encode(tmp_path: Path) -> None:

@@ -34,6 +34,11 @@ def test_the_characters_of_a_meta_pkl_are_a_tokenizer(protocol: int, tmp_path: P
     assert tokenizer.encode("abc世") == [META["stoi"][character] for character in "abc世"]  # type: ignore[index]
 
 
+def test_a_folder_with_a_meta_pkl_is_read_by_it(tmp_path: Path) -> None:
+    write(tmp_path, META)
+    assert Tokenizer.load(tmp_path).encode("abc世") == [META["stoi"][character] for character in "abc世"]  # type: ignore[index]
+
+
 class Runs:
     """What unpickling would execute."""
 

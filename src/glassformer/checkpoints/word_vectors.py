@@ -30,6 +30,7 @@ Format = Literal["word2vec", "word2vec-binary", "glove"]
 HEADER = re.compile(rb"(\d{1,12}) (\d{1,12})[ \r]*\n")
 MAX_LINE = 1 << 20  # bytes: tens of thousands of numbers
 MAX_WORD = 4096  # bytes
+PACKED = {b"\x1f\x8b": "gunzip", b"PK\x03\x04": "unzip"}  # how such files are published
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,9 @@ def read(path: Path, format: Format | None = None) -> WordVectors:
             raise CheckpointError("there is no file of this name.")
         format = format or guess_format(path)
         with path.open("rb") as file:
+            for magic, program in PACKED.items():
+                if file.peek(len(magic)).startswith(magic):
+                    raise CheckpointError(f"it is packed: unpack it first, with {program}.")
             table = _table(file, format, path.stat().st_size)
             entries = _binary_entries if format == "word2vec-binary" else _text_entries
             rows, note = _readable(entries(file, table))
@@ -123,10 +127,14 @@ def _check_words(words: Sequence[str], n_vectors: int) -> None:
 
 def _table(file: BufferedReader, format: Format, size: int) -> np.ndarray:
     """An empty table of the shape that the file declares, or has; the file is then at its first entry."""
+    if size == 0:
+        raise CheckpointCorrupt("it is empty.")
     shape = _count(file) if format == "glove" else _header(file.readline(64))
     n_words, width = shape
+    if width == 0:
+        raise CheckpointCorrupt("its first vector has no numbers: expected a word, and then its numbers.")
     least = 4 * width + 2 if format == "word2vec-binary" else 2 * width + 2  # bytes of the shortest entry
-    if width == 0 or n_words == 0 or n_words * least > size + 1:
+    if n_words == 0 or n_words * least > size + 1:
         raise CheckpointCorrupt(f"{n_words:,} vectors of {width:,} numbers do not fit in {size:,} bytes.")
     return np.empty(shape, dtype=np.float32)
 
@@ -160,7 +168,10 @@ def _line(file: BufferedReader) -> bytes:
 def _text_entries(file: BufferedReader, table: np.ndarray) -> Iterator[bytes]:
     """The word of each line; its numbers go into the table. A word of GloVe's may hold spaces."""
     for row, vector in enumerate(table):
-        word, *numbers = _line(file).rsplit(b" ", len(vector))
+        line = _line(file)
+        if not line and not file.peek(1):
+            raise CheckpointCorrupt(f"it ends after {row:,} of its {len(table):,} vectors.")
+        word, *numbers = line.rsplit(b" ", len(vector))
         try:
             with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused as that
                 vector[:] = [float(number) for number in numbers]

@@ -51,13 +51,21 @@ def convert(
     from dataclasses import replace
 
     from glassformer import api, models
+    from glassformer.errors import ConfigError
     from glassformer.tokenizers import Tokenizer
 
     read = [path for path in (source, tokenizer) if path is not None]
     new_destination(destination, overwrite=overwrite, folder=True, reads=read)
     model = api.load(source, from_pickle=from_pickle, dtype=None)
     if tokenizer is not None:
-        model = replace(model, tokenizer=Tokenizer.load(tokenizer), no_tokenizer="")
+        tokens = Tokenizer.load(tokenizer)
+        vocab_size = getattr(model.config, "vocab_size", tokens.vocab_size)
+        if tokens.vocab_size > vocab_size:  # fewer may be right: embeddings are often padded to a round number
+            raise ConfigError(
+                f"{tokenizer} has {tokens.vocab_size:,} tokens and the model {vocab_size:,}: it is another model's. "
+                f"--tokenizer takes the one that it was trained with."
+            )
+        model = replace(model, tokenizer=tokens, no_tokenizer="")
     api.save(model, destination, native=native, overwrite=overwrite)
     if model.no_tokenizer and model.rest.has_tokenizer:
         remark(f"Its tokenizer goes along as it is, and was not understood: {model.no_tokenizer}")

@@ -62,6 +62,7 @@ def train(
     from glassformer.training.config import load_run_config
     from glassformer.training.loop import train as run
     from glassformer.training.report import all_of, reports
+    from glassformer.training.run_folder import SETTINGS
 
     named, flags = parse(config)
     overrides = nest(flags)
@@ -78,7 +79,9 @@ def train(
         raise ConfigError("--resume goes on with a run, and --overwrite removes it: give one of them.")
     if resume is not None and "data" in overrides:
         raise ConfigError("A resumed run goes on with the text that it began with: leave out --data.")
-    source = resume / "run.json" if resume is not None else named[0] if named else None
+    if resume is not None and not (resume / SETTINGS).is_file():
+        raise ConfigError(f"There is no run in {resume}: --resume takes the folder of one, such as runs/sort.")
+    source = resume / SETTINGS if resume is not None else named[0] if named else None
     chosen = load_run_config(source, overrides)
     if settings:
         list_settings(values_of(chosen), json=json)

@@ -69,6 +69,8 @@ class Recording:
 
     def _decoded(self) -> Iterator[Block]:
         """A name is never an address, a device or an option: only a regular file is opened."""
+        if self.path.is_dir():
+            raise DataError(f"{self.path} is a folder: name the recordings in it.")
         if not self.path.is_file():
             raise DataError(f"{self.path}: expected a file with sound, and there is none.")
         try:

@@ -247,6 +247,8 @@ def _count(path: Path, marker: bytes) -> int:
 
 
 def _size(path: Path) -> int:
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: name the pictures in it.")
     if not path.is_file():
         raise DataError(f"There is no file {path}.")
     return path.stat().st_size

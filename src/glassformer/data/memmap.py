@@ -84,6 +84,8 @@ def tokenize_files(
                     block.tofile(file)
                     count += len(block)
                 before += size
+        if count == 0:
+            raise DataError(f"There is no text in {', '.join(map(str, paths))}.")
         info = TokenInfo(
             dtype=dtype, count=count, vocab_size=tokenizer.vocab_size, tokenizer=fingerprint(tokenizer)
         )  # fmt: skip

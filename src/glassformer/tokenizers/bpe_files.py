@@ -63,7 +63,7 @@ def load(path: Path, pattern: str | None = None) -> Tokenizer:
             instead = f"are {len(ranks)} *.tiktoken: name one" if ranks else "is none of them"
             raise TokenizerError(
                 f"{path}: expected tokenizer.json, target.spm, vocab.json with merges.txt, tokenizer.model, vocab.txt, "
-                f"dict.txt or a *.tiktoken file; there {instead}."
+                f"dict.txt, meta.pkl or a *.tiktoken file; there {instead}."
             )
         path = found
     name = path.name
@@ -99,7 +99,7 @@ def find(folder: Path, within: str = "") -> Path | None:
 
     `within` is a folder in this one, which also may be no link out of it.
     """
-    names = ["target.spm", "tokenizer.json", "vocab.json", "tokenizer.model", "vocab.txt", "dict.txt"]
+    names = ["target.spm", "tokenizer.json", "vocab.json", "tokenizer.model", "vocab.txt", "dict.txt", "meta.pkl"]
     ranks = [path.name for path in (folder / within).glob("*.tiktoken")]
     names += ranks if len(ranks) == 1 else []
     return next((inside(folder, f"{within}{name}") for name in names if (folder / within / name).is_file()), None)
