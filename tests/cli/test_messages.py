@@ -171,6 +171,7 @@ def test_advice_on_memory_names_flags_that_the_verb_has() -> None:
         ("train sort --device mps:7", "--device is 'mps:7', and this machine has cpu"),
         ("train shakespeare-char", "glassformer data get tinyshakespeare"),
         ("train sort --steps 0", "steps must be from 1"),
+        ("train .", "--model.from . begins a new one"),
         ("train --resume nowhere", "There is no run in nowhere: --resume takes the folder of one"),
         ("classify preset:vit-mnist .", ". is a folder: name the pictures in it"),
         ("transcribe nano-sort .", ". is a folder: name the recordings in it"),

@@ -12,8 +12,10 @@ import torch
 import glassformer as gf
 from glassformer.checkpoints import word_vectors
 from glassformer.errors import CheckpointMismatch, ConfigError, DataError
+from glassformer.tokenizers import CharTokenizer
 from glassformer.tokenizers.words import WordTokenizer
 from glassformer.training.config import RunConfig, load_run_config
+from glassformer.training.events import Event, Said
 from glassformer.training.loop import train
 from training.runs import everything, small
 
@@ -44,6 +46,17 @@ def test_a_run_begins_with_the_weights_configuration_and_tokenizer_of_another(tm
     assert second.tokenizer.vocab == first.tokenizer.vocab
     for old, new in zip(weights(tmp_path / "first"), weights(tmp_path / "second"), strict=True):
         assert torch.equal(old, new)
+
+
+def test_another_tokenizer_than_the_weights_were_trained_with_is_said(tmp_path: Path) -> None:
+    train(small(tmp_path, steps=1), tmp_path / "first")
+    alphabet = sorted(set((tmp_path / "text.txt").read_text()), reverse=True)
+    CharTokenizer("".join(alphabet)).save(tmp_path / "reversed")
+    for data, is_said in ({}, False), ({"tokenizer": str(tmp_path / "reversed")}, True):
+        events: list[Event] = []
+        train(tuned(tmp_path, steps=1, data=data), tmp_path / f"{is_said}", on_event=events.append)
+        texts = [event.text for event in events if isinstance(event, Said)]
+        assert any("are others than those that" in text for text in texts) == is_said
 
 
 def test_a_resumed_run_needs_what_it_began_with_no_more(tmp_path: Path) -> None:

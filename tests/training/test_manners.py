@@ -245,9 +245,18 @@ def test_what_a_preset_reads_is_said_before_it_is_trained(tmp_path: Path) -> Non
     )
     train(config, tmp_path / "run", on_event=events.append)
     assert "different characters is a token" in said(events)
-    assert "such as gpt2's own" in said(events)
+    assert "such as gpt2.tiktoken" in said(events), "most presets have none of their own"
     with pytest.raises(DataError, match="makes its own data"):
         train(sorting(data={"path": str(tmp_path / "text.txt")}), tmp_path / "sort")
+
+
+def test_a_text_too_short_to_hold_any_of_it_out_is_said(tmp_path: Path) -> None:
+    for text, is_said in (("to be or not to be " * 200, False), ("to be or not", True)):
+        events: list[Event] = []
+        config = small(tmp_path, steps=1, context_length=8, data={"validation_fraction": 0.05})
+        (tmp_path / "text.txt").write_text(text)
+        train(config, tmp_path / f"{is_said}", on_event=events.append)
+        assert ("no validation will say" in said(events)) == is_said
 
 
 def test_more_steps_change_the_schedule_and_it_is_said(tmp_path: Path) -> None:

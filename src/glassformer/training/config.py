@@ -231,6 +231,11 @@ def read_settings(source: str | Path) -> dict[str, Any]:
     carried = CONFIGS / f"{path.stem}.toml"
     if str(source) in (carried.stem, f"configs/{carried.name}") and carried.is_file():
         return {"name": carried.stem, **config.read_mapping(carried)}
+    if path.is_dir():
+        raise ConfigError(
+            f"{source} is a folder: --resume {source} goes on with a run, --model.from {source} begins a new one with "
+            f"its weights."
+        )
     names = sorted(file.stem for file in CONFIGS.glob("*.toml"))
     near = difflib.get_close_matches(str(source), [*models.presets(), *names], n=1)
     hint = f"Did you mean {near[0]}?" if near else f"The presets are {', '.join(models.presets())}."

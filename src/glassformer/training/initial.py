@@ -46,6 +46,9 @@ def take_weights(module: nn.Module, folder: Path, task: Task, say: Say) -> None:
             parameter.copy_(weights[name])
         else:
             say(f"{name} of {tuple(parameter.shape)} starts anew: the data asks for another size than {folder} has.")
+    tokenizer = task.belongings.get("tokenizer")
+    if tokenizer and found.tokenizer and tokenizer.vocab != found.tokenizer.vocab:
+        say(f"The tokens are others than those that {folder} was trained with: leave out data.tokenizer to keep them.")
     rest = found.rest.after_training()
     for note in rest.left_out:
         say(f"The model leaves out {note}")

@@ -135,6 +135,8 @@ def train(
             some, batches = task.evaluation_batches
             if 0 < some < batches:
                 say(f"A validation takes {some:,} of {batches:,} batches, spread evenly; with eval_batches 0 all.")
+            if not batches and config.data.validation_fraction:
+                say("There is too little to hold any of it out, so that no validation will say what was learned.")
             tell(trainer.started(folder))
             if trainer.owes_evaluation:  # since it was stopped in the middle of one
                 evaluate()

@@ -97,10 +97,9 @@ def _tokenizer(config: RunConfig, paths: list[Path], say: Say) -> Tokenizer:
     if data.tokenizer in ("auto", "char"):
         characters = CharTokenizer.from_text(chunk for path in paths for chunk in read_text(path))
         if data.tokenizer == "auto":
-            preset = config.model.get("preset", "GPT-2")
             say(
                 f"data.tokenizer names nothing, so that each of the {characters.vocab_size:,} different characters is "
-                f"a token: bpe:8000 would learn longer ones, a file or folder bring others, such as {preset}'s own."
+                f"a token: bpe:8000 would learn longer ones, a file or folder bring others, such as gpt2.tiktoken."
             )
         return characters
     if size := bpe_size("data.tokenizer", data.tokenizer):
