@@ -187,6 +187,7 @@ MISUSES: dict[str, Callable[[gf.Model], object]] = {
     "not torch.float32 of shape": lambda model: model.generate_ids(torch.ones(1, 2)),
     "A model takes tensors, not str": lambda model: model("ABC"),  # type: ignore[arg-type]
     "trace takes a Model or a torch.nn.Module, not int": lambda model: gf.trace(3),  # type: ignore[arg-type]
+    "a list of tokens or tensors, not int": lambda model: gf.trace(model, 5),
     "Explain one cell": lambda model: gf.explain("logits"),  # type: ignore[arg-type]
     "view takes a Model or a Trace, not str": lambda model: gf.view("nano-sort"),  # type: ignore[arg-type]
     "load_trace takes a path, not int": lambda model: gf.load_trace(3),  # type: ignore[arg-type]

@@ -457,6 +457,10 @@ def _one_pass(model: Model, given: tuple[Any, ...]) -> tuple[nn.Module, tuple[An
         given = (inputs.read(model, given[0]),)
     if len(given) == 1 and isinstance(given[0], inputs.Inputs):
         return inputs.one_pass(model, given[0])
+    if given and not isinstance(given[0], list | Tensor):
+        raise TraceError(
+            f"A model reads a text, a file's path, a list of tokens or tensors, not {type(given[0]).__name__}."
+        )
     tensors = [torch.tensor(each) if isinstance(each, list) else each for each in given]
     tensors = [each[None] if isinstance(each, Tensor) and each.ndim == 1 else each for each in tensors]
     if tensors and model.kind != "image-classifier" and isinstance(tensors[-1], Tensor):
