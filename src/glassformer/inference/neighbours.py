@@ -30,8 +30,6 @@ def nearest(vectors: WordVectors, word: str, n: int = 10) -> list[Neighbour]:
     if n < 1:
         raise DataError(f"must be at least 1, not {n}.", setting="n")
     place = _place(vectors, word)
-    if not vectors.vectors[place].any():
-        raise DataError(f"The vector of {word!r} is zero and points nowhere, so that no other is near to it.")
     directions = unit(vectors.vectors)
     cosines = directions @ directions[place]
     order = cosines.sort(descending=True, stable=True).indices.tolist()
