@@ -16,7 +16,7 @@ from counts import count
 from glassformer.errors import GlassformerError, TraceError
 from glassformer.tracing import costs
 from glassformer.tracing.check import check
-from glassformer.tracing.explain import describe, explain
+from glassformer.tracing.explain import describe, explain, first_line
 from glassformer.tracing.format import load, save
 from glassformer.tracing.record import record
 from glassformer.tracing.trace import Recorded
@@ -140,3 +140,9 @@ def test_a_check_that_would_not_end_is_refused_in_a_sentence(tmp_path: Path, mon
     monkeypatch.setattr(costs, "CHECK", 1 << 20)
     with pytest.raises(TraceError, match="check fewer of its numbers"):
         check(trace)
+
+
+def test_what_torch_goes_on_about_for_lines_is_one_sentence() -> None:
+    long = "Expected a Tensor.\nPosition: 0\nDeclaration: aten::clone(Tensor self) -> Tensor"
+    assert first_line(RuntimeError(long)) == "Expected a Tensor."
+    assert len(first_line(ValueError("x" * 1000))) == 200

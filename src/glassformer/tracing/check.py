@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from glassformer.tracing import costs
-from glassformer.tracing.explain import FAULTS, Explanation, derive
+from glassformer.tracing.explain import FAULTS, Explanation, derive, first_line
 from glassformer.tracing.record import check_patterns
 from glassformer.tracing.rules import kind_of
 from glassformer.tracing.trace import Cell, Operation, Trace
@@ -80,7 +80,7 @@ def check(
                 verdict = Explanation(cell, cell, operation, formula).check()
             except FAULTS as error:
                 verdict = None
-                tally.reason = tally.reason or f"{type(error).__name__}: {error}"
+                tally.reason = tally.reason or f"{type(error).__name__}: {first_line(error)}"
             work.spend(entries)
             if verdict is None or not verdict.passed:
                 failures.append(cell)

@@ -197,7 +197,7 @@ def _explained(cell: Cell, work: costs.Work) -> Explanation:
         formula = derive(origin, operation)
         entries = formula.entries if formula.value.size else 0
     except FAULTS as fault:
-        raise TraceError(f"{origin} cannot be explained: {fault or type(fault).__name__}.") from fault
+        raise TraceError(f"{origin} cannot be explained: {first_line(fault) or type(fault).__name__}.") from fault
     work.spend(entries)
     written, shown = trace.tensors[origin.tensor].dtype, trace.tensors[cell.tensor]
     if written != shown.dtype:
@@ -216,6 +216,11 @@ def _reinterpreted(cell: Cell, origin: Cell, operation: Operation, formula: Form
         other = Cell(trace, origin.tensor, (*origin.index[:-1], origin.index[-1] + 1))
         return call("+", formula, call("·", derive(other, operation), Number(1j, "i")))
     raise TraceError(f"{cell} reads the bytes of {origin} as another type, so no arithmetic made it.")
+
+
+def first_line(fault: Exception) -> str:
+    """What is wrong, without the lines in which torch goes on about it."""
+    return str(fault).partition("\n")[0][:200]
 
 
 def derive(cell: Cell, operation: Operation) -> Formula:
