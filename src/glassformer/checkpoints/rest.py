@@ -218,8 +218,8 @@ def _unread(folder: Path, config: Any) -> dict[str, Any]:
         written = {*spec.to_huggingface(config)}
     with suppress(ConfigError):  # of a folder that only we read, whose settings are elsewhere
         spec.from_huggingface(content)
-    known = content.asked | written | {*WRITTEN_OTHERWISE}
-    return {name: content[name] for name in content if name not in known}
+    expressed = content.asked | written | {*WRITTEN_OTHERWISE}
+    return {name: content[name] for name in content if name not in expressed}
 
 
 def _settings(folder: Path, name: str) -> dict[str, Any]:

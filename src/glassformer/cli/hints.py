@@ -63,14 +63,14 @@ def sentence(error: CycloptsError, verb: str) -> str:
 
 def nearest(unknown: str, flags: Iterable[str]) -> str:
     """The flag with this name elsewhere, this ending (`--lr`: `--optimizer.lr`) or nearly this spelling, or ""."""
-    known = list(dict.fromkeys(flags))
+    names = list(dict.fromkeys(flags))
     unknown = unknown.replace("_", "-")
     for name in SYNONYMS.get(unknown, ()):
-        if name in known:
+        if name in names:
             return name
-    for name in known:
+    for name in names:
         if name.startswith("--") and name.rpartition(".")[2] == unknown.lstrip("-"):
             return name
-    close = difflib.get_close_matches(unknown, known, n=1)
-    tails = {f"--{name.rpartition('.')[2]}": name for name in reversed(known) if "." in name}
+    close = difflib.get_close_matches(unknown, names, n=1)
+    tails = {f"--{name.rpartition('.')[2]}": name for name in reversed(names) if "." in name}
     return close[0] if close else next((tails[name] for name in difflib.get_close_matches(unknown, tails, n=1)), "")

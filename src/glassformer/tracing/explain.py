@@ -163,20 +163,20 @@ def explain(cell: Cell, depth: int = 1, *, terms: int | None = None) -> Explanat
     if not isinstance(cell, Cell):
         raise TraceError(f'Explain one cell, such as trace["logits"][0, 0, 0], and not {type(cell).__name__}.')
     work = costs.of_an_explanation()
-    found = _explained(cell, work)
-    known, latest = {cell: found}, [found]
+    first = _explained(cell, work)
+    explained, latest = {cell: first}, [first]
     for _ in range(depth - 1):
         if not latest:
             break
         reached = []
         for explanation in latest:
             for source in _followed(explanation, terms):
-                if source not in known:
-                    known[source] = _explained(source, work)
-                    reached.append(known[source])
-                explanation.inner[source] = known[source]
+                if source not in explained:
+                    explained[source] = _explained(source, work)
+                    reached.append(explained[source])
+                explanation.inner[source] = explained[source]
         latest = reached
-    return found
+    return first
 
 
 def _followed(explanation: Explanation, terms: int | None) -> list[Cell]:
