@@ -20,7 +20,7 @@ from glassformer import checkpoints
 from glassformer.data.audio import read_audio
 from glassformer.errors import GenerationError
 from glassformer.inference import dictation
-from glassformer.inference.dictation import Gates, Written, compression_ratio, detect_language, evidence
+from glassformer.inference.dictation import Gates, Written, compression_ratio, detect_language, evidence, likeliest
 from glassformer.inference.transcribe import Options, Transcript, listen, nothing_moves, transcribe
 from glassformer.models.whisper import Whisper, WhisperConfig
 from glassformer.nn.kv_cache import Policy, full
@@ -151,6 +151,11 @@ def test_ten_minutes_take_less_than_a_gigabyte(data_dir: Path, tmp_path: Path) -
     assert float(duration) == 605
     assert 105 <= int(said) <= 110  # twice each time; a window's seam may cost a word
     assert int(megabytes) < 1000
+
+
+def test_a_loop_is_not_chosen_for_being_likelier_than_a_text_that_was_said() -> None:
+    assert likeliest([-0.1, -0.5, -0.4], [5.0, 1.5, 1.6], 2.4) == 2
+    assert likeliest([-0.5, -0.1, -0.4], [5.0, 4.5, 4.6], 2.4) == 1
 
 
 # openai-whisper's errors in each of these sequences, by `benchmarks/hearing.py`

@@ -3,9 +3,11 @@
 Radford et al. 2022, §4.5 (arXiv:2212.04356): a text that compresses too well repeats itself, and one that is too
 unlikely is a guess; both are tried again. Where <|nospeech|> is likely and the text is not, nothing was said.
 
-Two departures. Where every text fails, OpenAI's program keeps the last, drawn at the highest temperature; here a
-confident one is kept if there is any, since real speech may repeat itself (a list of numbers). And a text that silence
-makes as likely as the sound does comes from habit, as for applause, ringing and music: then nothing was said either.
+Three departures. Of the texts drawn at one temperature the likeliest is kept that does not repeat itself; OpenAI's
+program keeps the likeliest of all, which is a loop if one of them is. Where every text fails, it keeps the last, drawn
+at the highest temperature; here a confident one is kept if there is any, since real speech may repeat itself (a list of
+numbers). And a text that silence makes as likely as the sound does comes from habit, as for applause, ringing and
+music: then nothing was said either.
 """
 
 import math
@@ -98,7 +100,17 @@ def write_down(
     tried: list[Written] = []
     for temperature in gates.temperatures:
         n = 1 if temperature == 0 else gates.best_of
-        written = draw_texts(module, sound, prompt, speech, temperature=temperature, n=n, times=times, random=random)
+        written = draw_texts(
+            module,
+            sound,
+            prompt,
+            speech,
+            temperature=temperature,
+            n=n,
+            times=times,
+            random=random,
+            max_compression=gates.max_compression,
+        )
         if written.no_speech > gates.doubt:
             text = [token for token in written.tokens if token < speech.end_of_text]
             start = [*opening, speech.no_times]
@@ -152,8 +164,9 @@ def draw_texts(
     n: int,
     times: bool,
     random: torch.Generator,
+    max_compression: float = math.inf,
 ) -> Written:
-    """The likeliest a token of n texts drawn at a temperature; at temperature 0 the greedy text."""
+    """The `likeliest` of n texts drawn at a temperature; at temperature 0 the greedy text."""
     context_length = module.config.context_length
     n_new = min(context_length // 2, context_length + 1 - len(prompt))
     state = heard.again(n, full(min(len(prompt) + n_new, context_length)))
@@ -187,14 +200,24 @@ def draw_texts(
         if all(ended):
             break
         tokens = chosen[:, None].to(tokens.device)
-    best = max(range(n), key=lambda i: logprobs[i] / max(len(texts[i]), 1))
+    means = [logprob / max(len(text), 1) for logprob, text in zip(logprobs, texts, strict=True)]
+    compressions = [compression_ratio(speech.decode(text).strip()) for text in texts]
+    best = likeliest(means, compressions, max_compression)
     return Written(
         tokens=texts[best],
         mean_logprob=logprobs[best] / (len(texts[best]) + 1),
         no_speech=no_speech,
-        compression=compression_ratio(speech.decode(texts[best]).strip()),
+        compression=compressions[best],
         temperature=temperature,
     )
+
+
+def likeliest(mean_logprobs: Sequence[float], compressions: Sequence[float], max_compression: float) -> int:
+    """Which text is likeliest a token, of those that do not repeat themselves if there are any.
+
+    A loop is likelier a token than what was said, so by likelihood alone one text in a loop would win over all others.
+    """
+    return max(range(len(mean_logprobs)), key=lambda i: (compressions[i] <= max_compression, mean_logprobs[i]))
 
 
 def choose(logits: Float[Tensor, "B V"], temperature: float, random: torch.Generator) -> Tensor:
