@@ -25,9 +25,12 @@ jaxtyping.install_import_hook(with_shapes(ROOT / "src"), "beartype.beartype")
 def pytest_configure(config: pytest.Config) -> None:
     """Tests that draw examples draw the same ones each time, or those of --hypothesis-seed; no clock fails them.
 
-    A shell that starts us in the background lets us, and what we start, ignore SIGINT, which some tests send.
+    A shell that starts us in the background lets us, and what we start, ignore SIGINT, and nohup SIGHUP; some tests
+    send them.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     same = config.getoption("hypothesis_seed") is None
     hypothesis.settings.register_profile("glassformer", deadline=None, database=None, derandomize=same)
     hypothesis.settings.load_profile("glassformer")
