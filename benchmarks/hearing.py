@@ -20,11 +20,11 @@ from torch import Tensor
 
 from glassformer import checkpoints
 from glassformer.data.audio import read_audio
+from glassformer.features.log_mel import SAMPLE_RATE, log_mel
 from glassformer.inference.dictation import draw_texts, evidence
 from glassformer.inference.transcribe import listen, transcribe
 from glassformer.nn.memory import DecoderState
 from glassformer.tokenizers import Tokenizer
-from glassformer.tokenizers.log_mel import SAMPLE_RATE, log_mel
 from glassformer.tokenizers.speech_tokens import SpeechTokens
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))

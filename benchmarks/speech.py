@@ -23,9 +23,9 @@ from torch import Tensor
 
 from glassformer import checkpoints
 from glassformer.data.audio import read_audio
+from glassformer.features.log_mel import log_mel
 from glassformer.inference.transcribe import Options, listen, transcribe
 from glassformer.tokenizers import Tokenizer
-from glassformer.tokenizers.log_mel import log_mel
 from glassformer.tokenizers.speech_tokens import SpeechTokens
 
 WINDOW = 480_000  # samples: thirty seconds

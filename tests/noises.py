@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from glassformer.tokenizers.log_mel import SAMPLE_RATE
+from glassformer.features.log_mel import SAMPLE_RATE
 
 Wave = npt.NDArray[np.float64]
 Kind = Callable[[np.random.Generator, Wave], Wave]

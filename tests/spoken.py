@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from glassformer.data.audio import read_audio
-from glassformer.tokenizers.log_mel import SAMPLE_RATE
+from glassformer.features.log_mel import SAMPLE_RATE
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 

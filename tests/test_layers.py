@@ -12,7 +12,7 @@ SOURCE = Path(glassformer.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "config", "twins", "files", "strict_json", "printable", "kernels", "http_guard"),
-    ("nn", "tokenizers"),
+    ("nn", "tokenizers", "features"),
     ("models",),
     ("checkpoints", "data"),
     ("inference", "tracing"),

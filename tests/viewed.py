@@ -7,8 +7,8 @@ import torch
 
 import glassformer as gf
 from foreign import FOREIGN
+from glassformer.features.log_mel import hann_window, mel_filters
 from glassformer.inference.around import FromSound, around
-from glassformer.tokenizers.log_mel import hann_window, mel_filters
 from glassformer.tracing.record import record as record_module
 from glassformer.tracing.trace import Trace
 from glassformer.viewer.pack import pack_scene, record

@@ -14,13 +14,13 @@ from glassformer import api, checkpoints
 from glassformer.checkpoints import safetensors
 from glassformer.checkpoints.beside import processor_of
 from glassformer.errors import CheckpointCorrupt, CheckpointMismatch, ConfigError, ExportError
+from glassformer.features.image_processor import ImageProcessor
+from glassformer.features.sound_processor import SoundProcessor
 from glassformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from glassformer.models.transformer import Transformer, TransformerConfig
 from glassformer.models.vit import ViT, ViTConfig
 from glassformer.models.whisper import Whisper, WhisperConfig
 from glassformer.tokenizers import CharTokenizer, Tokenizer, WordTokenizer
-from glassformer.tokenizers.image_processor import ImageProcessor
-from glassformer.tokenizers.sound_processor import SoundProcessor
 from glassformer.tokenizers.subword import SPECIAL, SubwordTokenizer
 
 SOURCE = WordTokenizer(["<unk>", "</s>", "a", "b", "c"], ["</s>"])

@@ -13,9 +13,9 @@ from glassformer import checkpoints
 from glassformer.checkpoints.openai_whisper import published_heads
 from glassformer.data.audio import read_audio
 from glassformer.errors import CheckpointError
+from glassformer.features.log_mel import log_mel
 from glassformer.models.whisper import PRESETS, WhisperConfig
 from glassformer.nn.kv_cache import full
-from glassformer.tokenizers.log_mel import log_mel
 
 DIMS = {"n_mels": 4, "n_audio_ctx": 6, "n_audio_state": 8, "n_audio_head": 2, "n_audio_layer": 1, "n_vocab": 9}
 DIMS |= {"n_text_ctx": 5, "n_text_state": 8, "n_text_head": 2, "n_text_layer": 2}

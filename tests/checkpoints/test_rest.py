@@ -14,13 +14,13 @@ from checkpoints.hostile import CONFIG, publish, set_config
 from commands import run
 from glassformer import api, checkpoints
 from glassformer.checkpoints.rest import MAX_FILES, NOTHING, read
+from glassformer.features.image_processor import ImageProcessor
 from glassformer.inference.beam import Beams
 from glassformer.models.gpt2 import GPT2
 from glassformer.models.llama import Llama, LlamaConfig
 from glassformer.models.transformer import Transformer, TransformerConfig
 from glassformer.models.vit import ViT, ViTConfig
 from glassformer.tokenizers import CharTokenizer, Tokenizer
-from glassformer.tokenizers.image_processor import ImageProcessor
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "world", "##s", "a"]
 FILES = {

@@ -15,7 +15,7 @@ from glassformer.checkpoints.huggingface import load_directory, save_directory
 from glassformer.checkpoints.vit_pytorch import MARK
 from glassformer.data.images import ImageSet, read_idx_set
 from glassformer.errors import CheckpointError, ExportError
-from glassformer.tokenizers.image_processor import ImageProcessor
+from glassformer.features.image_processor import ImageProcessor
 from glassformer.twins import use
 
 DIGITS = ImageProcessor(size=None, mean=(0.1307,), std=(0.3081,))

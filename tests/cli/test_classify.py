@@ -12,8 +12,8 @@ import glassformer as gf
 from commands import run
 from glassformer.cli.patches import LINE, Grid
 from glassformer.data.images import read_idx_set
-from glassformer.tokenizers import image_processor
-from glassformer.tokenizers.image_processor import ImageProcessor
+from glassformer.features import image_processor
+from glassformer.features.image_processor import ImageProcessor
 
 DIGITS = [7, 2, 1, 0]  # the first of MNIST's test images
 

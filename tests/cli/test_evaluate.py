@@ -8,8 +8,8 @@ import pytest
 
 import glassformer as gf
 from commands import run
-from glassformer.tokenizers import image_processor
-from glassformer.tokenizers.image_processor import ImageProcessor
+from glassformer.features import image_processor
+from glassformer.features.image_processor import ImageProcessor
 
 
 def evaluate(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -185,7 +185,7 @@ DAY = """
 import resource, sys, torch
 from pathlib import Path
 from glassformer.data.audio import Recording
-from glassformer.tokenizers.log_mel import log_mel_of_blocks
+from glassformer.features.log_mel import log_mel_of_blocks
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     frames = log_mel_of_blocks(Recording(Path(sys.argv[1]), float(sys.argv[2])).blocks()).shape[1]

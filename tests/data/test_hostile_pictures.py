@@ -16,7 +16,7 @@ from checkpoints.hostile import bounded, refused
 from counts import count
 from glassformer.data.images import FORMATS, open_image
 from glassformer.errors import DataError
-from glassformer.tokenizers.image_processor import ImageProcessor
+from glassformer.features.image_processor import ImageProcessor
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
 Make = Callable[[], bytes]

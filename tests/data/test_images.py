@@ -28,7 +28,7 @@ from glassformer.data.images import (
     read_npz_set,
 )
 from glassformer.errors import DataError
-from glassformer.tokenizers.image_processor import ImageProcessor
+from glassformer.features.image_processor import ImageProcessor
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 4, 6), dtype=np.uint8)
 

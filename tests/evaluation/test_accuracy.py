@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from glassformer.data.pictures import Pictures, as_picture, open_pictures
 from glassformer.errors import DataError
 from glassformer.evaluation.accuracy import ClassAccuracy, accuracy
-from glassformer.tokenizers.image_processor import ImageProcessor
+from glassformer.features.image_processor import ImageProcessor
 
 GREY = ImageProcessor(size=(4, 4), mean=(0.0,), std=(1.0,))
 

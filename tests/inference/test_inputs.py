@@ -11,9 +11,9 @@ from PIL import Image
 
 import glassformer as gf
 from glassformer.errors import DataError, GenerationError
+from glassformer.features.log_mel import log_mel
 from glassformer.inference import inputs
 from glassformer.tokenizers import CharTokenizer
-from glassformer.tokenizers.log_mel import log_mel
 from test_kinds import TINY
 
 

@@ -19,6 +19,7 @@ from counts import count
 from glassformer import checkpoints
 from glassformer.data.audio import read_audio
 from glassformer.errors import GenerationError
+from glassformer.features.log_mel import SAMPLE_RATE, log_mel
 from glassformer.inference import dictation
 from glassformer.inference.dictation import Gates, Written, compression_ratio, detect_language, evidence, likeliest
 from glassformer.inference.transcribe import Options, Transcript, listen, nothing_moves, transcribe
@@ -26,7 +27,6 @@ from glassformer.models.whisper import Whisper, WhisperConfig
 from glassformer.nn.kv_cache import Policy, full
 from glassformer.nn.memory import DecoderState
 from glassformer.tokenizers import Tokenizer
-from glassformer.tokenizers.log_mel import SAMPLE_RATE, log_mel
 from glassformer.tokenizers.speech_tokens import SpeechTokens
 from noises import MUSIC, NOISES
 from noises import sound as sound_of

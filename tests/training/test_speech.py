@@ -12,8 +12,8 @@ from glassformer import checkpoints
 from glassformer.config import from_mapping, merge
 from glassformer.data.audio import read_audio
 from glassformer.errors import ConfigError, DataError, GenerationError, GlassformerError
+from glassformer.features.log_mel import log_mel
 from glassformer.tokenizers import Tokenizer
-from glassformer.tokenizers.log_mel import log_mel
 from glassformer.training.config import RunConfig
 from glassformer.training.loop import train
 from glassformer.training.tasks.speech import SpeechRecognition

@@ -17,12 +17,12 @@ from counts import count
 from glassformer import models
 from glassformer.data.images import read_idx
 from glassformer.errors import GenerationError
+from glassformer.features.image_processor import ImageProcessor
+from glassformer.features.log_mel import log_mel
 from glassformer.inference import inputs
 from glassformer.inference.inputs import Inputs
 from glassformer.inference.logits import Sampling
 from glassformer.tokenizers import CharTokenizer
-from glassformer.tokenizers.image_processor import ImageProcessor
-from glassformer.tokenizers.log_mel import log_mel
 from glassformer.tracing.check import check
 from glassformer.viewer.export import export_folder
 from glassformer.viewer.session import Session

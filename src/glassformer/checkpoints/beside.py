@@ -5,7 +5,7 @@
     source.spm, target.spm    both tokenizers, in Marian's folders
     preprocessor_config.json  the processor of pictures or of sound
 
-Next to read: `tokenizers/bpe_files.py`, `tokenizers/image_processor.py`, `tokenizers/sound_processor.py`.
+Next to read: `tokenizers/bpe_files.py`, `features/image_processor.py`, `features/sound_processor.py`.
 """
 
 import json
@@ -16,18 +16,18 @@ from typing import Any, NamedTuple
 from glassformer import files, strict_json
 from glassformer.checkpoints import g2p, whisper_folder
 from glassformer.errors import CheckpointMismatch, MissingExtra, TokenizerError
+from glassformer.features import image_processor, sound_processor
+from glassformer.features.image_processor import ImageProcessor
+from glassformer.features.log_mel import FRAMES_PER_SECOND
+from glassformer.features.sound_processor import SoundProcessor
 from glassformer.models import spec_of
 from glassformer.models.transformer import TransformerConfig
 from glassformer.models.vit import ViTConfig
 from glassformer.models.whisper import WhisperConfig
-from glassformer.tokenizers import image_processor, sound_processor
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.bpe_files import SOURCE_FOLDER, find, find_source, inside
 from glassformer.tokenizers.char import CharTokenizer
-from glassformer.tokenizers.image_processor import ImageProcessor
-from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND
 from glassformer.tokenizers.marian import MarianTokenizer, write_pair
-from glassformer.tokenizers.sound_processor import SoundProcessor
 from glassformer.tokenizers.speech_tokens import SpeechTokens
 from glassformer.tokenizers.tokenizer_json import template, template_of, write_tokenizer_json
 

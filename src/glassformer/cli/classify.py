@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from glassformer.api import Model
+    from glassformer.features.image_processor import ImageProcessor
     from glassformer.inference.classify import Guess
-    from glassformer.tokenizers.image_processor import ImageProcessor
 
 app = App(
     name="classify",
@@ -102,8 +102,8 @@ def classify(
 
 def processor_of(loaded: "Model", folder: Path | None, name: str) -> "ImageProcessor":
     """The one in a folder, or the model's own, or one that fits it, which is said."""
+    from glassformer.features.image_processor import FILE, load
     from glassformer.inference.classify import check_processor, processor_for
-    from glassformer.tokenizers.image_processor import FILE, load
 
     own = loaded.processor if folder is None else load(folder)
     if own is not None:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from glassformer.cli.output import print_line
 from glassformer.data.images import open_image
-from glassformer.tokenizers.image_processor import ImageProcessor
+from glassformer.features.image_processor import ImageProcessor
 
 LINE = (90, 120, 200)  # the colour between patches
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from glassformer.data.containers import Unreadable
 from glassformer.data.decoders import Block, decoded, header_seconds
 from glassformer.errors import DataError
-from glassformer.tokenizers.log_mel import SAMPLE_RATE
+from glassformer.features.log_mel import SAMPLE_RATE
 
 BLOCK_NUMBERS = 1 << 20  # worked on at once, over all channels
 MAX_HOURS = 4.0

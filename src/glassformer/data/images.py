@@ -24,7 +24,7 @@ from torch import Tensor
 
 from glassformer.data.lines import inflation_limit
 from glassformer.errors import DataError
-from glassformer.tokenizers.image_processor import ImageProcessor
+from glassformer.features.image_processor import ImageProcessor
 
 MAX_PIXELS = 64_000_000  # of one picture
 MAX_FILE_BYTES = 256 << 20  # of one picture

@@ -10,8 +10,8 @@ from torch import nn
 from glassformer.data.pictures import Pictures
 from glassformer.errors import DataError
 from glassformer.evaluation.mode import evaluating
+from glassformer.features.image_processor import ImageProcessor
 from glassformer.inference.classify import label
-from glassformer.tokenizers.image_processor import ImageProcessor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from glassformer.features.log_mel import cut, log_mel_of_frames
 from glassformer.models import spec_of
 from glassformer.models.spec import TWO_HALVES
 from glassformer.nn.kv_cache import full
-from glassformer.tokenizers.log_mel import cut, log_mel_of_frames
 
 
 class OnePass(nn.Module):

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glassformer.errors import ConfigError, GenerationError
+from glassformer.features.image_processor import ImageProcessor
 from glassformer.inference.logits import check_finite
 from glassformer.nn import functional as F
-from glassformer.tokenizers.image_processor import ImageProcessor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from glassformer.data.audio import Recording
 from glassformer.data.images import open_image
 from glassformer.errors import GenerationError, GlassformerError
+from glassformer.features.image_processor import ImageProcessor
+from glassformer.features.log_mel import HOP, SAMPLE_RATE, hann_window, log_mel, mel_filters
 from glassformer.inference.around import FromSound, around
 from glassformer.inference.classify import check_processor, processor_for
 from glassformer.inference.generate import check_prompts, check_source
@@ -23,8 +25,6 @@ from glassformer.inference.logits import without
 from glassformer.inference.transcribe import language_of, listen
 from glassformer.models.spec import IN_WORDS, TWO_HALVES, Kind
 from glassformer.tokenizers import Tokenizer
-from glassformer.tokenizers.image_processor import ImageProcessor
-from glassformer.tokenizers.log_mel import HOP, SAMPLE_RATE, hann_window, log_mel, mel_filters
 from glassformer.tokenizers.speech_tokens import N_OTHERS, N_TIMES, SpeechTokens
 
 READS_TEXT: tuple[Kind, ...] = ("language-model", "encoder-decoder", "encoder", "word-vectors")

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND
+from glassformer.features.log_mel import FRAMES_PER_SECOND
 from glassformer.tokenizers.speech_tokens import SECONDS_PER_TIME, SpeechTokens
 
 FRAMES_PER_TIME = round(FRAMES_PER_SECOND * SECONDS_PER_TIME)

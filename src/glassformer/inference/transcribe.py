@@ -17,13 +17,13 @@ from torch import Tensor
 
 from glassformer.data.audio import Recording
 from glassformer.errors import GenerationError
+from glassformer.features.log_mel import FRAMES_PER_SECOND, SAMPLE_RATE, log_mel, log_mel_of_blocks
 from glassformer.inference.dictation import Gates, Written, detect_language, write_down
 from glassformer.inference.timestamps import Stretch, nothing_follows, stretches
 from glassformer.inference.word_times import Timed, align, fit, move, share_out, tidy
 from glassformer.models.whisper import Whisper
 from glassformer.nn.kv_cache import full
 from glassformer.nn.memory import DecoderState
-from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND, SAMPLE_RATE, log_mel, log_mel_of_blocks
 from glassformer.tokenizers.speech_tokens import SpeechTokens, Task
 
 MIRRORED = 2  # frames at each end of a recording that hear some of it backwards, as the log-mel of it begins and ends

@@ -1,7 +1,7 @@
 """Vision Transformer: an image is a sequence of patches, and a learned token beside them gathers what the image is.
 
 Dosovitskiy et al. 2020 (arXiv:2010.11929); DeiT's second token, which learned from a teacher, is Touvron et al. 2020
-(arXiv:2012.12877). Next to read: `tokenizers/patches.py`, `nn/interpolation.py`, `nn/block.py`.
+(arXiv:2012.12877). Next to read: `features/patches.py`, `nn/interpolation.py`, `nn/block.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from glassformer.config import from_mapping
 from glassformer.errors import ConfigError, ExportError
+from glassformer.features.patches import patchify
 from glassformer.models.spec import (
     ACTIVATION_NAMES,
     ModelSpec,
@@ -34,7 +35,6 @@ from glassformer.nn.interpolation import resize_grid
 from glassformer.nn.linear import Linear
 from glassformer.nn.mask import Mask, everything
 from glassformer.nn.norm import Dropout, LayerNorm
-from glassformer.tokenizers.patches import patchify
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

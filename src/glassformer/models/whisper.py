@@ -1,7 +1,7 @@
 """Whisper: an encoder that hears thirty seconds of sound, and a decoder that writes down what was said.
 
 Radford et al. 2022, "Robust speech recognition via large-scale weak supervision" (arXiv:2212.04356). Both halves are
-pre-norm with GELU; two convolutions make one position of every 20 ms. Next to read: `tokenizers/log_mel.py` for what
+pre-norm with GELU; two convolutions make one position of every 20 ms. Next to read: `features/log_mel.py` for what
 goes in, `inference/transcribe.py` for what is made of what comes out.
 """
 

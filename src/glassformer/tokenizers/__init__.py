@@ -1,4 +1,4 @@
-"""Text to token ids and back: BPE of bytes and of characters, WordPiece, words, characters; and images to patches."""
+"""Text to token ids and back: BPE of bytes and of characters, WordPiece, words, characters."""
 
 from glassformer.tokenizers.base import TextStream, Tokenizer
 from glassformer.tokenizers.bpe import BPETokenizer

@@ -15,8 +15,8 @@ from glassformer.data import augmentation
 from glassformer.data.images import ImageSet, list_folder, read_folder, read_idx_set, read_npz_set
 from glassformer.errors import ConfigError, DataError
 from glassformer.evaluation.mode import evaluating
+from glassformer.features.image_processor import ImageProcessor, middle
 from glassformer.nn import functional as F
-from glassformer.tokenizers.image_processor import ImageProcessor, middle
 from glassformer.training.config import RunConfig, paths_of
 from glassformer.training.events import Figures
 from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, check_same_data, evenly, held_out, quietly

@@ -18,10 +18,10 @@ from glassformer.data.pairs import Order, Ragged, read_transcripts
 from glassformer.errors import DataError, MissingExtra
 from glassformer.evaluation.mode import evaluating
 from glassformer.evaluation.wer import normaliser, word_errors
+from glassformer.features.log_mel import FRAMES_PER_SECOND, HOP, log_mel
 from glassformer.inference.dictation import draw_texts
 from glassformer.inference.transcribe import listen
 from glassformer.tokenizers import Tokenizer
-from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND, HOP, log_mel
 from glassformer.tokenizers.speech_tokens import LANGUAGES, N_OTHERS, N_TIMES, SpeechTokens, Task
 from glassformer.training.config import RunConfig
 from glassformer.training.events import Figures

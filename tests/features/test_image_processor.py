@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from glassformer.errors import ConfigError
-from glassformer.tokenizers.image_processor import (
+from glassformer.features.image_processor import (
     FILE,
     RESAMPLE,
     ImageProcessor,

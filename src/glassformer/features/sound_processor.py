@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from glassformer.errors import ConfigError
-from glassformer.tokenizers.log_mel import FRAMES_PER_SECOND, HOP, SAMPLE_RATE, WINDOW, log_mel
+from glassformer.features.log_mel import FRAMES_PER_SECOND, HOP, SAMPLE_RATE, WINDOW, log_mel
 
 ONLY = {"sampling_rate": SAMPLE_RATE, "hop_length": HOP, "n_fft": WINDOW, "padding_value": 0.0, "dither": 0.0}
 

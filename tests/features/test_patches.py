@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from glassformer.errors import ConfigError
-from glassformer.tokenizers.patches import patchify, unpatchify
+from glassformer.features.patches import patchify, unpatchify
 
 
 @pytest.mark.parametrize("patch", [(1, 1), (2, 3), (4, 4), (3, 5)])
