@@ -97,6 +97,8 @@ def cross_entropies(dtype: torch.dtype) -> Iterator[Inputs]:
     yield randn(2, 3, 5, dtype=dtype), targets, 3
     yield randn(2, 3, 5, dtype=dtype), targets, -100, 0.1
     yield randn(2, 3, 5, dtype=dtype), targets.where(targets != 2, -100), -100, 0.3
+    yield randn(2, 3, 5, dtype=dtype), targets.where(targets != 2, -100), -100, 0.3, "sum"
+    yield randn(2, 3, 5, dtype=dtype), torch.full((2, 3), -100), -100, 0.0, "sum"
     yield randn(2, 3, 5, dtype=dtype, scale=1000), targets
     yield randn(3, 1, dtype=dtype), torch.zeros(3, dtype=torch.long)
     yield randn(1, 5, dtype=dtype), torch.tensor([4], dtype=torch.int32)

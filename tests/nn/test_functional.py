@@ -164,6 +164,7 @@ def test_cross_entropy_leaves_the_ignored_targets_out_of_the_mean_and_of_the_gra
     loss = F.cross_entropy(logits, targets, ignored)
     kept = targets != ignored
     assert_close(loss, np.mean(losses(logits[kept], targets[kept])))
+    assert_close(F.cross_entropy(logits, targets, ignored, reduction="sum"), loss * int(kept.sum()))
     (gradient,) = torch.autograd.grad(loss, logits)
     assert (gradient[~kept] == 0).all()
     assert (gradient[kept] != 0).all()

@@ -15,6 +15,7 @@ def test_the_loss_is_equation_4() -> None:
         -np.log(1 / (1 + np.exp(-p[i]))) - sum(np.log(1 / (1 + np.exp(n[i, k]))) for k in range(4)) for i in range(5)
     ]
     assert_close(negative_sampling_loss(positive, negative), np.mean(losses))
+    assert_close(negative_sampling_loss(positive, negative, "sum"), np.sum(losses))
 
 
 def test_log_sigmoid_and_its_gradient_are_torchs_and_overflow_nowhere() -> None:

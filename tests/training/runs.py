@@ -1,11 +1,18 @@
 """Small runs for the tests: settings, and what a run has left behind."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import soundfile
+import torch
 
 from glassformer.checkpoints import native, safetensors
 from glassformer.config import from_mapping, merge
 from glassformer.training.config import RunConfig
+from glassformer.training.loop import Trainer
+from glassformer.training.tasks import TASKS
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 40
 
@@ -51,3 +58,63 @@ def everything(run: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
     tensors, values = native.read_state(folder)
     tensors |= safetensors.read(folder / "model.safetensors")
     return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}, values
+
+
+def of_task(task: str, folder: Path, **changes: Any) -> RunConfig:
+    """A run of each task on a little data of different lengths, without dropout."""
+    model, data = OF_TASK[task](folder)
+    settings = {"task": task, "model": model, "data": data, "batch_size": 6, "steps": 4, "eval_interval": 0}
+    return from_mapping(RunConfig, merge(settings, changes))
+
+
+def trainer_of(config: RunConfig, folder: Path) -> Trainer:
+    """A model on the CPU before its first step; what its task prepares is in a folder."""
+    return Trainer(config, TASKS[config.task](config, folder / "tokens", lambda text: None), torch.device("cpu"))
+
+
+def _text(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    (folder / "text.txt").write_text(TEXT)
+    return {**SMALL["model"], "dropout": 0.0}, {"path": str(folder / "text.txt")}
+
+
+def _words(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    _, data = _text(folder)
+    return {"architecture": "word2vec", "d_model": 8, "window": 2}, {**data, "subsample": 0.0}
+
+
+def _pairs(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    lines = (f"{'a ' * (n % 7 + 1)}.\t{'b ' * (n * n % 19 + 1)}.\n" for n in range(60))
+    (folder / "pairs.tsv").write_text("".join(lines))
+    sizes = {"context_length": 64, "n_encoder_layers": 1, "n_decoder_layers": 1, "n_heads": 2, "d_ff": 16}
+    model = {"architecture": "transformer", "d_model": 8, "dropout": 0.0, **sizes}
+    return model, {"path": str(folder / "pairs.tsv"), "tokenizer": "bpe:300"}
+
+
+def _images(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    random = np.random.default_rng(0)
+    arrays = {"x_train": random.integers(256, size=(40, 8, 8), dtype=np.uint8), "y_train": np.arange(40) % 4}
+    np.savez(folder / "images.npz", **arrays)  # type: ignore[arg-type]
+    model = {"architecture": "vit", "patch_size": [4, 4], "d_model": 8, "n_layers": 1, "n_heads": 2, "dropout": 0.0}
+    return model, {"path": str(folder / "images.npz")}
+
+
+def _recordings(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    random, lines = np.random.default_rng(0), []
+    for n in range(18):
+        soundfile.write(folder / f"{n}.wav", random.normal(size=1600 * (n % 5 + 1)).astype(np.float32) / 10, 16_000)
+        lines.append(f"{n}.wav\t{'la ' * (n % 6 + 1)}\n")
+    (folder / "recordings.tsv").write_text("".join(lines))
+    lengths = {"context_length": 32, "audio_context_length": 25, "n_mels": 8}
+    sizes = {"d_model": 8, "n_encoder_layers": 1, "n_decoder_layers": 1, "n_heads": 2}
+    data = {"path": str(folder / "recordings.tsv"), "tokenizer": "bpe:260", "validation_fraction": 0.0}
+    return {"architecture": "whisper", **lengths, **sizes}, data
+
+
+OF_TASK: dict[str, Callable[[Path], tuple[dict[str, Any], dict[str, Any]]]] = {
+    "language-model": _text,
+    "sort": lambda folder: ({"preset": "nano-sort", "n_layers": 1, "d_model": 12, "dropout": 0.0}, {}),
+    "translation": _pairs,
+    "image-classification": _images,
+    "speech-recognition": _recordings,
+    "word-vectors": _words,
+}

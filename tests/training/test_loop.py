@@ -324,7 +324,8 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_the_handlers_are_as_before(
     ended = train(small(tmp_path), tmp_path / "run", on_event=events.append)
     assert (ended.interrupted_by, ended.step, ended.finished) == (number, 2, False)
     assert isinstance(events[-2], Saved)
-    assert everything(tmp_path / "run")[1] == {"step": 2, "micro_step": 2, "evaluated": 0}
+    values = {"step": 2, "micro_step": 2, "count": 2 * 24, "expected": 3 * 24, "evaluated": 0}
+    assert everything(tmp_path / "run")[1] == values
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
 
 

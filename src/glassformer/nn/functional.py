@@ -8,6 +8,7 @@ Attention is in `attend/`, rotary positions in `rope.py`, masks in `mask.py`.
 """
 
 import math
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -144,18 +145,20 @@ def cross_entropy(
     targets: Int[Tensor, "*B"],
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    reduction: Literal["mean", "sum"] = "mean",
 ) -> Float[Tensor, ""]:
-    """The mean of −log p(target) over the targets that are not `ignore_index`, in nats.
+    """The mean, or the sum, of −log p(target) over the targets that are not `ignore_index`, in nats.
 
     log p = logit − log Σ exp logits, never log(softmax), which loses the small probabilities to 0. With smoothing s,
     the target's distribution is (1 − s) · one_hot + s / V (Szegedy et al. 2015, §7, arXiv:1512.00567).
     """
     if logits.dtype in HALF:
-        return cross_entropy(logits.float(), targets, ignore_index, label_smoothing).to(logits.dtype)
+        return cross_entropy(logits.float(), targets, ignore_index, label_smoothing, reduction).to(logits.dtype)
     counted = targets != ignore_index
     log_probs = log_softmax(logits)
     of_target = log_probs.gather(-1, targets.where(counted, 0)[..., None])[..., 0]
     losses = -of_target
     if label_smoothing > 0:
         losses = (1 - label_smoothing) * losses - label_smoothing * log_probs.mean(-1)
-    return losses.where(counted, 0.0).sum() / counted.sum()
+    total = losses.where(counted, 0.0).sum()
+    return total if reduction == "sum" else total / counted.sum()

@@ -4,7 +4,7 @@ What each one gains is measured by `benchmarks/twins.py`.
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -120,6 +120,7 @@ def cross_entropy(
     targets: Int[Tensor, "*B"],
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    reduction: Literal["mean", "sum"] = "mean",
 ) -> Float[Tensor, ""]:
     """Twin of `functional.cross_entropy`; half precision goes through float32, as there."""
     wide = logits if logits.dtype == torch.float64 else logits.float()
@@ -128,5 +129,6 @@ def cross_entropy(
         targets.flatten().long(),
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
+        reduction=reduction,
     )
     return loss.to(logits.dtype)

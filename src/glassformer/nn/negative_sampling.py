@@ -3,18 +3,22 @@
 Mikolov et al. 2013, §2.2 and §2.3 (arXiv:1310.4546). Next to read: `models/word2vec.py`.
 """
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def negative_sampling_loss(positive: Float[Tensor, " B"], negative: Float[Tensor, "B K"]) -> Float[Tensor, ""]:
-    """The mean of −log σ(positive) − Σₖ log σ(−negative), eq. 4, over the batch, in nats.
+def negative_sampling_loss(
+    positive: Float[Tensor, " B"], negative: Float[Tensor, "B K"], reduction: Literal["mean", "sum"] = "mean"
+) -> Float[Tensor, ""]:
+    """The mean, or the sum, of −log σ(positive) − Σₖ log σ(−negative), eq. 4, over the batch, in nats.
 
     Of words seen together the score is `positive`; those of a word with others from the noise are `negative`.
     """
     losses = -log_sigmoid(positive) - log_sigmoid(-negative).sum(-1)
-    return losses.mean()
+    return losses.sum() if reduction == "sum" else losses.mean()
 
 
 def log_sigmoid(x: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:

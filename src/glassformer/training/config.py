@@ -122,7 +122,7 @@ class RunConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     batch_size: int = 12  # texts in a micro-step: what fits into memory at once
-    accumulation: int = 1  # micro-steps whose gradients are averaged in one step
+    accumulation: int = 1  # micro-steps of a step, whose tokens (images, …) weigh alike in its gradient
     context_length: int = 0  # tokens of a text, see `text_length`; 0: as many as the model has positions
     steps: int = 1000  # updates of the weights in the whole run
     clip_norm: float = 1.0  # longest gradient; 0: however long

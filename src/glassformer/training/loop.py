@@ -2,8 +2,8 @@
 
     train(load_run_config("configs/sort.toml"), Path("runs/sort"))
 
-Everything random is a function of (seed, step, micro-step): batches (`data/memmap.py`) and dropout. So a run that was
-stopped and resumed is the run that was not, to the bit. Next to read: `adamw.py`, `tasks/`, `run_folder.py`.
+Everything random is a function of (seed, step, micro-step, rank): batches (`data/memmap.py`) and dropout. So a run
+that was stopped and resumed is the run that was not, to the bit. Next to read: `adamw.py`, `tasks/`, `run_folder.py`.
 """
 
 import math
@@ -44,6 +44,7 @@ from glassformer.training.schedule import constant, noam, warmup_cosine
 from glassformer.training.signals import Stop, Stopped, stop_on_signal
 from glassformer.training.tasks import TASKS
 from glassformer.training.tasks.task import Batch, Say, Task
+from glassformer.training.world import ALONE
 
 # Times as long as forward alone: two of a step's three products with a matrix belong to the gradient.
 FORWARD_AND_BACKWARD = 3
@@ -195,10 +196,14 @@ def _due(step: int, interval: int, steps: int) -> bool:
 
 
 class Trainer:
-    """A model, its optimizer, and how far they have come: `step` updates and `micro_step` gradients of the next."""
+    """A model, its optimizer, and how far they have come: `step` updates and `micro_step` gradients of the next.
+
+    A step's loss and gradient are means over all its units (tokens, images, …), whatever micro-batch they are in. The
+    sums are divided by `expected` as they come, which `update` corrects to the number that they turned out to be.
+    """
 
     def __init__(self, config: RunConfig, task: Task, device: torch.device) -> None:
-        self.config, self.task, self.device = config, task, device
+        self.config, self.task, self.device, self.world = config, task, device, ALONE
         self.dtype, _ = choose_dtype(config.dtype, device)
         model_config = config.model_config(task.settings)
         self.d_model: int = getattr(model_config, "d_model", 1)
@@ -212,8 +217,9 @@ class Trainer:
         self.step = 0
         self.micro_step = 0
         self.evaluated = 0  # the step of the last evaluation
-        self.count = 0  # of what the batches of this step had, in the task's unit
-        self.loss = torch.zeros((), device=device)  # mean over the micro-steps so far, in their share of all
+        self.count = 0  # units in this step so far
+        self.expected = 1  # units in the whole step, if all its micro-batches have as many as the first
+        self.loss = torch.zeros((), device=device)  # the sum over this step so far, divided by `expected`
         self.pace = Pace(evaluation=task.evaluation_batches[0] / config.accumulation / FORWARD_AND_BACKWARD)
 
     @property
@@ -228,18 +234,30 @@ class Trainer:
 
     def accumulate(self) -> Batch:
         """Add the gradient of one micro-step; return the batch that it read."""
-        config = self.config
-        seed = np.random.SeedSequence((config.seed, self.step, self.micro_step)).generate_state(1, np.uint64)
-        torch.manual_seed(int(seed[0]))
-        batch = self.task.batch(self.step, self.micro_step).to(self.device)
+        config, world = self.config, self.world
+        address = (config.seed, self.step, world.micro_batch(self.micro_step))
+        torch.manual_seed(int(np.random.SeedSequence(address).generate_state(1, np.uint64)[0]))
+        batch = self.task.batch(self.step, self.micro_step, world).to(self.device)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.task.logits(self.module, batch)
-        loss = self.task.loss(logits.float(), batch) / config.accumulation
+        total, count = self.task.loss(logits.to(torch.promote_types(logits.dtype, torch.float32)), batch)
+        if self.micro_step == 0:
+            self.expected = count * config.accumulation
+        loss = total / self.expected
         loss.backward()  # type: ignore[no-untyped-call]
         self.loss += loss.detach()
-        self.count += batch.count
+        self.count += count
         self.micro_step += 1
+        if self.micro_step >= config.accumulation:
+            self._correct()
         return batch
+
+    @torch.no_grad()
+    def _correct(self) -> None:
+        """Make the loss and the gradient means over the units of the whole step."""
+        if self.count != self.expected:
+            for tensor in (self.loss, *(p.grad for p in self.parameters.values() if p.grad is not None)):
+                tensor.mul_(self.expected / self.count)
 
     def update(self) -> StepDone:
         """Move the weights by the accumulated gradient, unless it or the loss is not finite."""
@@ -288,9 +306,14 @@ class Trainer:
             tensors |= {f"{name}.{key}": value for key, value in self.optimizer.state[parameter].items()}
             if parameter.grad is not None:
                 tensors[f"{name}.gradient"] = parameter.grad
-        return State(
-            tensors=tensors, values={"step": self.step, "micro_step": self.micro_step, "evaluated": self.evaluated}
-        )
+        values = {
+            "step": self.step,
+            "micro_step": self.micro_step,
+            "count": self.count,
+            "expected": self.expected,
+            "evaluated": self.evaluated,
+        }
+        return State(tensors=tensors, values=values)
 
     @torch.no_grad()
     def restore(self, module: nn.Module, state: State) -> None:
@@ -304,14 +327,21 @@ class Trainer:
                 )
         try:
             self.module.load_state_dict(module.state_dict())
-            self.step, self.micro_step = int(state.values["step"]), int(state.values["micro_step"])
+            self.step = int(state.values["step"])
             self.evaluated = int(state.values.get("evaluated", self.step))
-            self.loss.copy_(state.tensors["loss"])
+            in_a_step = (
+                "count" in state.values
+            )  # earlier states cannot say what their sums are of: the step begins anew
+            if in_a_step:
+                self.micro_step, self.count, self.expected = (
+                    int(state.values[name]) for name in ("micro_step", "count", "expected")
+                )
+                self.loss.copy_(state.tensors["loss"])
             for name, tensor in state.tensors.items():
                 owner, _, key = name.rpartition(".")
-                if key == "gradient":
+                if key == "gradient" and in_a_step:
                     self.parameters[owner].grad = tensor.to(self.device)
-                elif owner:
+                elif owner and key != "gradient":
                     self.optimizer.state[self.parameters[owner]][key] = tensor.to(self.device)
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             raise CheckpointMismatch(

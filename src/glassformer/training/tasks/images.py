@@ -20,6 +20,7 @@ from glassformer.nn import functional as F
 from glassformer.training.config import RunConfig, paths_of
 from glassformer.training.events import Figures
 from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, check_same_data, evenly, held_out, quietly
+from glassformer.training.world import ALONE, World
 
 
 class ImageClassification(Predicts):
@@ -51,13 +52,13 @@ class ImageClassification(Predicts):
         }
         self.belongings = {"processor": self.processor}
 
-    def batch(self, step: int, micro_step: int) -> Batch:
+    def batch(self, step: int, micro_step: int, world: World = ALONE) -> Batch:
         """Pictures drawn with replacement, and changed as the settings say."""
-        config, data = self.config, self.config.data
+        config, data, micro_batch = self.config, self.config.data, world.micro_batch(micro_step)
         pixels, labels = self.training.random_batch(
-            config.batch_size, seed=config.seed, step=step, micro_step=micro_step
+            config.batch_size, seed=config.seed, step=step, micro_step=micro_batch
         )
-        generator = np.random.default_rng((config.seed, step, micro_step, 1))  # 0 drew the pictures
+        generator = np.random.default_rng((config.seed, step, micro_batch, 1))  # 0 drew the pictures
         if data.flip:
             pixels = augmentation.flip(pixels, generator)
         if data.shift:
@@ -91,7 +92,7 @@ class ImageClassification(Predicts):
                 batch = self.of(pixels, found.labels[chosen]).to(device)
                 logits = self.logits(module, batch).float()
                 right += int((logits.argmax(-1) == batch.targets).sum())
-                loss += batch.count * float(F.cross_entropy(logits, batch.targets))
+                loss += float(F.cross_entropy(logits, batch.targets, reduction="sum"))
                 done += len(chosen)
                 progress(done, len(rows))
         return {"accuracy": right / len(rows), "loss": loss / len(rows)}

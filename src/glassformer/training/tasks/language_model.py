@@ -15,6 +15,7 @@ from glassformer.tokenizers import CharTokenizer, Tokenizer
 from glassformer.training.config import RunConfig, bpe_size, paths_of
 from glassformer.training.events import Figures
 from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, check_same_data, quietly
+from glassformer.training.world import ALONE, World
 
 SECONDS_BETWEEN_REMARKS = 5
 
@@ -37,8 +38,8 @@ class LanguageModel(Predicts):
         self.belongings = {"tokenizer": tokenizer}
         self.batch(0, 0)  # a text that is too short is refused here, before anything is written
 
-    def batch(self, step: int, micro_step: int) -> Batch:
-        """Stretches from anywhere in the training text."""
+    def batch(self, step: int, micro_step: int, world: World = ALONE) -> Batch:
+        """Spans from anywhere in the training text."""
         config = self.config
         tokens, targets = memmap.random_batch(
             self.training,
@@ -46,7 +47,7 @@ class LanguageModel(Predicts):
             self.text_length,
             seed=config.seed,
             step=step,
-            micro_step=micro_step,
+            micro_step=world.micro_batch(micro_step),
             device=torch.device("cpu"),
         )
         return Batch(inputs=(tokens,), targets=targets, count=tokens.numel())

@@ -12,6 +12,7 @@ from glassformer.tokenizers import CharTokenizer
 from glassformer.training.config import RunConfig
 from glassformer.training.events import Figures
 from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, quietly
+from glassformer.training.world import ALONE, World
 
 
 class Sorting(Predicts):
@@ -24,13 +25,13 @@ class Sorting(Predicts):
         self.belongings = {"tokenizer": tokenizer}
         self.inputs, _ = sort.split()
 
-    def batch(self, step: int, micro_step: int) -> Batch:
+    def batch(self, step: int, micro_step: int, world: World = ALONE) -> Batch:
         """Inputs drawn with replacement."""
-        config = self.config
+        config, micro_batch = self.config, world.micro_batch(micro_step)
         tokens, targets = sort.random_batch(
-            self.inputs, config.batch_size, seed=config.seed, step=step, micro_step=micro_step
+            self.inputs, config.batch_size, seed=config.seed, step=step, micro_step=micro_batch
         )
-        return Batch(inputs=(tokens,), targets=targets, count=tokens.numel())
+        return Batch(inputs=(tokens,), targets=targets, count=config.batch_size * sort.LENGTH)
 
     @property
     def evaluation_batches(self) -> tuple[int, int]:

@@ -36,6 +36,7 @@ from glassformer.training.tasks.task import (
     learned_tokenizer,
     quietly,
 )
+from glassformer.training.world import ALONE, World
 
 KEPT = 256  # recordings whose frames stay in memory: a megabyte each, of thirty seconds
 
@@ -110,9 +111,9 @@ class SpeechRecognition(Predicts):
         window[: len(sound)] = sound
         return log_mel(window, self.n_mels)
 
-    def batch(self, step: int, micro_step: int) -> Batch:
+    def batch(self, step: int, micro_step: int, world: World = ALONE) -> Batch:
         """Recordings with transcripts of similar length, each once an epoch."""
-        number = step * self.config.accumulation + micro_step
+        number = world.batch_number(step, micro_step, self.config.accumulation)
         return self.of(self.training, self.order.batch(number))
 
     def of(self, recordings: Recordings, rows: np.ndarray) -> Batch:

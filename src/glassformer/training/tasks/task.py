@@ -21,6 +21,7 @@ from glassformer.nn import functional as F
 from glassformer.tokenizers import Tokenizer
 from glassformer.training.config import RunConfig, bpe_size
 from glassformer.training.events import Figures
+from glassformer.training.world import ALONE, World
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
@@ -32,7 +33,10 @@ def quietly(done: int, total: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What the model is called with, what it is to answer, and how many tokens, images, … that is."""
+    """What the model is called with, what it is to answer, and how many units of the task's that is.
+
+    A unit is what the loss is a mean over: a target token, an image, a pair of words.
+    """
 
     inputs: tuple[Tensor, ...]
     targets: Tensor
@@ -63,14 +67,17 @@ class Task(Protocol):
     def evaluation_batches(self) -> tuple[int, int]:
         """How many batches an evaluation takes, counted in batches of training's size, and how many there are."""
 
-    def batch(self, step: int, micro_step: int) -> Batch:
-        """A pure function of step and micro-step."""
+    def batch(self, step: int, micro_step: int, world: World = ALONE) -> Batch:
+        """A pure function of its address: the run's seed, step, micro-step and rank."""
 
     def logits(self, module: nn.Module, batch: Batch) -> Tensor:
         """What the model answers."""
 
-    def loss(self, logits: Tensor, batch: Batch) -> Float[Tensor, ""]:
-        """The mean over what was asked, to be made small."""
+    def loss(self, logits: Tensor, batch: Batch) -> tuple[Float[Tensor, ""], int]:
+        """The sum over the batch's units, in nats, and how many they are; their ratio is to be made small.
+
+        A sum, since means of batches of different sizes have no mean: the loop divides by the units of a whole step.
+        """
 
     def evaluate(self, module: nn.Module, progress: Progress = quietly) -> Figures:
         """Figures by name, the one to watch first; `progress` hears how much is done, and of how much."""
@@ -92,10 +99,11 @@ class Predicts:
         logits: Tensor = whole(module)(*batch.inputs)
         return logits
 
-    def loss(self, logits: Float[Tensor, "*B V"], batch: Batch) -> Float[Tensor, ""]:
-        """−log p of the targets (Int, *B); −100 where there is none."""
+    def loss(self, logits: Float[Tensor, "*B V"], batch: Batch) -> tuple[Float[Tensor, ""], int]:
+        """The sum of −log p of the targets (Int, *B), and their number; −100 is no target."""
         targets: Int[Tensor, "*B"] = batch.targets
-        return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        total = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing, reduction="sum")
+        return total, batch.count
 
     def write_beside(self, folder: Path, module: nn.Module) -> None:
         """None."""
@@ -108,7 +116,8 @@ class Predicts:
         with evaluating(module) as device:
             for number, batch in enumerate(batches, start=1):
                 there = batch.to(device)
-                total += batch.count * float(F.cross_entropy(self.logits(module, there).float(), there.targets))
+                logits = self.logits(module, there).float()
+                total += float(F.cross_entropy(logits, there.targets, reduction="sum"))
                 count += batch.count
                 progress(number, n_batches)
         return Loss(nats_per_token=total / count, tokens=count)

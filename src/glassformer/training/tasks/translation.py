@@ -17,6 +17,7 @@ from glassformer.tokenizers import Tokenizer
 from glassformer.training.config import RunConfig
 from glassformer.training.events import Figures
 from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, evenly, held_out, learned_tokenizer, quietly
+from glassformer.training.world import ALONE, World
 
 PAD, START, END = "<pad>", "<s>", "</s>"  # special tokens of the tokenizers that are learned here
 PREPARED = "pairs.safetensors"
@@ -47,9 +48,9 @@ class Translation(Predicts):
         self.validation = shortened(prepared.validation, model.context_length, lambda sentence: None)
         self.order = Order(lengths(self.training), config.batch_size, config.seed)
 
-    def batch(self, step: int, micro_step: int) -> Batch:
+    def batch(self, step: int, micro_step: int, world: World = ALONE) -> Batch:
         """Pairs of similar length, each pair once an epoch."""
-        number = step * self.config.accumulation + micro_step
+        number = world.batch_number(step, micro_step, self.config.accumulation)
         return self.of(self.training, self.order.batch(number))
 
     def of(self, pairs: Pairs, rows: np.ndarray) -> Batch:

@@ -24,6 +24,7 @@ from glassformer.tokenizers.words import WordTokenizer
 from glassformer.training.config import RunConfig, bpe_size, paths_of
 from glassformer.training.events import Figures
 from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, quietly
+from glassformer.training.world import ALONE, World
 
 UNKNOWN = "<unk>"  # token 0, which stands for what has no vector
 PREPARED = "words.safetensors"
@@ -52,13 +53,13 @@ class WordVectors(Predicts):
         self.batches_a_pass = max(int(self.keep[self.training].sum()) // config.batch_size, 1)
         self._pass: tuple[int, Int[np.ndarray, " kept"]] = (-1, self.training)
 
-    def batch(self, step: int, micro_step: int) -> Batch:
+    def batch(self, step: int, micro_step: int, world: World = ALONE) -> Batch:
         """Places of the text, of whose frequent words each pass leaves out others."""
-        number = step * self.config.accumulation + micro_step
+        number = world.batch_number(step, micro_step, self.config.accumulation)
         of_text = number // self.batches_a_pass
         if self._pass[0] != of_text:
             self._pass = of_text, self._thinned(self.training, np.random.default_rng((self.config.seed, 1, of_text)))
-        return self.of(self._pass[1], np.random.default_rng((self.config.seed, step, micro_step)))
+        return self.of(self._pass[1], np.random.default_rng((self.config.seed, step, world.micro_batch(micro_step))))
 
     def _thinned(self, words: Int[np.ndarray, " N"], random: np.random.Generator) -> Int[np.ndarray, " kept"]:
         """Without some of the frequent words (§2.3); never too short for one window."""
@@ -86,9 +87,9 @@ class WordVectors(Predicts):
         inputs = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in (given, candidates, valid))
         return Batch(inputs=inputs, targets=torch.zeros(n, dtype=torch.int64), count=n)
 
-    def loss(self, logits: Float[Tensor, "B K"], batch: Batch) -> Float[Tensor, ""]:
-        """How badly the right candidate is told from those of the noise."""
-        return negative_sampling_loss(logits[:, 0], logits[:, 1:])
+    def loss(self, logits: Float[Tensor, "B K"], batch: Batch) -> tuple[Float[Tensor, ""], int]:
+        """How badly the right candidates are told from those of the noise, and how many there are."""
+        return negative_sampling_loss(logits[:, 0], logits[:, 1:], reduction="sum"), batch.count
 
     @property
     def evaluation_batches(self) -> tuple[int, int]:
@@ -105,13 +106,14 @@ class WordVectors(Predicts):
         random = np.random.default_rng(self.config.seed)
         words = self._thinned(self.validation, random)
         n_batches, _ = self.evaluation_batches
-        total = 0.0
+        total, count = 0.0, 0
         with evaluating(module) as device:
             for number in range(1, n_batches + 1):
                 batch = self.of(words, random).to(device)
-                total += float(self.loss(self.logits(module, batch).float(), batch))
+                loss, units = self.loss(self.logits(module, batch).float(), batch)
+                total, count = total + float(loss), count + units
                 progress(number, n_batches)
-        return {"loss": total / n_batches}
+        return {"loss": total / count}
 
     def write_beside(self, folder: Path, module: nn.Module) -> None:
         """vectors.txt, which other programs read too."""
