@@ -6,7 +6,7 @@ from paired import compare, save, seconds
 from glassformer.nn.attend.naive import naive
 from glassformer.nn.attend.sdpa import sdpa
 from glassformer.nn.attend.tiled import tiled
-from glassformer.nn.mask import Mask, causal
+from glassformer.nn.mask import Causal, Mask
 
 HEADS, D_HEAD = 12, 64
 
@@ -16,7 +16,7 @@ def main() -> None:
     rows = {}
     for length in (512, 2048):
         q, k, v = (torch.randn(1, HEADS, length, D_HEAD, requires_grad=True) for _ in range(3))
-        mask = Mask.over(causal, length)
+        mask = Mask.over(Causal(), length)
         for backend in (sdpa, tiled):
 
             def both_ways(attend, q=q, k=k, v=v, mask=mask):
@@ -27,7 +27,7 @@ def main() -> None:
             print(f"{backend.__name__:6} T {length:5}: {row} times as fast as naive, {row.ours * 1e3:.0f} ms")
     length = 4096
     q, k, v = (torch.randn(1, HEADS, length, D_HEAD) for _ in range(3))
-    mask = Mask.over(causal, length)
+    mask = Mask.over(Causal(), length)
     for tile in (64, 128, 256, 512, 1024):
         best = min(seconds(lambda tile=tile: tiled(q, k, v, mask, tile=tile)) for _ in range(3))
         rows[f"tiled forward, T {length}, tile {tile}, seconds"] = best

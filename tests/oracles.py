@@ -1,7 +1,7 @@
 """The same mathematics written a second time, in numpy float64, for the tests to hold the package against."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,18 +20,64 @@ def softmax(x: Array, axis: int = -1) -> Array:
     return shifted / shifted.sum(axis, keepdims=True)
 
 
-def attention(q: Array, k: Array, v: Array, allowed: npt.NDArray[np.bool_]) -> Array:
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    allowed: npt.NDArray[np.bool_],
+    scale: float | None = None,
+    softcap: float = math.inf,
+) -> Array:
     """One query at a time, over the keys that it may see and no others; a query with none gets zeros."""
     out = np.zeros((*q.shape[:-1], v.shape[-1]))
+    for query, lead, seen in _seen(q, k, allowed):
+        scores, _ = _scores(q[query], k[lead][seen], scale, softcap)
+        out[query] = softmax(scores) @ v[lead][seen]
+    return out
+
+
+def attention_gradients(
+    q: Array,
+    k: Array,
+    v: Array,
+    allowed: npt.NDArray[np.bool_],
+    upstream: Array,
+    scale: float | None = None,
+    softcap: float = math.inf,
+) -> tuple[Array, Array, Array]:
+    """The gradients of sum(upstream · attention) by q, k and v, one query at a time."""
+    d_q, d_k, d_v = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
+    for query, lead, seen in _seen(q, k, allowed):
+        scores, slopes = _scores(q[query], k[lead][seen], scale, softcap)
+        weights, d_weights = softmax(scores), v[lead][seen] @ upstream[query]
+        d_products = weights * (d_weights - weights @ d_weights) * slopes
+        d_q[query] = d_products @ k[lead][seen]
+        d_k[lead][seen] += np.outer(d_products, q[query])
+        d_v[lead][seen] += np.outer(weights, upstream[query])
+    return d_q, d_k, d_v
+
+
+Cells = tuple[int, ...]
+
+
+def _seen(q: Array, k: Array, allowed: npt.NDArray[np.bool_]) -> Iterator[tuple[Cells, Cells, npt.NDArray[np.int_]]]:
+    """Each query that sees a key: its place, the row and the head of its keys, and which of these it sees."""
     group = q.shape[-3] // k.shape[-3]
     allowed = np.broadcast_to(allowed, (*q.shape[:-1], k.shape[-2]))
     for *batch, head, t in np.ndindex(*q.shape[:-1]):
-        lead = (*batch, head // group)
         seen = np.flatnonzero(allowed[(*batch, head, t)])
         if len(seen):
-            scores = k[lead][seen] @ q[(*batch, head, t)] / math.sqrt(q.shape[-1])
-            out[(*batch, head, t)] = softmax(scores) @ v[lead][seen]
-    return out
+            yield (*batch, head, t), (*batch, head // group), seen
+
+
+def _scores(query: Array, keys: Array, scale: float | None, softcap: float) -> tuple[Array, Array]:
+    """The scores of a query, and their derivatives by the products q · k."""
+    factor = 1 / math.sqrt(len(query)) if scale is None else scale
+    products = keys @ query
+    if softcap == math.inf:
+        return products * factor, np.full_like(products, factor)
+    bent = np.tanh(products * factor / softcap)
+    return softcap * bent, factor * (1 - bent**2)
 
 
 def rope_frequencies(d_head: int, theta: float) -> Array:

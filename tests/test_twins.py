@@ -2,6 +2,7 @@
 
 import contextvars
 import copy
+import dataclasses
 import importlib
 import inspect
 import threading
@@ -16,7 +17,7 @@ import glassformer
 from glassformer import twins
 from glassformer.errors import ConfigError
 from glassformer.nn import attend
-from glassformer.twins import ATTENTION, TWINS, Choice, current, twin, use
+from glassformer.twins import BACKENDS, TWINS, Backend, Choice, current, twin, use
 from tolerances import assert_close
 
 SOURCE = Path(glassformer.__file__).parent
@@ -338,16 +339,67 @@ def test_use_restores_after_an_exception() -> None:
     assert current() == Choice()
 
 
-def test_each_thread_and_context_has_its_own_choice() -> None:
+def in_a_thread(function: Callable[[], object]) -> None:
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+
+
+def test_a_thread_started_inside_a_block_sees_its_choice() -> None:
     seen: list[Choice] = []
+
+    def look_and_choose() -> None:
+        seen.append(current())
+        with use(attention="naive"):
+            in_a_thread(lambda: seen.append(current()))
+        seen.append(current())
+
+    with use("readable"):
+        in_a_thread(look_and_choose)
+    in_a_thread(lambda: seen.append(current()))
+    readable = Choice(mode="readable")
+    assert seen == [readable, Choice(mode="readable", attention="naive"), readable, Choice()]
+
+
+def test_a_thread_keeps_the_choice_of_the_block_in_which_it_began_and_no_later_one_moves_it() -> None:
+    seen: dict[str, list[Choice]] = {"before": [], "inside": [], "late": []}
+    turns = {name: [threading.Event(), threading.Event()] for name in seen}
+
+    def look(name: str) -> None:
+        asked, done = turns[name]
+        for _ in range(2 if name == "inside" else 1):
+            assert asked.wait(timeout=10)
+            asked.clear()
+            seen[name].append(current())
+            done.set()
+
+    def ask(name: str) -> None:
+        asked, done = turns[name]
+        asked.set()
+        assert done.wait(timeout=10)
+        done.clear()
+
+    threads = {name: threading.Thread(target=look, args=(name,)) for name in seen}
+    threads["before"].start()
+    with use("readable", attention="naive"):
+        threads["inside"].start()
+        threads["late"].start()
+        ask("before")
+        ask("inside")
+    with use(attention="tiled"):
+        ask("inside")
+        ask("late")  # it looks for the first time when its block has long been closed
+    for thread in threads.values():
+        thread.join()
+    chosen = Choice(mode="readable", attention="naive")
+    assert seen == {"before": [Choice()], "inside": [chosen, chosen], "late": [chosen]}
+
+
+def test_each_context_has_its_own_choice() -> None:
     elsewhere = contextvars.copy_context()
     with use("readable"):
-        thread = threading.Thread(target=lambda: seen.append(current()))
-        thread.start()
-        thread.join()
-        seen.append(elsewhere.run(current))
+        assert elsewhere.run(current) == Choice()
         assert current().mode == "readable"
-    assert seen == [Choice(), Choice()]
 
 
 def test_threads_that_choose_at_the_same_time_do_not_disturb_each_other() -> None:
@@ -377,12 +429,26 @@ def test_an_unknown_mode_is_an_error_that_names_the_modes(mode: object) -> None:
 
 
 def test_an_unknown_backend_is_an_error_that_names_the_backends() -> None:
-    with pytest.raises(ConfigError, match="naive, tiled, sdpa"), use(attention="flash"):
+    with pytest.raises(ConfigError, match="auto, sdpa, naive, tiled"), use(attention="flash"):
         pass
 
 
-def test_the_backends_that_use_knows_are_those_of_the_table() -> None:
-    assert set(ATTENTION) == {"auto", *attend.BACKENDS}
+def test_a_backend_chosen_before_any_is_registered_is_checked_when_it_is_to_run() -> None:
+    x, over = torch.randn(1, 2, 3, 4), glassformer.nn.mask.Mask.over(glassformer.nn.mask.Causal(), 3)
+    registered = dict(BACKENDS)
+    BACKENDS.clear()
+    try:
+        chosen = [use(attention=name) for name in ("tiled", "flash")]
+        with chosen[0]:
+            BACKENDS.update(registered)
+            attend.attend(x, x, x, over)
+        BACKENDS.clear()
+        with chosen[1]:
+            BACKENDS.update(registered)
+            with pytest.raises(ConfigError, match="auto, sdpa, naive, tiled"):
+                attend.attend(x, x, x, over)
+    finally:
+        BACKENDS.update(registered)
 
 
 @pytest.mark.parametrize(
@@ -399,14 +465,16 @@ def test_attention_runs_the_named_backend_and_auto_follows_the_mode(
     mode: twins.Mode, attention: str, runs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called: list[str] = []
-    for name, backend in attend.BACKENDS.items():
-        monkeypatch.setitem(
-            attend.BACKENDS, name, lambda *args, name=name, backend=backend: called.append(name) or backend(*args)
-        )
+    for name, backend in BACKENDS.items():
+
+        def spy(*args: object, backend: Backend = backend, **settings: object) -> object:
+            called.append(backend.name)
+            return backend.fn(*args, **settings)
+
+        monkeypatch.setitem(BACKENDS, name, dataclasses.replace(backend, fn=spy))
     x = torch.randn(1, 2, 3, 4)
     with use(mode, attention=attention):
-        attend.attend(x, x, x, glassformer.nn.mask.Mask.over(glassformer.nn.mask.causal, 3))
-        assert attend.resolve() == runs
+        attend.attend(x, x, x, glassformer.nn.mask.Mask.over(glassformer.nn.mask.Causal(), 3))
     assert called == [runs]
 
 

@@ -20,7 +20,7 @@ from glassformer.nn.attention import Attention
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import SwiGLU
 from glassformer.nn.linear import Linear
-from glassformer.nn.mask import Mask, causal, explicit
+from glassformer.nn.mask import Causal, Mask
 from glassformer.nn.norm import RMSNorm
 from glassformer.nn.rope import RoPE
 from glassformer.tokenizers import BPETokenizer, train_bpe
@@ -103,7 +103,7 @@ def run_scaled_dot_product_attention(
 ) -> Float[Tensor, " ... queries d_v"]:
     allowed = torch.ones(Q.shape[-2], K.shape[-2], dtype=torch.bool) if mask is None else mask.unsqueeze(-3)
     heads = (tensor.unsqueeze(-3) for tensor in (Q, K, V))  # one head
-    return attend(*heads, explicit(allowed)).squeeze(-3)
+    return attend(*heads, Mask.explicit(allowed)).squeeze(-3)
 
 
 @use("readable")
@@ -117,7 +117,7 @@ def run_multihead_self_attention(
     in_features: Float[Tensor, " ... sequence_length d_model"],
 ) -> Float[Tensor, " ... sequence_length d_model"]:
     attention = self_attention(d_model, num_heads, q_proj_weight, k_proj_weight, v_proj_weight, o_proj_weight)
-    return attention(in_features, Mask.over(causal, in_features.shape[-2]))
+    return attention(in_features, Mask.over(Causal(), in_features.shape[-2]))
 
 
 @use("readable")
@@ -138,7 +138,7 @@ def run_multihead_self_attention_with_rope(
     rope = RoPE(d_head=d_model // num_heads, theta=theta, style="interleaved")
     rotation = rope(positions.unsqueeze(-2))  # the same for each head
     attention = self_attention(d_model, num_heads, q_proj_weight, k_proj_weight, v_proj_weight, o_proj_weight)
-    return attention(in_features, Mask.over(causal, length), rotation=rotation)
+    return attention(in_features, Mask.over(Causal(), length), rotation=rotation)
 
 
 def self_attention(d_model: int, num_heads: int, q: Tensor, k: Tensor, v: Tensor, o: Tensor) -> Attention:
@@ -172,7 +172,7 @@ def run_transformer_block(
     config = LlamaConfig(context_length=max_seq_len, d_model=d_model, n_heads=num_heads, d_ff=d_ff)
     pre_norm = block(config)
     pre_norm.load_state_dict(renamed(weights))
-    over = Mask.over(causal, in_features.shape[-2])
+    over = Mask.over(Causal(), in_features.shape[-2])
     rotation = RoPE(d_head=config.d_head, theta=theta, style="interleaved")(over.queries)
     return pre_norm(in_features, over, rotation=rotation)
 

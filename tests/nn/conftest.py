@@ -2,7 +2,8 @@
 
 import pytest
 
-from glassformer.nn.attend import BACKENDS, Backend
+from glassformer.nn.attend import BACKENDS
+from glassformer.twins import Backend
 
 
 @pytest.fixture(params=sorted(BACKENDS))

@@ -9,6 +9,7 @@ import oracles
 from glassformer.nn import mask
 from glassformer.nn.attention import Attention, merge_heads, split_heads
 from glassformer.nn.mask import Mask
+from glassformer.nn.norm import RMSNorm
 from glassformer.nn.rope import RoPE
 from glassformer.twins import use
 from oracles import array
@@ -36,7 +37,7 @@ def test_self_attention_is_torchs(causal: bool, mode: str) -> None:
     hidden = ~torch.ones(5, 5, dtype=torch.bool).tril() if causal else None
     expected, _ = theirs(x, x, x, attn_mask=hidden, need_weights=False)
     with use(mode):
-        assert_close(ours(x, Mask.over(mask.causal if causal else mask.everything, 5)), expected)
+        assert_close(ours(x, Mask.over(mask.Causal() if causal else mask.Everything(), 5)), expected)
 
 
 @pytest.mark.parametrize("mode", ["readable", "fast"])
@@ -47,7 +48,7 @@ def test_cross_attention_takes_keys_and_values_from_the_memory(mode: str) -> Non
     expected, _ = theirs(x, memory, memory, key_padding_mask=short, need_weights=False)
     keys = torch.arange(7).where(~short, -1)[:, None]
     with use(mode):
-        out = ours(x, Mask(rule=mask.everything, queries=torch.arange(5), keys=keys), memory=memory)
+        out = ours(x, Mask(rule=mask.Everything(), queries=torch.arange(5), keys=keys), memory=memory)
     assert_close(out, expected)
 
 
@@ -76,8 +77,26 @@ def test_heads_are_consecutive_rows_and_groups_share_keys(
     attn = Attention(16, 4, n_kv_heads=n_kv_heads, d_head=d_head, bias=False)
     x, positions = torch.randn(2, 5, 16), torch.tensor([3, 4, 5, 6, 90])
     rotation = None if style is None else RoPE(d_head=attn.d_head, style=style)(positions)
-    out = attn(x, Mask.over(mask.causal, 5), rotation=rotation)
+    out = attn(x, Mask.over(mask.Causal(), 5), rotation=rotation)
     assert_close(out, by_hand(attn, array(x), style, positions))
+
+
+def test_heads_are_normalised_before_they_are_turned_and_scores_scaled_and_capped() -> None:
+    q_norm, k_norm = RMSNorm(4), RMSNorm(4)
+    for norm in (q_norm, k_norm):
+        nn.init.uniform_(norm.weight, 0.5, 2.0)
+    attn = Attention(16, 4, n_kv_heads=2, bias=False, q_norm=q_norm, k_norm=k_norm, scale=0.3, softcap=1.1).double()
+    x = torch.randn(2, 5, 16, dtype=torch.float64)
+    rotation = RoPE(d_head=4)(torch.arange(5))
+    q, k, v = (array(x) @ array(projection.weight).T for projection in (attn.q_proj, attn.k_proj, attn.v_proj))
+    q, k, v = (part.reshape(2, 5, -1, 4).swapaxes(1, 2) for part in (q, k, v))
+    q, k = oracles.rms_norm(q, array(q_norm.weight), 1e-5), oracles.rms_norm(k, array(k_norm.weight), 1e-5)
+    q, k = (oracles.rope(part, np.arange(5), oracles.rope_frequencies(4, 10_000.0), "half") for part in (q, k))
+    heads = oracles.attention(q, k, v, np.tri(5, dtype=bool), scale=0.3, softcap=1.1)
+    expected = heads.swapaxes(1, 2).reshape(2, 5, 16) @ array(attn.o_proj.weight).T
+    for mode in ("readable", "fast"):
+        with use(mode):
+            assert_close(attn(x, Mask.over(mask.Causal(), 5), rotation=rotation), expected)
 
 
 def test_grouped_queries_equal_full_heads_with_repeated_keys() -> None:
@@ -86,23 +105,23 @@ def test_grouped_queries_equal_full_heads_with_repeated_keys() -> None:
     for name in ("k_proj.weight", "k_proj.bias", "v_proj.weight", "v_proj.bias"):
         weights[name] = weights[name].unflatten(0, (2, 4)).repeat_interleave(2, dim=0).flatten(0, 1)
     whole.load_state_dict(weights)
-    x, over = torch.randn(2, 5, 16), Mask.over(mask.causal, 5)
+    x, over = torch.randn(2, 5, 16), Mask.over(mask.Causal(), 5)
     assert_close(grouped(x, over), whole(x, over))
 
 
 def test_without_mask_and_positions_an_order_of_the_tokens_only_orders_the_output() -> None:
     attn, x, order = Attention(12, 3).double(), torch.randn(2, 7, 12, dtype=torch.float64), torch.randperm(7)
-    over = Mask.over(mask.everything, 7)
+    over = Mask.over(mask.Everything(), 7)
     assert_close(attn(x[:, order], over), attn(x, over)[:, order])
 
 
 def test_a_text_without_a_batch_axis_is_attended_too() -> None:
-    attn, x, over = Attention(12, 3), torch.randn(5, 12), Mask.over(mask.causal, 5)
+    attn, x, over = Attention(12, 3), torch.randn(5, 12), Mask.over(mask.Causal(), 5)
     assert_close(attn(x, over), attn(x[None], over)[0])
 
 
 def test_dropout_acts_while_training_alone() -> None:
-    attn, x, over = Attention(12, 3, dropout=0.5), torch.randn(2, 5, 12), Mask.over(mask.causal, 5)
+    attn, x, over = Attention(12, 3, dropout=0.5), torch.randn(2, 5, 12), Mask.over(mask.Causal(), 5)
     assert not torch.equal(attn(x, over), attn(x, over))
     attn.eval()
     assert torch.equal(attn(x, over), attn(x, over))

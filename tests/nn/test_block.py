@@ -7,23 +7,24 @@ from torch import nn
 import oracles
 from glassformer.nn import mask
 from glassformer.nn.attention import Attention
-from glassformer.nn.block import PostNormBlock, PostNormCrossBlock, PreNormBlock, PreNormCrossBlock
+from glassformer.nn.block import Block, CrossBlock, NormPlacement
 from glassformer.nn.feedforward import MLP
 from glassformer.nn.mask import Mask
 from glassformer.nn.norm import LayerNorm
 from oracles import array
 from tolerances import assert_close
 
-OVER = Mask.over(mask.causal, 5)
+OVER = Mask.over(mask.Causal(), 5)
 
 
-def block(kind: type[PreNormBlock], dropout: float = 0.0) -> PreNormBlock:
-    return kind(LayerNorm(12), Attention(12, 3), LayerNorm(12), MLP(12, 20, "relu"), dropout=dropout)
+def block(norm_placement: NormPlacement, dropout: float = 0.0) -> Block:
+    attn, mlp = Attention(12, 3), MLP(12, 20, "relu")
+    return Block(LayerNorm(12), attn, LayerNorm(12), mlp, norm_placement=norm_placement, dropout=dropout)
 
 
 @pytest.mark.parametrize("norm_first", [True, False], ids=["pre", "post"])
 def test_a_block_is_torchs_encoder_layer(norm_first: bool) -> None:
-    ours = block(PreNormBlock if norm_first else PostNormBlock)
+    ours = block("pre" if norm_first else "post")
     theirs = nn.TransformerEncoderLayer(12, 3, 20, dropout=0.0, batch_first=True, norm_first=norm_first)
     attn = ours.attn
     theirs.load_state_dict(
@@ -47,21 +48,21 @@ def test_a_block_is_torchs_encoder_layer(norm_first: bool) -> None:
     assert_close(ours(x, OVER), theirs(x, src_mask=hidden))
 
 
-def cross_block(kind: type[PreNormCrossBlock]) -> PreNormCrossBlock:
-    return kind(
+def cross_block(norm_placement: NormPlacement) -> CrossBlock:
+    return CrossBlock(
         LayerNorm(12),
         Attention(12, 3),
         LayerNorm(12),
         Attention(12, 3),
         LayerNorm(12),
         MLP(12, 20, "relu"),
-        dropout=0.0,
+        norm_placement=norm_placement,
     )
 
 
 @pytest.mark.parametrize("norm_first", [True, False], ids=["pre", "post"])
 def test_a_block_with_a_memory_is_torchs_decoder_layer(norm_first: bool) -> None:
-    ours = cross_block(PreNormCrossBlock if norm_first else PostNormCrossBlock)
+    ours = cross_block("pre" if norm_first else "post")
     theirs = nn.TransformerDecoderLayer(12, 3, 20, dropout=0.0, batch_first=True, norm_first=norm_first)
     weights = {
         "linear1.weight": ours.mlp.up_proj.weight,
@@ -85,13 +86,13 @@ def test_a_block_with_a_memory_is_torchs_decoder_layer(norm_first: bool) -> None
     padding = torch.zeros(2, 7, dtype=torch.bool)
     padding[1, 4:] = True
     keys = torch.arange(7).where(~padding, -1)[:, None]
-    over = Mask(rule=mask.everything, queries=torch.arange(5), keys=keys)
+    over = Mask(rule=mask.Everything(), queries=torch.arange(5), keys=keys)
     expected = theirs(x, memory, tgt_mask=hidden, memory_key_padding_mask=padding)
     assert_close(ours(x, OVER, memory, over), expected)
 
 
 def test_a_pre_norm_block_whose_sublayers_are_silent_passes_the_stream_unchanged() -> None:
-    silent = block(PreNormBlock)
+    silent = block("pre")
     for projection in (silent.attn.o_proj, silent.mlp.down_proj):
         nn.init.zeros_(projection.weight)
     x = torch.randn(2, 5, 12)
@@ -99,7 +100,7 @@ def test_a_pre_norm_block_whose_sublayers_are_silent_passes_the_stream_unchanged
 
 
 def test_a_post_norm_block_whose_sublayers_are_silent_normalises_twice() -> None:
-    silent = block(PostNormBlock)
+    silent = block("post")
     for projection in (silent.attn.o_proj, silent.mlp.down_proj):
         nn.init.zeros_(projection.weight)
     x = torch.randn(2, 5, 12)
@@ -108,6 +109,6 @@ def test_a_post_norm_block_whose_sublayers_are_silent_normalises_twice() -> None
 
 
 def test_dropout_of_sublayers_acts_while_training_alone() -> None:
-    dropping, x = block(PreNormBlock, dropout=0.5), torch.randn(2, 5, 12)
+    dropping, x = block("pre", dropout=0.5), torch.randn(2, 5, 12)
     assert not torch.equal(dropping(x, OVER), dropping(x, OVER))
     assert torch.equal(dropping.eval()(x, OVER), dropping(x, OVER))

@@ -30,10 +30,10 @@ def problems(draw: st.DrawFn) -> tuple[list[Tensor], Mask, int]:
         st.sampled_from(["causal", "window", "sinks", "everything", "padded", "table", "rows", "heads", "none"])
     )
     rule = {
-        "window": mask.window(draw(st.integers(1, 9))),
-        "sinks": mask.sinks(draw(st.integers(1, 4)), draw(st.integers(1, 9))),
-        "everything": mask.everything,
-    }.get(kind, mask.causal)
+        "window": mask.Window(draw(st.integers(1, 9))),
+        "sinks": mask.Sinks(draw(st.integers(1, 4)), draw(st.integers(1, 9))),
+        "everything": mask.Everything(),
+    }.get(kind, mask.Causal())
     if kind in ("causal", "window", "sinks", "everything"):
         n_keys = n_queries if draw(st.booleans()) else n_keys
         over = Mask.over(rule, n_queries) if n_keys == n_queries else Mask.between(rule, n_queries, n_keys)
@@ -43,7 +43,7 @@ def problems(draw: st.DrawFn) -> tuple[list[Tensor], Mask, int]:
     else:
         lead = {"rows": (batch, 1), "heads": (batch, n_kv_heads * group)}.get(kind, ())
         share = 0.0 if kind == "none" else draw(st.floats(0, 1))
-        over = mask.explicit(torch.rand((*lead, n_queries, n_keys), generator=generator) < share)
+        over = Mask.explicit(torch.rand((*lead, n_queries, n_keys), generator=generator) < share)
     width, value_width = draw(st.integers(1, 6)), draw(st.integers(1, 6))
     scale = draw(st.sampled_from([1.0, 30.0]))
 
@@ -76,9 +76,9 @@ def test_tiled_equals_naive_in_float64_forward_and_backward(problem: tuple[list[
 @pytest.mark.parametrize(
     "over",
     [
-        Mask.over(mask.causal, 4),
-        Mask.over(mask.sinks(1, 2), 4),
-        mask.explicit(torch.tensor([[True, False, True, False]] * 3 + [[False] * 4])),
+        Mask.over(mask.Causal(), 4),
+        Mask.over(mask.Sinks(1, 2), 4),
+        Mask.explicit(torch.tensor([[True, False, True, False]] * 3 + [[False] * 4])),
     ],
     ids=["causal", "sinks", "a row that sees nothing"],
 )
@@ -90,7 +90,7 @@ def test_its_backward_is_the_numerical_derivative(over: Mask, tile: int) -> None
 
 def test_a_second_derivative_which_it_does_not_have_is_refused() -> None:
     q, k, v = (torch.randn(1, 1, 4, 3, requires_grad=True) for _ in range(3))
-    out = tiled(q, k, v, Mask.over(mask.causal, 4))
+    out = tiled(q, k, v, Mask.over(mask.Causal(), 4))
     for loss in (out.sum(), out.square().sum()):  # with a constant for the gradient of `out`, and without
         with pytest.raises(ConfigError, match="no second derivative"):
             torch.autograd.grad(loss, q, create_graph=True, retain_graph=True)
@@ -122,7 +122,7 @@ def largest(backend: Any, over: Mask, length: int) -> Largest:
 
 def test_it_never_holds_as_many_numbers_as_there_are_pairs() -> None:
     length = 2048
-    over = Mask.over(mask.causal, length)
+    over = Mask.over(mask.Causal(), length)
     assert largest(tiled, over, length).numel <= 256 * 256  # one tile, by far
     assert largest(naive, over, length).numel >= length * length  # what this test would see otherwise
 
@@ -131,7 +131,7 @@ def test_tiles_in_which_no_pair_is_allowed_are_skipped() -> None:
     length, tiles = 2048, 8
     products = {
         name: largest(tiled, Mask.over(rule, length), length).products
-        for name, rule in (("everything", mask.everything), ("causal", mask.causal), ("window", mask.window(256)))
+        for name, rule in (("everything", mask.Everything()), ("causal", mask.Causal()), ("window", mask.Window(256)))
     }
     assert products["everything"] == 7 * tiles**2  # two products forward, five backward
     assert products["causal"] == 7 * tiles * (tiles + 1) // 2
@@ -146,9 +146,9 @@ from glassformer.nn.mask import Mask
 torch.manual_seed(0)
 q, k, v = (torch.randn(1, {heads}, {length}, 64, requires_grad=True) for _ in range(3))
 small = (part[:, :, :512].detach().requires_grad_() for part in (q, k, v))
-tiled(*small, Mask.over(mask.causal, 512)).sum().backward()  # what torch loads once
+tiled(*small, Mask.over(mask.Causal(), 512)).sum().backward()  # what torch loads once
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-tiled(q, k, v, Mask.over(mask.causal, {length})).sum().backward()
+tiled(q, k, v, Mask.over(mask.Causal(), {length})).sum().backward()
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 

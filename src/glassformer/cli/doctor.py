@@ -55,13 +55,15 @@ def examine() -> dict[str, dict[str, Any]]:
     import torch
 
     from glassformer import __version__
-    from glassformer.nn import attend
+    from glassformer.nn.attend import BACKENDS
     from glassformer.training.device import choose_device, choose_dtype
     from glassformer.twins import TWINS, current
 
     device, why_device = choose_device("auto")
     dtype, why_dtype = choose_dtype("auto", device)
     choice = current()
+    names = ", ".join(BACKENDS)
+    attention = f'{choice.attention} of {names}; "auto" is the first that supports the call'
     return {
         "machine": {
             "glassformer": __version__,
@@ -74,7 +76,7 @@ def examine() -> dict[str, dict[str, Any]]:
         },
         "what runs": {
             "mode": f"{choice.mode} (change it in Python with glassformer.use)",
-            "attention": f"{attend.resolve()}; there are {', '.join(attend.BACKENDS)}",
+            "attention": attention,
             **{name: runs(twin.fast, twin.fast_module, choice.mode) for name, twin in sorted(TWINS.items())},
         },
         "extras": {

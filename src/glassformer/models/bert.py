@@ -28,12 +28,12 @@ from glassformer.models.spec import (
     same,
 )
 from glassformer.nn.attention import Attention
-from glassformer.nn.block import PostNormBlock
+from glassformer.nn.block import Block
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import ACTIVATIONS, MLP
 from glassformer.nn.init import init_like_bert
 from glassformer.nn.linear import Linear
-from glassformer.nn.mask import Mask, everything
+from glassformer.nn.mask import Everything, Mask
 from glassformer.nn.norm import Dropout, LayerNorm
 
 
@@ -113,11 +113,11 @@ class BertEncoder(nn.Module):
         token_types: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T C"]:
         """See `Bert.forward`."""
-        mask = Mask.over(everything, tokens.shape[-1], tokens.device)
+        mask = Mask.over(Everything(), tokens.shape[-1], tokens.device)
         positions = mask.queries
         if valid is not None:
             keys = positions.where(valid, -1)
-            mask = Mask(rule=everything, queries=positions, keys=keys[:, None])  # one axis for the heads
+            mask = Mask(rule=Everything(), queries=positions, keys=keys[:, None])  # one axis for the heads
         if token_types is None:
             token_types = torch.zeros_like(tokens)
         x: Tensor = self.token_embedding(tokens) + self.position_embedding(positions) + self.type_embedding(token_types)
@@ -147,13 +147,14 @@ class MaskedTokenHead(nn.Module):
         return logits
 
 
-def block(config: BertConfig) -> PostNormBlock:
+def block(config: BertConfig) -> Block:
     """One of the n_layers equal blocks."""
-    return PostNormBlock(
+    return Block(
         attn_norm=LayerNorm(config.d_model, eps=config.norm_eps),
         attn=Attention(config.d_model, config.n_heads, dropout=config.dropout),
         mlp_norm=LayerNorm(config.d_model, eps=config.norm_eps),
         mlp=MLP(config.d_model, config.d_ff, config.activation),
+        norm_placement="post",
         dropout=config.dropout,
     )
 

@@ -27,7 +27,7 @@ from glassformer.models.spec import (
     transposed,
 )
 from glassformer.nn.attention import Attention
-from glassformer.nn.block import PreNormBlock
+from glassformer.nn.block import Block
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import MLP
 from glassformer.nn.init import init_like_gpt2
@@ -101,13 +101,14 @@ class GPT2(nn.Module):
         return logits
 
 
-def block(config: GPT2Config) -> PreNormBlock:
+def block(config: GPT2Config) -> Block:
     """One of the n_layers equal blocks."""
-    return PreNormBlock(
+    return Block(
         attn_norm=LayerNorm(config.d_model, eps=config.norm_eps),
         attn=Attention(config.d_model, config.n_heads, dropout=config.dropout),
         mlp_norm=LayerNorm(config.d_model, eps=config.norm_eps),
         mlp=MLP(config.d_model, config.d_ff, config.activation),
+        norm_placement="pre",
         dropout=config.dropout,
     )
 

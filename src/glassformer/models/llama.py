@@ -25,7 +25,7 @@ from glassformer.models.spec import (
     same,
 )
 from glassformer.nn.attention import Attention
-from glassformer.nn.block import PostNormBlock, PreNormBlock
+from glassformer.nn.block import Block
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import MLP, SwiGLU
 from glassformer.nn.init import init_like_gpt2
@@ -120,10 +120,9 @@ class Llama(nn.Module):
         return logits
 
 
-def block(config: LlamaConfig) -> PreNormBlock:
+def block(config: LlamaConfig) -> Block:
     """One of the n_layers equal blocks."""
-    kind = PostNormBlock if config.norm_placement == "post" else PreNormBlock
-    return kind(
+    return Block(
         attn_norm=norm(config),
         attn=Attention(
             config.d_model,
@@ -139,6 +138,7 @@ def block(config: LlamaConfig) -> PreNormBlock:
             if config.ffn == "swiglu"
             else MLP(config.d_model, config.d_ff, "silu", bias=False)
         ),
+        norm_placement="post" if config.norm_placement == "post" else "pre",
         dropout=config.dropout,
     )
 

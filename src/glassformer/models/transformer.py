@@ -30,12 +30,12 @@ from glassformer.models.spec import (
     zeros,
 )
 from glassformer.nn.attention import Attention
-from glassformer.nn.block import PostNormBlock, PostNormCrossBlock, PreNormBlock, PreNormCrossBlock
+from glassformer.nn.block import Block, CrossBlock
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import MLP
 from glassformer.nn.kv_cache import Policy, Step, uncached
 from glassformer.nn.linear import Linear
-from glassformer.nn.mask import Mask, everything
+from glassformer.nn.mask import Everything, Mask
 from glassformer.nn.memory import DecoderState
 from glassformer.nn.norm import Dropout, LayerNorm
 from glassformer.nn.position import Layout, sinusoidal
@@ -118,7 +118,7 @@ class Transformer(nn.Module):
         self, source: Int[Tensor, "B S"], policy: Policy, source_valid: Bool[Tensor, "B S"] | None = None
     ) -> DecoderState:
         """Encode the source, `source_valid` being False at padding; the decoder's own text is cached under a policy."""
-        step = uncached(source, self.config.n_encoder_layers, source_valid, rule=everything)
+        step = uncached(source, self.config.n_encoder_layers, source_valid, rule=Everything())
         x = self.embed(self.source_embedding(source), step.places)
         memory = self.encoder(x, step.mask)
         return DecoderState(memory, self.config.n_decoder_layers, policy, source_valid)
@@ -148,13 +148,13 @@ class Encoder(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        kind = PreNormBlock if config.norm_placement == "pre" else PostNormBlock
         self.blocks = nn.ModuleList(
-            kind(
+            Block(
                 attn_norm=norm(config),
                 attn=attention(config),
                 mlp_norm=norm(config),
                 mlp=MLP(config.d_model, config.d_ff, config.activation),
+                norm_placement=config.norm_placement,
                 dropout=config.dropout,
             )
             for _ in range(config.n_encoder_layers)
@@ -175,15 +175,15 @@ class Decoder(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        kind = PreNormCrossBlock if config.norm_placement == "pre" else PostNormCrossBlock
         self.blocks = nn.ModuleList(
-            kind(
+            CrossBlock(
                 attn_norm=norm(config),
                 attn=attention(config),
                 cross_norm=norm(config),
                 cross_attn=attention(config),
                 mlp_norm=norm(config),
                 mlp=MLP(config.d_model, config.d_ff, config.activation),
+                norm_placement=config.norm_placement,
                 dropout=config.dropout,
             )
             for _ in range(config.n_decoder_layers)

@@ -27,13 +27,13 @@ from glassformer.models.spec import (
     same,
 )
 from glassformer.nn.attention import Attention
-from glassformer.nn.block import PreNormBlock
+from glassformer.nn.block import Block
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import ACTIVATIONS, MLP
 from glassformer.nn.init import init_like_bert
 from glassformer.nn.interpolation import resize_grid
 from glassformer.nn.linear import Linear
-from glassformer.nn.mask import Mask, everything
+from glassformer.nn.mask import Everything, Mask
 from glassformer.nn.norm import Dropout, LayerNorm
 
 
@@ -135,7 +135,7 @@ class ViT(nn.Module):
         x = torch.cat([*extra, x], dim=1)
         x = x + self.positions(height // self.config.patch_size[0], width // self.config.patch_size[1])
         x = self.dropout(x)
-        mask = Mask.over(everything, x.shape[1], x.device)
+        mask = Mask.over(Everything(), x.shape[1], x.device)
         for block in self.blocks:
             x = block(x, mask)
         x = self.final_norm(x)
@@ -178,13 +178,14 @@ def head(config: ViTConfig) -> nn.Module:
     return Linear(config.d_model, config.n_classes) if config.head == "linear" else MLPHead(config)
 
 
-def block(config: ViTConfig) -> PreNormBlock:
+def block(config: ViTConfig) -> Block:
     """One of the n_layers equal blocks."""
-    return PreNormBlock(
+    return Block(
         attn_norm=LayerNorm(config.d_model, eps=config.norm_eps),
         attn=Attention(config.d_model, config.n_heads, bias=config.qkv_bias, o_bias=True, dropout=config.dropout),
         mlp_norm=LayerNorm(config.d_model, eps=config.norm_eps),
         mlp=MLP(config.d_model, config.d_ff, config.activation),
+        norm_placement="pre",
         dropout=config.dropout,
     )
 

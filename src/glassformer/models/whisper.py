@@ -18,14 +18,14 @@ from glassformer.errors import ConfigError, GenerationError
 from glassformer.models.spec import ModelSpec, Rename, check_fraction, check_heads, check_settings, check_sizes, same
 from glassformer.nn import functional as F
 from glassformer.nn.attention import Attention
-from glassformer.nn.block import PreNormBlock, PreNormCrossBlock
+from glassformer.nn.block import Block, CrossBlock
 from glassformer.nn.convolution import Conv1d
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import MLP
 from glassformer.nn.init import init_like_gpt2
 from glassformer.nn.kv_cache import Policy
 from glassformer.nn.linear import Linear
-from glassformer.nn.mask import Mask, everything
+from glassformer.nn.mask import Everything, Mask
 from glassformer.nn.memory import DecoderState
 from glassformer.nn.norm import Dropout, LayerNorm
 from glassformer.nn.position import sinusoidal_halves
@@ -115,7 +115,7 @@ class Encoder(nn.Module):
                 "once. Cut the recording into windows."
             )
         x = self.dropout(x + self.position_embedding[:n_positions])
-        mask = Mask.over(everything, n_positions, x.device)
+        mask = Mask.over(Everything(), n_positions, x.device)
         for block in self.blocks:
             x = block(x, mask)
         memory: Tensor = self.final_norm(x)
@@ -156,26 +156,28 @@ def attention(config: WhisperConfig) -> Attention:
     return Attention(config.d_model, config.n_heads, k_bias=False, dropout=config.dropout)
 
 
-def encoder_block(config: WhisperConfig) -> PreNormBlock:
+def encoder_block(config: WhisperConfig) -> Block:
     """One of the equal blocks of the encoder."""
-    return PreNormBlock(
+    return Block(
         attn_norm=LayerNorm(config.d_model),
         attn=attention(config),
         mlp_norm=LayerNorm(config.d_model),
         mlp=MLP(config.d_model, config.d_ff, "gelu"),
+        norm_placement="pre",
         dropout=config.dropout,
     )
 
 
-def decoder_block(config: WhisperConfig) -> PreNormCrossBlock:
+def decoder_block(config: WhisperConfig) -> CrossBlock:
     """One of the equal blocks of the decoder."""
-    return PreNormCrossBlock(
+    return CrossBlock(
         attn_norm=LayerNorm(config.d_model),
         attn=attention(config),
         cross_norm=LayerNorm(config.d_model),
         cross_attn=attention(config),
         mlp_norm=LayerNorm(config.d_model),
         mlp=MLP(config.d_model, config.d_ff, "gelu"),
+        norm_placement="pre",
         dropout=config.dropout,
     )
 

@@ -1,5 +1,13 @@
 """A block: attention, then a feed-forward network, each around a residual connection; a decoder's block looks at the
-encoder's output in between."""
+encoder's output in between.
+
+Where the norms stand is `norm_placement`:
+
+    post    Norm(x + Sublayer(x)), as the original paper has it (Vaswani et al. 2017, §3.1, arXiv:1706.03762)
+    pre     x + Sublayer(Norm(x)): the residual stream itself is never normalised (Xiong et al. 2020, arXiv:2002.04745)
+"""
+
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,18 +19,28 @@ from glassformer.nn.memory import MemoryCache
 from glassformer.nn.norm import Dropout
 from glassformer.nn.rope import Rotation
 
+NormPlacement = Literal["pre", "post"]
 
-class PreNormBlock(nn.Module):
-    """x + Sublayer(Norm(x)): the residual stream itself is never normalised (Xiong et al. 2020, arXiv:2002.04745)."""
+
+class Block(nn.Module):
+    """Attention of a text to itself and a feed-forward network: an encoder's block, and that of a decoder alone."""
 
     def __init__(
-        self, attn_norm: nn.Module, attn: Attention, mlp_norm: nn.Module, mlp: nn.Module, *, dropout: float = 0.0
+        self,
+        attn_norm: nn.Module,
+        attn: Attention,
+        mlp_norm: nn.Module,
+        mlp: nn.Module,
+        *,
+        norm_placement: NormPlacement,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.attn_norm = attn_norm
         self.attn = attn
         self.mlp_norm = mlp_norm
         self.mlp = mlp
+        self.norm_placement = norm_placement
         self.dropout = Dropout(dropout)
 
     def forward(
@@ -33,31 +51,18 @@ class PreNormBlock(nn.Module):
         rotation: Rotation | None = None,
         cache: LayerCache | None = None,
     ) -> Float[Tensor, "*B T C"]:
-        """See the class."""
-        x = x + self.dropout(self.attn(self.attn_norm(x), mask, rotation=rotation, cache=cache))
-        x = x + self.dropout(self.mlp(self.mlp_norm(x)))
+        """The residual stream after this block, from the one before it."""
+        if self.norm_placement == "pre":
+            x = x + self.dropout(self.attn(self.attn_norm(x), mask, rotation=rotation, cache=cache))
+            x = x + self.dropout(self.mlp(self.mlp_norm(x)))
+        else:
+            x = self.attn_norm(x + self.dropout(self.attn(x, mask, rotation=rotation, cache=cache)))
+            x = self.mlp_norm(x + self.dropout(self.mlp(x)))
         return x
 
 
-class PostNormBlock(PreNormBlock):
-    """Norm(x + Sublayer(x)), as the original paper has it (Vaswani et al. 2017, §3.1, arXiv:1706.03762)."""
-
-    def forward(
-        self,
-        x: Float[Tensor, "*B T C"],
-        mask: Mask,
-        *,
-        rotation: Rotation | None = None,
-        cache: LayerCache | None = None,
-    ) -> Float[Tensor, "*B T C"]:
-        """See the class."""
-        x = self.attn_norm(x + self.dropout(self.attn(x, mask, rotation=rotation, cache=cache)))
-        x = self.mlp_norm(x + self.dropout(self.mlp(x)))
-        return x
-
-
-class PreNormCrossBlock(nn.Module):
-    """A decoder's block, x + Sublayer(Norm(x)): attention to the text itself, attention to the memory, feed-forward."""
+class CrossBlock(nn.Module):
+    """A decoder's block beside an encoder: attention to the text itself, attention to the memory, feed-forward."""
 
     def __init__(
         self,
@@ -68,6 +73,7 @@ class PreNormCrossBlock(nn.Module):
         mlp_norm: nn.Module,
         mlp: nn.Module,
         *,
+        norm_placement: NormPlacement,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -77,6 +83,7 @@ class PreNormCrossBlock(nn.Module):
         self.cross_attn = cross_attn
         self.mlp_norm = mlp_norm
         self.mlp = mlp
+        self.norm_placement = norm_placement
         self.dropout = Dropout(dropout)
 
     def forward(
@@ -89,28 +96,13 @@ class PreNormCrossBlock(nn.Module):
         cache: LayerCache | None = None,
         memory_cache: MemoryCache | None = None,
     ) -> Float[Tensor, "*B T C"]:
-        """See the class; `memory` is the encoder's output."""
-        x = x + self.dropout(self.attn(self.attn_norm(x), mask, cache=cache))
-        x = x + self.dropout(self.cross_attn(self.cross_norm(x), memory_mask, memory=memory, cache=memory_cache))
-        x = x + self.dropout(self.mlp(self.mlp_norm(x)))
-        return x
-
-
-class PostNormCrossBlock(PreNormCrossBlock):
-    """The same with Norm(x + Sublayer(x)), the decoder's block of the original paper (§3.1)."""
-
-    def forward(
-        self,
-        x: Float[Tensor, "*B T C"],
-        mask: Mask,
-        memory: Float[Tensor, "*B S C"],
-        memory_mask: Mask,
-        *,
-        cache: LayerCache | None = None,
-        memory_cache: MemoryCache | None = None,
-    ) -> Float[Tensor, "*B T C"]:
-        """See the class."""
-        x = self.attn_norm(x + self.dropout(self.attn(x, mask, cache=cache)))
-        x = self.cross_norm(x + self.dropout(self.cross_attn(x, memory_mask, memory=memory, cache=memory_cache)))
-        x = self.mlp_norm(x + self.dropout(self.mlp(x)))
+        """The residual stream after this block; `memory` is the encoder's output."""
+        if self.norm_placement == "pre":
+            x = x + self.dropout(self.attn(self.attn_norm(x), mask, cache=cache))
+            x = x + self.dropout(self.cross_attn(self.cross_norm(x), memory_mask, memory=memory, cache=memory_cache))
+            x = x + self.dropout(self.mlp(self.mlp_norm(x)))
+        else:
+            x = self.attn_norm(x + self.dropout(self.attn(x, mask, cache=cache)))
+            x = self.cross_norm(x + self.dropout(self.cross_attn(x, memory_mask, memory=memory, cache=memory_cache)))
+            x = self.mlp_norm(x + self.dropout(self.mlp(x)))
         return x

@@ -45,12 +45,12 @@ class Policy:
 
 def full(capacity: int) -> Policy:
     """Keep everything; the text ends with the buffer."""
-    return Policy(name="full", capacity=capacity, slot=lambda position: position, rule=mask.causal, endless=False)
+    return Policy(name="full", capacity=capacity, slot=lambda position: position, rule=mask.Causal(), endless=False)
 
 
 def window(size: int) -> Policy:
     """Keep the latest tokens."""
-    return Policy(name=f"window:{size}", capacity=size, slot=lambda position: position % size, rule=mask.window(size))
+    return Policy(name=f"window:{size}", capacity=size, slot=lambda position: position % size, rule=mask.Window(size))
 
 
 def sinks(first: int, recent: int) -> Policy:
@@ -63,7 +63,7 @@ def sinks(first: int, recent: int) -> Policy:
         name=f"sinks:{first}+{recent}",
         capacity=first + recent,
         slot=slot,
-        rule=mask.sinks(first, recent),
+        rule=mask.Sinks(first, recent),
         sinks=first,
     )
 
@@ -104,7 +104,7 @@ class Step:
 
 
 def uncached(
-    tokens: Int[Tensor, "*B T"], n_layers: int, valid: Bool[Tensor, "B T"] | None = None, rule: Rule = mask.causal
+    tokens: Int[Tensor, "*B T"], n_layers: int, valid: Bool[Tensor, "B T"] | None = None, rule: Rule = mask.Causal()
 ) -> Step:
     """The step that is a whole text by itself; `valid` is False at padding."""
     nothing: list[None] = [None] * n_layers
@@ -163,7 +163,7 @@ class KVCache:
         aligned = positions.dim() == 1
         keys = self._positions[..., 1 : used + 1]
         over = Mask(
-            rule=mask.everything if aligned and n_new == 1 else self.policy.rule,  # one token sees all that is kept
+            rule=mask.Everything() if aligned and n_new == 1 else self.policy.rule,  # one token sees all that is kept
             queries=positions if aligned else positions[:, None],
             keys=keys if aligned else keys[:, None],
             in_order=aligned and first,

@@ -2,7 +2,8 @@
 
 A rule takes the positions of queries and of keys and says which pairs are allowed; it knows nothing of tensors' layout,
 so one rule serves a whole text, a tile of it, and a cache whose slots are in any order. A key at position −1 is padding
-or an empty slot, and no rule allows it. Backends of attention realise a rule in their own way (`attend/`).
+or an empty slot, and no rule allows it. Rules are values: two that allow the same by the same sizes are equal, and a
+backend of attention (`attend/`) may read those sizes instead of asking about pairs.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,54 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-Rule = Callable[[Tensor, Tensor], Tensor]
+Rule = Callable[[Tensor, Tensor], Tensor]  # positions of queries and keys in, a table as both broadcast to out
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """Every query sees every key that is no padding."""
+
+    def __call__(self, query: Tensor, key: Tensor) -> Tensor:
+        return (key >= 0).expand(torch.broadcast_shapes(query.shape, key.shape))  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True, slots=True)
+class Causal:
+    """A query sees itself and what came before it."""
+
+    def __call__(self, query: Tensor, key: Tensor) -> Tensor:
+        return (key >= 0) & (key <= query)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A query sees itself and the n − 1 tokens before it (Beltagy et al. 2020, §3.1, arXiv:2004.05150)."""
+
+    n: int
+
+    def __call__(self, query: Tensor, key: Tensor) -> Tensor:
+        return (key >= 0) & (key <= query) & (query - key < self.n)
+
+
+@dataclass(frozen=True, slots=True)
+class Sinks:
+    """A query sees the first tokens of the text and the `recent` latest ones (Xiao et al. 2023, arXiv:2309.17453)."""
+
+    first: int
+    recent: int
+
+    def __call__(self, query: Tensor, key: Tensor) -> Tensor:
+        return (key >= 0) & (key <= query) & ((key < self.first) | (query - key < self.recent))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explicit:
+    """A table says it: query t sees key s where `table[…, t, s]` is True. Two tables are equal if they are one."""
+
+    table: Bool[Tensor, "*B T S"]
+
+    def __call__(self, query: Tensor, key: Tensor) -> Tensor:
+        return self.table[..., query, key]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,44 +89,11 @@ class Mask:
         queries = torch.arange(n_queries, device=device)
         return cls(rule=rule, queries=queries, keys=torch.arange(n_keys, device=device), unpadded=True)
 
+    @classmethod
+    def explicit(cls, table: Bool[Tensor, "*B T S"]) -> "Mask":
+        """The mask that a table of allowed pairs spells out; its leading axes are those of the queries."""
+        return cls.between(Explicit(table), table.shape[-2], table.shape[-1], table.device)
+
     def allowed(self, rows: slice = slice(None), columns: slice = slice(None)) -> Bool[Tensor, "*B T S"]:
         """`allowed[t, s]` says that query t may look at key s, for the given rows and columns."""
         return self.rule(self.queries[..., rows, None], self.keys[..., None, columns])
-
-
-def everything(query: Tensor, key: Tensor) -> Tensor:
-    """Every query sees every key that is no padding."""
-    return (key >= 0).expand(torch.broadcast_shapes(query.shape, key.shape))  # type: ignore[no-untyped-call]
-
-
-def causal(query: Tensor, key: Tensor) -> Tensor:
-    """A query sees itself and what came before it."""
-    return (key >= 0) & (key <= query)
-
-
-def window(size: int) -> Rule:
-    """A query sees itself and the size − 1 tokens before it (Beltagy et al. 2020, §3.1, arXiv:2004.05150)."""
-
-    def rule(query: Tensor, key: Tensor) -> Tensor:
-        return causal(query, key) & (query - key < size)
-
-    return rule
-
-
-def sinks(first: int, recent: int) -> Rule:
-    """A query sees the first tokens of the text and the `recent` latest ones (Xiao et al. 2023, arXiv:2309.17453)."""
-    latest = window(recent)
-
-    def rule(query: Tensor, key: Tensor) -> Tensor:
-        return causal(query, key) & ((key < first) | latest(query, key))
-
-    return rule
-
-
-def explicit(table: Bool[Tensor, "*B T S"]) -> Mask:
-    """The mask that a table of allowed pairs spells out; its leading axes are those of the queries."""
-
-    def rule(query: Tensor, key: Tensor) -> Tensor:
-        return table[..., query, key]
-
-    return Mask.between(rule, table.shape[-2], table.shape[-1], table.device)

@@ -59,11 +59,11 @@ class DecoderState:
 
     def memory_mask(self, n_queries: int) -> Mask:
         """Every token looks at all of the memory that is no padding."""
-        over = Mask.between(mask.everything, n_queries, self.memory.shape[-2], self.memory.device)
+        over = Mask.between(mask.Everything(), n_queries, self.memory.shape[-2], self.memory.device)
         if self._valid is None:
             return over
         keys = count_positions(self._valid)[:, None]  # one axis for the heads
-        return Mask(rule=mask.everything, queries=over.queries, keys=keys)
+        return Mask(rule=mask.Everything(), queries=over.queries, keys=keys)
 
     def again(self, n: int, policy: Policy) -> "DecoderState":
         """A state for n texts about the same single source, of which no token has been read."""

@@ -1,27 +1,22 @@
 """Scaled dot-product attention: one signature, several backends.
 
-A backend is a function `(q, k, v, mask, dropout) -> out` and a line in `BACKENDS`. All of them give zeros to a query
-that may see nothing, and let k and v have fewer heads than q (grouped queries, Ainslie et al. 2023, arXiv:2305.13245).
+A backend is a file of this folder whose `BACKEND` names its function and says which calls it supports. All of them give
+zeros to a query that may see nothing, and let k and v have fewer heads than q (grouped queries, Ainslie et al. 2023,
+arXiv:2305.13245).
 """
 
-from collections.abc import Callable
+import importlib
+import pkgutil
 
 from jaxtyping import Float
 from torch import Tensor
 
-from glassformer.nn.attend.naive import naive
-from glassformer.nn.attend.sdpa import sdpa
-from glassformer.nn.attend.tiled import tiled
 from glassformer.nn.mask import Mask
-from glassformer.twins import current
+from glassformer.twins import BACKENDS as BACKENDS
+from glassformer.twins import backend_named, current, register
 
-Backend = Callable[[Tensor, Tensor, Tensor, Mask, float], Tensor]
-
-BACKENDS: dict[str, Backend] = {
-    "naive": naive,  # the equation
-    "tiled": tiled,  # FlashAttention, to be read: memory linear in length
-    "sdpa": sdpa,  # torch's fused kernels
-}
+for file in pkgutil.iter_modules(__path__):
+    register(importlib.import_module(f"{__name__}.{file.name}").BACKEND)
 
 
 def attend(
@@ -29,15 +24,23 @@ def attend(
     k: Float[Tensor, "*B G S D"],
     v: Float[Tensor, "*B G S E"],
     mask: Mask,
+    *,
+    scale: float | None = None,
+    softcap: float | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "*B H T E"]:
-    """softmax(q kᵀ / √D) v over the allowed pairs, by the backend that `use(attention=…)` names."""
-    return BACKENDS[resolve()](q, k, v, mask, dropout)
+    """softmax(q kᵀ / √D) v over the allowed pairs, by the backend that `use(attention=…)` names.
 
-
-def resolve() -> str:
-    """The backend that runs: "auto" is the equation under `use("readable")`, torch's kernels under `use("fast")`."""
+    "auto" is the equation under `use("readable")`, and under `use("fast")` the first backend that supports the call.
+    The keyword arguments are those of `naive`.
+    """
     choice = current()
-    if choice.attention == "auto":
-        return "naive" if choice.mode == "readable" else "sdpa"
-    return choice.attention
+    settings = {"scale": scale, "softcap": softcap, "dropout": dropout}
+    if choice.attention != "auto":
+        backend = backend_named(choice.attention)
+    elif choice.mode == "readable":
+        backend = backend_named("naive")
+    else:
+        backend = next(backend for backend in BACKENDS.values() if backend.supports(q, k, v, mask, **settings))
+    out: Tensor = backend(q, k, v, mask, **settings)
+    return out

@@ -7,6 +7,7 @@ log-sum-exp of each row is kept, from which the backward pass makes any tile's w
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from glassformer.errors import ConfigError
-from glassformer.nn.attend.naive import share_heads
+from glassformer.nn.attend.naive import repeat_kv
 from glassformer.nn.mask import Mask
+from glassformer.twins import Backend
 
 TILE = 256  # rows and columns: `benchmarks/attention.py` measures 64 to 1024
 
@@ -25,22 +27,23 @@ def tiled(
     k: Float[Tensor, "*B G S D"],
     v: Float[Tensor, "*B G S E"],
     mask: Mask,
-    dropout: float = 0.0,
     *,
+    scale: float | None = None,
+    softcap: float | None = None,
+    dropout: float = 0.0,
     tile: int = TILE,
 ) -> Float[Tensor, "*B H T E"]:
     """What `naive` computes, without ever holding T × S numbers; a tile in which no pair is allowed is skipped."""
-    if dropout > 0:
-        raise ConfigError('The "tiled" backend drops no attention weights: use "naive" or "sdpa", or set dropout to 0.')
-    k, v = share_heads(k, q.shape[-3]), share_heads(v, q.shape[-3])
-    out: Tensor = _Tiled.apply(q, k, v, mask, tile)  # type: ignore[no-untyped-call]
+    assert dropout == 0
+    k, v = repeat_kv(k, q.shape[-3]), repeat_kv(v, q.shape[-3])
+    scoring = Scoring(mask, 1 / math.sqrt(q.shape[-1]) if scale is None else scale, softcap)
+    out: Tensor = _Tiled.apply(q, k, v, scoring, tile)  # type: ignore[no-untyped-call]
     return out
 
 
 class _Tiled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Mask, tile: int) -> Tensor:
-        scale = 1 / math.sqrt(q.shape[-1])
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scoring: "Scoring", tile: int) -> Tensor:
         out = torch.zeros(*q.shape[:-1], v.shape[-1], dtype=q.dtype, device=q.device)
         log_sum_exp = torch.full((*q.shape[:-1], 1), -torch.inf, dtype=q.dtype, device=q.device)
         for rows in tiles(q.shape[-2], tile):
@@ -48,7 +51,7 @@ class _Tiled(torch.autograd.Function):
             total = torch.zeros_like(highest)  # running sum of exp(score − highest)
             mixed = torch.zeros_like(out[..., rows, :])  # running sum of exp(score − highest) · v
             for columns in tiles(k.shape[-2], tile):
-                scores = masked_scores(q, k, mask, rows, columns, scale)
+                scores = scoring.scores(q, k, rows, columns)
                 if scores is None:
                     continue
                 before = highest
@@ -62,7 +65,7 @@ class _Tiled(torch.autograd.Function):
             out[..., rows, :] = mixed / total.where(seen, 1.0)
             log_sum_exp[..., rows, :] = highest + total.where(seen, 1.0).log()
         ctx.save_for_backward(q, k, v, out, log_sum_exp)
-        ctx.mask, ctx.tile = mask, tile
+        ctx.scoring, ctx.tile = scoring, tile
         return out
 
     @staticmethod
@@ -73,23 +76,51 @@ class _Tiled(torch.autograd.Function):
             raise ConfigError('The "tiled" backend has no second derivative: use "naive", or leave out create_graph.')
         (d_out,) = gradients
         q, k, v, out, log_sum_exp = ctx.saved_tensors
-        scale = 1 / math.sqrt(q.shape[-1])
         d_q, d_k, d_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
         row_sum = (d_out * out).sum(-1, keepdim=True)  # equals Σⱼ Pᵢⱼ dPᵢⱼ
         for rows in tiles(q.shape[-2], ctx.tile):
             # A row that sees nothing has log-sum-exp −∞ and scores −∞: its weights must be 0, not exp(NaN).
             reference = log_sum_exp[..., rows, :].nan_to_num(neginf=0.0)
             for columns in tiles(k.shape[-2], ctx.tile):
-                scores = masked_scores(q, k, ctx.mask, rows, columns, scale)
+                scores = ctx.scoring.scores(q, k, rows, columns)
                 if scores is None:
                     continue
                 weights = (scores - reference).exp()
                 d_weights = d_out[..., rows, :] @ v[..., columns, :].mT
-                d_scores = weights * (d_weights - row_sum[..., rows, :]) * scale
+                d_scores = weights * (d_weights - row_sum[..., rows, :])
+                d_products = d_scores * ctx.scoring.slope(scores)
                 d_v[..., columns, :] += weights.mT @ d_out[..., rows, :]
-                d_q[..., rows, :] += d_scores @ k[..., columns, :]
-                d_k[..., columns, :] += d_scores.mT @ q[..., rows, :]
+                d_q[..., rows, :] += d_products @ k[..., columns, :]
+                d_k[..., columns, :] += d_products.mT @ q[..., rows, :]
         return d_q, d_k, d_v, None, None
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """From the products q kᵀ of a tile to its scores, as `naive` has them."""
+
+    mask: Mask
+    scale: float
+    softcap: float | None
+
+    def scores(
+        self, q: Float[Tensor, "*B T D"], k: Float[Tensor, "*B S D"], rows: slice, columns: slice
+    ) -> Float[Tensor, "*B t s"] | None:
+        """The scores of one tile, −∞ where the mask forbids; None where it forbids all of them."""
+        allowed = self.mask.allowed(rows, columns)
+        if not allowed.any():
+            return None
+        scores = q[..., rows, :] @ k[..., columns, :].mT * self.scale
+        if self.softcap is not None:
+            scores = self.softcap * torch.tanh(scores / self.softcap)
+        return scores if allowed.all() else scores.masked_fill(~allowed, -torch.inf)
+
+    def slope(self, scores: Float[Tensor, "*B t s"]) -> Float[Tensor, "*B t s"] | float:
+        """d score / d product, from the scores: the scale, under a cap c times 1 − tanh² = 1 − (score / c)²."""
+        if self.softcap is None:
+            return self.scale
+        tanh = scores.clamp(min=-self.softcap) / self.softcap  # −∞ of a forbidden pair times its weight 0 would be NaN
+        return self.scale * (1 - tanh * tanh)
 
 
 def tiles(length: int, tile: int) -> Iterator[slice]:
@@ -98,12 +129,9 @@ def tiles(length: int, tile: int) -> Iterator[slice]:
         yield slice(start, min(start + tile, length))
 
 
-def masked_scores(
-    q: Float[Tensor, "*B T D"], k: Float[Tensor, "*B S D"], mask: Mask, rows: slice, columns: slice, scale: float
-) -> Float[Tensor, "*B t s"] | None:
-    """The scores of one tile, −∞ where the mask forbids; None where it forbids all of them."""
-    allowed = mask.allowed(rows, columns)
-    if not allowed.any():
-        return None
-    scores = q[..., rows, :] @ k[..., columns, :].mT * scale
-    return scores if allowed.all() else scores.masked_fill(~allowed, -torch.inf)
+def supports(*operands: Any, dropout: float = 0.0, **settings: Any) -> bool:
+    """Weights that are made again in the backward pass would be dropped otherwise than in the forward pass."""
+    return dropout == 0
+
+
+BACKEND = Backend(name="tiled", fn=tiled, supports=supports)
