@@ -5,7 +5,7 @@ Run:  python benchmarks/hearing.py tiny.en.pt gpt2.tiktoken AUDIO_FOLDER   (open
 AUDIO_FOLDER holds `asterisk`, prompts of a telephone system with a transcripts.tsv, and `fsdd`, spoken digits. Errors
 in words on the prompts and on ten sequences of digits of thirty seconds (`tests/spoken.py`), and words written of noise
 and of music that is made by code (`tests/noises.py`), where nobody speaks. Both draw with the seed 0. With a fourth
-argument, `evidence`: how much evidence our greedy text of each recording has, by which `Gates.min_evidence` was chosen.
+argument, `evidence`: how much evidence our greedy text of each recording has, which `min_evidence` was chosen by.
 """
 
 import sys
@@ -21,8 +21,8 @@ from torch import Tensor
 from glassformer import checkpoints
 from glassformer.data.audio import read_audio
 from glassformer.features.log_mel import SAMPLE_RATE, log_mel
-from glassformer.inference.dictation import draw_texts, evidence
 from glassformer.inference.transcribe import listen, transcribe
+from glassformer.inference.whisper_decoding import Window, evidence
 from glassformer.nn.memory import DecoderState
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.speech_tokens import SpeechTokens
@@ -71,9 +71,7 @@ def print_evidence(weights: Path, ranks: Path, folder: Path) -> None:
     waves |= {f"digits {seed}": spoken_digits(folder / "fsdd", seed)[0] for seed in range(10)}
     waves |= {kind: sound(maker, 30) for kind, maker in {**NOISES, **MUSIC}.items()}
     for name, wave in waves.items():
-        written = draw_texts(
-            module, heard(wave), opening, speech, temperature=0.0, n=1, times=False, random=torch.Generator()
-        )
+        written = Window(module, heard(wave), speech, opening, times=False).sample(0.0, 1)
         nats = evidence(module, heard(wave), silence, written.tokens, opening, speech)
         print(f"{name:36} {nats:6.2f}  {speech.decode(written.tokens)[:60]}", flush=True)
 

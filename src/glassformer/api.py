@@ -8,7 +8,7 @@ A model's module stays pure (`begin` and `forward`); everything around it is her
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from glassformer.errors import CheckpointError, ConfigError, GenerationError, Tr
 from glassformer.inference import inputs
 from glassformer.inference.around import whole
 from glassformer.inference.beam import Beams
-from glassformer.inference.generate import NewToken, generate
-from glassformer.inference.logits import Sampling
+from glassformer.inference.generate import generate
+from glassformer.inference.logits import Sampling, sampling_of
+from glassformer.inference.request import NewToken
 from glassformer.inference.text import Piece, stream_text
 from glassformer.inference.translate import translate
 from glassformer.models.spec import IN_WORDS, Kind
@@ -109,6 +110,19 @@ class Model:
         bos_id = None if self.tokenizer is None else self.tokenizer.bos_id
         return self.eos_ids if bos_id is None else self.eos_ids | {bos_id}
 
+    @property
+    def sampling(self) -> Sampling:
+        """How tokens are chosen where nothing else is asked for: as its generation_config.json says, or as usual."""
+        return sampling_of(self.rest.generation)
+
+    def sampled(self, settings: Mapping[str, Any]) -> Sampling:
+        """The same with other settings; a name that `Sampling` does not have is an error."""
+        known = [field.name for field in fields(Sampling)]
+        unknown = [name for name in settings if name not in known]
+        if unknown:
+            raise GenerationError(f"There is no sampling setting {unknown[0]}; there are {', '.join(known)}.")
+        return replace(self.sampling, **settings)
+
     def encode(self, prompt: str) -> list[int]:
         """The prompt's tokens, behind the one that begins a text, where the tokenizer has it."""
         if not isinstance(prompt, str):
@@ -129,14 +143,17 @@ class Model:
         ignore_eos: bool = False,
         **sampling: Any,
     ) -> Iterator[str]:
-        """Continue the prompt; the text comes in pieces, as soon as each is sure. `sampling` is as in `Sampling`.
+        """Continue the prompt; the text comes in pieces, as soon as each is sure.
+
+        `sampling` are settings of `Sampling`; what is left out is as the model's files say, or as usual (temperature
+        0.8, top_p 0.95).
 
         What cannot be served raises at once, before the first piece is asked for.
         """
         pieces = self.stream(
             [prompt],
             max_new_tokens=max_new_tokens,
-            sampling=sampling_of(sampling),
+            sampling=self.sampled(sampling),
             cache=cache,
             stop=stop,
             ignore_eos=ignore_eos,
@@ -202,7 +219,7 @@ class Model:
                 f"{tokens.dtype} of shape {tuple(tokens.shape)}."
             )
         rows: list[list[int]] = tokens.tolist()
-        chosen = sampling_of(sampling)
+        chosen = self.sampled(sampling)
         for new in self.tokens(tokens.tolist(), max_new_tokens, chosen, cache, ignore_eos=ignore_eos):
             rows[new.sequence].append(new.token)
         longest = max(map(len, rows))
@@ -253,15 +270,6 @@ def _check_type(function: str, what: str, value: object, *types: Any) -> None:
     """Raise a `ConfigError` where a public function was called with something else than it takes."""
     if not isinstance(value, types):
         raise ConfigError(f"{function} takes {what}, not {type(value).__name__}.")
-
-
-def sampling_of(settings: Mapping[str, Any]) -> Sampling:
-    """The settings as a `Sampling`; a name that it does not have is an error."""
-    known = [field.name for field in fields(Sampling)]
-    unknown = [name for name in settings if name not in known]
-    if unknown:
-        raise GenerationError(f"There is no sampling setting {unknown[0]}; there are {', '.join(known)}.")
-    return Sampling(**settings)
 
 
 def build(name: str, *, seed: int = 0, tokenizer: Tokenizer | None = None, **changes: Any) -> Model:

@@ -179,8 +179,14 @@ class ThreeWords:
         def __init__(self, room: int) -> None:
             self.room = room
 
+        @property
+        def rooms(self) -> list[int]:
+            return [self.room] * 3
+
         def select(self, rows: Tensor) -> None:
             """Nothing is remembered."""
+
+        branch = join = select
 
     def parameters(self):
         return iter([torch.zeros(1)])
@@ -236,15 +242,3 @@ def test_what_cannot_be_searched_is_refused_in_a_sentence(settings, says: str) -
     given = {"prompts": [[START]], "max_new_tokens": 3, "source": torch.tensor([[1]]), "beams": {}} | settings
     with pytest.raises(GenerationError, match=says):
         beam_search(transformer(), given.pop("prompts"), **given | {"beams": Beams(**given["beams"])})
-
-
-def test_a_state_that_cannot_be_reordered_is_refused() -> None:
-    class Fixed(ThreeWords):
-        class Read:
-            room = 9
-
-            def __init__(self, room: int) -> None:
-                """Without `select`."""
-
-    with pytest.raises(GenerationError, match="the state of a Fixed: it has no select"):
-        beam_search(Fixed(), [[1]], beams=Beams(), max_new_tokens=2)

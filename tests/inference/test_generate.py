@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from glassformer.errors import ConfigError, GenerationError
-from glassformer.inference.generate import generate, left_padded, prefill
+from glassformer.inference.engine import Engine, left_padded
+from glassformer.inference.generate import generate
 from glassformer.inference.logits import Sampling
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import Llama, LlamaConfig
@@ -87,12 +88,11 @@ def test_a_bounded_cache_goes_on_beyond_the_context(cache, family, request):
 
 def test_a_prompt_longer_than_a_bounded_cache_is_read_token_by_token(llama):
     prompt = torch.randint(40, (1, 30))
+    logits = Engine(llama, sinks(2, 6)).remember(prompt[0].tolist())
     state = llama.begin(None, sinks(2, 6))
-    logits = prefill(llama, prompt, state)
-    step_by_step = llama.begin(None, sinks(2, 6))
-    for t in range(30):
-        expected = prefill(llama, prompt[:, t : t + 1], step_by_step)
-    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        expected = torch.cat([llama(prompt[:, t : t + 1], state) for t in range(30)], 1)
+    torch.testing.assert_close(logits, expected)
 
 
 def test_a_stop_token_ends_its_sequence_alone(llama):
@@ -110,6 +110,15 @@ class CountsDown:
     class Left:
         def __init__(self, room: int) -> None:
             self.room = room
+
+        @property
+        def rooms(self) -> list[int]:
+            return [self.room]
+
+        def select(self, rows):
+            raise AssertionError("one text has no rows to select")
+
+        branch = join = select
 
     config = GPT2Config(vocab_size=9, context_length=5, d_model=2, n_layers=1, n_heads=1)
 
@@ -161,14 +170,15 @@ def test_a_cache_that_cannot_be_is_refused(llama, cache):
         list(generate(llama, [[1]], max_new_tokens=5, sampling=GREEDY, cache=cache))
 
 
+@torch.no_grad()
 def test_buffers_grow_to_the_size_of_the_policy_and_no_further(llama):
     state = llama.begin(None, sinks(2, 6))
     for token in range(20):
-        prefill(llama, torch.tensor([[token]]), state)
-    buffers = [layer._k.data_ptr() for layer in state.layers]
+        llama(torch.tensor([[token]]), state)
+    buffers = [buffer.data_ptr() for layer in state.layers for buffer in layer.buffers]
     for token in range(20):
-        prefill(llama, torch.tensor([[token]]), state)
-    assert buffers == [layer._k.data_ptr() for layer in state.layers]
+        llama(torch.tensor([[token]]), state)
+    assert buffers == [buffer.data_ptr() for layer in state.layers for buffer in layer.buffers]
     state = llama.begin(None, full(5))
-    prefill(llama, torch.tensor([[1, 2, 3, 4, 5]]), state)
-    assert state.layers[0]._k.shape[2] == 6
+    llama(torch.tensor([[1, 2, 3, 4, 5]]), state)
+    assert state.layers[0].buffers[0].shape[2] == 6

@@ -1,6 +1,7 @@
 """What each sampling setting does to a distribution."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glassformer.errors import GenerationError
+from glassformer.errors import ConfigError, GenerationError
 from glassformer.inference.generate import limits_of
 from glassformer.inference.logits import (
+    USUAL,
     Sampling,
     distribution,
     draw,
@@ -18,6 +20,7 @@ from glassformer.inference.logits import (
     keep_top_k,
     keep_top_p,
     penalise_repetition,
+    sampling_of,
 )
 
 LOGITS = torch.tensor([[0.5, 0.3, 0.15, 0.05]], dtype=torch.float64).log()
@@ -130,3 +133,13 @@ def test_numbers_of_numpy_are_settings_like_others():
     assert theirs == Sampling(top_k=2, top_p=0.5, temperature=0.5, seed=3)
     assert type(theirs.seed) is int
     assert limits_of(np.int64(3), 2) == [3, 3]  # type: ignore[arg-type]
+
+
+def test_a_generation_config_says_how_tokens_are_chosen_and_the_rest_is_as_usual() -> None:
+    assert sampling_of({}) == USUAL
+    said = {"temperature": 0.6, "top_k": 20, "repetition_penalty": 1.1, "eos_token_id": 7, "do_sample": True}
+    assert sampling_of(said) == replace(USUAL, temperature=0.6, top_k=20, repetition_penalty=1.1)
+    assert sampling_of({"do_sample": False, "temperature": 0.6}).temperature == 0
+    assert sampling_of({"top_p": None}) == USUAL  # transformers writes what is not set so
+    with pytest.raises(ConfigError, match=r"generation_config.json: top_k must be a whole number, not 'many'"):
+        sampling_of({"top_k": "many"})

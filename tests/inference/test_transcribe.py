@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,9 +21,16 @@ from glassformer import checkpoints
 from glassformer.data.audio import read_audio
 from glassformer.errors import GenerationError
 from glassformer.features.log_mel import SAMPLE_RATE, log_mel
-from glassformer.inference import dictation
-from glassformer.inference.dictation import Gates, Written, compression_ratio, detect_language, evidence, likeliest
+from glassformer.inference import whisper_decoding
 from glassformer.inference.transcribe import Options, Transcript, listen, nothing_moves, transcribe
+from glassformer.inference.whisper_decoding import (
+    DecodingResult,
+    FallbackThresholds,
+    compression_ratio,
+    detect_language,
+    evidence,
+    likeliest,
+)
 from glassformer.models.whisper import Whisper, WhisperConfig
 from glassformer.nn.kv_cache import Policy, full
 from glassformer.nn.memory import DecoderState
@@ -243,9 +251,12 @@ class Scripted(Whisper):
         self.eval()
 
     def forward(self, tokens: Tensor, state: Any, valid: Tensor | None = None) -> Tensor:
+        state.step(tokens, valid)
         if tokens.shape[1] > 1 or int(tokens[0, 0]) == 50257:
             self.prompts.append(tokens[0].tolist())
             self.window, self.place = self.window + 1, 0
+        elif self.place > len(self.script[self.window]):  # another text behind the same prompt
+            self.window, self.place = self.window + 1, 1
         logits = torch.zeros(*tokens.shape, self.config.vocab_size)
         wanted = [*self.script[self.window], 50256][self.place]
         logits[:, -1, wanted] = 50.0
@@ -301,14 +312,14 @@ def test_a_text_that_repeats_itself_is_tried_again_at_a_higher_temperature(speec
     found = transcribe(model, speech, sound)
     assert [(part.text, part.temperature) for part in found.segments] == [(" ask not", 0.2)]
     patient = Scripted([[at(0), *loop, at(9)]])
-    gates = Gates(temperatures=(0.0, 0.2), max_compression=1e9)
-    assert transcribe(patient, speech, sound, Options(gates=gates)).segments[0].compression > 2.4
+    thresholds = FallbackThresholds(temperatures=(0.0, 0.2), max_compression=1e9)
+    assert transcribe(patient, speech, sound, Options(thresholds=thresholds)).segments[0].compression > 2.4
 
 
-def drawn(*texts: tuple[float, float, float, float]) -> Iterator[Written]:
+def drawn(*texts: tuple[float, float, float, float]) -> Iterator[DecodingResult]:
     """Texts of which only the figures matter: log-probability, compression, probability of no speech, evidence."""
     for i, (mean_logprob, compression, no_speech, nats) in enumerate(texts):
-        yield Written(
+        yield DecodingResult(
             tokens=[i],
             mean_logprob=mean_logprob,
             no_speech=no_speech,
@@ -344,15 +355,16 @@ def test_which_text_of_a_window_is_kept(
 ) -> None:
     writings = list(drawn(*texts))
     following = iter(writings)
-    monkeypatch.setattr(dictation, "draw_texts", lambda *_, **__: next(following))
-    monkeypatch.setattr(dictation, "evidence", lambda *arguments: writings[arguments[3][0]].evidence)
-    gates = Gates(temperatures=tuple(written.temperature for written in writings))
+    window = SimpleNamespace(sample=lambda *_, **__: next(following))
+    monkeypatch.setattr(whisper_decoding, "Window", lambda *_, **__: window)
+    monkeypatch.setattr(whisper_decoding, "evidence", lambda *arguments: writings[arguments[3][0]].evidence)
+    thresholds = FallbackThresholds(temperatures=tuple(written.temperature for written in writings))
     module, state = Scripted([]), DecoderState(torch.zeros(1, 1, 4), 1, full(1))
-    kept = dictation.write_down(
-        module, state, lambda: state, speech, gates, previous=[], opening=[speech.start], times=True, seed=0
+    kept = whisper_decoding.decode_with_fallback(
+        module, state, lambda: state, speech, thresholds, previous=[], opening=[speech.start], times=True, seed=0
     )
     assert kept.tokens == [chosen]
-    assert kept.silent(gates) is silent
+    assert kept.silent(thresholds) is silent
 
 
 def test_compression() -> None:
@@ -361,9 +373,9 @@ def test_compression() -> None:
 
 
 def test_the_same_seed_draws_the_same_text(tiny: tuple[Whisper, SpeechTokens], data_dir: Path) -> None:
-    gates = Gates(temperatures=(1.0,), best_of=2)
+    thresholds = FallbackThresholds(temperatures=(1.0,), best_of=2)
     path = data_dir / "audio" / "asterisk" / "vm-delete.wav"
-    one, other = (transcribe(*tiny, path, Options(gates=gates, seed=3)) for _ in range(2))
+    one, other = (transcribe(*tiny, path, Options(thresholds=thresholds, seed=3)) for _ in range(2))
     assert one == other
 
 

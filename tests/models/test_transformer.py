@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from counts import count
 from glassformer.errors import ConfigError, ExportError
-from glassformer.models.spec import BranchingState, ReadsTexts
+from glassformer.models.spec import ReadsTexts, State
 from glassformer.models.transformer import (
     PRESETS,
     SPEC,
@@ -175,7 +175,7 @@ def torchs_weights(ours: Transformer) -> dict[str, Tensor]:
 
 def test_it_can_be_decoded_and_searched(transformer: Transformer) -> None:
     assert isinstance(transformer, ReadsTexts)
-    assert isinstance(transformer.begin(draw(1, 3), full(4)), BranchingState)
+    assert isinstance(transformer.begin(draw(1, 3), full(4)), State)
 
 
 def test_later_target_tokens_never_change_earlier_logits(transformer: Transformer) -> None:

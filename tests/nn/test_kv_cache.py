@@ -320,14 +320,6 @@ def test_a_full_cache_ends_with_a_sentence_that_says_so() -> None:
         model(tokens[:, :1], state)
 
 
-def test_padding_must_be_there_from_the_first_step_on() -> None:
-    model, tokens = small(), torch.randint(13, (2, 3))
-    state = model.begin(None, kv_cache.full(CONTEXT))
-    model(tokens, state)
-    with pytest.raises(GenerationError, match="from the first step on"):
-        model(tokens, state, torch.ones(2, 3, dtype=torch.bool))
-
-
 @pytest.mark.parametrize(
     ("text", "name", "capacity"),
     [
@@ -366,8 +358,7 @@ def test_a_policy_larger_than_the_context_is_an_error(text: str) -> None:
 
 def buffers(state: KVCache) -> list[Tensor]:
     """Every tensor that the state holds, in its layers too."""
-    found = [value for value in vars(state).values() if isinstance(value, Tensor)]
-    return found + [value for layer in state.layers for value in vars(layer).values() if isinstance(value, Tensor)]
+    return [state.lengths, *(buffer for layer in state.layers for buffer in layer.buffers)]
 
 
 @pytest.mark.parametrize(("held", "padded"), [(("window", 8), False), (("sinks", 2, 6), True)], ids=["window", "sinks"])
@@ -385,7 +376,7 @@ def test_over_5000_steps_no_buffer_grows_or_moves(held: Kept, padded: bool) -> N
         if t >= 10:
             layer = state.layers[0]
             sizes.add(sum(tensor.untyped_storage().nbytes() for tensor in buffers(state)))
-            places.add((layer._k.data_ptr(), layer._v.data_ptr(), keys.data_ptr()))
+            places.add((*(buffer.data_ptr() for buffer in layer.buffers), keys.data_ptr()))
     assert len(sizes) == len(places) == 1
     assert keys.shape[2] == 8
 
@@ -403,11 +394,9 @@ def test_a_cache_costs_what_the_text_needs_however_many_positions_a_file_promise
     for _ in range(60):
         model(torch.zeros(2, 1, dtype=torch.long), state)
         (layer,) = state.layers
-        assert state._positions is not None
-        assert layer._k is not None
-        assert layer._v is not None
-        slots = {buffer.shape[dim] for buffer, dim in ((layer._k, 2), (layer._v, 2), (state._positions, -1))}
-        assert state.length < max(slots) <= 2 * state.length + 2
+        slots = {buffer.shape[2] for buffer in layer.buffers[:2]}
+        longest = max(state.lengths.tolist())
+        assert longest < max(slots) <= 2 * longest + 2
         sizes.append(slots.pop())
         assert not slots
     assert len(set(sizes)) <= 6  # each copied into one of twice its size

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -25,11 +25,11 @@ def generate(
     n: int = 1,
     max_new_tokens: int | None = None,
     endless: Annotated[bool, Parameter(negative="")] = False,
-    temperature: float = 0.8,
-    top_k: int = 0,
-    top_p: float = 0.95,
-    min_p: float = 0.0,
-    repetition_penalty: float = 1.0,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float | None = None,
     seed: int = 0,
     cache: str = "full",
     stop: Annotated[tuple[str, ...], Parameter(negative="")] = (),
@@ -55,7 +55,8 @@ def generate(
     endless
         Go on past the end of a text, until Ctrl-C or until the context is full.
     temperature
-        0 takes the most likely token; higher is bolder.
+        0 takes the most likely token; higher is bolder. This and the next four are as the model's
+        generation_config.json says, where it does, and else 0.8, with --top-p 0.95.
     top_k
         Choose among the k most likely tokens; 0 among all.
     top_p
@@ -77,14 +78,16 @@ def generate(
     from glassformer.errors import GenerationError
     from glassformer.inference.logits import Sampling
 
-    sampling = Sampling(
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        seed=seed,
-    )
+    settings: dict[str, Any] = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+    }
+    settings = {name: value for name, value in settings.items() if value is not None}
+    Sampling(**settings)  # refuses what cannot be, before the model is loaded
     if not 1 <= n <= 1024:
         raise GenerationError(f"must be from 1 to 1024, not {n}.", setting="n")
     if max_new_tokens is None:
@@ -98,7 +101,7 @@ def generate(
     pieces = loaded.stream(
         [begin] * n,
         max_new_tokens=max_new_tokens,
-        sampling=sampling,
+        sampling=loaded.sampled(settings),
         cache=cache,
         stop=stop,
         ignore_eos=endless,

@@ -1,6 +1,7 @@
 """How many of the 729 inputs of the sorting task a model sorts (`data/sort.py`)."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Int
@@ -8,6 +9,9 @@ from torch import Tensor, nn
 
 from glassformer.data import sort
 from glassformer.evaluation.mode import evaluating
+from glassformer.inference.generate import generate
+from glassformer.inference.logits import Sampling
+from glassformer.models.spec import CausalModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +37,9 @@ def sort_accuracy(module: nn.Module, *, seed: int = 0) -> SortAccuracy:
 
 def _right(module: nn.Module, inputs: Int[Tensor, "B 6"]) -> Bool[Tensor, " B"]:
     """Whether the most likely letter, taken six times and read back each time, gives the sorted input."""
-    with evaluating(module) as device:
-        tokens = inputs.to(device)
-        for _ in range(sort.LENGTH):
-            likeliest = module(tokens)[:, -1].argmax(-1, keepdim=True)
-            tokens = torch.cat([tokens, likeliest], dim=-1)
-    answers = tokens[:, sort.LENGTH :].cpu()
-    return (answers == inputs.sort(-1).values).all(-1)
+    answers: list[list[int]] = [[] for _ in inputs]
+    with evaluating(module):
+        greedy = Sampling(temperature=0.0)
+        for new in generate(cast(CausalModel, module), inputs.tolist(), max_new_tokens=sort.LENGTH, sampling=greedy):
+            answers[new.sequence].append(new.token)
+    return (torch.tensor(answers) == inputs.sort(-1).values).all(-1)

@@ -1,7 +1,7 @@
 """Beam search: of all continuations of the best few texts keep the best few, until none of them can win any more.
 
 As in Sutskever et al. 2014, §3.2 (arXiv:1409.3215), with the scores and the stopping of `transformers`, so that its
-results are theirs. It asks of a model what `generate.py` does, and of its state that rows can be reordered (`select`).
+results are theirs. The decode engine runs it: the beams of a prompt are rows of its batch.
 """
 
 import math
@@ -14,18 +14,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from glassformer.errors import GenerationError
-from glassformer.inference.generate import (
-    Finish,
-    begin,
-    check_source,
-    decode,
-    left_padded,
-    limits_of,
-    policy_for,
-    prefill,
-)
+from glassformer.inference.engine import Engine
+from glassformer.inference.generate import limits_of, policy_for, sources_of
 from glassformer.inference.logits import without
-from glassformer.models.spec import BranchingState, CausalModel
+from glassformer.inference.request import Finish, Request, check_prompts
+from glassformer.models.spec import CausalModel
 from glassformer.nn import functional as F
 
 EarlyStopping = Literal[True, False, "never"]
@@ -67,7 +60,6 @@ class Hypothesis:
     finish: Finish
 
 
-@torch.inference_mode()
 def beam_search(
     module: CausalModel,
     prompts: Sequence[Sequence[int]],
@@ -85,32 +77,15 @@ def beam_search(
     """The best `n_best` continuations of each prompt, the best first. The other arguments are those of `generate`."""
     if not 1 <= n_best <= beams.n_beams:
         raise GenerationError(f"must be from 1 to the {beams.n_beams} beams, not {n_best}.", setting="n_best")
+    check_prompts(prompts, module.config.vocab_size)
     limits = limits_of(max_new_tokens, len(prompts))
-    policy = policy_for(module.config, prompts, limits, cache)
-    check_source(source, len(prompts), module.config)
-    state = begin(module, policy, source, source_valid)
-    if not isinstance(state, BranchingState):
-        raise GenerationError(f"Beam search cannot reorder the state of a {type(module).__name__}: it has no select.")
-    tokens, valid = left_padded(prompts)
-    device = next(iter(module.parameters())).device
-
-    logits = prefill(module, tokens, state, valid)
-    searches = [Search(beams, limit, stop_tokens) for limit in limits]
-    while running := [search for search in searches if not search.over]:
-        log_probs = without(F.log_softmax(logits[:, :n_tokens].double()), suppressed)
-        row = 0
-        came_from: list[int] = []
-        for search in running:
-            mine = slice(row, row + len(search.running))
-            search.step(log_probs[mine], context_over=state.room == 0)
-            if not search.over:
-                came_from += [row + beam.parent for beam in search.running]
-            row = mine.stop
-        if not came_from:
-            break
-        state.select(torch.tensor(came_from, device=device))
-        newest = [beam.tokens[-1] for search in searches if not search.over for beam in search.running]
-        logits = decode(module, torch.tensor(newest), state)
+    engine = Engine(module, policy_for(module.config, prompts, limits, cache), n_tokens=n_tokens)
+    searches = [Search(beams, limit, stop_tokens, suppressed) for limit in limits]
+    sources = sources_of(source, source_valid, len(prompts))
+    for prompt, search, of_prompt in zip(prompts, searches, sources, strict=True):
+        engine.admit(Request(tokens=tuple(prompt), search=search, source=of_prompt))
+    for _ in engine.run():
+        pass
     return [search.ended[:n_best] for search in searches]
 
 
@@ -124,13 +99,23 @@ class Beam:
 
 
 class Search:
-    """The search for the continuation of one prompt."""
+    """The search for the continuation of one prompt, as the decode engine runs it (`request.py`)."""
 
-    def __init__(self, beams: Beams, max_new_tokens: int, stop_tokens: frozenset[int]) -> None:
-        self.beams, self.max_new_tokens, self.stop_tokens = beams, max_new_tokens, stop_tokens
+    def __init__(
+        self, beams: Beams, max_new_tokens: int, stop_tokens: frozenset[int], suppressed: frozenset[int] = frozenset()
+    ) -> None:
+        self.beams, self.max_new_tokens = beams, max_new_tokens
+        self.stop_tokens, self.suppressed = stop_tokens, suppressed
         self.running = [Beam(tokens=[], total=0.0, parent=0)]
         self.ended: list[Hypothesis] = []  # the best first
         self.over = False
+
+    def advance(self, logits: Float[Tensor, "beams V"], *, context_over: bool) -> tuple[list[int], list[int]]:
+        """One more token of every beam: which beams go on, and with what; none when the search is over."""
+        self.step(without(F.log_softmax(logits.double()), self.suppressed), context_over=context_over)
+        if self.over:
+            return [], []
+        return [beam.parent for beam in self.running], [beam.tokens[-1] for beam in self.running]
 
     def step(self, log_probs: Float[Tensor, "beams V"], *, context_over: bool) -> None:
         """Continue every beam by every token. So many candidates are looked at that `n_beams` of them go on."""

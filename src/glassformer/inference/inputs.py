@@ -20,8 +20,8 @@ from glassformer.features.image_processor import ImageProcessor
 from glassformer.features.log_mel import HOP, SAMPLE_RATE, hann_window, log_mel, mel_filters
 from glassformer.inference.around import FromSound, around
 from glassformer.inference.classify import check_processor, processor_for
-from glassformer.inference.generate import check_prompts, check_source
 from glassformer.inference.logits import without
+from glassformer.inference.request import check_prompts, check_source
 from glassformer.inference.transcribe import language_of, listen
 from glassformer.models.spec import IN_WORDS, TWO_HALVES, Kind
 from glassformer.tokenizers import Tokenizer
@@ -130,7 +130,7 @@ def one_pass(model: Model, inputs: Inputs) -> tuple[nn.Module, tuple[Tensor, ...
         return around(FromSound, model.whole), (inputs.sound, tokens)
     match model.kind:
         case "encoder-decoder":
-            check_source(source, 1, config)
+            check_source(source, config)
             return model.whole, (source, tokens)
         case "word-vectors":
             return model.whole, (tokens, source)

@@ -1,8 +1,8 @@
 """From the logits of the next token to a choice: what each setting does to the distribution, in the order applied."""
 
 import math
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,8 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from glassformer.errors import GenerationError
+from glassformer.errors import ConfigError, GenerationError
 from glassformer.nn import functional as F
+
+SETTINGS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")  # as generation_config.json calls them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,23 @@ class Sampling:
                 raise GenerationError(f"must be {bounds}, not {value}.", setting=name)
 
 
+USUAL = Sampling(temperature=0.8, top_p=0.95)  # where neither a user nor the model's files say how to choose
+
+
+def sampling_of(generation: Mapping[str, Any]) -> Sampling:
+    """How a generation_config.json says that tokens are chosen; what it does not say is as usual.
+
+    Where it says `do_sample: false`, the most likely token is taken, as `transformers` does.
+    """
+    settings = {name: generation[name] for name in SETTINGS if generation.get(name) is not None}
+    if generation.get("do_sample") is False:
+        settings["temperature"] = 0.0
+    try:
+        return replace(USUAL, **settings)
+    except GenerationError as error:
+        raise ConfigError(f"generation_config.json: {error}") from None
+
+
 def check_finite(logits: Float[Tensor, "*B V"]) -> None:
     """Raise unless each row can be chosen from: no NaN, none that is infinitely likely, and one that is possible."""
     if not logits.amax(-1).isfinite().all():  # of a row with NaN that is NaN
@@ -54,6 +73,28 @@ def check_finite(logits: Float[Tensor, "*B V"]) -> None:
             "The model's logits are no finite numbers, so there is no likeliest token: its weights are broken, or too "
             "large for float16, where bfloat16 and float32 hold them."
         )
+
+
+def choose(
+    logits: Float[Tensor, "B V"], texts: Sequence[Sequence[int]], sampling: Sampling, uniform: Sequence[Tensor]
+) -> Int[Tensor, " B"]:
+    """A token for each row: the likeliest at temperature 0, else the one that its number from [0, 1) draws.
+
+    `texts` are the tokens so far, which a repetition penalty asks for.
+    """
+    seen = seen_tokens(texts, logits.shape[-1]) if sampling.repetition_penalty != 1 else None
+    if sampling.temperature == 0 and seen is None:
+        return logits.argmax(-1)
+    probs = distribution(logits, seen, sampling)
+    return probs.argmax(-1) if sampling.temperature == 0 else draw(probs, torch.stack(list(uniform)))
+
+
+def seen_tokens(texts: Sequence[Sequence[int]], vocab_size: int) -> Bool[Tensor, "B V"]:
+    """Which tokens of the vocabulary each text has."""
+    seen = torch.zeros(len(texts), vocab_size, dtype=torch.bool)
+    for row, text in zip(seen, texts, strict=True):
+        row[[token for token in set(text) if token < vocab_size]] = True
+    return seen
 
 
 def distribution(
@@ -79,6 +120,17 @@ def without(logits: Float[Tensor, "B V"], tokens: Collection[int]) -> Float[Tens
     """The logits, or log-probabilities, with −∞ for tokens that shall never come."""
     known = [token for token in tokens if token < logits.shape[-1]]
     return logits.index_fill(-1, torch.tensor(known), -torch.inf) if known else logits
+
+
+@dataclass(frozen=True, slots=True)
+class Suppress:
+    """A filter of logits: these tokens never come."""
+
+    tokens: frozenset[int]
+
+    def __call__(self, logits: Float[Tensor, "B V"], texts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
+        """The logits with −∞ for those tokens."""
+        return without(logits, self.tokens)
 
 
 def penalise_repetition(

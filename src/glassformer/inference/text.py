@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from glassformer.errors import GenerationError
-from glassformer.inference.generate import Finish, NewToken
+from glassformer.inference.request import Finish, NewToken
 from glassformer.tokenizers import Tokenizer
 
 

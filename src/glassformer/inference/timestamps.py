@@ -19,25 +19,39 @@ FRAMES_PER_TIME = round(FRAMES_PER_SECOND * SECONDS_PER_TIME)
 LATEST_BEGINNING = 1.0  # seconds within which the first text of a window must begin
 
 
-def allow_times(logits: Float[Tensor, " V"], written: Sequence[int], speech: SpeechTokens) -> None:
-    """Take what may not come next out of the logits, in place, after the tokens `written` since the opening."""
-    first, forbidden = speech.first_time, -torch.inf
-    logits[speech.no_times] = forbidden
-    last_is_time = len(written) >= 1 and written[-1] >= first
-    before_is_time = len(written) < 2 or written[-2] >= first
-    if last_is_time and before_is_time:  # a pair is complete: text
-        logits[first:] = forbidden
-    elif last_is_time:  # text has ended: the next beginning, or the end of all
-        logits[: speech.end_of_text] = forbidden
-    times = [token for token in written if token >= first]
-    if times:  # a text lasts some time; the next may begin where one ends
-        earliest = times[-1] if last_is_time and not before_is_time else times[-1] + 1
-        logits[first:earliest] = forbidden
-    if not written:
-        logits[:first] = forbidden
-        logits[first + round(LATEST_BEGINNING / SECONDS_PER_TIME) + 1 :] = forbidden
-    if logits[first:].logsumexp(-1) > logits[:first].amax():  # some time is likelier than any one text
-        logits[:first] = forbidden
+@dataclass(frozen=True, slots=True)
+class TimestampRules:
+    """A filter of logits: which times and texts may come next, after the tokens written behind the `begin` ones."""
+
+    begin: int
+    speech: SpeechTokens
+
+    def __call__(self, logits: Float[Tensor, "B V"], texts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
+        """The logits with −∞ for what may not come."""
+        logits = logits.clone()
+        for row, text in zip(logits, texts, strict=True):
+            self.forbid(row, text[self.begin :])
+        return logits
+
+    def forbid(self, logits: Float[Tensor, " V"], written: Sequence[int]) -> None:
+        """The same of one text, in place."""
+        first, forbidden = self.speech.first_time, -torch.inf
+        logits[self.speech.no_times] = forbidden
+        last_is_time = len(written) >= 1 and written[-1] >= first
+        before_is_time = len(written) < 2 or written[-2] >= first
+        if last_is_time and before_is_time:  # a pair is complete: text
+            logits[first:] = forbidden
+        elif last_is_time:  # text has ended: the next beginning, or the end of all
+            logits[: self.speech.end_of_text] = forbidden
+        times = [token for token in written if token >= first]
+        if times:  # a text lasts some time; the next may begin where one ends
+            earliest = times[-1] if last_is_time and not before_is_time else times[-1] + 1
+            logits[first:earliest] = forbidden
+        if not written:
+            logits[:first] = forbidden
+            logits[first + round(LATEST_BEGINNING / SECONDS_PER_TIME) + 1 :] = forbidden
+        if logits[first:].logsumexp(-1) > logits[:first].amax():  # some time is likelier than any one text
+            logits[:first] = forbidden
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Recordings of any length to text with times: window after window of thirty seconds.
 
 Radford et al. 2022, §4.5 (arXiv:2212.04356). A window begins where the last whole text of the one before ended, and the
-decoder is shown that text. `dictation.py` writes one window down, `timestamps.py` has the rules for times in it,
+decoder is shown that text. `whisper_decoding.py` decodes one window, `timestamps.py` has the rules for times in it,
 `word_times.py` finds its words; `subtitles.py` writes files.
 """
 
@@ -18,8 +18,13 @@ from torch import Tensor
 from glassformer.data.audio import Recording
 from glassformer.errors import GenerationError
 from glassformer.features.log_mel import FRAMES_PER_SECOND, SAMPLE_RATE, log_mel, log_mel_of_blocks
-from glassformer.inference.dictation import Gates, Written, detect_language, write_down
 from glassformer.inference.timestamps import Stretch, nothing_follows, stretches
+from glassformer.inference.whisper_decoding import (
+    DecodingResult,
+    FallbackThresholds,
+    decode_with_fallback,
+    detect_language,
+)
 from glassformer.inference.word_times import Timed, align, fit, move, share_out, tidy
 from glassformer.models.whisper import Whisper
 from glassformer.nn.kv_cache import full
@@ -40,7 +45,7 @@ class Options:
     word_times: bool = False
     show_previous: bool = True  # the text before a window helps with names, and may lead into loops
     prompt: str = ""  # text that might stand before the first window: names, a style
-    gates: Gates = field(default_factory=Gates)
+    thresholds: FallbackThresholds = field(default_factory=FallbackThresholds)
     seed: int = 0
 
 
@@ -56,7 +61,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """What was said from `start` to `end`, in seconds, and how sure that is (see `dictation.Written`)."""
+    """What was said from `start` to `end`, in seconds, and how sure that is (see `whisper_decoding.DecodingResult`)."""
 
     start: float
     end: float
@@ -158,19 +163,19 @@ def _windows(
             sound = listen(module, frames)
             spoken = language or language_of(module, speech, sound)
             opening = speech.opening(spoken, options.task)
-            written = write_down(
+            result = decode_with_fallback(
                 module,
                 sound,
                 silence,
                 speech,
-                options.gates,
+                options.thresholds,
                 previous=[speech.start_of_previous, *previous[-longest_prompt:]] if previous else [],
                 opening=opening,
                 times=options.times,
                 seed=options.seed + begin,
             )
-            if not written.silent(options.gates):
-                parts, advance = stretches(written.tokens, length, speech)
+            if not result.silent(options.thresholds):
+                parts, advance = stretches(result.tokens, length, speech)
                 offset = begin / FRAMES_PER_SECOND
                 parts = [replace(part, start=offset + part.start, end=offset + part.end) for part in parts]
                 words: list[list[Timed]] = [[] for _ in parts]
@@ -183,12 +188,12 @@ def _windows(
                     parts, words = [part for part, _ in both], [of_part for _, of_part in both]
                     ends = [word.end for of_part in words for word in of_part]
                     latest = ends[-1] if ends else parts[-1].end
-                    if latest > offset and not nothing_follows(written.tokens, speech):
+                    if latest > offset and not nothing_follows(result.tokens, speech):
                         advance = round(latest * FRAMES_PER_SECOND) - begin
-                segments = segments_of(parts, words, written, speech, n_frames / FRAMES_PER_SECOND)
+                segments = segments_of(parts, words, result, speech, n_frames / FRAMES_PER_SECOND)
                 language = spoken if segments else language
                 previous += [token for segment in segments for token in segment.tokens]
-                if written.temperature > 0.5 or not options.show_previous:
+                if result.temperature > 0.5 or not options.show_previous:
                     previous = []
         begin += max(advance, 1)
         yield segments, min(begin, n_frames), language
@@ -199,7 +204,7 @@ def nothing_moves(mel: Float[Tensor, "M frames"]) -> bool:
 
     A departure from Whisper, which listens to every window: it was hardly trained on such sound, and tends to write
     something all the same. This spares the work of listening and keeps digital silence out of the model; what moves
-    and has no words is left to the gates.
+    and has no words is left to the thresholds.
     """
     tenth = FRAMES_PER_SECOND // 10
     if mel.shape[-1] < 5 * tenth + 2 * MIRRORED:  # a word may be shorter than what there is to compare
@@ -210,7 +215,11 @@ def nothing_moves(mel: Float[Tensor, "M frames"]) -> bool:
 
 
 def segments_of(
-    parts: Iterable[Stretch], words: Iterable[list[Timed]], written: Written, speech: SpeechTokens, duration: float
+    parts: Iterable[Stretch],
+    words: Iterable[list[Timed]],
+    result: DecodingResult,
+    speech: SpeechTokens,
+    duration: float,
 ) -> list[Segment]:
     """The stretches that have text and last some time; none goes on after the recording's end."""
     segments = []
@@ -228,10 +237,10 @@ def segments_of(
                         Word(text=word.text, start=word.start, end=word.end, probability=word.probability)
                         for word in of_part
                     ),
-                    temperature=written.temperature,
-                    mean_logprob=written.mean_logprob,
-                    compression=written.compression,
-                    no_speech=written.no_speech,
+                    temperature=result.temperature,
+                    mean_logprob=result.mean_logprob,
+                    compression=result.compression,
+                    no_speech=result.no_speech,
                 )
             )
     return segments

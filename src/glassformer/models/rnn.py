@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from glassformer.errors import GenerationError
 from glassformer.models.spec import ModelSpec, Rename, check_choice, check_fraction, check_sizes, same
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.kv_cache import Policy
 from glassformer.nn.linear import Linear
 from glassformer.nn.norm import Dropout
-from glassformer.nn.recurrent import CELLS, PARTS, Hidden, Kind, Recurrent, select_rows
+from glassformer.nn.recurrent import CELLS, PARTS, Hidden, Kind, Recurrent, join_rows, select_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +43,28 @@ class RNNState:
 
     room = sys.maxsize  # tokens that may come at once: a recurrent network knows no last position
 
-    def __init__(self) -> None:
-        self.hidden: list[Hidden] | None = None
+    def __init__(self, hidden: list[Hidden] | None = None) -> None:
+        self.hidden = hidden
+
+    @property
+    def rooms(self) -> list[int]:
+        """The same for each row."""
+        return [self.room] * (1 if self.hidden is None else len(self.hidden[0][0]))
 
     def select(self, rows: Int[Tensor, " N"]) -> None:
         """Go on with these rows of the batch, in this order; a row may come several times, or never."""
         if self.hidden is not None:
             self.hidden = select_rows(self.hidden, rows)
+
+    def branch(self, rows: Int[Tensor, " N"]) -> "RNNState":
+        """A state of its own for these rows; this one stays as it is."""
+        return RNNState(None if self.hidden is None else select_rows(self.hidden, rows))
+
+    def join(self, other: "RNNState") -> None:
+        """Go on with the rows of another state too, behind these; both have read some tokens."""
+        if self.hidden is None or other.hidden is None:
+            raise GenerationError("A state that has read nothing has no rows to join.")
+        self.hidden = join_rows(self.hidden, other.hidden)
 
 
 class RNN(nn.Module):

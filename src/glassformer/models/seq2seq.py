@@ -8,6 +8,7 @@ Hugging Face has no such model, so its checkpoints are ours alone. Next to read:
 
 import sys
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,8 +22,9 @@ from glassformer.nn.embedding import Embedding
 from glassformer.nn.kv_cache import Policy, count_positions
 from glassformer.nn.linear import Linear
 from glassformer.nn.luong import Luong, Window
+from glassformer.nn.memory import padded
 from glassformer.nn.norm import Dropout
-from glassformer.nn.recurrent import CELLS, PARTS, Hidden, Kind, Recurrent, select_rows
+from glassformer.nn.recurrent import CELLS, PARTS, Hidden, Kind, Recurrent, join_rows, select_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +90,32 @@ class Seq2SeqState:
         self.length = self.length + valid.sum(-1)
         return positions
 
+    @property
+    def rooms(self) -> list[int]:
+        """The same for each row."""
+        return [self.room] * len(self.memory)
+
     def select(self, rows: Int[Tensor, " N"]) -> None:
         """Go on with these rows of the batch, in this order; a row may come several times, or never."""
         self.memory, self.memory_positions = self.memory[rows], self.memory_positions[rows]
         self.attended, self.length = self.attended[rows], self.length[rows]
         self.hidden = select_rows(self.hidden, rows)
+
+    def branch(self, rows: Int[Tensor, " N"]) -> "Seq2SeqState":
+        """A state of its own for these rows; this one stays as it is."""
+        state = copy(self)
+        state.select(rows)
+        return state
+
+    def join(self, other: "Seq2SeqState") -> None:
+        """Go on with the rows of another state too, behind these; the shorter memory is padded."""
+        length = max(self.memory.shape[1], other.memory.shape[1])
+        self.memory = torch.cat([padded(self.memory, length), padded(other.memory, length)])
+        positions = [padded(state.memory_positions + 1, length) - 1 for state in (self, other)]  # −1 at padding
+        self.memory_positions = torch.cat(positions)
+        self.attended = torch.cat([self.attended, other.attended])
+        self.length = torch.cat([self.length, other.length])
+        self.hidden = join_rows(self.hidden, other.hidden)
 
 
 class Seq2Seq(nn.Module):

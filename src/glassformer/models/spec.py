@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn, Protocol, runtime_checkable
+from typing import Any, Literal, NoReturn, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -24,19 +24,24 @@ class ModelConfig(Protocol):
 
 @runtime_checkable
 class State(Protocol):
-    """What a model has read so far, as `begin` returns it and `forward` moves it on."""
+    """What a model has read so far, row by row of a batch, as `begin` returns it and `forward` moves it on."""
 
     @property
     def room(self) -> int:
-        """How many tokens may be read at once; 0 when the text cannot go on."""
+        """How many tokens may be read at once in every row; 0 where one cannot go on."""
 
-
-@runtime_checkable
-class BranchingState(State, Protocol):
-    """A state whose rows can be reordered and doubled, as beam search asks."""
+    @property
+    def rooms(self) -> list[int]:
+        """The same for each row."""
 
     def select(self, rows: Tensor) -> None:
         """Go on with these rows of the batch, in this order; a row may come several times, or never."""
+
+    def branch(self, rows: Tensor) -> Self:
+        """A state of its own for these rows; this one stays as it is."""
+
+    def join(self, other: Self) -> None:
+        """Go on with the rows of another state of the same model too, behind these."""
 
 
 @runtime_checkable
@@ -48,10 +53,10 @@ class CausalModel(Protocol):
     def parameters(self) -> Iterator[Tensor]:
         """The weights."""
 
-    def begin(self, source: Tensor | None, policy: Policy) -> State:
+    def begin(self, source: Any, policy: Policy) -> State:
         """A state in which no token has been read yet; an encoder-decoder encodes the source here."""
 
-    def __call__(self, tokens: Tensor, state: State | None = None, valid: Tensor | None = None) -> Tensor:
+    def __call__(self, tokens: Tensor, state: Any = None, valid: Tensor | None = None) -> Tensor:
         """The logits after each token; `state` moves on by these tokens."""
 
 
@@ -59,7 +64,7 @@ class CausalModel(Protocol):
 class ReadsTexts(CausalModel, Protocol):
     """A causal model whose sources are texts, of different lengths within a batch."""
 
-    def begin(self, source: Tensor | None, policy: Policy, source_valid: Tensor | None = None) -> State:
+    def begin(self, source: Any, policy: Policy, source_valid: Tensor | None = None) -> State:
         """The same; `source_valid` is False at the source's padding."""
 
 

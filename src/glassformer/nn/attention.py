@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glassformer.nn.attend import attend
-from glassformer.nn.kv_cache import LayerCache
+from glassformer.nn.kv_cache import LayerStep
 from glassformer.nn.linear import Linear
 from glassformer.nn.mask import Mask
 from glassformer.nn.memory import MemoryCache
@@ -59,7 +59,7 @@ class Attention(nn.Module):
         mask: Mask,
         *,
         rotation: Rotation | None = None,
-        cache: LayerCache | MemoryCache | None = None,
+        cache: LayerStep | MemoryCache | None = None,
         memory: Float[Tensor, "*B S C"] | None = None,
     ) -> Float[Tensor, "*B T C"]:
         """Each position of x mixes the values of the positions that it may look at: of x, or of `memory` if given."""

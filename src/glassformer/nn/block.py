@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glassformer.nn.attention import Attention
-from glassformer.nn.kv_cache import LayerCache
+from glassformer.nn.kv_cache import LayerStep
 from glassformer.nn.mask import Mask
 from glassformer.nn.memory import MemoryCache
 from glassformer.nn.norm import Dropout
@@ -49,7 +49,7 @@ class Block(nn.Module):
         mask: Mask,
         *,
         rotation: Rotation | None = None,
-        cache: LayerCache | None = None,
+        cache: LayerStep | None = None,
     ) -> Float[Tensor, "*B T C"]:
         """The residual stream after this block, from the one before it."""
         if self.norm_placement == "pre":
@@ -93,7 +93,7 @@ class CrossBlock(nn.Module):
         memory: Float[Tensor, "*B S C"],
         memory_mask: Mask,
         *,
-        cache: LayerCache | None = None,
+        cache: LayerStep | None = None,
         memory_cache: MemoryCache | None = None,
     ) -> Float[Tensor, "*B T C"]:
         """The residual stream after this block; `memory` is the encoder's output."""

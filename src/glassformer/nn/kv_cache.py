@@ -1,5 +1,7 @@
 """The cache of keys and values, and the policies that say which tokens it keeps.
 
+Each row of a batch has a length of its own: rows join, leave and branch while others go on, and padding takes no room.
+
 A policy gives every token of an endless text a slot in a buffer that never exceeds its capacity; a token leaves when
 another takes its slot.
 
@@ -15,7 +17,7 @@ A learned position is added to a token before the first layer and cannot be chan
 which it came in, which for a cache that has filled is its last place.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,42 +32,48 @@ from glassformer.nn.rope import RoPE, Rotation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Which slot the token at a position takes (an array of positions in, slots out), and whom a query then sees.
+    """Which slot the token at a position takes, and whom a query then sees.
 
-    No slot is beyond its token's position, so that a short text needs few slots whatever the capacity.
+    The `first` tokens of a text keep their slots; the later ones take turns in the others. No slot is beyond its
+    token's position, so that a short text needs few slots whatever the capacity.
     """
 
     name: str
     capacity: int
-    slot: Callable[[Tensor], Tensor]
     rule: Rule
-    sinks: int = 0
+    first: int = 0
     endless: bool = True
+
+    def slot(self, position: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
+        """The slot of the token at each position."""
+        return torch.where(position < self.first, position, self.first + (position - self.first) % self._in_turn)
+
+    def positions(self, lengths: Int[Tensor, "*B 1"], n_slots: int) -> Int[Tensor, "*B n_slots"]:
+        """The position of the token in each slot after that many tokens; −1 where there is none."""
+        slots = torch.arange(n_slots, device=lengths.device)
+        latest = lengths - 1 - (lengths - 1 - slots) % self._in_turn  # of the positions that take turns in a slot
+        if self.first:
+            latest = torch.where(slots < self.first, slots.minimum(lengths - 1), latest)
+        return torch.where(latest >= slots, latest, -1)
+
+    @property
+    def _in_turn(self) -> int:
+        return self.capacity - self.first
 
 
 def full(capacity: int) -> Policy:
     """Keep everything; the text ends with the buffer."""
-    return Policy(name="full", capacity=capacity, slot=lambda position: position, rule=mask.Causal(), endless=False)
+    return Policy(name="full", capacity=capacity, rule=mask.Causal(), endless=False)
 
 
 def window(size: int) -> Policy:
     """Keep the latest tokens."""
-    return Policy(name=f"window:{size}", capacity=size, slot=lambda position: position % size, rule=mask.Window(size))
+    return Policy(name=f"window:{size}", capacity=size, rule=mask.Window(size))
 
 
 def sinks(first: int, recent: int) -> Policy:
     """Keep the first tokens, which attract the weight that has nowhere else to go, and the latest ones."""
-
-    def slot(position: Tensor) -> Tensor:
-        return torch.where(position < first, position, first + (position - first) % recent)
-
-    return Policy(
-        name=f"sinks:{first}+{recent}",
-        capacity=first + recent,
-        slot=slot,
-        rule=mask.Sinks(first, recent),
-        sinks=first,
-    )
+    return Policy(name=f"sinks:{first}+{recent}", capacity=first + recent, rule=mask.Sinks(first, recent), first=first)
 
 
 def parse_policy(text: str, context_length: int) -> Policy:
@@ -100,7 +108,7 @@ class Step:
     positions: Int[Tensor, "*B T"]
     places: Int[Tensor, "*B T"]
     mask: Mask
-    caches: "list[LayerCache] | list[None]"
+    caches: "Sequence[LayerStep] | list[None]"
 
 
 def uncached(
@@ -127,41 +135,49 @@ def count_positions(valid: Bool[Tensor, "B T"], start: Int[Tensor, " B"] | int =
 class KVCache:
     """The keys and values of all layers under one policy; what `begin` returns, and `forward` moves on.
 
-    Buffers grow with the text up to the policy's capacity, and have one slot more, the first, which takes the padding.
+    `lengths` counts the tokens that each row has taken in; which token is in which slot follows from it. Buffers grow
+    with the longest row up to the policy's capacity, and have one slot more, the first, which takes the padding. A
+    `static` cache has all its slots from the beginning, and asks all of them at every step: no shape depends on how far
+    a text has come, as a compiled step or a captured graph needs it.
     """
 
-    def __init__(self, n_layers: int, policy: Policy, rope: RoPE | None = None) -> None:
+    def __init__(self, n_layers: int, policy: Policy, rope: RoPE | None = None, *, static: bool = False) -> None:
         self.policy = policy
-        self.layers = [LayerCache(policy) for _ in range(n_layers)]
-        self.length = 0  # tokens that came in, padding counted
+        self.layers = [LayerCache() for _ in range(n_layers)]
+        self.lengths: Int[Tensor, " B"] | None = None  # before the first step
+        self.static = static
         self._rope = rope
-        self._counts: Int[Tensor, " B"] | None = None  # valid tokens of each row, once rows differ
-        self._positions: Int[Tensor, "*B slots"] | None = None  # of the token in each slot, −1 where there is none
 
     def step(self, tokens: Int[Tensor, "B T"], valid: Bool[Tensor, "B T"] | None = None) -> Step:
-        """Give the new tokens their slots. `valid` is False at padding; only the first step may bring it anew."""
-        n_new = tokens.shape[-1]
-        self._check_room(n_new)
-        positions = self._next_positions(tokens, valid)
-        capacity = self.policy.capacity
-        slots = torch.where(positions >= 0, self.policy.slot(positions) + 1, 0)
-        first = self.length == 0
-        self.length += n_new
-        used = min(self.length, capacity)
-        if self._positions is None:
-            self._positions = torch.full((*positions.shape[:-1], 1), -1, device=tokens.device)
-        self._positions = with_room(self._positions, used, capacity, dim=-1, fill=-1)
-        self._positions.scatter_(-1, slots, positions)
+        """Give the new tokens their slots; `valid` is False at padding, which may stand anywhere."""
+        n_new, device, capacity = tokens.shape[-1], tokens.device, self.policy.capacity
+        before = torch.zeros(len(tokens), dtype=torch.long, device=device) if self.lengths is None else self.lengths
+        lengths = before + (n_new if valid is None else valid.sum(-1))
+        aligned, n_slots, first = False, capacity, False
+        if not self.static:
+            host = before.tolist()
+            aligned = valid is None and min(host) == max(host)
+            first = max(host) == 0
+            n_slots = min(self._checked(host, lengths.tolist()), capacity)
 
+        after = lengths[:, None]
+        if aligned:  # one row of positions stands for all
+            after = lengths[:1]
+            positions = torch.arange(host[0], host[0] + n_new, device=device)
+        else:
+            positions = count_positions(torch.ones_like(tokens, dtype=torch.bool) if valid is None else valid, before)
+        keys = self.policy.positions(after, n_slots)
         turn = None
-        if self.policy.sinks and self._rope is not None:
-            left = (positions.amax(-1, keepdim=True) + 1 - capacity).clamp(min=0)
-            turn = self._rope(left[..., None])  # (1, 1) or (B, 1, 1): heads, keys
-        for layer in self.layers:
-            layer.expect(slots, positions, used, turn)
-
-        aligned = positions.dim() == 1
-        keys = self._positions[..., 1 : used + 1]
+        if self.policy.first and self._rope is not None:  # the sinks close up to what is left of the text
+            turn = self._rope((after - capacity).clamp(min=0)[..., None])  # (1, 1) or (B, 1, 1): heads, keys
+        placement = Placement(
+            slots=torch.where(positions >= 0, self.policy.slot(positions) + 1, 0),
+            sink_slots=torch.where((positions >= 0) & (positions < self.policy.first), positions + 1, 0),
+            n_slots=n_slots,
+            n_sinks=self.policy.first if turn is not None else 0,
+            capacity=capacity,
+            turn=turn,
+        )
         over = Mask(
             rule=mask.Everything() if aligned and n_new == 1 else self.policy.rule,  # one token sees all that is kept
             queries=positions if aligned else positions[:, None],
@@ -169,102 +185,169 @@ class KVCache:
             in_order=aligned and first,
             unpadded=aligned,
         )
-        places = positions.clamp(min=0, max=capacity - 1)
-        return Step(positions=positions, places=places, mask=over, caches=self.layers)
+        if self.static and self.lengths is not None:
+            self.lengths.copy_(lengths)
+        else:
+            self.lengths = lengths
+        return Step(
+            positions=positions,
+            places=positions.clamp(min=0, max=capacity - 1),
+            mask=over,
+            caches=[LayerStep(layer, placement) for layer in self.layers],
+        )
+
+    @property
+    def rooms(self) -> list[int]:
+        """How many tokens each row may take in at once: once an endless cache is full one, which pushes one out."""
+        lengths = [0] if self.lengths is None else self.lengths.tolist()
+        return [self._room(length) for length in lengths]
 
     @property
     def room(self) -> int:
-        """How many tokens may come at once; later only one at a time, since each sees other tokens than the next."""
-        return max(self.policy.capacity - self.length, 1 if self.policy.endless else 0)
+        """How many tokens may come at once in every row."""
+        return min(self.rooms)
 
     def select(self, rows: Int[Tensor, " N"]) -> None:
         """Go on with these rows of the batch, in this order; a row may come several times, or never."""
-        if self._positions is not None and self._positions.dim() == 2:
-            self._positions = self._positions[rows]
-        if self._counts is not None:
-            self._counts = self._counts[rows]
+        if self.lengths is not None:
+            chosen = self.lengths[rows]
+            self.lengths = self.lengths.copy_(chosen) if self.static else chosen
         for layer in self.layers:
             layer.select(rows)
 
-    def _check_room(self, n_new: int) -> None:
-        if n_new > self.room:
-            remedy = "feed one token at a time" if self.policy.endless else "the context is full"
-            raise GenerationError(
-                f"The cache {self.policy.name} of {self.policy.capacity} tokens has taken {self.length} and cannot "
-                f"take {n_new} at once: {remedy}."
-            )
+    def branch(self, rows: Int[Tensor, " N"]) -> "KVCache":
+        """A cache of its own for these rows; this one stays as it is."""
+        cache = KVCache(len(self.layers), self.policy, self._rope, static=self.static)
+        cache.lengths = None if self.lengths is None else self.lengths[rows]
+        cache.layers = [layer.branch(rows) for layer in self.layers]
+        return cache
 
-    def _next_positions(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
-        if valid is None and self._counts is None:
-            return torch.arange(self.length, self.length + tokens.shape[-1], device=tokens.device)
-        if valid is None:
-            valid = torch.ones_like(tokens, dtype=torch.bool)
-        if self._counts is None:
-            if self.length > 0:
-                raise GenerationError("Padding must be given from the first step on.")
-            self._counts = torch.zeros(len(tokens), dtype=torch.long, device=tokens.device)
-        positions = count_positions(valid, self._counts)
-        self._counts = self._counts + valid.sum(-1)
-        return positions
+    def join(self, other: "KVCache") -> None:
+        """Go on with the rows of another cache too, behind these; both have read some tokens."""
+        if self.lengths is None or other.lengths is None:
+            raise GenerationError("A cache that has read nothing has no rows to join.")
+        self.lengths = torch.cat([self.lengths, other.lengths])
+        for layer, more in zip(self.layers, other.layers, strict=True):
+            layer.join(more)
+
+    def reserve(self, n_rows: int) -> "KVCache":
+        """A static cache with so many rows, all like the only one here; `replace` gives them others."""
+        cache = self.branch(torch.zeros(n_rows, dtype=torch.long))
+        cache.static = True
+        for layer in cache.layers:
+            layer.buffers[:2] = (with_slots(buffer, self.policy.capacity + 1) for buffer in layer.buffers[:2])
+        return cache
+
+    def replace(self, rows: Int[Tensor, " N"], other: "KVCache") -> None:
+        """Put the rows of another cache in the place of these, in the same buffers."""
+        if self.lengths is None or other.lengths is None:
+            raise GenerationError("A cache that has read nothing has no rows to replace.")
+        self.lengths[rows] = other.lengths
+        for layer, more in zip(self.layers, other.layers, strict=True):
+            layer.replace(rows, more)
+
+    def _room(self, length: int) -> int:
+        return max(self.policy.capacity - length, 1 if self.policy.endless else 0)
+
+    def _checked(self, before: list[int], lengths: list[int]) -> int:
+        """The greatest length; raises where a row has no room for what comes."""
+        for length, after in zip(before, lengths, strict=True):
+            if after - length > self._room(length):
+                remedy = "feed one token at a time" if self.policy.endless else "the context is full"
+                raise GenerationError(
+                    f"The cache {self.policy.name} of {self.policy.capacity} tokens has taken {length} and cannot "
+                    f"take {after - length} at once: {remedy}."
+                )
+        return max(lengths)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where the new tokens of a step go, the same in every layer. Slot 0 takes padding; the others count from 1."""
+
+    slots: Int[Tensor, "*B T"]
+    sink_slots: Int[Tensor, "*B T"]  # the same for the copy of the sinks, 0 for all others
+    n_slots: int  # that are read
+    n_sinks: int  # that are turned anew
+    capacity: int
+    turn: Rotation | None
 
 
 class LayerCache:
-    """The keys and values of one layer, in the slots that the step has chosen."""
+    """The buffers of one layer: keys (already turned), values, and the sinks' keys as they came."""
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._k: Tensor | None = None
-        self._v: Tensor | None = None
-        self._sinks: Tensor | None = None  # the sinks' keys as they came, before they follow the text
-        self._used = 0
+    def __init__(self, buffers: Sequence[Float[Tensor, "B G _ _"]] = ()) -> None:
+        self.buffers = list(buffers)
 
-    def expect(self, slots: Tensor, positions: Tensor, used: int, turn: Rotation | None) -> None:
-        """Take note of where the next keys and values go."""
-        self._slots, self._used, self._turn = slots, used, turn
-        first = self._policy.sinks
-        self._sink_slots = torch.where((positions >= 0) & (positions < first), positions + 1, 0)
+    def select(self, rows: Int[Tensor, " N"]) -> None:
+        """See `KVCache.select`; where as many rows stay, the buffers do, and only what is in them moves."""
+        if self.buffers and len(rows) == len(self.buffers[0]):
+            for buffer in self.buffers:
+                buffer.copy_(buffer[rows])
+        else:
+            self.buffers = [buffer[rows] for buffer in self.buffers]
+
+    def branch(self, rows: Int[Tensor, " N"]) -> "LayerCache":
+        """Buffers of their own for these rows."""
+        return LayerCache([buffer[rows] for buffer in self.buffers])
+
+    def join(self, other: "LayerCache") -> None:
+        """Another's rows behind these; slots that one of them lacks are empty."""
+        self.buffers = [
+            torch.cat([with_slots(one, more.shape[2]), with_slots(more, one.shape[2])])
+            for one, more in zip(self.buffers, other.buffers, strict=True)
+        ]
+
+    def replace(self, rows: Int[Tensor, " N"], other: "LayerCache") -> None:
+        """Another's rows in the place of these."""
+        for buffer, more in zip(self.buffers, other.buffers, strict=True):
+            buffer[rows, :, : more.shape[2]] = more
+
+
+@dataclass(frozen=True, slots=True)
+class LayerStep:
+    """One layer's cache and where the new tokens go in it: what its attention is given."""
+
+    cache: LayerCache
+    placement: Placement
 
     def update(
         self, k: Float[Tensor, "B G T D"], v: Float[Tensor, "B G T E"]
     ) -> tuple[Float[Tensor, "B G S D"], Float[Tensor, "B G S E"]]:
         """Put the new keys (already turned to their positions) and values away; all that are kept come back."""
-        capacity, kept = self._policy.capacity, slice(1, self._used + 1)
-        if self._k is None or self._v is None:
-            self._k = k.new_zeros(*k.shape[:2], 1, k.shape[-1])
-            self._v = v.new_zeros(*v.shape[:2], 1, v.shape[-1])
-            self._sinks = k.new_zeros(*k.shape[:2], self._policy.sinks + 1, k.shape[-1])
-        self._k = with_room(self._k, self._used, capacity, dim=2)
-        self._v = with_room(self._v, self._used, capacity, dim=2)
-        put(self._k, self._slots, k)
-        put(self._v, self._slots, v)
-        if self._turn is not None and self._sinks is not None:
-            put(self._sinks, self._sink_slots, k)
-            first = min(self._policy.sinks, self._used)
-            self._k[:, :, 1 : first + 1] = self._turn(self._sinks[:, :, 1 : first + 1])
-        return self._k[:, :, kept], self._v[:, :, kept]
-
-    def select(self, rows: Int[Tensor, " N"]) -> None:
-        """See `KVCache.select`; where as many rows stay, the buffers do, and only what is in them moves."""
-        if self._k is None or self._v is None or self._sinks is None:
-            return
-        if len(rows) == len(self._k):
-            for buffer in (self._k, self._v, self._sinks):
-                buffer[:, :, : self._used + 1] = buffer[rows, :, : self._used + 1]
-        else:
-            self._k, self._v, self._sinks = self._k[rows], self._v[rows], self._sinks[rows]
+        cache, at = self.cache, self.placement
+        if not cache.buffers:
+            cache.buffers = [x.new_zeros(*x.shape[:2], 1, x.shape[-1]) for x in (k, v)]
+            if at.turn is not None:
+                cache.buffers.append(k.new_zeros(*k.shape[:2], at.n_sinks + 1, k.shape[-1]))
+        cache.buffers[:2] = (with_room(buffer, at.n_slots, at.capacity) for buffer in cache.buffers[:2])
+        keys, values = cache.buffers[:2]
+        put(keys, at.slots, k)
+        put(values, at.slots, v)
+        if at.turn is not None:
+            sinks = cache.buffers[2]
+            put(sinks, at.sink_slots, k)
+            n = min(at.n_sinks, at.n_slots)
+            keys[:, :, 1 : n + 1] = at.turn(sinks[:, :, 1 : n + 1])
+        return keys[:, :, 1 : at.n_slots + 1], values[:, :, 1 : at.n_slots + 1]
 
 
-def with_room(buffer: Tensor, n_slots: int, capacity: int, *, dim: int, fill: int = 0) -> Tensor:
+def with_room(buffer: Tensor, n_slots: int, capacity: int) -> Tensor:
     """The buffer, where it has so many slots beside that of the padding, or a copy in one of twice as many.
 
     Doubling copies each number once on average, however long the text becomes.
     """
-    missing = n_slots + 1 - buffer.shape[dim]
+    if n_slots + 1 <= buffer.shape[2]:
+        return buffer
+    return with_slots(buffer, max(n_slots + 1, min(2 * buffer.shape[2], capacity + 1)))
+
+
+def with_slots(buffer: Float[Tensor, "B G n D"], n_slots: int) -> Float[Tensor, "B G m D"]:
+    """The buffer with at least so many slots; new ones are zero."""
+    missing = n_slots - buffer.shape[2]
     if missing <= 0:
         return buffer
-    shape = list(buffer.shape)
-    shape[dim] = max(missing, min(2 * buffer.shape[dim], capacity + 1) - buffer.shape[dim])
-    return torch.cat([buffer, buffer.new_full(shape, fill)], dim)
+    return torch.cat([buffer, buffer.new_zeros(*buffer.shape[:2], missing, buffer.shape[-1])], 2)
 
 
 def put(buffer: Float[Tensor, "B G N D"], slots: Int[Tensor, "*rows T"], new: Float[Tensor, "B G T D"]) -> None:

@@ -28,6 +28,16 @@ class MemoryCache:
         self.kept = k, v
         return self.kept
 
+    def joined(self, other: "MemoryCache", length: int) -> "MemoryCache":
+        """The rows of both, each padded to a length of memory; nothing, where one has computed nothing yet."""
+        if self.kept is None or other.kept is None:
+            return MemoryCache()
+        k, v = (
+            torch.cat([padded(one, length, 2), padded(more, length, 2)])
+            for one, more in zip(self.kept, other.kept, strict=True)
+        )
+        return MemoryCache((k, v))
+
 
 class DecoderState:
     """The memory with its keys and values, and the cache of the decoder's own text: what `begin` returns.
@@ -49,8 +59,13 @@ class DecoderState:
         self._sources = torch.arange(len(memory), device=memory.device)  # which memory each row looks at
 
     @property
+    def rooms(self) -> list[int]:
+        """How many tokens of its text each row may take in at once."""
+        return self.cache.rooms
+
+    @property
     def room(self) -> int:
-        """How many tokens of the text may come at once."""
+        """How many tokens of the text may come at once in every row."""
         return self.cache.room
 
     def step(self, tokens: Int[Tensor, "B T"], valid: Bool[Tensor, "B T"] | None = None) -> Step:
@@ -67,12 +82,13 @@ class DecoderState:
 
     def again(self, n: int, policy: Policy) -> "DecoderState":
         """A state for n texts about the same single source, of which no token has been read."""
-        valid = None if self._valid is None else self._valid.expand(n, -1)
-        state = DecoderState(self.memory.expand(n, -1, -1), len(self.memories), policy, valid)
+        rows = torch.zeros(n, dtype=torch.long)
+        valid = None if self._valid is None else rows_of(self._valid, rows)
+        state = DecoderState(rows_of(self.memory, rows), len(self.memories), policy, valid)
         if n == 1:
             state.memories = self.memories  # what one computes, the others need not
         else:
-            state.memories = self._memories(lambda kept: kept.expand(n, -1, -1, -1))
+            state.memories = self._memories(lambda kept: rows_of(kept, rows))
         return state
 
     def select(self, rows: Int[Tensor, " N"]) -> None:
@@ -85,6 +101,41 @@ class DecoderState:
         self._valid = None if self._valid is None else self._valid[rows]
         self.memories = self._memories(lambda kept: kept[rows])
 
+    def branch(self, rows: Int[Tensor, " N"]) -> "DecoderState":
+        """A state of its own for these rows; this one stays as it is."""
+        valid = None if self._valid is None else rows_of(self._valid, rows)
+        state = DecoderState(rows_of(self.memory, rows), len(self.memories), self.cache.policy, valid)
+        state.cache = self.cache.branch(rows)
+        state.memories = self._memories(lambda kept: rows_of(kept, rows))
+        state._sources = self._sources[rows]
+        return state
+
+    def join(self, other: "DecoderState") -> None:
+        """Go on with the rows of another state too, behind these; the shorter memory is padded."""
+        length = max(self.memory.shape[1], other.memory.shape[1])
+        if self._valid is not None or other._valid is not None or self.memory.shape[1] != other.memory.shape[1]:
+            self._valid = torch.cat([padded(state._valid_or_all(), length) for state in (self, other)])
+        self.memory = torch.cat([padded(state.memory, length) for state in (self, other)])
+        self._sources = torch.cat([self._sources, other._sources + self._sources.amax() + 1])
+        self.cache.join(other.cache)
+        pairs = zip(self.memories, other.memories, strict=True)
+        self.memories = [one.joined(more, length) for one, more in pairs]
+
+    def _valid_or_all(self) -> Bool[Tensor, "B S"]:
+        return torch.ones_like(self.memory[..., 0], dtype=torch.bool) if self._valid is None else self._valid
+
     def _memories(self, change: Callable[[Tensor], Tensor]) -> list[MemoryCache]:
         kept = [layer.kept for layer in self.memories]
         return [MemoryCache(pair and (change(pair[0]), change(pair[1]))) for pair in kept]
+
+
+def rows_of(x: Tensor, rows: Int[Tensor, " N"]) -> Tensor:
+    """These rows; of the only one there is, views instead of copies."""
+    return x.expand(len(rows), *x.shape[1:]) if len(x) == 1 else x[rows]
+
+
+def padded(x: Tensor, length: int, dim: int = 1) -> Tensor:
+    """The tensor with zeros at the end of an axis, up to a length."""
+    shape = list(x.shape)
+    shape[dim] = length - x.shape[dim]
+    return torch.cat([x, x.new_zeros(shape)], dim) if shape[dim] else x

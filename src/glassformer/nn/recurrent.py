@@ -179,6 +179,11 @@ def select_rows(hidden: Sequence[Hidden], rows: Int[Tensor, " N"]) -> list[tuple
     return [tuple(vector[rows] for vector in layer) for layer in hidden]
 
 
+def join_rows(hidden: Sequence[Hidden], more: Sequence[Hidden]) -> list[tuple[Float[Tensor, "N C"], ...]]:
+    """What each layer remembers of the rows of two batches, one behind the other."""
+    return [tuple(map(torch.cat, zip(one, other, strict=True))) for one, other in zip(hidden, more, strict=True)]
+
+
 PARTS = {
     "x_proj.weight": "weight_ih",
     "x_proj.bias": "bias_ih",

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from glassformer.errors import GenerationError, TraceError
 from glassformer.inference import inputs
 from glassformer.inference.inputs import Inputs, Model
-from glassformer.inference.logits import Sampling, distribution, draw, without
+from glassformer.inference.logits import Sampling, choose, without
 from glassformer.models.spec import IN_WORDS
 from glassformer.tokenizers import Tokenizer
 from glassformer.tracing import costs, intervene
@@ -248,7 +248,7 @@ class Session:
             logits = without(last.trace["logits"].value[:, -1, :n_tokens], model.suppressed)
             random = torch.Generator().manual_seed(sampling.seed)
             uniform = torch.rand(len(steps), generator=random, dtype=torch.float64)[-1:]
-            token = int(draw(distribution(logits, None, sampling), uniform))
+            token = int(choose(logits, [last.inputs.tokens], sampling, list(uniform)))
             self._add(self._run(run), self._record(model, last.inputs.and_then(token), last))
             return self._run(run).step_to_json(len(steps) - 1)
 

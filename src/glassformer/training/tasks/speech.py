@@ -19,8 +19,8 @@ from glassformer.errors import DataError, MissingExtra
 from glassformer.evaluation.mode import evaluating
 from glassformer.evaluation.wer import normaliser, word_errors
 from glassformer.features.log_mel import FRAMES_PER_SECOND, HOP, log_mel
-from glassformer.inference.dictation import draw_texts
 from glassformer.inference.transcribe import listen
+from glassformer.inference.whisper_decoding import Window
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.speech_tokens import LANGUAGES, N_OTHERS, N_TIMES, SpeechTokens, Task
 from glassformer.training.config import RunConfig
@@ -159,10 +159,8 @@ class SpeechRecognition(Predicts):
         """The likeliest text, token by token."""
         with evaluating(module):
             sound = listen(module, self.frames(path).to(next(module.parameters())))
-            written = draw_texts(
-                module, sound, self.opening, self.speech, temperature=0.0, n=1, times=False, random=torch.Generator()
-            )
-        return self.speech.decode(written.tokens)
+            window = Window(module, sound, self.speech, self.opening, times=False)
+            return self.speech.decode(window.sample(0.0, 1).tokens)
 
 
 def counts_words(language: str, say: Say) -> bool:

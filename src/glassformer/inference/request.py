@@ -1,0 +1,98 @@
+"""What is asked of the decode engine: a text to continue, how, and where to stop; and what comes back."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from glassformer.errors import GenerationError
+from glassformer.inference.logits import Sampling
+from glassformer.nn.kv_cache import Policy
+
+Finish = Literal["stop", "length", "context"]
+
+# (logits (N, V), the tokens of each of the N texts so far, prompts included) -> logits (N, V)
+LogitFilter = Callable[[Float[Tensor, "N V"], Sequence[Sequence[int]]], Float[Tensor, "N V"]]
+
+
+@runtime_checkable
+class Search(Protocol):
+    """Continues a prompt by rows of its own, chosen together: beam search is one."""
+
+    def advance(self, logits: Float[Tensor, "N V"], *, context_over: bool) -> tuple[list[int], list[int]]:
+        """From the logits of its rows to the rows that go on and their next tokens; none when the search is over.
+
+        A row may go on several times, with different tokens. `context_over` says that no token can be read any more.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A prompt and how to continue it.
+
+    `filters` change the logits before a token is chosen. An encoder-decoder continues the target's beginning and has a
+    `source`: tokens (S,), or whatever its `begin` takes a batch of. With a `search` that decides, `sampling`,
+    `filters` and `stop_tokens` are not asked.
+    """
+
+    tokens: tuple[int, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+    max_new_tokens: int = 256
+    stop_tokens: frozenset[int] = frozenset()
+    filters: tuple[LogitFilter, ...] = ()
+    source: Tensor | None = None
+    search: Search | None = None
+    logprobs: bool = False  # whether to compute `NewToken.logprob`
+
+    def check(self, config: Any, policy: Policy) -> None:
+        """Raise unless a model of this configuration can serve it under the policy."""
+        check_prompts([self.tokens], config.vocab_size)
+        if self.max_new_tokens < 1:
+            raise GenerationError(f"must be at least 1, not {self.max_new_tokens}.", setting="max_new_tokens")
+        if not policy.endless and len(self.tokens) > policy.capacity:
+            raise GenerationError(
+                f"The prompt has {len(self.tokens)} tokens, but this model's context is {policy.capacity}: shorten it, "
+                f"or let old tokens leave with a cache such as sinks:4+{max(policy.capacity - 4, 1)}."
+            )
+        if self.source is not None:
+            check_source(self.source, config)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewToken:
+    """One more token of one sequence; `finish` says why, if it is the last one.
+
+    "stop": the token is one to stop at. "length": `max_new_tokens` are there. "context": the model knows no position
+    after this token and the cache policy lets none leave. `logprob` is log p of the token, in nats, after the filters
+    and before the temperature; NaN where the request does not ask for it.
+    """
+
+    sequence: int
+    token: int
+    finish: Finish | None
+    logprob: float = float("nan")
+
+
+def check_prompts(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:
+    """Raise unless every prompt has a token and every token is in the vocabulary."""
+    if not prompts or not all(prompts):
+        raise GenerationError(
+            "The prompt is empty, and this model has no token that begins a text: give it something to continue."
+        )
+    for prompt in prompts:
+        strange = [token for token in prompt if not 0 <= token < vocab_size]
+        if strange:
+            raise GenerationError(f"Token {strange[0]} is not in the model's vocabulary of {vocab_size}.")
+
+
+def check_source(source: Tensor, config: Any) -> None:
+    """Raise unless the tokens of source texts are in their vocabulary; sound and images have none."""
+    if source.is_floating_point():
+        return
+    vocab_size = getattr(config, "source_vocab_size", None) or config.vocab_size
+    strange = source[(source < 0) | (source >= vocab_size)]
+    if source.shape[-1] == 0 or strange.numel():
+        what = f"Token {int(strange[0])} is not" if strange.numel() else "An empty source has no token that is"
+        raise GenerationError(f"{what} in the model's source vocabulary of {vocab_size}.")

@@ -1,0 +1,306 @@
+"""Rows that come, go and branch beside others get what they get alone: every model, every policy of its cache."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from counts import count
+from glassformer.errors import GenerationError
+from glassformer.inference.engine import Engine
+from glassformer.inference.generate import generate
+from glassformer.inference.logits import Sampling, Suppress
+from glassformer.inference.request import Request
+from glassformer.models.gpt2 import GPT2, GPT2Config
+from glassformer.models.llama import Llama, LlamaConfig
+from glassformer.models.rnn import RNN, RNNConfig
+from glassformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from glassformer.models.transformer import Transformer, TransformerConfig
+from glassformer.models.whisper import Whisper, WhisperConfig
+from glassformer.nn.kv_cache import Policy, full, parse_policy, sinks
+
+VOCAB, CONTEXT = 11, 48
+
+
+def text_source(random: Random) -> Tensor:
+    return torch.tensor([random.randrange(2, VOCAB) for _ in range(random.randint(1, 9))])
+
+
+def sound_source(random: Random) -> Tensor:
+    return torch.randn(8, 12, generator=torch.Generator().manual_seed(random.randrange(99)), dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A model to decode with, and how its sources are drawn."""
+
+    build: Callable[[], nn.Module]
+    source: Callable[[Random], Tensor] | None = None
+    caches: tuple[str, ...] = ("full",)
+
+    def module(self) -> nn.Module:
+        """In float64 and with enlarged weights, so that choices are no ties."""
+        torch.manual_seed(0)
+        module = self.build().double().eval().requires_grad_(False)
+        for parameter in module.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(3)
+        return module
+
+
+CACHES = ("full", "window:7", "sinks:2+6")
+SIZES = {"vocab_size": VOCAB, "context_length": CONTEXT, "d_model": 12}
+LAYERS = {"n_layers": 2, "n_heads": 2}
+HALVES = {"n_encoder_layers": 1, "n_decoder_layers": 2, "n_heads": 2, "d_ff": 10}
+KINDS = {
+    "gpt2": Kind(lambda: GPT2(GPT2Config(**SIZES, **LAYERS)), caches=CACHES),
+    "llama": Kind(lambda: Llama(LlamaConfig(**SIZES, **LAYERS, n_kv_heads=1, d_ff=10)), caches=CACHES),
+    "transformer": Kind(lambda: Transformer(TransformerConfig(**SIZES, **HALVES)), text_source, CACHES),
+    "whisper": Kind(
+        lambda: Whisper(WhisperConfig(**SIZES, **HALVES, n_mels=8, audio_context_length=6)), sound_source, CACHES
+    ),
+    "rnn": Kind(lambda: RNN(RNNConfig(**SIZES, kind="gru"))),
+    "lstm": Kind(lambda: RNN(RNNConfig(**SIZES, kind="lstm"))),
+    "seq2seq": Kind(lambda: Seq2Seq(Seq2SeqConfig(**SIZES, source_vocab_size=VOCAB)), text_source),
+    "luong": Kind(
+        lambda: Seq2Seq(Seq2SeqConfig(**SIZES, source_vocab_size=VOCAB, attention="general", input_feeding=True)),
+        text_source,
+    ),
+}
+ALL = [(kind, cache) for kind, of_kind in KINDS.items() for cache in of_kind.caches]
+
+
+@dataclass
+class Schedule:
+    """When requests come and when they are cancelled: moments counted in steps."""
+
+    requests: list[Request]
+    admitted: list[int]
+    cancelled: dict[int, int] = field(default_factory=dict)  # number of the request: moment
+
+    def run(self, engine: Engine) -> list[list[int]]:
+        """The tokens of each request."""
+        texts: list[list[int]] = [[] for _ in self.requests]
+        for moment in range(200):
+            for number, when in enumerate(self.admitted):
+                if when == moment:
+                    assert engine.admit(self.requests[number]) == number
+            for number, when in self.cancelled.items():
+                if when == moment:
+                    engine.cancel(number)
+            for new in engine.step():
+                texts[new.sequence].append(new.token)
+            if not engine.running and moment >= max(self.admitted):
+                return texts
+        raise AssertionError("it does not end")
+
+
+def request(random: Random, kind: Kind) -> Request:
+    """Of 1 to 40 tokens, greedy or drawn, with or without a penalty, a filter, an end."""
+    n = random.choice([1, random.randint(1, 8), random.randint(1, 40)])
+    sampling = Sampling(temperature=0.0)
+    if random.random() < 0.6:
+        sampling = Sampling(
+            temperature=random.choice([0.7, 1.0, 1.4]),
+            top_k=random.choice([0, 0, 5]),
+            top_p=random.choice([1.0, 0.9]),
+            repetition_penalty=random.choice([1.0, 1.0, 1.3]),
+            seed=random.randrange(1000),
+        )
+    return Request(
+        tokens=tuple(random.randrange(VOCAB) for _ in range(n)),
+        sampling=sampling,
+        max_new_tokens=random.randint(1, 14),
+        stop_tokens=frozenset(random.sample(range(VOCAB), random.choice([0, 0, 1]))),
+        filters=(Suppress(frozenset({3, 4})),) if random.random() < 0.3 else (),
+        source=kind.source(random) if kind.source else None,
+    )
+
+
+def schedule(random: Random, kind: Kind) -> Schedule:
+    requests = [request(random, kind) for _ in range(random.randint(1, 6))]
+    # numbers are given in the order of admission
+    admitted = sorted(random.choice([0, random.randint(0, 12)]) for _ in requests)
+    cancelled = {n: random.randint(admitted[n], 16) for n in range(len(requests)) if random.random() < 0.25}
+    return Schedule(requests, admitted, cancelled)
+
+
+def alone(module: nn.Module, policy: Policy, request: Request) -> list[int]:
+    """What a request becomes without neighbours, with the logits of a pass that is not batched."""
+    engine = Engine(module, policy)
+    engine.admit(request)
+    return [new.token for new in engine.run()]
+
+
+@pytest.mark.parametrize(("name", "cache"), ALL)
+@pytest.mark.usefixtures("unchecked")  # for its speed
+def test_rows_admitted_and_cancelled_at_random_moments_get_what_they_get_alone(name: str, cache: str) -> None:
+    kind = KINDS[name]
+    module, policy = kind.module(), parse_policy(cache, CONTEXT)
+    for seed in range(count("schedules of the decode engine")):
+        random = Random(f"{name} {cache} {seed}")
+        plan = schedule(random, kind)
+        texts = plan.run(Engine(module, policy))
+        for number, (text, wanted) in enumerate(zip(texts, plan.requests, strict=True)):
+            expected = alone(module, policy, wanted)
+            if number in plan.cancelled:
+                expected = expected[: len(text)]
+                at_most = max(0, plan.cancelled[number] - plan.admitted[number])
+                assert len(text) <= at_most
+            assert text == expected, (seed, number)
+
+
+@pytest.mark.parametrize(("name", "cache"), [pair for pair in ALL if pair[0] in ("gpt2", "llama")])
+@pytest.mark.usefixtures("unchecked")
+def test_static_rows_give_the_same_in_buffers_and_shapes_that_never_change(name: str, cache: str) -> None:
+    kind = KINDS[name]
+    module, policy = kind.module(), parse_policy(cache, CONTEXT)
+    for seed in range(max(1, count("schedules of the decode engine") // 2)):
+        plan = schedule(Random(f"static {seed}"), kind)
+        plan.cancelled.clear()  # who waits for a row begins later than here
+        engine = Engine(module, policy, n_rows=2)
+        seen: set[object] = set()
+        decode = engine.decode
+
+        def watched(
+            tokens: Tensor,
+            state,
+            valid: Tensor | None,
+            decode=decode,
+            seen: set[object] = seen,
+        ) -> Tensor:
+            logits = decode(tokens, state, valid)
+            buffers = [buffer for layer in state.layers for buffer in layer.buffers]
+            where = [state.lengths.data_ptr(), *(buffer.data_ptr() for buffer in buffers)]
+            seen.add((tokens.shape, logits.shape, *where, *(buffer.shape for buffer in buffers)))
+            return logits
+
+        engine.decode = watched  # type: ignore[method-assign]
+        texts = plan.run(engine)
+        assert texts == [alone(module, policy, wanted) for wanted in plan.requests]
+        assert len(seen) <= 1
+
+
+def test_a_short_prompt_is_not_shortened_by_a_long_neighbour() -> None:
+    """Padding takes no room: each prompt may fill the context."""
+    module = KINDS["gpt2"].module()
+    together: list[list[int]] = [[], []]
+    for new in generate(module, [[0], list(range(6))], max_new_tokens=100, sampling=Sampling(temperature=0.0)):
+        together[new.sequence].append(new.token)
+        finish = new.finish
+    assert [len(text) for text in together] == [CONTEXT, CONTEXT - 5]
+    assert finish == "context"
+
+
+def test_finished_rows_cost_nothing() -> None:
+    module = KINDS["llama"].module()
+    engine = Engine(module, full(CONTEXT))
+    rows: list[int] = []
+    decode = engine.decode
+
+    def counted(tokens: Tensor, state, valid: Tensor | None) -> Tensor:
+        rows.append(len(tokens))
+        return decode(tokens, state, valid)
+
+    engine.decode = counted  # type: ignore[method-assign]
+    for limit in (2, 5, 3):
+        engine.admit(Request(tokens=(1, 2), max_new_tokens=limit))
+    list(engine.run())
+    assert rows == [3, 2, 1, 1], "the last token of a text is not read"
+
+
+@pytest.mark.parametrize("cache", [full(CONTEXT), sinks(2, 6)], ids=str)
+def test_a_remembered_beginning_is_read_once(cache: Policy) -> None:
+    module = KINDS["llama"].module()
+    beginning, rest = [5, 1, 8, 2, 9], [[], [4], [7, 7, 1]]
+    wanted = [Request(tokens=(*beginning, *more), sampling=Sampling(seed=i)) for i, more in enumerate(rest)]
+    wanted = [replace(each, max_new_tokens=9) for each in [*wanted, Request(tokens=(1, 2))]]
+    expected = [alone(module, cache, each) for each in wanted]
+    engine = Engine(module, cache)
+    logits = engine.remember(beginning)
+    torch.testing.assert_close(logits, module(torch.tensor([beginning])))
+    read: list[int] = []
+    module.register_forward_hook(lambda _, inputs, output: read.append(inputs[0].numel()))
+    for each in wanted:
+        engine.admit(each)
+    texts: list[list[int]] = [[] for _ in wanted]
+    for new in engine.step():
+        texts[new.sequence].append(new.token)
+    assert sorted(read) == [2, 2 * 3], "one prompt of two tokens, and two rests, the longer of three"
+    for new in engine.run():
+        texts[new.sequence].append(new.token)
+    assert texts == expected
+
+
+def test_log_probabilities_are_those_of_the_filtered_logits() -> None:
+    module = KINDS["gpt2"].module()
+    engine = Engine(module, full(CONTEXT))
+    banned = frozenset({1, 2})
+    filters = (Suppress(banned),)
+    engine.admit(Request(tokens=(3, 4), filters=filters, logprobs=True, max_new_tokens=5, sampling=Sampling(seed=4)))
+    text = [3, 4]
+    for new in engine.run():
+        logits = module(torch.tensor([text]))[0, -1].float()
+        logits[list(banned)] = -torch.inf
+        assert new.token not in banned
+        assert new.logprob == pytest.approx(float(logits.log_softmax(-1)[new.token]), abs=1e-5)
+        text.append(new.token)
+
+
+def test_a_filter_of_ones_own_sees_each_text_so_far() -> None:
+    """Written as a user would: nothing but a function."""
+    seen: list[Sequence[int]] = []
+
+    def never_twice(logits: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
+        seen.extend(texts)
+        return torch.stack(
+            [row.index_fill(0, torch.tensor(list(text)), -torch.inf) for row, text in zip(logits, texts, strict=True)]
+        )
+
+    engine = Engine(KINDS["gpt2"].module(), full(CONTEXT))
+    engine.admit(Request(tokens=(3, 4), filters=(never_twice,), max_new_tokens=VOCAB - 2))
+    engine.admit(Request(tokens=(7,), filters=(never_twice,), max_new_tokens=VOCAB - 1))
+    texts: list[list[int]] = [[3, 4], [7]]
+    for new in engine.run():
+        texts[new.sequence].append(new.token)
+    assert [sorted(text) for text in texts] == [list(range(VOCAB))] * 2
+    assert (3, 4) in seen
+
+
+def test_what_is_cancelled_or_over_may_be_cancelled_again() -> None:
+    engine = Engine(KINDS["gpt2"].module(), full(CONTEXT))
+    first, second = (engine.admit(Request(tokens=(1,), max_new_tokens=2)) for _ in range(2))
+    engine.cancel(first)
+    assert {new.sequence for new in engine.run()} == {second}
+    engine.cancel(first)
+    engine.cancel(second)
+    engine.cancel(99)
+    assert not engine.running
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        (Request(tokens=()), "prompt is empty"),
+        (Request(tokens=(VOCAB,)), f"Token {VOCAB} is not in the model's vocabulary"),
+        (Request(tokens=(1,) * (CONTEXT + 1)), "49 tokens, but this model's context is 48"),
+        (Request(tokens=(1,), max_new_tokens=0), "max_new_tokens must be at least 1"),
+    ],
+)
+def test_a_request_that_cannot_be_served_is_refused_and_the_others_go_on(wanted: Request, says: str) -> None:
+    engine = Engine(KINDS["gpt2"].module(), full(CONTEXT))
+    engine.admit(Request(tokens=(1,), max_new_tokens=3))
+    engine.step()
+    with pytest.raises(GenerationError, match=says):
+        engine.admit(wanted)
+    assert len(list(engine.run())) == 2
+
+
+def test_static_rows_are_for_caches_alone() -> None:
+    engine = Engine(KINDS["rnn"].module(), full(CONTEXT), n_rows=2)
+    engine.admit(Request(tokens=(1,)))
+    with pytest.raises(GenerationError, match="has no static rows"):
+        engine.step()
