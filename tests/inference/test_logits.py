@@ -135,6 +135,7 @@ def test_numbers_of_numpy_are_settings_like_others():
     assert limits_of(np.int64(3), 2) == [3, 3]  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_generation_config_says_how_tokens_are_chosen_and_the_rest_is_as_usual() -> None:
     assert sampling_of({}) == USUAL
     said = {"temperature": 0.6, "top_k": 20, "repetition_penalty": 1.1, "eos_token_id": 7, "do_sample": True}
