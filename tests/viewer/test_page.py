@@ -537,7 +537,8 @@ DRAWN = """() => {
 def test_words_stand_where_they_belong_after_the_screen_has_changed(browser: Browser, address: str) -> None:
     """Also where the canvas keeps its size: numbers in cells and names at blocks are those of a page opened there."""
     pictures = []
-    for density in (1, 2):
+    height = 0
+    for density in (2, 1):
         context = browser.new_context(
             viewport={"width": 1280, "height": 720}, device_scale_factor=density, bypass_csp=True
         )
@@ -549,10 +550,12 @@ def test_words_stand_where_they_belong_after_the_screen_has_changed(browser: Bro
             page.wait_for_function("() => devicePixelRatio === 2")
             page.evaluate(DRAWN)
             settled(page)
+            page.wait_for_function(f"() => document.getElementById('scene').clientHeight === {height}")
+        height = page.evaluate("() => document.getElementById('scene').clientHeight")
         pictures.append(Image.open(io.BytesIO(base64.b64decode(page.evaluate(DRAWN)))).convert("L"))
         page.goto("about:blank")
         context.close()
-    moved, fresh = (np.asarray(picture, dtype=float) for picture in pictures)
+    fresh, moved = (np.asarray(picture, dtype=float) for picture in pictures)
     assert moved.shape == fresh.shape
     assert np.abs(moved - fresh).mean() < 0.2
 
