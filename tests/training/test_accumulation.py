@@ -39,7 +39,7 @@ def step_of(trainer: Trainer, batches: list[Batch], monkeypatch: pytest.MonkeyPa
     """The loss and the gradient, in float64, of a step that reads these batches."""
     trainer.module.double()
     trainer.loss = trainer.loss.double()
-    monkeypatch.setattr(trainer.task, "batch", lambda step, micro_step, world: wide(batches[micro_step]))
+    monkeypatch.setattr(trainer, "read", lambda step, micro_step, world: wide(batches[micro_step]))
     for _ in batches:
         trainer.accumulate()
     gradient = [parameter.grad for parameter in trainer.module.parameters() if parameter.grad is not None]

@@ -41,8 +41,6 @@ class AdamW(torch.optim.Optimizer):
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             states = [self._state_of(parameter) for parameter in parameters]
-            for state in states:
-                state["step"] += 1
             adamw(
                 parameters,
                 [parameter.grad for parameter in parameters],
@@ -78,7 +76,7 @@ def adamw(
     eps: float,
     weight_decay: float,
 ) -> None:
-    """Algorithm 2's lines 6 to 12 for each parameter, in place; `steps` count from 1.
+    """Algorithm 2's lines 5 to 12 for each parameter, all in place: parameters, both moments, and the count of steps.
 
     m̂ / √v̂ is the course's m / √v with the step size lr √(1 − β₂ᵗ) / (1 − β₁ᵗ).
     """
@@ -86,6 +84,7 @@ def adamw(
     for parameter, gradient, mean, mean_square, step in zip(
         parameters, gradients, means, mean_squares, steps, strict=True
     ):
+        step.add_(1)
         t = float(step)
         mean.copy_(beta1 * mean + (1 - beta1) * gradient)
         mean_square.copy_(beta2 * mean_square + (1 - beta2) * gradient * gradient)

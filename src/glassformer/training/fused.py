@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import adamw as torch_adamw
 
 
 def adamw(
@@ -19,31 +21,33 @@ def adamw(
     weight_decay: float,
 ) -> None:
     """Twin of `adamw.adamw`: torch's fused kernel reads and writes every number once."""
-    if parameters:
-        torch._fused_adamw_(
-            list(parameters),
-            list(gradients),
-            list(means),
-            list(mean_squares),
-            [],
-            list(steps),
-            lr=lr,
-            beta1=betas[0],
-            beta2=betas[1],
-            weight_decay=weight_decay,
-            eps=eps,
-            amsgrad=False,
-            maximize=False,
-        )
+    torch_adamw.adamw(
+        list(parameters),
+        list(gradients),
+        list(means),
+        list(mean_squares),
+        [],
+        list(steps),
+        fused=True,
+        amsgrad=False,
+        beta1=betas[0],
+        beta2=betas[1],
+        lr=lr,
+        weight_decay=weight_decay,
+        eps=eps,
+        maximize=False,
+    )
 
 
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     """Twin of `clip.clip_gradients`."""
+    parameters = [parameter for parameter in parameters if parameter.grad is not None]
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if not gradients:
-        return torch.zeros(())
-    wide = torch.float64 if any(gradient.dtype == torch.float64 for gradient in gradients) else torch.float32
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, dtype=wide)))
-    if max_norm <= norm < torch.inf:
-        torch._foreach_mul_(gradients, max_norm / (norm + 1e-6))
+    norm: Tensor = get_total_norm([gradient.to(wide(gradient.dtype)) for gradient in gradients])
+    clip_grads_with_norm_(parameters, max_norm, torch.where(norm.isfinite(), norm, 0))
     return norm
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """What squares of numbers of a type fit into."""
+    return torch.promote_types(dtype, torch.float32)

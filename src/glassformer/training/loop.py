@@ -7,7 +7,9 @@ that was stopped and resumed is the run that was not, to the bit. Next to read: 
 """
 
 import math
+import queue
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +41,7 @@ from glassformer.training.events import (
 )
 from glassformer.training.initial import set_initial_weights
 from glassformer.training.inputs import check_files
+from glassformer.training.prefetch import Read, prefetching
 from glassformer.training.run_folder import RunFolder, State
 from glassformer.training.schedule import constant, noam, warmup_cosine
 from glassformer.training.signals import Stop, Stopped, stop_on_signal
@@ -81,8 +84,14 @@ def train(
         except BrokenPipeError:
             stop.signal = stop.signal or signal.SIGPIPE
 
+    listening, said_elsewhere = threading.get_ident(), queue.SimpleQueue[str]()
+
     def say(text: str) -> None:
-        tell(Said(text=text))
+        """Listeners hear everything from this thread, what the one that prepares batches says a little later."""
+        if threading.get_ident() == listening:
+            tell(Said(text=text))
+        else:
+            said_elsewhere.put(text)
 
     gpus = [device] if device.type == "cuda" else []
     held = run.held(config, resume=resume, overwrite=overwrite)
@@ -127,7 +136,8 @@ def train(
             trainer.pace.pause()
 
         stopping = "Stopping: the state is being saved. A second signal ends it at once."
-        with advising_to_resume(folder), stop_on_signal(stop, lambda: say(stopping)):
+        ahead = prefetching(task.batch, steps=config.steps, accumulation=config.accumulation)
+        with advising_to_resume(folder), stop_on_signal(stop, lambda: say(stopping)), ahead as trainer.read:
             if config.schedule.kind != "constant" and config.schedule.warmup_steps >= config.steps:
                 say(
                     "The learning rate is still rising when the run ends: schedule.warmup_steps is "
@@ -142,10 +152,12 @@ def train(
             if trainer.owes_evaluation:  # since it was stopped in the middle of one
                 evaluate()
             while trainer.step < config.steps and stop.signal is None:
-                read = trainer.accumulate()
+                batch = trainer.accumulate()
+                while not said_elsewhere.empty():
+                    say(said_elsewhere.get())
                 if trainer.micro_step < config.accumulation:
                     continue
-                tell(GradientReady(step=trainer.step + 1, module=trainer.module, inputs=read.inputs))
+                tell(GradientReady(step=trainer.step + 1, module=trainer.module, inputs=batch.inputs))
                 tell(trainer.update())
                 if trainer.owes_evaluation:
                     evaluate()
@@ -204,6 +216,7 @@ class Trainer:
 
     def __init__(self, config: RunConfig, task: Task, device: torch.device) -> None:
         self.config, self.task, self.device, self.world = config, task, device, ALONE
+        self.read: Read = task.batch
         self.dtype, _ = choose_dtype(config.dtype, device)
         model_config = config.model_config(task.settings)
         self.d_model: int = getattr(model_config, "d_model", 1)
@@ -237,7 +250,7 @@ class Trainer:
         config, world = self.config, self.world
         address = (config.seed, self.step, world.micro_batch(self.micro_step))
         torch.manual_seed(int(np.random.SeedSequence(address).generate_state(1, np.uint64)[0]))
-        batch = self.task.batch(self.step, self.micro_step, world).to(self.device)
+        batch = self.read(self.step, self.micro_step, world).to(self.device)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.task.logits(self.module, batch)
         total, count = self.task.loss(logits.to(torch.promote_types(logits.dtype, torch.float32)), batch)
@@ -264,8 +277,8 @@ class Trainer:
         config = self.config
         self.step += 1
         lr = learning_rate(config, self.step, self.d_model)
-        norm = float(clip_gradients(self.parameters.values(), config.clip_norm or math.inf))
-        loss = float(self.loss)
+        length = clip_gradients(self.parameters.values(), config.clip_norm or math.inf)
+        loss, norm = torch.stack([self.loss, length]).tolist()  # the step's only wait for the device
         finite = math.isfinite(norm) and math.isfinite(loss)
         if not finite and config.on_nonfinite == "stop":
             raise TrainingError(
