@@ -27,7 +27,8 @@ def prefetching(read: Read, *, steps: int, accumulation: int) -> Iterator[Read]:
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
 
     def begin(address: Address, world: World) -> Future[Batch]:
-        return executor.submit(contextvars.copy_context().run, read, *address, world)
+        context = contextvars.copy_context()  # which twins run is this thread's choice
+        return executor.submit(lambda: context.run(read, *address, world))
 
     def next_batch(step: int, micro_step: int, world: World = ALONE) -> Batch:
         address = step, micro_step
