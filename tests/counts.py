@@ -20,6 +20,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "characters of a parity text": (20_000, 5_000_000),
     "random strings against tiktoken": (1_000, 10_000),
     "chunkings": (60, 300),
+    "merge tables": (150, 5_000),
     "corpora against the textbook": (60, 300),
     "subword-nmt corpora against the textbook": (20, 300),
     "streams of random ids": (200, 5_000),

@@ -79,7 +79,7 @@ def texts() -> None:
     """sentencepiece, its protocol buffer, and tokenizers."""
     import sentencepiece
 
-    from glassformer.tokenizers.bpe_files import load
+    from glassformer.tokenizers.formats import load
     from glassformer.tokenizers.wordpiece import WordPieceTokenizer
 
     lines = iter((ROOT / "README.md").read_text("utf-8").splitlines())

@@ -38,10 +38,12 @@ def sources() -> dict[str, str]:
     return found
 
 
-def imports(module: str, text: str, known: Sources, while_importing: bool = False) -> Iterator[str]:
+def imports(module: str, text: str, known: Sources) -> Iterator[str]:
     """The modules of ours that a module imports: at its top, inside functions, and by name through importlib or twins.
 
-    `from package import name` means the submodule where there is one, else the package itself.
+    Imports for the type checker alone count like others: who reads the one file has to read the other.
+    `from package import name` means the submodule where there is one, else the package itself, and a package that
+    looks for its modules, by `f"{__name__}.…"`, imports them all.
     """
     tree = ast.parse(text)
     package = module if any(other.startswith(f"{module}.") for other in known) else module.rpartition(".")[0]
@@ -52,8 +54,8 @@ def imports(module: str, text: str, known: Sources, while_importing: bool = Fals
         and node.body
         and isinstance(node.body[0], ast.Expr)
     }
-    named = set() if while_importing else {*known} - {"glassformer", module}  # strings that a lazy import may use
-    for node in at_import(tree) if while_importing else ast.walk(tree):
+    named = {*known} - {"glassformer", module}  # strings that a lazy import may use
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "glassformer")
         elif isinstance(node, ast.ImportFrom):
@@ -67,17 +69,8 @@ def imports(module: str, text: str, known: Sources, while_importing: bool = Fals
                     yield whole if whole in known else base
         elif isinstance(node, ast.Constant) and node not in docstrings and node.value in named:
             yield str(node.value)
-
-
-def at_import(tree: ast.AST) -> Iterator[ast.AST]:
-    """The nodes outside functions and outside `if TYPE_CHECKING`."""
-    for node in ast.iter_child_nodes(tree):
-        skipped = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or (
-            isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        )
-        if not skipped:
-            yield node
-            yield from at_import(node)
+        elif isinstance(node, ast.JoinedStr) and ast.unparse(node).startswith(("f'{__name__}.", 'f"{__name__}.')):
+            yield from (other for other in known if other.startswith(f"{module}."))
 
 
 def part(module: str) -> str:
@@ -120,12 +113,12 @@ def _order(here: str) -> int:
 
 
 def _cycles(known: Sources) -> Iterator[str]:
-    """Depth-first search along what importing runs; an edge back into the path closes a cycle.
+    """Depth-first search along all imports, inside packages too; an edge back into the path closes a cycle.
 
-    An import inside a function runs when both modules are there, as in an abstract class whose factory knows its kinds.
+    The package's own front hands on names of all layers, so nothing that it names counts as its import.
     """
     graph = {
-        module: sorted(set(imports(module, text, known, while_importing=True)) & set(known))
+        module: sorted(set(imports(module, text, known)) & set(known)) if part(module) else []
         for module, text in known.items()
     }
     done: set[str] = set()
@@ -198,6 +191,18 @@ SEEDS = {
     "a cycle: glassformer.nn.norm → glassformer.nn.fused → glassformer.nn.norm": {
         "glassformer.nn.norm": "from glassformer.nn import fused",
         "glassformer.nn.fused": "from .norm import RMSNorm",
+    },
+    "a cycle: glassformer.training.loop → glassformer.training.fused → glassformer.training.loop": {
+        "glassformer.training.loop": '@twin("glassformer.training.fused")\ndef f(): ...',
+        "glassformer.training.fused": "def f():\n    from glassformer.training.loop import train",
+    },
+    "a cycle: glassformer.tokenizers.bpe → glassformer.tokenizers.base → glassformer.tokenizers.bpe": {
+        "glassformer.tokenizers.base": "if TYPE_CHECKING:\n    from glassformer.tokenizers.bpe import BPETokenizer",
+        "glassformer.tokenizers.bpe": "from glassformer.tokenizers.base import Tokenizer",
+    },
+    "a cycle: glassformer.models → glassformer.models.gpt2 → glassformer.models": {
+        "glassformer.models": 'def specs():\n    return importlib.import_module(f"{__name__}.{name}")',
+        "glassformer.models.gpt2": "from glassformer.models import spec_of",
     },
     "glassformer imports at its top; it must hand names on lazily": {"glassformer": "from glassformer.api import load"},
     "glassformer.helpers belongs to no layer": {"glassformer.helpers": ""},

@@ -165,15 +165,18 @@ IN_PLACE: dict[str, Callable[[torch.dtype], Iterator[dict[str, object]]]] = {
 }
 
 
+ON_INTEGERS = {"tokenizers.bpe.learn", "tokenizers.bpe.merge"}  # without tensors: tests/tokenizers/test_bpe.py
+
+
 def test_every_twin_has_a_case_here() -> None:
-    assert {*CASES, *IN_PLACE} == set(TWINS)
+    assert {*CASES, *IN_PLACE, *ON_INTEGERS} == set(TWINS)
 
 
 def parameters_of(function: Callable[..., object]) -> list[tuple[object, ...]]:
     return [(entry.name, entry.kind, entry.default) for entry in inspect.signature(function).parameters.values()]
 
 
-@pytest.mark.parametrize("name", sorted({*CASES, *IN_PLACE}))
+@pytest.mark.parametrize("name", sorted({*CASES, *IN_PLACE, *ON_INTEGERS}))
 def test_a_twin_has_the_same_name_and_parameters(name: str) -> None:
     fast = TWINS[name].fast()
     assert fast is not None

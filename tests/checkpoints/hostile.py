@@ -12,7 +12,6 @@ import pytest
 from glassformer.checkpoints.huggingface import save_directory
 from glassformer.errors import GlassformerError
 from glassformer.models.gpt2 import GPT2, GPT2Config
-from glassformer.tokenizers import bpe_files, sentencepiece, tokenizer_json  # noqa: F401  (else the first load does)
 
 CONFIG = GPT2Config(vocab_size=5, context_length=8, d_model=4, n_layers=2, n_heads=2, d_ff=6, tied_head=False)
 SECONDS = 2

@@ -19,7 +19,7 @@ from glassformer import api, checkpoints
 from glassformer.errors import ConfigError, ExportError, GlassformerError, TokenizerError
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.tokenizers import Tokenizer, WordTokenizer
-from glassformer.tokenizers.bpe_files import write_vocab_and_merges
+from glassformer.tokenizers.byte_level import write_vocab_and_merges
 from glassformer.training.config import RunConfig
 
 # ---- one rule for numbers that are none

@@ -1,336 +1,142 @@
-"""Encoding and decoding with byte-level BPE: equal to its definition, to tiktoken, and to itself in chunks."""
+"""Byte-pair encoding on integers: the readable form is the published algorithm, and its fast twin does the same."""
 
-import json
-import lzma
-import pickle
-import random
-from itertools import pairwise
+from array import array
+from itertools import islice, pairwise
+from typing import Any
 
 import pytest
-import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import glassformer as gf
 from counts import count
 from glassformer.errors import TokenizerError
-from glassformer.tokenizers import BPETokenizer, Tokenizer
-from glassformer.tokenizers.bpe import LONG, merge
-from glassformer.tokenizers.pretokenize import PATTERNS
+from glassformer.tokenizers import BPETokenizer, Tokenizer, merge_table
+from glassformer.tokenizers.bpe import join, learn, merge, merge_steps
+from glassformer.tokenizers.bpe_fast import LONG
+from glassformer.tokenizers.merge_table import MergeTable
 
 BYTES = {byte: bytes([byte]) for byte in range(256)}
-END = "<|endoftext|>"
-PUBLISHED = ["gpt2", "cl100k_base", "o200k_base"]
+SENNRICH = {b"low.": 5, b"lower.": 2, b"newest.": 6, b"widest.": 3}  # figure 1, with "." for the end of a word
 
 
-def with_merges(*merges: tuple[bytes, bytes], special_tokens=(), pattern="gpt2") -> BPETokenizer:
-    made = dict.fromkeys(left + right for left, right in merges)
-    vocab = BYTES | {256 + i: token for i, token in enumerate(made)}
-    return BPETokenizer(vocab, list(merges), special_tokens, pattern)
+def table_of(*entries: tuple[int, int, int, int]) -> MergeTable:
+    """The table of (left, right, rank, id)."""
+    return MergeTable(*(array("i", [entry[column] for entry in entries]) for column in range(4)))
 
 
-def textbook_merge(tokens: list[bytes], merges: list[tuple[bytes, bytes]]) -> list[bytes]:
-    """Merge the pair that was learnt first, the leftmost, until there is none."""
-    while True:
-        ranked = [(merges.index(pair), i) for i, pair in enumerate(pairwise(tokens)) if pair in merges]
-        if not ranked:
-            return tokens
-        _, i = min(ranked)
-        tokens = [*tokens[:i], tokens[i] + tokens[i + 1], *tokens[i + 2 :]]
+# ---- the readable form
+
+
+def test_the_words_of_the_paper_give_its_first_tokens() -> None:
+    with gf.use("readable"):
+        tokens = [bytes([byte]) for byte in range(256)]
+        for left, right in learn(SENNRICH, 10):
+            tokens.append(tokens[left] + tokens[right])
+    assert {b"est.", b"low", b"newest."} <= set(tokens)
+
+
+def test_the_most_frequent_pair_goes_first_and_of_equal_ones_the_greater() -> None:
+    with gf.use("readable"):
+        assert list(learn({b"abab": 1, b"ab": 1, b"cd": 2}, 3)) == [(97, 98), (99, 100), (256, 256)]
+        assert list(learn({b"ab": 1, b"cd": 1}, 1)) == [(99, 100)]
+        assert list(learn({b"abc": 5, b"cabx": 2, b"cax": 2}, 2))[1] == (256, 99)
+
+
+def test_all_occurrences_of_a_pair_are_joined_from_the_left_without_overlap() -> None:
+    assert join((1, 1, 1, 2, 1, 1), (1, 1), 9) == (9, 1, 2, 9)
+    assert join((), (1, 1), 9) == ()
+
+
+def test_the_least_rank_goes_first_and_of_equal_ranks_the_leftmost() -> None:
+    table = table_of((1, 2, 5, 12), (2, 3, 4, 23), (3, 4, 5, 34))
+    assert list(merge_steps([1, 2, 3, 4], table)) == [[1, 2, 3, 4], [1, 23, 4]]
+    assert list(merge_steps([1, 2, 2, 3, 4], table))[-1] == [12, 23, 4]
+    tied = table_of((1, 2, 0, 12), (2, 1, 0, 21))
+    assert list(merge_steps([1, 2, 1, 2], tied))[-1] == [12, 12]
+    assert list(merge_steps([2, 1, 2, 1], tied))[-1] == [21, 21]
+
+
+# ---- its twins
 
 
 @st.composite
-def merge_lists(draw):
-    """Merges that need not come from training: also in an order that no corpus gives."""
-    tokens = [b"a", b"b"]
-    merges = []
-    for _ in range(draw(st.integers(1, 8))):
-        pair = draw(st.tuples(st.sampled_from(tokens), st.sampled_from(tokens)))
-        if pair not in merges and len(b"".join(pair)) < 20:
-            merges.append(pair)
-            tokens.append(b"".join(pair))
-    return draw(st.permutations(merges))
+def merge_tables(draw: Any) -> MergeTable:
+    """Any table at all: several pairs of one rank, several ways to one id, in an order that no corpus gives."""
+    symbol = st.integers(0, 5)
+    pairs = draw(st.lists(st.tuples(symbol, symbol), unique=True, max_size=14))
+    return table_of(*((left, right, draw(st.integers(0, 6)), draw(symbol)) for left, right in pairs))
 
 
-@settings(max_examples=count("tokenizer round trips"))
-@given(
-    merge_lists(), st.one_of(st.text("ab", max_size=40), st.text("ab", min_size=2, max_size=3).map(lambda t: t * 90))
+SYMBOLS = st.one_of(
+    st.lists(st.integers(0, 5), max_size=30),
+    st.lists(st.integers(0, 5), min_size=1, max_size=5).map(lambda symbols: symbols * LONG),
+    st.lists(st.integers(0, 5), min_size=LONG, max_size=LONG + 60),
 )
-def test_encoding_merges_the_earliest_learnt_pair_first(merges, text):
-    tokenizer = with_merges(*merges)
-    expected = textbook_merge([bytes([byte]) for byte in text.encode()], merges)
-    assert [tokenizer.token_bytes(id) for id in tokenizer.encode(text)] == expected
 
 
-@pytest.mark.parametrize("text", ["a" * 2 * LONG, "ab" * LONG, "abc" * LONG, "😀" * LONG, "aab" * LONG + "ba" * LONG])
-def test_short_and_long_pieces_are_merged_alike(text):
-    merges = [
-        (b"a", b"b"),
-        (b"a", b"a"),
-        (b"aa", b"aa"),
-        (b"ab", b"ab"),
-        (b"b", b"aa"),
-        (b"\xf0", b"\x9f"),
-        (b"aa", b"ab"),
-    ]
-    tokenizer = with_merges(*merges)
-    expected = textbook_merge([bytes([byte]) for byte in text.encode()], merges)
-    assert [tokenizer.token_bytes(id) for id in tokenizer.encode(text)] == expected
+@settings(max_examples=count("merge tables"), deadline=None)
+@given(merge_tables(), SYMBOLS)
+def test_both_forms_merge_alike(table: MergeTable, symbols: list[int]) -> None:
+    before = list(symbols)
+    with gf.use("readable"):
+        expected = merge(symbols, table)
+    assert merge(symbols, table) == expected
+    assert symbols == before
+    if len(symbols) < LONG:
+        steps = list(merge_steps(symbols, table))
+        assert (steps[0], steps[-1]) == (symbols, expected)
+        assert all(len(row) == len(after) + 1 for row, after in pairwise(steps))
 
 
-def test_long_pieces_without_repeats_are_merged_by_the_definition():
-    rng = random.Random(6)
-    for _ in range(count("chunkings")):
-        tokens = [b"a", b"b", b"c"]
-        merges: list[tuple[bytes, bytes]] = []
-        while len(merges) < 12:
-            pair = (rng.choice(tokens), rng.choice(tokens))
-            if pair not in merges and pair[0] + pair[1] not in tokens:
-                merges.append(pair)
-                tokens.append(pair[0] + pair[1])
-        rng.shuffle(merges)
-        text = "".join(rng.choices("abc", k=2 * LONG))
-        tokenizer = with_merges(*merges)
-        expected = textbook_merge([bytes([byte]) for byte in text.encode()], merges)
-        assert [tokenizer.token_bytes(id) for id in tokenizer.encode(text)] == expected
-
-
-def test_a_pre_token_in_a_rank_vocabulary_is_itself_even_where_no_merges_lead_there():
-    vocab = BYTES | {256: b"abcd"}
-    assert BPETokenizer(vocab, None).encode("abcd") == [256]
-    assert BPETokenizer(vocab, None, whole_pieces=False).encode("abcd") == list(b"abcd")
-
-
-@pytest.mark.parametrize("text", ["a", "\u200d", " ", "\n", "😀", "ab", "é漢"])
-def test_the_work_on_a_long_pre_token_grows_as_its_length(text):
-    tokenizer = with_merges(
-        (b"a", b"a"), (b"aa", b"aa"), (b"\xe2", b"\x80"), (b" ", b" "), (b"\n", b"\n"), (b"a", b"b")
-    )
-
-    def work(n: int) -> int:
-        calls = 0
-
-        def rank(pair, never):
-            nonlocal calls
-            calls += 1
-            return tokenizer._rank(pair, never)
-
-        def join(left, right):
-            nonlocal calls
-            calls += 1
-            return tokenizer._join(left, right)
-
-        symbols = [tokenizer._byte_ids[byte] for byte in (text * n).encode()]
-        assert merge(symbols, rank, join) == tokenizer._encode_piece(text * n)
-        return calls
-
-    assert work(20_000) < 2.2 * work(10_000)
-    assert work(20_000) < 10 * len((text * 20_000).encode())
-
-
-def test_a_million_characters_without_a_break_are_encoded():
-    tokenizer = with_merges((b"a", b"a"), (b"aa", b"aa"))
-    assert tokenizer.encode("a" * 10**6) == [257] * 250_000
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_published_ranks_encode_random_strings_as_tiktoken_does(name, data_dir, tiktoken_encoding, random_texts):
-    ours, theirs = Tokenizer.load(data_dir / "tokenizers" / f"{name}.tiktoken"), tiktoken_encoding(name)
-    assert ours.vocab_size == theirs.n_vocab
-    assert ours.special_tokens == theirs._special_tokens
-    for text in random_texts(count("random strings against tiktoken")):
-        assert ours.encode(text) == theirs.encode(text, allowed_special="all"), text
-        assert ours.encode(text, allowed_special="none") == theirs.encode_ordinary(text), text
-
-
-@pytest.mark.timeout(3600)  # the whole texts take minutes, with every call checked
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_published_ranks_encode_real_texts_as_tiktoken_does(name, data_dir, tiktoken_encoding):
-    ours, theirs = Tokenizer.load(data_dir / "tokenizers" / f"{name}.tiktoken"), tiktoken_encoding(name)
-    n = count("characters of a parity text")
-    for path in sorted((data_dir / "text").iterdir()):
-        if path.name == "mix100.txt.xz":
-            continue
-        with lzma.open(path) if path.suffix == ".xz" else path.open("rb") as file:
-            text = file.read(4 * n).decode(errors="replace")[:n]
-        assert ours.encode(text) == theirs.encode(text, allowed_special="all"), path.name
-        assert ours.decode(ours.encode(text)) == text
-
-
-@pytest.mark.parametrize("name", [*PUBLISHED, "llama2", "tok512"])
-def test_published_vocabularies_give_the_reference_ids(name, data_dir):
-    files = {"llama2": "tokenizers/llama2-tokenizer.model", "tok512": "llama/tok512.model"}
-    tokenizer = Tokenizer.load(data_dir / files.get(name, f"tokenizers/{name}.tiktoken"))
-    for text, ids in json.loads((data_dir / "tokenizers/reference.json").read_text())[name]["cases"]:
-        assert tokenizer.encode(text) == ids
-
-
-def test_ranks_and_merges_of_gpt2_are_the_same_tokenizer(data_dir, random_texts):
-    folder = data_dir / "tokenizers"
-    ranks, merges = Tokenizer.load(folder / "gpt2.tiktoken"), Tokenizer.load(folder / "gpt2-merges.txt")
-    assert ranks.vocab == merges.vocab
-    assert ranks.special_tokens == merges.special_tokens == {END: 50256}
-    for text in random_texts(300):
-        assert ranks.encode(text) == merges.encode(text)
-
-
-# ---- special tokens
-
-
-def test_special_tokens_that_the_vocabulary_lacks_get_the_next_ids():
-    tokenizer = BPETokenizer(BYTES | {256: b"<|a|>"}, [], ["<|b|>", "<|a|>", "<|c|>"])
-    assert tokenizer.special_tokens == {"<|b|>": 257, "<|a|>": 256, "<|c|>": 258}
-
-
-def test_the_longest_special_token_wins():
-    tokenizer = BPETokenizer(BYTES, [], [END, END + END])
-    assert tokenizer.encode(f"a{END}{END}b{END}") == [97, 257, 98, 256]
-
-
-def test_undeclared_special_tokens_are_ordinary_text():
-    assert BPETokenizer(BYTES, []).encode(END) == list(END.encode())
-
-
-def test_special_tokens_in_untrusted_text_can_be_text():
-    tokenizer = BPETokenizer(BYTES, None, [END, "hello"])
-    ids = tokenizer.encode(f"hello{END}", allowed_special="none")
-    assert ids == list(f"hello{END}".encode())
-    assert list(tokenizer.encode_iterable(["hel", "lo"], allowed_special="none")) == list(b"hello")
-
-
-@pytest.mark.parametrize("bad", [[""], ["\ud800"], ["x", "x"]])
-def test_impossible_special_tokens_are_refused(bad):
-    with pytest.raises(TokenizerError):
-        BPETokenizer(BYTES, [], bad)
-
-
-def test_begin_and_end_tokens_are_known_by_their_names():
-    assert (with_merges().bos_id, with_merges().eos_id) == (None, None)
-    assert with_merges(special_tokens=[END]).eos_id == 256
-    llama = with_merges(special_tokens=["<|begin_of_text|>", "<|end_of_text|>"], pattern="llama3")
-    assert (llama.bos_id, llama.eos_id) == (256, 257)
-
-
-# ---- round trips and streams
-
-TOKENIZER = with_merges(
-    (b"a", b"b"), (b" ", b"ab"), (b"\xf0", b"\x9f"), (b"\n", b"\n"), special_tokens=[END, END + END]
+WORDS = st.dictionaries(
+    st.one_of(st.text("ab", max_size=12), st.text("the ca'é", max_size=8)).map(str.encode),
+    st.integers(1, 9),
+    max_size=12,
 )
-TEXTS = st.text(st.one_of(st.characters(), st.sampled_from("ab \n'sl😀<|>\ud83d")), max_size=60)
 
 
-@settings(max_examples=count("tokenizer round trips"))
-@given(st.one_of(TEXTS, st.lists(st.sampled_from(["ab", " ", "\n\n", END, END[:5], "'ll"])).map("".join)))
-def test_decoding_gives_the_text_back(text):
-    written = regex.sub("[\ud800-\udfff]", "\ufffd", text)
-    assert TOKENIZER.decode(TOKENIZER.encode(text)) == written
-    assert TOKENIZER.decode(TOKENIZER.encode(text, allowed_special="none")) == written
+@settings(max_examples=count("corpora against the textbook"), deadline=None)
+@given(WORDS, st.integers(0, 40))
+def test_both_forms_learn_alike(words: dict[bytes, int], limit: int) -> None:
+    with gf.use("readable"):
+        expected = list(learn(words, limit))
+    assert list(learn(words, limit)) == expected
+    assert list(islice(learn(words, limit), 3)) == expected[:3]
 
 
-@settings(max_examples=count("tokenizer round trips"))
-@given(st.binary(max_size=60))
-def test_any_bytes_can_be_told_by_tokens(data):
-    assert TOKENIZER.decode_bytes(list(data)) == data
-    assert TOKENIZER.decode(list(data)) == data.decode(errors="replace")
+def test_a_tokenizer_is_the_same_in_both_modes(tmp_path: Any) -> None:
+    (tmp_path / "corpus").write_text("the cat sat on the mat; naïve 你好，世界。 " * 4)
+    fast = Tokenizer.train(tmp_path / "corpus", 320)
+    with gf.use("readable"):
+        readable = Tokenizer.train(tmp_path / "corpus", 320)
+        assert readable.vocab == fast.vocab
+        ids = readable.encode("that cat on the 世界")
+    assert fast.encode("that cat on the 世界") == ids
 
 
-@pytest.mark.parametrize("pattern", PATTERNS)
-def test_encoding_in_chunks_is_encoding_the_whole(pattern, monkeypatch):
-    tokenizer = with_merges(
-        *((b"a", b"b"), (b" ", b"ab"), (b"\n", b"\n"), (b"'", b"l"), (b"'l", b"l"), (b" ", b" ")),
-        special_tokens=[END, END + END],
-        pattern=pattern,
-    )
-    rng = random.Random(3)
-    for _ in range(count("chunkings") * 3):
-        text = "".join(
-            rng.choice(["ab", " ", "  ", "\n", "'ll", "I'", "l", "12", "漢", END, "<|end", "\ud83d", "A"])
-            for _ in range(20)
-        )
-        cuts = sorted(rng.choices(range(len(text) + 1), k=6))
-        chunks = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-        whole = tokenizer.encode(text)
-        with monkeypatch.context() as small:
-            small.setattr("glassformer.tokenizers.pretokenize.BLOCK", 8)
-            assert list(tokenizer.encode_iterable(chunks)) == whole, (text, chunks)
+# ---- the table
 
 
-def test_encode_iterable_takes_chunks_as_it_goes():
-    def chunks():
-        while True:
-            yield "ab " * 10_000
-
-    ids = TOKENIZER.encode_iterable(chunks())
-    assert [next(ids) for _ in range(100_000)][-2:] == [257, 257]
-
-
-def test_the_pieces_of_a_stream_are_the_text():
-    rng = random.Random(7)
-    parts = [
-        *(list(text.encode()) for text in "aé漢😀"),
-        [0xF0],
-        [0x9F, 0x98],
-        [0x80],
-        [0xC3],
-        [0xED, 0xA0],
-        [256, 257],
-        [260],
-    ]
-    for _ in range(count("streams of random ids")):
-        ids = [id for part in rng.choices(parts, k=rng.randrange(12)) for id in part]
-        stream = TOKENIZER.stream()
-        assert "".join([*map(stream.push, ids), stream.finish()]) == TOKENIZER.decode(ids), ids
+def test_ranks_of_tokens_give_every_pair_that_makes_one_up() -> None:
+    ids = {"a": 0, "b": 1, "ab": 2, "ba": 3, "aba": 4, "abx": 5}
+    table = MergeTable.from_ranks({"ab": 7, "ba": 7, "aba": 8, "abx": 9}, ids)
+    assert table.pairs == [(0, 1), (1, 0), (0, 3), (2, 0)]  # "abx" is made up of nothing
+    assert table.ranks == {(0, 1): 7, (1, 0): 7, (0, 3): 8, (2, 0): 8}
+    assert table.ids == {(0, 1): 2, (1, 0): 3, (0, 3): 4, (2, 0): 4}
+    listed = [("a", "b"), ("b", "a"), ("a", "ba"), ("ab", "a")]
+    assert MergeTable.from_merges(listed, ids).pairs == table.pairs
 
 
-@settings(max_examples=count("tokenizer round trips"))
-@given(st.text(max_size=20))
-def test_no_piece_of_a_stream_breaks_a_character(text):
-    text = regex.sub("[\ud800-\udfff]", "", text).replace("\ufffd", "")
-    stream = TOKENIZER.stream()
-    assert all("\ufffd" not in stream.push(byte) for byte in text.encode())
-    assert stream.finish() == ""
+def test_an_empty_table_merges_nothing() -> None:
+    table = MergeTable.from_merges([], {"a": 0})
+    assert (table.pairs, merge([3, 3], table), merge([], table)) == ([], [3, 3], [])
 
 
-def test_a_character_cut_short_is_replaced_at_the_end_of_a_stream():
-    stream = TOKENIZER.stream()
-    assert [stream.push(byte) for byte in "é😀".encode()[:-1]] == ["", "é", "", "", ""]
-    assert stream.finish() == "\ufffd"
-
-
-@pytest.mark.parametrize("id", [-1, 10**9, 262])
-def test_an_id_out_of_range_is_refused(id):
-    for use in (TOKENIZER.token_bytes, TOKENIZER.stream().push, lambda id: TOKENIZER.decode([65, id])):
-        with pytest.raises(TokenizerError, match="no token id"):
-            use(id)
-
-
-# ---- construction
-
-
-@pytest.mark.parametrize(
-    ("vocab", "merges", "says"),
-    [
-        ({}, [], "empty"),
-        ({-1: b"x"} | BYTES, [], "0 to"),
-        ({2**40: b"xx"} | BYTES, [], "0 to"),
-        ({97: b"a"}, [], "lacks 255"),
-        (BYTES | {256: b"a"}, [], "no doubles"),
-        (BYTES, [(b"a", b"b")], "no ordinary token"),
-        (BYTES | {256: b"ab"}, [(b"a", b"b"), (b"a", b"b")], "twice"),
-    ],
-)
-def test_a_broken_vocabulary_is_refused(vocab, merges, says):
-    with pytest.raises(TokenizerError, match=says):
-        BPETokenizer(vocab, merges)
-
-
-def test_the_cache_is_bounded(monkeypatch):
-    monkeypatch.setattr("glassformer.tokenizers.base.CACHED_PIECES", 10)
-    tokenizer = with_merges()
-    for i in range(100):
-        tokenizer.encode(f"{i} {'x' * 100}")
-    assert len(tokenizer._cache) <= 10
-    assert max(map(len, tokenizer._cache)) <= 64
-
-
-def test_a_tokenizer_can_go_to_another_process():
-    assert pickle.loads(pickle.dumps(TOKENIZER)).encode("ab ab" + END) == TOKENIZER.encode("ab ab" + END)
+def test_a_vocabulary_whose_pairs_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = {256 + i: b"%04d" % i * 1000 for i in range(20)}
+    with pytest.raises(TokenizerError, match="too long"):
+        BPETokenizer(BYTES | long, None).encode("ab")
+    monkeypatch.setattr(merge_table, "MAX_PAIRS", 3)
+    with pytest.raises(TokenizerError, match="more than 3 pairs"):
+        BPETokenizer(BYTES | {256: b"ab", 257: b"abab", 258: b"aba", 259: b"bab"}, None).encode("xy")

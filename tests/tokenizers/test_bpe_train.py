@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from counts import count
 from glassformer.errors import DataError, TokenizerError
 from glassformer.tokenizers import Tokenizer, pretokenize, train_bpe
-from glassformer.tokenizers.bpe_train import _receive, _send_counts, count_pieces, learn_merges
+from glassformer.tokenizers.bpe_train import _receive, _send_counts, count_pre_tokens, learn_merges
 from glassformer.tokenizers.pretokenize import PATTERNS
 
 END = "<|endoftext|>"
@@ -147,8 +147,8 @@ def test_processes_count_what_one_counts(tmp_path, special_tokens):
     paths = [tmp_path / "a", tmp_path / "b"]
     paths[0].write_bytes(documents())
     paths[1].write_bytes("no wall in here é漢 ".encode() * 3_000)
-    serial = count_pieces(paths, special_tokens, workers=1)
-    assert count_pieces(paths, special_tokens, workers=3) == serial
+    serial = count_pre_tokens(paths, special_tokens, workers=1)
+    assert count_pre_tokens(paths, special_tokens, workers=3) == serial
 
 
 @pytest.mark.parametrize("special_tokens", [["ab", "bc"], ["aa"], ["aba", "bab"], ["a", "aab"], []])
@@ -188,9 +188,9 @@ def test_an_interrupt_leaves_no_process_behind(tmp_path):
     corpus = tmp_path / "c"
     corpus.write_bytes(documents() * 120)
     code = (
-        "from glassformer.tokenizers.bpe_train import count_pieces\n"
+        "from glassformer.tokenizers.bpe_train import count_pre_tokens\n"
         "if __name__ == '__main__':\n"
-        f"    print('go', flush=True)\n    count_pieces({str(corpus)!r}, [{END!r}], workers=2)\n"
+        f"    print('go', flush=True)\n    count_pre_tokens({str(corpus)!r}, [{END!r}], workers=2)\n"
     )
     script = tmp_path / "run.py"
     script.write_text(code)

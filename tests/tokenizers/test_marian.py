@@ -11,7 +11,7 @@ import pytest
 from counts import count
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers import Tokenizer
-from glassformer.tokenizers.bpe_files import find_source
+from glassformer.tokenizers.formats import find_source
 from glassformer.tokenizers.marian import MarianTokenizer, write_pair
 
 sentencepiece = pytest.importorskip("sentencepiece")

@@ -9,8 +9,8 @@ import tokenizers
 from counts import count
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers import BPETokenizer, CharTokenizer, SentencePieceTokenizer, Tokenizer
+from glassformer.tokenizers.byte_level import BYTE_LEVEL
 from glassformer.tokenizers.pretokenize import PATTERNS
-from glassformer.tokenizers.tokenizer_json import BYTE_LEVEL
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 END = "<|endoftext|>"

@@ -12,7 +12,6 @@ import tokenizers
 from counts import count
 from glassformer.errors import MissingExtra, TokenizerError
 from glassformer.tokenizers.base import Tokenizer
-from glassformer.tokenizers.tokenizer_json import tokenizer_json
 from glassformer.tokenizers.wordpiece import WordPieceTokenizer
 from tokenizers import trainers
 
@@ -89,7 +88,7 @@ def test_what_is_saved_is_the_same_here_and_in_tokenizers(
     path = ours.save(tmp_path)
     again, library = Tokenizer.load(tmp_path), tokenizers.Tokenizer.from_file(str(path))
     assert isinstance(again, WordPieceTokenizer)
-    assert tokenizer_json(again) == tokenizer_json(ours)
+    assert again.tokenizer_json() == ours.tokenizer_json()
     for text in random_texts(100):
         ids, types = ours.sequence(text)
         assert again.sequence(text) == (ids, types)
@@ -117,7 +116,7 @@ def test_vocab_txt_is_read_and_says_itself_whether_it_is_uncased(vocab: dict[str
 def test_padding_and_truncation_of_a_published_file_are_the_callers_business(
     vocab: dict[str, int], tmp_path: Path
 ) -> None:
-    file = json.loads(tokenizer_json(WordPieceTokenizer(vocab)))
+    file = json.loads(WordPieceTokenizer(vocab).tokenizer_json())
     file["truncation"] = {"max_length": 2, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
     file["padding"] = {"strategy": {"Fixed": 128}, "pad_id": 0}
     (tmp_path / "tokenizer.json").write_text(json.dumps(file))
@@ -141,7 +140,7 @@ def test_padding_and_truncation_of_a_published_file_are_the_callers_business(
 def test_a_file_that_we_cannot_follow_is_refused(
     part: str, change: dict[str, Any], says: str, vocab: dict[str, int], tmp_path: Path
 ) -> None:
-    file = json.loads(tokenizer_json(WordPieceTokenizer(vocab)))
+    file = json.loads(WordPieceTokenizer(vocab).tokenizer_json())
     file[part] |= change
     if "vocab" in change:
         file["added_tokens"] = []

@@ -5,7 +5,7 @@
     source.spm, target.spm    both tokenizers, in Marian's folders
     preprocessor_config.json  the processor of pictures or of sound
 
-Next to read: `tokenizers/bpe_files.py`, `features/image_processor.py`, `features/sound_processor.py`.
+Next to read: `tokenizers/formats.py`, `features/image_processor.py`, `features/sound_processor.py`.
 """
 
 import json
@@ -25,11 +25,12 @@ from glassformer.models.transformer import TransformerConfig
 from glassformer.models.vit import ViTConfig
 from glassformer.models.whisper import WhisperConfig
 from glassformer.tokenizers.base import Tokenizer
-from glassformer.tokenizers.bpe_files import SOURCE_FOLDER, find, find_source, inside
 from glassformer.tokenizers.char import CharTokenizer
+from glassformer.tokenizers.formats import SOURCE_FOLDER, find, find_source
 from glassformer.tokenizers.marian import MarianTokenizer, write_pair
 from glassformer.tokenizers.speech_tokens import SpeechTokens
-from glassformer.tokenizers.tokenizer_json import template, template_of, write_tokenizer_json
+from glassformer.tokenizers.tokenizer_json import template_processing
+from glassformer.tokenizers.untrusted_files import inside
 
 Processor = ImageProcessor | SoundProcessor
 
@@ -146,8 +147,8 @@ def _write_tokenizer(folder: Path, tokenizer: Tokenizer, config: Any) -> None:
         tokenizer.save(folder)
         return
     source = spec_of(config).kind == "encoder-decoder"
-    around = template(tokenizer, None, tokenizer.eos_id) if source else template_of(tokenizer)
-    write_tokenizer_json(tokenizer, folder, around)
+    around = template_processing(tokenizer.special_tokens, None, tokenizer.eos_id) if source else tokenizer.template()
+    tokenizer.write_tokenizer_json(folder, around)
     write_json(folder / TOKENIZER_CONFIG, tokenizer_config(tokenizer, config))
 
 

@@ -20,7 +20,8 @@ from glassformer import files, strict_json
 from glassformer.errors import CheckpointError, ConfigError, ExportError
 from glassformer.models import spec_of
 from glassformer.tokenizers.base import Tokenizer
-from glassformer.tokenizers.bpe_files import MAX_FILE_BYTES, SOURCE_FOLDER
+from glassformer.tokenizers.formats import SOURCE_FOLDER
+from glassformer.tokenizers.untrusted_files import MAX_FILE_BYTES
 
 CONFIG, GENERATION, TOKENIZER_CONFIG = "config.json", "generation_config.json", "tokenizer_config.json"
 PROCESSOR = "preprocessor_config.json"

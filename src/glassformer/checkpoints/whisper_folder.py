@@ -9,7 +9,7 @@ from typing import Any
 from glassformer.errors import ConfigError
 from glassformer.models.whisper import WhisperConfig
 from glassformer.tokenizers.base import Tokenizer
-from glassformer.tokenizers.bpe import BPETokenizer
+from glassformer.tokenizers.byte_level import BPETokenizer
 from glassformer.tokenizers.speech_tokens import SpeechTokens
 
 LATEST_START = 50  # of 0.02 seconds: the first time that a transcript may begin with is 1.00

@@ -23,7 +23,6 @@ from glassformer.config import from_mapping, read_mapping
 from glassformer.data.text import read_text, size_of
 from glassformer.errors import ConfigError, DataError
 from glassformer.tokenizers import Tokenizer
-from glassformer.tokenizers.tokenizer_json import tokenizer_json
 
 Progress = Callable[[int, int], None]  # bytes of text read, of how many
 
@@ -122,7 +121,7 @@ def open_tokens(folder: Path, *, verify: bool = True, tokenizer: Tokenizer | Non
 
 def fingerprint(tokenizer: Tokenizer) -> str:
     """The SHA-256 of its tokenizer.json: two share it when they make the same tokens of every text."""
-    return hashlib.sha256(tokenizer_json(tokenizer).encode()).hexdigest()
+    return hashlib.sha256(tokenizer.tokenizer_json().encode()).hexdigest()
 
 
 def _shifted(on_progress: Progress, before: int, total: int) -> Callable[[int], None]:

@@ -1,7 +1,8 @@
 """What every tokenizer does: text to ids, ids to text, as a whole or as a stream.
 
-A tokenizer is a vocabulary (id to bytes), a way to cut text into pieces (`pretokenize.py`), and a way to turn one piece
-into ids (`bpe.py`, `sentencepiece.py`, `char.py`). `Tokenizer.train` and `Tokenizer.load` make one.
+A tokenizer is a vocabulary (id to bytes), a way to cut text into pre-tokens (`pretokenize.py`), and a way to turn one
+pre-token into ids. In the last the kinds of tokenizers differ: `byte_level.py`, `sentencepiece.py`, `wordpiece.py`,
+`words.py`, `char.py`, `subword.py`, `marian.py`. `formats.py` has the files that they are published in.
 """
 
 import codecs
@@ -10,22 +11,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import ClassVar, Literal
 
 from glassformer.errors import TokenizerError
+from glassformer.files import write_file
 from glassformer.tokenizers.pretokenize import BLOCK, PreTokenizer
-
-if TYPE_CHECKING:
-    from glassformer.tokenizers.bpe import BPETokenizer
+from glassformer.tokenizers.tokenizer_json import dump, template_processing
+from glassformer.tokenizers.untrusted_files import Json
 
 AllowedSpecial = Literal["all", "none"]
 
 BEGIN_TOKENS = ("<|begin_of_text|>", "<|startoftext|>", "<s>", "<bos>")
 END_TOKENS = ("<|end_of_text|>", "<|endoftext|>", "</s>", "<eos>")
 
-CACHED_PIECES = 1 << 16
-CACHED_CHARACTERS = 64  # longer pieces seldom come again
-WATCHED = 64  # characters of a piece whose merges `steps` lists one by one: n merges have n² / 2 symbols
+CACHED_PRE_TOKENS = 1 << 16
+CACHED_CHARACTERS = 64  # longer pre-tokens seldom come again
+WATCHED_CHARACTERS = 64  # of a pre-token whose merges `steps` lists one by one: n merges have n² / 2 symbols
 
 
 class Tokenizer(ABC):
@@ -35,9 +36,14 @@ class Tokenizer(ABC):
     tokenizer.json that it came from lets other programs add is its `post_processor`, which goes along when it is saved.
     """
 
-    post_processor: dict[str, Any] | None = None
+    post_processor: Json | None = None
+
+    # `formats.py`, which imports every kind, fills these in: a base class cannot import those that derive from it.
+    _load: ClassVar[Callable[[Path, str | None], "Tokenizer"]]
+    _train: ClassVar[Callable[..., "Tokenizer"]]
 
     def __init__(self, vocab: Mapping[int, bytes], special_tokens: Mapping[str, int], pattern: str) -> None:
+        """Take a vocabulary, the special tokens in it, and the regular expression that cuts text into pre-tokens."""
         self.vocab = dict(vocab)
         self.special_tokens = dict(special_tokens)
         self._special_ids = frozenset(self.special_tokens.values())
@@ -58,19 +64,13 @@ class Tokenizer(ABC):
         pattern: str = "gpt2",
         workers: int | None = None,
         progress: Callable[[str, int, int], None] | None = None,
-    ) -> "BPETokenizer":
+    ) -> "Tokenizer":
         """Learn byte-level BPE from text files of any size; `vocab_size` counts bytes, merges and special tokens.
 
         `workers` processes count the pre-tokens (None: one for small files, else one a core);
         `progress(stage, done, total)` is called now and then.
         """
-        from glassformer.tokenizers.bpe import BPETokenizer
-        from glassformer.tokenizers.bpe_train import train_bpe
-
-        vocab, merges = train_bpe(
-            files, vocab_size, special_tokens, pattern=pattern, workers=workers, progress=progress
-        )
-        return BPETokenizer(vocab, merges, special_tokens, pattern=pattern)
+        return Tokenizer._train(files, vocab_size, special_tokens, pattern=pattern, workers=workers, progress=progress)
 
     @staticmethod
     def load(path: str | os.PathLike[str], *, pattern: str | None = None) -> "Tokenizer":
@@ -78,21 +78,55 @@ class Tokenizer(ABC):
 
         tiktoken's files do not say how text is split: `pattern` does, where the name is not a published one.
         """
-        from glassformer.tokenizers.bpe_files import load
+        return Tokenizer._load(Path(path), pattern)
 
-        return load(Path(path), pattern)
+    # ---- keeping it
 
     def save(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write `tokenizer.json`, which the `tokenizers` library loads as well; returns its path."""
-        from glassformer.tokenizers.tokenizer_json import write_tokenizer_json
+        return self.write_tokenizer_json(Path(directory), overwrite=overwrite)
 
-        return write_tokenizer_json(self, Path(directory), overwrite=overwrite)
+    def write_tokenizer_json(
+        self, directory: Path, post_processor: Json | None = None, *, overwrite: bool = False
+    ) -> Path:
+        """Write tokenizer.json into a directory, whole or not at all; `post_processor` stands for `template()`."""
+        path = directory / "tokenizer.json"
+        write_file(path, self.tokenizer_json(post_processor).encode(), overwrite=overwrite)
+        return path
+
+    def tokenizer_json(self, post_processor: Json | None = None) -> str:
+        """The text of tokenizer.json, all that encoding depends on; of what it is read as, the text is the same again.
+
+        `post_processor` says which tokens other programs put around a text; None: as `template()` does.
+        """
+        return dump(self.to_json(), self.special_tokens, post_processor or self.template())
+
+    def template(self) -> Json | None:
+        """What stands around a text that the tokenizer's model reads: as its file says, else the token that begins it.
+
+        None: nothing does.
+        """
+        if self.post_processor is not None:
+            return self.post_processor
+        return template_processing(self.special_tokens, self.bos_id, None)
+
+    def to_json(self) -> Json:
+        """The parts of tokenizer.json that make this tokenizer: normalizer, pre_tokenizer, decoder and model."""
+        raise TokenizerError(f"a {type(self).__name__} has no form in tokenizer.json.")
+
+    @classmethod
+    def from_json(cls, path: Path, file: Json, special_tokens: Mapping[str, int]) -> "Tokenizer":
+        """The tokenizer that these parts of a file describe; a part that is not followed exactly is a TokenizerError.
+
+        `special_tokens` are the file's added tokens. `path` is for messages.
+        """
+        raise TokenizerError(f"{path}: a {cls.__name__} has no form in tokenizer.json.")
 
     # ---- text to ids
 
     @abstractmethod
-    def _encode_piece(self, piece: str) -> list[int]:
-        """The ids of one piece of text, which no token crosses."""
+    def _encode_pre_token(self, pre_token: str) -> list[int]:
+        """The ids of one pre-token, a span of text that no token crosses."""
 
     def encode(self, text: str, *, allowed_special: AllowedSpecial = "all") -> list[int]:
         """The ids of a text; with `allowed_special="none"`, special tokens in it are text like any other."""
@@ -109,53 +143,54 @@ class Tokenizer(ABC):
     def _encode(self, chunks: Iterable[str], allowed_special: AllowedSpecial) -> Iterator[list[int]]:
         if allowed_special not in self._pretokenizer:
             raise TokenizerError(f'allowed_special={allowed_special!r}: expected "all" or "none".')
-        cache, beginning = self._cache, True
+        cache, at_beginning = self._cache, True
         for split, special in self._pretokenizer[allowed_special].stream(chunks):
-            pieces = [self._begin(split[0]), *split[1:]] if split and beginning else split
+            pre_tokens = [self._begin(split[0]), *split[1:]] if split and at_beginning else split
             ids: list[int] = []
-            for piece in pieces:
-                known = cache.get(piece)
-                ids += self._encode_new(piece) if known is None else known
+            for pre_token in pre_tokens:
+                cached = cache.get(pre_token)
+                ids += self._encode_and_cache(pre_token) if cached is None else cached
             if special is not None:
                 ids.append(self.special_tokens[special])
-            beginning = special is not None or (beginning and not pieces)
+            at_beginning = special is not None or (at_beginning and not pre_tokens)
             yield ids
 
-    def _begin(self, piece: str) -> str:
-        """The first piece of a stretch of text between special tokens, as it is to be encoded."""
-        return piece
+    def _begin(self, pre_token: str) -> str:
+        """The first pre-token of a text, or of the text after a special token, as it is to be encoded."""
+        return pre_token
 
-    def _encode_new(self, piece: str) -> list[int]:
-        ids = self._encode_piece(piece)
-        if len(piece) <= CACHED_CHARACTERS:
-            if len(self._cache) >= CACHED_PIECES:
+    def _encode_and_cache(self, pre_token: str) -> list[int]:
+        ids = self._encode_pre_token(pre_token)
+        if len(pre_token) <= CACHED_CHARACTERS:
+            if len(self._cache) >= CACHED_PRE_TOKENS:
                 self._cache.clear()
-            self._cache[piece] = ids
+            self._cache[pre_token] = ids
         return ids
 
     # ---- the same, to be watched
 
-    def _merging(self, piece: str) -> list[list[int]]:
-        """The symbols of a piece at first and after each merge; a tokenizer that merges nothing has its ids at once."""
-        return [self._encode_piece(piece)]
+    def _merge_steps(self, pre_token: str) -> list[list[int]]:
+        """The symbols of a pre-token at first and after each merge; without merges, its ids at once."""
+        return [self._encode_pre_token(pre_token)]
 
-    def steps(self, text: str, *, allowed_special: AllowedSpecial = "all") -> list["Piece"]:
-        """What `encode` does with a text, piece by piece; the ids together are those that it returns."""
-        found: list[Piece] = []
-        beginning = True
+    def steps(self, text: str, *, allowed_special: AllowedSpecial = "all") -> list["PreToken"]:
+        """What `encode` does with a text, pre-token by pre-token; the ids together are those that it returns."""
+        steps: list[PreToken] = []
+        at_beginning = True
         for split, special in self._pretokenizer[allowed_special].stream([text]):
-            for piece in split:
-                given = self._begin(piece) if beginning else piece
-                beginning = False
-                ids = self._encode_piece(given)
-                rows = self._merging(given) if len(given) <= WATCHED else []
-                rows = rows if rows[-1:] == [ids] else [*rows[:1], ids]  # whole pieces come about without merges
-                found.append(Piece(text=piece, ids=ids, symbols=[list(map(self.token_bytes, row)) for row in rows]))
+            for span in split:
+                pre_token = self._begin(span) if at_beginning else span
+                at_beginning = False
+                ids = self._encode_pre_token(pre_token)
+                rows = self._merge_steps(pre_token) if len(pre_token) <= WATCHED_CHARACTERS else []
+                rows = rows if rows[-1:] == [ids] else [*rows[:1], ids]  # whole pre-tokens come about without merges
+                symbols = [[self.token_bytes(id) for id in row] for row in rows]
+                steps.append(PreToken(text=span, ids=ids, symbols=symbols))
             if special is not None:
                 id = self.special_tokens[special]
-                found.append(Piece(text=special, ids=[id], symbols=[[self.token_bytes(id)]], special=True))
-                beginning = True
-        return found
+                steps.append(PreToken(text=special, ids=[id], symbols=[[self.token_bytes(id)]], special=True))
+                at_beginning = True
+        return steps
 
     # ---- ids to text
 
@@ -174,11 +209,11 @@ class Tokenizer(ABC):
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of a sequence of tokens."""
-        pieces, previous = [], None
+        parts, previous = [], None
         for id in ids:
-            pieces.append(self._bytes_after(previous, id))
+            parts.append(self._bytes_after(previous, id))
             previous = id
-        return b"".join(pieces)
+        return b"".join(parts)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of a sequence of tokens, with U+FFFD where its bytes are not UTF-8."""
@@ -213,8 +248,11 @@ class Tokenizer(ABC):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """A stretch of text that no token crosses; its symbols at first and after each merge, the last being its tokens."""
+class PreToken:
+    """A span of text that no token crosses, or a special token, and how it is encoded.
+
+    `symbols` are its parts at first and after each merge; the last row is its tokens, whose ids are `ids`.
+    """
 
     text: str
     ids: list[int]
@@ -223,9 +261,10 @@ class Piece:
 
 
 class TextStream:
-    """Ids in, text out, as soon as its characters are whole; the pieces together are the text of all ids."""
+    """Ids in, text out, as soon as its characters are whole; the parts together are the text of all ids."""
 
     def __init__(self, tokenizer: Tokenizer, after: Iterable[int] = ()) -> None:
+        """Decode what follows the tokens `after`, whose own text is not given out again."""
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._previous: int | None = None

@@ -1,16 +1,15 @@
 """Learning byte-level BPE: count the corpus's pre-tokens, then merge the most frequent pair, again and again.
 
-`count_pieces` streams files of any size, in several processes when they are large; `learn_merges` works on the counts
-alone. Kernels can stand in for either. `bpe.py` applies what is learnt here.
+`count_pre_tokens` streams files of any size, in several processes when they are large; `learn_merges` works on the
+counts alone, by `bpe.learn`.
 """
 
 import codecs
-import heapq
 import multiprocessing
 import os
 import re
 import signal
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from multiprocessing.connection import Connection, wait
@@ -18,12 +17,14 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from glassformer.errors import DataError, GlassformerError, TokenizerError
-from glassformer.tokenizers.bpe import MAX_VOCAB_SIZE, special_bytes, with_special_tokens
+from glassformer.tokenizers.bpe import learn
+from glassformer.tokenizers.byte_level import BPETokenizer
 from glassformer.tokenizers.pretokenize import PreTokenizer, split_pattern
+from glassformer.tokenizers.vocabulary import MAX_VOCAB_SIZE, special_bytes, with_special_tokens
 
 Files = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 Progress = Callable[[str, int, int], None]
-Stretch = tuple[Path, int, int]  # the bytes of a file from one offset to another
+FileSpan = tuple[Path, int, int]  # the bytes of a file from one offset to another
 
 READ_BYTES = 1 << 20
 SEARCH_BYTES = 1 << 16
@@ -52,65 +53,36 @@ def train_bpe(
             f"{len(without_merges)} or more, and {MAX_VOCAB_SIZE} is the most.",
             setting="vocab_size",
         )
-    pieces = count_pieces(input_path, special_tokens, pattern=pattern, workers=workers, progress=progress)
-    words = {piece.encode(): count for piece, count in pieces.items()}
+    counts = count_pre_tokens(input_path, special_tokens, pattern=pattern, workers=workers, progress=progress)
+    words = {pre_token.encode(): count for pre_token, count in counts.items()}
     merges = learn_merges(words, vocab_size - len(without_merges), progress)
     vocab = single_bytes | {256 + rank: left + right for rank, (left, right) in enumerate(merges)}
     return with_special_tokens(vocab, special_tokens)[0], merges
 
 
-# ---- merges
+def train_tokenizer(
+    input_path: Files,
+    vocab_size: int,
+    special_tokens: Sequence[str] = (),
+    *,
+    pattern: str = "gpt2",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> BPETokenizer:
+    """The tokenizer of what `train_bpe` learns; `Tokenizer.train` is this."""
+    vocab, merges = train_bpe(
+        input_path, vocab_size, special_tokens, pattern=pattern, workers=workers, progress=progress
+    )
+    return BPETokenizer(vocab, merges, special_tokens, pattern=pattern)
 
 
 def learn_merges(words: Mapping[bytes, int], limit: int, progress: Progress | None = None) -> list[tuple[bytes, bytes]]:
-    """At most `limit` merges: each joins the pair of neighbours that is most frequent in the words, by their counts.
-
-    A word is a string whose characters are token ids, so that `str.split` finds a pair, left to right and without
-    overlap. The counts of pairs change only beside the pair that is merged; a heap finds the greatest, and an entry
-    whose pair has lost occurrences since is put back with the count of now.
-    """
+    """At most `limit` merges of words and their counts, as pairs of tokens in bytes."""
     tokens = [bytes([byte]) for byte in range(256)]
-    descending = [_descending(token) for token in tokens]
-    texts = [word.decode("latin-1") for word in words]
-    weights = list(words.values())
-    counts: dict[str, int] = defaultdict(int)
-    places: dict[str, list[int]] = defaultdict(list)  # where a pair occurs, or occurred
-    for place, (text, weight) in enumerate(zip(texts, weights, strict=True)):
-        for left, right in pairwise(text):
-            counts[left + right] += weight
-            places[left + right].append(place)
-
-    def entry(pair: str) -> tuple[int, str, str, str]:
-        return -counts[pair], descending[ord(pair[0])], descending[ord(pair[1])], pair
-
-    heap = [entry(pair) for pair in counts]
-    heapq.heapify(heap)
     merges: list[tuple[bytes, bytes]] = []
-    while len(merges) < limit and heap:
-        negative, _, _, pair = heapq.heappop(heap)
-        if counts[pair] != -negative:
-            if 0 < counts[pair] < -negative:
-                heapq.heappush(heap, entry(pair))
-            continue
-        first, second = (tokens[ord(half)] for half in pair)
-        merges.append((first, second))
-        merged = chr(len(tokens))
-        tokens.append(first + second)
-        descending.append(_descending(first + second))
-
-        changes: dict[str, int] = defaultdict(int)
-        for place in dict.fromkeys(places.pop(pair)):
-            gaps = texts[place].split(pair)
-            if len(gaps) > 1:
-                texts[place] = merged.join(gaps)
-                for made in _count_changes(gaps, pair, merged, weights[place], changes):
-                    places[made].append(place)
-        for changed, change in changes.items():
-            counts[changed] += change
-            if change > 0:
-                heapq.heappush(heap, entry(changed))
-            elif not counts[changed]:
-                del counts[changed]
+    for left, right in learn(words, limit):
+        merges.append((tokens[left], tokens[right]))
+        tokens.append(tokens[left] + tokens[right])
         if progress is not None and len(merges) % 100 == 0:
             progress("merging", len(merges), limit)
     if progress is not None:
@@ -118,39 +90,10 @@ def learn_merges(words: Mapping[bytes, int], limit: int, progress: Progress | No
     return merges
 
 
-def _count_changes(gaps: list[str], pair: str, merged: str, weight: int, changes: dict[str, int]) -> set[str]:
-    """Add to `changes` what merging does to the counts of a word's pairs, and return the pairs that it makes.
-
-    `gaps` are the stretches of the word between the occurrences of `pair`.
-    """
-    left, right = pair[0], pair[1]
-    last = len(gaps) - 1
-    changes[pair] -= weight * last
-    made = set()
-    for i, gap in enumerate(gaps):
-        beside = []
-        if gap and i > 0:
-            beside.append((right + gap[0], merged + gap[0]))
-        if gap and i < last:
-            beside.append((gap[-1] + left, gap[-1] + merged))
-        if not gap and 0 < i < last:
-            beside.append((right + left, merged + merged))
-        for before, after in beside:
-            changes[before] -= weight
-            changes[after] += weight
-            made.add(after)
-    return made
-
-
-def _descending(token: bytes) -> str:
-    """A key that sorts tokens from the greatest to the least: bytes complemented, then an end beyond any byte."""
-    return "".join(chr(255 - byte) for byte in token) + "\u0100"
-
-
 # ---- counts
 
 
-def count_pieces(
+def count_pre_tokens(
     files: Files,
     special_tokens: Sequence[str] = (),
     *,
@@ -173,7 +116,7 @@ def count_pieces(
     if workers < 1:
         raise TokenizerError(f"must be at least 1, not {workers}; without it, sizes decide.", setting="workers")
     specials = list(special_tokens)
-    shares: list[list[Stretch]] = [[] for _ in range(workers)]
+    shares: list[list[FileSpan]] = [[] for _ in range(workers)]
     for path, size in zip(paths, sizes, strict=True):
         offsets = _cuts(path, size, workers, [special_bytes(token) for token in specials]) if workers > 1 else [0, size]
         for share, (start, stop) in zip(shares, pairwise(offsets), strict=False):
@@ -200,10 +143,10 @@ def _size(path: Path) -> int:
     return path.stat().st_size
 
 
-def _count(stretches: Iterable[Stretch], pretokenizer: PreTokenizer) -> Iterator[int | Counter[str]]:
-    """Numbers of bytes as they are read, and last the counts of all stretches."""
+def _count(spans: Iterable[FileSpan], pretokenizer: PreTokenizer) -> Iterator[int | Counter[str]]:
+    """Numbers of bytes as they are read, and last the counts of all spans."""
     counts: Counter[str] = Counter()
-    for path, start, stop in stretches:
+    for path, start, stop in spans:
         try:
             with path.open("rb") as file:
                 file.seek(start)
@@ -228,7 +171,7 @@ def _text(file: BinaryIO, stop: int) -> Iterator[str]:
     yield decoder.decode(b"", final=True)
 
 
-def _count_in_processes(shares: Sequence[list[Stretch]], pretokenizer: PreTokenizer) -> Iterator[int | Counter[str]]:
+def _count_in_processes(shares: Sequence[list[FileSpan]], pretokenizer: PreTokenizer) -> Iterator[int | Counter[str]]:
     """The same from one process a share; whatever happens, none of them stays."""
     context = multiprocessing.get_context("spawn")
     processes, results = [], []
@@ -257,7 +200,7 @@ def _count_in_processes(shares: Sequence[list[Stretch]], pretokenizer: PreTokeni
             result.close()
 
 
-def _send_counts(send: Connection, share: list[Stretch], pretokenizer: PreTokenizer) -> None:
+def _send_counts(send: Connection, share: list[FileSpan], pretokenizer: PreTokenizer) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
     try:
         for message in _count(share, pretokenizer):

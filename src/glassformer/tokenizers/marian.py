@@ -18,8 +18,8 @@ from typing import Any
 from glassformer.errors import MissingExtra, TokenizerError
 from glassformer.files import write_file
 from glassformer.tokenizers.base import Tokenizer
-from glassformer.tokenizers.bpe import MAX_VOCAB_SIZE
-from glassformer.tokenizers.bpe_files import beside, checked_vocab, parse_json, read_bytes, write_text
+from glassformer.tokenizers.untrusted_files import read_bytes, read_json, sibling
+from glassformer.tokenizers.vocabulary import MAX_VOCAB_SIZE, checked_vocab
 
 SOURCE, TARGET = "source.spm", "target.spm"
 VOCAB, TARGET_VOCAB = "vocab.json", "target_vocab.json"
@@ -34,6 +34,7 @@ class MarianTokenizer(Tokenizer):
     """
 
     def __init__(self, model: bytes, ids: Mapping[str, int]) -> None:
+        """Take the protocol buffer of a sentencepiece model, and the id of each piece."""
         if UNKNOWN not in ids or END not in ids:
             raise TokenizerError(f"the vocabulary lacks {UNKNOWN} or {END}, which every vocabulary of Marian's has.")
         if len(ids) > MAX_VOCAB_SIZE:
@@ -54,13 +55,13 @@ class MarianTokenizer(Tokenizer):
         except (RuntimeError, OSError):
             raise TokenizerError("this is no sentencepiece model: expected its protocol buffer.") from None
 
-    def _encode_piece(self, piece: str) -> list[int]:
-        code = ""
-        if piece.startswith(">>") and "<<" in piece:
-            end = piece.index("<<") + 2
-            code, piece = piece[:end], piece[end:]
-        parts = [*([code] if code else []), *self._library.encode(piece, out_type=str)]
-        return [self.ids.get(part, self.ids[UNKNOWN]) for part in parts]
+    def _encode_pre_token(self, pre_token: str) -> list[int]:
+        language = ""
+        if pre_token.startswith(">>") and "<<" in pre_token:
+            end = pre_token.index("<<") + 2
+            language, pre_token = pre_token[:end], pre_token[end:]
+        pieces = [*([language] if language else []), *self._library.encode(pre_token, out_type=str)]
+        return [self.ids.get(piece, self.ids[UNKNOWN]) for piece in pieces]
 
     def _bytes_after(self, previous: int | None, id: int) -> bytes:
         """A text begins with the space that was put before it."""
@@ -75,19 +76,23 @@ class MarianTokenizer(Tokenizer):
 
 def write_pair(folder: Path, source: MarianTokenizer, target: MarianTokenizer, *, overwrite: bool = False) -> None:
     """Write both tokenizers of a translator."""
-    ids = json.dumps(source.ids, ensure_ascii=False, indent=1)
-    write_text(folder / VOCAB, ids, overwrite=overwrite)
+    _write_ids(folder / VOCAB, source, overwrite=overwrite)
     if target.ids != source.ids:
-        write_text(folder / TARGET_VOCAB, json.dumps(target.ids, ensure_ascii=False, indent=1), overwrite=overwrite)
+        _write_ids(folder / TARGET_VOCAB, target, overwrite=overwrite)
     write_file(folder / SOURCE, source.model, overwrite=overwrite)
     write_file(folder / TARGET, target.model, overwrite=overwrite)
 
 
-def read_marian(path: Path, data: bytes) -> MarianTokenizer:
-    """The tokenizer of source.spm, or of target.spm, with the vocabulary beside it."""
+def _write_ids(path: Path, tokenizer: MarianTokenizer, *, overwrite: bool) -> None:
+    write_file(path, json.dumps(tokenizer.ids, ensure_ascii=False, indent=1).encode(), overwrite=overwrite)
+
+
+def read_marian(path: Path) -> MarianTokenizer:
+    """The tokenizer of source.spm, or of target.spm, with the vocabulary in the same folder."""
+    model = read_bytes(path)
     separate = path.name == TARGET and path.with_name(TARGET_VOCAB).is_file()
-    vocab = beside(path, TARGET_VOCAB if separate else VOCAB)
+    vocab = sibling(path, TARGET_VOCAB if separate else VOCAB)
     try:
-        return MarianTokenizer(data, checked_vocab(vocab, parse_json(vocab, read_bytes(vocab))))
+        return MarianTokenizer(model, checked_vocab(vocab, read_json(vocab)))
     except TokenizerError as error:
         raise TokenizerError(str(error) if str(vocab) in str(error) else f"{path}: {error}") from None

@@ -11,15 +11,17 @@ from typing import Any
 
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers.char import CharTokenizer
+from glassformer.tokenizers.untrusted_files import read_bytes
 
 MAX_BYTES = 16 << 20  # a million characters, each twice
 IGNORED = {"PROTO", "FRAME"}
 VALUES = {"BININT", "BININT1", "BININT2", "SHORT_BINUNICODE", "BINUNICODE"}
 
 
-def read_meta(path: Path, data: bytes) -> CharTokenizer:
+def read_meta(path: Path) -> CharTokenizer:
     """The tokenizer of a meta.pkl: the character of id i is `itos[i]`."""
     wrong = f"{path} is not a meta.pkl of nanoGPT"
+    data = read_bytes(path)
     if len(data) > MAX_BYTES:
         raise TokenizerError(f"{wrong}: it has {len(data):,} bytes, and one has at most {MAX_BYTES:,}.")
     try:

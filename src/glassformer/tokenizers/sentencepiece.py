@@ -1,25 +1,46 @@
 """sentencepiece's BPE: characters are merged, the best-scoring piece first; characters without a piece become bytes.
 
 Kudo & Richardson 2018 (arXiv:1808.06226), as Llama 1 and 2 and llama2.c use it. A space is written ▁, and one is put
-before every stretch of text. The vocabularies are sentencepiece's `.model` and llama2.c's `tok*.bin`.
+before every text, and before the text after a special token. The vocabularies are sentencepiece's `.model` and
+llama2.c's `tok*.bin`.
 """
 
 import importlib
 import math
 import struct
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import regex
 
 from glassformer.errors import MissingExtra, TokenizerError
 from glassformer.tokenizers.base import Tokenizer
-from glassformer.tokenizers.bpe import MAX_VOCAB_SIZE, ConcatenationRanks, Rank, merge, merging, pair_ranks, splits
+from glassformer.tokenizers.bpe import merge, merge_steps
+from glassformer.tokenizers.merge_table import MergeTable
+from glassformer.tokenizers.tokenizer_json import BPE, FUSE, check_added_ids, check_bpe, expect
+from glassformer.tokenizers.untrusted_files import Json, read_bytes
+from glassformer.tokenizers.vocabulary import MAX_VOCAB_SIZE, check_no_gaps, checked_merges, checked_vocab
 
 SPACE = "▁"
 WORDS = r"[ ▁]*[^ ▁]+|[ ▁]+"  # spaces and what follows them
 CONTROL = ("<unk>", "<s>", "</s>")
 LONGEST_PIECE = 1024
+
+MARK_SPACES: list[Json] = [
+    {"type": "Prepend", "prepend": SPACE},
+    {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
+]
+COLLAPSE_SPACES: list[Json] = [
+    {"type": "Replace", "pattern": {"Regex": rf"\A +|[ {SPACE}]+\z"}, "content": ""},
+    {"type": "Replace", "pattern": {"Regex": " +"}, "content": " "},
+]
+UNMARK_SPACES: list[Json] = [
+    {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+    {"type": "ByteFallback"},
+    FUSE,
+    {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+]
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -40,6 +61,7 @@ class SentencePieceTokenizer(Tokenizer):
         merges: Sequence[tuple[str, str]] = (),
         collapse_spaces: bool = False,
     ) -> None:
+        """Take the pieces of a vocabulary with either their scores or a list of merges."""
         ids = {piece: id for id, piece in enumerate(pieces)}
         _check(pieces, control, ids)
         special_tokens = {piece: ids[piece] for piece in control}
@@ -55,53 +77,86 @@ class SentencePieceTokenizer(Tokenizer):
         unmerged = {*special_tokens.values(), *byte_ids}
         self._ids = {piece: id for piece, id in ids.items() if id not in unmerged}
         self._merges = list(merges)
-        self._ranks = {} if scores is None else self._ranks_of_scores(scores)
-        ranks = (
-            pair_ranks(merges, self._ids)
-            if scores is None
-            else ConcatenationRanks(dict(enumerate(pieces)), self._ranks)
-        )
-        self._rank: Rank = ranks.get
+        if scores is None:
+            self._table = MergeTable.from_merges(merges, self._ids)
+        else:
+            self._ranks = self._ranks_of_scores(scores)
+
+    @cached_property
+    def _table(self) -> MergeTable:
+        """The merges by id; those of scores are many, and are listed when they are first needed."""
+        return MergeTable.from_ranks(self._ranks, self._ids)
 
     def listed_merges(self) -> list[tuple[str, str]]:
         """The merges; for a vocabulary with scores, merges that do the same, of equal scores the lower id first."""
-        by_score = sorted(self._ranks, key=lambda piece: (self._ranks[piece], self._ids[piece]))
-        return self._merges or splits(by_score, self._ids)
+        return self._merges or [(self.pieces[left], self.pieces[right]) for left, right in self._table.pairs]
 
     def _ranks_of_scores(self, scores: Sequence[float]) -> dict[str, int]:
+        """The best score has the rank 0, and equal scores have one rank; in the order of ranks, then of ids."""
         if len(scores) != len(self.pieces) or not all(map(math.isfinite, scores)):
             raise TokenizerError("expected a finite score for every piece.")
-        order = {score: rank for rank, score in enumerate(sorted(set(scores), reverse=True))}
-        return {piece: order[scores[id]] for piece, id in self._ids.items()}
+        rank_of = {score: rank for rank, score in enumerate(sorted(set(scores), reverse=True))}
+        by_rank = sorted(self._ids.items(), key=lambda item: (rank_of[scores[item[1]]], item[1]))
+        return {piece: rank_of[scores[id]] for piece, id in by_rank}
 
-    def _begin(self, piece: str) -> str:
-        return " " + piece
+    def _begin(self, pre_token: str) -> str:
+        return " " + pre_token
 
-    def _encode_piece(self, piece: str) -> list[int]:
-        return merge(self._symbols(piece), self._rank, self._join)
+    def _encode_pre_token(self, pre_token: str) -> list[int]:
+        return merge(self._symbols(pre_token), self._table)
 
-    def _symbols(self, piece: str) -> list[int]:
+    def _merge_steps(self, pre_token: str) -> list[list[int]]:
+        return list(merge_steps(self._symbols(pre_token), self._table))
+
+    def _symbols(self, pre_token: str) -> list[int]:
+        """The ids of a pre-token's characters, or of their bytes where a character is no piece."""
         if self.collapse_spaces:
-            piece = regex.sub(" +", " ", piece)
-            if not piece.strip(f" {SPACE}"):
+            pre_token = regex.sub(" +", " ", pre_token)
+            if not pre_token.strip(f" {SPACE}"):
                 return []
         symbols: list[int] = []
-        for character in piece.replace(" ", SPACE):
+        for character in pre_token.replace(" ", SPACE):
             id = self._ids.get(character)
             symbols += [self._byte_ids[byte] for byte in character.encode()] if id is None else [id]
         return symbols
 
-    def _merging(self, piece: str) -> list[list[int]]:
-        return merging(self._symbols(piece), self._rank, self._join)
-
-    def _join(self, left: int, right: int) -> int:
-        return self._ids[self.pieces[left] + self.pieces[right]]
-
     def _bytes_after(self, previous: int | None, id: int) -> bytes:
-        """What `encode` put before a stretch of text, one space, is taken away again."""
+        """The space that `encode` put before a text, or before the text after a special token, is taken away again."""
         token = self.token_bytes(id)
         begins = previous is None or previous in self._special_ids
         return token.removeprefix(b" ") if begins and id not in self._special_ids else token
+
+    def to_json(self) -> Json:
+        """A BPE model with byte fallback, behind the normalizers that mark spaces."""
+        normalizers = COLLAPSE_SPACES + MARK_SPACES if self.collapse_spaces else MARK_SPACES
+        return {
+            "normalizer": {"type": "Sequence", "normalizers": normalizers},
+            "pre_tokenizer": None,
+            "decoder": {"type": "Sequence", "decoders": UNMARK_SPACES},
+            "model": BPE
+            | {"unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True}
+            | {"vocab": {piece: id for id, piece in enumerate(self.pieces)}}
+            | {"merges": [list(pair) for pair in self.listed_merges()]},
+        }
+
+    @classmethod
+    def from_json(cls, path: Path, file: Json, special_tokens: Mapping[str, int]) -> "SentencePieceTokenizer":
+        """The same read again; a file of this form has merges instead of scores."""
+        model = file["model"]
+        check_bpe(path, model, {"fuse_unk", "byte_fallback", "unk_token"})
+        plain: Json = {"type": "Sequence", "normalizers": MARK_SPACES}
+        collapsing: Json = {"type": "Sequence", "normalizers": COLLAPSE_SPACES + MARK_SPACES}
+        expect(path, "normalizer", file.get("normalizer"), [plain, collapsing])
+        expect(path, "pre_tokenizer", file.get("pre_tokenizer"), [None])
+        expect(path, "decoder", file.get("decoder"), [{"type": "Sequence", "decoders": UNMARK_SPACES}])
+        vocab = checked_vocab(path, model.get("vocab"))
+        check_added_ids(path, vocab, special_tokens)
+        vocab |= special_tokens
+        check_no_gaps(path, vocab.values())
+        pieces = sorted(vocab, key=vocab.__getitem__)
+        merges = checked_merges(path, model.get("merges"))
+        collapse_spaces = file["normalizer"] == collapsing
+        return cls(pieces, None, list(special_tokens), merges=merges, collapse_spaces=collapse_spaces)
 
 
 def _check(pieces: Sequence[str], control: Sequence[str], ids: Mapping[str, int]) -> None:
@@ -117,8 +172,9 @@ def _check(pieces: Sequence[str], control: Sequence[str], ids: Mapping[str, int]
         )
 
 
-def read_llama2c(path: Path, data: bytes) -> SentencePieceTokenizer:
+def read_llama2c(path: Path) -> SentencePieceTokenizer:
     """llama2.c's tokenizer file: int32 longest token, then float32 score, int32 length and bytes of each token."""
+    data = read_bytes(path)
     pieces: list[str] = []
     scores: list[float] = []
     at = 4
@@ -144,7 +200,7 @@ def read_llama2c(path: Path, data: bytes) -> SentencePieceTokenizer:
     return SentencePieceTokenizer(pieces, scores)
 
 
-def read_sentencepiece_model(path: Path, data: bytes) -> SentencePieceTokenizer:
+def parse_model(path: Path, data: bytes) -> SentencePieceTokenizer:
     """sentencepiece's own file, a protocol buffer; BPE with byte fallback and no text normalisation."""
     try:
         message = importlib.import_module("google.protobuf.message")

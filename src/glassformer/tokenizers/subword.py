@@ -13,9 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glassformer.errors import TokenizerError
+from glassformer.files import write_file
 from glassformer.tokenizers.base import Tokenizer
-from glassformer.tokenizers.bpe import MAX_VOCAB_SIZE, Rank, merge
-from glassformer.tokenizers.bpe_files import beside, read_bytes, write_text
+from glassformer.tokenizers.bpe import merge
+from glassformer.tokenizers.merge_table import MergeTable
+from glassformer.tokenizers.untrusted_files import read_text, sibling
+from glassformer.tokenizers.vocabulary import MAX_VOCAB_SIZE
 
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # ids 0 to 3 in every dictionary of fairseq's
 UNKNOWN = 3
@@ -33,6 +36,7 @@ class SubwordTokenizer(Tokenizer):
     """
 
     def __init__(self, merges: Sequence[tuple[str, str]], tokens: Sequence[str]) -> None:
+        """Take the merges of a file of codes, and the tokens of a dictionary."""
         self._ids = {token: id for id, token in enumerate(tokens)}
         if tuple(tokens[: len(SPECIAL)]) != SPECIAL or len(self._ids) < len(tokens) or len(tokens) > MAX_VOCAB_SIZE:
             raise TokenizerError(f"expected tokens that begin with {', '.join(SPECIAL)}, and no doubles.")
@@ -41,12 +45,11 @@ class SubwordTokenizer(Tokenizer):
         self.merges = list(merges)
         self.tokens = list(tokens)
         self._symbols = list(dict.fromkeys(symbol for pair in merges for symbol in (*pair, "".join(pair))))
-        self._numbers = {symbol: number for number, symbol in enumerate(self._symbols)}
-        pairs = [(self._numbers[left], self._numbers[right]) for left, right in merges]
-        self._rank: Rank = {pair: rank for rank, pair in reversed([*enumerate(pairs)])}.get  # of doubles, the first
+        self._symbol_ids = {symbol: id for id, symbol in enumerate(self._symbols)}
+        self._table = MergeTable.from_merges(list(dict.fromkeys(merges)), self._symbol_ids)  # of doubles, the first
 
-    def _encode_piece(self, piece: str) -> list[int]:
-        return [] if piece.isspace() else [self._ids.get(part, UNKNOWN) for part in self.pieces(piece)]
+    def _encode_pre_token(self, pre_token: str) -> list[int]:
+        return [] if pre_token.isspace() else [self._ids.get(piece, UNKNOWN) for piece in self.pieces(pre_token)]
 
     def pieces(self, word: str) -> list[str]:
         """The pieces of one word, as subword-nmt writes them.
@@ -54,17 +57,13 @@ class SubwordTokenizer(Tokenizer):
         >>> SubwordTokenizer([("l", "o"), ("w", "</w>")], SPECIAL).pieces("low")
         ['lo@@', 'w']
         """
-        names = [*word[:-1], word[-1] + END_OF_WORD]
-        new = [name for name in dict.fromkeys(names) if name not in self._numbers]  # no merge has them
-        symbols, numbers = self._symbols + new, self._numbers
-        if new:
-            numbers = numbers | {name: len(self._symbols) + i for i, name in enumerate(new)}
-
-        def join(left: int, right: int) -> int:
-            return numbers[symbols[left] + symbols[right]]
-
-        *parts, end = (symbols[number] for number in merge([numbers[name] for name in names], self._rank, join))
-        return [*(part + GOES_ON for part in parts), end.removesuffix(END_OF_WORD)]
+        characters = [*word[:-1], word[-1] + END_OF_WORD]
+        symbols, ids = self._symbols, self._symbol_ids
+        if new := [character for character in dict.fromkeys(characters) if character not in ids]:  # in no merge
+            symbols = symbols + new
+            ids = ids | {character: len(ids) + i for i, character in enumerate(new)}
+        *begin, end = (symbols[id] for id in merge([ids[character] for character in characters], self._table))
+        return [*(symbol + GOES_ON for symbol in begin), end.removesuffix(END_OF_WORD)]
 
     def _bytes_after(self, previous: int | None, id: int) -> bytes:
         """A space stands between two words."""
@@ -81,13 +80,14 @@ class SubwordTokenizer(Tokenizer):
         folder = Path(directory)
         lines = [" ".join(pair) for pair in self.merges]
         dictionary = "".join(f"{token} 1\n" for token in self.tokens[len(SPECIAL) :])
-        write_text(folder / CODES, "\n".join([VERSION, *lines, ""]), overwrite=overwrite)
-        return write_text(folder / DICTIONARY, dictionary, overwrite=overwrite)
+        write_file(folder / CODES, "\n".join([VERSION, *lines, ""]).encode(), overwrite=overwrite)
+        write_file(folder / DICTIONARY, dictionary.encode(), overwrite=overwrite)
+        return folder / DICTIONARY
 
 
 def read_subword(path: Path) -> SubwordTokenizer:
-    """The tokenizer of a dictionary, with the codes that lie beside it."""
-    return SubwordTokenizer(read_codes(beside(path, CODES)), read_dictionary(path))
+    """The tokenizer of a dictionary, with the codes in the same folder."""
+    return SubwordTokenizer(read_codes(sibling(path, CODES)), read_dictionary(path))
 
 
 def read_codes(path: Path) -> list[tuple[str, str]]:
@@ -121,8 +121,4 @@ def read_dictionary(path: Path) -> list[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        text = read_bytes(path).decode()
-    except UnicodeDecodeError:
-        raise TokenizerError(f"{path} is not UTF-8 text.") from None
-    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    return read_text(path).replace("\r\n", "\n").removesuffix("\n").split("\n")

@@ -12,15 +12,15 @@ from typing import Any
 
 from glassformer.errors import MissingExtra, TokenizerError
 from glassformer.tokenizers.base import Tokenizer
-from glassformer.tokenizers.bpe import MAX_VOCAB_SIZE
+from glassformer.tokenizers.tokenizer_json import check_added_ids, shown, template_processing
+from glassformer.tokenizers.untrusted_files import Json, read_text
+from glassformer.tokenizers.vocabulary import MAX_VOCAB_SIZE, check_no_gaps, checked_vocab
 
 CONTINUES = "##"
 UNKNOWN, BEGIN, END, PADDING, MASK = "[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"
 WORDS = r" *[^ ]+| +"  # no piece crosses a space
 LONGEST_WORD = 100  # characters; a longer word is unknown
 MAX_LONGEST_WORD = 1000  # the longest that a file may ask for: n letters take time as n³, of 10,000 it is 20 seconds
-
-Json = dict[str, Any]
 
 
 class WordPieceTokenizer(Tokenizer):
@@ -41,15 +41,16 @@ class WordPieceTokenizer(Tokenizer):
         clean: bool = True,
         longest_word: int = LONGEST_WORD,
     ) -> None:
+        """Take the ids of all pieces; without `special_tokens`, BERT's own are special where they are pieces."""
         if special_tokens is None:
-            known = (PADDING, UNKNOWN, BEGIN, END, MASK)
-            special_tokens = {token: pieces[token] for token in known if token in pieces}
+            of_bert = (PADDING, UNKNOWN, BEGIN, END, MASK)
+            special_tokens = {token: pieces[token] for token in of_bert if token in pieces}
         if UNKNOWN not in pieces:
             raise TokenizerError(f"the vocabulary lacks {UNKNOWN}, which stands for words that it does not know.")
         if len(pieces) > MAX_VOCAB_SIZE:
             raise TokenizerError(f"expected at most {MAX_VOCAB_SIZE} pieces, not {len(pieces)}.")
-        every = {**pieces, **special_tokens}
-        super().__init__({id: piece.encode() for piece, id in every.items()}, special_tokens, WORDS)
+        ids = {**pieces, **special_tokens}
+        super().__init__({id: piece.encode() for piece, id in ids.items()}, special_tokens, WORDS)
         self.pieces = dict(pieces)
         self.lowercase = lowercase
         self.strip_accents = strip_accents
@@ -80,8 +81,8 @@ class WordPieceTokenizer(Tokenizer):
         pipeline.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
         return pipeline
 
-    def _encode_piece(self, piece: str) -> list[int]:
-        ids: list[int] = self._library.encode(piece, add_special_tokens=False).ids
+    def _encode_pre_token(self, pre_token: str) -> list[int]:
+        ids: list[int] = self._library.encode(pre_token, add_special_tokens=False).ids
         return ids
 
     def sequence(self, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
@@ -113,8 +114,14 @@ class WordPieceTokenizer(Tokenizer):
         continuation = piece.removeprefix(CONTINUES.encode())
         return continuation if continuation != piece else b" " + piece
 
-    def pipeline(self) -> Json:
-        """The parts of tokenizer.json."""
+    def template(self) -> Json | None:
+        """BERT reads a text between [CLS] and [SEP], where its file says nothing else."""
+        if self.post_processor is not None:
+            return self.post_processor
+        return template_processing(self.special_tokens, self.bos_id, self.eos_id)
+
+    def to_json(self) -> Json:
+        """A WordPiece model behind BERT's normalizer and pre-tokenizer."""
         return {
             "normalizer": {
                 "type": "BertNormalizer",
@@ -134,45 +141,46 @@ class WordPieceTokenizer(Tokenizer):
             },
         }
 
+    @classmethod
+    def from_json(cls, path: Path, file: Json, special_tokens: Mapping[str, int]) -> "WordPieceTokenizer":
+        """The same read again. Its padding and truncation are the caller's business, as begin and end tokens are."""
+        pieces = checked_vocab(path, file["model"].get("vocab"))
+        check_added_ids(path, pieces, special_tokens)
+        check_no_gaps(path, pieces.values(), special_tokens.values())
+        parts = {"normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer", "decoder": "WordPiece"}
+        for part, needed in parts.items():
+            value = file.get(part)
+            if not isinstance(value, dict) or value.get("type") != needed:
+                raise TokenizerError(
+                    f"{path}: the {part} of a WordPiece vocabulary must be {needed}, not {shown(value)}."
+                )
+        model, normalizer = file["model"], file["normalizer"]
+        for name, only in {"unk_token": UNKNOWN, "continuing_subword_prefix": CONTINUES}.items():
+            if model.get(name, only) != only:
+                raise TokenizerError(f"{path}: {name} is {shown(model[name])}, and only {only!r} is supported.")
+        longest_word = model.get("max_input_chars_per_word", LONGEST_WORD)
+        if type(longest_word) is not int or not 1 <= longest_word <= MAX_LONGEST_WORD:
+            raise TokenizerError(
+                f"{path}: max_input_chars_per_word must be a whole number from 1 to {MAX_LONGEST_WORD}."
+            )
+        for name in ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase"):
+            value = normalizer.get(name)
+            if not (isinstance(value, bool) or (name == "strip_accents" and value is None)):
+                raise TokenizerError(f"{path}: {name} must be true or false, not {shown(value)}.")
+        return cls(
+            pieces,
+            special_tokens,
+            lowercase=normalizer["lowercase"],
+            strip_accents=normalizer.get("strip_accents"),
+            split_chinese=normalizer["handle_chinese_chars"],
+            clean=normalizer["clean_text"],
+            longest_word=longest_word,
+        )
 
-def of_json(path: Path, file: Json, pieces: Mapping[str, int], special_tokens: Mapping[str, int]) -> WordPieceTokenizer:
-    """The tokenizer that a tokenizer.json describes, whose vocabulary and special tokens have been checked.
 
-    Its padding and truncation are the caller's business here, as the begin and end tokens are.
-    """
-    parts = {"normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer", "decoder": "WordPiece"}
-    for part, kind in parts.items():
-        found = file.get(part)
-        if not isinstance(found, dict) or found.get("type") != kind:
-            raise TokenizerError(f"{path}: the {part} of a WordPiece vocabulary must be {kind}, not {str(found)[:80]}.")
-    model, normalizer = file["model"], file["normalizer"]
-    for name, only in {"unk_token": UNKNOWN, "continuing_subword_prefix": CONTINUES}.items():
-        if model.get(name, only) != only:
-            raise TokenizerError(f"{path}: {name} is {str(model[name])[:40]!r}, and only {only!r} is supported.")
-    longest_word = model.get("max_input_chars_per_word", LONGEST_WORD)
-    if type(longest_word) is not int or not 1 <= longest_word <= MAX_LONGEST_WORD:
-        raise TokenizerError(f"{path}: max_input_chars_per_word must be a whole number from 1 to {MAX_LONGEST_WORD}.")
-    for name in ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase"):
-        value = normalizer.get(name)
-        if not (isinstance(value, bool) or (name == "strip_accents" and value is None)):
-            raise TokenizerError(f"{path}: {name} must be true or false, not {str(value)[:40]}.")
-    return WordPieceTokenizer(
-        pieces,
-        special_tokens,
-        lowercase=normalizer["lowercase"],
-        strip_accents=normalizer.get("strip_accents"),
-        split_chinese=normalizer["handle_chinese_chars"],
-        clean=normalizer["clean_text"],
-        longest_word=longest_word,
-    )
-
-
-def read_vocab_txt(path: Path, data: bytes) -> WordPieceTokenizer:
+def read_vocab_txt(path: Path) -> WordPieceTokenizer:
     """BERT's vocab.txt: a piece a line, in the order of the ids; a vocabulary without capitals is an uncased one."""
-    try:
-        lines = data.decode().splitlines()
-    except UnicodeDecodeError:
-        raise TokenizerError(f"{path} is not UTF-8: expected a piece of a word on each line.") from None
+    lines = read_text(path).splitlines()
     pieces = {line: id for id, line in enumerate(lines)}
     if len(pieces) != len(lines):
         doubled = next(line for id, line in enumerate(lines) if pieces[line] != id)

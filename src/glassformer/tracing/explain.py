@@ -22,7 +22,8 @@ import torch
 from glassformer.errors import TraceError
 from glassformer.tracing import costs
 from glassformer.tracing.formula import Apply, Formula, Number, Operand, Reduce, call
-from glassformer.tracing.rules import Step, rule_of
+from glassformer.tracing.rules import rule_of
+from glassformer.tracing.rules.rule import Step
 from glassformer.tracing.text import render, shorten
 from glassformer.tracing.trace import Cell, Operation, Source
 

@@ -4,8 +4,8 @@ import numpy as np
 
 from glassformer.tracing import costs
 from glassformer.tracing.formula import Formula, Reduce, add, call, over, times, total
-from glassformer.tracing.rules import Step, broadcast, rule
 from glassformer.tracing.rules.reduction import log_sum_exp
+from glassformer.tracing.rules.rule import Step, broadcast, rule
 from glassformer.tracing.trace import Index
 
 

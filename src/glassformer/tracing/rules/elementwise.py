@@ -5,7 +5,7 @@ import math
 import torch
 
 from glassformer.tracing.formula import Formula, Number, Operand, add, call, over, times
-from glassformer.tracing.rules import Step, rule
+from glassformer.tracing.rules.rule import Step, rule
 from glassformer.tracing.trace import Index
 
 UNARY = {

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from glassformer.tracing import costs
 from glassformer.tracing.formula import Formula, Number, Operand, call
-from glassformer.tracing.rules import Step, broadcast, rule
+from glassformer.tracing.rules.rule import Step, broadcast, rule
 from glassformer.tracing.trace import Index, Operation, Ref, Trace
 
 MOVED: dict[str, tuple[str, ...]] = {  # the arguments whose numbers move; the others say whereto

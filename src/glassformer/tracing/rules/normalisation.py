@@ -4,8 +4,8 @@ import numpy as np
 
 from glassformer.tracing import costs
 from glassformer.tracing.formula import Formula, Number, Reduce, add, call, over, times, total
-from glassformer.tracing.rules import Step, rule
 from glassformer.tracing.rules.reduction import log_sum_exp, mean_of_squares
+from glassformer.tracing.rules.rule import Step, rule
 from glassformer.tracing.trace import Index
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from glassformer.tracing import costs
 from glassformer.tracing.formula import Formula, Number, Reduce, add, call, over, times, total
-from glassformer.tracing.rules import Step, rule
+from glassformer.tracing.rules.rule import Step, rule
 from glassformer.tracing.trace import Index
 
 

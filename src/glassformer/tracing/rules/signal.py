@@ -3,7 +3,7 @@
 import numpy as np
 
 from glassformer.tracing.formula import Formula, Number, call, times, total
-from glassformer.tracing.rules import Step, rule
+from glassformer.tracing.rules.rule import Step, rule
 from glassformer.tracing.trace import Index
 
 

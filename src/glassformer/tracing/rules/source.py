@@ -3,7 +3,7 @@
 import math
 
 from glassformer.tracing.formula import Formula, Number, add, call, times
-from glassformer.tracing.rules import Step, rule
+from glassformer.tracing.rules.rule import Step, rule
 from glassformer.tracing.trace import Index
 
 

@@ -12,7 +12,7 @@ import pytest
 from counts import count
 from glassformer.errors import GlassformerError, TokenizerError
 from glassformer.tokenizers import BPETokenizer, CharTokenizer, Tokenizer
-from glassformer.tokenizers.bpe_files import from_printable, to_printable, write_vocab_and_merges
+from glassformer.tokenizers.byte_level import from_printable, to_printable, write_vocab_and_merges
 
 END = "<|endoftext|>"
 BYTES = {byte: bytes([byte]) for byte in range(256)}

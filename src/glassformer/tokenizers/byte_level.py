@@ -1,0 +1,273 @@
+"""Byte-level BPE, the tokenizer of GPT-2 and of most that came after: a pre-token's bytes are merged, pair by pair.
+
+Radford et al. 2019, §2.2. `bpe.py` has the algorithm, `bpe_train.py` learns merges from a corpus. Published as
+tokenizer.json, as vocab.json with merges.txt, and as ranks (`tiktoken.py`); the first two write a byte as a visible
+character.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from glassformer.errors import TokenizerError
+from glassformer.files import write_file
+from glassformer.tokenizers.base import Tokenizer
+from glassformer.tokenizers.bpe import merge, merge_steps
+from glassformer.tokenizers.merge_table import MergeTable
+from glassformer.tokenizers.pretokenize import PATTERNS, split_pattern
+from glassformer.tokenizers.tokenizer_json import BPE, check_added_ids, check_bpe, expect, shown
+from glassformer.tokenizers.untrusted_files import Json, read_json, read_text, sibling
+from glassformer.tokenizers.vocabulary import (
+    check_no_gaps,
+    checked_merges,
+    checked_vocab,
+    shorten,
+    with_special_tokens,
+)
+
+BYTE_LEVEL: Json = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+PATTERN_NAMES = {pattern: name for name, pattern in PATTERNS.items()} | {
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": "gpt2",
+}
+"""Split patterns as published files spell them."""
+
+
+class BPETokenizer(Tokenizer):
+    """Byte-level BPE over `vocab` (id to bytes, special tokens included).
+
+    `merges` in order of creation, as GPT-2 has them; None where only ranks are published (tiktoken): then a pair's
+    rank is the id of its concatenation. Special tokens that `vocab` lacks get the next ids.
+    With `whole_pieces`, a pre-token that is in the vocabulary is its own id, even if no merges lead there; rank-only
+    vocabularies have it so.
+    """
+
+    def __init__(
+        self,
+        vocab: Mapping[int, bytes],
+        merges: Sequence[tuple[bytes, bytes]] | None,
+        special_tokens: Iterable[str] | None = None,
+        pattern: str = "gpt2",
+        *,
+        whole_pieces: bool | None = None,
+    ) -> None:
+        """Take a vocabulary and its merges; `pattern` is the name of a split pattern."""
+        vocab, special_ids = with_special_tokens(vocab, special_tokens or ())
+        super().__init__(vocab, special_ids, split_pattern(pattern))
+        self.pattern = pattern
+        self.merges = None if merges is None else list(merges)
+        self.whole_pieces = merges is None if whole_pieces is None else whole_pieces
+        self._ids = self._ordinary_ids()
+        self._byte_ids = self._ids_of_bytes()
+        if merges is not None:
+            self._table = MergeTable.from_merges(merges, self._ids)
+
+    @classmethod
+    def from_files(
+        cls,
+        vocab_path: str | os.PathLike[str],
+        merges_path: str | os.PathLike[str],
+        special_tokens: Iterable[str] | None = None,
+        pattern: str = "gpt2",
+    ) -> "BPETokenizer":
+        """Read GPT-2's pair of files, vocab.json and merges.txt; only `special_tokens` are special."""
+        vocab, merges = _vocab_of_file(Path(vocab_path)), _merges_of_file(Path(merges_path))
+        return cls(vocab, merges, special_tokens, pattern)
+
+    @cached_property
+    def _table(self) -> MergeTable:
+        """The merges by id; those of ranks are many, and are listed when they are first needed."""
+        by_rank = sorted(self._ids, key=self._ids.__getitem__)
+        return MergeTable.from_ranks({token: self._ids[token] for token in by_rank}, self._ids)
+
+    def listed_merges(self) -> list[tuple[bytes, bytes]]:
+        """The merges; for a vocabulary that has only ranks, merges that do the same."""
+        if self.merges is not None:
+            return self.merges
+        return [(self.vocab[left], self.vocab[right]) for left, right in self._table.pairs]
+
+    def _encode_pre_token(self, pre_token: str) -> list[int]:
+        data = pre_token.encode()
+        if self.whole_pieces and data in self._ids:
+            return [self._ids[data]]
+        return merge(list(map(self._byte_ids.__getitem__, data)), self._table)
+
+    def _merge_steps(self, pre_token: str) -> list[list[int]]:
+        return list(merge_steps([self._byte_ids[byte] for byte in pre_token.encode()], self._table))
+
+    def _ordinary_ids(self) -> dict[bytes, int]:
+        """Bytes to id, without the special tokens; a special token that is a single byte stays a byte."""
+        ids: dict[bytes, int] = {}
+        merged = {left + right for left, right in self.merges or ()}
+        for id, token in self.vocab.items():
+            if id in self._special_ids and len(token) > 1 and token not in merged:
+                continue
+            if token in ids:
+                raise TokenizerError(
+                    f"the tokens {ids[token]} and {id} are both {shorten(token)}: expected no doubles."
+                )
+            ids[token] = id
+        return ids
+
+    def _ids_of_bytes(self) -> list[int]:
+        missing = [byte for byte in range(256) if bytes([byte]) not in self._ids]
+        if missing:
+            raise TokenizerError(
+                f"the vocabulary lacks {len(missing)} of the 256 bytes, the first is 0x{missing[0]:02x}: "
+                "a byte-level vocabulary must have them all, so that any text can be written."
+            )
+        return [self._ids[bytes([byte])] for byte in range(256)]
+
+    # ---- tokenizer.json
+
+    def to_json(self) -> Json:
+        """A BPE model whose tokens are in printable characters, behind a ByteLevel pre-tokenizer."""
+        merges = [[to_printable(left), to_printable(right)] for left, right in self.listed_merges()]
+        merged = {left + right for left, right in merges}
+        vocab: dict[str, int] = {}
+        special = {id: text for text, id in self.special_tokens.items()}
+        for id, token in sorted(self.vocab.items()):
+            printable = to_printable(token)
+            text = special.get(id, printable) if len(token) > 1 and printable not in merged else printable
+            if text in vocab:
+                raise TokenizerError(
+                    f"tokenizer.json cannot hold the special token {shown(text)}: another is written the same."
+                )
+            vocab[text] = id
+        split = {
+            "type": "Split",
+            "pattern": {"Regex": PATTERNS[self.pattern]},
+            "behavior": "Isolated",
+            "invert": False,
+        }
+        sequence = {"type": "Sequence", "pretokenizers": [split, BYTE_LEVEL | {"use_regex": False}]}
+        return {
+            "normalizer": None,
+            "pre_tokenizer": BYTE_LEVEL if self.pattern == "gpt2" else sequence,
+            "decoder": BYTE_LEVEL,
+            "model": BPE | {"ignore_merges": self.whole_pieces, "vocab": vocab, "merges": merges},
+        }
+
+    @classmethod
+    def from_json(cls, path: Path, file: Json, special_tokens: Mapping[str, int]) -> "BPETokenizer":
+        """The same read again, and what other programs write of byte-level BPE with one of the split patterns."""
+        model = file["model"]
+        check_bpe(path, model, {"fuse_unk", "ignore_merges", "unk_token"})
+        expect(path, "normalizer", file.get("normalizer"), [None])
+        pattern = _pattern_name(path, file.get("pre_tokenizer"))
+        decoder = file.get("decoder")
+        if not isinstance(decoder, dict) or decoder.get("type") != "ByteLevel":
+            raise TokenizerError(f"{path}: the decoder is {shown(decoder)}, and byte-level BPE has ByteLevel.")
+        whole_pieces = model.get("ignore_merges", False)
+        if not isinstance(whole_pieces, bool):
+            raise TokenizerError(f"{path}: ignore_merges is {shown(whole_pieces)}, expected true or false.")
+        printable = checked_vocab(path, model.get("vocab"))
+        check_added_ids(path, printable, special_tokens)
+        special_ids = set(special_tokens.values())
+        ordinary = {id: from_printable(text) for text, id in printable.items() if id not in special_ids}
+        check_no_gaps(path, ordinary, special_ids)
+        vocab = ordinary | {id: text.encode() for text, id in special_tokens.items()}
+        merges = _merges_from_printable(path, model.get("merges"))
+        return cls(vocab, merges, special_tokens, pattern, whole_pieces=whole_pieces)
+
+
+def _pattern_name(path: Path, pre_tokenizer: object) -> str:
+    """The name of the split pattern that a byte-level pre-tokenizer uses."""
+    match pre_tokenizer:
+        case {"type": "ByteLevel", "add_prefix_space": False, **options} if options.get("use_regex", True) is True:
+            return "gpt2"
+        case {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": str(pattern)}, "behavior": behavior, "invert": invert},
+                {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
+            ],
+        } if pattern in PATTERN_NAMES and (behavior, invert) in {("Isolated", False), ("Removed", True)}:
+            return PATTERN_NAMES[pattern]
+    raise TokenizerError(
+        f"{path}: the pre-tokenizer {shown(pre_tokenizer)} is not supported: expected ByteLevel, or the split pattern "
+        f"of {', '.join(PATTERNS)} before it."
+    )
+
+
+# ---- bytes in printable characters
+
+
+def _printable_bytes() -> dict[int, str]:
+    """GPT-2's way to write any byte as a visible character: itself where it is one, else the next from U+0100 on."""
+    visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {byte: chr(byte) for byte in visible} | {byte: chr(256 + i) for i, byte in enumerate(hidden)}
+
+
+_PRINTABLE = _printable_bytes()
+_NO_BYTE = 0xFFFF
+_FROM_PRINTABLE = dict.fromkeys(range(256), _NO_BYTE) | {ord(character): byte for byte, character in _PRINTABLE.items()}
+
+
+def to_printable(token: bytes) -> str:
+    """The token in GPT-2's printable characters, as vocab.json, merges.txt and tokenizer.json have it."""
+    return token.decode("latin-1").translate(_PRINTABLE)
+
+
+def from_printable(text: str) -> bytes:
+    """The bytes that GPT-2's printable characters stand for."""
+    try:
+        return text.translate(_FROM_PRINTABLE).encode("latin-1")
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"the token {text[:40]!r} has the character {text[error.start]!r}, which stands for no byte: "
+            "expected a byte-level vocabulary, as GPT-2's."
+        ) from None
+
+
+# ---- vocab.json and merges.txt
+
+
+def read_vocab_and_merges(path: Path, pattern: str | None = None) -> BPETokenizer:
+    """GPT-2's pair of files, of which `path` is one. What no merge makes, and is no byte, can only be special."""
+    prefix = path.name.removesuffix("vocab.json").removesuffix("merges.txt")
+    vocab = _vocab_of_file(sibling(path, f"{prefix}vocab.json"))
+    merges = _merges_of_file(sibling(path, f"{prefix}merges.txt"))
+    merged = {left + right for left, right in merges}
+    special = [token for token in vocab.values() if len(token) > 1 and token not in merged]
+    try:
+        return BPETokenizer(vocab, merges, [token.decode() for token in special], pattern or "gpt2")
+    except UnicodeDecodeError:
+        raise TokenizerError(
+            f"{path}: some tokens that no merge makes are not UTF-8; merges.txt is cut short."
+        ) from None
+
+
+def write_vocab_and_merges(tokenizer: BPETokenizer, directory: Path) -> tuple[Path, Path]:
+    """Write vocab.json and merges.txt, which people can read; returns their paths."""
+    if tokenizer.merges is None:
+        raise TokenizerError("this vocabulary has ranks and no merges: save it as tokenizer.json instead.")
+    vocab = {to_printable(token): id for id, token in sorted(tokenizer.vocab.items())}
+    lines = [f"{to_printable(left)} {to_printable(right)}" for left, right in tokenizer.merges]
+    vocab_path, merges_path = directory / "vocab.json", directory / "merges.txt"
+    write_file(vocab_path, json.dumps(vocab, ensure_ascii=False).encode())
+    write_file(merges_path, "\n".join(["#version: 0.2", *lines, ""]).encode())
+    return vocab_path, merges_path
+
+
+def _vocab_of_file(path: Path) -> dict[int, bytes]:
+    """The vocabulary of vocab.json: token to id there, id to bytes here."""
+    vocab = {id: from_printable(text) for text, id in checked_vocab(path, read_json(path)).items()}
+    check_no_gaps(path, vocab)
+    return vocab
+
+
+def _merges_of_file(path: Path) -> list[tuple[bytes, bytes]]:
+    """The merges of merges.txt, a pair a line, perhaps after a line with a version."""
+    lines = read_text(path).split("\n")
+    merges = [line for number, line in enumerate(lines) if line and not (number == 0 and line.startswith("#version"))]
+    return _merges_from_printable(path, merges)
+
+
+def _merges_from_printable(path: Path, merges: object) -> list[tuple[bytes, bytes]]:
+    """Merges as lines `left right` or as pairs, in printable characters."""
+    pairs = checked_merges(path, merges)
+    token_of = {text: from_printable(text) for text in {text for pair in pairs for text in pair}}
+    return [(token_of[left], token_of[right]) for left, right in pairs]

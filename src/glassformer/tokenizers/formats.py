@@ -1,0 +1,134 @@
+"""The files that tokenizers are published in: by which names each is recognised, and what reads it.
+
+What writes them is with each kind of tokenizer: `save`, and `to_json` for its parts of tokenizer.json. This is the one
+file that imports all kinds.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from glassformer.errors import TokenizerError
+from glassformer.tokenizers.base import Tokenizer
+from glassformer.tokenizers.bpe_train import train_tokenizer
+from glassformer.tokenizers.byte_level import BPETokenizer, read_vocab_and_merges
+from glassformer.tokenizers.char import CharTokenizer
+from glassformer.tokenizers.marian import SOURCE, TARGET, read_marian
+from glassformer.tokenizers.nanogpt import read_meta
+from glassformer.tokenizers.sentencepiece import SentencePieceTokenizer, parse_model, read_llama2c
+from glassformer.tokenizers.subword import DICTIONARY, read_subword
+from glassformer.tokenizers.tiktoken import parse_ranks, read_tiktoken
+from glassformer.tokenizers.tokenizer_json import check_around, model_type, shown
+from glassformer.tokenizers.untrusted_files import Json, inside, read_bytes, read_json
+from glassformer.tokenizers.wordpiece import WordPieceTokenizer, read_vocab_txt
+from glassformer.tokenizers.words import WordTokenizer
+
+SOURCE_FOLDER = "source_tokenizer"  # in the folder of an encoder-decoder whose source has a tokenizer of its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """A published file: the patterns that its name fits, and the function that reads the tokenizer at a path.
+
+    `in_folder` is the name, or a pattern that one name alone must fit, by which a folder has this format; None: a file
+    of it is never looked for. `unsplit`: the file does not say how text is split, and the reader also takes the name of
+    a split pattern, or None.
+    """
+
+    names: tuple[str, ...]
+    read: Callable[..., Tokenizer]
+    in_folder: str | None = None
+    unsplit: bool = False
+
+
+def read_tokenizer_json(path: Path) -> Tokenizer:
+    """The tokenizer that a tokenizer.json describes, if it is of one of our kinds."""
+    file = read_json(path)
+    special_tokens = check_around(path, file)
+    tokenizer = _kind(path, file).from_json(path, file, special_tokens)
+    tokenizer.post_processor = file.get("post_processor")
+    return tokenizer
+
+
+def _kind(path: Path, file: Json) -> type[Tokenizer]:
+    """The class that a tokenizer.json is read as, by the type of its model and what tells two of one type apart."""
+    model = file["model"]
+    match model_type(file):
+        case "BPE":
+            return SentencePieceTokenizer if model.get("byte_fallback") else BPETokenizer
+        case "WordPiece":
+            return WordPieceTokenizer
+        case "WordLevel":
+            vocab = model.get("vocab")
+            has_unknown = isinstance(vocab, dict) and model.get("unk_token") in vocab
+            return WordTokenizer if has_unknown else CharTokenizer
+        case other:
+            raise TokenizerError(
+                f"{path}: the model is {shown(other)}, and only BPE, WordPiece and WordLevel are supported."
+            )
+
+
+def read_model(path: Path, pattern: str | None = None) -> Tokenizer:
+    """A *.model, which is sentencepiece's protocol buffer, or has Llama 3's ranks, as Meta names them."""
+    data = read_bytes(path)
+    if re.match(rb"[A-Za-z0-9+/]+={0,2} \d+\n", data):
+        return parse_ranks(path, data, "llama3", pattern)
+    return parse_model(path, data)
+
+
+FORMATS = (  # in the order in which a folder is searched
+    Format(names=("*.spm",), in_folder=TARGET, read=read_marian),
+    Format(names=("*.json",), in_folder="tokenizer.json", read=read_tokenizer_json),
+    Format(names=("*vocab.json", "*merges.txt"), in_folder="vocab.json", read=read_vocab_and_merges, unsplit=True),
+    Format(names=("*.model",), in_folder="tokenizer.model", read=read_model, unsplit=True),
+    Format(names=("*vocab.txt",), in_folder="vocab.txt", read=read_vocab_txt),
+    Format(names=("dict.txt", "dict.*.txt"), in_folder=DICTIONARY, read=read_subword),
+    Format(names=("*meta.pkl",), in_folder="meta.pkl", read=read_meta),
+    Format(names=("*.tiktoken",), in_folder="*.tiktoken", read=read_tiktoken, unsplit=True),
+    Format(names=("*.bin",), read=read_llama2c),
+)
+
+
+def load(path: Path, pattern: str | None = None) -> Tokenizer:
+    """Read the tokenizer at `path`, a file or a directory, by the names of the files; `Tokenizer.load` is this."""
+    if path.is_dir():
+        file = find(path)
+        if file is None:
+            ranks = list(path.glob("*.tiktoken"))
+            instead = f"are {len(ranks)} *.tiktoken: name one" if ranks else "is none of them"
+            raise TokenizerError(
+                f"{path}: expected tokenizer.json, target.spm, vocab.json with merges.txt, tokenizer.model, vocab.txt, "
+                f"dict.txt, meta.pkl or a *.tiktoken file; there {instead}."
+            )
+        path = file
+    fits = [(name, format) for format in FORMATS for name in format.names if fnmatchcase(path.name, name)]
+    if not fits:
+        raise TokenizerError(
+            f"{path}: expected tokenizer.json, vocab.json, merges.txt, vocab.txt, dict.*.txt, *.tiktoken, tok*.bin, "
+            "*.model, *.spm or nanoGPT's meta.pkl, or their directory."
+        )
+    _, format = max(fits, key=lambda fit: len(fit[0]))  # *vocab.json says more than *.json
+    return format.read(path, pattern) if format.unsplit else format.read(path)
+
+
+def find(folder: Path, within: str = "") -> Path | None:
+    """The file by which a folder's tokenizer is read; None where there is none, or no saying which.
+
+    `within` is a folder in this one, which also may be no link out of it.
+    """
+    for format in FORMATS:
+        if format.in_folder is not None:
+            names = [path.name for path in (folder / within).glob(format.in_folder) if path.is_file()]
+            if len(names) == 1:
+                return inside(folder, f"{within}{names[0]}")
+    return None
+
+
+def find_source(folder: Path) -> Path | None:
+    """The same for the source of an encoder-decoder; None where it shares the tokenizer of the target."""
+    return find(folder, f"{SOURCE_FOLDER}/") or (inside(folder, SOURCE) if (folder / SOURCE).is_file() else None)
+
+
+Tokenizer._load, Tokenizer._train = load, train_tokenizer
