@@ -40,7 +40,7 @@ def example(name: str, **changes: Any) -> Trace:
 
 def translated() -> Trace:
     """A name in Latin letters, and the beginning of it in N'Ko."""
-    model = gf.load(DATA / "seq2seq" / "latin2nqo_001.35.weights-only.safetensors")
+    model = gf.load(DATA / "seq2seq" / "latin2nqo_001.35.weights-only.safetensors", n_heads=8, activation="relu")
     return gf.trace(model, [204, 195, 443, 275, 33, 2], [2, 105, 211])
 
 
@@ -53,7 +53,7 @@ def spoken() -> Trace:
 def seen() -> Trace:
     """The first digit of MNIST's test set, as the model was trained on them."""
     pixels = torch.from_numpy(read_idx(DATA / "images" / "mnist" / "t10k-images-idx3-ubyte.gz")[:1])
-    model = gf.load(DATA / "vit" / "vit_mnist.pth", from_pickle=True)
+    model = gf.load(DATA / "vit" / "vit_mnist.pth", from_pickle=True, n_heads=8)
     return gf.trace(model, ((pixels / 255 - 0.1307) / 0.3081)[:, None])
 
 

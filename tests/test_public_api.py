@@ -20,7 +20,7 @@ SURFACE = {
     "Sampling": "temperature top_k top_p min_p repetition_penalty seed",
     "Tokenizer": None,
     "build": "name seed tokenizer changes",
-    "load": "source from_pickle device dtype",
+    "load": "source from_pickle device dtype options",
     "Trace": None,
     "ablate_head": "trace layer_path head value",
     "activation_patching": "clean corrupted paths metric",

@@ -295,12 +295,14 @@ def load(
     from_pickle: bool = False,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = torch.float32,
+    **options: Any,
 ) -> Model:
     """A model from a checkpoint directory, a published file, or `preset:NAME` (random weights).
 
     "nano-sort", which the package carries, sorts six letters; `glassformer demo` trains it anew. `from_pickle` allows
     files that torch pickled; they are read with `weights_only`, after their size is checked. With dtype None the
-    weights keep the type that they have on disk; the device "auto" is the fastest of this machine.
+    weights keep the type that they have on disk; the device "auto" is the fastest of this machine. `options` are what
+    a format must be told because no tensor tells it, such as `n_heads=8`.
     """
     _check_type("load", "a path", source, str, Path)
     if not str(source).strip():
@@ -314,9 +316,9 @@ def load(
     if source in PRETRAINED and not path.exists():
         path = Path(__file__).parent / "pretrained" / source
     try:
-        found = checkpoints.load(path, from_pickle=from_pickle, dtype=precision)
+        found = checkpoints.load(path, from_pickle=from_pickle, dtype=precision, options=options)
     except CheckpointError:
-        if os.path.exists(source):  # False of a text that is too long for a path
+        if os.path.exists(path):  # False of a text that is too long for one
             raise
         hint = f"Did you mean preset:{source}?" if source in models.presets() else "preset:NAME gives random weights."
         raise CheckpointError(f"A model is a checkpoint's path, and there is nothing at {source}. {hint}") from None

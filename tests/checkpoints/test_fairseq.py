@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from glassformer.checkpoints import fairseq, safetensors
+from glassformer.checkpoints import safetensors
 from glassformer.checkpoints.assemble import assemble
+from glassformer.checkpoints.formats import fairseq
+from glassformer.checkpoints.formats.format import Source
 from glassformer.errors import CheckpointMismatch, ConfigError
 from glassformer.inference.beam import Beams, beam_search
 from glassformer.inference.generate import generate
@@ -40,10 +42,16 @@ def padded(texts: list[list[int]]) -> tuple[Tensor, Tensor]:
     return tokens, torch.arange(longest) < lengths[:, None]
 
 
+def read(path: Path, **options: Any) -> tuple[TransformerConfig, Mapping[str, Tensor]]:
+    """With what the weights here were made with, where nothing else is said."""
+    contents, weights = fairseq.read(Source(path), **{"n_heads": 8, "activation": "relu"} | options)
+    return contents.config, weights
+
+
 @pytest.fixture(scope="module")
 def translator(data_dir: Path) -> Translator:
     folder = data_dir / "seq2seq"
-    config, weights = fairseq.read(folder / "latin2nqo_001.35.weights-only.safetensors")
+    config, weights = read(folder / "latin2nqo_001.35.weights-only.safetensors")
     codes = read_codes(folder / "bpe.code")
     dictionaries = [read_dictionary(folder / f"dict.{name}.txt") for name in ("roman", "nqo")]
     source, target = (SubwordTokenizer(codes, dictionary) for dictionary in dictionaries)
@@ -166,7 +174,7 @@ def test_what_fairseq_saves_is_read_as_it_was(changes: dict[str, Any], tmp_path:
     config = TransformerConfig(**SIZES | changes)
     model, state = published(config)
     safetensors.write(tmp_path / "model.safetensors", state)
-    found, weights = fairseq.read(tmp_path / "model.safetensors", activation=config.activation)
+    found, weights = read(tmp_path / "model.safetensors", activation=config.activation)
     assert found == config
     source, tokens = torch.randint(9, (2, 5)), torch.randint(9, (2, 4))
     again = assemble(found, weights)
@@ -198,11 +206,11 @@ def test_what_is_no_transformer_of_fairseqs_is_refused_by_name(damage: Any, says
     damage(state)
     safetensors.write(tmp_path / "model.safetensors", state)
     with pytest.raises(CheckpointMismatch, match=says):
-        fairseq.read(tmp_path / "model.safetensors")
+        read(tmp_path / "model.safetensors")
 
 
 def test_a_number_of_heads_that_cannot_be_is_refused(tmp_path: Path) -> None:
     _, state = published(TransformerConfig(**SIZES))
     safetensors.write(tmp_path / "model.safetensors", state)
     with pytest.raises(ConfigError, match="d_model 16 does not divide into 3 heads"):
-        fairseq.read(tmp_path / "model.safetensors", n_heads=3)
+        read(tmp_path / "model.safetensors", n_heads=3)

@@ -17,7 +17,7 @@ from torch import Tensor
 from checkpoints.hostile import refused
 from counts import count
 from glassformer import checkpoints
-from glassformer.checkpoints.g2p import CONFIG, LETTERS, OURS, PHONEMES, SOURCE, TARGET
+from glassformer.checkpoints.formats.g2p import CONFIG, LETTERS, OURS, PHONEMES, SOURCE, TARGET
 from glassformer.models.seq2seq import Seq2Seq
 from glassformer.nn.kv_cache import full
 from oracles import Array

@@ -10,7 +10,7 @@ import torch
 
 from checkpoints.hostile import refused
 from glassformer import checkpoints
-from glassformer.checkpoints.openai_whisper import published_heads
+from glassformer.checkpoints.formats.openai_whisper import published_heads
 from glassformer.data.audio import read_audio
 from glassformer.errors import CheckpointError
 from glassformer.features.log_mel import log_mel

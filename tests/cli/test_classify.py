@@ -34,7 +34,7 @@ def digits(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(data_dir: Path, digits: Path) -> list[str]:
-    return [str(data_dir / "vit" / "vit_mnist.pth"), "--from-pickle", "--processor", str(digits)]
+    return [str(data_dir / "vit" / "vit_mnist.pth"), "--from-pickle", "--option=n_heads=8", "--processor", str(digits)]
 
 
 def test_real_digits_are_recognised_and_a_broken_file_stops_nothing(model: list[str], digits: Path) -> None:

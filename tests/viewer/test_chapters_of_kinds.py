@@ -107,7 +107,7 @@ def test_a_published_llama_is_told_by_its_chapters(data_dir: Path) -> None:
 
 
 def test_a_published_vit_is_told_by_its_chapters(data_dir: Path) -> None:
-    published: Any = checkpoints.load(data_dir / "vit" / "vit_mnist.pth", from_pickle=True)
+    published: Any = checkpoints.load(data_dir / "vit" / "vit_mnist.pth", from_pickle=True, options={"n_heads": 8})
     folder = data_dir / "images" / "mnist"
     digits = read_idx_set(folder / "t10k-images-idx3-ubyte.gz", folder / "t10k-labels-idx1-ubyte.gz")
     pixels = ImageProcessor(size=None, mean=(0.1307,), std=(0.3081,)).normalise(digits.pixels[:1])

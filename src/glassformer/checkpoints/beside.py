@@ -14,18 +14,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from glassformer import files, strict_json
-from glassformer.checkpoints import g2p, whisper_folder
+from glassformer.checkpoints import whisper_folder
 from glassformer.errors import CheckpointMismatch, MissingExtra, TokenizerError
 from glassformer.features import image_processor, sound_processor
 from glassformer.features.image_processor import ImageProcessor
 from glassformer.features.log_mel import FRAMES_PER_SECOND
 from glassformer.features.sound_processor import SoundProcessor
 from glassformer.models import spec_of
-from glassformer.models.transformer import TransformerConfig
 from glassformer.models.vit import ViTConfig
 from glassformer.models.whisper import WhisperConfig
 from glassformer.tokenizers.base import Tokenizer
-from glassformer.tokenizers.char import CharTokenizer
 from glassformer.tokenizers.formats import SOURCE_FOLDER, find, find_source
 from glassformer.tokenizers.marian import MarianTokenizer, write_pair
 from glassformer.tokenizers.speech_tokens import SpeechTokens
@@ -64,44 +62,10 @@ def read_tokenizers(folder: Path) -> Tokenizers:
     return Tokenizers(tokenizer, source_tokenizer, reason or source_reason)
 
 
-def read_tokenizers_of_file(path: Path, config: Any) -> Tokenizers:
-    """Those of a model that is one file: known with its format, or beside it."""
-    if path.suffix == ".json" and config.vocab_size == 3:  # the model that sorts letters
-        return Tokenizers(CharTokenizer("ABC"))
-    if isinstance(config, WhisperConfig):  # whose special tokens the file of ranks lacks
-        ranks = path.with_name("multilingual.tiktoken" if config.vocab_size > 51864 else "gpt2.tiktoken")
-        tokenizer, reason = first_readable([ranks])
-        return Tokenizers(tokenizer, missing=reason)
-    if isinstance(config, TransformerConfig):
-        return _dictionaries(path, config)
-    if path.suffix == ".npz":
-        return Tokenizers(g2p.TARGET, g2p.SOURCE)
-    beside = [
-        path.with_name(name) for name in (f"tok{config.vocab_size}.bin", "tokenizer.bin", "tokenizer.model", "meta.pkl")
-    ]
-    tokenizer, reason = first_readable(beside, config.vocab_size)
-    return Tokenizers(tokenizer, missing=reason)
-
-
-def _dictionaries(path: Path, config: TransformerConfig) -> Tokenizers:
-    """fairseq's dict.SOURCE.txt and dict.TARGET.txt; which is which, the numbers of their tokens say."""
-    try:
-        found = [Tokenizer.load(inside(path.parent, file.name)) for file in sorted(path.parent.glob("dict.*.txt"))]
-    except TokenizerError as error:
-        return Tokenizers(missing=error.anywhere())
-    if not found:
-        return Tokenizers()
-    targets = [tokenizer for tokenizer in found if tokenizer.vocab_size == config.vocab_size]
-    sources = [tokenizer for tokenizer in found if tokenizer.vocab_size == config.source_vocab_size]
-    if config.source_vocab_size is None and targets:
-        return Tokenizers(targets[0])
-    if [len(targets), len(sources)] == [1, 1] and targets != sources:
-        return Tokenizers(targets[0], sources[0])
-    sizes = ", ".join(str(tokenizer.vocab_size) for tokenizer in found)
-    return Tokenizers(
-        missing=f"{path.parent}: the model's vocabularies of {config.source_vocab_size} and {config.vocab_size} tokens "
-        f"cannot be told apart among dict.*.txt, of {sizes} tokens."
-    )
+def beside(path: Path, vocab_size: int) -> tuple[Tokenizer | None, str]:
+    """The tokenizer of a language model that is one file, if one with as many tokens lies beside it."""
+    names = (f"tok{vocab_size}.bin", "tokenizer.bin", "tokenizer.model", "meta.pkl")
+    return first_readable([path.with_name(name) for name in names], vocab_size)
 
 
 def first_readable(paths: Sequence[Path], vocab_size: int | None = None) -> tuple[Tokenizer | None, str]:

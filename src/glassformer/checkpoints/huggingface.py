@@ -15,7 +15,7 @@ instead of computing something else.
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer import files, strict_json
-from glassformer.checkpoints import names, safetensors, whisper_folder
+from glassformer.checkpoints import names, pickles, safetensors, whisper_folder
 from glassformer.checkpoints.assemble import assemble, not_finite
 from glassformer.checkpoints.beside import (
     PROCESSOR,
@@ -44,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 CONFIG, OURS, WEIGHTS = "config.json", "glassformer.json", "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
+PICKLED = "pytorch_model.bin"  # of folders before 2023; read where the user allows it, never written
+PICKLED_INDEX = f"{PICKLED}.index.json"
 NATIVE = "glassformer"  # the model type of what only we read
 GENERATION = "generation_config.json"
 OWN_TOKENS = ("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id")  # some configurations have them
@@ -57,9 +59,18 @@ def load_directory(folder: Path, *, dtype: torch.dtype | None = torch.float32) -
     Who opens a folder verifies it first (`files.verify`).
     """
     config = read_config(folder)
+    weights = read_weights(folder, config, dtype=dtype)
     with files.about(folder):
-        weights = names.to_ours(read_tensors(folder), config, dtype=dtype, native=_is_native(folder))
         return config, assemble(config, weights)
+
+
+def read_weights(
+    folder: Path, config: Any, *, dtype: torch.dtype | None = torch.float32, from_pickle: bool = False
+) -> dict[str, Tensor]:
+    """Our parameters, as the folder has them."""
+    with files.about(folder):
+        tensors = read_tensors(folder, from_pickle=from_pickle)
+        return names.to_ours(tensors, config, dtype=dtype, native=_is_native(folder))
 
 
 def check_directory(folder: Path) -> Any:
@@ -213,34 +224,48 @@ def _their_config(content: Mapping[str, Any]) -> Any:
     return known[kind].from_huggingface(content)
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a folder, mapped from its file or from all its shards."""
+def read_tensors(folder: Path, *, from_pickle: bool = False) -> dict[str, Tensor]:
+    """The tensors of a folder, mapped from its file or from all its shards; from pickles where that is allowed."""
     if (folder / WEIGHTS).exists():
         return safetensors.read(files.inside(folder, WEIGHTS))
-    if not (folder / INDEX).exists():
-        pickles = sorted(path.name for path in folder.glob("*.bin")) + sorted(path.name for path in folder.glob("*.pt"))
-        extra = f" {pickles[0]} is a pickle, which is not opened; save it as safetensors first." if pickles else ""
-        raise CheckpointError(f"There is neither {WEIGHTS} nor {INDEX}.{extra}")
-    places = strict_json.read(files.inside(folder, INDEX)).get("weight_map")
+    if (folder / INDEX).exists():
+        return _read_shards(folder, INDEX, ".safetensors", safetensors.read)
+    pickled = [name for name in (PICKLED, PICKLED_INDEX) if (folder / name).exists()]
+    if pickled and not from_pickle:
+        raise CheckpointError(
+            f"its weights are there as {PICKLED} alone, a pickle, which can run code when it is opened.",
+            python="from_pickle=True reads its tensors and nothing else.",
+            command="--from-pickle reads its tensors and nothing else.",
+        )
+    if PICKLED in pickled:
+        return pickles.load_state(files.inside(folder, PICKLED))
+    if pickled:
+        return _read_shards(folder, PICKLED_INDEX, ".bin", pickles.load_state)
+    raise CheckpointError(f"There is neither {WEIGHTS} nor {INDEX}.")
+
+
+def _read_shards(folder: Path, index: str, suffix: str, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of all the files that an index names."""
+    places = strict_json.read(files.inside(folder, index)).get("weight_map")
     if not isinstance(places, dict) or not all(
-        isinstance(place, str) and place.endswith(".safetensors") for place in places.values()
+        isinstance(place, str) and place.endswith(suffix) for place in places.values()
     ):
-        raise CheckpointCorrupt(f"{INDEX}: weight_map must map each tensor to a .safetensors file.")
+        raise CheckpointCorrupt(f"{index}: weight_map must map each tensor to a {suffix} file.")
     tensors: dict[str, Tensor] = {}
     for shard in sorted(set(places.values())):
-        content = safetensors.read(files.inside(folder, shard))
+        content = read(files.inside(folder, shard))
         listed = {name for name, place in places.items() if place == shard}
         if content.keys() != listed:
             name = min(content.keys() ^ listed)
-            raise CheckpointCorrupt(f"{INDEX} and {shard[:200]!r} disagree about the tensor {name[:200]!r}.")
+            raise CheckpointCorrupt(f"{index} and {shard[:200]!r} disagree about the tensor {name[:200]!r}.")
         tensors |= content
     return tensors
 
 
-def left_out(folder: Path, config: Any) -> list[str]:
+def left_out(folder: Path, config: Any, *, from_pickle: bool = False) -> list[str]:
     """The names of weights in a folder that no part of our model has a use for, such as the head of another task."""
     patterns = spec_of(config).elsewhere
-    found = read_tensors(folder) if patterns else {}
+    found = read_tensors(folder, from_pickle=from_pickle) if patterns else {}
     return sorted(name for name in found if any(re.fullmatch(pattern, name) for pattern in patterns))
 
 

@@ -40,6 +40,16 @@ def load(path: Path) -> Any:
         raise CheckpointCorrupt(f"it holds more than tensors and plain values, or is broken: {reason}") from None
 
 
+def load_state(path: Path) -> dict[str, Tensor]:
+    """A pickled state dict: tensors by their names."""
+    content = load(path)
+    if not isinstance(content, Mapping):
+        raise CheckpointCorrupt("it holds no tensors by their names.")
+    state = {str(name): tensor for name, tensor in content.items()}
+    check_tensors(state, path)
+    return {name: tensor.clone() for name, tensor in state.items()}  # a tied one is in the file once
+
+
 def check_zip(path: Path, writer: str = "torch") -> list[zipfile.ZipInfo]:
     """The members of a zip that is as its writer leaves it: stored as they are, none counted twice, none damaged.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.loading import Device, DType, FromPickle, load
+from glassformer.cli.loading import RUNNING, Running, load
 from glassformer.cli.output import print_json, print_line, progress_bar, remark
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ def classify(
     patches: Annotated[bool, Parameter(negative="")] = False,
     batch_size: int = 8,
     processor: Path | None = None,
-    from_pickle: FromPickle = False,
-    device: Device = "cpu",
-    dtype: DType = "float32",
+    running: Running = RUNNING,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Say what is in pictures: PNG, JPEG, WebP, BMP, GIF, PPM. A file that cannot be read does not stop the others.
@@ -73,7 +71,7 @@ def classify(
     for name, value in {"--top-k": top_k, "--batch-size": batch_size}.items():
         if value < 1:
             raise ConfigError(f"{name} must be at least 1, not {value}.")
-    loaded = load(model, "image-classifier", from_pickle=from_pickle, device=device, dtype=dtype)
+    loaded = load(model, "image-classifier", opening=running)
     prepare = processor_of(loaded, processor, model)
     results, broken = [], 0
     with ExitStack() as stack:

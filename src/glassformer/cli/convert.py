@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.loading import FromPickle
+from glassformer.cli.loading import OPENING, Opening, opened
 from glassformer.cli.output import new_destination, print_json, print_line, remark
 
 app = App(
@@ -20,7 +20,7 @@ def convert(
     destination: Path,
     /,
     *,
-    from_pickle: FromPickle = False,
+    opening: Opening = OPENING,
     tokenizer: Path | None = None,
     native: Annotated[bool, Parameter(negative="")] = False,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
@@ -56,7 +56,7 @@ def convert(
 
     read = [path for path in (source, tokenizer) if path is not None]
     new_destination(destination, overwrite=overwrite, folder=True, reads=read)
-    model = api.load(source, from_pickle=from_pickle, dtype=None)
+    model = opened(source, opening, dtype=None)
     if tokenizer is not None:
         tokens = Tokenizer.load(tokenizer)
         vocab_size = getattr(model.config, "vocab_size", tokens.vocab_size)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
-from glassformer.cli.loading import Device, DType, FromPickle, load
+from glassformer.cli.loading import RUNNING, Running, load
 from glassformer.cli.output import print_json, print_line, progress_bar, remark
 from glassformer.evaluation.bleu import WordCutter
 
@@ -37,9 +37,7 @@ def evaluate(
     target: Path | None = None,
     limit: int | None = None,
     batch_size: int | None = None,
-    from_pickle: FromPickle = False,
-    device: Device = "cpu",
-    dtype: DType = "float32",
+    running: Running = RUNNING,
     json: Annotated[bool, Parameter(negative="")] = False,
     context_length: Annotated[int | None, Parameter(group=TEXT)] = None,
     batches: Annotated[int | None, Parameter(group=TEXT)] = None,
@@ -116,7 +114,7 @@ def evaluate(
             "tokenizer": tokenizer,
         },
     }
-    loaded = load(model, *options, from_pickle=from_pickle, device=device, dtype=dtype)
+    loaded = load(model, *options, opening=running)
     mine = {name: value for name, value in options[loaded.kind].items() if value is not None}
     given = {name for others in options.values() for name, value in others.items() if value is not None}
     if foreign := sorted(given - mine.keys()):

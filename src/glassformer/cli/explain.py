@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.loading import FromPickle
+from glassformer.cli.loading import OPENING, Opening
 from glassformer.cli.output import print_json, print_line, print_table, write_text
 
 app = App(
@@ -32,7 +32,7 @@ def explain(
     depth: int = 1,
     terms: int = 8,
     latex: Flag = False,
-    from_pickle: FromPickle = False,
+    opening: Opening = OPENING,
     json: Flag = False,
 ) -> None:
     """Show how one number of a forward pass was computed: formula, operands, the line of source, and the check.
@@ -78,7 +78,7 @@ def explain(
     kept = is_trace(model)
     if kept and (input is not None or tokens is not None):
         raise ConfigError(f"{model} is a recording, with its input: leave out --input and --tokens.")
-    trace = traces.load(Path(model)) if kept else record(model, input, tokens, from_pickle=from_pickle)
+    trace = traces.load(Path(model)) if kept else record(model, input, tokens, opening=opening)
     if cell is None:
         list_names(trace, names or "*", json=json)
         return

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.loading import Device, DType, FromPickle, load
+from glassformer.cli.loading import RUNNING, Running, load
 from glassformer.cli.output import print_json, print_line, read_argument, remark, write_text
 
 app = App(
@@ -33,9 +33,7 @@ def generate(
     seed: int = 0,
     cache: str = "full",
     stop: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    from_pickle: FromPickle = False,
-    device: Device = "cpu",
-    dtype: DType = "float32",
+    running: Running = RUNNING,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Continue a text with a language model; what comes streams to standard output.
@@ -96,7 +94,7 @@ def generate(
         raise GenerationError(f"must be at least 1, not {max_new_tokens}.", setting="max_new_tokens")
     if text is not None and prompt is not None:
         raise GenerationError("Give the text once: behind the model, or as --prompt.")
-    loaded = load(model, "language-model", from_pickle=from_pickle, device=device, dtype=dtype)
+    loaded = load(model, "language-model", opening=running)
     begin = read_argument(text or prompt or "")
     pieces = loaded.stream(
         [begin] * n,

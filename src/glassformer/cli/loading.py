@@ -1,11 +1,12 @@
 """The model that a command names, and the options of every verb that loads one."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from glassformer.cli.output import remark
-from glassformer.errors import GenerationError
+from glassformer.errors import ConfigError, GenerationError
 
 if TYPE_CHECKING:
     from glassformer.api import Model
@@ -18,11 +19,48 @@ FromPickle = Annotated[
         help="Allow a file that torch pickled. Only its tensors are read, and its size is checked first.",
     ),
 ]
-Device = Annotated[str, Parameter(help="Where the model runs: cpu, cuda, cuda:N, mps, or auto for the fastest here.")]
-DType = Annotated[
-    Literal["float32", "bfloat16", "float16"],
-    Parameter(help="The precision it runs in; half precision takes half the memory, and rounds more."),
-]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Opening:
+    """How a model's files are opened: the options of every verb that reads them."""
+
+    from_pickle: FromPickle = False
+    option: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            help="NAME=VALUE: what the file's format must be told, as no tensor tells it (fairseq: n_heads=8); can be "
+            "given several times.",
+        ),
+    ] = ()
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The same, by name."""
+        pairs = [text.partition("=") for text in self.option]
+        for text, (name, equals, _) in zip(self.option, pairs, strict=True):
+            if not (name and equals):
+                raise ConfigError(f"--option {text}: it takes NAME=VALUE.")
+        return {name: value for name, _, value in pairs}
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Running(Opening):
+    """The same, and where and how precisely the model runs."""
+
+    device: Annotated[
+        str, Parameter(help="Where the model runs: cpu, cuda, cuda:N, mps, or auto for the fastest here.")
+    ] = "cpu"
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        Parameter(help="The precision it runs in; half precision takes half the memory, and rounds more."),
+    ] = "float32"
+
+
+OPENING, RUNNING = Opening(), Running()
 
 MADE_FOR: "dict[Kind, str]" = {  # the verb that runs a model of this kind
     "language-model": "generate",
@@ -34,13 +72,10 @@ MADE_FOR: "dict[Kind, str]" = {  # the verb that runs a model of this kind
 }
 
 
-def load(
-    source: str, *kinds: "Kind", from_pickle: bool = False, device: str = "cpu", dtype: str = "float32"
-) -> "Model":
+def load(source: str, *kinds: "Kind", opening: Opening = OPENING) -> "Model":
     """Load the model, refuse it unless it is of one of these kinds (any, without them), and pass on its note."""
-    from glassformer import api
-
-    model = api.load(source, from_pickle=from_pickle, device=device, dtype=dtype)
+    where = {"device": opening.device, "dtype": opening.dtype} if isinstance(opening, Running) else {}
+    model = opened(source, opening, **where)
     if kinds:
         try:
             model.require(*kinds)
@@ -49,3 +84,10 @@ def load(
     if model.note:
         remark(f"{source}: {model.note}.")
     return model
+
+
+def opened(source: str, opening: Opening, **where: Any) -> "Model":
+    """The model of these files."""
+    from glassformer import api
+
+    return api.load(source, from_pickle=opening.from_pickle, **where, **opening.options)

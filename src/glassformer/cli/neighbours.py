@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.loading import FromPickle, load
+from glassformer.cli.loading import OPENING, Opening, load
 from glassformer.cli.output import print_json, print_line, remark
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def neighbours(
     *,
     vectors: str,
     n: int = 10,
-    from_pickle: FromPickle = False,
+    opening: Opening = OPENING,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Print the nearest words, with the cosine of the angle between the vectors.
@@ -42,7 +42,7 @@ def neighbours(
     """
     from glassformer.inference.neighbours import nearest
 
-    found = nearest(read(vectors, from_pickle=from_pickle), word, n)
+    found = nearest(read(vectors, opening=opening), word, n)
     if json:
         neighbours = [{"word": neighbour.word, "cosine": neighbour.cosine} for neighbour in found]
         print_json({"word": word, "neighbours": neighbours})
@@ -51,19 +51,22 @@ def neighbours(
         print_line(f"{neighbour.cosine:7.4f}  {neighbour.word}")
 
 
-def read(source: str, *, from_pickle: bool) -> "WordVectors":
+def read(source: str, *, opening: Opening) -> "WordVectors":
     """The vectors of a file, or of a model."""
-    from glassformer.checkpoints import PICKLES, READERS, word_vectors
+    from glassformer.checkpoints import word_vectors
+    from glassformer.checkpoints.formats import all_formats
+    from glassformer.checkpoints.formats.format import Source
     from glassformer.errors import GenerationError
     from glassformer.inference.neighbours import embedding_of
 
     path = Path(source)
-    if path.is_file() and (path.suffix not in (*READERS, *PICKLES) or word_vectors.has_header(path)):
+    known = Source(path).is_pickle or any(each.sniff(Source(path)) for each in all_formats())
+    if path.is_file() and (not known or word_vectors.has_header(path)):
         vectors = word_vectors.read(path)
         if vectors.note:
             remark(f"{path}: {vectors.note}.")
         return vectors
-    model = load(source, "language-model", "encoder-decoder", "encoder", "word-vectors", from_pickle=from_pickle)
+    model = load(source, "language-model", "encoder-decoder", "encoder", "word-vectors", opening=opening)
     if model.tokenizer is None:
         raise GenerationError(f"{source} came without a tokenizer, so its vectors have no words. {model.no_tokenizer}")
     return embedding_of(model.module, model.tokenizer)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.loading import Device, DType, FromPickle, load
+from glassformer.cli.loading import RUNNING, Running, load
 from glassformer.cli.output import new_destination, print_json, progress_bar, remark, write_text
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ def transcribe(
     out: Path | None = None,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     strict: Annotated[bool, Parameter(negative="")] = False,
-    from_pickle: FromPickle = False,
-    device: Device = "cpu",
-    dtype: DType = "float32",
+    running: Running = RUNNING,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Write down what is said in recordings: WAV, FLAC, Ogg, MP3, and with the extra media m4a, mp4, webm and more.
@@ -105,7 +103,7 @@ def transcribe(
             n_broken += 1
             remark(error.at_command_line())
     if readable:
-        module, speech = speech_of(load(model, from_pickle=from_pickle, device=device, dtype=dtype), model, tokenizer)
+        module, speech = speech_of(load(model, opening=running), model, tokenizer)
         options = Options(language=language, task=task, word_times=word_times, prompt=prompt)
         speech.opening(language or "en", task)  # what the model cannot do is said before an hour has passed
     results = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.loading import Device, DType, FromPickle, load
+from glassformer.cli.loading import RUNNING, Running, load
 from glassformer.cli.output import new_destination, print_json, progress_bar, read_argument, remark, write_text
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def translate(
     batch_size: int = 32,
     out: Path | None = None,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
-    from_pickle: FromPickle = False,
-    device: Device = "cpu",
-    dtype: DType = "float32",
+    running: Running = RUNNING,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Translate texts with an encoder-decoder: each argument, each line of a file, or of standard input.
@@ -74,7 +72,7 @@ def translate(
     if out is not None:
         new_destination(out, overwrite=overwrite, folder=False, reads=[path for path in (model, file) if path])
     texts = list(text) or (list(read_lines(file)) if file is not None else [])
-    loaded = load(model, "encoder-decoder", from_pickle=from_pickle, device=device, dtype=dtype)
+    loaded = load(model, "encoder-decoder", opening=running)
     if not texts and file is None:
         texts = standard_input()
     if texts in ([], [""]):

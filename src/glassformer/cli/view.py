@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.loading import FromPickle
+from glassformer.cli.loading import OPENING, Opening, opened
 from glassformer.cli.output import new_destination, print_json, print_line, print_table, progress_bar, remark
 
 app = App(
@@ -34,7 +34,7 @@ def view(
     port: int = 0,
     allow_host: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     open: bool | None = None,
-    from_pickle: FromPickle = False,
+    opening: Opening = OPENING,
     json: Flag = False,
 ) -> None:
     """Walk through a model in 3D, in the browser: every number that it computed, and where it came from.
@@ -85,7 +85,7 @@ def view(
     if export is not None:
         read = [path for path in (model, input) if path is not None]
         new_destination(export, overwrite=overwrite, folder=not is_file(export), reads=read)
-    session = session_of(model, input, tokens, seed=seed, steps=steps, from_pickle=from_pickle)
+    session = session_of(model, input, tokens, seed=seed, steps=steps, opening=opening)
     if check:
         from glassformer.viewer.chapters_check import check_chapters, load_chapters
 
@@ -106,7 +106,7 @@ def view(
 
 
 def session_of(
-    model: str, text: str | None, tokens: str | None, *, seed: int, steps: int, from_pickle: bool = False
+    model: str, text: str | None, tokens: str | None, *, seed: int, steps: int, opening: Opening = OPENING
 ) -> Any:
     """The session of what the command line names, with its first run."""
     from glassformer import api
@@ -124,7 +124,7 @@ def session_of(
                 return Session.of_shapes(model.removeprefix("shapes:"))
             return Session.of_trace(api.load_trace(model), name=Path(model).name)
         preset = model.removeprefix("preset:")
-        loaded = api.load(model, from_pickle=from_pickle) if preset == model else api.build(preset, seed=seed)
+        loaded = opened(model, opening) if preset == model else api.build(preset, seed=seed)
         session = Session(loaded, name=Path(preset).name)
         given = inputs.example(loaded) if text is None and tokens is None else inputs_of(loaded, text, tokens)
         run = session.start(given)

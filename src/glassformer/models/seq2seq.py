@@ -212,7 +212,7 @@ PRESETS = {
         dropout=0.2,
     ),
     "seq2seq-small": Seq2SeqConfig(bidirectional=True, attention="general", input_feeding=True),
-    "seq2seq-g2p": Seq2SeqConfig(source_vocab_size=29, vocab_size=74, eos_id=3, pad_id=0),  # see checkpoints/g2p.py
+    "seq2seq-g2p": Seq2SeqConfig(source_vocab_size=29, vocab_size=74, eos_id=3, pad_id=0),  # see formats/g2p.py
 }
 
 

@@ -1,7 +1,7 @@
 """The Transformer: an encoder reads the source, a decoder writes the target and looks at what the encoder made of it.
 
 Vaswani et al. 2017, "Attention is all you need" (arXiv:1706.03762). The configuration covers Marian's published
-translators (opus-mt) and fairseq's (`checkpoints/fairseq.py`). Next to read: `nn/block.py`, `nn/memory.py`,
+translators (opus-mt) and fairseq's (`checkpoints/formats/fairseq.py`). Next to read: `nn/block.py`, `nn/memory.py`,
 `nn/position.py`.
 """
 

@@ -2,8 +2,8 @@
 
 fairseq keeps everything in one pickle that only running its code can open, so the weights come as a safetensors file
 with the names that they have there. The sizes follow from the shapes. What no shape says must be given: the number of
-heads and the activation, which the pickle's "args" have as encoder_attention_heads (8 in all of fairseq's smaller
-models) and activation_fn (relu). The texts' vocabularies are read by `tokenizers/subword.py`.
+heads and the activation, which the pickle's "args" have as encoder_attention_heads and activation_fn. The texts'
+vocabularies are read by `tokenizers/subword.py`.
 """
 
 import re
@@ -15,21 +15,62 @@ import torch
 from torch import Tensor
 
 from glassformer.checkpoints import safetensors
+from glassformer.checkpoints.beside import Tokenizers
+from glassformer.checkpoints.formats.format import Contents, Format, Option, Source
 from glassformer.checkpoints.names import to_ours
 from glassformer.config import from_mapping
-from glassformer.errors import CheckpointMismatch
+from glassformer.errors import CheckpointMismatch, TokenizerError
 from glassformer.models.transformer import TransformerConfig
+from glassformer.tokenizers.base import Tokenizer
+from glassformer.tokenizers.untrusted_files import inside
 
 NO_WEIGHTS = re.compile(r"(encoder|decoder)\.(version|embed_positions\._float_tensor)")
 
 
-def read(path: Path, *, n_heads: int = 8, activation: str = "relu") -> tuple[TransformerConfig, dict[str, Tensor]]:
-    """The configuration and our parameters."""
-    state = {name: tensor for name, tensor in safetensors.read(path).items() if not NO_WEIGHTS.fullmatch(name)}
+def read(source: Source, *, n_heads: int, activation: str) -> tuple[Contents, dict[str, Tensor]]:
+    """The contents and our parameters; the dictionaries of the two languages lie beside the file."""
+    state = {name: tensor for name, tensor in safetensors.read(source.path).items() if not NO_WEIGHTS.fullmatch(name)}
     if learned := [name for name in state if name.endswith("embed_positions.weight")]:
         raise CheckpointMismatch(f"{learned[0]}: models of fairseq's with learned positions are not supported.")
     config = infer_config(state, n_heads=n_heads, activation=activation)
-    return config, to_ours(to_marian(state, config), config, native=True)
+    found = dictionaries(source.path, config)
+    contents = Contents(
+        config=config, tokenizer=found.tokenizer, source_tokenizer=found.source, no_tokenizer=found.missing
+    )
+    return contents, to_ours(to_marian(state, config), config, native=True)
+
+
+FORMAT = Format(
+    name="fairseq",
+    files=".safetensors of fairseq",
+    sniff=lambda source: source.path.suffix == ".safetensors" and not source.is_zip and not source.is_folder,
+    read=read,
+    options=(
+        Option(name="n_heads", type=int, meaning="encoder_attention_heads in the args"),
+        Option(name="activation", type=str, meaning="activation_fn in the args, mostly relu"),
+    ),
+)
+
+
+def dictionaries(path: Path, config: TransformerConfig) -> Tokenizers:
+    """fairseq's dict.SOURCE.txt and dict.TARGET.txt; which is which, the numbers of their tokens say."""
+    try:
+        found = [Tokenizer.load(inside(path.parent, file.name)) for file in sorted(path.parent.glob("dict.*.txt"))]
+    except TokenizerError as error:
+        return Tokenizers(missing=error.anywhere())
+    if not found:
+        return Tokenizers()
+    targets = [tokenizer for tokenizer in found if tokenizer.vocab_size == config.vocab_size]
+    sources = [tokenizer for tokenizer in found if tokenizer.vocab_size == config.source_vocab_size]
+    if config.source_vocab_size is None and targets:
+        return Tokenizers(targets[0])
+    if [len(targets), len(sources)] == [1, 1] and targets != sources:
+        return Tokenizers(targets[0], sources[0])
+    sizes = ", ".join(str(tokenizer.vocab_size) for tokenizer in found)
+    return Tokenizers(
+        missing=f"{path.parent}: the model's vocabularies of {config.source_vocab_size} and {config.vocab_size} tokens "
+        f"cannot be told apart among dict.*.txt, of {sizes} tokens."
+    )
 
 
 def infer_config(state: Mapping[str, Tensor], *, n_heads: int, activation: str) -> TransformerConfig:

@@ -4,31 +4,37 @@ Karpathy, github.com/karpathy/nanoGPT. How a pickle is opened is in `pickles.py`
 """
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from glassformer.checkpoints import pickles
-from glassformer.checkpoints.mingpt import gpt2_config, to_huggingface
+from glassformer.checkpoints.beside import beside
+from glassformer.checkpoints.formats.format import Contents, Format, Source
+from glassformer.checkpoints.formats.mingpt import gpt2_config, to_huggingface
 from glassformer.checkpoints.names import to_ours
 from glassformer.errors import CheckpointCorrupt
-from glassformer.models.gpt2 import GPT2Config
 
 
-def read(content: Any, path: Path) -> tuple[GPT2Config, dict[str, Tensor]]:
-    """The configuration and our parameters, from what was pickled in the file."""
-    state, args = (content.get("model"), content.get("model_args")) if isinstance(content, dict) else (None, None)
+def sniff(source: Source) -> bool:
+    """Whether nanoGPT wrote it."""
+    return source.is_pickle and isinstance(source.pickled, dict) and {"model", "model_args"} <= source.pickled.keys()
+
+
+def read(source: Source) -> tuple[Contents, dict[str, Tensor]]:
+    """The contents and our parameters; the tokenizer lies beside the file."""
+    state, args = source.pickled["model"], source.pickled["model_args"]
     if not isinstance(state, Mapping) or not isinstance(args, Mapping):
-        raise CheckpointCorrupt(
-            'there is no "model" with "model_args", as nanoGPT has them, nor "dims" with "model_state_dict" of Whisper.'
-        )
+        raise CheckpointCorrupt('"model" and "model_args" must be tables, as nanoGPT has them.')
     state = {str(name).removeprefix("_orig_mod."): tensor for name, tensor in state.items()}
-    pickles.check_tensors(state, path)
+    pickles.check_tensors(state, source.path)
     config = gpt2_config(args, activation="gelu", tied_head=True)
     if not args.get("bias", True):
         state |= _zero_biases(state)
-    return config, to_ours(to_huggingface(state), config)
+    tokenizer, reason = beside(source.path, config.vocab_size)
+    return Contents(config=config, tokenizer=tokenizer, no_tokenizer=reason), to_ours(to_huggingface(state), config)
+
+
+FORMAT = Format(name="nanoGPT", files=".pt of nanoGPT", sniff=sniff, read=read)
 
 
 def _zero_biases(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

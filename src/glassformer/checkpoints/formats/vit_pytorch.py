@@ -8,17 +8,15 @@ instead of a head's. That scale is folded into the queries here. A patch's pixel
 import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from glassformer.checkpoints import pickles
 from glassformer.checkpoints.assemble import outline
+from glassformer.checkpoints.formats.format import Contents, Format, Option, Source
 from glassformer.errors import CheckpointMismatch
 from glassformer.models.vit import ViTConfig
 
-HEADS = 8  # no tensor tells the number of heads; that code's is 8 where nothing else is asked for
 MARK = "patch_to_embedding.weight"
 LAYER = re.compile(r"transformer\.layers\.(\d{1,4})\.")
 
@@ -47,16 +45,16 @@ LAYER_NAMES = {
 QKV = "0.fn.fn.to_qkv.weight"
 
 
-def wrote(content: Any) -> bool:
+def sniff(source: Source) -> bool:
     """Whether this is such a state dict."""
-    return isinstance(content, Mapping) and MARK in content
+    return source.is_pickle and isinstance(source.pickled, Mapping) and MARK in source.pickled
 
 
-def read(content: Any, path: Path) -> tuple[ViTConfig, dict[str, Tensor]]:
-    """The configuration, from the shapes of the tensors, and our parameters, from what was pickled in the file."""
-    state = {str(name): tensor for name, tensor in content.items()}
-    pickles.check_tensors(state, path)
-    config = _config(state)
+def read(source: Source, *, n_heads: int) -> tuple[Contents, dict[str, Tensor]]:
+    """The configuration, from the shapes of the tensors, and our parameters."""
+    state = {str(name): tensor for name, tensor in source.pickled.items()}
+    pickles.check_tensors(state, source.path)
+    config = _config(state, n_heads)
     found = _ours(state, config)
     for name, parameter in outline(config).named_parameters():
         if found[name].shape != parameter.shape or not found[name].is_floating_point():
@@ -64,10 +62,19 @@ def read(content: Any, path: Path) -> tuple[ViTConfig, dict[str, Tensor]]:
                 f"{name} is {tuple(found[name].shape)} of {found[name].dtype}, but the sizes of the other tensors ask "
                 f"for {tuple(parameter.shape)} of floating point numbers."
             )
-    return config, {name: tensor.clone() for name, tensor in found.items()}  # the file's own are mapped from it
+    return Contents(config=config), {name: tensor.clone() for name, tensor in found.items()}  # they are mapped from it
 
 
-def _config(state: Mapping[str, Tensor]) -> ViTConfig:
+FORMAT = Format(
+    name="vit-pytorch",
+    files=".pt of vit-pytorch",
+    sniff=sniff,
+    read=read,
+    options=(Option(name="n_heads", type=int, meaning="heads, in its code 8 where nothing else is asked for"),),
+)
+
+
+def _config(state: Mapping[str, Tensor], n_heads: int) -> ViTConfig:
     n_layers = len({match[1] for match in map(LAYER.match, state) if match})
     d_model, patch_features = _matrix(state, MARK)
     d_ff, _ = _matrix(state, "mlp_head.0.weight")
@@ -83,7 +90,7 @@ def _config(state: Mapping[str, Tensor]) -> ViTConfig:
         n_classes=n_classes,
         d_model=d_model,
         n_layers=n_layers,
-        n_heads=HEADS,
+        n_heads=n_heads,
         d_ff=d_ff,
         norm_eps=1e-5,
         qkv_bias=False,
@@ -102,7 +109,7 @@ def _ours(state: Mapping[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
         raise CheckpointMismatch(f"The tensor {min(unread)[:200]!r} has no place in a ViT of vit-pytorch.")
     for a, b in layers:
         q, k, v = _qkv(_tensor(state, b + QKV))
-        scale = math.sqrt(HEADS)  # √C / √D: our scores are divided by √D, theirs by √C
+        scale = math.sqrt(config.n_heads)  # √C / √D: our scores are divided by √D, theirs by √C
         found |= {f"{a}attn.q_proj.weight": q / scale, f"{a}attn.k_proj.weight": k, f"{a}attn.v_proj.weight": v}
     try:
         for name in ("class_token", "position_embedding.weight"):

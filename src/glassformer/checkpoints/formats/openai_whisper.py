@@ -6,12 +6,12 @@ not say which heads follow the speech, and OpenAI publishes them with its code: 
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from glassformer.checkpoints import pickles
+from glassformer.checkpoints.beside import first_readable, processor_of
+from glassformer.checkpoints.formats.format import Contents, Format, Source
 from glassformer.checkpoints.names import to_ours
 from glassformer.config import from_mapping
 from glassformer.errors import CheckpointCorrupt, ConfigError
@@ -47,24 +47,32 @@ HUGGINGFACE = (  # their parts of a name, and Hugging Face's, tried in this orde
 )
 
 
-def wrote(content: Any) -> bool:
-    """Whether a pickle holds what OpenAI's code saves."""
-    return isinstance(content, dict) and {"dims", "model_state_dict"} <= content.keys()
+def sniff(source: Source) -> bool:
+    """Whether it holds what OpenAI's code saves."""
+    return (
+        source.is_pickle and isinstance(source.pickled, dict) and {"dims", "model_state_dict"} <= source.pickled.keys()
+    )
 
 
-def read(content: Any, path: Path) -> tuple[WhisperConfig, dict[str, Tensor]]:
-    """The configuration and our parameters, from what was pickled in the file."""
-    sizes, state = content["dims"], content["model_state_dict"]
+def read(source: Source) -> tuple[Contents, dict[str, Tensor]]:
+    """The contents and our parameters; ranks beside the file make the tokenizer, whose special tokens they lack."""
+    sizes, state = source.pickled["dims"], source.pickled["model_state_dict"]
     if not isinstance(sizes, Mapping) or not isinstance(state, Mapping):
         raise CheckpointCorrupt('"dims" and "model_state_dict" must be tables, as OpenAI\'s Whisper has them.')
     for audio, text in (("n_audio_state", "n_text_state"), ("n_audio_head", "n_text_head")):
         if sizes.get(audio) != sizes.get(text):
             raise ConfigError(f"dims: {text} must be {audio}, {sizes.get(audio)!r}, not {sizes.get(text)!r}.")
     state = {_huggingface_name(str(name)): tensor for name, tensor in state.items()}
-    pickles.check_tensors(state, path)
+    pickles.check_tensors(state, source.path)
     config = from_mapping(WhisperConfig, {ours: sizes.get(theirs) for theirs, ours in SIZES.items()})
-    config = replace(config, alignment_heads=published_heads(config, path.stem))
-    return config, to_ours(state, config)
+    config = replace(config, alignment_heads=published_heads(config, source.path.stem))
+    ranks = "multilingual.tiktoken" if config.vocab_size > 51864 else "gpt2.tiktoken"
+    tokenizer, reason = first_readable([source.path.with_name(ranks)])
+    contents = Contents(config=config, tokenizer=tokenizer, no_tokenizer=reason, processor=processor_of(config))
+    return contents, to_ours(state, config)
+
+
+FORMAT = Format(name="OpenAI's Whisper", files=".pt of OpenAI's Whisper", sniff=sniff, read=read)
 
 
 def published_heads(config: WhisperConfig, name: str) -> Heads:

@@ -8,31 +8,43 @@ import base64
 import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from glassformer import strict_json
+from glassformer.checkpoints.beside import beside
+from glassformer.checkpoints.formats.format import Contents, Format, Source
 from glassformer.checkpoints.names import to_ours
 from glassformer.config import from_mapping
 from glassformer.errors import CheckpointCorrupt
 from glassformer.models.gpt2 import GPT2Config
+from glassformer.tokenizers.char import CharTokenizer
 
 MAX_BYTES = 64 << 20
+LETTERS = CharTokenizer("ABC")
 CONV1D = re.compile(r".*\.(c_attn|c_proj|c_fc)\.weight")
 
 
-def read(path: Path) -> tuple[GPT2Config, dict[str, Tensor]]:
-    """The configuration and our parameters."""
-    content = strict_json.read(path, MAX_BYTES)
+def read(source: Source) -> tuple[Contents, dict[str, Tensor]]:
+    """The contents and our parameters. A model of three tokens is the one that sorts letters."""
+    content = strict_json.read(source.path, MAX_BYTES)
     fields = content.pop("config", None)
     if not isinstance(fields, dict):
         raise CheckpointCorrupt("there is no config, so this is no minGPT model.")
     config = gpt2_config(fields, activation="gelu_tanh", tied_head=False)
     state = {name: _tensor(tensor, f"tensor {name[:200]!r}") for name, tensor in content.items()}
-    return config, to_ours(to_huggingface(state), config)
+    tokenizer, reason = (LETTERS, "") if config.vocab_size == 3 else beside(source.path, config.vocab_size)
+    return Contents(config=config, tokenizer=tokenizer, no_tokenizer=reason), to_ours(to_huggingface(state), config)
+
+
+FORMAT = Format(
+    name="minGPT",
+    files=".json of minGPT",
+    sniff=lambda source: source.path.suffix == ".json" and not source.is_zip and not source.is_folder,
+    read=read,
+)
 
 
 def gpt2_config(theirs: Mapping[str, Any], *, activation: str, tied_head: bool) -> GPT2Config:

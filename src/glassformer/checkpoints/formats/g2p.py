@@ -5,16 +5,16 @@ objects, which are pickles, are not opened. Phonemes are ARPAbet's, vowels with 
 """
 
 import string
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from glassformer.checkpoints.formats.format import Contents, Format, Source
 from glassformer.checkpoints.names import to_ours
 from glassformer.checkpoints.pickles import check_zip
 from glassformer.errors import CheckpointCorrupt
-from glassformer.models.seq2seq import PRESETS, Seq2SeqConfig
+from glassformer.models.seq2seq import PRESETS
 from glassformer.tokenizers.words import WordTokenizer
 
 LETTERS = ("<pad>", "<unk>", "</s>", *string.ascii_lowercase)
@@ -42,11 +42,11 @@ OURS = {
 }
 
 
-def read(path: Path) -> tuple[Seq2SeqConfig, dict[str, Tensor]]:
-    """The configuration and our parameters."""
-    check_zip(path, "numpy's savez")
+def read(source: Source) -> tuple[Contents, dict[str, Tensor]]:
+    """The contents and our parameters."""
+    check_zip(source.path, "numpy's savez")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(source.path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except Exception as error:  # whatever a hostile header makes numpy say
         reason = str(error).strip().split("\n")[0][:200]
@@ -55,4 +55,12 @@ def read(path: Path) -> tuple[Seq2SeqConfig, dict[str, Tensor]]:
         if not isinstance(array, np.ndarray) or array.dtype != np.float32:
             raise CheckpointCorrupt(f"{name[:200]!r} must be an array of float32.")
     weights = {OURS.get(name, name): torch.from_numpy(array) for name, array in arrays.items()}
-    return CONFIG, to_ours(weights, CONFIG)
+    return Contents(config=CONFIG, tokenizer=TARGET, source_tokenizer=SOURCE), to_ours(weights, CONFIG)
+
+
+FORMAT = Format(
+    name="g2p_en",
+    files=".npz of g2p_en",
+    sniff=lambda source: source.path.suffix == ".npz" and not source.is_folder,
+    read=read,
+)

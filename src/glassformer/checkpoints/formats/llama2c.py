@@ -12,13 +12,30 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from glassformer.checkpoints.beside import beside
+from glassformer.checkpoints.formats.format import Contents, Format, Source
 from glassformer.errors import CheckpointCorrupt
 from glassformer.models.llama import LlamaConfig
 
 HEADER = struct.Struct("<7i")
 
 
-def read(path: Path) -> tuple[LlamaConfig, dict[str, Tensor]]:
+def read(source: Source) -> tuple[Contents, dict[str, Tensor]]:
+    """The contents and our parameters; the tokenizer lies beside the file."""
+    config, weights = read_weights(source.path)
+    tokenizer, reason = beside(source.path, config.vocab_size)
+    return Contents(config=config, tokenizer=tokenizer, no_tokenizer=reason), weights
+
+
+FORMAT = Format(
+    name="llama2.c",
+    files=".bin of llama2.c",
+    sniff=lambda source: source.path.suffix == ".bin" and not source.is_zip and not source.is_folder,
+    read=read,
+)
+
+
+def read_weights(path: Path) -> tuple[LlamaConfig, dict[str, Tensor]]:
     """The configuration and our parameters, after all sizes have been compared with the file's."""
     size = path.stat().st_size
     with path.open("rb") as file:

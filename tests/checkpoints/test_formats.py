@@ -1,0 +1,172 @@
+"""The formats as plug-ins: each is one module, none guesses, and what it must be told reaches it from every door."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import glassformer as gf
+from commands import run
+from glassformer import checkpoints
+from glassformer.checkpoints import formats as package
+from glassformer.checkpoints import safetensors
+from glassformer.checkpoints.formats import all_formats
+from glassformer.checkpoints.formats.format import Contents, Format, Option, Source
+from glassformer.errors import CheckpointError
+from glassformer.models.gpt2 import GPT2, GPT2Config
+from glassformer.models.transformer import Transformer, TransformerConfig, native_renames
+
+SIZES = {"vocab_size": 9, "d_model": 16, "d_ff": 10, "n_encoder_layers": 1, "n_decoder_layers": 1}
+
+
+@pytest.fixture
+def fairseq(tmp_path: Path) -> tuple[Path, Transformer]:
+    """Weights of a translator with four heads, as fairseq names them."""
+    config = TransformerConfig(**SIZES, n_heads=4, position_layout="tensor2tensor", first_position=2, start_id=2)
+    model = Transformer(config).eval()
+    parameters = dict(model.named_parameters())
+    state = {
+        rule.theirs.format(0).removeprefix("model."): parameters[rule.ours[0].format(0)].detach().clone()
+        for rule in native_renames(config)
+        if "shared" not in rule.theirs
+    }
+    table = model.token_embedding.weight.detach()
+    state |= {f"{half}.embed_tokens.weight": table.clone() for half in ("encoder", "decoder")}
+    safetensors.write(tmp_path / "model.safetensors", state)
+    return tmp_path / "model.safetensors", model
+
+
+def test_a_number_of_heads_that_no_tensor_tells_is_asked_for_and_not_assumed(fairseq) -> None:
+    path, model = fairseq
+    with pytest.raises(CheckpointError) as caught:
+        gf.load(path)
+    assert "n_heads (encoder_attention_heads in the args) and activation" in str(caught.value)
+    assert "Give n_heads=…, activation=… to load." in str(caught.value)
+    loaded = gf.load(path, n_heads=4, activation="relu")
+    source, tokens = torch.tensor([[3, 4, 5]]), torch.tensor([[2, 6]])
+    with torch.no_grad():
+        expected = gf.Model(module=model, config=model.config)(source, tokens)
+        assert torch.equal(loaded(source, tokens), expected)
+        other = gf.load(path, n_heads=8, activation="relu")(source, tokens)
+    assert not torch.allclose(other, expected), "another number of heads is another model"
+
+
+def test_the_command_line_asks_for_the_same_and_hands_it_on(fairseq, tmp_path: Path) -> None:
+    path, _ = fairseq
+    done = run("convert", str(path), str(tmp_path / "a"))
+    assert done.returncode == 2
+    assert "--option n_heads=… --option activation=…" in done.stderr
+    assert not (tmp_path / "a").exists()
+    done = run(
+        "convert", str(path), str(tmp_path / "a"), "--native", "--option", "n_heads=4", "--option=activation=relu"
+    )
+    assert done.returncode == 0, done.stderr
+    assert gf.load(tmp_path / "a").config.n_heads == 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--option=n_heads"], "--option n_heads: it takes NAME=VALUE"),
+        (
+            ["--option=n_heads=four", "--option=activation=relu"],
+            "the option n_heads must be a whole number, not 'four'",
+        ),
+        (["--option=n_heads=5", "--option=activation=relu"], "d_model 16 does not divide into 5 heads"),
+        (["--option=n_heads=4", "--option=activation=tanh"], "activation must be one of"),
+        (["--option=heads=4"], "there is no option heads for fairseq, which takes n_heads, activation"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_in_a_sentence(flags: list[str], says: str, fairseq, tmp_path) -> None:
+    done = run("convert", str(fairseq[0]), str(tmp_path / "a"), *flags)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+
+
+def test_a_format_that_asks_nothing_refuses_options() -> None:
+    with pytest.raises(CheckpointError, match="there is no option n_heads for Hugging Face, which takes none"):
+        gf.load("nano-sort", n_heads=3)
+
+
+def test_a_format_of_ones_own_is_one_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if its file had been put into the package: nothing else changes."""
+
+    def read(source: Source, *, n_heads: int) -> tuple[Contents, dict[str, Tensor]]:
+        sizes = json.loads(source.path.read_text())
+        config = GPT2Config(**sizes, n_heads=n_heads)
+        return Contents(config=config), dict(GPT2(config).named_parameters())
+
+    toy = ModuleType(f"{package.__name__}.toy")
+    toy.FORMAT = Format(  # type: ignore[attr-defined]
+        name="toy",
+        files=".toy of this test",
+        sniff=lambda source: source.path.suffix == ".toy",
+        read=read,
+        options=(Option(name="n_heads", type=int, meaning="heads"),),
+    )
+    monkeypatch.setitem(sys.modules, toy.__name__, toy)
+    (tmp_path / "plug").mkdir()
+    (tmp_path / "plug" / "toy.py").touch()
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path / "plug")])
+    all_formats.cache_clear()
+    try:
+        path = tmp_path / "model.toy"
+        path.write_text('{"vocab_size": 7, "context_length": 8, "d_model": 8, "n_layers": 1}')
+        assert gf.load(path, n_heads=2).config.n_heads == 2
+        assert run("convert", str(path), str(tmp_path / "b"), "--option=n_heads=2").returncode == 0
+        assert gf.load(tmp_path / "b").config.vocab_size == 7
+        with pytest.raises(CheckpointError, match=r"\.toy of this test"):
+            checkpoints.load(tmp_path / "plug" / "toy.py")
+    finally:
+        all_formats.cache_clear()
+
+
+@pytest.fixture
+def pickled(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    """A folder whose weights are a pickle, as they all were before 2023."""
+    model = gf.build("gpt2", vocab_size=11, context_length=8, d_model=8, n_layers=2, n_heads=2)
+    folder = gf.save(model, tmp_path / "folder")
+    state = dict(safetensors.read(folder / "model.safetensors"))
+    (folder / "model.safetensors").unlink()
+    (folder / "manifest.json").unlink()
+    torch.save(state, folder / "pytorch_model.bin")
+    return folder, dict(model.module.named_parameters())
+
+
+def test_a_folder_of_pickled_weights_is_read_where_that_is_allowed(pickled, tmp_path: Path) -> None:
+    folder, expected = pickled
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin alone, a pickle"):
+        gf.load(folder)
+    done = run("convert", str(folder), str(tmp_path / "a"))
+    assert (done.returncode, "--from-pickle" in done.stderr) == (2, True)
+    found = dict(gf.load(folder, from_pickle=True).module.named_parameters())
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    assert run("convert", str(folder), str(tmp_path / "a"), "--from-pickle").returncode == 0
+    assert (tmp_path / "a" / "model.safetensors").exists()
+
+
+def test_pickled_shards_are_read_as_one(pickled) -> None:
+    folder, expected = pickled
+    state = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    (folder / "pytorch_model.bin").unlink()
+    names = sorted(state)
+    places = {name: f"pytorch_model-{1 + (i % 2):05}-of-00002.bin" for i, name in enumerate(names)}
+    for place in set(places.values()):
+        torch.save({name: state[name] for name in names if places[name] == place}, folder / place)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
+    found = dict(gf.load(folder, from_pickle=True).module.named_parameters())
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_folder_with_both_reads_the_file_that_cannot_run_code(pickled, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = pickled
+    state = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    safetensors.write(folder / "model.safetensors", state)
+    monkeypatch.setattr(torch, "load", None)
+    gf.load(folder, from_pickle=True)
