@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page
 
 import glassformer as gf
 from glassformer.data.images import read_idx_set
-from glassformer.inference import inputs
+from glassformer.kinds import kind_of
 from glassformer.inference.logits import Sampling
 from glassformer.viewer.session import Session
 from viewer import chromium, live
@@ -42,7 +42,7 @@ def shapes() -> Session:
 def reading(model: gf.Model, given: str, name: str, n_tokens: int = 0) -> Session:
     """A model that has read something, and written so many tokens; the last pass is shown."""
     session = Session(model, name=name)
-    first = inputs.read(model, given)
+    first = kind_of(model).read(model, given)
     for _ in range(n_tokens):
         run = session.start(first)
         session.next(run.id, Sampling(temperature=0.0))

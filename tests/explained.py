@@ -15,8 +15,8 @@ from foreign import FOREIGN
 from glassformer import models
 from glassformer.data.audio import read_audio
 from glassformer.data.images import read_idx
-from glassformer.inference import inputs
-from glassformer.inference.inputs import Inputs
+from glassformer.kinds import kind_of
+from glassformer.kinds.kind import Inputs
 from glassformer.tracing.check import Report, check
 from glassformer.tracing.record import record
 from glassformer.tracing.trace import Trace
@@ -35,7 +35,7 @@ def example(name: str, **changes: Any) -> Trace:
     """A small model of an architecture on something that it reads."""
     sizes = SMALLEST[name]
     model = gf.build(name, **sizes | {field: ROOM[field] for field in ROOM if field in sizes} | changes)
-    return gf.trace(model, inputs.example(model))
+    return gf.trace(model, kind_of(model).example(model))
 
 
 def translated() -> Trace:
@@ -47,7 +47,7 @@ def translated() -> Trace:
 def spoken() -> Trace:
     """A word, letter by letter, and its first phonemes."""
     model = gf.load(DATA / "seq2seq" / "g2p_en-checkpoint20.npz")
-    return gf.trace(model, inputs.encode(model, "attention"), [2, 10, 57])
+    return gf.trace(model, kind_of(model).tokens(model, "attention"), [2, 10, 57])
 
 
 def seen() -> Trace:

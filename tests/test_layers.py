@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("models",),
     ("checkpoints", "data"),
     ("inference", "tracing"),
-    ("evaluation",),
+    ("evaluation", "kinds"),
     ("training",),
     ("server", "viewer"),
     ("api",),

@@ -10,26 +10,35 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
+from PIL import Image
 from torch import Tensor, nn
 
 from glassformer import checkpoints, models
 from glassformer.checkpoints.beside import Processor
 from glassformer.checkpoints.rest import NOTHING, Rest
+from glassformer.data.audio import Recording
+from glassformer.data.images import open_image
 from glassformer.data.sort import LETTERS
 from glassformer.errors import CheckpointError, ConfigError, GenerationError, TraceError
-from glassformer.inference import inputs
 from glassformer.inference.around import whole
 from glassformer.inference.beam import Beams
+from glassformer.inference.classify import Guess, classify
+from glassformer.inference.embed import Pooling, embed
 from glassformer.inference.generate import generate
 from glassformer.inference.logits import Sampling, sampling_of
 from glassformer.inference.request import NewToken
 from glassformer.inference.text import Piece, stream_text
+from glassformer.inference.transcribe import Options, Transcript, transcribe
 from glassformer.inference.translate import translate
+from glassformer.kinds import image, kind_of, sound
+from glassformer.kinds.kind import Inputs
+from glassformer.models.bert import Bert
 from glassformer.models.spec import IN_WORDS, Kind
+from glassformer.models.whisper import Whisper
 from glassformer.nn.kv_cache import full
 from glassformer.tokenizers import CharTokenizer, Tokenizer
 from glassformer.tracing import check, explain, format, intervene
@@ -117,10 +126,7 @@ class Model:
 
     def sampled(self, settings: Mapping[str, Any]) -> Sampling:
         """The same with other settings; a name that `Sampling` does not have is an error."""
-        known = [field.name for field in fields(Sampling)]
-        unknown = [name for name in settings if name not in known]
-        if unknown:
-            raise GenerationError(f"There is no sampling setting {unknown[0]}; there are {', '.join(known)}.")
+        check_names(Sampling, settings, "sampling setting")
         return replace(self.sampling, **settings)
 
     def encode(self, prompt: str) -> list[int]:
@@ -247,6 +253,42 @@ class Model:
             **limits,
         )
 
+    def transcribe(
+        self,
+        recording: str | Path | Recording | Float[Tensor, " N"],
+        options: Options | None = None,
+        *,
+        progress: Callable[[float, float], None] | None = None,
+        **settings: Any,
+    ) -> Transcript:
+        """What is said in a file, or in a waveform at 16 kHz; `settings` are those of `Options`, such as `language`."""
+        self.require("speech-recognizer")
+        check_names(Options, settings, "setting")
+        options = replace(options or Options(), **settings)
+        source = Path(recording) if isinstance(recording, str) else recording
+        return transcribe(cast(Whisper, self.module), sound.speech_of(self), source, options, progress=progress)
+
+    def classify(
+        self, *pictures: str | Path | Image.Image | Float[Tensor, "K H W"], top_k: int = 5
+    ) -> list[list[Guess]]:
+        """The likeliest classes of each picture, the likeliest first; tensors are taken as the model's own pixels."""
+        self.require("image-classifier")
+        processor = image.processor_of(self)
+        guesses = []
+        for picture in pictures:
+            if isinstance(picture, Tensor):
+                pixels = picture[None]
+            else:
+                pixels = processor([open_image(Path(picture)) if isinstance(picture, str | Path) else picture])
+            guesses += classify(self.module, pixels, top_k=top_k)
+        return guesses
+
+    def embed(self, *texts: str, pooling: Pooling = "mean", normalise: bool = True) -> Float[Tensor, "B C"]:
+        """One vector a text, of length 1 unless `normalise` is False: a dot product of two is then their cosine."""
+        self.require("encoder")
+        tokens = [kind_of(self).tokens(self, text) for text in texts]
+        return embed(cast(Bert, self.module), tokens, pooling=pooling, normalise=normalise)
+
     def _needs_tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
             raise GenerationError(
@@ -270,6 +312,13 @@ def _check_type(function: str, what: str, value: object, *types: Any) -> None:
     """Raise a `ConfigError` where a public function was called with something else than it takes."""
     if not isinstance(value, types):
         raise ConfigError(f"{function} takes {what}, not {type(value).__name__}.")
+
+
+def check_names(record: type[Any], settings: Mapping[str, Any], what: str) -> None:
+    """Raise where a setting is none of a record's fields."""
+    known = [field.name for field in fields(record)]
+    if unknown := [name for name in settings if name not in known]:
+        raise GenerationError(f"There is no {what} {unknown[0]}; there are {', '.join(known)}.")
 
 
 def build(name: str, *, seed: int = 0, tokenizer: Tokenizer | None = None, **changes: Any) -> Model:
@@ -441,7 +490,8 @@ def view(
 
     if isinstance(shown, Model):
         session = Session(shown, name=type(shown.module).__name__)
-        session.start(inputs.example(shown) if given is None else inputs.read(shown, given))
+        kind = kind_of(shown)
+        session.start(kind.example(shown) if given is None else kind.read(shown, given))
     else:
         session = Session.of_trace(shown)
     if notebook.in_notebook():
@@ -464,9 +514,9 @@ def _with_verbs(found: tracing.Trace) -> Trace:
 def _one_pass(model: Model, given: tuple[Any, ...]) -> tuple[nn.Module, tuple[Any, ...]]:
     """What is to be called with what: tensors are taken as they are, tokens of a single text get a batch axis."""
     if len(given) == 1 and isinstance(given[0], str | Path | list):
-        given = (inputs.read(model, given[0]),)
-    if len(given) == 1 and isinstance(given[0], inputs.Inputs):
-        return inputs.one_pass(model, given[0])
+        given = (kind_of(model).read(model, given[0]),)
+    if len(given) == 1 and isinstance(given[0], Inputs):
+        return kind_of(model).call(model, given[0])
     if given and not isinstance(given[0], list | Tensor):
         raise TraceError(
             f"A model reads a text, a file's path, a list of tokens or tensors, not {type(given[0]).__name__}."

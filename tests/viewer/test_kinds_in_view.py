@@ -19,9 +19,9 @@ from glassformer.data.images import read_idx
 from glassformer.errors import GenerationError
 from glassformer.features.image_processor import ImageProcessor
 from glassformer.features.log_mel import log_mel
-from glassformer.inference import inputs
-from glassformer.inference.inputs import Inputs
 from glassformer.inference.logits import Sampling
+from glassformer.kinds import kind_of, kinds
+from glassformer.kinds.kind import Inputs
 from glassformer.tokenizers import CharTokenizer
 from glassformer.tracing.check import check
 from glassformer.viewer.export import export_folder
@@ -41,7 +41,8 @@ def tiny(name: str) -> gf.Model:
 
 def opened(name: str) -> Session:
     session = Session(tiny(name), name=name)
-    session.start(inputs.example(tiny(name)))
+    model = tiny(name)
+    session.start(kind_of(model).example(model))
     return session
 
 
@@ -95,7 +96,7 @@ def test_the_page_gets_all_blocks_and_what_can_be_done(name: str, tmp_path: Path
     assert (export_folder(session, tmp_path / "view") / "pack.json").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("name", [name for name in SIZES if models.specs()[name].kind in inputs.WRITES_ON])
+@pytest.mark.parametrize("name", [name for name in SIZES if kinds()[models.specs()[name].kind].writes])
 def test_next_is_the_most_likely_token_and_the_text_grows_by_it(name: str):
     session, model = opened(name), tiny(name)
     for number in range(2):
@@ -157,7 +158,7 @@ def test_a_picture_is_a_block_and_its_classes_have_names(tmp_path: Path):
     Image.fromarray(pixels).save(tmp_path / "noise.png")
     model = gf.build("vit", **TINY["vit"], labels=("cat", "dog", "bird"))
     session = Session(model, name="vit")
-    run = session.start(inputs.read(model, tmp_path / "noise.png"))
+    run = session.start(kind_of(model).read(model, tmp_path / "noise.png"))
     assert run.label["en"] == "noise.png"
     assert [token["text"] for token in session.vocabulary()] == ["cat", "dog", "bird"]
     images = [block for block in run.steps[0].scene.blocks if block.kind == "input"]
@@ -186,7 +187,7 @@ def test_a_published_classifier_sees_a_real_digit(data_dir: Path, tmp_path: Path
     Image.fromarray(digits[0]).save(tmp_path / "digit.png")
     model = gf.load(data_dir / "vit" / "vit_mnist.pth", from_pickle=True, n_heads=8)
     model = replace(model, processor=ImageProcessor(size=None, mean=(0.1307,), std=(0.3081,)))
-    step = Session(model, name="vit").start(inputs.read(model, tmp_path / "digit.png")).steps[0]
+    step = Session(model, name="vit").start(kind_of(model).read(model, tmp_path / "digit.png")).steps[0]
     assert int(step.trace["probs"].value.argmax()) == 7
     reference = json.loads((data_dir / "vit" / "vit_mnist.reference.json").read_text())
     said = torch.tensor(reference["logits_first_3"][0])
@@ -198,5 +199,5 @@ def test_a_session_begins_what_a_visitor_types_as_the_command_line_does():
         model = gf.build(name, **TINY[name])
         session = Session(model, name=name)
         (step,) = session.run(tokens=[1, 2, 3]).steps
-        assert step.inputs == inputs.begun(model, inputs.read(model, [1, 2, 3]))
+        assert step.inputs == kind_of(model).begun(model, kind_of(model).read(model, [1, 2, 3]))
         assert len(step.inputs.tokens) == 2

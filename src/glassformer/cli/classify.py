@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
@@ -101,12 +101,13 @@ def classify(
 def processor_of(loaded: "Model", folder: Path | None, name: str) -> "ImageProcessor":
     """The one in a folder, or the model's own, or one that fits it, which is said."""
     from glassformer.features.image_processor import FILE, load
-    from glassformer.inference.classify import check_processor, processor_for
+    from glassformer.kinds import image
 
-    own = loaded.processor if folder is None else load(folder)
-    if own is not None:
-        return check_processor(cast("ImageProcessor", own), loaded.config)
-    found = processor_for(loaded.config)
+    if folder is not None:
+        loaded = replace(loaded, processor=load(folder))
+    found = image.processor_of(loaded)
+    if loaded.processor is not None:
+        return found
     height, width = loaded.config.image_size
     data, mean, std = SCALES[loaded.config.n_channels]
     example = {"size": {"height": height, "width": width}, "image_mean": mean, "image_std": std}

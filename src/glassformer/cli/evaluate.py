@@ -1,7 +1,7 @@
 """`glassformer evaluate`: how good a model is, by the figure that papers give for its kind."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -255,19 +255,20 @@ def _recordings(
     language: str = "en",
     tokenizer: Path | None = None,
 ) -> Figures:
-    from glassformer.cli.transcribe import speech_of
     from glassformer.data.pairs import read_transcripts
     from glassformer.evaluation.wer import word_errors
-    from glassformer.inference.transcribe import Options, transcribe
+    from glassformer.kinds.sound import speech_of
+    from glassformer.tokenizers import Tokenizer
 
-    module, speech = speech_of(loaded, name, tokenizer)
-    speech.opening(language, "transcribe")  # a language that the model does not know is refused here
+    if tokenizer is not None:
+        loaded = replace(loaded, tokenizer=Tokenizer.load(tokenizer))
+    speech_of(loaded).opening(language, "transcribe")  # a language that the model does not know is refused here
     clips = read_transcripts(Path(data), recordings, "--recordings")[:limit]
     word_errors(["a"], ["a"], language=language)  # what is missing for them is said before an hour has passed
     results = []
     with progress_bar("transcribing", len(clips)) as progress:
         for number, (path, said) in enumerate(clips, 1):
-            transcript = transcribe(module, speech, path, Options(language=language))
+            transcript = loaded.transcribe(path, language=language)
             for sentence in transcript.remarks:
                 remark(sentence)
             results.append({"file": str(path), "said": said, "written": transcript.text})

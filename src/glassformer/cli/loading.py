@@ -62,25 +62,18 @@ class Running(Opening):
 
 OPENING, RUNNING = Opening(), Running()
 
-MADE_FOR: "dict[Kind, str]" = {  # the verb that runs a model of this kind
-    "language-model": "generate",
-    "encoder-decoder": "translate",
-    "encoder": "neighbours",
-    "image-classifier": "classify",
-    "speech-recognizer": "transcribe",
-    "word-vectors": "neighbours",
-}
-
 
 def load(source: str, *kinds: "Kind", opening: Opening = OPENING) -> "Model":
     """Load the model, refuse it unless it is of one of these kinds (any, without them), and pass on its note."""
+    from glassformer.kinds import kind_of
+
     where = {"device": opening.device, "dtype": opening.dtype} if isinstance(opening, Running) else {}
     model = opened(source, opening, **where)
     if kinds:
         try:
             model.require(*kinds)
         except GenerationError as error:
-            raise GenerationError(error.message, command=f"It is for glassformer {MADE_FOR[model.kind]}.") from None
+            raise GenerationError(error.message, command=f"It is for glassformer {kind_of(model).verb}.") from None
     if model.note:
         remark(f"{source}: {model.note}.")
     return model

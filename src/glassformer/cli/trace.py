@@ -116,17 +116,19 @@ def record(
 def inputs_of(loaded: Any, text: str | None, tokens: str | None) -> Any:
     """What --input or --tokens gives a model to read."""
     from glassformer.errors import ConfigError
-    from glassformer.inference import inputs
+    from glassformer.kinds import kind_of
+    from glassformer.kinds.kind import text_tokenizer
 
     if (text is None) == (tokens is None):
         raise ConfigError("Give the model something to read: --input TEXT (or FILE) or --tokens 1,2,3, and not both.")
+    kind = kind_of(loaded)
     if tokens is not None:
-        return inputs.read(loaded, read_tokens(tokens))
-    if loaded.kind in inputs.READS_TEXT and inputs.text_tokenizer(loaded) is None:
+        return kind.read(loaded, read_tokens(tokens))
+    if kind.reads_text and text_tokenizer(loaded) is None:
         raise ConfigError(
             f"This model came without a tokenizer. {loaded.no_tokenizer} Give it --tokens 1,2,3 instead of --input."
         )
-    return inputs.read(loaded, read_argument(str(text)) if loaded.kind in inputs.READS_TEXT else str(text))
+    return kind.read(loaded, read_argument(str(text)) if kind.reads_text else str(text))
 
 
 def read_tokens(text: str) -> list[int]:

@@ -1,18 +1,14 @@
 """`glassformer transcribe`: what is said in recordings, as text or subtitles."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from glassformer.cli.loading import RUNNING, Running, load
 from glassformer.cli.output import new_destination, print_json, progress_bar, remark, write_text
-
-if TYPE_CHECKING:
-    from glassformer.api import Model
-    from glassformer.models.whisper import Whisper
-    from glassformer.tokenizers.speech_tokens import SpeechTokens
 
 app = App(
     name="transcribe",
@@ -80,7 +76,8 @@ def transcribe(
     from glassformer.errors import ConfigError, DataError
     from glassformer.inference.subtitles import FORMATS, as_mapping
     from glassformer.inference.transcribe import Options
-    from glassformer.inference.transcribe import transcribe as run
+    from glassformer.kinds.sound import speech_of
+    from glassformer.tokenizers import Tokenizer
 
     if not audio:
         raise ConfigError("Name at least one recording to transcribe.")
@@ -103,14 +100,16 @@ def transcribe(
             n_broken += 1
             remark(error.at_command_line())
     if readable:
-        module, speech = speech_of(load(model, opening=running), model, tokenizer)
+        loaded = load(model, "speech-recognizer", opening=running)
+        if tokenizer is not None:
+            loaded = replace(loaded, tokenizer=Tokenizer.load(tokenizer))
         options = Options(language=language, task=task, word_times=word_times, prompt=prompt)
-        speech.opening(language or "en", task)  # what the model cannot do is said before an hour has passed
+        speech_of(loaded).opening(language or "en", task)  # what cannot be is said before an hour has passed
     results = []
     for path in readable:
         try:
             with progress_bar(path.name, None) as progress:
-                transcript = run(module, speech, path, options, progress=progress)
+                transcript = loaded.transcribe(path, options, progress=progress)
         except DataError as error:
             n_broken += 1
             remark(error.at_command_line())
@@ -132,21 +131,3 @@ def transcribe(
         print_json({"transcripts": results, "broken": n_broken})
     if n_broken or (strict and n_truncated):
         sys.exit(2 if n_broken else 1)
-
-
-def speech_of(loaded: "Model", name: str, tokenizer: Path | None) -> "tuple[Whisper, SpeechTokens]":
-    """A speech recognizer's module with its tokens: those of a file, or its own."""
-    from glassformer.errors import ConfigError
-    from glassformer.tokenizers import Tokenizer
-    from glassformer.tokenizers.speech_tokens import SpeechTokens
-
-    loaded.require("speech-recognizer")
-    found = loaded.tokenizer if tokenizer is None else Tokenizer.load(tokenizer)
-    if found is None:
-        ranks = "gpt2.tiktoken" if loaded.config.vocab_size == 51864 else "multilingual.tiktoken"
-        reason = loaded.no_tokenizer or f"There is no file of tokens beside {name}."
-        raise ConfigError(
-            f"{reason} Whisper's is {ranks} of OpenAI's repository: put it there, or give --tokenizer FILE."
-        )
-    module: Whisper = loaded.module  # type: ignore[assignment]
-    return module, SpeechTokens(found, loaded.config.vocab_size)

@@ -112,8 +112,8 @@ def session_of(
     from glassformer import api
     from glassformer.cli.trace import inputs_of, is_trace
     from glassformer.errors import ConfigError
-    from glassformer.inference import inputs
     from glassformer.inference.logits import Sampling
+    from glassformer.kinds import kind_of
     from glassformer.viewer.session import Session
 
     with progress_bar("recording", None):
@@ -126,7 +126,7 @@ def session_of(
         preset = model.removeprefix("preset:")
         loaded = opened(model, opening) if preset == model else api.build(preset, seed=seed)
         session = Session(loaded, name=Path(preset).name)
-        given = inputs.example(loaded) if text is None and tokens is None else inputs_of(loaded, text, tokens)
+        given = kind_of(loaded).example(loaded) if text is None and tokens is None else inputs_of(loaded, text, tokens)
         run = session.start(given)
         for _ in range(steps):
             session.next(run.id, Sampling(temperature=0.0))

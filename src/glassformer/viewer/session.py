@@ -1,7 +1,7 @@
 """A model that is being looked at: runs of it on inputs, each run a row of recorded steps, one token longer each.
 
     session = Session(model, name="nano-sort")
-    run = session.run(text="CBABBC")                     or session.start(inputs.read(model, "picture.png"))
+    run = session.run(text="CBABBC")                     or session.start(kind_of(model).read(model, "picture.png"))
     session.next(run.id, Sampling(temperature=0.0))      one more token, chosen as `generate` chooses
     session.patch(run.id, 0, tensor, index, 2.0)         the same pass with one number changed, as a new run
 
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from glassformer.errors import GenerationError, TraceError
-from glassformer.inference import inputs
-from glassformer.inference.inputs import Inputs, Model
 from glassformer.inference.logits import Sampling, choose, without
+from glassformer.kinds import kind_of
+from glassformer.kinds.kind import Inputs, Model, text_tokenizer
 from glassformer.models.spec import IN_WORDS
 from glassformer.tokenizers import Tokenizer
 from glassformer.tracing import costs, intervene
@@ -102,7 +102,7 @@ class Session:
 
     def __init__(self, model: Model | None, *, name: str) -> None:
         self.model, self.name = model, name
-        self.tokenizer = None if model is None else inputs.text_tokenizer(model)
+        self.tokenizer = None if model is None else text_tokenizer(model)
         self.training: Training | None = None
         self.runs: list[Run] = []  # the first, which others are compared with, and the newest ones
         self._n_runs = 0
@@ -133,7 +133,7 @@ class Session:
         model = self.model
         can = {
             "text": None if self._reads_no_text else live and model is not None and self.tokenizer is not None,
-            "generate": live and model is not None and model.kind in inputs.WRITES_ON,
+            "generate": live and model is not None and kind_of(model).writes,
             "patch": live and first.trace.replay is not None,
             "train": live and self.training is not None,
         }
@@ -201,7 +201,7 @@ class Session:
             raise GenerationError(f"Tokens are shown of a text of up to {MAX_TEXT:,} characters.")
         if self.tokenizer is None:
             raise GenerationError("This model has no tokenizer: give it token ids.")
-        return tokenized(self.tokenizer, text, inputs.encode(model, text))
+        return tokenized(self.tokenizer, text, kind_of(model).tokens(model, text))
 
     def vocabulary(self, ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """What the logits of these ids, or of all, are of: tokens or classes; none where there is no tokenizer."""
@@ -220,14 +220,15 @@ class Session:
         model = self._needs_model()
         if (text is None) == (tokens is None):
             raise GenerationError("Give the model a text or tokens, and not both.")
-        return self.start(inputs.of_tokens(model, tokens or ()) if text is None else inputs.of_text(model, text))
+        kind = kind_of(model)
+        return self.start(kind.read(model, (tokens or ()) if text is None else kind.tokens(model, text)))
 
     def start(self, given: Inputs) -> Run:
         """A new run on whatever its kind of model reads, begun where the model writes."""
         model = self._needs_model()
         with self._recording:
             self._make_room()
-            step = self._record(model, inputs.begun(model, given))
+            step = self._record(model, kind_of(model).begun(model, given))
             return self._add(self._new_run(given.label or self._words(step)), step)
 
     def next(self, run: int, sampling: Sampling) -> dict[str, Any]:
@@ -242,7 +243,7 @@ class Session:
             last = steps[-1]
             if last.trace.replay is not None and last.trace.replay.edits:
                 raise GenerationError("A changed number belongs to one pass, and the next does not have it.")
-            if model.kind not in inputs.WRITES_ON:
+            if not kind_of(model).writes:
                 raise GenerationError(f"The model is {IN_WORDS[model.kind]}, which writes no text.")
             n_tokens = None if model.tokenizer is None else model.tokenizer.vocab_size
             logits = without(last.trace["logits"].value[:, -1, :n_tokens], model.suppressed)
@@ -298,7 +299,7 @@ class Session:
 
     @property
     def _reads_no_text(self) -> bool:
-        return self.model is not None and self.model.kind not in inputs.READS_TEXT
+        return self.model is not None and not kind_of(self.model).reads_text
 
     @property
     def _target_tokenizer(self) -> Tokenizer | None:
@@ -312,7 +313,7 @@ class Session:
 
     def _record(self, model: Model, given: Inputs, last: Step | None = None) -> Step:
         """A pass, of the module that ran the last one of the run; what both computed is kept once."""
-        whole, arguments = inputs.one_pass(model, given)
+        whole, arguments = kind_of(model).call(model, given)
         module, shared = (whole, 0) if last is None else (last.module or whole, _nbytes([last.trace]))
         room = MAX_BYTES - _nbytes(self._traces()) + shared
         trace = pack.record(module, *arguments, predicts=pack.predicts(model.config), max_bytes=room)

@@ -1,5 +1,6 @@
 """From what people have to what a model reads: texts, ids, pictures, recordings, or nothing at all."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,18 @@ from PIL import Image
 import glassformer as gf
 from glassformer.errors import DataError, GenerationError
 from glassformer.features.log_mel import log_mel
-from glassformer.inference import inputs
+from glassformer.kinds import kind_of
+from glassformer.kinds.kind import Inputs
 from glassformer.tokenizers import CharTokenizer
 from test_kinds import TINY
+
+
+def read(model: gf.Model, given: Any) -> Inputs:
+    return kind_of(model).read(model, given)
+
+
+def example(model: gf.Model) -> Inputs:
+    return kind_of(model).example(model)
 
 
 def tiny(name: str, **changes: Any) -> gf.Model:
@@ -22,10 +32,10 @@ def tiny(name: str, **changes: Any) -> gf.Model:
 
 
 def test_a_language_model_begins_with_a_text_that_it_can_read():
-    assert inputs.example(gf.load("nano-sort")).tokens == (2, 1, 0, 1, 1, 2)  # CBABBC
+    assert example(gf.load("nano-sort")).tokens == (2, 1, 0, 1, 1, 2)  # CBABBC
     without = gf.build("gpt2", vocab_size=50, n_layers=1, d_model=8, n_heads=1, context_length=5)
-    assert inputs.example(without).tokens == (6, 12, 18, 24, 30)
-    few = inputs.example(gf.build("gpt2", vocab_size=3, d_model=8, n_heads=1))
+    assert example(without).tokens == (6, 12, 18, 24, 30)
+    few = example(gf.build("gpt2", vocab_size=3, d_model=8, n_heads=1))
     assert few.tokens
     assert all(0 <= token < 3 for token in few.tokens)
 
@@ -33,28 +43,28 @@ def test_a_language_model_begins_with_a_text_that_it_can_read():
 @pytest.mark.parametrize("name", TINY)
 def test_every_kind_has_an_example_that_it_reads(name: str):
     model = tiny(name)
-    module, arguments = inputs.one_pass(model, inputs.example(model))
+    module, arguments = kind_of(model).call(model, kind_of(model).example(model))
     with torch.no_grad():
         assert module(*arguments).shape[-1] == model.config.vocab_size
 
 
 def test_a_translator_reads_its_source_to_the_end_and_begins_with_its_start_token():
     model = tiny("transformer", start_id=3, eos_id=4)
-    given = inputs.of_tokens(model, [5, 6, 7])
+    given = kind_of(model).read(model, [5, 6, 7])
     assert (given.source, given.tokens) == ((5, 6, 7), (3,))
     tokenizer = CharTokenizer("abcdefghijk")  # has no token that ends a text, and the vocabulary is shared
     both = gf.Model(module=model.module, config=model.config, tokenizer=tokenizer)
-    assert inputs.of_text(both, "cab").source == (2, 0, 1, 4)
+    assert read(both, "cab").source == (2, 0, 1, 4)
     ours = gf.Model(module=model.module, config=model.config, source_tokenizer=CharTokenizer("cab"))
-    assert inputs.of_text(ours, "cab").source == (0, 1, 2)
+    assert read(ours, "cab").source == (0, 1, 2)
 
 
 def test_a_word_is_compared_with_those_that_go_with_it_best():
     model = gf.build("word2vec", vocab_size=40, d_model=6)
     with torch.no_grad():
         model.module.context_embedding.weight.normal_()
-    given = inputs.of_tokens(model, [7])
-    module, arguments = inputs.one_pass(model, given)
+    given = kind_of(model).read(model, [7])
+    module, arguments = kind_of(model).call(model, given)
     scores = module(*arguments)[0]
     assert torch.equal(scores, scores.sort(descending=True).values)
     everything = module(torch.tensor([[7]]), torch.arange(40)[None])[0]
@@ -64,30 +74,30 @@ def test_a_word_is_compared_with_those_that_go_with_it_best():
 def test_a_picture_of_any_size_becomes_one_of_the_models(tmp_path: Path):
     Image.fromarray(np.full((30, 50, 3), 255, np.uint8)).save(tmp_path / "white.png")
     model = tiny("vit")
-    given = inputs.read(model, tmp_path / "white.png")
+    given = kind_of(model).read(model, tmp_path / "white.png")
     assert given.label == "white.png"
     assert "scaled" in given.note  # nobody has said how
     assert given.image is not None
     assert torch.equal(given.image, torch.ones(1, 3, 8, 8))
     with pytest.raises(GenerationError, match="4 channels"):
-        inputs.read(tiny("vit", n_channels=4), tmp_path / "white.png")
+        read(tiny("vit", n_channels=4), tmp_path / "white.png")
 
 
 def test_a_recording_becomes_a_window_that_ends_in_silence(tmp_path: Path):
     sound = np.sin(np.arange(800) / 5).astype(np.float32)
     soundfile.write(tmp_path / "tone.wav", sound, 16_000, subtype="FLOAT")
     model = tiny("whisper")
-    given = inputs.read(model, tmp_path / "tone.wav")
+    given = kind_of(model).read(model, tmp_path / "tone.wav")
     assert given.sound is not None
     assert given.sound.shape == (2 * 6 * 160,)
     assert np.array_equal(given.sound[:800].numpy(), sound)
     assert not given.sound[800:].any()
-    module, (waveform, tokens) = inputs.one_pass(model, given)
+    module, (waveform, tokens) = kind_of(model).call(model, given)
     mel = log_mel(waveform, 5)[None]
     with torch.no_grad():
         torch.testing.assert_close(module(waveform, tokens), model(mel, tokens))
     soundfile.write(tmp_path / "long.wav", np.tile(sound, 9), 16_000, subtype="FLOAT")
-    long = inputs.read(model, tmp_path / "long.wav").sound
+    long = kind_of(model).read(model, tmp_path / "long.wav").sound
     assert long is not None
     assert np.array_equal(long.numpy(), np.tile(sound, 9)[:1920])
 
@@ -109,27 +119,71 @@ def test_a_recording_becomes_a_window_that_ends_in_silence(tmp_path: Path):
 def test_what_a_model_cannot_read_is_said_in_a_sentence(name: str, given: Any, reason: str):
     model = tiny(name)
     with pytest.raises(GenerationError, match=reason):
-        inputs.one_pass(model, inputs.read(model, given))
+        kind_of(model).call(model, kind_of(model).read(model, given))
 
 
 @pytest.mark.parametrize("name", ["vit", "whisper"])
 def test_a_file_that_is_not_there_or_is_something_else_is_named(name: str, tmp_path: Path):
     with pytest.raises(DataError, match=r"nothing\.bin"):
-        inputs.read(tiny(name), tmp_path / "nothing.bin")
+        read(tiny(name), tmp_path / "nothing.bin")
     (tmp_path / "text.txt").write_text("no picture and no sound\n" * 20)
     with pytest.raises(DataError, match=r"text\.txt"):
-        inputs.read(tiny(name), str(tmp_path / "text.txt"))
+        read(tiny(name), str(tmp_path / "text.txt"))
 
 
 @pytest.mark.parametrize("name", ["transformer", "seq2seq", "whisper"])
 def test_what_writes_has_begun_to_write_where_it_is_shown(name: str):
     model = gf.build(name, **TINY[name])
-    given = inputs.example(model)
-    shown = inputs.begun(model, given)
+    given = kind_of(model).example(model)
+    shown = kind_of(model).begun(model, given)
     assert shown.tokens[:1] == given.tokens[:1]
     assert len(shown.tokens) >= 2
-    module, read = inputs.one_pass(model, given)
+    module, read = kind_of(model).call(model, given)
     if len(given.tokens) == 1:
         with torch.no_grad():
             assert shown.tokens[1] == int(module(*read)[0, -1].argmax())
-    assert inputs.begun(model, shown) == shown, "once there is something, the visitor goes on"
+    assert kind_of(model).begun(model, shown) == shown, "once there is something, the visitor goes on"
+
+
+# ---- the facade: the same from Python as from the command line
+
+
+def test_a_picture_is_classified_from_a_file_an_image_and_pixels(tmp_path: Path) -> None:
+    model = tiny("vit")
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    picture.save(tmp_path / "noise.png")
+    pixels = read(model, tmp_path / "noise.png").image
+    assert pixels is not None
+    guesses = model.classify(tmp_path / "noise.png", picture, pixels[0], top_k=2)
+    assert [len(of_one) for of_one in guesses] == [2, 2, 2]
+    assert guesses[0] == guesses[1] == guesses[2]
+    assert guesses[0][0].probability >= guesses[0][1].probability
+
+
+def test_texts_become_vectors_whose_products_are_cosines() -> None:
+    model = replace(tiny("bert"), tokenizer=CharTokenizer("abcdefghij"))
+    vectors = model.embed("abc", "cab", "hij")
+    torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(3))
+    raw = model.embed("abc", normalise=False)
+    torch.testing.assert_close(raw / raw.norm(), vectors[:1])
+
+
+def test_a_recording_is_transcribed_with_the_settings_of_options(data_dir: Path) -> None:
+    from glassformer.tokenizers import Tokenizer
+
+    whisper = data_dir / "whisper" / "tiny.en.pt"
+    model = replace(
+        gf.load(whisper, from_pickle=True), tokenizer=Tokenizer.load(data_dir / "tokenizers" / "gpt2.tiktoken")
+    )
+    clip = data_dir / "audio" / "asterisk" / "vm-delete.wav"
+    assert model.transcribe(clip, times=False).text.strip() == "Press 7 to delete this message."
+    with pytest.raises(GenerationError, match="There is no setting colour; there are language, task"):
+        model.transcribe(clip, colour="blue")
+
+
+@pytest.mark.parametrize(
+    ("name", "verb"), [("gpt2", "classify"), ("vit", "transcribe"), ("bert", "transcribe"), ("gpt2", "embed")]
+)
+def test_a_verb_for_another_kind_of_model_says_which_kind_it_takes(name: str, verb: str) -> None:
+    with pytest.raises(GenerationError, match=r"This takes an? .*, and the model is an? "):
+        getattr(tiny(name), verb)("anything")

@@ -1,0 +1,156 @@
+"""What kinds of models there are to the rest of the house: what one reads, what runs on it, and how it goes on.
+
+A kind is one module of this package with a `KIND`; nothing else asks what kind a model is of.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from glassformer.errors import GenerationError, GlassformerError
+from glassformer.inference.logits import without
+from glassformer.models.spec import IN_WORDS
+from glassformer.models.spec import Kind as Name
+from glassformer.tokenizers import Tokenizer
+
+Given = str | Path | Sequence[int]  # a text, the path of a file, or a text's token ids
+FIRST_TEXTS = ("The cat sat on the mat because it was", "The cat sat", "CBABBC", "the cat sat", "cat")
+Call = tuple[nn.Module, tuple[Tensor, ...]]  # a module and what it is called with
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What is asked of a model here; `api.Model` has it."""
+
+    @property
+    def module(self) -> nn.Module: ...
+
+    @property
+    def whole(self) -> nn.Module: ...
+
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def kind(self) -> Name: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer | None: ...
+
+    @property
+    def source_tokenizer(self) -> Tokenizer | None: ...
+
+    @property
+    def no_tokenizer(self) -> str: ...
+
+    @property
+    def processor(self) -> Any: ...
+
+    @property
+    def suppressed(self) -> frozenset[int]: ...
+
+    @property
+    def note(self) -> str: ...
+
+    def encode(self, prompt: str) -> list[int]:
+        """The prompt's tokens."""
+
+
+def text_tokenizer(model: Model) -> Tokenizer | None:
+    """The tokenizer of what people type: of an encoder-decoder, that of the source."""
+    return model.source_tokenizer or model.tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a model reads in one pass; what of it there is follows from the model's kind.
+
+    `tokens` are those of the text, which an encoder-decoder and a recognizer of speech write on token by token.
+    """
+
+    tokens: tuple[int, ...] = ()
+    source: tuple[int, ...] = ()  # the text that is translated, or the words that a word is compared with
+    image: Float[Tensor, "1 K H W"] | None = None
+    sound: Float[Tensor, " N"] | None = None  # at 16 kHz
+    label: str = ""  # the name of the file
+    note: str = ""  # what was made up, where something was not given
+
+    def and_then(self, token: int) -> "Inputs":
+        """The same with one more token."""
+        return replace(self, tokens=(*self.tokens, token))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of model.
+
+    `encode` gives the tokens of a text, with those that stand around it for this kind, and `of_tokens` what is read
+    for them; both are None where no text is read but a file, of what `reads` says. `of_file` reads that, and `made_up`
+    stands for one where nothing was given. `call` is what runs. `verb` is the command for it.
+    """
+
+    name: Name
+    verb: str
+    call: Callable[[Model, Inputs], Call]
+    encode: Callable[[Model, str], list[int]] | None = None
+    of_tokens: Callable[[Model, Sequence[int]], Inputs] | None = None
+    of_file: Callable[[Model, Path], Inputs] | None = None
+    made_up: Callable[[Model], Inputs] | None = None
+    n_example: int = 8  # tokens of an example, where the model has no tokenizer
+    reads: str = "a text"
+    writes: bool = False  # a text, token by token
+    writes_first: bool = False  # its first token too: the prompt is another text, or no text at all
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it reads a text, not a file."""
+        return self.encode is not None
+
+    def read(self, model: Model, given: Given) -> Inputs:
+        """What somebody gave: token ids, a text, or of a model that sees or hears the path of a file."""
+        if self.of_file is not None and isinstance(given, str | Path):
+            return self.of_file(model, Path(given))
+        if self.of_tokens is None:
+            raise self._reads_no_text()
+        return self.of_tokens(model, self.tokens(model, str(given)) if isinstance(given, str | Path) else given)
+
+    def tokens(self, model: Model, text: str) -> list[int]:
+        """The tokens of a text, with those that stand around it."""
+        if self.encode is None:
+            raise self._reads_no_text()
+        return self.encode(model, text)
+
+    def example(self, model: Model) -> Inputs:
+        """Something to begin with: a text that the tokenizer can write, or what stands for a picture or a sound."""
+        if self.made_up is not None:
+            return self.made_up(model)
+        for text in FIRST_TEXTS if text_tokenizer(model) is not None else ():
+            with suppress(GlassformerError):
+                inputs = self.read(model, text)
+                self.call(model, inputs)
+                return inputs
+        vocab_size = getattr(model.config, "source_vocab_size", None) or model.config.vocab_size
+        n = min(self.n_example, model.config.context_length)
+        return self.read(model, [i * (vocab_size // 8 or 1) % vocab_size for i in range(1, n + 1)])
+
+    def begun(self, model: Model, inputs: Inputs) -> Inputs:
+        """With the first token that the model writes itself, where there is none yet beside the one that begins a text.
+
+        Of a single token the heads side by side are the heads: there would be nothing to see of how they are joined.
+        """
+        if not self.writes_first or len(inputs.tokens) > 1 or model.config.context_length == 1:
+            return inputs
+        module, arguments = self.call(model, inputs)
+        n_tokens = None if model.tokenizer is None else model.tokenizer.vocab_size
+        with torch.no_grad():
+            logits = without(module(*arguments)[:, -1, :n_tokens], model.suppressed)
+        return inputs.and_then(int(logits.argmax()))
+
+    def _reads_no_text(self) -> GenerationError:
+        return GenerationError(f"The model is {IN_WORDS[self.name]}: give it the file of {self.reads}, no text.")

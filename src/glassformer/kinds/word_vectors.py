@@ -1,0 +1,39 @@
+"""Tables of word vectors: a word is compared with those that stand around it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from glassformer.inference.request import check_prompts
+from glassformer.kinds import texts
+from glassformer.kinds.kind import Call, Inputs, Kind, Model
+
+N_CANDIDATES = 16  # words that a word is compared with
+
+
+def encode(model: Model, text: str) -> list[int]:
+    """The words of a text."""
+    return texts.encode(model, text)
+
+
+def of_tokens(model: Model, ids: Sequence[int]) -> Inputs:
+    """Words, and those that go with them best."""
+    check_prompts([ids], model.config.vocab_size)
+    return Inputs(tokens=tuple(ids), source=near(model.module, ids))
+
+
+@torch.no_grad()
+def near(module: Any, ids: Sequence[int]) -> tuple[int, ...]:
+    """The words that most likely stand around these."""
+    h = module.token_embedding.weight[list(ids)].mean(0)
+    scores = module.context_embedding.weight @ h
+    return tuple(scores.topk(min(N_CANDIDATES, len(scores))).indices.tolist())
+
+
+def call(model: Model, inputs: Inputs) -> Call:
+    """The scores of all those words."""
+    return model.whole, (texts.prompt(model, inputs), torch.tensor([inputs.source], dtype=torch.long))
+
+
+KIND = Kind(name="word-vectors", verb="neighbours", encode=encode, of_tokens=of_tokens, call=call, n_example=1)
