@@ -17,8 +17,8 @@ from playwright.sync_api import Browser, Page
 
 import glassformer as gf
 from glassformer.data.images import read_idx_set
-from glassformer.kinds import kind_of
 from glassformer.inference.logits import Sampling
+from glassformer.kinds import kind_of
 from glassformer.viewer.session import Session
 from viewer import chromium, live
 
