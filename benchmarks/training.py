@@ -15,9 +15,8 @@ import torch
 from paired import RESULTS, Comparison, compare, gemm_peak, save
 from torch.nn import functional
 
-from glassformer.config import from_mapping
 from glassformer.data.memmap import get_batch
-from glassformer.training.config import RunConfig
+from glassformer.training.load_config import resolve
 from glassformer.training.loop import Trainer
 from glassformer.training.tasks import LanguageModel
 
@@ -31,14 +30,13 @@ ALPHABET = "".join(chr(32 + i) for i in range(65))
 def ours(size: dict[str, int], folder: Path) -> Callable[[], None]:
     """Some steps of our loop."""
     model = {name: size[name] for name in ("n_layers", "n_heads", "d_model", "context_length")}
-    config = from_mapping(
-        RunConfig,
+    config = resolve(
         {
             "model": {"architecture": "gpt2", **model},
             "data": {"path": str(folder / "text.txt")},
             "batch_size": size["batch_size"],
             "steps": 10**6,
-        },
+        }
     )
     trainer = Trainer(config, LanguageModel(config, folder / "tokens", print), torch.device("cpu"))
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 import glassformer as gf
 from glassformer.cli import demo
-from glassformer.training import config
+from glassformer.training import config, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 40  # of the demo's 1,500: it must run, and need not learn
@@ -43,12 +43,12 @@ VERBS = (  # in this order, in one folder, after the demo
 )
 
 
-def shorter(path: Path, read: Callable[[Path], config.RunConfig] = config.load_run_config) -> config.RunConfig:
+def shorter(path: Path, read: Callable[[Path], config.RunConfig] = load_config.load_run_config) -> config.RunConfig:
     return replace(read(path), steps=STEPS)
 
 
 def the_demo() -> None:
-    with patch.object(config, "load_run_config", shorter):
+    with patch.object(load_config, "load_run_config", shorter):
         demo.demo(serve=False)
     assert Path("runs/sort/view.html").stat().st_size > 100_000
     assert Path("runs/sort/loss.png").stat().st_size > 1_000

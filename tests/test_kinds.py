@@ -11,7 +11,7 @@ import glassformer as gf
 from counts import count
 from glassformer import models
 from glassformer.errors import ConfigError, GenerationError
-from glassformer.training.config import RunConfig
+from glassformer.training.load_config import resolve
 
 TINY: dict[str, dict[str, Any]] = {
     "gpt2": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2},
@@ -102,6 +102,6 @@ def test_what_a_kind_cannot_do_is_said_in_a_sentence(name: str) -> None:
 
 def test_a_model_that_no_task_trains_is_refused_in_a_sentence() -> None:
     with pytest.raises(ConfigError, match="No task trains an encoder"):
-        RunConfig(model={"architecture": "bert", **TINY["bert"]})
+        resolve({"model": {"architecture": "bert", **TINY["bert"]}})
     with pytest.raises(ConfigError, match="'sort' trains a language model, and this is an encoder-decoder"):
-        RunConfig(task="sort", model={"architecture": "transformer", **TINY["transformer"]})
+        resolve({"task": "sort", "model": {"architecture": "transformer", **TINY["transformer"]}})

@@ -161,7 +161,7 @@ def test_the_end_that_the_tokenizer_knows_is_one_of_the_model(tmp_path):
 
 def test_the_model_that_the_package_carries_sorts_every_input_and_is_what_the_demo_trains(tmp_path, monkeypatch):
     from glassformer.evaluation.sorting import sort_accuracy
-    from glassformer.training.config import load_run_config
+    from glassformer.training.load_config import load_run_config
 
     monkeypatch.chdir(tmp_path)  # nothing of its name lies here
     model = gf.load("nano-sort")

@@ -20,7 +20,7 @@ from glassformer.errors import ConfigError, ExportError, GlassformerError, Token
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.tokenizers import Tokenizer, WordTokenizer
 from glassformer.tokenizers.byte_level import write_vocab_and_merges
-from glassformer.training.config import RunConfig
+from glassformer.training.load_config import resolve
 
 # ---- one rule for numbers that are none
 
@@ -136,7 +136,7 @@ def test_layers_that_no_file_holds_are_refused_before_any_is_built(tmp_path: Pat
         with refused(folder):
             checkpoints.load(folder)
         with refused(folder):  # which builds the model before it takes the weights
-            RunConfig(model={"from": str(folder)})
+            resolve({"model": {"from": str(folder)}})
     with pytest.raises(ConfigError, match=r"n_layers must be a whole number from 1 to 10,000, not 1000000"):
         api.build("gpt2", n_layers=10**6)
 

@@ -17,7 +17,7 @@ from glassformer.models.rnn import PRESETS, RNN, SPEC, RNNConfig
 from glassformer.models.spec import CausalModel, State
 from glassformer.nn.kv_cache import full
 from glassformer.nn.recurrent import Kind, to_torch
-from glassformer.training.config import load_run_config
+from glassformer.training.load_config import load_run_config
 from glassformer.training.loop import train
 from tolerances import assert_close
 from training.runs import everything, small

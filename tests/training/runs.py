@@ -9,8 +9,9 @@ import soundfile
 import torch
 
 from glassformer.checkpoints import native, safetensors
-from glassformer.config import from_mapping, merge
+from glassformer.config import merge
 from glassformer.training.config import RunConfig
+from glassformer.training.load_config import resolve
 from glassformer.training.loop import Trainer
 from glassformer.training.tasks import TASKS
 
@@ -39,13 +40,13 @@ SMALL: dict[str, Any] = {
 def small(folder: Path, **changes: Any) -> RunConfig:
     """A language model on a text in this folder, or, with task="sort", the sorting task."""
     (folder / "text.txt").write_text(TEXT)
-    return from_mapping(RunConfig, merge(merge(SMALL, {"data": {"path": str(folder / "text.txt")}}), changes))
+    return resolve(merge(merge(SMALL, {"data": {"path": str(folder / "text.txt")}}), changes))
 
 
 def sorting(**changes: Any) -> RunConfig:
     """A sorting run of a few steps."""
     model = {"preset": "nano-sort", "n_layers": 1, "d_model": 12, "dropout": 0.1}
-    return from_mapping(RunConfig, merge(SMALL, {"task": "sort", **changes}) | {"model": model})
+    return resolve(merge(SMALL, {"task": "sort", **changes}) | {"model": model})
 
 
 def newest_checkpoint(run: Path) -> Path:
@@ -64,7 +65,7 @@ def of_task(task: str, folder: Path, **changes: Any) -> RunConfig:
     """A run of each task on a little data of different lengths, without dropout."""
     model, data = OF_TASK[task](folder)
     settings = {"task": task, "model": model, "data": data, "batch_size": 6, "steps": 4, "eval_interval": 0}
-    return from_mapping(RunConfig, merge(settings, changes))
+    return resolve(merge(settings, changes))
 
 
 def trainer_of(config: RunConfig, folder: Path) -> Trainer:

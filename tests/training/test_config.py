@@ -1,15 +1,22 @@
 """Settings of a run: files, presets, overrides, and what is refused."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+import glassformer as gf
 from glassformer import models
-from glassformer.config import from_mapping, nest, to_mapping
+from glassformer.cli.train import setting_defaults
+from glassformer.config import nest, to_mapping
 from glassformer.errors import ConfigError
-from glassformer.training.config import RunConfig, load_run_config
+from glassformer.models.spec import Kind
+from glassformer.training.load_config import data_fields, load_run_config, resolve
+from glassformer.training.tasks import TASKS
+from glassformer.training.tasks.language_model import TextData
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.toml"))
 SHAKESPEARE = next(path for path in CONFIGS if path.stem == "shakespeare-char")
@@ -66,9 +73,9 @@ def test_a_preset_is_a_run_of_its_own() -> None:
 
 
 def test_the_vocabulary_is_the_tokenizer_s_unless_a_larger_one_is_given() -> None:
-    config = from_mapping(RunConfig, {"model": {"preset": "gpt2"}})
+    config = resolve({"model": {"preset": "gpt2"}})
     assert config.model_config({"vocab_size": 65}).vocab_size == 65
-    padded = from_mapping(RunConfig, {"model": {"preset": "gpt2", "vocab_size": 128}})
+    padded = resolve({"model": {"preset": "gpt2", "vocab_size": 128}})
     assert padded.model_config({"vocab_size": 65}).vocab_size == 128
     with pytest.raises(ConfigError, match=r"model\.vocab_size is 128, but the tokenizer has 200 tokens"):
         padded.model_config({"vocab_size": 200})
@@ -104,7 +111,36 @@ def test_the_vocabulary_is_the_tokenizer_s_unless_a_larger_one_is_given() -> Non
 )
 def test_settings_that_cannot_work_are_refused_by_name(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        from_mapping(RunConfig, {"model": {"preset": "gpt2"}, **settings})
+        resolve({"model": {"preset": "gpt2"}, **settings})
+
+
+def test_a_setting_of_another_task_s_data_is_refused_unless_it_changes_nothing(tmp_path: Path) -> None:
+    """Runs of earlier versions saved the settings of all tasks, of which most are at their defaults."""
+    model = {"model": {"preset": "gpt2"}}
+    with pytest.raises(ConfigError, match=r"data\.flip is a setting of image-classification, .* is language-m"):
+        resolve({**model, "data": {"flip": True}})
+    with pytest.raises(ConfigError, match=r"no setting data\.pth\. Did you mean data\.path"):
+        resolve({**model, "data": {"pth": "text.txt"}})
+    everything = {name: value for task in TASKS.values() for name, value in data_fields(task.data_config).items()}
+    saved = json.loads(json.dumps({**everything, "path": "text.txt"}))
+    assert resolve({**model, "data": saved}) == resolve({**model, "data": {"path": "text.txt"}})
+    assert resolve({**model, "data": nest({"flip": "false"})}) == resolve(model)
+
+
+def test_a_record_needs_nothing_that_its_settings_were_looked_up_in(tmp_path: Path) -> None:
+    gf.save(gf.build("nano-sort"), tmp_path / "first")
+    config = resolve({"model": {"from": str(tmp_path / "first"), "dropout": 0.5}, "data": {"path": "text.txt"}})
+    assert (config.task, config.model["architecture"], config.model["n_layers"]) == ("language-model", "gpt2", 3)
+    assert config.data == TextData(path="text.txt", tokenizer=str(tmp_path / "first"))
+    shutil.rmtree(tmp_path / "first")
+    assert replace(config) == config
+    assert replace(config, steps=7).model_config() == config.model_config()
+
+
+def test_every_task_has_a_kind_of_model_and_its_settings_are_flags() -> None:
+    assert {task.kind for task in TASKS.values()} == set(get_args(Kind)) - {"encoder"}
+    for task in TASKS.values():
+        assert {f"data.{name}" for name in data_fields(task.data_config)} <= setting_defaults().keys()
 
 
 @pytest.mark.parametrize("source", ["absent.toml", "no-such-preset", "."])

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 import glassformer as gf
-from glassformer.config import from_mapping, merge, to_mapping
+from glassformer.config import merge, to_mapping
 from glassformer.errors import ConfigError, DataError, GlassformerError
 from glassformer.training.config import RunConfig
+from glassformer.training.load_config import resolve
 from glassformer.training.loop import train
 from glassformer.training.tasks.images import ImageClassification
 from glassformer.viewer.watch import Watch
@@ -69,7 +70,7 @@ def config(path: str, **changes: Any) -> RunConfig:
         "optimizer": {"lr": 1e-2, "weight_decay": 0.0},
         "schedule": {"kind": "constant", "warmup_steps": 2},
     }
-    return from_mapping(RunConfig, merge(settings, changes))
+    return resolve(merge(settings, changes))
 
 
 SIZED = {"image_size": [SIDE, SIDE], "n_channels": 1}
@@ -184,7 +185,7 @@ def test_another_task_begins_with_the_weights_of_a_run_but_for_its_classes(tmp_p
         (tmp_path / "four" / name).rename(tmp_path / "two" / name)
     run = config(str(tmp_path / "two"), optimizer={"lr": 0.0})
     begun = {**to_mapping(run), "model": {"from": str(tmp_path / "first")}}
-    train(from_mapping(RunConfig, begun), tmp_path / "second")
+    train(resolve(begun), tmp_path / "second")
     first, second = gf.load(tmp_path / "first"), gf.load(tmp_path / "second")
     assert second.config.labels == ("left", "right")
     for (name, old), new in zip(first.module.named_parameters(), second.module.parameters(), strict=True):

@@ -11,23 +11,23 @@ import torch
 
 import glassformer as gf
 from glassformer.checkpoints import word_vectors
+from glassformer.config import to_mapping
 from glassformer.errors import CheckpointMismatch, ConfigError, DataError
 from glassformer.tokenizers import CharTokenizer
 from glassformer.tokenizers.words import WordTokenizer
-from glassformer.training.config import RunConfig, load_run_config
+from glassformer.training.config import RunConfig
 from glassformer.training.events import Event, Said
+from glassformer.training.load_config import load_run_config, resolve
 from glassformer.training.loop import train
 from training.runs import everything, small
 
 
 def tuned(folder: Path, **changes: Any) -> RunConfig:
     """A run that begins with the weights of the run `first`."""
-    base = small(folder, **changes)
-    model = {name: value for name, value in base.model.items() if name in changes.get("model", {})}
-    settings = {name: getattr(base, name) for name in ("batch_size", "accumulation", "steps", "save_interval", "seed")}
-    return RunConfig(
-        **settings, model={"from": str(folder / "first"), **model}, data=base.data, optimizer=base.optimizer
-    )
+    base = to_mapping(small(folder, **changes))
+    names = ("batch_size", "accumulation", "steps", "save_interval", "seed", "data", "optimizer")
+    settings = {name: base[name] for name in names}
+    return resolve(settings | {"model": {"from": str(folder / "first"), **changes.get("model", {})}})
 
 
 def weights(folder: Path) -> list[torch.Tensor]:

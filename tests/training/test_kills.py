@@ -28,7 +28,7 @@ HELPER = """
 import json, os, sys
 from pathlib import Path
 import torch
-from glassformer.training import config, events, loop, report
+from glassformer.training import events, load_config, loop, report
 import matplotlib.backends.backend_agg, matplotlib.figure
 torch.set_num_threads(1)
 
@@ -42,12 +42,12 @@ for line in sys.stdin:
         settings, folder, resume = json.loads(line)
         with report.reports(Path(folder), quiet=True) as write:
             on_event = report.all_of(tell, write)
-            loop.train(config.from_mapping(settings), Path(folder), resume=resume, on_event=on_event)
+            loop.train(load_config.resolve(settings), Path(folder), resume=resume, on_event=on_event)
         os._exit(0)
     print("Child", child, flush=True)
     os.waitpid(child, 0)
     print("Gone 0", flush=True)
-""".replace("config.from_mapping(settings)", "config.config.from_mapping(config.RunConfig, settings)")
+"""
 
 
 @pytest.fixture(scope="module")

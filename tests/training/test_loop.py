@@ -29,8 +29,9 @@ from glassformer.errors import (
 from glassformer.nn import functional as F
 from glassformer.tokenizers import CharTokenizer
 from glassformer.training import loop, tasks
-from glassformer.training.config import RunConfig, load_run_config
+from glassformer.training.config import RunConfig
 from glassformer.training.events import Ended, Evaluated, Event, GradientReady, Said, Saved, StepDone
+from glassformer.training.load_config import load_run_config
 from glassformer.training.loop import Trainer, train
 from test_files import dead_writer
 from tolerances import assert_close

@@ -17,9 +17,9 @@ from counts import count
 from glassformer import files
 from glassformer.errors import DataError, GlassformerError, TrainingError
 from glassformer.training import report
-from glassformer.training.config import RunConfig
 from glassformer.training.events import Ended, Evaluated, Evaluating, Event, Said, StepDone
 from glassformer.training.ledger import Ledger
+from glassformer.training.load_config import resolve
 from glassformer.training.loop import train
 from glassformer.training.run_folder import RunFolder
 from glassformer.training.signals import Stop, stop_on_signal
@@ -237,11 +237,13 @@ def test_the_name_of_a_run_may_have_any_letters(tmp_path: Path) -> None:
 def test_what_a_preset_reads_is_said_before_it_is_trained(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("to be or not to be " * 200)
     events: list[Event] = []
-    config = RunConfig(
-        model={"preset": "gpt2", "n_layers": 1, "d_model": 8, "n_heads": 1},
-        data=small(tmp_path).data,
-        steps=1,
-        context_length=8,
+    config = resolve(
+        {
+            "model": {"preset": "gpt2", "n_layers": 1, "d_model": 8, "n_heads": 1},
+            "data": {"path": str(tmp_path / "text.txt")},
+            "steps": 1,
+            "context_length": 8,
+        }
     )
     train(config, tmp_path / "run", on_event=events.append)
     assert "different characters is a token" in said(events)

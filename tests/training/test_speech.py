@@ -9,12 +9,13 @@ import torch
 
 import glassformer as gf
 from glassformer import checkpoints
-from glassformer.config import from_mapping, merge
+from glassformer.config import merge
 from glassformer.data.audio import read_audio
 from glassformer.errors import ConfigError, DataError, GenerationError, GlassformerError
 from glassformer.features.log_mel import log_mel
 from glassformer.tokenizers import Tokenizer
 from glassformer.training.config import RunConfig
+from glassformer.training.load_config import resolve
 from glassformer.training.loop import train
 from glassformer.training.tasks.speech import SpeechRecognition
 from glassformer.viewer.watch import Watch
@@ -57,7 +58,7 @@ def config(path: Path, **changes: Any) -> RunConfig:
         "optimizer": {"lr": 3e-3, "weight_decay": 0.0},
         "schedule": {"kind": "constant", "warmup_steps": 2},
     }
-    return from_mapping(RunConfig, merge(settings, changes))
+    return resolve(merge(settings, changes))
 
 
 def test_a_batch_is_what_whisper_learned_from(digits: Path, tmp_path: Path) -> None:
@@ -186,7 +187,7 @@ def test_real_weights_are_fine_tuned_on_their_own_terms(data_dir: Path, tmp_path
         "optimizer": {"lr": 1e-5},
         "schedule": {"kind": "constant", "warmup_steps": 0},
     }
-    run = from_mapping(RunConfig, settings)
+    run = resolve(settings)
     task = SpeechRecognition(run, tmp_path / "tokens", lambda sentence: None)
     before = task.evaluate(found.module)
     assert before["loss"] < 2  # real weights, not random ones

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import glassformer as gf
-from glassformer.config import from_mapping, merge
+from glassformer.config import merge
 from glassformer.data.pairs import read_pairs
 from glassformer.errors import ConfigError, DataError
 from glassformer.inference.beam import Beams, beam_search
 from glassformer.training.config import RunConfig
+from glassformer.training.load_config import resolve
 from glassformer.training.loop import train
 from glassformer.training.tasks.translation import END, PAD, START, Translation
 from training.runs import everything
@@ -55,7 +56,7 @@ def config(folder: Path, base: dict[str, Any], **changes: Any) -> RunConfig:
         "optimizer": {"lr": 1e-2, "weight_decay": 0.0},
         "schedule": {"warmup_steps": 2},
     }
-    return from_mapping(RunConfig, merge(settings, changes))
+    return resolve(merge(settings, changes))
 
 
 def test_a_batch_is_what_the_paper_trains_on(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ import torch
 
 import glassformer as gf
 from glassformer.checkpoints import word_vectors
-from glassformer.config import from_mapping, merge
+from glassformer.config import merge
 from glassformer.data.words import count_words, numbers_of
 from glassformer.errors import ConfigError, DataError, GlassformerError
 from glassformer.inference.neighbours import nearest
 from glassformer.training.config import RunConfig
+from glassformer.training.load_config import resolve
 from glassformer.training.loop import train
 from glassformer.training.tasks.word_vectors import VECTORS, WordVectors
 from glassformer.viewer.watch import Watch
@@ -44,7 +45,7 @@ def config(folder: Path, **changes: Any) -> RunConfig:
         "optimizer": {"lr": 1e-2},
         "schedule": {"kind": "constant", "warmup_steps": 2},
     }
-    return from_mapping(RunConfig, merge(settings, changes))
+    return resolve(merge(settings, changes))
 
 
 def made(folder: Path, **changes: Any) -> WordVectors:

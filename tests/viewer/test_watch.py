@@ -5,10 +5,9 @@ from typing import Any
 
 import torch
 
-from glassformer.config import from_mapping
 from glassformer.tracing.check import check
-from glassformer.training.config import RunConfig
 from glassformer.training.events import Event, GradientReady, StepDone
+from glassformer.training.load_config import resolve
 from glassformer.training.loop import train
 from glassformer.viewer.session import Session
 from glassformer.viewer.watch import Watch
@@ -43,14 +42,14 @@ def watched(folder: Path, monkeypatch: Any) -> tuple[Watch, list[float], dict[in
         if isinstance(event, StepDone):
             losses.append(event.loss)
 
-    train(from_mapping(RunConfig, SETTINGS), folder, on_event=listen)
+    train(resolve(SETTINGS), folder, on_event=listen)
     return watch, losses, gradients
 
 
 def test_watching_changes_nothing(tmp_path: Path, monkeypatch: Any) -> None:
     plain: list[float] = []
     train(
-        from_mapping(RunConfig, SETTINGS),
+        resolve(SETTINGS),
         tmp_path / "plain",
         on_event=lambda event: plain.append(event.loss) if isinstance(event, StepDone) else None,
     )
@@ -84,7 +83,7 @@ def test_pages_hear_of_losses_pictures_and_the_end(tmp_path: Path, monkeypatch: 
     first: list[Session] = []
     monkeypatch.setattr("glassformer.viewer.watch.PAUSE", 0.0)
     train(
-        from_mapping(RunConfig, SETTINGS),
+        resolve(SETTINGS),
         tmp_path / "run",
         on_event=Watch(name="sort", on_first=first.append),
     )

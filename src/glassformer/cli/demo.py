@@ -40,8 +40,8 @@ def demo(
     from glassformer.cli.train import exit_if_interrupted
     from glassformer.errors import ConfigError
     from glassformer.evaluation.sorting import sort_accuracy
-    from glassformer.training.config import CONFIGS, load_run_config
     from glassformer.training.ledger import Ledger
+    from glassformer.training.load_config import CONFIGS, load_run_config
     from glassformer.training.loop import train
     from glassformer.training.report import reports
     from glassformer.training.run_folder import SETTINGS, RunFolder

@@ -59,7 +59,7 @@ def train(
     """
     from glassformer.config import nest
     from glassformer.errors import ConfigError
-    from glassformer.training.config import load_run_config
+    from glassformer.training.load_config import load_run_config
     from glassformer.training.loop import train as run
     from glassformer.training.report import all_of, reports
     from glassformer.training.run_folder import SETTINGS
@@ -162,9 +162,13 @@ def setting_defaults() -> dict[str, Any]:
     """Every setting by its dotted name, with its default; of a model, those of all architectures."""
     from glassformer.models import specs
     from glassformer.training.config import RunConfig
+    from glassformer.training.tasks import TASKS
 
     found: dict[str, Any] = {f"model.{name}": "" for name in ("preset", "architecture", "from", "embedding_init")}
     collect_defaults(RunConfig, "", found)
+    for task in TASKS.values():
+        for name, default in collect_defaults(task.data_config, "data.", {}).items():
+            found.setdefault(name, default)
     for spec in specs().values():
         for name, default in collect_defaults(spec.config, "model.", {}).items():
             found.setdefault(name, default)
@@ -179,7 +183,7 @@ def collect_defaults(cls: Any, prefix: str, found: dict[str, Any]) -> dict[str, 
         inner = [option for option in (hint, *get_args(hint)) if dataclasses.is_dataclass(option)]
         if inner:
             collect_defaults(inner[0], f"{prefix}{field.name}.", found)
-        elif field.name != "model":  # its settings are those of the architectures
+        elif field.name not in ("model", "data"):  # whose settings are those of the architectures and tasks
             found[f"{prefix}{field.name}"] = field.default
     return found
 

@@ -1,74 +1,34 @@
-"""The settings of a run: what a TOML file in `configs/`, flags, and the file saved with a run have in common.
+"""The settings of a run: plain records, which check their values and look at nothing else.
 
-    load_run_config("configs/shakespeare-char.toml", {"steps": 500})
-    load_run_config("nano-sort")                      a preset: its model, and defaults for the rest
-    load_run_config("shakespeare-char")               a configuration that comes with the package
-    load_run_config(None, {"model": {"from": "gpt2"}})  a checkpoint's model, and defaults for the rest
-
-A setting that is not given has the default below. `data` of the sorting task is the task itself.
+`load_config.py` makes them from what a TOML file in `configs/`, flags, and the file saved with a run say. What there is
+to learn from is each task's own record, in its file in `tasks/`.
 """
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from glassformer import config, models
-from glassformer.checkpoints import huggingface
+from glassformer import models
 from glassformer.errors import ConfigError, DataError
-from glassformer.models.spec import IN_WORDS, Kind, ModelConfig
+from glassformer.models.spec import ModelConfig
 
-CONFIGS = Path(__file__).parents[1] / "configs"  # the folder of this name at the root of the repository
 MAX_THREADS = 1024
-TASK_KINDS: dict[str, Kind] = {  # the kind of model that a task trains
-    "language-model": "language-model",
-    "sort": "language-model",
-    "translation": "encoder-decoder",
-    "image-classification": "image-classifier",
-    "speech-recognition": "speech-recognizer",
-    "word-vectors": "word-vectors",
-}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataConfig:
-    """What there is to learn from: texts and how they become tokens, pictures, recordings."""
+class DataConfig(Protocol):
+    """What the settings of every task's data have in common; a setting that names files is one of `FILES`."""
 
-    path: str = ""  # a text, several with commas between, or a folder that `tokenize_files` wrote; others: `tasks/`
-    target_path: str = ""  # its translation line by line; empty: a line of `path` has both, with a tab between
-    validation_path: str = ""  # the same for validation; empty: a part of `path` is held out, of a text its end
-    validation_target_path: str = ""
-    validation_fraction: float = 0.1  # how much of `path` that is
-    tokenizer: str = "auto"  # "char", "bpe:N" learns N tokens, else a file or folder; auto: char; of pairs bpe:8000
-    special_tokens: tuple[str, ...] = ("<|endoftext|>",)  # of a language model's "bpe:N" tokenizer
-    min_count: int = 5  # word vectors: words that come less often are left out
-    subsample: float = 1e-4  # word vectors: words with a larger share of the text are partly left out; 0: none
-    recordings: str = ""  # the folder of the recordings that a list names; empty: the list's own
-    language: str = "en"  # what is spoken; others than English need `model.from` a multilingual Whisper
-    translate: bool = False  # its transcripts are in English, whatever is spoken
-    shift: int = 0  # pixels by which pictures are moved at most
-    flip: bool = False  # mirror every other picture
-    crop: int = 0  # pixels by which pictures are larger than what the model sees of them: a window anywhere
+    @property
+    def path(self) -> str:
+        """What there is to learn from; empty where the task makes it."""
 
-    def __post_init__(self) -> None:
-        _within("data.validation_fraction", self.validation_fraction, 0, 0.9)
-        _within("data.min_count", self.min_count, 1, 2**53)
-        _within("data.subsample", self.subsample, 0, 1)
-        _within("data.shift", self.shift, 0, 2**12)
-        _within("data.crop", self.crop, 0, 2**12)
-        bpe_size("data.tokenizer", self.tokenizer)
+    @property
+    def validation_fraction(self) -> float:
+        """How much of it is held out, where no other data is named for validation."""
 
-    def files(self) -> dict[str, list[Path]]:
-        """The files and folders that the settings name, by setting."""
-        named = {
-            name: getattr(self, name)
-            for name in ("path", "target_path", "validation_path", "validation_target_path", "recordings")
-        }
-        found = {f"data.{name}": paths_of(value) for name, value in named.items() if value}
-        if self.tokenizer not in ("auto", "char") and not bpe_size("data.tokenizer", self.tokenizer):
-            found["data.tokenizer"] = [Path(self.tokenizer)]
-        return found
+
+FILES = ("path", "target_path", "validation_path", "validation_target_path", "recordings")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +41,9 @@ class OptimizerConfig:
     weight_decay: float = 0.1  # on the weights of linear layers alone
 
     def __post_init__(self) -> None:
-        _within("optimizer.lr", self.lr, 0, 1e6)
-        _within("optimizer.eps", self.eps, 0, 1)
-        _within("optimizer.weight_decay", self.weight_decay, 0, 1e6)
+        within("optimizer.lr", self.lr, 0, 1e6)
+        within("optimizer.eps", self.eps, 0, 1)
+        within("optimizer.weight_decay", self.weight_decay, 0, 1e6)
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optimizer.betas must be at least 0 and below 1, not {self.betas}.")
 
@@ -98,9 +58,9 @@ class ScheduleConfig:
     factor: float = 1.0  # noam's; optimizer.lr plays no part there
 
     def __post_init__(self) -> None:
-        _within("schedule.warmup_steps", self.warmup_steps, 0, 2**53)
-        _within("schedule.min_lr", self.min_lr, 0, 1e6)
-        _within("schedule.factor", self.factor, 0, 1e6)
+        within("schedule.warmup_steps", self.warmup_steps, 0, 2**53)
+        within("schedule.min_lr", self.min_lr, 0, 1e6)
+        within("schedule.factor", self.factor, 0, 1e6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,17 +68,9 @@ class RunConfig:
     """Everything that a run depends on, besides the corpus itself and the machine."""
 
     name: str = "run"  # the run's folder, inside the folder of runs
-    task: Literal[
-        "auto",  # what its kind of model is for
-        "language-model",
-        "sort",
-        "translation",
-        "image-classification",
-        "speech-recognition",
-        "word-vectors",
-    ] = "auto"
-    model: Mapping[str, Any] = field(default_factory=dict)  # see `model_config`, and `initial.py` for its first weights
-    data: DataConfig = field(default_factory=DataConfig)
+    task: str = "auto"  # one of `tasks.TASKS`; "auto", which `load_config.py` resolves: what its kind of model is for
+    model: Mapping[str, Any] = field(default_factory=dict)  # see `model_config`; `pretrained_init.py` has `from`
+    data: DataConfig  # the task's own record
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     batch_size: int = 12  # texts in a micro-step: what fits into memory at once
@@ -139,47 +91,20 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulation", "steps", "keep"):
-            _within(name, getattr(self, name), 1, 2**53)
+            within(name, getattr(self, name), 1, 2**53)
         for name in ("eval_interval", "eval_batches", "save_interval", "seed", "context_length"):
-            _within(name, getattr(self, name), 0, 2**53)
-        _within("threads", self.threads, 0, MAX_THREADS)
-        _within("clip_norm", self.clip_norm, 0, float("inf"))
+            within(name, getattr(self, name), 0, 2**53)
+        within("threads", self.threads, 0, MAX_THREADS)
+        within("clip_norm", self.clip_norm, 0, float("inf"))
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing}.")
         if not self.name or self.name in (".", "..") or set(self.name) & set("/\\\0"):
             raise ConfigError(f"name must be that of a folder, not {self.name!r}.")
-        for name in ("preset", "architecture", "from", "embedding_init"):
-            if not isinstance(self.model.get(name, ""), str):
-                raise ConfigError(f"model.{name} must be a text, not {self.model[name]!r}.")
-        if self.model.get("from"):
-            self._take_over(Path(self.model["from"]))
         model = self.model_config()
-        kind = models.spec_of(model).kind
-        if self.task == "auto":
-            fitting = [task for task, of in TASK_KINDS.items() if of == kind]
-            if not fitting:
-                raise ConfigError(f"No task trains {IN_WORDS[kind]}: the tasks are {', '.join(TASK_KINDS)}.")
-            object.__setattr__(self, "task", fitting[0])
-        if TASK_KINDS[self.task] != kind:
-            wanted = IN_WORDS[TASK_KINDS[self.task]]
-            raise ConfigError(f"task = {self.task!r} trains {wanted}, and this is {IN_WORDS[kind]}.")
         if self.context_length > model.context_length:
             raise ConfigError(
                 f"context_length is {self.context_length}, but the model knows {model.context_length} positions."
             )
-        resolved = config.to_mapping(model)  # flags come as text, and only the model's own fields say what they mean
-        object.__setattr__(self, "model", {name: resolved.get(name, str(value)) for name, value in self.model.items()})
-
-    def _take_over(self, folder: Path) -> None:
-        """The configuration of the checkpoint that the run begins with, unless it is here, and its tokenizer."""
-        if "architecture" not in self.model:
-            if not folder.is_dir():
-                raise ConfigError(f"model.from names the folder of a checkpoint or of a run, and there is no {folder}.")
-            found = huggingface.check_directory(folder)
-            theirs = {"architecture": models.spec_of(found).name, **config.to_mapping(found)}
-            object.__setattr__(self, "model", theirs | dict(self.model))
-        if self.data.tokenizer == "auto":
-            object.__setattr__(self, "data", replace(self.data, tokenizer=str(folder)))
 
     @property
     def text_length(self) -> int:
@@ -187,65 +112,36 @@ class RunConfig:
         return self.context_length or self.model_config().context_length
 
     def model_config(self, settings: Mapping[str, Any] | None = None) -> ModelConfig:
-        """A preset or an architecture with changes, and what the data decides; `model` may name larger vocabularies.
-
-        Where weights come `from` a checkpoint, its configuration is changed by the data as by other settings.
-        """
-        table = dict(self.model)
-        preset, architecture = table.pop("preset", None), table.pop("architecture", None)
-        if bool(preset) == bool(architecture):
-            raise ConfigError(
-                f'model needs either preset = "…" or architecture = "…" or from = "…", not {dict(self.model)!r}.'
-            )
-        begun, _ = table.pop("from", ""), table.pop("embedding_init", "")
-        for name, value in (settings or {}).items():
-            if begun and not name.endswith("vocab_size"):
-                table[name] = value
-            given = table.setdefault(name, value)
-            if name.endswith("vocab_size") and given < value:
-                raise ConfigError(f"model.{name} is {given}, but the tokenizer has {value} tokens.")
-            if not name.endswith("vocab_size") and given != value:
-                raise ConfigError(f"model.{name} is {given!r}, but the data says {value!r}: leave it out.")
-        return models.configure(str(preset or architecture), table, "model.")
+        """The model's configuration, with what the data decides: see the function of this name."""
+        return model_config(self.model, settings)
 
 
-def load_run_config(source: str | Path | None, overrides: Mapping[str, Any] | None = None) -> RunConfig:
-    """The settings of `read_settings`, with `overrides` on top, table by table, and defaults for the rest."""
-    overrides = overrides or {}
-    if source is not None:
-        settings = read_settings(source)
-    else:
-        begun = str(overrides.get("model", {}).get("from", ""))
-        settings = {"name": f"{Path(begun).resolve().name}-tuned"} if begun else {}
-    return config.from_mapping(RunConfig, config.merge(settings, overrides))
+def model_config(model: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> ModelConfig:
+    """A preset or an architecture with changes, and what the data decides; `model` may name larger vocabularies.
+
+    Where weights come `from` a checkpoint, its configuration is changed by the data as by other settings.
+    """
+    for name in ("preset", "architecture", "from", "embedding_init"):
+        if not isinstance(model.get(name, ""), str):
+            raise ConfigError(f"model.{name} must be a text, not {model[name]!r}.")
+    table = dict(model)
+    preset, architecture = table.pop("preset", None), table.pop("architecture", None)
+    if bool(preset) == bool(architecture):
+        raise ConfigError(f'model needs either preset = "…" or architecture = "…" or from = "…", not {dict(model)!r}.')
+    pretrained, _ = table.pop("from", ""), table.pop("embedding_init", "")
+    for name, value in (settings or {}).items():
+        if pretrained and not name.endswith("vocab_size"):
+            table[name] = value
+        own = table.setdefault(name, value)
+        if name.endswith("vocab_size") and own < value:
+            raise ConfigError(f"model.{name} is {own}, but the tokenizer has {value} tokens.")
+        if not name.endswith("vocab_size") and own != value:
+            raise ConfigError(f"model.{name} is {own!r}, but the data says {value!r}: leave it out.")
+    return models.configure(str(preset or architecture), table, "model.")
 
 
-def read_settings(source: str | Path) -> dict[str, Any]:
-    """What a TOML or JSON file sets, a preset, or a configuration of the package (`sort` or `configs/sort.toml`)."""
-    path = Path(source)
-    if path.is_file() or (path.suffix in (".toml", ".json") and not (CONFIGS / path.name).is_file()):
-        return {"name": path.stem, **config.read_mapping(path)}
-    if str(source) in models.presets():
-        task = {"task": "sort"} if str(source) == "nano-sort" else {}
-        return {"name": str(source), "model": {"preset": str(source)}, **task}
-    carried = CONFIGS / f"{path.stem}.toml"
-    if str(source) in (carried.stem, f"configs/{carried.name}") and carried.is_file():
-        return {"name": carried.stem, **config.read_mapping(carried)}
-    if path.is_dir():
-        raise ConfigError(
-            f"{source} is a folder: --resume {source} goes on with a run, --model.from {source} begins a new one with "
-            f"its weights."
-        )
-    names = sorted(file.stem for file in CONFIGS.glob("*.toml"))
-    near = difflib.get_close_matches(str(source), [*models.presets(), *names], n=1)
-    hint = f"Did you mean {near[0]}?" if near else f"The presets are {', '.join(models.presets())}."
-    raise ConfigError(
-        f"{source} is no file of settings (.toml, .json), no configuration of the package ({', '.join(names)}) and no "
-        f"preset. {hint}"
-    )
-
-
-def _within(name: str, value: int | float, low: int | float, high: int | float) -> None:
+def within(name: str, value: int | float, low: int | float, high: int | float) -> None:
+    """Raise unless a setting is in its range."""
     if not low <= value <= high:
         raise ConfigError(f"{name} must be from {low:,} to {high:,}, not {value!r}.")
 

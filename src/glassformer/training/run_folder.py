@@ -26,8 +26,9 @@ from glassformer.checkpoints import Checkpoint, huggingface, native
 from glassformer.config import to_mapping
 from glassformer.errors import CheckpointError, TrainingError
 from glassformer.training import ledger
-from glassformer.training.config import RunConfig, load_run_config
+from glassformer.training.config import RunConfig
 from glassformer.training.ledger import Ledger
+from glassformer.training.load_config import load_run_config
 from glassformer.training.tasks.task import Say, Task
 
 FIXED = ("name", "task", "seed")  # settings that a resumed run cannot change

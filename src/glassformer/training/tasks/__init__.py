@@ -9,11 +9,11 @@ from glassformer.training.tasks.images import ImageClassification
 from glassformer.training.tasks.language_model import LanguageModel
 from glassformer.training.tasks.sorting import Sorting
 from glassformer.training.tasks.speech import SpeechRecognition
-from glassformer.training.tasks.task import Maker
+from glassformer.training.tasks.task import TaskClass
 from glassformer.training.tasks.translation import Translation
 from glassformer.training.tasks.word_vectors import WordVectors
 
-TASKS: Mapping[str, Maker] = {
+TASKS: Mapping[str, TaskClass] = {  # the first of a kind of model is what it is trained for unless told otherwise
     "language-model": LanguageModel,
     "sort": Sorting,
     "translation": Translation,

@@ -2,8 +2,9 @@
 
 import hashlib
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,33 +17,57 @@ from glassformer.data.images import ImageSet, list_folder, read_folder, read_idx
 from glassformer.errors import ConfigError, DataError
 from glassformer.evaluation.mode import evaluating
 from glassformer.features.image_processor import ImageProcessor, middle
+from glassformer.models.spec import Kind
 from glassformer.nn import functional as F
-from glassformer.training.config import RunConfig, paths_of
+from glassformer.training.config import RunConfig, paths_of, within
 from glassformer.training.events import Figures
 from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, check_same_data, evenly, held_out, quietly
 from glassformer.training.world import ALONE, World
 
 
-class ImageClassification(Predicts):
-    """See above. In folders, pictures are brought to the model's size (and `data.crop`); files of them decide it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageData:
+    """Images with their classes, and how they are changed while they are learned."""
 
+    path: str = ""  # a folder with one folder a class, an .npz, or two IDX files with a comma between
+    validation_path: str = ""  # the same for validation; empty: a part of `path` is held out
+    validation_fraction: float = 0.1  # how much of `path` that is
+    shift: int = 0  # pixels by which images are moved at most
+    flip: bool = False  # mirror every other image
+    crop: int = 0  # pixels by which images are larger than what the model sees of them: a window anywhere
+
+    def __post_init__(self) -> None:
+        within("data.validation_fraction", self.validation_fraction, 0, 0.9)
+        within("data.shift", self.shift, 0, 2**12)
+        within("data.crop", self.crop, 0, 2**12)
+
+
+class ImageClassification(Predicts):
+    """The class of an image.
+
+    Images in folders are brought to the model's size (and `data.crop`); those in one file decide the model's size.
+    """
+
+    kind: ClassVar[Kind] = "image-classifier"
+    data_config = ImageData
     unit = "images"
 
     def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:
-        self.config, self.label_smoothing = config, config.label_smoothing
+        assert isinstance(config.data, ImageData)
+        self.config, self.data, self.label_smoothing = config, config.data, config.label_smoothing
         model: Any = config.model_config()
-        wide = tuple(side + config.data.crop for side in model.image_size)
-        images, validation = read_sets(config, of_size(wide, model.n_channels))
-        check_same_data(folder, config.data.path, facts_of(config.data.path))
+        wide = tuple(side + self.data.crop for side in model.image_size)
+        images, validation = read_sets(self.data, of_size(wide, model.n_channels))
+        check_same_data(folder, self.data.path, facts_of(self.data.path))
         if validation is not None:
-            path = config.data.validation_path
+            path = self.data.validation_path
             check_same_data(folder / "validation", path, facts_of(path))
         self.training, self.validation = (images, validation) if validation is not None else split(config, images)
         n_channels, height, width = self.training.pixels.shape[1:]
-        size = (height - config.data.crop, width - config.data.crop)
+        size = (height - self.data.crop, width - self.data.crop)
         if min(size) < 1:
-            raise ConfigError(f"data.crop is {config.data.crop}, and the pictures have {height} x {width} pixels.")
-        crop = size if config.data.crop else None
+            raise ConfigError(f"data.crop is {self.data.crop}, and the pictures have {height} x {width} pixels.")
+        crop = size if self.data.crop else None
         self.processor = of_size((height, width), n_channels, crop)
         self.settings = {
             "image_size": size,
@@ -54,7 +79,7 @@ class ImageClassification(Predicts):
 
     def batch(self, step: int, micro_step: int, world: World = ALONE) -> Batch:
         """Pictures drawn with replacement, and changed as the settings say."""
-        config, data, micro_batch = self.config, self.config.data, world.micro_batch(micro_step)
+        config, data, micro_batch = self.config, self.data, world.micro_batch(micro_step)
         pixels, labels = self.training.random_batch(
             config.batch_size, seed=config.seed, step=step, micro_step=micro_batch
         )
@@ -103,9 +128,8 @@ def of_size(size: tuple[int, ...], n_channels: int, crop: tuple[int, int] | None
     return ImageProcessor(size=(size[0], size[1]), crop=crop, mean=(0.5,) * n_channels, std=(0.5,) * n_channels)
 
 
-def read_sets(config: RunConfig, processor: ImageProcessor) -> tuple[ImageSet, ImageSet | None]:
+def read_sets(data: ImageData, processor: ImageProcessor) -> tuple[ImageSet, ImageSet | None]:
     """The images of the settings, and those to validate on where they are named."""
-    data = config.data
     images = read(data.path, processor, "train")
     if not data.validation_path:
         return images, None

@@ -2,7 +2,9 @@
 
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -11,8 +13,9 @@ from glassformer import files
 from glassformer.data import memmap
 from glassformer.data.text import read_text
 from glassformer.evaluation.perplexity import loss
+from glassformer.models.spec import Kind
 from glassformer.tokenizers import CharTokenizer, Tokenizer
-from glassformer.training.config import RunConfig, bpe_size, paths_of
+from glassformer.training.config import RunConfig, bpe_size, paths_of, within
 from glassformer.training.events import Figures
 from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, check_same_data, quietly
 from glassformer.training.world import ALONE, World
@@ -20,18 +23,37 @@ from glassformer.training.world import ALONE, World
 SECONDS_BETWEEN_REMARKS = 5
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextData:
+    """Texts, and how they become tokens."""
+
+    path: str = ""  # a text, several with commas between, or a folder that `tokenize_files` wrote
+    validation_path: str = ""  # the same for validation; empty: the end of `path` is held out
+    validation_fraction: float = 0.1  # how much of `path` that is
+    tokenizer: str = "auto"  # "char" (as "auto"), "bpe:N" learns N tokens, else a file or folder
+    special_tokens: tuple[str, ...] = ("<|endoftext|>",)  # of a "bpe:N" tokenizer
+
+    def __post_init__(self) -> None:
+        within("data.validation_fraction", self.validation_fraction, 0, 0.9)
+        bpe_size("data.tokenizer", self.tokenizer)
+
+
 class LanguageModel(Predicts):
-    """See above."""
+    """The next token at every position of spans of a text."""
+
+    kind: ClassVar[Kind] = "language-model"
+    data_config = TextData
 
     def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:
         self.config, self.text_length = config, config.text_length
         self.label_smoothing = config.label_smoothing
         data = config.data
+        assert isinstance(data, TextData)
         whole = "train" if data.validation_path else "text"  # of which the end is held out
-        text, tokenizer = _tokens(data.path, config, folder / whole, None, say)
+        text, tokenizer = _tokens(data.path, data, folder / whole, None, say)
         if data.validation_path:
             self.training = text.tokens
-            self.validation = _tokens(data.validation_path, config, folder / "validation", tokenizer, say)[0].tokens
+            self.validation = _tokens(data.validation_path, data, folder / "validation", tokenizer, say)[0].tokens
         else:
             self.training, self.validation = text.split(data.validation_fraction)
         self.settings = {"vocab_size": tokenizer.vocab_size}
@@ -75,7 +97,7 @@ class LanguageModel(Predicts):
 
 
 def _tokens(
-    path: str, config: RunConfig, folder: Path, tokenizer: Tokenizer | None, say: Say
+    path: str, data: TextData, folder: Path, tokenizer: Tokenizer | None, say: Say
 ) -> tuple[memmap.TokenFile, Tokenizer]:
     """The tokens of a text: as they were prepared, or prepared now, into `folder`."""
     paths = paths_of(path)
@@ -88,13 +110,12 @@ def _tokens(
     if (folder / "tokens.json").is_file():  # a resumed run goes on with the text that it began with
         return memmap.open_tokens(folder), Tokenizer.load(folder)
     if tokenizer is None:
-        tokenizer = _tokenizer(config, paths, say)
+        tokenizer = _tokenizer(data, paths, say)
     percent = _Percent(f"Encoding {path}", say)
     return memmap.tokenize_files(paths, tokenizer, folder, percent), tokenizer
 
 
-def _tokenizer(config: RunConfig, paths: list[Path], say: Say) -> Tokenizer:
-    data = config.data
+def _tokenizer(data: TextData, paths: list[Path], say: Say) -> Tokenizer:
     if data.tokenizer in ("auto", "char"):
         characters = CharTokenizer.from_text(chunk for path in paths for chunk in read_text(path))
         if data.tokenizer == "auto":

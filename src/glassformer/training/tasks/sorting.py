@@ -1,13 +1,16 @@
 """Sort six letters (`data/sort.py`): train on three quarters of the inputs, check all of them."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from torch import nn
 
 from glassformer.data import sort
+from glassformer.errors import DataError
 from glassformer.evaluation.sorting import sort_accuracy
+from glassformer.models.spec import Kind
 from glassformer.tokenizers import CharTokenizer
 from glassformer.training.config import RunConfig
 from glassformer.training.events import Figures
@@ -15,8 +18,27 @@ from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, quie
 from glassformer.training.world import ALONE, World
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SortingData:
+    """Nothing to set: the task makes its own inputs, all there are."""
+
+    path: str = ""  # of other tasks
+
+    def __post_init__(self) -> None:
+        if self.path:
+            raise DataError("The sorting task makes its own data: leave out data.path, or train another preset on it.")
+
+    @property
+    def validation_fraction(self) -> float:
+        """The quarter of all inputs that `data/sort.py` holds out."""
+        return 0.25
+
+
 class Sorting(Predicts):
-    """See above."""
+    """The letters of an answer, each after those before it."""
+
+    kind: ClassVar[Kind] = "language-model"
+    data_config = SortingData
 
     def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:
         self.config, self.label_smoothing = config, config.label_smoothing

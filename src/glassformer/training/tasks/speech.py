@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,9 +21,10 @@ from glassformer.evaluation.wer import normaliser, word_errors
 from glassformer.features.log_mel import FRAMES_PER_SECOND, HOP, log_mel
 from glassformer.inference.transcribe import listen
 from glassformer.inference.whisper_decoding import Window
+from glassformer.models.spec import Kind
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.speech_tokens import LANGUAGES, N_OTHERS, N_TIMES, SpeechTokens, Task
-from glassformer.training.config import RunConfig
+from glassformer.training.config import RunConfig, bpe_size, within
 from glassformer.training.events import Figures
 from glassformer.training.tasks.task import (
     Batch,
@@ -53,34 +54,59 @@ class Recordings:
         return len(self.paths)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechData:
+    """Recordings, and what is said in them."""
+
+    path: str = ""  # a list: the name of a recording, a tab, and its transcript
+    recordings: str = ""  # the folder of the recordings that a list names; empty: the list's own
+    validation_path: str = ""  # a list for validation; empty: a part of `path` is held out
+    validation_fraction: float = 0.1  # how much of `path` that is
+    tokenizer: str = "auto"  # "bpe:N" learns N tokens of the transcripts ("auto": 1000), else a file or folder
+    language: str = "en"  # what is spoken; others than English need `model.from` a multilingual Whisper
+    translate: bool = False  # its transcripts are in English, whatever is spoken
+
+    def __post_init__(self) -> None:
+        within("data.validation_fraction", self.validation_fraction, 0, 0.9)
+        bpe_size("data.tokenizer", self.tokenizer)
+
+
 class SpeechRecognition(Predicts):
-    """See above. A recording is heard whole, so it is no longer than the model's window; times are not learned."""
+    """The next token of a transcript, given the sound; times are not learned.
+
+    A recording is read whole, so that it is no longer than the model's window.
+    """
+
+    kind: ClassVar[Kind] = "speech-recognizer"
+    data_config = SpeechData
 
     def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:
+        data = config.data
+        assert isinstance(data, SpeechData)
         self.config, self.label_smoothing = config, config.label_smoothing
-        self.say, self.remarked = say, set[Path]()
+        self.say, self.remarked, self.language = say, set[Path](), data.language
         model: Any = config.model_config()
         self.n_frames, self.n_mels = 2 * model.audio_context_length, model.n_mels
-        training, validation = split(config, folder)
-        tokenizer = tokenizer_of(config, folder, [text for _, text in training], say)
+        training, validation = split(config, data, folder)
+        tokenizer = tokenizer_of(data, folder, [text for _, text in training], say)
         n_others = len(LANGUAGES) - 1 + N_OTHERS + N_TIMES
         n_texts = len(tokenizer.vocab) - len(set(tokenizer.special_tokens.values()))
         self.speech = SpeechTokens(tokenizer, config.model.get("vocab_size", n_texts + n_others))
-        task: Task = "translate" if config.data.translate else "transcribe"
-        self.opening = [*self.speech.opening(config.data.language, task), self.speech.no_times]
+        task: Task = "translate" if data.translate else "transcribe"
+        self.opening = [*self.speech.opening(data.language, task), self.speech.no_times]
         self.settings = {"vocab_size": self.speech.vocab_size}
         self.belongings = {"tokenizer": tokenizer}
         self.training = self._encoded(training, model.context_length, say)
         if len(self.training) == 0:
             seconds = self.n_frames / FRAMES_PER_SECOND
             raise DataError(
-                f"{config.data.path} has no recording of up to {seconds:g} seconds and {model.context_length} tokens, "
+                f"{data.path} has no recording of up to {seconds:g} seconds and {model.context_length} tokens, "
                 f"which is what the model takes at once: cut them into parts."
             )
         self.validation = self._encoded(validation, model.context_length, say)
         self.order = Order(self.training.tokens.lengths, config.batch_size, config.seed)
         self.frames = lru_cache(KEPT)(self._frames)
-        self.counts_words = len(self.validation) > 0 and counts_words(config.data.language, say)
+        self.counts_words = len(self.validation) > 0 and counts_words(data.language, say)
 
     def _encoded(self, transcripts: list[tuple[Path, str]], context_length: int, say: Say) -> Recordings:
         """Those that the model can take at once."""
@@ -147,7 +173,7 @@ class SpeechRecognition(Predicts):
             written.append(self.write_down(module, self.validation.paths[row]))
             progress(number, work)
         said = [self.validation.texts[row] for row in chosen]
-        return {"wer": word_errors(said, written, language=self.config.data.language).rate, "loss": loss}
+        return {"wer": word_errors(said, written, language=self.language).rate, "loss": loss}
 
     def _validation_rows(self) -> list[np.ndarray]:
         """Batch by batch; as many as `eval_batches` says."""
@@ -173,9 +199,8 @@ def counts_words(language: str, say: Say) -> bool:
     return True
 
 
-def split(config: RunConfig, folder: Path) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
+def split(config: RunConfig, data: SpeechData, folder: Path) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
     """The transcripts to train on and those to validate on."""
-    data = config.data
     recordings = Path(data.recordings) if data.recordings else None
     transcripts = read_transcripts(Path(data.path), recordings, "data.recordings")
     check_same_data(folder, data.path, facts_of(transcripts))
@@ -194,11 +219,11 @@ def facts_of(transcripts: list[tuple[Path, str]]) -> dict[str, str | int]:
     return {"recordings": len(transcripts), "sha256": content.hexdigest()}
 
 
-def tokenizer_of(config: RunConfig, folder: Path, texts: list[str], say: Say) -> Tokenizer:
+def tokenizer_of(data: SpeechData, folder: Path, texts: list[str], say: Say) -> Tokenizer:
     """The one that a resumed run began with, one from a file, or one learned from the transcripts."""
     if (folder / "tokenizer.json").is_file():
         return Tokenizer.load(folder)
-    tokenizer = learned_tokenizer(config.data.tokenizer, texts, default=1000, special_tokens=(), say=say)
+    tokenizer = learned_tokenizer(data.tokenizer, texts, default=1000, special_tokens=(), say=say)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(folder)
     return tokenizer

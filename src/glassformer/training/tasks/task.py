@@ -17,6 +17,7 @@ from glassformer.errors import ConfigError, DataError
 from glassformer.evaluation.mode import evaluating
 from glassformer.evaluation.perplexity import Loss
 from glassformer.inference.around import whole
+from glassformer.models.spec import Kind
 from glassformer.nn import functional as F
 from glassformer.tokenizers import Tokenizer
 from glassformer.training.config import RunConfig, bpe_size
@@ -55,6 +56,7 @@ class Batch:
 class Task(Protocol):
     """A task is a class, made of (settings, the folder for what it prepares, `say`), and a line in `TASKS`.
 
+    The class says which `kind` of model it trains, and has the record of its own settings under `[data]`.
     `settings` are the fields of the model's configuration that the data decides, such as vocab_size; `belongings` go
     into the checkpoint beside the model (`huggingface.write_directory`); `unit` is what `Batch.count` counts.
     """
@@ -175,4 +177,11 @@ def learned_tokenizer(
         return Tokenizer.train([file], size, special_tokens)
 
 
-Maker = Callable[[Any, Path, Say], Task]
+class TaskClass(Protocol):
+    """What makes a task, and what is known of it before one is made."""
+
+    kind: Kind
+    data_config: type[Any]
+
+    def __call__(self, config: RunConfig, folder: Path, say: Say) -> Task:
+        """Read what there is to learn from, prepare it in `folder`, and tell `say` what a person wants to know."""

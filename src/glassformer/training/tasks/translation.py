@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from torch import nn
 from glassformer.checkpoints import safetensors
 from glassformer.data.pairs import Order, Ragged, read_pairs
 from glassformer.errors import ConfigError, DataError
+from glassformer.models.spec import Kind
 from glassformer.tokenizers import Tokenizer
-from glassformer.training.config import RunConfig
+from glassformer.training.config import RunConfig, bpe_size, within
 from glassformer.training.events import Figures
 from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, evenly, held_out, learned_tokenizer, quietly
 from glassformer.training.world import ALONE, World
@@ -26,8 +27,30 @@ Pair = tuple[str, str]
 Pairs = tuple[Ragged, Ragged]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairData:
+    """Texts with their translations, line by line."""
+
+    path: str = ""  # the sources
+    target_path: str = ""  # their translations; empty: a line of `path` has both, with a tab between
+    validation_path: str = ""  # the same for validation; empty: a part of `path` is held out
+    validation_target_path: str = ""
+    validation_fraction: float = 0.1  # how much of `path` that is
+    tokenizer: str = "auto"  # of both languages: "bpe:N" learns N tokens ("auto": 8000), else a file or folder
+
+    def __post_init__(self) -> None:
+        within("data.validation_fraction", self.validation_fraction, 0, 0.9)
+        bpe_size("data.tokenizer", self.tokenizer)
+
+
 class Translation(Predicts):
-    """See above. A source is its tokens and the one that ends it; a target has the one that begins it, too."""
+    """The next token of a target, given its source.
+
+    A source is its tokens and the one that ends it; a target has the one that begins it, too.
+    """
+
+    kind: ClassVar[Kind] = "encoder-decoder"
+    data_config = PairData
 
     def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:
         self.config, self.label_smoothing = config, config.label_smoothing
@@ -89,6 +112,7 @@ class Prepared:
     def make(cls, config: RunConfig, folder: Path, say: Say) -> "Prepared":
         """From the files that the settings name; kept in `folder`, with which a resumed run goes on."""
         data = config.data
+        assert isinstance(data, PairData)
         training = read(data.path, data.target_path)
         if data.validation_path:
             validation = read(data.validation_path, data.validation_target_path)

@@ -6,8 +6,9 @@ follows that code: rare words are not there, of frequent ones only some, and the
 """
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,10 +19,11 @@ from glassformer.checkpoints import safetensors, word_vectors
 from glassformer.data.words import count_words, numbers_of
 from glassformer.errors import ConfigError, DataError
 from glassformer.evaluation.mode import evaluating
+from glassformer.models.spec import Kind
 from glassformer.nn.negative_sampling import keep_probability, negative_sampling_loss, noise
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.words import WordTokenizer
-from glassformer.training.config import RunConfig, bpe_size, paths_of
+from glassformer.training.config import RunConfig, bpe_size, paths_of, within
 from glassformer.training.events import Figures
 from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, quietly
 from glassformer.training.world import ALONE, World
@@ -31,24 +33,46 @@ PREPARED = "words.safetensors"
 VECTORS = "vectors.txt"
 
 
-class WordVectors(Predicts):
-    """See above."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordData:
+    """A text, and which of its words get vectors."""
 
+    path: str = ""  # a text, or several with commas between
+    validation_path: str = ""  # the same for validation; empty: the end of `path` is held out
+    validation_fraction: float = 0.1  # how much of `path` that is
+    tokenizer: str = "auto"  # the words of the text, or the folder of a run of this task, whose words they are
+    min_count: int = 5  # words that come less often are left out
+    subsample: float = 1e-4  # words with a larger share of the text are partly left out; 0: none
+
+    def __post_init__(self) -> None:
+        within("data.validation_fraction", self.validation_fraction, 0, 0.9)
+        within("data.min_count", self.min_count, 1, 2**53)
+        within("data.subsample", self.subsample, 0, 1)
+        bpe_size("data.tokenizer", self.tokenizer)
+
+
+class WordVectors(Predicts):
+    """Words that stand near a word, told from others."""
+
+    kind: ClassVar[Kind] = "word-vectors"
+    data_config = WordData
     unit = "words"
 
     def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:
+        data = config.data
+        assert isinstance(data, WordData)
         self.config = config
         model: Any = config.model_config()
         self.window, self.n_negative, self.cbow = model.window, model.n_negative, model.algorithm == "cbow"
         if not (folder / PREPARED).is_file():
-            prepare(config, folder, say)
+            prepare(data, self.window, folder, say)
         arrays = {name: array.numpy() for name, array in safetensors.read(folder / PREPARED).items()}
         self.tokenizer = Tokenizer.load(folder)
         self.training, self.validation, counts = arrays["training"], arrays["validation"], arrays["counts"]
         self.settings = {"vocab_size": self.tokenizer.vocab_size}
         self.belongings = {"tokenizer": self.tokenizer}
         self.noise = noise(torch.from_numpy(counts)).cumsum(0).numpy()
-        kept = keep_probability(torch.from_numpy(counts), config.data.subsample) if config.data.subsample else None
+        kept = keep_probability(torch.from_numpy(counts), data.subsample) if data.subsample else None
         self.keep = np.ones(len(counts)) if kept is None else kept.numpy()
         self.batches_a_pass = max(int(self.keep[self.training].sum()) // config.batch_size, 1)
         self._pass: tuple[int, Int[np.ndarray, " kept"]] = (-1, self.training)
@@ -124,11 +148,10 @@ class WordVectors(Predicts):
         word_vectors.write(folder / VECTORS, found, "word2vec", overwrite=True)  # of the run that is resumed
 
 
-def prepare(config: RunConfig, folder: Path, say: Say) -> None:
+def prepare(data: WordData, window: int, folder: Path, say: Say) -> None:
     """Count the words, and write the text as their numbers, into a folder with which a resumed run goes on."""
-    data, window = config.data, config.model_config().window  # type: ignore[attr-defined]
     paths = paths_of(data.path)
-    tokenizer = vocabulary(config, say)
+    tokenizer = vocabulary(data, say)
     ids = {word: id for id, word in enumerate(tokenizer.tokens) if word != UNKNOWN}
     training = numbers_of(paths, ids)
     if data.validation_path:
@@ -151,9 +174,8 @@ def prepare(config: RunConfig, folder: Path, say: Say) -> None:
     safetensors.write(folder / PREPARED, {name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
-def vocabulary(config: RunConfig, say: Say) -> WordTokenizer:
+def vocabulary(data: WordData, say: Say) -> WordTokenizer:
     """The words of the text that are frequent enough, or those of another run."""
-    data = config.data
     if data.tokenizer == "auto":
         counted = count_words(paths_of(data.path))
         words = [word for word, count in counted.most_common() if count >= data.min_count]
