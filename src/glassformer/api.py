@@ -332,9 +332,7 @@ def build(name: str, *, seed: int = 0, tokenizer: Tokenizer | None = None, **cha
     config = models.configure(name, changes)
     if tokenizer is None and name == "nano-sort" and config.vocab_size == len(LETTERS):
         tokenizer = CharTokenizer(LETTERS)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        module = models.spec_of(config).build(config).eval()
+    module = models.spec_of(config).build(config, torch.Generator().manual_seed(seed)).eval()
     return Model(module=module, config=config, tokenizer=tokenizer, note="its weights are random")
 
 

@@ -15,9 +15,10 @@ instead of computing something else.
 
 import logging
 import re
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -224,7 +225,7 @@ def _their_config(content: Mapping[str, Any]) -> Any:
     return known[kind].from_huggingface(content)
 
 
-def read_tensors(folder: Path, *, from_pickle: bool = False) -> dict[str, Tensor]:
+def read_tensors(folder: Path, *, from_pickle: bool = False) -> Mapping[str, Tensor]:
     """The tensors of a folder, mapped from its file or from all its shards; from pickles where that is allowed."""
     if (folder / WEIGHTS).exists():
         return safetensors.read(files.inside(folder, WEIGHTS))
@@ -244,22 +245,24 @@ def read_tensors(folder: Path, *, from_pickle: bool = False) -> dict[str, Tensor
     raise CheckpointError(f"There is neither {WEIGHTS} nor {INDEX}.")
 
 
-def _read_shards(folder: Path, index: str, suffix: str, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
+def _read_shards(
+    folder: Path, index: str, suffix: str, read: Callable[[Path], Mapping[str, Tensor]]
+) -> Mapping[str, Tensor]:
     """The tensors of all the files that an index names."""
     places = strict_json.read(files.inside(folder, index)).get("weight_map")
     if not isinstance(places, dict) or not all(
         isinstance(place, str) and place.endswith(suffix) for place in places.values()
     ):
         raise CheckpointCorrupt(f"{index}: weight_map must map each tensor to a {suffix} file.")
-    tensors: dict[str, Tensor] = {}
+    shards: list[Mapping[str, Tensor]] = []
     for shard in sorted(set(places.values())):
         content = read(files.inside(folder, shard))
         listed = {name for name, place in places.items() if place == shard}
         if content.keys() != listed:
             name = min(content.keys() ^ listed)
             raise CheckpointCorrupt(f"{index} and {shard[:200]!r} disagree about the tensor {name[:200]!r}.")
-        tensors |= content
-    return tensors
+        shards.append(content)
+    return ChainMap(*cast("list[dict[str, Tensor]]", shards))  # which is only read
 
 
 def left_out(folder: Path, config: Any, *, from_pickle: bool = False) -> list[str]:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glassformer.checkpoints.assemble import outline
 from glassformer.errors import CheckpointMismatch
 from glassformer.models import spec_of
 from glassformer.models.spec import ModelSpec, Rename
@@ -27,37 +26,37 @@ def to_ours(
 
     With `native` they are those of a folder that we alone read.
     """
-    found, rules = checked(state, config, native=native)
-    return {
-        name: tensor.to(dtype or tensor.dtype, copy=True, memory_format=torch.contiguous_format)
-        for theirs, (ours, rule) in rules.items()
-        for name, tensor in zip(ours, rule.read(found[theirs]), strict=True)
-    }
+    weights: dict[str, Tensor] = {}
+    tensors = checked(state, config, native=native)
+    # The largest first: while a tensor and its copy are both in memory, there is the less beside them.
+    for name, (ours, rule) in sorted(tensors.items(), key=lambda item: -state[item[0]].nbytes):
+        for own_name, tensor in zip(ours, rule.read(state[name]), strict=True):
+            weights[own_name] = tensor.to(dtype or tensor.dtype, copy=True, memory_format=torch.contiguous_format)
+    return weights
 
 
-def checked(
-    state: Mapping[str, Tensor], config: Any, *, native: bool = False
-) -> tuple[dict[str, Tensor], dict[str, tuple[list[str], Rename]]]:
-    """The tensors under full names, and for each the names of ours that it holds, and how.
+def checked(state: Mapping[str, Tensor], config: Any, *, native: bool = False) -> dict[str, tuple[list[str], Rename]]:
+    """For each tensor that is read, under its name in `state`, the names of ours that it holds, and how.
 
     Names and shapes are compared before anything is copied or built, so a configuration that promises more than the
     file has costs no memory.
     """
     spec = spec_of(config)
-    found = _with_prefix(state, spec)
+    full_names = _full_names(state, spec)
     rules: dict[str, tuple[list[str], Rename]] = {}
     for theirs, ours, rule in _rules(config, native):
-        if theirs not in found:
-            raise CheckpointMismatch(f"The tensor {theirs} is missing.{_nearest(theirs, found)}")
+        if theirs not in full_names:
+            raise CheckpointMismatch(f"The tensor {theirs} is missing.{_nearest(theirs, full_names)}")
         rules[theirs] = (ours, rule)
-    for name in found.keys() - rules.keys():
-        _check_unread(name, found, spec, rules)
-    shapes = dict(outline(config).named_parameters())
+    for name in full_names.keys() - rules.keys():
+        _check_unread(name, full_names, state, spec, rules)
+    shapes = dict(spec.outline(config).named_parameters())
     for name, (ours, rule) in rules.items():
-        _check_shape(name, found[name], [shapes[one] for one in ours], rule)
-        if not found[name].is_floating_point():
-            raise CheckpointMismatch(f"{name} holds {found[name].dtype}; weights must be floating point numbers.")
-    return found, rules
+        tensor = state[full_names[name]]
+        _check_shape(name, tensor, [shapes[one] for one in ours], rule)
+        if not tensor.is_floating_point():
+            raise CheckpointMismatch(f"{name} holds {tensor.dtype}; weights must be floating point numbers.")
+    return {full_names[name]: held for name, held in rules.items()}
 
 
 def _check_shape(name: str, theirs: Tensor, ours: list[Tensor], rule: Rename) -> None:
@@ -82,14 +81,16 @@ def _rules(config: Any, native: bool) -> Iterator[tuple[str, list[str], Rename]]
             yield rule.theirs.format(layer), [name.format(layer) for name in rule.ours], rule
 
 
-def _with_prefix(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
-    """The same tensors under full names: files of the bare trunk leave the prefix out."""
+def _full_names(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, str]:
+    """The full name of each tensor, and that in `state`: files of the bare trunk leave the prefix out."""
     if any(name.startswith(spec.base_prefix) for name in state):
-        return dict(state)
-    return {name if name in spec.tied else spec.base_prefix + name: tensor for name, tensor in state.items()}
+        return {name: name for name in state}
+    return {name if name in spec.tied else spec.base_prefix + name: name for name in state}
 
 
-def _check_unread(name: str, found: Mapping[str, Tensor], spec: ModelSpec, expected: Collection[str]) -> None:
+def _check_unread(
+    name: str, full_names: Mapping[str, str], state: Mapping[str, Tensor], spec: ModelSpec, expected: Collection[str]
+) -> None:
     """Raise unless the tensor holds no weights, or repeats the one that it is tied to."""
     if any(re.fullmatch(pattern, name) for pattern in (*spec.ignored, *spec.elsewhere)):
         return
@@ -100,7 +101,7 @@ def _check_unread(name: str, found: Mapping[str, Tensor], spec: ModelSpec, expec
     other = spec.tied[name]
     while other not in expected and other in spec.tied:  # which of its names the file must have, the rules say
         other = spec.tied[other]
-    if not torch.equal(found[name].float(), found[other].float()):
+    if not torch.equal(state[full_names[name]].float(), state[full_names[other]].float()):
         raise CheckpointMismatch(f"{name} differs from {other}, but the configuration ties them (tie_word_embeddings).")
 
 

@@ -5,18 +5,19 @@ A file is a length (uint64, little-endian), a JSON header of that length, and th
     {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, …, "__metadata__": {"format": "pt"}}
 
 Everything that the header says is checked against the file before a byte of memory is spent on it; the library itself
-lets repeated names pass. Tensors are mapped from the file, so what is not used is not read.
+lets repeated names pass. A tensor is mapped from the file when it is asked for, and forgotten with the last reference to
+it: what is not used is not read, and what has been copied takes no memory.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
@@ -45,8 +46,26 @@ class Entry:
     end: int
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, mapped; changing one does not change the file."""
+@dataclass(frozen=True, slots=True)
+class Tensors(Mapping[str, Tensor]):
+    """Tensors by their names, each mapped anew from its file when asked for; changing one does not change the file."""
+
+    files: Mapping[str, Path]  # the file that each is in
+
+    def __getitem__(self, name: str) -> Tensor:
+        with _opened(self.files[name]) as file:
+            tensor: Tensor = file.get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+def read(path: Path) -> Tensors:
+    """The tensors of a file whose header is sound."""
     size = path.stat().st_size
     if size < 8:
         raise CheckpointCorrupt(f"{path.name} has {size} bytes, which is too short for a safetensors file.")
@@ -56,11 +75,18 @@ def read(path: Path) -> dict[str, Tensor]:
             raise CheckpointCorrupt(f"{path.name} declares a header of {length:,} bytes; the file has {size:,}.")
         header = strict_json.parse(file.read(length), f"{path.name}: the header")
     check_header(header, size - 8 - length, path.name)
+    with _opened(path) as file:
+        return Tensors(dict.fromkeys(file.keys(), path))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file as the library sees it."""
     try:
-        tensors: dict[str, Tensor] = load_file(path)
+        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            yield file
     except SafetensorError as error:
         raise CheckpointCorrupt(f"{path.name} is no safetensors file: {error}.") from None
-    return tensors
 
 
 def check_header(header: Mapping[str, Any], n_bytes: int, file: str) -> None:

@@ -75,7 +75,6 @@ class Bert(nn.Module):
         self.head = MaskedTokenHead(config) if config.head == "masked-token" else None
         if self.head is not None:
             self.head.lm_head.weight = self.encoder.token_embedding.weight
-        init_like_bert(self)
 
     def forward(
         self,
@@ -252,7 +251,8 @@ def renames(config: BertConfig) -> Sequence[Rename]:
 SPEC = ModelSpec(
     name="bert",
     config=BertConfig,
-    build=Bert,
+    module=Bert,
+    initialize=init_like_bert,
     presets=PRESETS,
     huggingface_type="bert",
     from_huggingface=from_huggingface,

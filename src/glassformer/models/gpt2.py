@@ -81,7 +81,6 @@ class GPT2(nn.Module):
         self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
         if config.tied_head:
             self.lm_head.weight = self.token_embedding.weight
-        init_like_gpt2(self, n_layers=config.n_layers)
 
     def begin(self, source: None, policy: Policy) -> KVCache:
         """An empty cache under a policy; a language model has no source text."""
@@ -193,7 +192,8 @@ def renames(config: GPT2Config) -> Sequence[Rename]:
 SPEC = ModelSpec(
     name="gpt2",
     config=GPT2Config,
-    build=GPT2,
+    module=GPT2,
+    initialize=lambda model, generator: init_like_gpt2(model, generator, n_layers=model.config.n_layers),
     presets=PRESETS,
     huggingface_type="gpt2",
     from_huggingface=from_huggingface,

@@ -99,7 +99,6 @@ class Llama(nn.Module):
         self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
         if config.tied_head:
             self.lm_head.weight = self.token_embedding.weight
-        init_like_gpt2(self, n_layers=config.n_layers)
 
     def begin(self, source: None, policy: Policy) -> KVCache:
         """An empty cache under a policy; a language model has no source text."""
@@ -286,7 +285,8 @@ def renames(config: LlamaConfig) -> Sequence[Rename]:
 SPEC = ModelSpec(
     name="llama",
     config=LlamaConfig,
-    build=Llama,
+    module=Llama,
+    initialize=lambda model, generator: init_like_gpt2(model, generator, n_layers=model.config.n_layers),
     presets=PRESETS,
     huggingface_type="llama",
     from_huggingface=from_huggingface,

@@ -109,4 +109,4 @@ def renames(config: RNNConfig) -> Sequence[Rename]:
     return [same(name, name) for name in ("token_embedding.weight", *layer, "lm_head.weight", "lm_head.bias")]
 
 
-SPEC = ModelSpec(name="rnn", config=RNNConfig, build=RNN, presets=PRESETS, renames=renames)
+SPEC = ModelSpec(name="rnn", config=RNNConfig, module=RNN, presets=PRESETS, renames=renames)

@@ -232,5 +232,5 @@ def renames(config: Seq2SeqConfig) -> Sequence[Rename]:
 
 
 SPEC = ModelSpec(
-    name="seq2seq", config=Seq2SeqConfig, build=Seq2Seq, presets=PRESETS, renames=renames, kind="encoder-decoder"
+    name="seq2seq", config=Seq2SeqConfig, module=Seq2Seq, presets=PRESETS, renames=renames, kind="encoder-decoder"
 )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer.errors import ConfigError, ExportError
+from glassformer.nn.init import initialize
 from glassformer.nn.kv_cache import Policy
 
 
@@ -158,8 +159,9 @@ def no_export(config: Any) -> NoReturn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """An architecture: how to build it, and how Hugging Face calls its parts.
+    """An architecture: its module, how that starts, and how Hugging Face calls its parts.
 
+    Constructing `module` from a configuration allocates; `initialize` alone draws numbers, for all parameters.
     An architecture that Hugging Face does not have leaves out the three fields of that name; its `renames` then are
     its own names. `native_renames` are those of folders that we alone read, where they are others. `to_huggingface`
     raises `ExportError` for what the format cannot express. `ignored` are patterns of names in published files that
@@ -171,9 +173,10 @@ class ModelSpec:
 
     name: str
     config: type[Any]
-    build: Callable[[Any], nn.Module]
+    module: Callable[[Any], nn.Module]
     presets: Mapping[str, Any]
     renames: Callable[[Any], Sequence[Rename]]
+    initialize: Callable[[Any, torch.Generator | None], None] = initialize
     native_renames: Callable[[Any], Sequence[Rename]] | None = None
     huggingface_type: str = ""
     from_huggingface: Callable[[Mapping[str, Any]], Any] = no_import
@@ -185,7 +188,39 @@ class ModelSpec:
     other_types: tuple[str, ...] = field(default=())
     tied: Mapping[str, str] = field(default_factory=dict)
 
+    def outline(self, config: Any) -> nn.Module:
+        """The model without memory: its weights have shapes and nothing else, on torch's meta device."""
+        too_large = ConfigError(f"no memory holds a model of these sizes: {config}.")
+        try:
+            with torch.device("meta"):
+                module = self.module(config)
+        except (RuntimeError, OverflowError, TypeError):  # a tensor of more than 2⁶³ bytes
+            raise too_large from None
+        if sum(parameter.numel() for parameter in module.parameters()) > MAX_PARAMETERS:
+            raise too_large
+        return module
 
+    def build(self, config: Any, generator: torch.Generator | None = None) -> nn.Module:
+        """The model with random weights, drawn from the generator, or from torch's own."""
+        module = self.outline(config)
+        set_parameters(
+            module, {name: torch.empty(weight.shape, dtype=weight.dtype) for name, weight in module.named_parameters()}
+        )
+        self.initialize(module, generator)
+        return module
+
+
+def set_parameters(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Let these very tensors be the parameters of those names; what modules share, they go on sharing."""
+    parameters = {
+        id(old): nn.Parameter(weights[name], requires_grad=old.requires_grad) for name, old in module.named_parameters()
+    }
+    for part in module.modules():
+        for name, old in list(part.named_parameters(recurse=False)):
+            setattr(part, name, parameters[id(old)])
+
+
+MAX_PARAMETERS = 1 << 48
 # Ten times the deepest that anybody has trained: each layer costs memory before its weights are looked at.
 MAX_LAYERS = 10_000
 

@@ -29,6 +29,7 @@ from glassformer.models.spec import (
     same,
     zeros,
 )
+from glassformer.nn import init
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import Block, CrossBlock
 from glassformer.nn.embedding import Embedding
@@ -111,8 +112,6 @@ class Transformer(nn.Module):
         self.lm_head = Linear(config.d_model, config.vocab_size, bias=config.head_bias)
         if config.tied_head:
             self.lm_head.weight = self.token_embedding.weight
-        for table in (self.token_embedding, self.source_embedding):  # so that scaled rows have unit variance
-            nn.init.normal_(table.weight, std=config.d_model**-0.5)
 
     def begin(
         self, source: Int[Tensor, "B S"], policy: Policy, source_valid: Bool[Tensor, "B S"] | None = None
@@ -141,6 +140,14 @@ class Transformer(nn.Module):
         positions = sinusoidal(places + config.first_position, config.d_model, config.position_layout)
         x: Tensor = self.dropout(vectors + positions.to(vectors.dtype))
         return x
+
+
+def initialize(model: Transformer, generator: torch.Generator | None) -> None:
+    """Layers as their classes say, and tables of tokens so that their scaled rows have unit variance."""
+    for part in (model.encoder, model.decoder, model.lm_head):
+        init.initialize(part, generator)
+    for table in dict.fromkeys((model.token_embedding, model.source_embedding)):
+        init.normal(table.weight, model.config.d_model**-0.5, generator)
 
 
 class Encoder(nn.Module):
@@ -415,7 +422,8 @@ def native_renames(config: TransformerConfig) -> list[Rename]:
 SPEC = ModelSpec(
     name="transformer",
     config=TransformerConfig,
-    build=Transformer,
+    module=Transformer,
+    initialize=initialize,
     presets=PRESETS,
     huggingface_type="marian",
     from_huggingface=from_huggingface,

@@ -121,7 +121,6 @@ class ViT(nn.Module):
         self.final_norm = LayerNorm(config.d_model, eps=config.norm_eps) if config.final_norm else nn.Identity()
         self.head = head(config)
         self.distillation_head = head(config) if config.distillation == "head" else None
-        init_like_bert(self)
 
     def forward(self, images: Float[Tensor, "B K H W"]) -> Float[Tensor, "B N"]:
         """Logits of each image. Where an image has another number of patches, positions are interpolated for them."""
@@ -352,7 +351,8 @@ def reshaped(ours: str, theirs: str, our_shape: tuple[int, ...], their_shape: tu
 SPEC = ModelSpec(
     name="vit",
     config=ViTConfig,
-    build=ViT,
+    module=ViT,
+    initialize=init_like_bert,
     presets=PRESETS,
     huggingface_type="vit",
     other_types=("deit",),

@@ -17,12 +17,12 @@ from glassformer.config import from_mapping
 from glassformer.errors import ConfigError, GenerationError
 from glassformer.models.spec import ModelSpec, Rename, check_fraction, check_heads, check_settings, check_sizes, same
 from glassformer.nn import functional as F
+from glassformer.nn import init
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import Block, CrossBlock
 from glassformer.nn.convolution import Conv1d
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import MLP
-from glassformer.nn.init import init_like_gpt2
 from glassformer.nn.kv_cache import Policy
 from glassformer.nn.linear import Linear
 from glassformer.nn.mask import Everything, Mask
@@ -90,6 +90,22 @@ class Whisper(nn.Module):
         return logits
 
 
+@torch.no_grad()
+def initialize(model: Whisper, generator: torch.Generator | None) -> None:
+    """Blocks as in GPT-2, convolutions as linear layers, the encoder's positions at their sines and cosines."""
+    encoder, config = model.encoder, model.config
+    for part in (encoder.conv1, encoder.conv2, encoder.final_norm):
+        init.initialize(part, generator)
+    encoder.position_embedding.copy_(position_table(config))
+    init.init_like_gpt2(encoder.blocks, generator, n_layers=config.n_encoder_layers)
+    init.init_like_gpt2(model.decoder, generator, n_layers=config.n_decoder_layers)
+
+
+def position_table(config: WhisperConfig) -> Float[Tensor, "S C"]:
+    """Where the encoder's positions stand, which Whisper never learned."""
+    return sinusoidal_halves(torch.arange(config.audio_context_length), config.d_model)
+
+
 class Encoder(nn.Module):
     """Log-mel frames to the memory, one position for every two frames."""
 
@@ -97,12 +113,11 @@ class Encoder(nn.Module):
         super().__init__()
         self.conv1 = Conv1d(config.n_mels, config.d_model, width=3, padding=1)
         self.conv2 = Conv1d(config.d_model, config.d_model, width=3, stride=2, padding=1)
-        positions = sinusoidal_halves(torch.arange(config.audio_context_length), config.d_model)
-        self.position_embedding = nn.Parameter(positions, requires_grad=False)  # published files round it to float16
+        # A parameter, since published files have it, rounded to float16.
+        self.position_embedding = nn.Parameter(position_table(config), requires_grad=False)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(encoder_block(config) for _ in range(config.n_encoder_layers))
         self.final_norm = LayerNorm(config.d_model)
-        init_like_gpt2(self.blocks, n_layers=config.n_encoder_layers)
 
     def forward(self, mel: Float[Tensor, "B M frames"]) -> Float[Tensor, "B S C"]:
         """See the class."""
@@ -134,7 +149,6 @@ class Decoder(nn.Module):
         self.final_norm = LayerNorm(config.d_model)
         self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
         self.lm_head.weight = self.token_embedding.weight
-        init_like_gpt2(self, n_layers=config.n_decoder_layers)
 
     def forward(
         self, tokens: Int[Tensor, "B T"], heard: DecoderState, valid: Bool[Tensor, "B T"] | None = None
@@ -327,7 +341,8 @@ def renames(config: WhisperConfig) -> Sequence[Rename]:
 SPEC = ModelSpec(
     name="whisper",
     config=WhisperConfig,
-    build=Whisper,
+    module=Whisper,
+    initialize=initialize,
     presets=PRESETS,
     huggingface_type="whisper",
     from_huggingface=from_huggingface,

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from glassformer.models.spec import ModelSpec, Rename, check_choice, check_sizes, same
+from glassformer.nn import init
 from glassformer.nn.embedding import Embedding
 
 
@@ -50,9 +51,6 @@ class Word2Vec(nn.Module):
         self.config = config
         self.token_embedding = Embedding(config.vocab_size, config.d_model)
         self.context_embedding = Embedding(config.vocab_size, config.d_model)
-        bound = 1 / (2 * config.d_model)  # as the published code starts
-        nn.init.uniform_(self.token_embedding.weight, -bound, bound)
-        nn.init.zeros_(self.context_embedding.weight)
 
     def forward(
         self,
@@ -71,6 +69,12 @@ class Word2Vec(nn.Module):
         return scores
 
 
+def initialize(model: Word2Vec, generator: torch.Generator | None) -> None:
+    """As the published code starts: vectors within ± 1 / 2C, contexts 0."""
+    init.uniform(model.token_embedding.weight, 1 / (2 * model.config.d_model), generator)
+    init.constant(model.context_embedding.weight, 0.0)
+
+
 PRESETS = {
     "word2vec": Word2VecConfig(),
     "word2vec-small": Word2VecConfig(vocab_size=10_000, d_model=100, algorithm="skip-gram"),
@@ -83,5 +87,11 @@ def renames(config: Word2VecConfig) -> Sequence[Rename]:
 
 
 SPEC = ModelSpec(
-    name="word2vec", config=Word2VecConfig, build=Word2Vec, presets=PRESETS, renames=renames, kind="word-vectors"
+    name="word2vec",
+    config=Word2VecConfig,
+    module=Word2Vec,
+    initialize=initialize,
+    presets=PRESETS,
+    renames=renames,
+    kind="word-vectors",
 )

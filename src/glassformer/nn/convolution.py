@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from glassformer.nn import init
 from glassformer.nn.functional import FUSED
 from glassformer.twins import twin
 
@@ -36,13 +37,18 @@ class Conv1d(nn.Module):
 
     def __init__(self, d_in: int, d_out: int, *, width: int, stride: int = 1, padding: int = 0) -> None:
         super().__init__()
-        std = math.sqrt(2 / (d_in * width + d_out))
         self.weight = nn.Parameter(torch.empty(d_out, d_in, width))
-        self.bias = nn.Parameter(torch.zeros(d_out))
+        self.bias = nn.Parameter(torch.empty(d_out))
         self.stride = stride
         self.padding = padding
-        nn.init.trunc_normal_(self.weight, std=std, a=-3 * std, b=3 * std)
+        self.initialize()
+
+    def initialize(self, generator: torch.Generator | None = None) -> None:
+        """Draw the weights, and set the biases to 0."""
+        d_out, d_in, width = self.weight.shape
+        init.truncated_normal(self.weight, math.sqrt(2 / (d_in * width + d_out)), generator)
+        init.constant(self.bias, 0.0)
 
     def forward(self, x: Float[Tensor, "B T d_in"]) -> Float[Tensor, "B U d_out"]:
-        """See the class."""
+        """y for each window of x."""
         return conv1d(x, self.weight, self.bias, self.stride, self.padding)

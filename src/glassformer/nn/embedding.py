@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from glassformer.nn import functional as F
+from glassformer.nn import init
 
 
 class Embedding(nn.Module):
@@ -13,8 +14,12 @@ class Embedding(nn.Module):
     def __init__(self, n: int, d_model: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n, d_model))
-        nn.init.trunc_normal_(self.weight, std=1.0, a=-3.0, b=3.0)
+        self.initialize()
+
+    def initialize(self, generator: torch.Generator | None = None) -> None:
+        """Draw the rows."""
+        init.truncated_normal(self.weight, 1.0, generator)
 
     def forward(self, tokens: Int[Tensor, "*B"]) -> Float[Tensor, "*B C"]:
-        """See the class."""
+        """The row of each token."""
         return F.embedding(tokens, self.weight)

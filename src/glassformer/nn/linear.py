@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glassformer.nn import functional as F
+from glassformer.nn import init
 
 
 class Linear(nn.Module):
@@ -18,11 +19,17 @@ class Linear(nn.Module):
 
     def __init__(self, d_in: int, d_out: int, *, bias: bool = True) -> None:
         super().__init__()
-        std = math.sqrt(2 / (d_in + d_out))
         self.weight = nn.Parameter(torch.empty(d_out, d_in))
-        self.bias = nn.Parameter(torch.zeros(d_out)) if bias else None
-        nn.init.trunc_normal_(self.weight, std=std, a=-3 * std, b=3 * std)
+        self.bias = nn.Parameter(torch.empty(d_out)) if bias else None
+        self.initialize()
+
+    def initialize(self, generator: torch.Generator | None = None) -> None:
+        """Draw W, and set b to 0."""
+        d_out, d_in = self.weight.shape
+        init.truncated_normal(self.weight, math.sqrt(2 / (d_in + d_out)), generator)
+        if self.bias is not None:
+            init.constant(self.bias, 0.0)
 
     def forward(self, x: Float[Tensor, "*B d_in"]) -> Float[Tensor, "*B d_out"]:
-        """See the class."""
+        """y for each x."""
         return F.linear(x, self.weight, self.bias)

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glassformer.nn import functional as F
+from glassformer.nn import init
 
 
 class LayerNorm(nn.Module):
@@ -12,12 +13,18 @@ class LayerNorm(nn.Module):
 
     def __init__(self, d_model: int, *, eps: float = 1e-5) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(d_model))
-        self.bias = nn.Parameter(torch.zeros(d_model))
+        self.weight = nn.Parameter(torch.empty(d_model))
+        self.bias = nn.Parameter(torch.empty(d_model))
         self.eps = eps
+        self.initialize()
+
+    def initialize(self, generator: torch.Generator | None = None) -> None:
+        """Scale by 1, shift by 0."""
+        init.constant(self.weight, 1.0)
+        init.constant(self.bias, 0.0)
 
     def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
-        """See the class."""
+        """x, normalised at each position."""
         return F.layer_norm(x, self.weight, self.bias, self.eps)
 
 
@@ -26,11 +33,16 @@ class RMSNorm(nn.Module):
 
     def __init__(self, d_model: int, *, eps: float = 1e-5) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(d_model))
+        self.weight = nn.Parameter(torch.empty(d_model))
         self.eps = eps
+        self.initialize()
+
+    def initialize(self, generator: torch.Generator | None = None) -> None:
+        """Scale by 1."""
+        init.constant(self.weight, 1.0)
 
     def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
-        """See the class."""
+        """x, normalised at each position."""
         return F.rms_norm(x, self.weight, self.eps)
 
 
@@ -42,5 +54,5 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-        """See the class."""
+        """x, thinned out while training."""
         return F.dropout(x, self.p) if self.training and self.p > 0 else x

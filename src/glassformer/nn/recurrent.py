@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from glassformer.errors import CheckpointMismatch
+from glassformer.nn import init
 from glassformer.nn.linear import Linear
 from glassformer.nn.norm import Dropout
 
@@ -96,9 +97,13 @@ class RecurrentLayer(nn.Module):
         self.backwards = backwards
         self.x_proj = Linear(d_in, self.cell.n_gates * d_model)
         self.h_proj = Linear(d_model, self.cell.n_gates * d_model)
-        bound = 1 / math.sqrt(d_model)
+        self.initialize()
+
+    def initialize(self, generator: torch.Generator | None = None) -> None:
+        """Draw weights and biases."""
+        d_model = self.h_proj.weight.shape[1]
         for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
+            init.uniform(parameter, 1 / math.sqrt(d_model), generator)
 
     def forward(
         self, x: Float[Tensor, "B T d_in"], hidden: Hidden, valid: Bool[Tensor, "B T"] | None = None

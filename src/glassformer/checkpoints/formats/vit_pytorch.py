@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from glassformer.checkpoints import pickles
-from glassformer.checkpoints.assemble import outline
 from glassformer.checkpoints.formats.format import Contents, Format, Option, Source
 from glassformer.errors import CheckpointMismatch
+from glassformer.models import spec_of
 from glassformer.models.vit import ViTConfig
 
 MARK = "patch_to_embedding.weight"
@@ -56,7 +56,7 @@ def read(source: Source, *, n_heads: int) -> tuple[Contents, dict[str, Tensor]]:
     pickles.check_tensors(state, source.path)
     config = _config(state, n_heads)
     found = _ours(state, config)
-    for name, parameter in outline(config).named_parameters():
+    for name, parameter in spec_of(config).outline(config).named_parameters():
         if found[name].shape != parameter.shape or not found[name].is_floating_point():
             raise CheckpointMismatch(
                 f"{name} is {tuple(found[name].shape)} of {found[name].dtype}, but the sizes of the other tensors ask "
