@@ -48,6 +48,7 @@ bench: $(VENV)/.ready-dev
 	$(VENV)/bin/python benchmarks/tracing.py
 	$(VENV)/bin/python benchmarks/viewer.py
 	$(VENV)/bin/python benchmarks/vit.py
+	$(VENV)/bin/python benchmarks/loading.py
 
 web:
 	cd web && npm ci --ignore-scripts --no-audit --no-fund && npm run check && npm test && npm run build

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +33,35 @@ def ours(config: GPT2Config | LlamaConfig) -> dict[str, Tensor]:
 
 def theirs(config: GPT2Config | LlamaConfig) -> dict[str, Tensor]:
     return to_theirs(ours(config), config)
+
+
+class Counted(Mapping[str, Tensor]):
+    """Tensors that are made when asked for, with the most bytes of them that were alive at once."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.tensors = tensors
+        self.alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
+        self.most = 0
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = self.tensors[name].clone()
+        self.alive.add(tensor)
+        self.most = max(self.most, sum(one.nbytes for one in self.alive))
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+
+def test_copying_holds_one_tensor_of_the_file_at_a_time_and_the_largest_first() -> None:
+    state = Counted(theirs(UNTIED))
+    weights = to_ours(state, UNTIED)
+    assert state.most == max(tensor.nbytes for tensor in state.tensors.values())
+    sizes = [weight.numel() for name, weight in weights.items() if "_proj" not in name]  # those are cut from one
+    assert sizes == sorted(sizes, reverse=True)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)

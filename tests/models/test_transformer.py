@@ -106,7 +106,7 @@ def test_embeddings_are_shared_as_the_configuration_says() -> None:
 
 def test_scaled_embeddings_start_with_unit_variance() -> None:
     config = TransformerConfig(vocab_size=500, d_model=64, n_heads=4, dropout=0.0)
-    embedded = Transformer(config).token_embedding.weight * 8
+    embedded = SPEC.build(config).token_embedding.weight * 8
     assert 0.97 < embedded.std() < 1.03
 
 

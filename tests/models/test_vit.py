@@ -35,7 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(params=VARIANTS)
 def model(request: pytest.FixtureRequest) -> ViT:
-    vit = ViT(ViTConfig(**SMALL, **VARIANTS[request.param])).double().eval()
+    vit = SPEC.build(ViTConfig(**SMALL, **VARIANTS[request.param])).double().eval()
     with torch.no_grad():
         for parameter in vit.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)

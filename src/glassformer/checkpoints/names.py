@@ -30,8 +30,10 @@ def to_ours(
     tensors = checked(state, config, native=native)
     # The largest first: while a tensor and its copy are both in memory, there is the less beside them.
     for name, (ours, rule) in sorted(tensors.items(), key=lambda item: -state[item[0]].nbytes):
-        for own_name, tensor in zip(ours, rule.read(state[name]), strict=True):
-            weights[own_name] = tensor.to(dtype or tensor.dtype, copy=True, memory_format=torch.contiguous_format)
+        weights |= {
+            one: tensor.to(dtype or tensor.dtype, copy=True, memory_format=torch.contiguous_format)
+            for one, tensor in zip(ours, rule.read(state[name]), strict=True)
+        }
     return weights
 
 
@@ -52,24 +54,23 @@ def checked(state: Mapping[str, Tensor], config: Any, *, native: bool = False) -
         _check_unread(name, full_names, state, spec, rules)
     shapes = dict(spec.outline(config).named_parameters())
     for name, (ours, rule) in rules.items():
-        tensor = state[full_names[name]]
-        _check_shape(name, tensor, [shapes[one] for one in ours], rule)
-        if not tensor.is_floating_point():
-            raise CheckpointMismatch(f"{name} holds {tensor.dtype}; weights must be floating point numbers.")
+        _check_tensor(name, state[full_names[name]], [shapes[one] for one in ours], rule)
     return {full_names[name]: held for name, held in rules.items()}
 
 
-def _check_shape(name: str, theirs: Tensor, ours: list[Tensor], rule: Rename) -> None:
-    """Raise where a tensor is not what these parameters without memory would be written as."""
+def _check_tensor(name: str, theirs: Tensor, ours: list[Tensor], rule: Rename) -> None:
+    """Raise where a tensor is not what these parameters without memory would be written as, or holds no weights."""
+    alike = False
     with suppress(RuntimeError, IndexError):  # of a shape that cannot be cut so
         alike = [part.shape for part in rule.read(theirs)] == [one.shape for one in ours]
-        if alike and theirs.numel() == sum(one.numel() for one in ours):
-            return  # as nearly always, and torch imports for seconds before it joins what has no memory
-    wanted = rule.write(ours)
-    if theirs.shape != wanted.shape:
-        raise CheckpointMismatch(
-            f"{name} is {tuple(theirs.shape)}, but the configuration asks for {tuple(wanted.shape)}."
-        )
+    if not alike or theirs.numel() != sum(one.numel() for one in ours):
+        wanted = rule.write(ours)  # only here, since torch imports for seconds before it joins what has no memory
+        if theirs.shape != wanted.shape:
+            raise CheckpointMismatch(
+                f"{name} is {tuple(theirs.shape)}, but the configuration asks for {tuple(wanted.shape)}."
+            )
+    if not theirs.is_floating_point():
+        raise CheckpointMismatch(f"{name} holds {theirs.dtype}; weights must be floating point numbers.")
 
 
 def _rules(config: Any, native: bool) -> Iterator[tuple[str, list[str], Rename]]:

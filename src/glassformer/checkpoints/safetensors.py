@@ -5,8 +5,8 @@ A file is a length (uint64, little-endian), a JSON header of that length, and th
     {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, …, "__metadata__": {"format": "pt"}}
 
 Everything that the header says is checked against the file before a byte of memory is spent on it; the library itself
-lets repeated names pass. A tensor is mapped from the file when it is asked for, and forgotten with the last reference to
-it: what is not used is not read, and what has been copied takes no memory.
+lets repeated names pass. A tensor is mapped from the file when it is asked for, until nothing refers to it: what is not
+used is not read, and what has been copied takes no memory.
 """
 
 import math
@@ -83,7 +83,7 @@ def read(path: Path) -> Tensors:
 def _opened(path: Path) -> Iterator[Any]:
     """The file as the library sees it."""
     try:
-        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="pt") as file:
             yield file
     except SafetensorError as error:
         raise CheckpointCorrupt(f"{path.name} is no safetensors file: {error}.") from None

@@ -111,9 +111,9 @@ class ViT(nn.Module):
         self.config = config
         patch_features = config.n_channels * config.patch_size[0] * config.patch_size[1]
         self.patch_embedding = Linear(patch_features, config.d_model)
-        self.class_token = nn.Parameter(torch.empty(1, config.d_model))
+        self.class_token = nn.Parameter(torch.zeros(1, config.d_model))
         self.distillation_token = (
-            None if config.distillation == "none" else nn.Parameter(torch.empty(1, config.d_model))
+            None if config.distillation == "none" else nn.Parameter(torch.zeros(1, config.d_model))
         )
         self.position_embedding = Embedding(config.context_length, config.d_model)
         self.dropout = Dropout(config.dropout)
