@@ -1,6 +1,5 @@
 """Byte-pair encoding on integers: the readable form is the published algorithm, and its fast twin does the same."""
 
-from array import array
 from itertools import islice, pairwise
 from typing import Any
 
@@ -14,7 +13,7 @@ from glassformer.errors import TokenizerError
 from glassformer.tokenizers import BPETokenizer, Tokenizer, merge_table
 from glassformer.tokenizers.bpe import join, learn, merge, merge_steps
 from glassformer.tokenizers.bpe_fast import LONG
-from glassformer.tokenizers.merge_table import MergeTable
+from glassformer.tokenizers.merge_table import NEVER, MergeTable
 
 BYTES = {byte: bytes([byte]) for byte in range(256)}
 SENNRICH = {b"low.": 5, b"lower.": 2, b"newest.": 6, b"widest.": 3}  # figure 1, with "." for the end of a word
@@ -22,7 +21,10 @@ SENNRICH = {b"low.": 5, b"lower.": 2, b"newest.": 6, b"widest.": 3}  # figure 1,
 
 def table_of(*entries: tuple[int, int, int, int]) -> MergeTable:
     """The table of (left, right, rank, id)."""
-    return MergeTable(*(array("i", [entry[column] for entry in entries]) for column in range(4)))
+    entries = sorted(entries, key=lambda entry: entry[2])
+    return MergeTable(
+        {(left, right): rank for left, right, rank, _ in entries}, {(left, right): id for left, right, _, id in entries}
+    )
 
 
 # ---- the readable form
@@ -120,23 +122,37 @@ def test_a_tokenizer_is_the_same_in_both_modes(tmp_path: Any) -> None:
 
 def test_ranks_of_tokens_give_every_pair_that_makes_one_up() -> None:
     ids = {"a": 0, "b": 1, "ab": 2, "ba": 3, "aba": 4, "abx": 5}
-    table = MergeTable.from_ranks({"ab": 7, "ba": 7, "aba": 8, "abx": 9}, ids)
-    assert table.pairs == [(0, 1), (1, 0), (0, 3), (2, 0)]  # "abx" is made up of nothing
-    assert table.ranks == {(0, 1): 7, (1, 0): 7, (0, 3): 8, (2, 0): 8}
-    assert table.ids == {(0, 1): 2, (1, 0): 3, (0, 3): 4, (2, 0): 4}
+    tokens = {id: token for token, id in ids.items()}
+    table = MergeTable.from_ranks({"ab": 7, "ba": 7, "aba": 8, "abx": 9}, ids, tokens)
+    assert dict(table.ranks) == {(0, 1): 7, (1, 0): 7, (0, 3): 8, (2, 0): 8}  # "abx" is made up of nothing
+    assert {pair: table.ids[pair] for pair in table.ranks} == {(0, 1): 2, (1, 0): 3, (0, 3): 4, (2, 0): 4}
+    for left in tokens:
+        for right in tokens:
+            assert table.ranks.get((left, right), NEVER) == dict(table.ranks).get((left, right), NEVER)
     listed = [("a", "b"), ("b", "a"), ("a", "ba"), ("ab", "a")]
-    assert MergeTable.from_merges(listed, ids).pairs == table.pairs
+    assert list(MergeTable.from_merges(listed, ids).ranks) == list(table.ranks)
+
+
+@pytest.mark.parametrize("scores", [[7, 7, 8], []])
+def test_a_kernel_gets_the_table_as_arrays(scores: list[int]) -> None:
+    ids = {"a": 0, "b": 1, "ab": 2, "ba": 3, "aba": 4}
+    tokens = {id: token for token, id in ids.items()}
+    table = MergeTable.from_ranks(dict(zip(("ab", "ba", "aba"), scores, strict=False)), ids, tokens)
+    left, right, rank, id = table.arrays()
+    assert {column.typecode for column in (left, right, rank, id)} == {"i"}
+    assert dict(zip(zip(left, right, strict=True), rank, strict=True)) == dict(table.ranks)
+    assert list(id) == [table.ids[pair] for pair in table.ranks]
 
 
 def test_an_empty_table_merges_nothing() -> None:
     table = MergeTable.from_merges([], {"a": 0})
-    assert (table.pairs, merge([3, 3], table), merge([], table)) == ([], [3, 3], [])
+    assert (dict(table.ranks), merge([3, 3], table), merge([], table)) == ({}, [3, 3], [])
 
 
-def test_a_vocabulary_whose_pairs_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vocabulary_whose_list_of_pairs_would_fill_the_memory_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     long = {256 + i: b"%04d" % i * 1000 for i in range(20)}
     with pytest.raises(TokenizerError, match="too long"):
-        BPETokenizer(BYTES | long, None).encode("ab")
+        BPETokenizer(BYTES | long, None).listed_merges()
     monkeypatch.setattr(merge_table, "MAX_PAIRS", 3)
     with pytest.raises(TokenizerError, match="more than 3 pairs"):
-        BPETokenizer(BYTES | {256: b"ab", 257: b"abab", 258: b"aba", 259: b"bab"}, None).encode("xy")
+        BPETokenizer(BYTES | {256: b"ab", 257: b"abab", 258: b"aba", 259: b"bab"}, None).listed_merges()

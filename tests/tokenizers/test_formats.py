@@ -11,8 +11,9 @@ import pytest
 
 from counts import count
 from glassformer.errors import GlassformerError, TokenizerError
-from glassformer.tokenizers import BPETokenizer, CharTokenizer, Tokenizer
+from glassformer.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, formats
 from glassformer.tokenizers.byte_level import from_printable, to_printable, write_vocab_and_merges
+from glassformer.tokenizers.formats import FORMATS, Format, format_of
 
 END = "<|endoftext|>"
 BYTES = {byte: bytes([byte]) for byte in range(256)}
@@ -57,6 +58,22 @@ def test_a_directory_is_read_by_the_files_in_it(tmp_path, data_dir):
     assert Tokenizer.load(tmp_path).vocab_size == 259
     CharTokenizer("ABC").save(tmp_path)
     assert Tokenizer.load(str(tmp_path)).vocab_size == 3
+
+
+def test_the_name_by_which_a_folder_has_a_format_is_a_name_of_that_format():
+    for format in FORMATS:
+        if format.in_folder is not None:
+            assert format_of(format.in_folder.replace("*", "any")) is format
+
+
+def test_a_new_format_is_a_line_in_the_table(tmp_path, monkeypatch):
+    letters = Format(names=("*.letters",), in_folder="*.letters", read=lambda path: CharTokenizer(path.read_text()))
+    monkeypatch.setattr(formats, "FORMATS", (*FORMATS, letters))
+    (tmp_path / "latin.letters").write_text("xyz")
+    for path in (tmp_path, tmp_path / "latin.letters"):
+        assert Tokenizer.load(path).encode("zxy") == [2, 0, 1]
+    TINY.save(tmp_path)
+    assert Tokenizer.load(tmp_path).vocab_size == 259  # tokenizer.json stands above it
 
 
 def test_tiktokens_ranks_need_a_pattern_unless_their_name_is_known(tmp_path):

@@ -8,7 +8,6 @@ character.
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 
 from glassformer.errors import TokenizerError
@@ -60,8 +59,7 @@ class BPETokenizer(Tokenizer):
         self.whole_pieces = merges is None if whole_pieces is None else whole_pieces
         self._ids = self._ordinary_ids()
         self._byte_ids = self._ids_of_bytes()
-        if merges is not None:
-            self._table = MergeTable.from_merges(merges, self._ids)
+        self._table = self._merge_table()
 
     @classmethod
     def from_files(
@@ -75,17 +73,17 @@ class BPETokenizer(Tokenizer):
         vocab, merges = _vocab_of_file(Path(vocab_path)), _merges_of_file(Path(merges_path))
         return cls(vocab, merges, special_tokens, pattern)
 
-    @cached_property
-    def _table(self) -> MergeTable:
-        """The merges by id; those of ranks are many, and are listed when they are first needed."""
-        by_rank = sorted(self._ids, key=self._ids.__getitem__)
-        return MergeTable.from_ranks({token: self._ids[token] for token in by_rank}, self._ids)
+    def _merge_table(self) -> MergeTable:
+        if self.merges is not None:
+            return MergeTable.from_merges(self.merges, self._ids)
+        ranks = dict(sorted(self._ids.items(), key=lambda item: item[1]))
+        return MergeTable.from_ranks(ranks, ranks, self.vocab)
 
     def listed_merges(self) -> list[tuple[bytes, bytes]]:
         """The merges; for a vocabulary that has only ranks, merges that do the same."""
         if self.merges is not None:
             return self.merges
-        return [(self.vocab[left], self.vocab[right]) for left, right in self._table.pairs]
+        return [(self.vocab[left], self.vocab[right]) for left, right in self._table.ranks]
 
     def _encode_pre_token(self, pre_token: str) -> list[int]:
         data = pre_token.encode()

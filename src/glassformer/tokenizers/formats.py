@@ -93,24 +93,31 @@ FORMATS = (  # in the order in which a folder is searched
 
 def load(path: Path, pattern: str | None = None) -> Tokenizer:
     """Read the tokenizer at `path`, a file or a directory, by the names of the files; `Tokenizer.load` is this."""
-    if path.is_dir():
-        file = find(path)
-        if file is None:
-            ranks = list(path.glob("*.tiktoken"))
-            instead = f"are {len(ranks)} *.tiktoken: name one" if ranks else "is none of them"
-            raise TokenizerError(
-                f"{path}: expected tokenizer.json, target.spm, vocab.json with merges.txt, tokenizer.model, vocab.txt, "
-                f"dict.txt, meta.pkl or a *.tiktoken file; there {instead}."
-            )
-        path = file
-    fits = [(name, format) for format in FORMATS for name in format.names if fnmatchcase(path.name, name)]
-    if not fits:
+    file = _file_of(path) if path.is_dir() else path
+    format = format_of(file.name)
+    if format is None:
+        names = ", ".join(name for format in FORMATS for name in format.names)
+        raise TokenizerError(f"{path}: expected a file of a tokenizer ({names}), or a folder that has one.")
+    return format.read(file, pattern) if format.unsplit else format.read(file)
+
+
+def format_of(name: str) -> Format | None:
+    """The format that a file's name fits; of several patterns the longest decides, *vocab.json before *.json."""
+    fits = [(len(pattern), format) for format in FORMATS for pattern in format.names if fnmatchcase(name, pattern)]
+    return max(fits, key=lambda fit: fit[0])[1] if fits else None
+
+
+def _file_of(folder: Path) -> Path:
+    """The file by which a folder's tokenizer is read, which must exist."""
+    file = find(folder)
+    if file is None:
+        patterns = [format.in_folder for format in FORMATS if format.in_folder is not None]
+        several = [f"{n} {pattern}" for pattern in patterns if (n := len(list(folder.glob(pattern)))) > 1]
+        instead = f"are {several[0]}: name one" if several else "is none of them"
         raise TokenizerError(
-            f"{path}: expected tokenizer.json, vocab.json, merges.txt, vocab.txt, dict.*.txt, *.tiktoken, tok*.bin, "
-            "*.model, *.spm or nanoGPT's meta.pkl, or their directory."
+            f"{folder}: expected tokenizer.json or another file of a tokenizer ({', '.join(patterns)}); there {instead}."
         )
-    _, format = max(fits, key=lambda fit: len(fit[0]))  # *vocab.json says more than *.json
-    return format.read(path, pattern) if format.unsplit else format.read(path)
+    return file
 
 
 def find(folder: Path, within: str = "") -> Path | None:

@@ -1,15 +1,13 @@
-"""The merges of a BPE vocabulary as numbers: which neighbours are joined, which of them first, and into what.
+"""The merges of a BPE vocabulary as numbers: (left, right) -> (rank, id), for neighbours that can be joined.
 
 `bpe.py` has the algorithm that reads it. Byte-level BPE, sentencepiece and subword-nmt differ in what their symbols
 are, and have this table in common.
 """
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import chain
-from typing import AnyStr
+from typing import Any, AnyStr, Generic
 
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers.vocabulary import shorten
@@ -17,22 +15,19 @@ from glassformer.tokenizers.vocabulary import shorten
 Pair = tuple[int, int]
 
 NEVER = 1 << 62  # the rank of a pair that is not joined
-MAX_PAIRS = 1 << 22  # o200k, the largest in use, has 446,189
-MAX_CUT_BYTES = 1 << 28  # that are compared to find them; those of o200k are 20 million
+MAX_PAIRS = 1 << 22  # that are listed; o200k, the largest in use, has 446,189
+MAX_CUT_BYTES = 1 << 28  # that are compared to list them; those of o200k are 20 million
 
 
 @dataclass(frozen=True, eq=False)
 class MergeTable:
-    """Neighbours `left[i]` and `right[i]` are joined into `id[i]`, those of the least `rank[i]` first.
+    """A pair of neighbours is joined if it has a rank, that of the least rank first, and becomes what `ids` has for it.
 
-    No pair comes twice; several may have one rank. All are 32-bit integers, which a kernel can read as they lie;
-    `ranks` and `ids` are the same as dictionaries.
+    Several pairs may have one rank. To iterate over `ranks` lists all pairs, in the order of their ranks.
     """
 
-    left: "array[int]"
-    right: "array[int]"
-    rank: "array[int]"
-    id: "array[int]"
+    ranks: Mapping[Pair, int]
+    ids: Mapping[Pair, int]
 
     @classmethod
     def from_merges(cls, merges: Sequence[tuple[AnyStr, AnyStr]], ids: Mapping[AnyStr, int]) -> "MergeTable":
@@ -40,56 +35,92 @@ class MergeTable:
 
         A merge of what is no such token, or one that is listed twice, is a TokenizerError.
         """
-        entries: dict[Pair, tuple[int, int, int, int]] = {}
+        ranks: dict[Pair, int] = {}
+        joined: dict[Pair, int] = {}
         for rank, (left, right) in enumerate(merges):
             try:
-                entry = (ids[left], ids[right], rank, ids[left + right])
+                pair = (ids[left], ids[right])
+                joined[pair] = ids[left + right]
             except KeyError as absent:
                 raise TokenizerError(
                     f"merge {rank} is {shorten(left)} + {shorten(right)}, "
                     f"but {shorten(absent.args[0])} is no ordinary token."
                 ) from None
-            if entries.setdefault(entry[:2], entry) is not entry:
+            if ranks.setdefault(pair, rank) != rank:
                 raise TokenizerError(f"merge {rank}, {shorten(left)} + {shorten(right)}, is listed twice.")
-        return cls._of_entries(entries.values())
+        return cls(ranks, joined)
 
     @classmethod
-    def from_ranks(cls, ranks: Mapping[AnyStr, int], ids: Mapping[AnyStr, int]) -> "MergeTable":
+    def from_ranks(
+        cls, ranks: Mapping[AnyStr, int], ids: Mapping[AnyStr, int], tokens: Mapping[int, AnyStr]
+    ) -> "MergeTable":
         """The table of a vocabulary that ranks whole tokens: a pair has the rank of the two, joined.
 
-        So each token of `ranks`, which are in order, gives all pairs of tokens that make it up. Where the ranks differ,
-        listing these pairs as merges changes nothing: when two neighbours are about to become a token, all pairs of
-        lower rank within it are joined already, so these neighbours are the same wherever the token comes about.
+        `ranks` and `ids` are of all tokens that can be joined, in the order of the ranks; `tokens` are by their ids.
         """
-        if sum(len(token) ** 2 for token in ranks) > MAX_CUT_BYTES:
-            raise TokenizerError("the tokens of the vocabulary are too long to find the pairs that make them up.")
-        entries: list[tuple[int, int, int, int]] = []
-        id_of = ids.get
-        for token, rank in ranks.items():
+        return cls(ConcatenationRanks(ranks, ids, tokens), ConcatenationIds(ids, tokens))
+
+    def arrays(self) -> "tuple[array[int], array[int], array[int], array[int]]":
+        """For kernels: left, right, rank and id of all pairs, 32-bit integers in the order of the ranks."""
+        pairs = list(self.ranks)
+        left, right = (array("i", [pair[half] for pair in pairs]) for half in (0, 1))
+        ranks, ids = (array("i", [number[pair] for pair in pairs]) for number in (self.ranks, self.ids))
+        return left, right, ranks, ids
+
+
+class ConcatenationRanks(Mapping[Pair, int], Generic[AnyStr]):
+    """The rank of a pair is that of its two tokens' concatenation. The pairs are listed only when one iterates.
+
+    Where ranks differ, listing these pairs as merges changes nothing: when two neighbours are about to become a token,
+    all pairs of lower rank within it are joined already, so that these neighbours are the same wherever the token comes
+    about.
+    """
+
+    def __init__(self, ranks: Mapping[AnyStr, int], ids: Mapping[AnyStr, int], tokens: Mapping[int, AnyStr]) -> None:
+        """Take the ranks of tokens, in order, the ids of all that can be half of one, and the tokens of all ids."""
+        self._ranks: Mapping[AnyStr, int] = ranks
+        self._ids: Mapping[AnyStr, int] = ids
+        self._tokens: Mapping[int, AnyStr] = tokens
+
+    def get(self, pair: Pair, default: Any = None) -> Any:
+        """The pair's rank, or the default where its concatenation is no token."""
+        left, right = pair
+        if left < 0 or right < 0:
+            return default
+        return self._ranks.get(self._tokens[left] + self._tokens[right], default)
+
+    def __getitem__(self, pair: Pair) -> int:
+        left, right = pair
+        return self._ranks[self._tokens[left] + self._tokens[right]]
+
+    def __iter__(self) -> Iterator[Pair]:
+        """All pairs, by the ranks of their concatenations, those with a short left half first."""
+        if sum(len(token) ** 2 for token in self._ranks) > MAX_CUT_BYTES:
+            raise TokenizerError("the tokens of the vocabulary are too long to list the pairs that make them up.")
+        n_pairs = 0
+        for token in self._ranks:
             for cut in range(1, len(token)):
-                left = id_of(token[:cut])
-                if left is not None and (right := id_of(token[cut:])) is not None:
-                    entries.append((left, right, rank, ids[token]))
-            if len(entries) > MAX_PAIRS:
-                raise TokenizerError(f"more than {MAX_PAIRS:,} pairs of tokens make up tokens of the vocabulary.")
-        return cls._of_entries(entries)
+                left = self._ids.get(token[:cut])
+                if left is not None and (right := self._ids.get(token[cut:])) is not None:
+                    n_pairs += 1
+                    if n_pairs > MAX_PAIRS:
+                        raise TokenizerError(f"more than {MAX_PAIRS:,} pairs make up the tokens of the vocabulary.")
+                    yield left, right
 
-    @classmethod
-    def _of_entries(cls, entries: Iterable[tuple[int, int, int, int]]) -> "MergeTable":
-        numbers = array("i", chain.from_iterable(entries))
-        return cls(*(numbers[column::4] for column in range(4)))
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
-    @cached_property
-    def pairs(self) -> list[Pair]:
-        """The pairs, in the order of their ranks."""
-        return list(zip(self.left, self.right, strict=True))
 
-    @cached_property
-    def ranks(self) -> dict[Pair, int]:
-        """The rank of each pair."""
-        return dict(zip(self.pairs, self.rank, strict=True))
+class ConcatenationIds(dict[Pair, int], Generic[AnyStr]):
+    """What a pair becomes is the token that is its concatenation; it has those pairs that were asked for."""
 
-    @cached_property
-    def ids(self) -> dict[Pair, int]:
-        """What each pair becomes."""
-        return dict(zip(self.pairs, self.id, strict=True))
+    def __init__(self, ids: Mapping[AnyStr, int], tokens: Mapping[int, AnyStr]) -> None:
+        """Take the ids of tokens, and the tokens of all ids."""
+        super().__init__()
+        self._ids: Mapping[AnyStr, int] = ids
+        self._tokens: Mapping[int, AnyStr] = tokens
+
+    def __missing__(self, pair: Pair) -> int:
+        left, right = pair
+        self[pair] = id = self._ids[self._tokens[left] + self._tokens[right]]
+        return id

@@ -9,7 +9,6 @@ import importlib
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import regex
@@ -77,19 +76,16 @@ class SentencePieceTokenizer(Tokenizer):
         unmerged = {*special_tokens.values(), *byte_ids}
         self._ids = {piece: id for piece, id in ids.items() if id not in unmerged}
         self._merges = list(merges)
-        if scores is None:
-            self._table = MergeTable.from_merges(merges, self._ids)
-        else:
-            self._ranks = self._ranks_of_scores(scores)
+        self._table = self._merge_table(scores)
 
-    @cached_property
-    def _table(self) -> MergeTable:
-        """The merges by id; those of scores are many, and are listed when they are first needed."""
-        return MergeTable.from_ranks(self._ranks, self._ids)
+    def _merge_table(self, scores: Sequence[float] | None) -> MergeTable:
+        if scores is None:
+            return MergeTable.from_merges(self._merges, self._ids)
+        return MergeTable.from_ranks(self._ranks_of_scores(scores), self._ids, dict(enumerate(self.pieces)))
 
     def listed_merges(self) -> list[tuple[str, str]]:
         """The merges; for a vocabulary with scores, merges that do the same, of equal scores the lower id first."""
-        return self._merges or [(self.pieces[left], self.pieces[right]) for left, right in self._table.pairs]
+        return self._merges or [(self.pieces[left], self.pieces[right]) for left, right in self._table.ranks]
 
     def _ranks_of_scores(self, scores: Sequence[float]) -> dict[str, int]:
         """The best score has the rank 0, and equal scores have one rank; in the order of ranks, then of ids."""
