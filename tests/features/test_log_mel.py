@@ -102,7 +102,7 @@ def test_a_waveform_in_pieces_gives_the_same_frames() -> None:
 
 def test_hours_in_pieces_are_the_equation_over_all_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     waveform = torch.randn(200_000, generator=torch.Generator().manual_seed(0)) * torch.linspace(0, 1, 200_000)
-    monkeypatch.setattr("glassformer.features.log_mel.PIECE_BLOCKS", 2)
+    monkeypatch.setattr("glassformer.features.log_mel.CHUNK_BLOCKS", 2)
     expected = log_mel_of_frames([torch.cat(list(cut([waveform])))])
     torch.testing.assert_close(log_mel_of_blocks(waveform.split(9_999)), expected, atol=1e-6, rtol=0)
 

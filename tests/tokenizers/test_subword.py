@@ -62,12 +62,12 @@ def test_pieces_are_those_of_the_textbook() -> None:
         tokenizer = SubwordTokenizer(merges, SPECIAL)
         new = ["".join(choose.choices("abcé߫xy", k=choose.randint(1, 12))) for _ in range(20)]
         for word in [*words, *new, "ab" * 100, "a" * 300]:
-            assert tokenizer.pieces(word) == textbook(word, merges)
+            assert tokenizer.segment(word) == textbook(word, merges)
 
 
 def test_of_a_merge_that_is_listed_twice_the_first_counts() -> None:
     merges = [("a", "b"), ("b", "c"), ("a", "b")]
-    assert SubwordTokenizer(merges, SPECIAL).pieces("abcd") == ["ab@@", "c@@", "d"]
+    assert SubwordTokenizer(merges, SPECIAL).segment("abcd") == ["ab@@", "c@@", "d"]
 
 
 @pytest.fixture

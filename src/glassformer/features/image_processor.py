@@ -1,4 +1,4 @@
-"""From pictures to numbers that a model was trained on: resized, cropped, scaled to 0 … 1, normalised.
+"""From images to numbers that a model was trained on: resized, cropped, scaled to 0 … 1, normalised.
 
 The settings are those of Hugging Face's preprocessor_config.json, and so are the results, to the last bit of the
 pixels: Pillow resizes. Next to read: `patches.py`.
@@ -26,7 +26,7 @@ LARGEST = 1 << 13  # pixels of a side that a file may ask for
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageProcessor:
-    """What is done to a picture, in this order; the defaults are ViT's. The number of means is that of the channels."""
+    """What is done to an image, in this order; the defaults are ViT's. The number of means is that of the channels."""
 
     size: tuple[int, int] | None = (224, 224)  # (height, width) that it is resized to; None leaves it as it is
     shortest_edge: int = 0  # instead of `size`: the shorter side's pixels, the other in proportion
@@ -37,6 +37,7 @@ class ImageProcessor:
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
 
     def __post_init__(self) -> None:
+        """Refuse settings that contradict each other, or that no image can be given."""
         if self.size is not None and self.shortest_edge:
             raise ConfigError("An image is resized to a size or to a shortest_edge, not to both.")
         for name, pair in {"size": self.size, "crop": self.crop}.items():
@@ -52,7 +53,7 @@ class ImageProcessor:
             raise ConfigError(f"scale, mean and std must be finite, and std above 0, not {self.std}.")
 
     def __call__(self, images: Sequence[Any]) -> Float[Tensor, "B K H W"]:
-        """Pictures, as Pillow opened them, as one batch; after resizing they must be of one size."""
+        """Images, as Pillow opened them, as one batch; after resizing they must be of one size."""
         if not images:
             raise ConfigError("There must be at least one image.")
         pixels = [self.pixels(image) for image in images]
@@ -71,7 +72,7 @@ class ImageProcessor:
         return (scaled - mean) / std
 
     def pixels(self, image: Any) -> UInt8[Tensor, "K H W"]:
-        """One picture's channels, resized and cropped."""
+        """One image's channels, resized and cropped."""
         from PIL.Image import Image
 
         if not isinstance(image, Image):
@@ -122,7 +123,7 @@ def save(processor: ImageProcessor, folder: Path) -> Path:
 
 
 def from_huggingface(config: Mapping[str, Any]) -> ImageProcessor:
-    """Read the settings; a step that is done there and not here is refused."""
+    """Read the settings; a step that is not one of ours is refused."""
     steps = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")
     for name, value in config.items():
         if name.startswith("do_") and value and name not in steps:

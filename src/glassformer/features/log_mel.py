@@ -1,4 +1,4 @@
-"""A waveform as log-mel frames, which is how Whisper hears: 100 frames a second of 80 or 128 loudnesses each.
+"""A waveform as log-mel frames, which is what Whisper listens to: 100 frames a second of 80 or 128 loudnesses each.
 
 Radford et al. 2022, §2.2 (arXiv:2212.04356). A frame is the power spectrum of 25 ms of sound, summed up in bands that
 are equally wide to the ear (the mel scale of Slaney 1998, "Auditory Toolbox"), as a logarithm.
@@ -21,7 +21,7 @@ WINDOW = 400  # samples of a frame: 25 ms
 HOP = 160  # samples from one frame to the next: 10 ms
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 BLOCK_FRAMES = 256  # frames worked on at once: they stay in the processor's cache
-PIECE_BLOCKS = 512  # blocks that are kept together: over 40 MB, which a system's allocator gives back when it is freed
+CHUNK_BLOCKS = 512  # blocks that are kept together: over 40 MB, which a system's allocator gives back when it is freed
 
 
 def log_mel(waveform: Float[Tensor, " N"], n_mels: int = 80) -> Float[Tensor, "M T"]:
@@ -30,15 +30,15 @@ def log_mel(waveform: Float[Tensor, " N"], n_mels: int = 80) -> Float[Tensor, "M
 
 
 def log_mel_of_blocks(blocks: Iterable[Tensor], n_mels: int = 80) -> Float[Tensor, "M T"]:
-    """The same of a waveform that comes piece by piece: hours of it need the memory of the result, and little more."""
+    """The same of a waveform that comes in blocks: hours of it need the memory of the result, and little more."""
     filters, frames = mel_filters(n_mels), cut(blocks)
-    pieces: list[Tensor] = []  # large ones: the system gets each back when it is copied
-    while mels := [power_spectrum(some) @ filters.mT for some in islice(frames, PIECE_BLOCKS)]:
-        pieces.append(torch.cat(mels).clamp_(min=1e-10).log10_())
-    loudest = torch.stack([piece.amax() for piece in pieces]).amax()
-    whole, at = torch.empty(n_mels, sum(map(len, pieces))), 0
-    while pieces:
-        scaled = pieces.pop(0).clamp_(min=loudest - 8).add_(4).div_(4)
+    chunks: list[Tensor] = []  # large ones: the system gets each back when it is copied
+    while mels := [power_spectrum(some) @ filters.mT for some in islice(frames, CHUNK_BLOCKS)]:
+        chunks.append(torch.cat(mels).clamp_(min=1e-10).log10_())
+    loudest = torch.stack([chunk.amax() for chunk in chunks]).amax()
+    whole, at = torch.empty(n_mels, sum(map(len, chunks))), 0
+    while chunks:
+        scaled = chunks.pop(0).clamp_(min=loudest - 8).add_(4).div_(4)
         whole[:, at : at + len(scaled)] = scaled.mT
         at += len(scaled)
     return whole
@@ -53,8 +53,8 @@ def log_mel_of_frames(frames: Iterable[Tensor], n_mels: int = 80) -> Float[Tenso
     mel = torch.cat([power_spectrum(some) @ filters.mT for some in frames])
     log_mel = mel.clamp_(min=1e-10).log10_()
     loudest = log_mel.amax()
-    heard = log_mel.clamp_(min=loudest - 8)
-    scaled = heard.add_(4).div_(4)
+    clamped = log_mel.clamp_(min=loudest - 8)
+    scaled = clamped.add_(4).div_(4)
     return scaled.mT.contiguous()
 
 

@@ -1,4 +1,4 @@
-"""From recordings to the log-mel frames of one window each, as Whisper hears them.
+"""From recordings to the log-mel frames of one window each, as Whisper takes them.
 
 The settings are those of Hugging Face's preprocessor_config.json. `inference/transcribe.py` cuts longer recordings into
 windows by itself. Next to read: `log_mel.py`.
@@ -26,6 +26,7 @@ class SoundProcessor:
     seconds: int = 30
 
     def __post_init__(self) -> None:
+        """Refuse sizes that no Whisper can have."""
         for name, value, most in (("n_mels", self.n_mels, 1024), ("seconds", self.seconds, 3600)):
             if type(value) is not int or not 1 <= value <= most:
                 raise ConfigError(f"{name} must be a whole number from 1 to {most}, not {value!r}.")
@@ -36,11 +37,11 @@ class SoundProcessor:
         return self.seconds * FRAMES_PER_SECOND
 
     def __call__(self, waveforms: Sequence[Float[Tensor, " _"]]) -> Float[Tensor, "B M frames"]:
-        """Waveforms at 16 kHz as one batch: short ones go on in silence, of long ones the beginning is heard."""
+        """Waveforms at 16 kHz as one batch: short ones are followed by silence, long ones are cut off."""
         window = torch.zeros(len(waveforms), self.seconds * SAMPLE_RATE)
         for row, waveform in zip(window, waveforms, strict=True):
-            heard = waveform[: len(row)]
-            row[: len(heard)] = heard
+            beginning = waveform[: len(row)]
+            row[: len(beginning)] = beginning
         return torch.stack([log_mel(row, self.n_mels) for row in window])
 
 

@@ -244,6 +244,7 @@ class Tokenizer(ABC):
         return next((self.special_tokens[name] for name in names if name in self.special_tokens), None)
 
     def __repr__(self) -> str:
+        """The kind, the size of the vocabulary and the special tokens."""
         return f"{type(self).__name__}(vocab_size={self.vocab_size}, special_tokens={list(self.special_tokens)})"
 
 

@@ -139,7 +139,7 @@ def count_pre_tokens(
 
 def _size(path: Path) -> int:
     if not path.is_file():
-        raise DataError(f"{path}: expected a text file, and there is {'a folder' if path.is_dir() else 'none'}.")
+        raise DataError(f"{path}: expected a text file, and this is {'a folder' if path.is_dir() else 'no file'}.")
     return path.stat().st_size
 
 
@@ -151,8 +151,8 @@ def _count(spans: Iterable[FileSpan], pretokenizer: PreTokenizer) -> Iterator[in
             with path.open("rb") as file:
                 file.seek(start)
                 at = start
-                for pieces, _ in pretokenizer.stream(_text(file, stop)):
-                    counts.update(pieces)
+                for pre_tokens, _ in pretokenizer.stream(_text(file, stop)):
+                    counts.update(pre_tokens)
                     if file.tell() > at:
                         yield file.tell() - at
                         at = file.tell()
@@ -172,7 +172,7 @@ def _text(file: BinaryIO, stop: int) -> Iterator[str]:
 
 
 def _count_in_processes(shares: Sequence[list[FileSpan]], pretokenizer: PreTokenizer) -> Iterator[int | Counter[str]]:
-    """The same from one process a share; whatever happens, none of them stays."""
+    """The same from one process a share; whatever happens, no process outlives the call."""
     context = multiprocessing.get_context("spawn")
     processes, results = [], []
     try:

@@ -16,7 +16,7 @@ from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.bpe import merge, merge_steps
 from glassformer.tokenizers.merge_table import MergeTable
 from glassformer.tokenizers.pretokenize import PATTERNS, split_pattern
-from glassformer.tokenizers.tokenizer_json import BPE, check_added_ids, check_bpe, expect, shown
+from glassformer.tokenizers.tokenizer_json import BPE, check_added_ids, check_bpe, excerpt, expect
 from glassformer.tokenizers.untrusted_files import Json, read_json, read_text, sibling
 from glassformer.tokenizers.vocabulary import (
     check_no_gaps,
@@ -130,7 +130,7 @@ class BPETokenizer(Tokenizer):
             text = special.get(id, printable) if len(token) > 1 and printable not in merged else printable
             if text in vocab:
                 raise TokenizerError(
-                    f"tokenizer.json cannot hold the special token {shown(text)}: another is written the same."
+                    f"tokenizer.json cannot hold the special token {excerpt(text)}: another is written the same."
                 )
             vocab[text] = id
         split = {
@@ -156,10 +156,10 @@ class BPETokenizer(Tokenizer):
         pattern = _pattern_name(path, file.get("pre_tokenizer"))
         decoder = file.get("decoder")
         if not isinstance(decoder, dict) or decoder.get("type") != "ByteLevel":
-            raise TokenizerError(f"{path}: the decoder is {shown(decoder)}, and byte-level BPE has ByteLevel.")
+            raise TokenizerError(f"{path}: the decoder is {excerpt(decoder)}, and byte-level BPE has ByteLevel.")
         whole_pieces = model.get("ignore_merges", False)
         if not isinstance(whole_pieces, bool):
-            raise TokenizerError(f"{path}: ignore_merges is {shown(whole_pieces)}, expected true or false.")
+            raise TokenizerError(f"{path}: ignore_merges is {excerpt(whole_pieces)}, expected true or false.")
         printable = checked_vocab(path, model.get("vocab"))
         check_added_ids(path, printable, special_tokens)
         special_ids = set(special_tokens.values())
@@ -184,8 +184,8 @@ def _pattern_name(path: Path, pre_tokenizer: object) -> str:
         } if pattern in PATTERN_NAMES and (behavior, invert) in {("Isolated", False), ("Removed", True)}:
             return PATTERN_NAMES[pattern]
     raise TokenizerError(
-        f"{path}: the pre-tokenizer {shown(pre_tokenizer)} is not supported: expected ByteLevel, or the split pattern "
-        f"of {', '.join(PATTERNS)} before it."
+        f"{path}: the pre-tokenizer {excerpt(pre_tokenizer)} is not supported: expected ByteLevel, or the split "
+        f"pattern of {', '.join(PATTERNS)} before it."
     )
 
 

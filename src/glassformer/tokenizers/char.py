@@ -21,7 +21,7 @@ class CharTokenizer(Tokenizer):
         if not alphabet:
             raise TokenizerError("An alphabet needs at least one character; the text is empty.")
         if len(set(alphabet)) < len(alphabet) or SURROGATES.search(alphabet):
-            raise TokenizerError(f"{shorten(alphabet)} is no alphabet: each character comes once, and no surrogates.")
+            raise TokenizerError(f"{_excerpt(alphabet)} is no alphabet: each character comes once, and no surrogates.")
         super().__init__({id: character.encode() for id, character in enumerate(alphabet)}, {}, RUN)
         self.alphabet = alphabet
         self._ids = {character: id for id, character in enumerate(alphabet)}
@@ -40,7 +40,7 @@ class CharTokenizer(Tokenizer):
         except KeyError as unknown:
             raise TokenizerError(
                 f"the character {unknown.args[0]!r} is not in this tokenizer's alphabet of {len(self.alphabet)}: "
-                f"{shorten(self.alphabet)}."
+                f"{_excerpt(self.alphabet)}."
             ) from None
 
     def to_json(self) -> Json:
@@ -65,6 +65,6 @@ class CharTokenizer(Tokenizer):
         return cls("".join(sorted(vocab, key=vocab.__getitem__)))
 
 
-def shorten(alphabet: str) -> str:
+def _excerpt(alphabet: str) -> str:
     """The alphabet for a message, at most 60 characters of it."""
     return repr(alphabet) if len(alphabet) <= 60 else f"{alphabet[:60]!r} …"

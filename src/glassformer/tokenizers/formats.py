@@ -20,7 +20,7 @@ from glassformer.tokenizers.nanogpt import read_meta
 from glassformer.tokenizers.sentencepiece import SentencePieceTokenizer, parse_model, read_llama2c
 from glassformer.tokenizers.subword import DICTIONARY, read_subword
 from glassformer.tokenizers.tiktoken import parse_ranks, read_tiktoken
-from glassformer.tokenizers.tokenizer_json import check_around, model_type, shown
+from glassformer.tokenizers.tokenizer_json import check_around, excerpt, model_type
 from glassformer.tokenizers.untrusted_files import Json, inside, read_bytes, read_json
 from glassformer.tokenizers.wordpiece import WordPieceTokenizer, read_vocab_txt
 from glassformer.tokenizers.words import WordTokenizer
@@ -66,7 +66,7 @@ def _kind(path: Path, file: Json) -> type[Tokenizer]:
             return WordTokenizer if has_unknown else CharTokenizer
         case other:
             raise TokenizerError(
-                f"{path}: the model is {shown(other)}, and only BPE, WordPiece and WordLevel are supported."
+                f"{path}: the model is {excerpt(other)}, and only BPE, WordPiece and WordLevel are supported."
             )
 
 
@@ -97,7 +97,7 @@ def load(path: Path, pattern: str | None = None) -> Tokenizer:
     format = format_of(file.name)
     if format is None:
         names = ", ".join(name for format in FORMATS for name in format.names)
-        raise TokenizerError(f"{path}: expected a file of a tokenizer ({names}), or a folder that has one.")
+        raise TokenizerError(f"{path}: expected a tokenizer's file ({names}), or a folder that has one.")
     return format.read(file, pattern) if format.unsplit else format.read(file)
 
 
@@ -115,7 +115,7 @@ def _file_of(folder: Path) -> Path:
         several = [f"{n} {pattern}" for pattern in patterns if (n := len(list(folder.glob(pattern)))) > 1]
         instead = f"are {several[0]}: name one" if several else "is none of them"
         raise TokenizerError(
-            f"{folder}: expected tokenizer.json or another file of a tokenizer ({', '.join(patterns)}); there {instead}."
+            f"{folder}: expected tokenizer.json or another tokenizer's file ({', '.join(patterns)}); there {instead}."
         )
     return file
 

@@ -1,11 +1,10 @@
-"""Marian's tokenizers: a sentencepiece model cuts a text into pieces, and a vocabulary beside it has their ids.
+"""Marian's tokenizers: a sentencepiece model cuts a text into pieces, and a vocabulary in its folder has their ids.
 
     source.spm, target.spm    a model for either language
     vocab.json                the ids of all pieces; target_vocab.json has the target's where they are others
 
 So are opus-mt's published (Tiedemann & Thottingal 2020). Most models are unigram ones (Kudo 2018, arXiv:1804.10959)
-that normalise the text first; cutting is the work of the `sentencepiece` library, and this file gives it the house's
-door. Next to read: `base.py`.
+that normalise the text first; the `sentencepiece` library cuts it, behind the interface of `base.py`.
 """
 
 import importlib

@@ -90,6 +90,7 @@ class ConcatenationRanks(Mapping[Pair, int], Generic[AnyStr]):
         return self._ranks.get(self._tokens[left] + self._tokens[right], default)
 
     def __getitem__(self, pair: Pair) -> int:
+        """The pair's rank; a KeyError where its concatenation is no token."""
         left, right = pair
         return self._ranks[self._tokens[left] + self._tokens[right]]
 
@@ -108,6 +109,7 @@ class ConcatenationRanks(Mapping[Pair, int], Generic[AnyStr]):
                     yield left, right
 
     def __len__(self) -> int:
+        """How many pairs have a rank, which takes as long as listing them."""
         return sum(1 for _ in self)
 
 
@@ -121,6 +123,7 @@ class ConcatenationIds(dict[Pair, int], Generic[AnyStr]):
         self._tokens: Mapping[int, AnyStr] = tokens
 
     def __missing__(self, pair: Pair) -> int:
+        """Find what a pair becomes, and keep it."""
         left, right = pair
         self[pair] = id = self._ids[self._tokens[left] + self._tokens[right]]
         return id

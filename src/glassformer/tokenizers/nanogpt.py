@@ -32,8 +32,8 @@ def read_meta(path: Path) -> CharTokenizer:
     if not isinstance(itos, dict) or not isinstance(stoi, dict):
         raise TokenizerError(f"{wrong}: it has no itos and stoi, characters by number and numbers by character.")
     alphabet = [itos.get(id) for id in range(len(itos))]
-    characters = [one for one in alphabet if isinstance(one, str) and len(one) == 1]
-    if len(characters) < len(alphabet) or stoi != {one: id for id, one in enumerate(characters)}:
+    characters = [character for character in alphabet if isinstance(character, str) and len(character) == 1]
+    if len(characters) < len(alphabet) or stoi != {character: id for id, character in enumerate(characters)}:
         raise TokenizerError(f"{wrong}: itos must have a character for each number from 0 on, and stoi the reverse.")
     return CharTokenizer("".join(characters))
 

@@ -1,4 +1,4 @@
-"""Text cut into pre-tokens, the stretches that no merge crosses: by a split pattern, and at special tokens.
+"""Text cut into pre-tokens, the spans that no merge crosses: by a split pattern, and at special tokens.
 
 `PreTokenizer.stream` is the one way in: it takes text in chunks of any size, cut anywhere, and gives the pre-tokens of
 the whole. A scanning kernel can stand in for `split`, the only place where the patterns run.
@@ -54,6 +54,7 @@ class PreTokenizer:
     """Cuts text at special tokens, the longest first, and what lies between them by a pattern that covers any text."""
 
     def __init__(self, pattern: str, special_tokens: Iterable[str] = ()) -> None:
+        """Take a regular expression, and the tokens that are looked for before it."""
         self._pattern = regex.compile(pattern)
         longest_first = sorted(special_tokens, key=len, reverse=True)
         self._special = regex.compile("|".join(map(regex.escape, longest_first))) if longest_first else None
@@ -61,11 +62,11 @@ class PreTokenizer:
 
     def split(self, text: str) -> list[str]:
         """The pre-tokens of a text that holds no special token; joined, they are the text."""
-        pieces: list[str] = self._pattern.findall(text)
-        return pieces
+        pre_tokens: list[str] = self._pattern.findall(text)
+        return pre_tokens
 
     def stream(self, chunks: Iterable[str]) -> Iterator[tuple[list[str], str | None]]:
-        """The pre-tokens of the joined chunks, in lists; beside each list the special token that follows it, or None.
+        """The pre-tokens of the joined chunks, in lists; with each list the special token that follows it, or None.
 
         A text that goes on can change its last two pre-tokens and no others: `don`, `'`, and then `t` (every pattern
         looks past a pre-token by one character or into the next one, and no further). So these two wait for more text;
@@ -91,19 +92,20 @@ class PreTokenizer:
         yield from self._rest("".join(waiting))
 
     def _decided(self, text: str) -> Generator[tuple[list[str], str | None], None, int]:
-        """What is certain of a text that goes on; returns where the rest begins."""
+        """The pre-tokens of a text that goes on which no more text can change; returns where the others begin."""
         start, certain = 0, max(0, len(text) - self._longest + 1)
         for begin, end, token in self._special_tokens(text):
             if begin >= certain:
                 break
             yield self.split(text[start:begin]), token
             start = end
-        pieces = self.split(text[start:certain])[:-UNDECIDED]
-        end = start + sum(map(len, pieces))
-        yield pieces, None
+        pre_tokens = self.split(text[start:certain])[:-UNDECIDED]
+        end = start + sum(map(len, pre_tokens))
+        yield pre_tokens, None
         return end
 
     def _rest(self, text: str) -> Iterator[tuple[list[str], str | None]]:
+        """The pre-tokens of a text that ends here."""
         start = 0
         for begin, end, token in self._special_tokens(text):
             yield self.split(text[start:begin]), token

@@ -223,7 +223,7 @@ def parse_model(path: Path, data: bytes) -> SentencePieceTokenizer:
         & {kinds.USER_DEFINED, kinds.UNUSED},
     }
     if unmet := [need for need, met in needs.items() if not met]:
-        raise TokenizerError(f"{path}: only sentencepiece models with {unmet[0]} are read, and this one is another.")
+        raise TokenizerError(f"{path}: only sentencepiece models with {unmet[0]} are read.")
     control = [piece.piece for piece in model.pieces if piece.type in (kinds.UNKNOWN, kinds.CONTROL)]
     pieces, scores = [piece.piece for piece in model.pieces], [piece.score for piece in model.pieces]
     collapse_spaces = bool(normalizer.remove_extra_whitespaces)

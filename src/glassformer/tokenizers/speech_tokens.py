@@ -45,6 +45,7 @@ class SpeechTokens:
     vocab_size: int  # of the model: ordinary and special tokens
 
     def __post_init__(self) -> None:
+        """Refuse a vocabulary whose sizes are those of no Whisper."""
         if not 99 <= self.n_languages <= len(LANGUAGES):
             raise ConfigError(
                 f"A tokenizer of {self.end_of_text} tokens is not that of a Whisper with {self.vocab_size}: English "
@@ -142,13 +143,13 @@ class SpeechTokens:
         A hyphen or an apostrophe may stand inside words, not at their beginning. Of a note that takes several tokens
         the first is left out, which only such symbols share (U+2640 to U+267F).
         """
-        found = {self.encode(" -")[0], self.encode(" '")[0]}
+        never = {self.encode(" -")[0], self.encode(" '")[0]}
         for symbol in [*SYMBOLS, *MUSIC]:
             for tokens in (self.encode(symbol), self.encode(f" {symbol}")):
                 if len(tokens) == 1 or symbol in MUSIC:
-                    found.add(tokens[0])
-        found -= set(self.encode(" "))  # which in a small vocabulary stands alone before a symbol, and before words
-        return sorted(found | {self.start, *range(self.translate, self.no_times)})
+                    never.add(tokens[0])
+        never -= set(self.encode(" "))  # which in a small vocabulary stands alone before a symbol, and before words
+        return sorted(never | {self.start, *range(self.translate, self.no_times)})
 
     def words(self, tokens: Sequence[int], language: str) -> list[list[int]]:
         """Text tokens, word by word; a word has the space before it, and punctuation is one of its own."""
@@ -156,12 +157,12 @@ class SpeechTokens:
         if language in WITHOUT_SPACES:
             return characters
         words: list[list[int]] = []
-        for piece in characters:
-            text = self.decode(piece)
+        for character in characters:
+            text = self.decode(character)
             if not words or text.startswith(" ") or text.strip() in punctuation:
-                words.append(list(piece))
+                words.append(list(character))
             else:
-                words[-1] += piece
+                words[-1] += character
         return words
 
     def whole_characters(self, tokens: Sequence[int]) -> list[list[int]]:

@@ -49,12 +49,12 @@ class SubwordTokenizer(Tokenizer):
         self._table = MergeTable.from_merges(list(dict.fromkeys(merges)), self._symbol_ids)  # of doubles, the first
 
     def _encode_pre_token(self, pre_token: str) -> list[int]:
-        return [] if pre_token.isspace() else [self._ids.get(piece, UNKNOWN) for piece in self.pieces(pre_token)]
+        return [] if pre_token.isspace() else [self._ids.get(piece, UNKNOWN) for piece in self.segment(pre_token)]
 
-    def pieces(self, word: str) -> list[str]:
+    def segment(self, word: str) -> list[str]:
         """The pieces of one word, as subword-nmt writes them.
 
-        >>> SubwordTokenizer([("l", "o"), ("w", "</w>")], SPECIAL).pieces("low")
+        >>> SubwordTokenizer([("l", "o"), ("w", "</w>")], SPECIAL).segment("low")
         ['lo@@', 'w']
         """
         characters = [*word[:-1], word[-1] + END_OF_WORD]

@@ -65,9 +65,9 @@ def parse_ranks(path: Path, data: bytes, name: str, pattern: str | None = None) 
         if id in vocab or not 0 < len(token) <= LONGEST_RANKED_TOKEN:
             raise TokenizerError(f"{path}: line {number} has a rank that came before, or no token.")
         vocab[id] = token
-    if taken := vocab.keys() & special_tokens.values():
+    if clashes := vocab.keys() & special_tokens.values():
         raise TokenizerError(
-            f"{path}: rank {min(taken)} belongs to a special token of {name}.", python="Pass pattern=... for others."
+            f"{path}: rank {min(clashes)} belongs to a special token of {name}.", python="Pass pattern=... for others."
         )
     check_no_gaps(path, vocab, special_tokens.values())
     vocab |= {id: token.encode() for token, id in special_tokens.items()}

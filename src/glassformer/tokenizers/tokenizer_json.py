@@ -108,14 +108,14 @@ def _added_tokens(path: Path, entries: object, unsupported: list[str]) -> dict[s
             case {"id": int(id), "content": str(text)} if id >= 0 and type(id) is int:
                 special_bytes(text)
             case _:
-                raise TokenizerError(f"{path}: {shown(entry)} is no added token: expected its id and its content.")
+                raise TokenizerError(f"{path}: {excerpt(entry)} is no added token: expected its id and its content.")
         for option in unsupported:
             if entry.get(option):
                 raise TokenizerError(
-                    f"{path}: the added token {shown(text)} asks for {option}, which is not supported."
+                    f"{path}: the added token {excerpt(text)} asks for {option}, which is not supported."
                 )
         if text in tokens or id in ids:
-            raise TokenizerError(f"{path}: the added token {shown(text)} or its id comes twice.")
+            raise TokenizerError(f"{path}: the added token {excerpt(text)} or its id comes twice.")
         tokens[text] = id
         ids.add(id)
     if (characters := sum(map(len, tokens))) > MAX_ADDED_CHARACTERS:
@@ -134,33 +134,33 @@ def _check_post_processor(path: Path, processor: object) -> None:
             for step in steps:
                 expect(path, "post-processor", step.get("type"), ["ByteLevel", "TemplateProcessing"])
         case _:
-            raise TokenizerError(f"{path}: the post-processor {shown(processor)} is not supported.")
+            raise TokenizerError(f"{path}: the post-processor {excerpt(processor)} is not supported.")
 
 
 def check_added_ids(path: Path, vocab: Mapping[str, int], special_tokens: Mapping[str, int]) -> None:
-    """Where added tokens stand in the model's vocabulary as well, both agree about their ids."""
+    """Raise unless added tokens that stand in the model's vocabulary as well have the same ids there."""
     text_of = {id: text for text, id in vocab.items()}
     for text, id in special_tokens.items():
         if vocab.get(text, id) != id or text_of.get(id, text) != text:
             raise TokenizerError(
-                f"{path}: the added token {shown(text)} and the vocabulary disagree about the id {id}."
+                f"{path}: the added token {excerpt(text)} and the vocabulary disagree about the id {id}."
             )
 
 
 def check_bpe(path: Path, model: Json, used: set[str]) -> None:
-    """Every setting of a BPE model is one that is followed, or is off."""
+    """Raise unless every setting of a BPE model is one that is followed, or is off."""
     for key, value in model.items():
         if key not in used | {"type", "vocab", "merges"} and (key not in BPE or value):
-            raise TokenizerError(f"{path}: the model sets {key!r} to {shown(value)}, which is not supported.")
+            raise TokenizerError(f"{path}: the model sets {key!r} to {excerpt(value)}, which is not supported.")
 
 
 def expect(path: Path, part: str, value: object, supported: Sequence[object]) -> None:
-    """A part of a file is one of those that a kind of tokenizer follows."""
+    """Raise unless a part of a file is one of those that this kind of tokenizer follows."""
     if value not in supported:
-        raise TokenizerError(f"{path}: the {part} {shown(value)} is not supported by this kind of tokenizer.")
+        raise TokenizerError(f"{path}: the {part} {excerpt(value)} is not supported by this kind of tokenizer.")
 
 
-def shown(value: object) -> str:
+def excerpt(value: object) -> str:
     """A part of a file for a message, at most 80 characters of it."""
     text = json.dumps(value) if isinstance(value, dict | list) else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -66,7 +66,7 @@ def checked_vocab(path: Path, vocab: object) -> dict[str, int]:
 
 
 def check_no_gaps(path: Path, ordinary: Iterable[int], special: Iterable[int] = ()) -> None:
-    """Ordinary and special tokens fill the ids from 0 on; only special tokens at the end may leave some out."""
+    """Raise unless ordinary and special tokens fill the ids from 0 on; special tokens at the end may leave some out."""
     special, ids = set(special), {*ordinary, *special}
     last = max(ids - special, default=-1)
     gap = next(id for id in range(len(ids) + 1) if id not in ids)

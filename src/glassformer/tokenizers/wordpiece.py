@@ -1,8 +1,8 @@
-"""WordPiece, BERT's tokenizer: words are cut into the longest known pieces from the left, `un ##aff ##able`.
+"""WordPiece, BERT's tokenizer: words are cut into pieces, the longest possible from the left, `un ##aff ##able`.
 
 Schuster & Nakajima 2012; Devlin et al. 2018, §3 (arXiv:1810.04805). The text is cleaned, lowercased where the
 vocabulary is, and cut at spaces and punctuation before, so that decoding gives words, not the text that was encoded.
-The work is done by the `tokenizers` library; this file gives it the house's door. Next to read: `base.py`.
+The `tokenizers` library does the work, behind the interface of `base.py`.
 """
 
 import importlib
@@ -12,7 +12,7 @@ from typing import Any
 
 from glassformer.errors import MissingExtra, TokenizerError
 from glassformer.tokenizers.base import Tokenizer
-from glassformer.tokenizers.tokenizer_json import check_added_ids, shown, template_processing
+from glassformer.tokenizers.tokenizer_json import check_added_ids, excerpt, template_processing
 from glassformer.tokenizers.untrusted_files import Json, read_text
 from glassformer.tokenizers.vocabulary import MAX_VOCAB_SIZE, check_no_gaps, checked_vocab
 
@@ -46,7 +46,7 @@ class WordPieceTokenizer(Tokenizer):
             of_bert = (PADDING, UNKNOWN, BEGIN, END, MASK)
             special_tokens = {token: pieces[token] for token in of_bert if token in pieces}
         if UNKNOWN not in pieces:
-            raise TokenizerError(f"the vocabulary lacks {UNKNOWN}, which stands for words that it does not know.")
+            raise TokenizerError(f"the vocabulary lacks {UNKNOWN}, which stands for all other words.")
         if len(pieces) > MAX_VOCAB_SIZE:
             raise TokenizerError(f"expected at most {MAX_VOCAB_SIZE} pieces, not {len(pieces)}.")
         ids = {**pieces, **special_tokens}
@@ -152,12 +152,12 @@ class WordPieceTokenizer(Tokenizer):
             value = file.get(part)
             if not isinstance(value, dict) or value.get("type") != needed:
                 raise TokenizerError(
-                    f"{path}: the {part} of a WordPiece vocabulary must be {needed}, not {shown(value)}."
+                    f"{path}: the {part} of a WordPiece vocabulary must be {needed}, not {excerpt(value)}."
                 )
         model, normalizer = file["model"], file["normalizer"]
         for name, only in {"unk_token": UNKNOWN, "continuing_subword_prefix": CONTINUES}.items():
             if model.get(name, only) != only:
-                raise TokenizerError(f"{path}: {name} is {shown(model[name])}, and only {only!r} is supported.")
+                raise TokenizerError(f"{path}: {name} is {excerpt(model[name])}, and only {only!r} is supported.")
         longest_word = model.get("max_input_chars_per_word", LONGEST_WORD)
         if type(longest_word) is not int or not 1 <= longest_word <= MAX_LONGEST_WORD:
             raise TokenizerError(
@@ -166,7 +166,7 @@ class WordPieceTokenizer(Tokenizer):
         for name in ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase"):
             value = normalizer.get(name)
             if not (isinstance(value, bool) or (name == "strip_accents" and value is None)):
-                raise TokenizerError(f"{path}: {name} must be true or false, not {shown(value)}.")
+                raise TokenizerError(f"{path}: {name} must be true or false, not {excerpt(value)}.")
         return cls(
             pieces,
             special_tokens,
