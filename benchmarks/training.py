@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from glassformer.data.memmap import get_batch
 from glassformer.training.load_config import resolve
-from glassformer.training.loop import Trainer
 from glassformer.training.tasks import LanguageModel
+from glassformer.training.trainer import Trainer, build_module
 
 SIZES = {
     "0.8M": {"n_layers": 4, "n_heads": 4, "d_model": 128, "context_length": 64, "batch_size": 12, "steps": 10},
@@ -38,7 +38,8 @@ def ours(size: dict[str, int], folder: Path) -> Callable[[], None]:
             "steps": 10**6,
         }
     )
-    trainer = Trainer(config, LanguageModel(config, folder / "tokens", print), torch.device("cpu"))
+    task = LanguageModel(config, folder / "tokens", print)
+    trainer = Trainer(config, task, build_module(config, task, torch.device("cpu")))
 
     def run() -> None:
         for _ in range(size["steps"]):

@@ -12,8 +12,8 @@ from glassformer.checkpoints import native, safetensors
 from glassformer.config import merge
 from glassformer.training.config import RunConfig
 from glassformer.training.load_config import resolve
-from glassformer.training.loop import Trainer
 from glassformer.training.tasks import TASKS
+from glassformer.training.trainer import Trainer, build_module
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 40
 
@@ -70,7 +70,8 @@ def of_task(task: str, folder: Path, **changes: Any) -> RunConfig:
 
 def trainer_of(config: RunConfig, folder: Path) -> Trainer:
     """A model on the CPU before its first step; what its task prepares is in a folder."""
-    return Trainer(config, TASKS[config.task](config, folder / "tokens", lambda text: None), torch.device("cpu"))
+    task = TASKS[config.task](config, folder / "tokens", lambda text: None)
+    return Trainer(config, task, build_module(config, task, torch.device("cpu")))
 
 
 def _text(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from glassformer.errors import ConfigError
-from glassformer.training.loop import Trainer
 from glassformer.training.tasks import TASKS
 from glassformer.training.tasks.task import Batch, Task
+from glassformer.training.trainer import Trainer
 from glassformer.training.world import World
 from tolerances import assert_close
 from training.runs import of_task, trainer_of

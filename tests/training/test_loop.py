@@ -28,16 +28,15 @@ from glassformer.errors import (
 )
 from glassformer.nn import functional as F
 from glassformer.tokenizers import CharTokenizer
-from glassformer.training import loop, tasks
-from glassformer.training.config import RunConfig
+from glassformer.training import tasks
 from glassformer.training.events import Ended, Evaluated, Event, GradientReady, Said, Saved, StepDone
 from glassformer.training.load_config import load_run_config
-from glassformer.training.loop import Trainer, train
+from glassformer.training.loop import train
+from glassformer.training.schedule import learning_rate
+from glassformer.training.trainer import Trainer
 from test_files import dead_writer
 from tolerances import assert_close
-from training.runs import everything, newest_checkpoint, small, sorting
-
-CPU = torch.device("cpu")
+from training.runs import everything, newest_checkpoint, small, sorting, trainer_of
 
 
 def losses(events: list[Event]) -> dict[int, float]:
@@ -172,10 +171,6 @@ def test_training_leaves_the_random_numbers_of_its_caller_alone(tmp_path: Path) 
 # ---- the update
 
 
-def trainer_of(config: RunConfig, tmp_path: Path) -> Trainer:
-    return Trainer(config, tasks.TASKS[config.task](config, tmp_path / "tokens", print), CPU)
-
-
 def test_accumulated_gradients_are_those_of_one_large_batch(tmp_path: Path) -> None:
     trainer = trainer_of(small(tmp_path, model={"dropout": 0.0}, label_smoothing=0.1), tmp_path)
     for _ in range(3):
@@ -213,8 +208,8 @@ def test_rates_follow_the_schedule_and_the_last_is_the_lowest(tmp_path: Path) ->
     assert rates[:3] == pytest.approx([0.01 / 3, 0.02 / 3, 0.01])
     assert rates[-1] == 1e-3
     noam = small(tmp_path, schedule={"kind": "noam", "warmup_steps": 4, "factor": 2.0})
-    assert loop.learning_rate(noam, 4, 16) == pytest.approx(2 * 16**-0.5 * 4**-0.5)
-    assert loop.learning_rate(small(tmp_path, schedule={"kind": "constant"}), 100, 16) == 0.01
+    assert learning_rate(noam, 4, 16) == pytest.approx(2 * 16**-0.5 * 4**-0.5)
+    assert learning_rate(small(tmp_path, schedule={"kind": "constant"}), 100, 16) == 0.01
 
 
 def test_who_listens_sees_the_gradient_before_the_weights_move(tmp_path: Path) -> None:

@@ -155,10 +155,12 @@ class KVCache:
         lengths = before + (n_new if valid is None else valid.sum(-1))
         aligned, n_slots, first = False, capacity, False
         if not self.static:
-            host = before.tolist()
+            # What is known without the device is not asked of it: training's only step is a first one, without padding.
+            host = [0] * len(tokens) if self.lengths is None else self.lengths.tolist()
             aligned = valid is None and min(host) == max(host)
             first = max(host) == 0
-            n_slots = min(self._checked(host, lengths.tolist()), capacity)
+            ends = [length + n_new for length in host] if valid is None else lengths.tolist()
+            n_slots = min(self._checked(host, ends), capacity)
 
         after = lengths[:, None]
         if aligned:  # one row of positions stands for all

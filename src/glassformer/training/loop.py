@@ -3,10 +3,9 @@
     train(load_run_config("configs/sort.toml"), Path("runs/sort"))
 
 Everything random is a function of (seed, step, micro-step, rank): batches (`data/memmap.py`) and dropout. So a run
-that was stopped and resumed is the run that was not, to the bit. Next to read: `adamw.py`, `tasks/`, `run_folder.py`.
+that was stopped and resumed is the run that was not, to the bit. Next to read: `trainer.py`, `tasks/`, `run_folder.py`.
 """
 
-import math
 import queue
 import signal
 import threading
@@ -15,17 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import nn
 
-from glassformer import models
-from glassformer.config import to_mapping
-from glassformer.errors import CheckpointError, CheckpointMismatch, TrainingError
-from glassformer.training.adamw import AdamW, parameter_groups
-from glassformer.training.clip import clip_gradients
+from glassformer.errors import CheckpointError, TrainingError
 from glassformer.training.config import RunConfig
-from glassformer.training.device import choose_device, choose_dtype, cpu_threads
+from glassformer.training.device import choose_device, cpu_threads
 from glassformer.training.events import (
     Ended,
     Evaluated,
@@ -36,21 +29,16 @@ from glassformer.training.events import (
     OnEvent,
     Said,
     Saved,
-    Started,
-    StepDone,
 )
-from glassformer.training.initial import set_initial_weights
 from glassformer.training.inputs import check_files
-from glassformer.training.prefetch import Read, prefetching
-from glassformer.training.run_folder import RunFolder, State
-from glassformer.training.schedule import constant, noam, warmup_cosine
+from glassformer.training.prefetch import prefetching
+from glassformer.training.pretrained_init import load_pretrained
+from glassformer.training.run_folder import RunFolder
+from glassformer.training.schedule import learning_rate
 from glassformer.training.signals import Stop, Stopped, stop_on_signal
 from glassformer.training.tasks import TASKS
-from glassformer.training.tasks.task import Batch, Say, Task
-from glassformer.training.world import ALONE
-
-# Times as long as forward alone: two of a step's three products with a matrix belong to the gradient.
-FORWARD_AND_BACKWARD = 3
+from glassformer.training.tasks.task import Say
+from glassformer.training.trainer import Trainer, build_module, due
 
 
 def train(
@@ -98,15 +86,16 @@ def train(
     with torch.random.fork_rng(gpus), cpu_threads(config.threads), held:
         with run.begin(config, resume=resume) as tokens:
             task = TASKS[config.task](config, tokens, say)
-            trainer = Trainer(config, task, device)
+            module = build_module(config, task, device)
             newest = run.newest(say) if resume else None
+            if newest is None:
+                load_pretrained(module, config, task, say)
+            trainer = Trainer(config, task, module)
             if newest is not None:
                 checkpoint, state = newest
                 trainer.restore(checkpoint.module, state)
                 task.belongings = {**task.belongings, "rest": checkpoint.rest}
                 say_what_changes(run.before(), config, trainer.step, trainer.d_model, say)
-            else:
-                set_initial_weights(trainer.module, config, task, say)
         began_at = trainer.step
         saved_at = None if newest is None else trainer.place
 
@@ -161,7 +150,7 @@ def train(
                 tell(trainer.update())
                 if trainer.owes_evaluation:
                     evaluate()
-                if _due(trainer.step, config.save_interval, config.steps) and stop.signal is None:
+                if due(trainer.step, config.save_interval, config.steps) and stop.signal is None:
                     save()
             if saved_at != trainer.place:
                 save()
@@ -201,229 +190,3 @@ def say_what_changes(before: RunConfig, config: RunConfig, step: int, d_model: i
             why = longer if before.steps != config.steps else "the settings have changed"
             say(f"The schedule changes: the rate of step {number:,} is {new:.2e} instead of {old:.2e}, since {why}.")
             break
-
-
-def _due(step: int, interval: int, steps: int) -> bool:
-    return step == steps or (interval > 0 and step % interval == 0)
-
-
-class Trainer:
-    """A model, its optimizer, and how far they have come: `step` updates and `micro_step` gradients of the next.
-
-    A step's loss and gradient are means over all its units (tokens, images, …), whatever micro-batch they are in. The
-    sums are divided by `expected` as they come, which `update` corrects to the number that they turned out to be.
-    """
-
-    def __init__(self, config: RunConfig, task: Task, device: torch.device) -> None:
-        self.config, self.task, self.device, self.world = config, task, device, ALONE
-        self.read: Read = task.batch
-        self.dtype, _ = choose_dtype(config.dtype, device)
-        model_config = config.model_config(task.settings)
-        self.d_model: int = getattr(model_config, "d_model", 1)
-        torch.manual_seed(config.seed)
-        self.module = models.spec_of(model_config).build(model_config).to(device).train()
-        self.parameters = dict(self.module.named_parameters())
-        settings = config.optimizer
-        self.optimizer = AdamW(
-            parameter_groups(self.module, settings.weight_decay), settings.lr, settings.betas, settings.eps
-        )
-        self.step = 0
-        self.micro_step = 0
-        self.evaluated = 0  # the step of the last evaluation
-        self.count = 0  # units in this step so far
-        self.expected = 1  # units in the whole step, if all its micro-batches have as many as the first
-        self.loss = torch.zeros((), device=device)  # the sum over this step so far, divided by `expected`
-        self.pace = Pace(evaluation=task.evaluation_batches[0] / config.accumulation / FORWARD_AND_BACKWARD)
-
-    @property
-    def place(self) -> tuple[int, int, int]:
-        """What distinguishes two states of a run."""
-        return self.step, self.micro_step, self.evaluated
-
-    @property
-    def owes_evaluation(self) -> bool:
-        """Whether the weights are to be judged as they are, and have not been."""
-        return self.evaluated < self.step and _due(self.step, self.config.eval_interval, self.config.steps)
-
-    def accumulate(self) -> Batch:
-        """Add the gradient of one micro-step; return the batch that it read."""
-        config, world = self.config, self.world
-        address = (config.seed, self.step, world.micro_batch(self.micro_step))
-        torch.manual_seed(int(np.random.SeedSequence(address).generate_state(1, np.uint64)[0]))
-        batch = self.read(self.step, self.micro_step, world).to(self.device)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            logits = self.task.logits(self.module, batch)
-        total, count = self.task.loss(logits.to(torch.promote_types(logits.dtype, torch.float32)), batch)
-        if self.micro_step == 0:
-            self.expected = count * config.accumulation
-        loss = total / self.expected
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.loss += loss.detach()
-        self.count += count
-        self.micro_step += 1
-        if self.micro_step >= config.accumulation:
-            self._correct()
-        return batch
-
-    @torch.no_grad()
-    def _correct(self) -> None:
-        """Make the loss and the gradient means over the units of the whole step."""
-        if self.count != self.expected:
-            for tensor in (self.loss, *(p.grad for p in self.parameters.values() if p.grad is not None)):
-                tensor.mul_(self.expected / self.count)
-
-    def update(self) -> StepDone:
-        """Move the weights by the accumulated gradient, unless it or the loss is not finite."""
-        config = self.config
-        self.step += 1
-        lr = learning_rate(config, self.step, self.d_model)
-        length = clip_gradients(self.parameters.values(), config.clip_norm or math.inf)
-        loss, norm = torch.stack([self.loss, length]).tolist()  # the step's only wait for the device
-        finite = math.isfinite(norm) and math.isfinite(loss)
-        if not finite and config.on_nonfinite == "stop":
-            raise TrainingError(
-                f"Step {self.step} has loss {loss} and a gradient of length {norm}; the weights are as before. "
-                f'Lower optimizer.lr, or go on past such steps with on_nonfinite = "skip".'
-            )
-        if finite:
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
-            self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.loss.zero_()
-        self.micro_step = 0
-        per_second = self.pace.step(self.count)
-        self.count = 0
-        return StepDone(
-            step=self.step,
-            steps=config.steps,
-            loss=loss,
-            lr=lr,
-            grad_norm=norm,
-            per_second=per_second,
-            unit=self.task.unit,
-            seconds_left=self.pace.left(config.steps - self.step, self._evaluations_left()),
-            applied=finite,
-        )
-
-    def _evaluations_left(self) -> int:
-        """From this step on, with its own."""
-        steps = self.config.steps
-        interval = self.config.eval_interval or steps
-        return steps // interval - (self.step - 1) // interval + (steps % interval > 0)
-
-    def state(self) -> State:
-        """All that the rest of the run depends on, beside the weights, the settings and the text."""
-        tensors = {"loss": self.loss}
-        for name, parameter in self.parameters.items():
-            tensors |= {f"{name}.{key}": value for key, value in self.optimizer.state[parameter].items()}
-            if parameter.grad is not None:
-                tensors[f"{name}.gradient"] = parameter.grad
-        values = {
-            "step": self.step,
-            "micro_step": self.micro_step,
-            "count": self.count,
-            "expected": self.expected,
-            "evaluated": self.evaluated,
-        }
-        return State(tensors=tensors, values=values)
-
-    @torch.no_grad()
-    def restore(self, module: nn.Module, state: State) -> None:
-        """Go on from a checkpoint's model and state, where they are of this run's model and not beyond its end."""
-        found, wanted = to_mapping(module.config), to_mapping(self.module.config)
-        for name in {**wanted, **found}:
-            if found.get(name) != wanted.get(name) and name != "dropout":  # the weights mean the same with another
-                raise CheckpointMismatch(
-                    f"The checkpoint does not fit this run's settings: its model has {name} = {found.get(name)!r}, "
-                    f"the settings {wanted.get(name)!r}. Resume with the model that the run began with."
-                )
-        try:
-            self.module.load_state_dict(module.state_dict())
-            self.step = int(state.values["step"])
-            self.evaluated = int(state.values.get("evaluated", self.step))
-            in_a_step = (
-                "count" in state.values
-            )  # earlier states cannot say what their sums are of: the step begins anew
-            if in_a_step:
-                self.micro_step, self.count, self.expected = (
-                    int(state.values[name]) for name in ("micro_step", "count", "expected")
-                )
-                self.loss.copy_(state.tensors["loss"])
-            for name, tensor in state.tensors.items():
-                owner, _, key = name.rpartition(".")
-                if key == "gradient" and in_a_step:
-                    self.parameters[owner].grad = tensor.to(self.device)
-                elif owner and key != "gradient":
-                    self.optimizer.state[self.parameters[owner]][key] = tensor.to(self.device)
-        except (KeyError, RuntimeError, ValueError, TypeError) as error:
-            raise CheckpointMismatch(
-                f"The checkpoint does not fit this run's settings: {str(error).splitlines()[0]} "
-                f"Resume with the model that the run began with."
-            ) from None
-        if self.step > self.config.steps:
-            raise TrainingError(
-                f"The run has made {self.step:,} steps, and the settings ask for {self.config.steps:,} in all: "
-                f"a resumed run cannot take any back, so set steps to {self.step} or more."
-            )
-
-    def started(self, folder: Path) -> Started:
-        """Where we stand."""
-        return Started(
-            folder=folder,
-            step=self.step,
-            steps=self.config.steps,
-            parameters=sum(parameter.numel() for parameter in self.parameters.values()),
-            device=str(self.device),
-            dtype=str(self.dtype).removeprefix("torch."),
-            preset=str(self.config.model.get("preset", "")),
-            tokenizer=self.task.belongings.get("tokenizer"),
-        )
-
-
-class Pace:
-    """How quick steps are: a mean that forgets, since the first steps are slow. And how long an evaluation takes."""
-
-    def __init__(self, evaluation: float) -> None:
-        self.seconds, self.count = 0.0, 0.0  # of a step
-        self._since = time.perf_counter()
-        self._evaluation_steps = evaluation  # how many steps take as long as one: a guess, until the first is over
-        self._evaluation_seconds: float | None = None
-
-    @property
-    def evaluation(self) -> float:
-        """Seconds of an evaluation."""
-        guess = self.seconds * self._evaluation_steps
-        return guess if self._evaluation_seconds is None else self._evaluation_seconds
-
-    def step(self, count: int) -> float:
-        """Take note that a step with so much in it is done; return how much is done in a second."""
-        now = time.perf_counter()
-        taken, self._since = now - self._since, now
-        share = 0.1 if self.seconds else 1.0
-        self.seconds += (taken - self.seconds) * share
-        self.count += (count - self.count) * share
-        return self.count / self.seconds
-
-    def left(self, steps: int, evaluations: int) -> float:
-        """Seconds that so many take."""
-        return self.seconds * steps + self.evaluation * evaluations
-
-    def pause(self) -> None:
-        """What came since the last step does not count: an evaluation, a checkpoint."""
-        self._since = time.perf_counter()
-
-    def evaluated(self, seconds: float) -> None:
-        """Take note how long an evaluation took."""
-        self._evaluation_seconds = seconds
-        self.pause()
-
-
-def learning_rate(config: RunConfig, step: int, d_model: int) -> float:
-    """The rate of the step-th update, by the schedule that the settings name."""
-    schedule, highest = config.schedule, config.optimizer.lr
-    if schedule.kind == "noam":
-        return noam(step, d_model, schedule.warmup_steps, schedule.factor)
-    if schedule.kind == "constant":
-        return constant(step, highest, schedule.warmup_steps)
-    return warmup_cosine(step, highest, schedule.min_lr, schedule.warmup_steps, config.steps)

@@ -2,6 +2,18 @@
 
 import math
 
+from glassformer.training.config import RunConfig
+
+
+def learning_rate(config: RunConfig, step: int, d_model: int) -> float:
+    """The rate of the step-th update, by the schedule that the settings name."""
+    schedule, highest = config.schedule, config.optimizer.lr
+    if schedule.kind == "noam":
+        return noam(step, d_model, schedule.warmup_steps, schedule.factor)
+    if schedule.kind == "constant":
+        return constant(step, highest, schedule.warmup_steps)
+    return warmup_cosine(step, highest, schedule.min_lr, schedule.warmup_steps, config.steps)
+
 
 def constant(step: int, max_lr: int | float, warmup_steps: int) -> int | float:
     """max_lr, after a linear rise from 0."""

@@ -18,8 +18,8 @@ from glassformer.training.config import RunConfig
 from glassformer.training.tasks.task import Say, Task
 
 
-def set_initial_weights(module: nn.Module, config: RunConfig, task: Task, say: Say) -> None:
-    """Overwrite the random weights, as the settings say."""
+def load_pretrained(module: nn.Module, config: RunConfig, task: Task, say: Say) -> None:
+    """Overwrite random weights with those that the settings name, if any."""
     if config.model.get("from"):
         take_weights(module, Path(config.model["from"]), task, say)
     if config.model.get("embedding_init"):
@@ -32,24 +32,24 @@ def take_weights(module: nn.Module, folder: Path, task: Task, say: Say) -> None:
 
     What the checkpoint has beside them, such as its licence, goes along with what is learned from it.
     """
-    found = checkpoints.load(folder)
-    theirs, ours = to_mapping(found.config), to_mapping(module.config)
-    for name in ours:
-        if theirs.get(name, ours[name]) != ours[name] and name not in (*task.settings, "dropout"):
+    checkpoint = checkpoints.load(folder)
+    pretrained, wanted = to_mapping(checkpoint.config), to_mapping(module.config)
+    for name, value in wanted.items():
+        if pretrained.get(name, value) != value and name not in (*task.settings, "dropout"):
             raise CheckpointMismatch(
-                f"{folder}, which model.from names, has {name} = {theirs[name]!r}, and the settings {ours[name]!r}: "
+                f"{folder}, which model.from names, has {name} = {pretrained[name]!r}, and the settings {value!r}: "
                 f"leave out model.{name}."
             )
-    weights = dict(found.module.named_parameters())
+    weights = dict(checkpoint.module.named_parameters())
     for name, parameter in module.named_parameters():
         if name in weights and weights[name].shape == parameter.shape:
             parameter.copy_(weights[name])
         else:
             say(f"{name} of {tuple(parameter.shape)} starts anew: the data asks for another size than {folder} has.")
     tokenizer = task.belongings.get("tokenizer")
-    if tokenizer and found.tokenizer and tokenizer.vocab != found.tokenizer.vocab:
+    if tokenizer and checkpoint.tokenizer and tokenizer.vocab != checkpoint.tokenizer.vocab:
         say(f"The tokens are others than those that {folder} was trained with: leave out data.tokenizer to keep them.")
-    rest = found.rest.after_training()
+    rest = checkpoint.rest.after_training()
     for note in rest.left_out:
         say(f"The model leaves out {note}")
     task.belongings = {**task.belongings, "rest": rest}
@@ -67,13 +67,13 @@ def take_vectors(module: nn.Module, path: Path, task: Task, say: Say) -> None:
     vectors = word_vectors.read(path)
     if vectors.note:
         say(f"{path}: {vectors.note}.")
-    rows, known = word_vectors.embedding_rows(vectors, tokenizer)
+    rows, has_vector = word_vectors.embedding_rows(vectors, tokenizer)
     table = tables[0]
     if rows.shape[1] != table.shape[1]:
         raise CheckpointMismatch(
             f"The vectors of {path} have {rows.shape[1]} numbers, and the model's {table.shape[1]}: make d_model equal."
         )
-    if not known.any():
+    if not has_vector.any():
         raise CheckpointMismatch(f"{path} has a vector for none of the tokens: the vocabulary must be of words.")
-    table[: len(rows)][known] = rows[known].to(table)
-    say(f"{int(known.sum()):,} of {len(rows):,} tokens start with their vectors in {path}.")
+    table[: len(rows)][has_vector] = rows[has_vector].to(table)
+    say(f"{int(has_vector.sum()):,} of {len(rows):,} tokens start with their vectors in {path}.")

@@ -1,0 +1,44 @@
+"""How quick a run is, and how long the rest of it takes."""
+
+import time
+
+# Times as long as forward alone: two of a step's three products with a matrix belong to the gradient.
+FORWARD_AND_BACKWARD = 3
+
+
+class Pace:
+    """How quick steps are: a mean that forgets, since the first steps are slow. And how long an evaluation takes."""
+
+    def __init__(self, evaluation: float) -> None:
+        self.seconds, self.count = 0.0, 0.0  # of a step
+        self._since = time.perf_counter()
+        self._evaluation_steps = evaluation  # how many steps take as long as one: a guess, until the first is over
+        self._evaluation_seconds: float | None = None
+
+    @property
+    def evaluation(self) -> float:
+        """Seconds of an evaluation."""
+        guess = self.seconds * self._evaluation_steps
+        return guess if self._evaluation_seconds is None else self._evaluation_seconds
+
+    def step(self, count: int) -> float:
+        """Take note that a step with so much in it is done; return how much is done in a second."""
+        now = time.perf_counter()
+        taken, self._since = now - self._since, now
+        share = 0.1 if self.seconds else 1.0
+        self.seconds += (taken - self.seconds) * share
+        self.count += (count - self.count) * share
+        return self.count / self.seconds
+
+    def left(self, steps: int, evaluations: int) -> float:
+        """Seconds that so many take."""
+        return self.seconds * steps + self.evaluation * evaluations
+
+    def pause(self) -> None:
+        """What came since the last step does not count: an evaluation, a checkpoint."""
+        self._since = time.perf_counter()
+
+    def evaluated(self, seconds: float) -> None:
+        """Take note how long an evaluation took."""
+        self._evaluation_seconds = seconds
+        self.pause()
