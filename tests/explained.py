@@ -20,6 +20,7 @@ from glassformer.kinds.kind import Inputs
 from glassformer.tracing.check import Report, check
 from glassformer.tracing.record import record
 from glassformer.tracing.trace import Trace
+from published import MNIST_VIT
 from test_kinds import TINY
 
 CELLS = 10_000
@@ -40,7 +41,7 @@ def example(name: str, **changes: Any) -> Trace:
 
 def translated() -> Trace:
     """A name in Latin letters, and the beginning of it in N'Ko."""
-    model = gf.load(DATA / "seq2seq" / "latin2nqo_001.35.weights-only.safetensors", n_heads=8, activation="relu")
+    model = gf.load(DATA / "seq2seq" / "latin2nqo_001.35.weights-only.safetensors", **FAIRSEQ)
     return gf.trace(model, [204, 195, 443, 275, 33, 2], [2, 105, 211])
 
 
@@ -53,7 +54,7 @@ def spoken() -> Trace:
 def seen() -> Trace:
     """The first digit of MNIST's test set, as the model was trained on them."""
     pixels = torch.from_numpy(read_idx(DATA / "images" / "mnist" / "t10k-images-idx3-ubyte.gz")[:1])
-    model = gf.load(DATA / "vit" / "vit_mnist.pth", from_pickle=True, n_heads=8)
+    model = gf.load(DATA / "vit" / "vit_mnist.pth", from_pickle=True, **MNIST_VIT)
     return gf.trace(model, ((pixels / 255 - 0.1307) / 0.3081)[:, None])
 
 

@@ -358,6 +358,8 @@ def load(
         )
     place, precision = choose_device(str(device))[0], None if dtype is None else precision_of(dtype)
     if isinstance(source, str) and source.startswith("preset:"):
+        if options:
+            raise ConfigError(f"{next(iter(options))} is for files, and {source} is none: build takes other sizes.")
         return build(source.removeprefix("preset:")).to(place, precision)
     path = Path(source)
     if source in PRETRAINED and not path.exists():

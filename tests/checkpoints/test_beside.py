@@ -22,6 +22,7 @@ from glassformer.models.vit import ViT, ViTConfig
 from glassformer.models.whisper import Whisper, WhisperConfig
 from glassformer.tokenizers import CharTokenizer, Tokenizer, WordTokenizer
 from glassformer.tokenizers.subword import SPECIAL, SubwordTokenizer
+from published import FAIRSEQ
 
 SOURCE = WordTokenizer(["<unk>", "</s>", "a", "b", "c"], ["</s>"])
 TARGET = SubwordTokenizer([("x", "y</w>"), ("z", "z")], [*SPECIAL, "xy", "z@@", "z"])
@@ -145,7 +146,7 @@ def translated(model: api.Model, source: torch.Tensor, n_beams: int) -> list[int
 
 def test_a_real_model_of_fairseqs_is_one_thing_with_its_dictionaries(data_dir: Path, tmp_path: Path) -> None:
     folder = data_dir / "seq2seq"
-    model = api.load(folder / "latin2nqo_001.35.weights-only.safetensors", n_heads=8, activation="relu")
+    model = api.load(folder / "latin2nqo_001.35.weights-only.safetensors", **FAIRSEQ)
     reference = json.loads((folder / "latin2nqo_001.35.reference.json").read_text())["examples"]
     with pytest.raises(ExportError, match=r"norm_placement = 'pre'.*native=True"):
         api.save(model, tmp_path / "kept")
@@ -171,12 +172,11 @@ def test_dictionaries_that_cannot_be_told_apart_are_left_out_with_a_reason(tmp_p
         if "embed_tokens" not in rule.theirs and not ("{}" not in rule.theirs and layer)
     }
     safetensors.write(tmp_path / "model.safetensors", weights)
-    options = {"n_heads": 8, "activation": "relu"}
-    assert checkpoints.load(tmp_path / "model.safetensors", options=options).no_tokenizer == ""
+    assert checkpoints.load(tmp_path / "model.safetensors", options=FAIRSEQ).no_tokenizer == ""
     (tmp_path / "bpe.code").write_text("#version: 0.2\n")
     for name in ("de", "en"):
         (tmp_path / f"dict.{name}.txt").write_text(f"{name} 1\n")
-    found = checkpoints.load(tmp_path / "model.safetensors", options=options)
+    found = checkpoints.load(tmp_path / "model.safetensors", options=FAIRSEQ)
     assert found.tokenizer is found.source_tokenizer is None
     assert "cannot be told apart among dict.*.txt, of 5, 5 tokens" in found.no_tokenizer
 

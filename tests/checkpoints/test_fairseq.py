@@ -21,6 +21,7 @@ from glassformer.inference.logits import Sampling
 from glassformer.models.transformer import Transformer, TransformerConfig, native_renames
 from glassformer.nn.kv_cache import full
 from glassformer.tokenizers.subword import SubwordTokenizer, read_codes, read_dictionary
+from published import FAIRSEQ
 
 END, PAD = 2, 1
 DIGITS = str.maketrans("߀߁߂߃߄߅߆߇߈߉", "0123456789")
@@ -44,7 +45,7 @@ def padded(texts: list[list[int]]) -> tuple[Tensor, Tensor]:
 
 def read(path: Path, **options: Any) -> tuple[TransformerConfig, Mapping[str, Tensor]]:
     """With what the weights here were made with, where nothing else is said."""
-    contents, weights = fairseq.read(Source(path), **{"n_heads": 8, "activation": "relu"} | options)
+    contents, weights = fairseq.read(Source(path), **FAIRSEQ | options)
     return contents.config, weights
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,10 +18,11 @@ from glassformer.checkpoints import formats as package
 from glassformer.checkpoints import safetensors
 from glassformer.checkpoints.formats import all_formats
 from glassformer.checkpoints.formats.format import Contents, Format, Option, Source
-from glassformer.errors import CheckpointError
+from glassformer.errors import CheckpointError, ConfigError
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.transformer import Transformer, TransformerConfig, native_renames
 
+FLAGS = ["--option=n_heads=4", "--option=activation=relu", "--option=scaled_embedding=true"]
 SIZES = {"vocab_size": 9, "d_model": 16, "d_ff": 10, "n_encoder_layers": 1, "n_decoder_layers": 1}
 
 
@@ -46,13 +48,13 @@ def test_a_number_of_heads_that_no_tensor_tells_is_asked_for_and_not_assumed(fai
     with pytest.raises(CheckpointError) as caught:
         gf.load(path)
     assert "n_heads (encoder_attention_heads in the args) and activation" in str(caught.value)
-    assert "Give n_heads=…, activation=… to load." in str(caught.value)
-    loaded = gf.load(path, n_heads=4, activation="relu")
+    assert "Give n_heads=…, activation=…, scaled_embedding=… to load." in str(caught.value)
+    loaded = gf.load(path, n_heads=4, activation="relu", scaled_embedding=True)
     source, tokens = torch.tensor([[3, 4, 5]]), torch.tensor([[2, 6]])
     with torch.no_grad():
         expected = gf.Model(module=model, config=model.config)(source, tokens)
         assert torch.equal(loaded(source, tokens), expected)
-        other = gf.load(path, n_heads=8, activation="relu")(source, tokens)
+        other = gf.load(path, n_heads=8, activation="relu", scaled_embedding=True)(source, tokens)
     assert not torch.allclose(other, expected), "another number of heads is another model"
 
 
@@ -60,11 +62,9 @@ def test_the_command_line_asks_for_the_same_and_hands_it_on(fairseq, tmp_path: P
     path, _ = fairseq
     done = run("convert", str(path), str(tmp_path / "a"))
     assert done.returncode == 2
-    assert "--option n_heads=… --option activation=…" in done.stderr
+    assert "--option n_heads=… --option activation=… --option scaled_embedding=…" in done.stderr
     assert not (tmp_path / "a").exists()
-    done = run(
-        "convert", str(path), str(tmp_path / "a"), "--native", "--option", "n_heads=4", "--option=activation=relu"
-    )
+    done = run("convert", str(path), str(tmp_path / "a"), "--native", *FLAGS)
     assert done.returncode == 0, done.stderr
     assert gf.load(tmp_path / "a").config.n_heads == 4
 
@@ -73,19 +73,41 @@ def test_the_command_line_asks_for_the_same_and_hands_it_on(fairseq, tmp_path: P
     ("flags", "says"),
     [
         (["--option=n_heads"], "--option n_heads: it takes NAME=VALUE"),
+        (["--option=n_heads=4", "--option=n_heads=8"], "--option n_heads: it is given twice"),
+        (["--option=dtype=float16"], "--option dtype: it is given twice, or a flag of its own"),
+        (["--option=scaled_embedding=perhaps", *FLAGS[:2]], "scaled_embedding must be true or false, not 'perhaps'"),
         (
-            ["--option=n_heads=four", "--option=activation=relu"],
+            ["--option=n_heads=four", *FLAGS[1:]],
             "the option n_heads must be a whole number, not 'four'",
         ),
-        (["--option=n_heads=5", "--option=activation=relu"], "d_model 16 does not divide into 5 heads"),
-        (["--option=n_heads=4", "--option=activation=tanh"], "activation must be one of"),
-        (["--option=heads=4"], "there is no option heads for fairseq, which takes n_heads, activation"),
+        (["--option=n_heads=5", *FLAGS[1:]], "d_model 16 does not divide into 5 heads"),
+        (["--option=n_heads=4", "--option=activation=tanh", *FLAGS[2:]], "activation must be one of"),
+        (["--option=heads=4"], "there is no option heads for fairseq, which takes n_heads, activation, scaled"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused_in_a_sentence(flags: list[str], says: str, fairseq, tmp_path) -> None:
     done = run("convert", str(fairseq[0]), str(tmp_path / "a"), *flags)
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
+
+
+def test_weights_of_a_folder_without_the_folder_are_not_taken_for_another_format(tmp_path: Path) -> None:
+    folder = gf.save(gf.load("nano-sort"), tmp_path / "sort")
+    with pytest.raises(CheckpointError, match="its format is none of those known here"):
+        gf.load(folder / "model.safetensors")
+
+
+def test_a_preset_takes_no_options_of_files() -> None:
+    with pytest.raises(ConfigError, match="n_heads is for files, and preset:rnn-char is none"):
+        gf.load("preset:rnn-char", n_heads=3)
+
+
+def test_two_formats_that_claim_a_file_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [replace(each, sniff=lambda source: True) for each in all_formats()[:2]]
+    monkeypatch.setattr(checkpoints, "all_formats", lambda: both)
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match=f"{both[0].name} and {both[1].name} both know it"):
+        checkpoints.load(tmp_path / "file")
 
 
 def test_a_format_that_asks_nothing_refuses_options() -> None:
@@ -134,7 +156,7 @@ def pickled(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     state = dict(safetensors.read(folder / "model.safetensors"))
     (folder / "model.safetensors").unlink()
     (folder / "manifest.json").unlink()
-    torch.save(state, folder / "pytorch_model.bin")
+    torch.save({name: torch.nn.Parameter(tensor) for name, tensor in state.items()}, folder / "pytorch_model.bin")
     return folder, dict(model.module.named_parameters())
 
 

@@ -17,13 +17,14 @@ from glassformer.data.images import ImageSet, read_idx_set
 from glassformer.errors import CheckpointError, ExportError
 from glassformer.features.image_processor import ImageProcessor
 from glassformer.twins import use
+from published import MNIST_VIT
 
 DIGITS = ImageProcessor(size=None, mean=(0.1307,), std=(0.3081,))
 
 
 @pytest.fixture(scope="module")
 def published(data_dir: Path) -> checkpoints.Checkpoint:
-    return checkpoints.load(data_dir / "vit" / "vit_mnist.pth", from_pickle=True, options={"n_heads": 8})
+    return checkpoints.load(data_dir / "vit" / "vit_mnist.pth", from_pickle=True, options=MNIST_VIT)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def test_pixels_have_their_channels_last_there_and_scores_another_scale(tmp_path
     """Against the patch embedding and the scores as that code computes them."""
     content = state()
     torch.save(content, tmp_path / "vit.pt")
-    found = checkpoints.load(tmp_path / "vit.pt", from_pickle=True, options={"n_heads": 8})
+    found = checkpoints.load(tmp_path / "vit.pt", from_pickle=True, options={"n_heads": 8, "n_channels": 3})
     assert (found.config.image_size, found.config.n_channels) == ((6, 6), 3)
     model: Any = found.module
     images = torch.randn(1, 3, 6, 6)
@@ -147,7 +148,7 @@ def test_what_only_looks_like_one_is_refused(change: Callable[[dict[str, Any]], 
     change(content)
     torch.save(content, tmp_path / "vit.pt")
     with refused(tmp_path / "vit.pt"):
-        checkpoints.load(tmp_path / "vit.pt", from_pickle=True, options={"n_heads": 8})
+        checkpoints.load(tmp_path / "vit.pt", from_pickle=True, options={"n_heads": 8, "n_channels": 3})
 
 
 def test_it_is_a_pickle_and_must_be_allowed(data_dir: Path) -> None:

@@ -14,6 +14,7 @@ from glassformer.cli.patches import LINE, Grid
 from glassformer.data.images import read_idx_set
 from glassformer.features import image_processor
 from glassformer.features.image_processor import ImageProcessor
+from published import MNIST_VIT_FLAGS
 
 DIGITS = [7, 2, 1, 0]  # the first of MNIST's test images
 
@@ -34,7 +35,13 @@ def digits(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(data_dir: Path, digits: Path) -> list[str]:
-    return [str(data_dir / "vit" / "vit_mnist.pth"), "--from-pickle", "--option=n_heads=8", "--processor", str(digits)]
+    return [
+        str(data_dir / "vit" / "vit_mnist.pth"),
+        "--from-pickle",
+        *MNIST_VIT_FLAGS,
+        "--processor",
+        str(digits),
+    ]
 
 
 def test_real_digits_are_recognised_and_a_broken_file_stops_nothing(model: list[str], digits: Path) -> None:

@@ -10,6 +10,7 @@ import glassformer as gf
 from commands import run
 from glassformer.features import image_processor
 from glassformer.features.image_processor import ImageProcessor
+from published import MNIST_VIT_FLAGS
 
 
 def evaluate(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -52,7 +53,13 @@ def test_translations_that_are_all_right_have_100(data_dir: Path, predictions: d
 
 def test_real_digits_by_a_real_model(data_dir: Path, tmp_path: Path) -> None:
     image_processor.save(ImageProcessor(size=(28, 28), mean=(0.1307,), std=(0.3081,)), tmp_path)
-    model = [data_dir / "vit" / "vit_mnist.pth", "--from-pickle", "--option=n_heads=8", "--processor", tmp_path]
+    model = [
+        data_dir / "vit" / "vit_mnist.pth",
+        "--from-pickle",
+        *MNIST_VIT_FLAGS,
+        "--processor",
+        tmp_path,
+    ]
     images = data_dir / "images" / "mnist" / "t10k-images-idx3-ubyte.gz"
     done = evaluate(*model, images, "--limit", 400, "--json")
     assert done.returncode == 0, done.stderr
@@ -66,7 +73,13 @@ def test_real_digits_by_a_real_model(data_dir: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_published_accuracy_on_all_of_mnist(data_dir: Path, tmp_path: Path) -> None:
     image_processor.save(ImageProcessor(size=(28, 28), mean=(0.1307,), std=(0.3081,)), tmp_path)
-    model = [data_dir / "vit" / "vit_mnist.pth", "--from-pickle", "--option=n_heads=8", "--processor", tmp_path]
+    model = [
+        data_dir / "vit" / "vit_mnist.pth",
+        "--from-pickle",
+        *MNIST_VIT_FLAGS,
+        "--processor",
+        tmp_path,
+    ]
     done = evaluate(*model, data_dir / "images" / "mnist" / "t10k-images-idx3-ubyte.gz", "--json")
     assert json.loads(done.stdout)["accuracy"] == pytest.approx(0.9794, abs=1e-9)
 

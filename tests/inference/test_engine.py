@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from glassformer.errors import GenerationError
 from glassformer.inference.engine import Engine
 from glassformer.inference.generate import generate
 from glassformer.inference.logits import Sampling, Suppress
-from glassformer.inference.request import Request
+from glassformer.inference.request import LogitFilter, Request
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import Llama, LlamaConfig
 from glassformer.models.rnn import RNN, RNNConfig
@@ -160,7 +161,7 @@ def test_static_rows_give_the_same_in_buffers_and_shapes_that_never_change(name:
     module, policy = kind.module(), parse_policy(cache, CONTEXT)
     for seed in range(max(1, count("schedules of the decode engine") // 2)):
         plan = schedule(Random(f"static {seed}"), kind)
-        plan.cancelled.clear()  # who waits for a row begins later than here
+        plan.cancelled = {n: plan.cancelled[n] for n in plan.cancelled if n % 2}  # some wait for a row in vain
         engine = Engine(module, policy, n_rows=2)
         seen: set[object] = set()
         decode = engine.decode
@@ -180,7 +181,9 @@ def test_static_rows_give_the_same_in_buffers_and_shapes_that_never_change(name:
 
         engine.decode = watched  # type: ignore[method-assign]
         texts = plan.run(engine)
-        assert texts == [alone(module, policy, wanted) for wanted in plan.requests]
+        for number, (text, wanted) in enumerate(zip(texts, plan.requests, strict=True)):
+            expected = alone(module, policy, wanted)
+            assert text == (expected[: len(text)] if number in plan.cancelled else expected)
         assert len(seen) <= 1
 
 
@@ -255,7 +258,7 @@ def test_a_filter_of_ones_own_sees_each_text_so_far() -> None:
     seen: list[Sequence[int]] = []
 
     def never_twice(logits: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
-        seen.extend(texts)
+        seen.extend(map(tuple, texts))
         return torch.stack(
             [row.index_fill(0, torch.tensor(list(text)), -torch.inf) for row, text in zip(logits, texts, strict=True)]
         )
@@ -303,4 +306,179 @@ def test_static_rows_are_for_caches_alone() -> None:
     engine = Engine(KINDS["rnn"].module(), full(CONTEXT), n_rows=2)
     engine.admit(Request(tokens=(1,)))
     with pytest.raises(GenerationError, match="has no static rows"):
-        engine.step()
+        list(engine.run())
+
+
+# ---- what goes wrong with one request is its own affair
+
+
+def refuses(at: int) -> LogitFilter:
+    def change(logits: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
+        if any(len(text) >= at for text in texts):
+            raise KeyError("a fault of the filter")
+        return logits
+
+    return change
+
+
+def forbids_all(logits: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
+    return torch.full_like(logits, -torch.inf)
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """A filter that holds a tensor, which has no `==` of its own."""
+
+    table: Tensor
+
+    def __call__(self, logits: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
+        return logits.masked_fill(~self.table, -torch.inf)
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    ("filters", "says"),
+    [((refuses(5),), "a fault of the filter"), ((forbids_all,), "leave no token that could come next")],
+    ids=["raises", "forbids"],
+)
+def test_a_filter_that_fails_ends_its_own_sequence_and_no_neighbour_notices(first: bool, filters, says: str) -> None:
+    module = KINDS["gpt2"].module()
+    wanted = Request(tokens=(1, 2, 3), sampling=Sampling(seed=3), max_new_tokens=12)
+    bad = Request(tokens=(4, 5), filters=filters, max_new_tokens=12)
+    engine = Engine(module, full(CONTEXT))
+    ids = [engine.admit(each) for each in ((bad, wanted) if first else (wanted, bad))]
+    sequence = ids[1] if first else ids[0]
+    news = [new for _ in range(20) for new in engine.step()]
+    assert [new.token for new in news if new.sequence == sequence] == alone(module, full(CONTEXT), wanted)
+    (error,) = [new for new in news if new.error is not None]
+    assert (error.finish, says in str(error.error)) == ("error", True)
+    assert not engine.running
+
+
+def test_a_row_whose_logits_are_no_numbers_ends_alone() -> None:
+    module = KINDS["gpt2"].module()
+    with torch.no_grad():
+        module.token_embedding.weight[7] = torch.nan
+        module.lm_head.weight = nn.Parameter(torch.randn(VOCAB, 12, dtype=torch.float64), requires_grad=False)
+    engine = Engine(module, full(CONTEXT))
+    broken = engine.admit(Request(tokens=(7,), max_new_tokens=3))
+    sound = engine.admit(Request(tokens=(1,), filters=(Suppress(frozenset({7})),), max_new_tokens=3))
+    news = [new for _ in range(4) for new in engine.step()]
+    assert [new.finish for new in news if new.sequence == broken] == ["error"]
+    assert len([new for new in news if new.sequence == sound]) == 3
+
+
+def test_sources_of_different_sizes_are_read_apart() -> None:
+    module = KINDS["whisper"].module()
+    sounds = [torch.randn(8, n, dtype=torch.float64) for n in (12, 10, 12)]
+    wanted = [Request(tokens=(1, 2), source=sound, max_new_tokens=4) for sound in sounds]
+    engine = Engine(module, full(CONTEXT))
+    ids = [engine.admit(each) for each in wanted]
+    texts: dict[int, list[int]] = {id: [] for id in ids}
+    for new in engine.run():
+        texts[new.sequence].append(new.token)
+    assert list(texts.values()) == [alone(module, full(CONTEXT), each) for each in wanted]
+
+
+def test_a_source_that_cannot_be_read_ends_its_request_and_the_others_go_on() -> None:
+    module = KINDS["whisper"].module()
+    engine = Engine(module, full(CONTEXT))
+    sizes = {engine.admit(Request(tokens=(1,), source=torch.randn(8, n), max_new_tokens=2)): n for n in (12, 99)}
+    with torch.no_grad():
+        module.float()
+    news = [new for _ in range(3) for new in engine.step()]
+    ended = {sizes[new.sequence]: new.finish for new in news if new.finish}
+    assert ended == {12: "length", 99: "error"}
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "says"),
+    [
+        ("transformer", None, "a request needs a source"),
+        ("whisper", None, "a request needs a source"),
+        ("luong", None, "a request needs a source"),
+        ("gpt2", torch.tensor([1, 2]), "a request has no source"),
+        ("transformer", torch.tensor([1, VOCAB]), f"Token {VOCAB} is not in the model's source vocabulary"),
+        ("transformer", torch.tensor(3), "not one number"),
+    ],
+)
+def test_a_source_that_is_missing_or_too_many_is_refused_at_the_door(name: str, source, says: str) -> None:
+    engine = Engine(KINDS[name].module(), full(CONTEXT))
+    with pytest.raises(GenerationError, match=says):
+        engine.admit(Request(tokens=(1,), source=source))
+    assert not engine.running
+
+
+def test_filters_that_hold_tensors_are_told_apart() -> None:
+    module = KINDS["gpt2"].module()
+    tables = [torch.arange(VOCAB) % 2 == i for i in range(2)]
+    engine = Engine(module, full(CONTEXT))
+    wanted = [Request(tokens=(1,), filters=(Allowed(table),), max_new_tokens=6) for table in tables]
+    parity = {engine.admit(each): i for i, each in enumerate(wanted)}
+    for new in engine.run():
+        assert new.token % 2 == parity[new.sequence]
+
+
+def test_requests_with_the_same_filter_are_served_in_one_whatever_stands_between_them() -> None:
+    rows: list[int] = []
+
+    def counted(logits: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
+        rows.append(len(logits))
+        return logits
+
+    engine = Engine(KINDS["gpt2"].module(), full(CONTEXT))
+    for i in range(8):
+        engine.admit(Request(tokens=(1,), filters=(counted,) if i % 2 else (), max_new_tokens=1))
+    engine.step()
+    assert rows == [4]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "wrong", [{"tokens": (1.5,)}, {"tokens": ("a",)}, {"tokens": (True,)}, {"max_new_tokens": 2.5}]
+)
+def test_what_is_no_whole_number_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(GenerationError, match="whole numbers, not"):
+        Request(**{"tokens": (1,), **wrong})
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [({"n_rows": 0}, "n_rows must be at least 1"), ({"policy": full(100)}, "keeps 100 tokens, but this model has 48")],
+)
+def test_an_engine_that_could_never_run_is_refused(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(GenerationError, match=says):
+        Engine(KINDS["gpt2"].module(), **{"policy": full(CONTEXT), **settings})
+
+
+def test_a_beginning_may_be_forgotten_and_must_be_one() -> None:
+    module = KINDS["gpt2"].module()
+    engine = Engine(module, full(CONTEXT))
+    for wrong, says in {(): "prompt is empty", (99,): "Token 99", (1,) * 99: "99 tokens"}.items():
+        with pytest.raises(GenerationError, match=says):
+            engine.remember(wrong)
+    engine.remember([1, 2])
+    engine.forget([1, 2])
+    engine.forget([1, 2])
+    engine.admit(Request(tokens=(1, 2, 3), max_new_tokens=2))
+    assert len(list(engine.run())) == 2
+    with pytest.raises(GenerationError, match="no beginning in common"):
+        Engine(KINDS["transformer"].module(), full(CONTEXT)).remember([1])
+
+
+def test_an_idle_engine_holds_no_cache() -> None:
+    engine = Engine(KINDS["gpt2"].module(), full(CONTEXT))
+    engine.admit(Request(tokens=(1, 2), max_new_tokens=3))
+    list(engine.run())
+    assert (engine._state, engine._logits.numel()) == (None, 0)
+
+
+def test_texts_about_one_sound_share_its_memory_when_one_of_them_has_ended() -> None:
+    module = KINDS["whisper"].module()
+    sound = module.begin(torch.randn(1, 8, 12, dtype=torch.float64), full(CONTEXT))
+    module(torch.tensor([[1]]), sound)
+    state = sound.again(5, full(CONTEXT))
+    module(torch.ones(5, 1, dtype=torch.long), state)
+    state.select(torch.tensor([0, 2, 3]))
+    (kept, _) = state.memories[0].kept
+    assert (kept.shape[0], kept.stride(0), state.memory.stride(0)) == (3, 0, 0)

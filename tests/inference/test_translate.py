@@ -16,6 +16,7 @@ from glassformer.api import Model
 from glassformer.errors import GenerationError
 from glassformer.inference.beam import Beams
 from glassformer.tokenizers import CharTokenizer
+from published import FAIRSEQ
 
 END, PAD, START = 0, 3, 3
 LETTERS = CharTokenizer(string.digits + string.ascii_lowercase)  # id 0 is "0", and so on
@@ -153,7 +154,7 @@ def test_real_models_write_what_their_references_say(data_dir: Path) -> None:
     """Manding into N'Ko's letters by fairseq's Transformer, and words into phonemes by g2p_en's GRU, both greedily."""
     folder = data_dir / "seq2seq"
     examples = json.loads((folder / "latin2nqo_001.35.reference.json").read_text())["examples"]
-    transformer = gf.load(folder / "latin2nqo_001.35.weights-only.safetensors", n_heads=8, activation="relu")
+    transformer = gf.load(folder / "latin2nqo_001.35.weights-only.safetensors", **FAIRSEQ)
     found = transformer.translate(*(example["input"] for example in examples), beams=Beams(n_beams=1))
     assert found == [example["output"] for example in examples]
 

@@ -15,6 +15,7 @@ from glassformer.viewer.chapters_check import check_chapters, load_chapters
 from glassformer.viewer.pack import record
 from glassformer.viewer.scene import Scene
 from glassformer.viewer.session import Session
+from published import MNIST_VIT
 from viewed import recorded
 
 CORE = "overview training tokens embedding layer-norm query-key-value scores softmax mixing heads residual mlp stack "
@@ -107,7 +108,7 @@ def test_a_published_llama_is_told_by_its_chapters(data_dir: Path) -> None:
 
 
 def test_a_published_vit_is_told_by_its_chapters(data_dir: Path) -> None:
-    published: Any = checkpoints.load(data_dir / "vit" / "vit_mnist.pth", from_pickle=True, options={"n_heads": 8})
+    published: Any = checkpoints.load(data_dir / "vit" / "vit_mnist.pth", from_pickle=True, options=MNIST_VIT)
     folder = data_dir / "images" / "mnist"
     digits = read_idx_set(folder / "t10k-images-idx3-ubyte.gz", folder / "t10k-labels-idx1-ubyte.gz")
     pixels = ImageProcessor(size=None, mean=(0.1307,), std=(0.3081,)).normalise(digits.pixels[:1])

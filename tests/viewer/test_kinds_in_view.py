@@ -26,6 +26,7 @@ from glassformer.tokenizers import CharTokenizer
 from glassformer.tracing.check import check
 from glassformer.viewer.export import export_folder
 from glassformer.viewer.session import Session
+from published import MNIST_VIT
 from test_kinds import TINY
 
 SIZES: dict[str, dict[str, Any]] = TINY | {"word2vec": {"vocab_size": 11, "d_model": 4}}
@@ -185,7 +186,7 @@ def test_a_published_speller_says_its_words_step_by_step(data_dir: Path):
 def test_a_published_classifier_sees_a_real_digit(data_dir: Path, tmp_path: Path):
     digits = read_idx(data_dir / "images" / "mnist" / "t10k-images-idx3-ubyte.gz")
     Image.fromarray(digits[0]).save(tmp_path / "digit.png")
-    model = gf.load(data_dir / "vit" / "vit_mnist.pth", from_pickle=True, n_heads=8)
+    model = gf.load(data_dir / "vit" / "vit_mnist.pth", from_pickle=True, **MNIST_VIT)
     model = replace(model, processor=ImageProcessor(size=None, mean=(0.1307,), std=(0.3081,)))
     step = Session(model, name="vit").start(kind_of(model).read(model, tmp_path / "digit.png")).steps[0]
     assert int(step.trace["probs"].value.argmax()) == 7

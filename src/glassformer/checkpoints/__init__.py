@@ -62,9 +62,11 @@ def format_of(source: Source) -> Format:
     """The format whose marks a path has."""
     if not source.is_folder and not source.path.is_file():
         raise CheckpointError("this is neither a file nor a folder.")
-    for each in all_formats():
-        if each.sniff(source):
-            return each
+    claims = [each for each in all_formats() if each.sniff(source)]
+    if len(claims) == 1:
+        return claims[0]
+    if claims:
+        raise CheckpointError(f"{' and '.join(each.name for each in claims)} both know it for theirs.")
     known = ", ".join(each.files for each in all_formats())
     if source.is_pickle:
         raise CheckpointCorrupt(f"what was pickled is none of the formats known here: {known}.")

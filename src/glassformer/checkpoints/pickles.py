@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glassformer.errors import CheckpointCorrupt
 
@@ -45,9 +45,14 @@ def load_state(path: Path) -> dict[str, Tensor]:
     content = load(path)
     if not isinstance(content, Mapping):
         raise CheckpointCorrupt("it holds no tensors by their names.")
-    state = {str(name): tensor for name, tensor in content.items()}
+    state = {str(name): plain(tensor) for name, tensor in content.items()}
     check_tensors(state, path)
     return {name: tensor.clone() for name, tensor in state.items()}  # a tied one is in the file once
+
+
+def plain(value: Any) -> Any:
+    """A parameter as the tensor that it is; anything else as it came."""
+    return value.data if type(value) is nn.Parameter else value
 
 
 def check_zip(path: Path, writer: str = "torch") -> list[zipfile.ZipInfo]:

@@ -43,6 +43,10 @@ class Opening:
         for text, (name, equals, _) in zip(self.option, pairs, strict=True):
             if not (name and equals):
                 raise ConfigError(f"--option {text}: it takes NAME=VALUE.")
+        names = [name for name, _, _ in pairs]
+        for name in names:
+            if name in ("source", "from_pickle", "device", "dtype") or names.count(name) > 1:
+                raise ConfigError(f"--option {name}: it is given twice, or a flag of its own.")
         return {name: value for name, _, value in pairs}
 
 

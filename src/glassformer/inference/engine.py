@@ -3,41 +3,59 @@
 Rows of a batch come, branch and go while others run; each is continued as its own request asks. A step reads the tokens
 that the step before chose, prefills what was admitted since, and chooses the next tokens. Of a model it asks `begin`
 and `forward`, of a state that its rows can be selected, branched and joined (`models/spec.py`): any autoregressive
-model has them. Next to read: `request.py`, `logits.py`.
+model has them. One thread drives an engine. Next to read: `request.py`, `logits.py`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count, groupby
-from typing import cast
+from itertools import count
+from typing import TypeVar, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from glassformer.errors import GenerationError
-from glassformer.inference.logits import Sampling, check_finite, choose
-from glassformer.inference.request import Finish, LogitFilter, NewToken, Request
+from glassformer.inference.logits import NOT_FINITE, choose, finite_rows
+from glassformer.inference.request import Finish, NewToken, Request, reads_source
 from glassformer.models.spec import CausalModel, ReadsTexts, State
 from glassformer.nn.kv_cache import KVCache, Policy
+
+T = TypeVar("T")
+NONE = float("nan")  # the log-probability of a token for which it was not asked
 
 
 @dataclass(slots=True, eq=False)
 class Live:
-    """A request that is being served. `rows` are those of the batch that it has, `chosen` their next tokens."""
+    """A request that waits or is being served: its `rows` of the batch, and the tokens `chosen` to come next there."""
 
     id: int
     request: Request
-    wish: tuple[Sampling, tuple[LogitFilter, ...], bool]  # requests with the same are served in one
     random: torch.Generator
-    new: list[int] = field(default_factory=list)
+    text: list[int]  # the prompt and what has been written
     rows: list[int] = field(default_factory=list)
     chosen: list[int] = field(default_factory=list)
+    seen: Bool[Tensor, " V"] | None = None  # the tokens of the text, for a repetition penalty
 
     @property
-    def text(self) -> tuple[int, ...]:
-        """The prompt and what has been written."""
-        return (*self.request.tokens, *self.new)
+    def settings(self) -> Hashable:
+        """Requests with the same are served in one: all of a sampling but its seed, and the very same filters."""
+        return replace(self.request.sampling, seed=0), tuple(map(id, self.request.filters)), self.request.logprobs
+
+    def append(self, token: int) -> None:
+        """One more token has been chosen."""
+        self.text.append(token)
+        self.chosen = [token]
+        if self.seen is not None:
+            self.seen[token] = True
+
+    def seen_of(self, vocab_size: int) -> Bool[Tensor, " V"]:
+        """Which tokens of the vocabulary the text has."""
+        if self.seen is None:
+            self.seen = torch.zeros(vocab_size, dtype=torch.bool)
+            self.seen[[token for token in self.text if token < vocab_size]] = True
+        return self.seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +69,11 @@ class Prefix:
 class Engine:
     """Continues requests side by side; what becomes of one does not depend on its neighbours.
 
-    `policy` says what each row's cache keeps. With `n_tokens`, ids from there on never come: some models have more rows
-    than their tokenizer has tokens. `begin(n)` makes a state of n rows where the model's own would encode a source that
-    is known already. With `n_rows`, a language model's state is static: so many rows at most run at once, in buffers
-    and shapes that never change, and what is admitted beyond that waits.
+    A request that cannot go on ends with finish "error", and the others go on. `policy` says what each row's cache
+    keeps. With `n_tokens`, ids from there on never come: some models have more rows than their tokenizer has tokens.
+    `begin(n)` makes a state of n rows where the model's own would encode a source that is encoded already. With
+    `n_rows`, a language model's state is static: so many rows at most run at once, in buffers and shapes that never
+    change, and what is admitted beyond that waits.
     """
 
     def __init__(
@@ -66,28 +85,39 @@ class Engine:
         begin: Callable[[int], State] | None = None,
         n_rows: int | None = None,
     ) -> None:
+        if n_rows is not None and n_rows < 1:
+            raise GenerationError(f"must be at least 1, not {n_rows}.", setting="n_rows")
+        if policy.capacity > module.config.context_length:
+            raise GenerationError(
+                f"The cache {policy.name} keeps {policy.capacity} tokens, but this model has "
+                f"{module.config.context_length} positions."
+            )
         self.module, self.policy, self.n_tokens, self.n_rows = module, policy, n_tokens, n_rows
         self.device = next(iter(module.parameters())).device
         self._begin = begin
         self._ids = count()
         self._waiting: list[Live] = []
-        self._live: list[Live] = []  # what has rows
+        self._live: list[Live] = []  # whose prompts have been read
         self._state: State | None = None
-        self._logits: Float[Tensor, "rows V"] = torch.empty(0, 0)
+        self._logits: Float[Tensor, "rows V"] = torch.empty(0, 0)  # after the last token of each row, on the CPU
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
 
     def admit(self, request: Request) -> int:
         """Take in a request, which begins with the next step; its number is `NewToken.sequence`."""
         request.check(self.module.config, self.policy)
+        if request.source is not None and self._begin is not None:
+            raise GenerationError("What this engine reads is encoded already: a request has no source of its own.")
+        if request.source is None and self._begin is None and reads_source(self.module.config):
+            raise GenerationError("The model is an encoder-decoder: a request needs a source.")
         if request.search is not None and self.n_rows is not None:
             raise GenerationError("A search branches, and static rows do not: leave out n_rows.")
-        wish = (replace(request.sampling, seed=0), request.filters, request.logprobs)
-        live = Live(next(self._ids), request, wish, torch.Generator().manual_seed(request.sampling.seed))
+        random = torch.Generator().manual_seed(request.sampling.seed)
+        live = Live(next(self._ids), request, random, list(request.tokens))
         self._waiting.append(live)
         return live.id
 
     def cancel(self, sequence: int) -> None:
-        """End a sequence; its row costs nothing from now on. One that has ended already is no error."""
+        """End a sequence; its row costs nothing from the next step on. One that has ended already is no error."""
         self._waiting = [live for live in self._waiting if live.id != sequence]
         self._live = [live for live in self._live if live.id != sequence]
 
@@ -97,44 +127,56 @@ class Engine:
         return bool(self._live or self._waiting)
 
     def run(self) -> Iterator[NewToken]:
-        """Step until everything has ended."""
+        """Step until everything has ended; an error of any sequence is raised."""
         while self.running:
-            yield from self.step()
+            for new in self.step():
+                if new.error is not None:
+                    raise new.error
+                yield new
 
     @torch.inference_mode()
     def remember(self, tokens: Sequence[int]) -> Float[Tensor, "1 T V"]:
         """Read a beginning of texts once; requests that begin with it start behind it. Returns its logits."""
-        state = self._fresh([], 1)
+        Request(tokens=tuple(tokens)).check(self.module.config, self.policy)
+        if self._begin is None and reads_source(self.module.config):
+            raise GenerationError("Texts about sources of their own have no beginning in common to remember.")
+        state = self._fresh([None])
         logits = torch.cat([*self._read(torch.tensor([list(tokens)]), state)], 1)
-        self._prefixes[tuple(tokens)] = Prefix(state, _last(logits))
+        self._prefixes[tuple(tokens)] = Prefix(state, logits[:, -1].cpu())
         return logits
+
+    def forget(self, tokens: Sequence[int]) -> None:
+        """Give back the memory of a beginning that was remembered; what has begun with it goes on."""
+        self._prefixes.pop(tuple(tokens), None)
 
     @torch.inference_mode()
     def step(self) -> list[NewToken]:
         """One more token of every sequence that has not ended, in the order in which they were admitted."""
-        self._decode()
-        self._prefill()
-        return self._choose()
+        news = [*self._decode(), *self._prefill(), *self._choose()]
+        if not self._live and self.n_rows is None:
+            self._state, self._logits = None, torch.empty(0, 0)
+        return sorted(news, key=lambda new: new.sequence)
 
     # ---- reading
 
-    def _decode(self) -> None:
+    def _decode(self) -> list[NewToken]:
         """Read what the last step chose; rows that nobody goes on with are dropped first."""
-        if self._state is None:
-            return
+        if self._state is None or not self._live:
+            return []
         parents = [row for live in self._live for row in live.rows]
-        if not parents:
-            if self.n_rows is None:
-                self._state = None
-            return
         tokens = torch.tensor([token for live in self._live for token in live.chosen])
-        if self.n_rows is None:
+        try:
+            if self.n_rows is not None:
+                self._logits = self._decode_static(tokens, torch.tensor(parents))
+                return []
             if parents != list(range(len(self._logits))):
                 self._state.select(torch.tensor(parents, device=self.device))
-            self._logits = _last(self.decode(tokens[:, None].to(self.device), self._state, None))
+            self._logits = self.decode(tokens[:, None].to(self.device), self._state, None)[:, -1].cpu()
             self._number_rows()
-        else:
-            self._decode_static(tokens, parents)
+        except Exception as error:  # some caches have taken the tokens in, and others not: nobody can go on
+            failed, self._live, self._state = self._live, [], None
+            return _errors(failed, error)
+        return []
 
     def decode(self, tokens: Int[Tensor, "B 1"], state: State, valid: Bool[Tensor, "B 1"] | None) -> Tensor:
         """One decode step of all rows: the place at which a compiled or quantized one may stand in for the module."""
@@ -145,20 +187,19 @@ class Engine:
         for live in self._live:
             live.rows = [next(rows) for _ in live.rows]
 
-    def _prefill(self) -> None:
-        """Read the prompts that wait, as many at once as have the same beginning behind them."""
-        if self.n_rows is None:
-            waiting, self._waiting = self._waiting, []
-        else:
-            free = self.n_rows - sum(len(live.rows) for live in self._live)
-            waiting, self._waiting = self._waiting[:free], self._waiting[free:]
-        for (prefix, more), group in groupby(waiting, key=lambda live: self._remembered(live.request)):
-            together = list(group)
-            if more:
-                state, logits = self._prefilled(together, prefix)
-            else:
-                state, logits = self._branched(self._prefixes[prefix], len(together))
-            self._join(together, state, logits)
+    def _prefill(self) -> list[NewToken]:
+        """Read the prompts that wait, as many at once as have the same beginning behind them and sources alike."""
+        waiting = self._waiting
+        if self.n_rows is not None:
+            waiting = waiting[: self.n_rows - len(self._live)]
+        self._waiting = self._waiting[len(waiting) :]
+        news = []
+        for (prefix, _), group in grouped(waiting, lambda live: (self._remembered(live.request), _form(live.request))):
+            try:
+                self._join(group, *self._prefilled(group, prefix))
+            except Exception as error:  # the rows that run are as they were
+                news += _errors(group, error)
+        return news
 
     def _remembered(self, request: Request) -> tuple[tuple[int, ...], bool]:
         """The longest beginning of a request that is known, and whether more follows it."""
@@ -166,30 +207,31 @@ class Engine:
         longest = max(fitting, key=len, default=())
         return longest, len(longest) < len(request.tokens)
 
-    def _branched(self, prefix: Prefix, n: int) -> tuple[State, Float[Tensor, "B V"]]:
-        rows = torch.zeros(n, dtype=torch.long, device=self.device)
-        return prefix.state.branch(rows), prefix.logits.expand(n, -1)
-
-    def _prefilled(self, group: list[Live], prefix: tuple[int, ...]) -> tuple[State, Float[Tensor, "B V"]]:
-        """The state after the prompts of a group, and the logits of their last tokens."""
-        if prefix:
-            state, _ = self._branched(self._prefixes[prefix], len(group))
+    def _prefilled(self, group: list[Live], beginning: tuple[tuple[int, ...], bool]) -> tuple[State, Tensor]:
+        """The state after the prompts of a group, and the logits (B, V) of their last tokens."""
+        tokens, more = beginning
+        if tokens:
+            prefix = self._prefixes[tokens]
+            state = prefix.state.branch(torch.zeros(len(group), dtype=torch.long, device=self.device))
+            logits = prefix.logits.expand(len(group), -1)
         else:
-            state = self._fresh([live.request.source for live in group], len(group))
-        tokens, valid = left_padded([live.request.tokens[len(prefix) :] for live in group])
-        *_, logits = self._read(tokens, state, valid)
-        return state, _last(logits)
+            state = self._fresh([live.request.source for live in group])
+        if more:
+            prompts, valid = left_padded([live.request.tokens[len(tokens) :] for live in group])
+            for piece in self._read(prompts, state, valid):
+                logits = piece[:, -1].cpu()
+        return state, logits
 
-    def _fresh(self, sources: Sequence[Tensor | None], n: int) -> State:
-        """A state of n rows in which no token has been read; an encoder-decoder reads its sources here."""
+    def _fresh(self, sources: Sequence[Tensor | None]) -> State:
+        """A state of so many rows in which no token has been read; an encoder-decoder reads its sources here."""
         if self._begin is not None:
-            return self._begin(n)
-        known = [source for source in sources if source is not None]
-        if not known:
+            return self._begin(len(sources))
+        texts = [source for source in sources if source is not None]
+        if not texts:
             return self.module.begin(None, self.policy)
-        if known[0].is_floating_point():  # sound or images, of one size
-            return self.module.begin(torch.stack(known).to(self.device), self.policy)
-        source, valid = right_padded(known)
+        if texts[0].is_floating_point():  # sound or images, of one size
+            return self.module.begin(torch.stack(texts).to(self.device), self.policy)
+        source, valid = right_padded(texts)
         if valid is None:
             return self.module.begin(source.to(self.device), self.policy)
         return cast(ReadsTexts, self.module).begin(source.to(self.device), self.policy, valid.to(self.device))
@@ -210,30 +252,26 @@ class Engine:
         """Put prefilled rows beside those that run."""
         if self.n_rows is not None:
             self._place(group, state, logits)
+            return
+        if self._state is None:
+            self._state, self._logits = state, logits
         else:
-            if self._state is None:
-                self._state, self._logits = state, logits
-            else:
-                self._state.join(state)
-                self._logits = torch.cat([self._logits, logits])
-            for live in group:
-                live.rows = [0]
-            self._live += group
-            self._number_rows()
+            self._state.join(state)
+            self._logits = torch.cat([self._logits, logits])
+        for row, live in enumerate(group, start=len(self._logits) - len(group)):
+            live.rows = [row]
+        self._live += group
 
     # ---- static rows
 
-    def _decode_static(self, tokens: Int[Tensor, " N"], parents: list[int]) -> None:
+    def _decode_static(self, tokens: Int[Tensor, " N"], rows: Int[Tensor, " N"]) -> Float[Tensor, "rows V"]:
         """The same in all rows there are: those that are free read padding."""
-        state = cast(KVCache, self._state)
-        rows = torch.tensor(parents)
         everywhere = torch.zeros(len(self._logits), 1, dtype=torch.long)
         everywhere[rows, 0] = tokens
         valid = torch.zeros_like(everywhere, dtype=torch.bool)
         valid[rows] = True
-        logits = self.decode(everywhere.to(self.device), state, valid.to(self.device))[:, -1].cpu()
-        check_finite(logits[rows])
-        self._logits = logits
+        state = cast(KVCache, self._state)
+        return self.decode(everywhere.to(self.device), state, valid.to(self.device))[:, -1].cpu()
 
     def _place(self, group: list[Live], state: State, logits: Float[Tensor, "B V"]) -> None:
         """Put prefilled rows into free ones."""
@@ -242,8 +280,8 @@ class Engine:
         if self._state is None:
             self._state = state.branch(torch.zeros(1, dtype=torch.long)).reserve(self.n_rows or 0)
             self._logits = logits[:1].expand(self.n_rows or 0, -1).clone()
-        taken = {row for live in self._live for row in live.rows}
-        free = [row for row in range(len(self._logits)) if row not in taken][: len(group)]
+        used = {row for live in self._live for row in live.rows}
+        free = [row for row in range(len(self._logits)) if row not in used][: len(group)]
         rows = torch.tensor(free)
         cast(KVCache, self._state).replace(rows, state)
         self._logits[rows] = logits
@@ -254,66 +292,84 @@ class Engine:
     # ---- choosing
 
     def _choose(self) -> list[NewToken]:
-        """Choose the next tokens; requests that want the same of their logits are served in one."""
-        rooms = [] if self._state is None else self._state.rooms
-        logits = self._logits[:, : self.n_tokens]
-        news: dict[int, NewToken] = {}
-        sampled = [live for live in self._live if live.request.search is None]
-        for (sampling, filters, logprobs), group in groupby(sampled, key=lambda live: live.wish):
-            together = list(group)
-            for live, token, logprob in _sampled(logits, together, sampling, filters, logprobs=logprobs):
-                live.new.append(token)
-                live.chosen = [token]
+        """Choose the next tokens; requests with the same settings are served in one."""
+        if not self._live or self._state is None:
+            return []
+        rooms, logits = self._state.rooms, self._logits[:, : self.n_tokens]
+        broken = [live for live in self._live if not finite_rows(logits[live.rows]).all()]
+        news = _errors(broken, GenerationError(NOT_FINITE))
+        sound = [live for live in self._live if live not in broken]
+        for _, group in grouped([live for live in sound if live.request.search is None], lambda live: live.settings):
+            try:
+                choices = _sampled(logits, group)
+            except Exception as error:  # of a filter, or of logits of which it has left none
+                news += _errors(group, error)
+                continue
+            for live, (token, logprob) in zip(group, choices, strict=True):
+                live.append(token)
                 finish = finish_of(live, token, rooms[live.rows[0]])
-                news[live.id] = NewToken(sequence=live.id, token=token, finish=finish, logprob=logprob)
-        for live in self._live:
+                news.append(NewToken(sequence=live.id, token=token, finish=finish, logprob=logprob))
+        for live in sound:
             if live.request.search is not None:
                 over = min(rooms[row] for row in live.rows) == 0
                 parents, live.chosen = live.request.search.advance(logits[live.rows], context_over=over)
                 live.rows = [live.rows[parent] for parent in parents]
-        self._live = [live for live in self._live if live.rows and not (live.id in news and news[live.id].finish)]
-        return sorted(news.values(), key=lambda new: new.sequence)
+        ended = {new.sequence for new in news if new.finish is not None}
+        self._live = [live for live in self._live if live.rows and live.id not in ended]
+        return news
 
 
-def _sampled(
-    logits: Float[Tensor, "rows V"],
-    group: list[Live],
-    sampling: Sampling,
-    filters: tuple[LogitFilter, ...],
-    *,
-    logprobs: bool,
-) -> Iterator[tuple[Live, int, float]]:
+def grouped(items: Iterable[Live], key: Callable[[Live], T]) -> list[tuple[T, list[Live]]]:
+    """The items by their keys, in the order in which these come first."""
+    groups: dict[T, list[Live]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return list(groups.items())
+
+
+def _form(request: Request) -> Hashable:
+    """Sources of the same form are read in one batch: texts of any length, sounds and images of one size."""
+    source = request.source
+    if source is None:
+        return None
+    return tuple(source.shape) if source.is_floating_point() else "text"
+
+
+def _errors(group: Sequence[Live], error: Exception) -> list[NewToken]:
+    return [NewToken(sequence=live.id, token=-1, finish="error", error=error) for live in group]
+
+
+def _sampled(logits: Float[Tensor, "rows V"], group: list[Live]) -> list[tuple[int, float]]:
     """The next token of each, drawn by its own random numbers, and its log-probability where that is asked for."""
-    rows = [live.rows[0] for live in group]
+    rows, request = [live.rows[0] for live in group], group[0].request
+    sampling = request.sampling
     if rows != list(range(len(logits))):
         logits = logits[rows]
-    texts = [live.text for live in group] if filters or sampling.repetition_penalty != 1 else []
-    for change in filters:
-        logits = change(logits, texts)
-    if filters:
-        check_finite(logits)
+    if request.filters:
+        texts = [live.text for live in group]
+        for change in request.filters:
+            logits = change(logits, texts)
+        if not finite_rows(logits).all():
+            raise GenerationError("The filters of a request leave no token that could come next.")
+    seen = None
+    if sampling.repetition_penalty != 1:
+        seen = torch.stack([live.seen_of(logits.shape[-1]) for live in group])
     uniform = [torch.rand((), generator=live.random, dtype=torch.float64) for live in group if sampling.temperature > 0]
-    tokens = choose(logits, texts, sampling, uniform)
-    chances = [float("nan")] * len(group)
-    if logprobs:
+    tokens = choose(logits, seen, sampling, uniform)
+    logprobs = [NONE] * len(group)
+    if request.logprobs:
         logits = logits.float()
-        chances = (logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)).tolist()
-    yield from zip(group, tokens.tolist(), chances, strict=True)
+        logprobs = (logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)).tolist()
+    return list(zip(tokens.tolist(), logprobs, strict=True))
 
 
 def finish_of(live: Live, token: int, room: int) -> Finish | None:
     """Why a sequence ends with this token, if it does."""
     if token in live.request.stop_tokens:
         return "stop"
-    if len(live.new) >= live.request.max_new_tokens:
+    if len(live.text) - len(live.request.tokens) >= live.request.max_new_tokens:
         return "length"
     return "context" if room == 0 else None
-
-
-def _last(logits: Float[Tensor, "B T V"]) -> Float[Tensor, "B V"]:
-    last = logits[:, -1].cpu()
-    check_finite(last)
-    return last
 
 
 def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"] | None]:

@@ -42,6 +42,7 @@ def generate(
     limits = limits_of(max_new_tokens, len(prompts))
     engine = Engine(module, policy_for(module.config, prompts, limits, cache), n_tokens=n_tokens)
     sources = sources_of(source, source_valid, len(prompts))
+    filters = (Suppress(suppressed),) if suppressed else ()
     for i, (prompt, limit, of_prompt) in enumerate(zip(prompts, limits, sources, strict=True)):
         engine.admit(
             Request(
@@ -49,7 +50,7 @@ def generate(
                 sampling=replace(sampling, seed=(sampling.seed + i) % 2**63),
                 max_new_tokens=limit,
                 stop_tokens=stop_tokens,
-                filters=(Suppress(suppressed),) if suppressed else (),
+                filters=filters,
                 source=of_prompt,
             )
         )

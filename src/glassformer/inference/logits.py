@@ -66,35 +66,34 @@ def sampling_of(generation: Mapping[str, Any]) -> Sampling:
         raise ConfigError(f"generation_config.json: {error}") from None
 
 
+NOT_FINITE = (
+    "The model's logits are no finite numbers, so there is no likeliest token: its weights are broken, or too "
+    "large for float16, where bfloat16 and float32 hold them."
+)
+
+
+def finite_rows(logits: Float[Tensor, "*B V"]) -> Bool[Tensor, "*B"]:
+    """Which rows can be chosen from: no NaN, none that is infinitely likely, and one that is possible."""
+    return logits.amax(-1).isfinite()  # of a row with NaN that is NaN
+
+
 def check_finite(logits: Float[Tensor, "*B V"]) -> None:
-    """Raise unless each row can be chosen from: no NaN, none that is infinitely likely, and one that is possible."""
-    if not logits.amax(-1).isfinite().all():  # of a row with NaN that is NaN
-        raise GenerationError(
-            "The model's logits are no finite numbers, so there is no likeliest token: its weights are broken, or too "
-            "large for float16, where bfloat16 and float32 hold them."
-        )
+    """Raise unless every row can be chosen from."""
+    if not finite_rows(logits).all():
+        raise GenerationError(NOT_FINITE)
 
 
 def choose(
-    logits: Float[Tensor, "B V"], texts: Sequence[Sequence[int]], sampling: Sampling, uniform: Sequence[Tensor]
+    logits: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"] | None, sampling: Sampling, uniform: Sequence[Tensor]
 ) -> Int[Tensor, " B"]:
     """A token for each row: the likeliest at temperature 0, else the one that its number from [0, 1) draws.
 
-    `texts` are the tokens so far, which a repetition penalty asks for.
+    `seen` marks the tokens that the text already has, for a repetition penalty.
     """
-    seen = seen_tokens(texts, logits.shape[-1]) if sampling.repetition_penalty != 1 else None
     if sampling.temperature == 0 and seen is None:
         return logits.argmax(-1)
     probs = distribution(logits, seen, sampling)
     return probs.argmax(-1) if sampling.temperature == 0 else draw(probs, torch.stack(list(uniform)))
-
-
-def seen_tokens(texts: Sequence[Sequence[int]], vocab_size: int) -> Bool[Tensor, "B V"]:
-    """Which tokens of the vocabulary each text has."""
-    seen = torch.zeros(len(texts), vocab_size, dtype=torch.bool)
-    for row, text in zip(seen, texts, strict=True):
-        row[[token for token in set(text) if token < vocab_size]] = True
-    return seen
 
 
 def distribution(

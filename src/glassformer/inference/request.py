@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -9,9 +10,11 @@ from torch import Tensor
 
 from glassformer.errors import GenerationError
 from glassformer.inference.logits import Sampling
+from glassformer.models import specs
+from glassformer.models.spec import TWO_HALVES, ModelConfig
 from glassformer.nn.kv_cache import Policy
 
-Finish = Literal["stop", "length", "context"]
+Finish = Literal["stop", "length", "context", "error"]
 
 # (logits (N, V), the tokens of each of the N texts so far, prompts included) -> logits (N, V)
 LogitFilter = Callable[[Float[Tensor, "N V"], Sequence[Sequence[int]]], Float[Tensor, "N V"]]
@@ -28,7 +31,7 @@ class Search(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Request:
     """A prompt and how to continue it.
 
@@ -46,6 +49,13 @@ class Request:
     search: Search | None = None
     logprobs: bool = False  # whether to compute `NewToken.logprob`
 
+    def __post_init__(self) -> None:
+        whole = [*self.tokens, *self.stop_tokens, self.max_new_tokens]
+        if wrong := [value for value in whole if isinstance(value, bool) or not isinstance(value, Integral)]:
+            raise GenerationError(f"Tokens, and how many may come, are whole numbers, not {wrong[0]!r}.")
+        object.__setattr__(self, "tokens", tuple(map(int, self.tokens)))
+        object.__setattr__(self, "stop_tokens", frozenset(map(int, self.stop_tokens)))
+
     def check(self, config: Any, policy: Policy) -> None:
         """Raise unless a model of this configuration can serve it under the policy."""
         check_prompts([self.tokens], config.vocab_size)
@@ -57,6 +67,8 @@ class Request:
                 f"or let old tokens leave with a cache such as sinks:4+{max(policy.capacity - 4, 1)}."
             )
         if self.source is not None:
+            if not reads_source(config):
+                raise GenerationError("The model is no encoder-decoder: a request has no source.")
             check_source(self.source, config)
 
 
@@ -65,14 +77,23 @@ class NewToken:
     """One more token of one sequence; `finish` says why, if it is the last one.
 
     "stop": the token is one to stop at. "length": `max_new_tokens` are there. "context": the model knows no position
-    after this token and the cache policy lets none leave. `logprob` is log p of the token, in nats, after the filters
-    and before the temperature; NaN where the request does not ask for it.
+    after this token and the cache policy lets none leave. "error": the sequence could not go on, `error` says why, and
+    the token is −1. `logprob` is log p of the token, in nats, after the filters and before the temperature; NaN where
+    the request does not ask for it.
     """
 
     sequence: int
     token: int
     finish: Finish | None
     logprob: float = float("nan")
+    error: Exception | None = None
+
+
+def reads_source(config: Any) -> bool:
+    """Whether the model of this configuration writes about a source."""
+    return isinstance(config, ModelConfig) and any(
+        spec.config is type(config) and spec.kind in TWO_HALVES for spec in specs().values()
+    )
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:
@@ -91,6 +112,8 @@ def check_source(source: Tensor, config: Any) -> None:
     """Raise unless the tokens of source texts are in their vocabulary; sound and images have none."""
     if source.is_floating_point():
         return
+    if source.dim() == 0:
+        raise GenerationError("A source is a text's tokens, not one number.")
     vocab_size = getattr(config, "source_vocab_size", None) or config.vocab_size
     strange = source[(source < 0) | (source >= vocab_size)]
     if source.shape[-1] == 0 or strange.numel():

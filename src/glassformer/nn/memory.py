@@ -97,9 +97,9 @@ class DecoderState:
         before, self._sources = self._sources, self._sources[rows]
         if torch.equal(before, self._sources):
             return  # beams of one source have changed places: they look at the same memory
-        self.memory = self.memory[rows]
-        self._valid = None if self._valid is None else self._valid[rows]
-        self.memories = self._memories(lambda kept: kept[rows])
+        self.memory = rows_of(self.memory, rows)
+        self._valid = None if self._valid is None else rows_of(self._valid, rows)
+        self.memories = self._memories(lambda kept: rows_of(kept, rows))
 
     def branch(self, rows: Int[Tensor, " N"]) -> "DecoderState":
         """A state of its own for these rows; this one stays as it is."""
@@ -130,8 +130,8 @@ class DecoderState:
 
 
 def rows_of(x: Tensor, rows: Int[Tensor, " N"]) -> Tensor:
-    """These rows; of the only one there is, views instead of copies."""
-    return x.expand(len(rows), *x.shape[1:]) if len(x) == 1 else x[rows]
+    """These rows; where all are views of one, that is all the memory that they take."""
+    return x[:1].expand(len(rows), *x.shape[1:]) if len(x) == 1 or x.stride(0) == 0 else x[rows]
 
 
 def padded(x: Tensor, length: int, dim: int = 1) -> Tensor:

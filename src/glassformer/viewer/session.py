@@ -249,7 +249,7 @@ class Session:
             logits = without(last.trace["logits"].value[:, -1, :n_tokens], model.suppressed)
             random = torch.Generator().manual_seed(sampling.seed)
             uniform = torch.rand(len(steps), generator=random, dtype=torch.float64)[-1:]
-            token = int(choose(logits, [last.inputs.tokens], sampling, list(uniform)))
+            token = int(choose(logits, None, sampling, list(uniform)))
             self._add(self._run(run), self._record(model, last.inputs.and_then(token), last))
             return self._run(run).step_to_json(len(steps) - 1)
 

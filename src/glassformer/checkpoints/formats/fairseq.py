@@ -2,8 +2,9 @@
 
 fairseq keeps everything in one pickle that only running its code can open, so the weights come as a safetensors file
 with the names that they have there. The sizes follow from the shapes. What no shape says must be given: the number of
-heads and the activation, which the pickle's "args" have as encoder_attention_heads and activation_fn. The texts'
-vocabularies are read by `tokenizers/subword.py`.
+heads, the activation and the scale of embeddings, which the pickle's "args" have as encoder_attention_heads (that of
+the decoder must be the same), activation_fn and no_scale_embedding. The texts' vocabularies are read by
+`tokenizers/subword.py`.
 """
 
 import re
@@ -24,15 +25,26 @@ from glassformer.models.transformer import TransformerConfig
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.untrusted_files import inside
 
+HALVES = ("encoder", "decoder")
 NO_WEIGHTS = re.compile(r"(encoder|decoder)\.(version|embed_positions\._float_tensor)")
 
 
-def read(source: Source, *, n_heads: int, activation: str) -> tuple[Contents, dict[str, Tensor]]:
+def sniff(source: Source) -> bool:
+    """Whether it has fairseq's names of embeddings."""
+    if source.path.suffix != ".safetensors" or source.is_folder:
+        return False
+    return any(name in (f"{half}.embed_tokens.weight" for half in HALVES) for name in safetensors.read(source.path))
+
+
+def read(
+    source: Source, *, n_heads: int, activation: str, scaled_embedding: bool
+) -> tuple[Contents, dict[str, Tensor]]:
     """The contents and our parameters; the dictionaries of the two languages lie beside the file."""
     state = {name: tensor for name, tensor in safetensors.read(source.path).items() if not NO_WEIGHTS.fullmatch(name)}
     if learned := [name for name in state if name.endswith("embed_positions.weight")]:
         raise CheckpointMismatch(f"{learned[0]}: models of fairseq's with learned positions are not supported.")
-    config = infer_config(state, n_heads=n_heads, activation=activation)
+    settings = {"n_heads": n_heads, "activation": activation, "scaled_embedding": scaled_embedding}
+    config = infer_config(state, settings)
     found = dictionaries(source.path, config)
     contents = Contents(
         config=config, tokenizer=found.tokenizer, source_tokenizer=found.source, no_tokenizer=found.missing
@@ -43,11 +55,12 @@ def read(source: Source, *, n_heads: int, activation: str) -> tuple[Contents, di
 FORMAT = Format(
     name="fairseq",
     files=".safetensors of fairseq",
-    sniff=lambda source: source.path.suffix == ".safetensors" and not source.is_zip and not source.is_folder,
+    sniff=sniff,
     read=read,
     options=(
         Option(name="n_heads", type=int, meaning="encoder_attention_heads in the args"),
-        Option(name="activation", type=str, meaning="activation_fn in the args, mostly relu"),
+        Option(name="activation", type=str, meaning="activation_fn, mostly relu"),
+        Option(name="scaled_embedding", type=bool, meaning="not no_scale_embedding, mostly true"),
     ),
 )
 
@@ -73,7 +86,7 @@ def dictionaries(path: Path, config: TransformerConfig) -> Tokenizers:
     )
 
 
-def infer_config(state: Mapping[str, Tensor], *, n_heads: int, activation: str) -> TransformerConfig:
+def infer_config(state: Mapping[str, Tensor], told: Mapping[str, Any]) -> TransformerConfig:
     """The configuration whose shapes these are. fairseq begins with </s>, and its positions with pad_id + 1."""
     source, target = _matrix(state, "encoder.embed_tokens.weight"), _matrix(state, "decoder.embed_tokens.weight")
     head = state.get("decoder.output_projection.weight", target)
@@ -83,9 +96,8 @@ def infer_config(state: Mapping[str, Tensor], *, n_heads: int, activation: str) 
         "d_model": target.shape[1],
         "n_encoder_layers": _count_layers(state, "encoder"),
         "n_decoder_layers": _count_layers(state, "decoder"),
-        "n_heads": n_heads,
+        **told,
         "d_ff": _matrix(state, "encoder.layers.0.fc1.weight").shape[0],
-        "activation": activation,
         "norm_placement": "pre" if "encoder.layer_norm.weight" in state else "post",
         "tied_head": torch.equal(head, target),
         "position_layout": "tensor2tensor",

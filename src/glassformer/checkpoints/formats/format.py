@@ -77,7 +77,7 @@ class Option:
     """What no tensor tells and a format must therefore be told."""
 
     name: str
-    type: type[int] | type[str]
+    type: type[int] | type[str] | type[bool]
     meaning: str
 
 
@@ -111,11 +111,13 @@ class Format:
 
 
 def _typed(option: Option, value: Any) -> Any:
-    try:
-        typed = option.type(value)
-    except (TypeError, ValueError):
-        typed = None
-    if typed is None or isinstance(value, bool) or (typed != value and not isinstance(value, str)):
-        kind = {int: "a whole number", str: "a word"}[option.type]
+    """The value, from the command line a text of it."""
+    typed = value
+    if isinstance(value, str) and option.type is bool:
+        typed = {"true": True, "false": False}.get(value.lower())
+    elif isinstance(value, str) and option.type is int:
+        typed = int(value) if value.isdecimal() else None
+    if type(typed) is not option.type:
+        kind = {int: "a whole number", str: "a word", bool: "true or false"}[option.type]
         raise CheckpointError(f"the option {option.name} must be {kind}, not {value!r}.")
     return typed

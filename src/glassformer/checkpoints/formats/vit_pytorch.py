@@ -50,11 +50,11 @@ def sniff(source: Source) -> bool:
     return source.is_pickle and isinstance(source.pickled, Mapping) and MARK in source.pickled
 
 
-def read(source: Source, *, n_heads: int) -> tuple[Contents, dict[str, Tensor]]:
+def read(source: Source, *, n_heads: int, n_channels: int) -> tuple[Contents, dict[str, Tensor]]:
     """The configuration, from the shapes of the tensors, and our parameters."""
     state = {str(name): tensor for name, tensor in source.pickled.items()}
     pickles.check_tensors(state, source.path)
-    config = _config(state, n_heads)
+    config = _config(state, n_heads, n_channels)
     found = _ours(state, config)
     for name, parameter in spec_of(config).outline(config).named_parameters():
         if found[name].shape != parameter.shape or not found[name].is_floating_point():
@@ -70,17 +70,21 @@ FORMAT = Format(
     files=".pt of vit-pytorch",
     sniff=sniff,
     read=read,
-    options=(Option(name="n_heads", type=int, meaning="heads, in its code 8 where nothing else is asked for"),),
+    options=(
+        Option(name="n_heads", type=int, meaning="in its code 8 where nothing else is asked for"),
+        Option(name="n_channels", type=int, meaning="1 for grey pictures, 3 for coloured ones"),
+    ),
 )
 
 
-def _config(state: Mapping[str, Tensor], n_heads: int) -> ViTConfig:
+def _config(state: Mapping[str, Tensor], n_heads: int, n_channels: int) -> ViTConfig:
     n_layers = len({match[1] for match in map(LAYER.match, state) if match})
     d_model, patch_features = _matrix(state, MARK)
     d_ff, _ = _matrix(state, "mlp_head.0.weight")
     n_classes, _ = _matrix(state, "mlp_head.2.weight")
-    n_channels = 1 if math.isqrt(patch_features) ** 2 == patch_features else 3
-    patch = math.isqrt(patch_features // n_channels)
+    patch = math.isqrt(patch_features // n_channels) if n_channels > 0 else 0
+    if n_channels * patch**2 != patch_features:
+        raise CheckpointMismatch(f"{patch_features} numbers are no square patch of {n_channels} channels.")
     n_positions = _tensor(state, "pos_embedding").numel() // d_model
     side = math.isqrt(max(n_positions - 1, 0)) * patch
     return ViTConfig(
