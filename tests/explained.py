@@ -20,7 +20,7 @@ from glassformer.kinds.kind import Inputs
 from glassformer.tracing.check import Report, check
 from glassformer.tracing.record import record
 from glassformer.tracing.trace import Trace
-from published import MNIST_VIT
+from published import FAIRSEQ, MNIST_VIT
 from test_kinds import TINY
 
 CELLS = 10_000
