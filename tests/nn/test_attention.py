@@ -9,6 +9,7 @@ import oracles
 from glassformer.nn import mask
 from glassformer.nn.attention import Attention, merge_heads, split_heads
 from glassformer.nn.mask import Mask
+from glassformer.nn.memory import LayerMemory
 from glassformer.nn.norm import RMSNorm
 from glassformer.nn.rope import RoPE
 from glassformer.twins import use
@@ -48,8 +49,20 @@ def test_cross_attention_takes_keys_and_values_from_the_memory(mode: str) -> Non
     expected, _ = theirs(x, memory, memory, key_padding_mask=short, need_weights=False)
     keys = torch.arange(7).where(~short, -1)[:, None]
     with use(mode):
-        out = ours(x, Mask(rule=mask.Everything(), queries=torch.arange(5), keys=keys), memory=memory)
+        out = ours(x, Mask(rule=mask.Everything(), queries=torch.arange(5), keys=keys), memory=LayerMemory(memory))
     assert_close(out, expected)
+
+
+def test_keys_and_values_of_a_memory_are_computed_once() -> None:
+    attn, memory = Attention(12, 3), LayerMemory(torch.randn(2, 7, 12))
+    calls: list[int] = []
+    attn.k_proj.register_forward_hook(lambda *_: calls.append(1))
+    over, x = Mask.between(mask.Everything(), 4, 7), torch.randn(2, 4, 12)
+    whole = attn(x, over, memory=memory)
+    for t in range(4):
+        now = Mask.between(mask.Everything(), 1, 7)
+        assert_close(attn(x[:, t : t + 1], now, memory=memory), whole[:, t : t + 1])
+    assert len(calls) == 1
 
 
 def by_hand(attn: Attention, x: oracles.Array, style: str | None, positions: object) -> oracles.Array:

@@ -10,6 +10,7 @@ from glassformer.nn.attention import Attention
 from glassformer.nn.block import Block, CrossBlock, NormPlacement
 from glassformer.nn.feedforward import MLP
 from glassformer.nn.mask import Mask
+from glassformer.nn.memory import LayerMemory
 from glassformer.nn.norm import LayerNorm
 from oracles import array
 from tolerances import assert_close
@@ -88,7 +89,7 @@ def test_a_block_with_a_memory_is_torchs_decoder_layer(norm_first: bool) -> None
     keys = torch.arange(7).where(~padding, -1)[:, None]
     over = Mask(rule=mask.Everything(), queries=torch.arange(5), keys=keys)
     expected = theirs(x, memory, tgt_mask=hidden, memory_key_padding_mask=padding)
-    assert_close(ours(x, OVER, memory, over), expected)
+    assert_close(ours(x, OVER, LayerMemory(memory), over), expected)
 
 
 def test_a_pre_norm_block_whose_sublayers_are_silent_passes_the_stream_unchanged() -> None:

@@ -199,9 +199,9 @@ class Decoder(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T C"], step: Step, state: DecoderState) -> Float[Tensor, "B T C"]:
         """See the class."""
-        memory, memory_mask = state.memory, state.memory_mask(x.shape[-2])
-        for block, cache, memory_cache in zip(self.blocks, step.caches, state.memories, strict=True):
-            x = block(x, step.mask, memory, memory_mask, cache=cache, memory_cache=memory_cache)
+        memory_mask = state.memory_mask(x.shape[-2])
+        for block, cache, memory in zip(self.blocks, step.caches, state.memories, strict=True):
+            x = block(x, step.mask, memory, memory_mask, cache=cache)
         x = self.final_norm(x)
         return x
 

@@ -155,11 +155,11 @@ class Decoder(nn.Module):
     ) -> Float[Tensor, "B T V"]:
         """See the class."""
         step = heard.step(tokens, valid)
-        memory, memory_mask = heard.memory, heard.memory_mask(tokens.shape[-1])
+        memory_mask = heard.memory_mask(tokens.shape[-1])
         x = self.token_embedding(tokens) + self.position_embedding(step.places)
         x = self.dropout(x)
-        for block, cache, memory_cache in zip(self.blocks, step.caches, heard.memories, strict=True):
-            x = block(x, step.mask, memory, memory_mask, cache=cache, memory_cache=memory_cache)
+        for block, cache, memory in zip(self.blocks, step.caches, heard.memories, strict=True):
+            x = block(x, step.mask, memory, memory_mask, cache=cache)
         x = self.final_norm(x)
         logits: Tensor = self.lm_head(x)
         return logits

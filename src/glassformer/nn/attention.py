@@ -12,7 +12,7 @@ from glassformer.nn.attend import attend
 from glassformer.nn.kv_cache import LayerStep
 from glassformer.nn.linear import Linear
 from glassformer.nn.mask import Mask
-from glassformer.nn.memory import MemoryCache
+from glassformer.nn.memory import KeysValues, LayerMemory
 from glassformer.nn.rope import Rotation
 
 
@@ -59,8 +59,8 @@ class Attention(nn.Module):
         mask: Mask,
         *,
         rotation: Rotation | None = None,
-        cache: LayerStep | MemoryCache | None = None,
-        memory: Float[Tensor, "*B S C"] | None = None,
+        cache: LayerStep | None = None,
+        memory: LayerMemory | None = None,
     ) -> Float[Tensor, "*B T C"]:
         """Each position of x mixes the values of the positions that it may look at: of x, or of `memory` if given."""
         q = split_heads(self.q_proj(x), self.n_heads)
@@ -68,10 +68,7 @@ class Attention(nn.Module):
             q = self.q_norm(q)
         if rotation is not None:
             q = rotation(q)
-        if isinstance(cache, MemoryCache) and cache.kept is not None:
-            k, v = cache.kept
-        else:
-            k, v = self.keys_values(x if memory is None else memory, rotation)
+        k, v = self.keys_values(x, rotation) if memory is None else memory.keys_values(self.keys_values)
         if cache is not None:
             k, v = cache.update(k, v)
         dropout = self.dropout if self.training else 0.0
@@ -80,9 +77,7 @@ class Attention(nn.Module):
         y: Tensor = self.o_proj(out)
         return y
 
-    def keys_values(
-        self, source: Float[Tensor, "*B S C"], rotation: Rotation | None = None
-    ) -> tuple[Float[Tensor, "*B G S D"], Float[Tensor, "*B G S D"]]:
+    def keys_values(self, source: Float[Tensor, "*B S C"], rotation: Rotation | None = None) -> KeysValues:
         """What queries read of a source: its keys, turned to their positions, and its values."""
         k = split_heads(self.k_proj(source), self.n_kv_heads)
         v = split_heads(self.v_proj(source), self.n_kv_heads)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from glassformer.nn.attention import Attention
 from glassformer.nn.kv_cache import LayerStep
 from glassformer.nn.mask import Mask
-from glassformer.nn.memory import MemoryCache
+from glassformer.nn.memory import LayerMemory
 from glassformer.nn.norm import Dropout
 from glassformer.nn.rope import Rotation
 
@@ -90,19 +90,18 @@ class CrossBlock(nn.Module):
         self,
         x: Float[Tensor, "*B T C"],
         mask: Mask,
-        memory: Float[Tensor, "*B S C"],
+        memory: LayerMemory,
         memory_mask: Mask,
         *,
         cache: LayerStep | None = None,
-        memory_cache: MemoryCache | None = None,
     ) -> Float[Tensor, "*B T C"]:
-        """The residual stream after this block; `memory` is the encoder's output."""
+        """The residual stream after this block; `memory` is the encoder's output, as this layer reads it."""
         if self.norm_placement == "pre":
             x = x + self.dropout(self.attn(self.attn_norm(x), mask, cache=cache))
-            x = x + self.dropout(self.cross_attn(self.cross_norm(x), memory_mask, memory=memory, cache=memory_cache))
+            x = x + self.dropout(self.cross_attn(self.cross_norm(x), memory_mask, memory=memory))
             x = x + self.dropout(self.mlp(self.mlp_norm(x)))
         else:
             x = self.attn_norm(x + self.dropout(self.attn(x, mask, cache=cache)))
-            x = self.cross_norm(x + self.dropout(self.cross_attn(x, memory_mask, memory=memory, cache=memory_cache)))
+            x = self.cross_norm(x + self.dropout(self.cross_attn(x, memory_mask, memory=memory)))
             x = self.mlp_norm(x + self.dropout(self.mlp(x)))
         return x

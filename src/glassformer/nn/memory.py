@@ -14,29 +14,35 @@ from glassformer.nn import mask
 from glassformer.nn.kv_cache import KVCache, Policy, Step, count_positions
 from glassformer.nn.mask import Mask
 
+KeysValues = tuple[Float[Tensor, "*B G S D"], Float[Tensor, "*B G S E"]]
 
-class MemoryCache:
-    """The memory's keys and values in one layer: `kept` is None until they are there."""
 
-    def __init__(self, kept: tuple[Tensor, Tensor] | None = None) -> None:
+class LayerMemory:
+    """The memory as one layer looks at it: that layer's keys and values of it, computed when first asked for."""
+
+    def __init__(self, memory: Float[Tensor, "*B S C"], kept: KeysValues | None = None) -> None:
+        self.memory = memory
         self.kept = kept
 
-    def update(
-        self, k: Float[Tensor, "B G S D"], v: Float[Tensor, "B G S E"]
-    ) -> tuple[Float[Tensor, "B G S D"], Float[Tensor, "B G S E"]]:
-        """Keep all of them, and give them back."""
-        self.kept = k, v
+    def keys_values(self, project: Callable[[Tensor], KeysValues]) -> KeysValues:
+        """What `project` makes of the memory; it is called once."""
+        if self.kept is None:
+            self.kept = project(self.memory)
         return self.kept
 
-    def joined(self, other: "MemoryCache", length: int) -> "MemoryCache":
-        """The rows of both, each padded to a length of memory; nothing, where one has computed nothing yet."""
+    def changed(self, memory: Float[Tensor, "B S C"], change: Callable[[Tensor], Tensor]) -> "LayerMemory":
+        """Another memory, whose keys and values are these after the change."""
+        return LayerMemory(memory, self.kept and (change(self.kept[0]), change(self.kept[1])))
+
+    def joined(self, other: "LayerMemory", memory: Float[Tensor, "B S C"]) -> "LayerMemory":
+        """The memory of the rows of both, each padded to its length; keys and values where both have them."""
         if self.kept is None or other.kept is None:
-            return MemoryCache()
+            return LayerMemory(memory)
         k, v = (
-            torch.cat([padded(one, length, 2), padded(more, length, 2)])
+            torch.cat([padded(one, memory.shape[1], 2), padded(more, memory.shape[1], 2)])
             for one, more in zip(self.kept, other.kept, strict=True)
         )
-        return MemoryCache((k, v))
+        return LayerMemory(memory, (k, v))
 
 
 class DecoderState:
@@ -54,7 +60,7 @@ class DecoderState:
     ) -> None:
         self.memory = memory
         self.cache = KVCache(n_layers, policy)
-        self.memories = [MemoryCache() for _ in range(n_layers)]
+        self.memories = [LayerMemory(memory) for _ in range(n_layers)]
         self._valid = valid
         self._sources = torch.arange(len(memory), device=memory.device)  # which memory each row looks at
 
@@ -88,7 +94,7 @@ class DecoderState:
         if n == 1:
             state.memories = self.memories  # what one computes, the others need not
         else:
-            state.memories = self._memories(lambda kept: rows_of(kept, rows))
+            state.memories = self._memories(state.memory, lambda kept: rows_of(kept, rows))
         return state
 
     def select(self, rows: Int[Tensor, " N"]) -> None:
@@ -99,14 +105,14 @@ class DecoderState:
             return  # beams of one source have changed places: they look at the same memory
         self.memory = rows_of(self.memory, rows)
         self._valid = None if self._valid is None else rows_of(self._valid, rows)
-        self.memories = self._memories(lambda kept: rows_of(kept, rows))
+        self.memories = self._memories(self.memory, lambda kept: rows_of(kept, rows))
 
     def branch(self, rows: Int[Tensor, " N"]) -> "DecoderState":
         """A state of its own for these rows; this one stays as it is."""
         valid = None if self._valid is None else rows_of(self._valid, rows)
         state = DecoderState(rows_of(self.memory, rows), len(self.memories), self.cache.policy, valid)
         state.cache = self.cache.branch(rows)
-        state.memories = self._memories(lambda kept: rows_of(kept, rows))
+        state.memories = self._memories(state.memory, lambda kept: rows_of(kept, rows))
         state._sources = self._sources[rows]
         return state
 
@@ -119,14 +125,13 @@ class DecoderState:
         self._sources = torch.cat([self._sources, other._sources + self._sources.amax() + 1])
         self.cache.join(other.cache)
         pairs = zip(self.memories, other.memories, strict=True)
-        self.memories = [one.joined(more, length) for one, more in pairs]
+        self.memories = [one.joined(more, self.memory) for one, more in pairs]
 
     def _valid_or_all(self) -> Bool[Tensor, "B S"]:
         return torch.ones_like(self.memory[..., 0], dtype=torch.bool) if self._valid is None else self._valid
 
-    def _memories(self, change: Callable[[Tensor], Tensor]) -> list[MemoryCache]:
-        kept = [layer.kept for layer in self.memories]
-        return [MemoryCache(pair and (change(pair[0]), change(pair[1]))) for pair in kept]
+    def _memories(self, memory: Tensor, change: Callable[[Tensor], Tensor]) -> list[LayerMemory]:
+        return [layer.changed(memory, change) for layer in self.memories]
 
 
 def rows_of(x: Tensor, rows: Int[Tensor, " N"]) -> Tensor:
