@@ -116,12 +116,12 @@ def _merge_by_scan(symbols: list[int], rank: Rank, ids: Mapping[Pair, int]) -> l
     ranks = [rank(pair, NEVER) for pair in pairwise(symbols)]
     while ranks and (least := min(ranks)) != NEVER:
         i = ranks.index(least)
-        symbols[i : i + 2] = [ids[symbols[i], symbols[i + 1]]]
-        del ranks[i]
+        joined = symbols[i] = ids[symbols[i], symbols[i + 1]]
+        del symbols[i + 1], ranks[i]
         if i > 0:
-            ranks[i - 1] = rank((symbols[i - 1], symbols[i]), NEVER)
+            ranks[i - 1] = rank((symbols[i - 1], joined), NEVER)
         if i < len(ranks):
-            ranks[i] = rank((symbols[i], symbols[i + 1]), NEVER)
+            ranks[i] = rank((joined, symbols[i + 1]), NEVER)
     return symbols
 
 
