@@ -29,7 +29,7 @@ from glassformer.errors import (
 from glassformer.nn import functional as F
 from glassformer.tokenizers import CharTokenizer
 from glassformer.training import tasks
-from glassformer.training.events import Ended, Evaluated, Event, GradientReady, Said, Saved, StepDone
+from glassformer.training.events import Ended, Evaluated, Event, GradientReady, Notice, Saved, StepDone
 from glassformer.training.load_config import load_run_config
 from glassformer.training.loop import train
 from glassformer.training.schedule import learning_rate
@@ -588,7 +588,7 @@ def test_a_run_goes_on_from_before_a_spoilt_checkpoint_and_never_takes_it_for_it
         config = small(tmp_path, steps=4, save_interval=2, keep=3)
         train(config, tmp_path / "run", resume=True, on_event=events.append)
         assert (tmp_path / "run" / "checkpoints" / name).is_dir()
-        said = [event.text for event in events if isinstance(event, Said)]
+        said = [event.text for event in events if isinstance(event, Notice)]
         assert any("checkpoint is broken, and the run goes on from step-00000002" in text for text in said)
         files.verify(tmp_path / "run")
     train(small(tmp_path, steps=1), tmp_path / "run", overwrite=True)
@@ -629,16 +629,16 @@ def test_a_separate_validation_text_has_the_tokens_of_the_training_text(tmp_path
     task = tasks.LanguageModel(
         small(tmp_path, data={"validation_path": str(tmp_path / "validation.txt")}), tmp_path / "tokens", print
     )
-    assert task.belongings["tokenizer"].decode(task.validation.tolist()) == "fox dog "
-    assert len(task.training) == len(task.belongings["tokenizer"].encode((tmp_path / "text.txt").read_text()))
+    assert task.extras["tokenizer"].decode(task.validation.tolist()) == "fox dog "
+    assert len(task.training) == len(task.extras["tokenizer"].encode((tmp_path / "text.txt").read_text()))
 
 
 def test_a_prepared_folder_of_tokens_and_a_learned_vocabulary_train(tmp_path: Path) -> None:
     config = small(tmp_path, data={"tokenizer": "bpe:280"}, steps=2)
     said: list[str] = []
     task = tasks.LanguageModel(config, tmp_path / "tokens", said.append)
-    assert task.belongings["tokenizer"].vocab_size == 280
-    assert task.belongings["tokenizer"].special_tokens.keys() == {"<|endoftext|>"}
+    assert task.extras["tokenizer"].vocab_size == 280
+    assert task.extras["tokenizer"].special_tokens.keys() == {"<|endoftext|>"}
     assert any("280 tokens" in text for text in said)
     prepared = small(tmp_path, data={"path": str(tmp_path / "tokens" / "text")}, steps=2)
     again = tasks.LanguageModel(prepared, tmp_path / "other", said.append)

@@ -17,7 +17,7 @@ from counts import count
 from glassformer import files
 from glassformer.errors import DataError, GlassformerError, TrainingError
 from glassformer.training import report
-from glassformer.training.events import Ended, Evaluated, Evaluating, Event, Said, StepDone
+from glassformer.training.events import Ended, Evaluated, Evaluating, Event, Notice, StepDone
 from glassformer.training.ledger import Ledger
 from glassformer.training.load_config import resolve
 from glassformer.training.loop import train
@@ -31,7 +31,7 @@ FAST: dict[str, Any] = {"steps": 6, "accumulation": 1, "eval_interval": 2, "save
 
 
 def said(events: list[Event]) -> str:
-    return "\n".join(event.text for event in events if isinstance(event, Said))
+    return "\n".join(event.text for event in events if isinstance(event, Notice))
 
 
 def full(*arguments: object, **settings: object) -> None:

@@ -13,7 +13,7 @@ from glassformer import twins
 from glassformer.errors import DataError
 from glassformer.training import loop
 from glassformer.training.config import RunConfig
-from glassformer.training.events import Event, Said, StepDone
+from glassformer.training.events import Event, Notice, StepDone
 from glassformer.training.loop import train
 from glassformer.training.prefetch import Read, prefetching
 from glassformer.training.tasks import TASKS, LanguageModel
@@ -145,7 +145,7 @@ def test_what_is_said_of_a_batch_is_heard_in_the_thread_of_the_run(
 
     def listen(event: Event) -> None:
         assert threading.current_thread() is threading.main_thread()
-        texts.append(event.text if isinstance(event, Said) else "")
+        texts.append(event.text if isinstance(event, Notice) else "")
 
     monkeypatch.setattr(loop, "TASKS", {"language-model": Talking})
     train(small(tmp_path, steps=2, accumulation=2), tmp_path / "run", on_event=listen)

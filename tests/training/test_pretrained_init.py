@@ -16,7 +16,7 @@ from glassformer.errors import CheckpointMismatch, ConfigError, DataError
 from glassformer.tokenizers import CharTokenizer
 from glassformer.tokenizers.words import WordTokenizer
 from glassformer.training.config import RunConfig
-from glassformer.training.events import Event, Said
+from glassformer.training.events import Event, Notice
 from glassformer.training.load_config import load_run_config, resolve
 from glassformer.training.loop import train
 from training.runs import everything, small
@@ -55,7 +55,7 @@ def test_another_tokenizer_than_the_weights_were_trained_with_is_said(tmp_path: 
     for data, is_said in ({}, False), ({"tokenizer": str(tmp_path / "reversed")}, True):
         events: list[Event] = []
         train(tuned(tmp_path, steps=1, data=data), tmp_path / f"{is_said}", on_event=events.append)
-        texts = [event.text for event in events if isinstance(event, Said)]
+        texts = [event.text for event in events if isinstance(event, Notice)]
         assert any("are others than those that" in text for text in texts) == is_said
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from glassformer.errors import MissingExtra
 from glassformer.training import report
-from glassformer.training.events import Ended, Evaluated, Said, Started, StepDone
+from glassformer.training.events import Ended, Evaluated, Notice, Started, StepDone
 from glassformer.training.loop import train
 from training.runs import small
 from training.test_loop import interrupt_after
@@ -137,7 +137,7 @@ def test_a_skipped_step_and_an_interruption_are_said(tmp_path: Path, capsys: pyt
     with report.progress() as on_event:
         on_event(step(7, steps=10_000, loss=math.nan, applied=False))
         on_event(ended(tmp_path, interrupted_by=2))
-        on_event(Said(text="[red]as it is[/red]"))
+        on_event(Notice(text="[red]as it is[/red]"))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].endswith("skipped: not finite")
     assert lines[1] == f"Stopped at step 100. Go on with:  glassformer train --resume {tmp_path}"

@@ -62,7 +62,7 @@ def config(folder: Path, base: dict[str, Any], **changes: Any) -> RunConfig:
 def test_a_batch_is_what_the_paper_trains_on(tmp_path: Path) -> None:
     run = config(tmp_path, TRANSFORMER)
     task = Translation(run, tmp_path / "tokens", lambda sentence: None)
-    tokenizer = task.belongings["tokenizer"]
+    tokenizer = task.extras["tokenizer"]
     pad, start, end = (tokenizer.special_tokens[name] for name in (PAD, START, END))
     batch = task.batch(0, 1)
     source, tokens, valid = batch.inputs
@@ -106,7 +106,7 @@ def test_what_is_held_out_is_kept_and_none_of_its_texts_is_trained_on(tmp_path: 
     task = Translation(config(tmp_path, TRANSFORMER), tmp_path / "tokens", lambda sentence: None)
     held_out = read_pairs(tmp_path / "tokens" / "validation.tsv")
     assert len(held_out) == len(task.validation[0])
-    decode = task.belongings["tokenizer"].decode
+    decode = task.extras["tokenizer"].decode
     sources = {decode(task.training[0][row][:-1].tolist()) for row in range(len(task.training[0]))}
     assert sources
     assert not sources & {source for source, _ in held_out}

@@ -79,7 +79,7 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class Notice:
     """A sentence for the person who waits."""
 
     text: str
@@ -105,5 +105,5 @@ class Ended:
         return self.interrupted_by is None
 
 
-Event = Started | GradientReady | StepDone | Evaluating | Evaluated | Saved | Said | Ended
+Event = Started | GradientReady | StepDone | Evaluating | Evaluated | Saved | Notice | Ended
 OnEvent = Callable[[Event], None]  # a BrokenPipeError out of it says that nobody listens: the run ends, and is saved

@@ -20,10 +20,10 @@ def check_files(config: RunConfig, run: Path) -> None:
     for name, paths in (files_of(config.data) | of_model).items():
         for path in paths:
             if not path.exists():
-                known = [
+                corpora = [
                     corpus.name for corpus in CORPORA.values() if path.name in [file.name for file in corpus.files]
                 ]
-                hint = f" Fetch it:  glassformer data get {known[0]} --out {path.parent}" if known else ""
+                hint = f" Fetch it:  glassformer data get {corpora[0]} --out {path.parent}" if corpora else ""
                 raise DataError(f"There is no file {path}, which the settings name under {name}.{hint}")
             if path.resolve().is_relative_to(run.resolve()):
                 raise DataError(f"{path} is in the folder that the run itself gets, {run}: move it elsewhere first.")

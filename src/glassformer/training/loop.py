@@ -26,8 +26,8 @@ from glassformer.training.events import (
     Event,
     Figures,
     GradientReady,
+    Notice,
     OnEvent,
-    Said,
     Saved,
 )
 from glassformer.training.inputs import check_files
@@ -37,7 +37,7 @@ from glassformer.training.run_folder import RunFolder
 from glassformer.training.schedule import learning_rate
 from glassformer.training.signals import Stop, Stopped, stop_on_signal
 from glassformer.training.tasks import TASKS
-from glassformer.training.tasks.task import Say
+from glassformer.training.tasks.task import Say, Task
 from glassformer.training.trainer import Trainer, build_module, due
 
 
@@ -77,27 +77,26 @@ def train(
     def say(text: str) -> None:
         """Listeners hear everything from this thread, what the one that prepares batches says a little later."""
         if threading.get_ident() == listening:
-            tell(Said(text=text))
+            tell(Notice(text=text))
         else:
             said_elsewhere.put(text)
 
     gpus = [device] if device.type == "cuda" else []
     held = run.held(config, resume=resume, overwrite=overwrite)
     with torch.random.fork_rng(gpus), cpu_threads(config.threads), held:
-        with run.begin(config, resume=resume) as tokens:
-            task = TASKS[config.task](config, tokens, say)
+        with run.begin(config, resume=resume) as data_folder:
+            task = TASKS[config.task](config, data_folder, say)
             module = build_module(config, task, device)
-            newest = run.newest(say) if resume else None
-            if newest is None:
+            checkpoint, state = (run.newest(say) if resume else None) or (None, None)
+            if checkpoint is None:
                 load_pretrained(module, config, task, say)
             trainer = Trainer(config, task, module)
-            if newest is not None:
-                checkpoint, state = newest
+            if checkpoint is not None and state is not None:
                 trainer.restore(checkpoint.module, state)
-                task.belongings = {**task.belongings, "rest": checkpoint.rest}
+                task.extras = {**task.extras, "rest": checkpoint.rest}
                 say_what_changes(run.before(), config, trainer.step, trainer.d_model, say)
         began_at = trainer.step
-        saved_at = None if newest is None else trainer.place
+        saved_at = None if checkpoint is None else trainer.place
 
         def evaluate() -> None:
             nonlocal figures
@@ -127,16 +126,8 @@ def train(
         stopping = "Stopping: the state is being saved. A second signal ends it at once."
         ahead = prefetching(task.batch, steps=config.steps, accumulation=config.accumulation)
         with advising_to_resume(folder), stop_on_signal(stop, lambda: say(stopping)), ahead as trainer.read:
-            if config.schedule.kind != "constant" and config.schedule.warmup_steps >= config.steps:
-                say(
-                    "The learning rate is still rising when the run ends: schedule.warmup_steps is "
-                    f"{config.schedule.warmup_steps}, steps {config.steps}."
-                )
-            some, batches = task.evaluation_batches
-            if 0 < some < batches:
-                say(f"A validation takes {some:,} of {batches:,} batches, spread evenly; with eval_batches 0 all.")
-            if not batches and config.data.validation_fraction:
-                say("There is too little to hold any of it out, so that no validation will say what was learned.")
+            for text in surprises(config, task):
+                say(text)
             tell(trainer.started(folder))
             if trainer.owes_evaluation:  # since it was stopped in the middle of one
                 evaluate()
@@ -166,6 +157,20 @@ def train(
         )
         tell(ended)
     return ended
+
+
+def surprises(config: RunConfig, task: Task) -> Iterator[str]:
+    """What a person may not expect of these settings and this data, in sentences."""
+    if config.schedule.kind != "constant" and config.schedule.warmup_steps >= config.steps:
+        yield (
+            "The learning rate is still rising when the run ends: schedule.warmup_steps is "
+            f"{config.schedule.warmup_steps}, steps {config.steps}."
+        )
+    some, batches = task.evaluation_batches
+    if 0 < some < batches:
+        yield f"A validation takes {some:,} of {batches:,} batches, spread evenly; with eval_batches 0 all."
+    if not batches and config.data.validation_fraction:
+        yield "There is too little to hold any of it out, so that no validation will say what was learned."
 
 
 @contextmanager

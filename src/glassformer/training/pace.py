@@ -17,28 +17,28 @@ class Pace:
 
     @property
     def evaluation(self) -> float:
-        """Seconds of an evaluation."""
+        """Seconds that an evaluation takes."""
         guess = self.seconds * self._evaluation_steps
         return guess if self._evaluation_seconds is None else self._evaluation_seconds
 
     def step(self, count: int) -> float:
-        """Take note that a step with so much in it is done; return how much is done in a second."""
+        """Note that a step of so many units is done; return how many are done in a second."""
         now = time.perf_counter()
-        taken, self._since = now - self._since, now
+        seconds, self._since = now - self._since, now
         share = 0.1 if self.seconds else 1.0
-        self.seconds += (taken - self.seconds) * share
+        self.seconds += (seconds - self.seconds) * share
         self.count += (count - self.count) * share
         return self.count / self.seconds
 
     def left(self, steps: int, evaluations: int) -> float:
-        """Seconds that so many take."""
+        """Seconds that so many steps and evaluations take."""
         return self.seconds * steps + self.evaluation * evaluations
 
     def pause(self) -> None:
-        """What came since the last step does not count: an evaluation, a checkpoint."""
+        """Leave out what came since the last step, such as a checkpoint."""
         self._since = time.perf_counter()
 
     def evaluated(self, seconds: float) -> None:
-        """Take note how long an evaluation took."""
+        """Note how long an evaluation took."""
         self._evaluation_seconds = seconds
         self.pause()

@@ -46,19 +46,19 @@ def take_weights(module: nn.Module, folder: Path, task: Task, say: Say) -> None:
             parameter.copy_(weights[name])
         else:
             say(f"{name} of {tuple(parameter.shape)} starts anew: the data asks for another size than {folder} has.")
-    tokenizer = task.belongings.get("tokenizer")
+    tokenizer = task.extras.get("tokenizer")
     if tokenizer and checkpoint.tokenizer and tokenizer.vocab != checkpoint.tokenizer.vocab:
         say(f"The tokens are others than those that {folder} was trained with: leave out data.tokenizer to keep them.")
     rest = checkpoint.rest.after_training()
     for note in rest.left_out:
         say(f"The model leaves out {note}")
-    task.belongings = {**task.belongings, "rest": rest}
+    task.extras = {**task.extras, "rest": rest}
 
 
 @torch.no_grad()
 def take_vectors(module: nn.Module, path: Path, task: Task, say: Say) -> None:
     """Word vectors for the tokens that are whole words; the other rows stay random."""
-    tokenizer = task.belongings.get("tokenizer")
+    tokenizer = task.extras.get("tokenizer")
     tables: list[Any] = [
         weight for name, weight in module.named_parameters() if name.endswith("token_embedding.weight")
     ]

@@ -19,7 +19,7 @@ from typing import Any
 from glassformer import files
 from glassformer.errors import MissingExtra
 from glassformer.printable import printable
-from glassformer.training.events import Ended, Evaluated, Evaluating, Event, OnEvent, Said, Started, StepDone
+from glassformer.training.events import Ended, Evaluated, Evaluating, Event, Notice, OnEvent, Started, StepDone
 from glassformer.training.ledger import Ledger
 from glassformer.training.run_folder import METRICS, PLOT, TENSORBOARD
 
@@ -46,7 +46,7 @@ def reports(folder: Path, *, quiet: bool = False) -> Iterator[OnEvent]:
             try:
                 listeners.append(optional(make(folder / name), name, say))
             except MissingExtra as missing:
-                say(Said(text=str(missing)))
+                say(Notice(text=str(missing)))
         yield all_of(*listeners, say)  # last, since nobody listens any more when it raises
 
 
@@ -61,7 +61,7 @@ def optional(listener: OnEvent, name: str, say: OnEvent) -> OnEvent:
                 listener(event)
             except Exception as error:  # whatever a library makes of a full disk, of a font, of a file that has gone
                 works = False
-                say(Said(text=f"{name} is not written any more, the run goes on: {' '.join(str(error).split())}"))
+                say(Notice(text=f"{name} is not written any more, the run goes on: {' '.join(str(error).split())}"))
 
     return on_event
 
@@ -89,7 +89,7 @@ def metrics_file(path: Path, say: OnEvent = lambda event: None) -> OnEvent:
                 waiting = b""
             except OSError as error:
                 if not was_waiting:
-                    say(Said(text=f"{path} cannot be written, its lines wait until it can: {error.strerror}."))
+                    say(Notice(text=f"{path} cannot be written, its lines wait until it can: {error.strerror}."))
 
     return on_event
 
@@ -257,7 +257,7 @@ def _sentence(event: Event) -> str:
     if isinstance(event, Evaluated) and event.figures:
         figures = ", ".join(f"{_spaced(k)} {_number(v)}" for k, v in event.figures.items())
         return f"step {event.step:,}, validation: {figures}"
-    if isinstance(event, Said):
+    if isinstance(event, Notice):
         return event.text
     if isinstance(event, Ended) and not event.finished:
         return f"Stopped at step {event.step:,}. Go on with:  glassformer train --resume {event.folder}"

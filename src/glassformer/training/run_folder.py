@@ -162,8 +162,8 @@ class RunFolder:
         """Write a checkpoint whole or not at all, then remove all but the `keep` newest ones."""
         name = f"checkpoints/step-{state.values['step']:08}"
         with files.new_directory(self.path / name, overwrite=True) as folder:
-            huggingface.write_directory(folder, module, native=True, **task.belongings)
-            task.write_beside(folder, module)
+            huggingface.write_directory(folder, module, native=True, **task.extras)
+            task.write_extras(folder, module)
             native.write_state(folder, state.tensors, state.values)
             written = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
             self.ledger.add(*(f"{name}/{file}" for file in (*written, files.MANIFEST)))

@@ -62,7 +62,7 @@ class Trainer:
 
     @property
     def place(self) -> tuple[int, int, int]:
-        """What distinguishes two states of a run."""
+        """Steps, micro-steps and evaluations so far: two states of a run with the same are the same."""
         return self.step, self.micro_step, self.evaluated
 
     @property
@@ -132,7 +132,7 @@ class Trainer:
         )
 
     def _evaluations_left(self) -> int:
-        """From this step on, with its own."""
+        """How many evaluations are to come, that of this step included."""
         steps = self.config.steps
         interval = self.config.eval_interval or steps
         return steps // interval - (self.step - 1) // interval + (steps % interval > 0)
@@ -193,7 +193,7 @@ class Trainer:
             )
 
     def started(self, folder: Path) -> Started:
-        """Where we stand."""
+        """The event that tells listeners what is trained, and from which step on."""
         return Started(
             folder=folder,
             step=self.step,
@@ -202,7 +202,7 @@ class Trainer:
             device=str(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
             preset=str(self.config.model.get("preset", "")),
-            tokenizer=self.task.belongings.get("tokenizer"),
+            tokenizer=self.task.extras.get("tokenizer"),
         )
 
 

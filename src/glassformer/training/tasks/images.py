@@ -1,4 +1,4 @@
-"""Put pictures into classes. A run's pictures are all in memory, a byte for each number in them."""
+"""Put images into classes. A run's images are all in memory, a byte for each number in them."""
 
 import hashlib
 import math
@@ -21,7 +21,16 @@ from glassformer.models.spec import Kind
 from glassformer.nn import functional as F
 from glassformer.training.config import RunConfig, paths_of, within
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, check_same_data, evenly, held_out, quietly
+from glassformer.training.tasks.task import (
+    Batch,
+    PredictionTask,
+    Progress,
+    Say,
+    check_same_data,
+    evenly,
+    held_out,
+    quietly,
+)
 from glassformer.training.world import ALONE, World
 
 
@@ -42,7 +51,7 @@ class ImageData:
         within("data.crop", self.crop, 0, 2**12)
 
 
-class ImageClassification(Predicts):
+class ImageClassification(PredictionTask):
     """The class of an image.
 
     Images in folders are brought to the model's size (and `data.crop`); those in one file decide the model's size.
@@ -75,15 +84,15 @@ class ImageClassification(Predicts):
             "n_classes": n_classes(self.training, self.validation),
             "labels": self.training.classes,
         }
-        self.belongings = {"processor": self.processor}
+        self.extras = {"processor": self.processor}
 
     def batch(self, step: int, micro_step: int, world: World = ALONE) -> Batch:
-        """Pictures drawn with replacement, and changed as the settings say."""
+        """Images drawn with replacement, and changed as the settings say."""
         config, data, micro_batch = self.config, self.data, world.micro_batch(micro_step)
         pixels, labels = self.training.random_batch(
             config.batch_size, seed=config.seed, step=step, micro_step=micro_batch
         )
-        generator = np.random.default_rng((config.seed, step, micro_batch, 1))  # 0 drew the pictures
+        generator = np.random.default_rng((config.seed, step, micro_batch, 1))  # 0 drew the images
         if data.flip:
             pixels = augmentation.flip(pixels, generator)
         if data.shift:
@@ -93,28 +102,28 @@ class ImageClassification(Predicts):
         return self.of(pixels, labels)
 
     def of(self, pixels: UInt8[Tensor, "B K H W"], labels: Tensor) -> Batch:
-        """These pictures, of the model's size."""
+        """A batch of these images, of the model's size."""
         return Batch(inputs=(self.processor.normalise(pixels),), targets=labels, count=len(labels))
 
     @property
     def evaluation_batches(self) -> tuple[int, int]:
-        """Batches of validation images."""
+        """Batches of validation images: those of an evaluation, and all."""
         batches = math.ceil(len(self.validation) / self.config.batch_size) if self.validation else 0
         return min(self.config.eval_batches or batches, batches), batches
 
     def evaluate(self, module: nn.Module, progress: Progress = quietly) -> Figures:
-        """Accuracy and loss on the validation pictures, where there are some; of cropped ones, on their middle."""
-        found, config = self.validation, self.config
-        if found is None:
+        """Accuracy and loss on the validation images, where there are some; of cropped ones, on their middle."""
+        images, config = self.validation, self.config
+        if images is None:
             return {}
-        rows = torch.from_numpy(evenly(len(found), config.eval_batches * config.batch_size))
+        rows = torch.from_numpy(evenly(len(images), config.eval_batches * config.batch_size))
         right, loss, done = 0, 0.0, 0
         with evaluating(module) as device:
             for chosen in torch.split(rows, config.batch_size):
-                pixels = found.pixels[chosen]
+                pixels = images.pixels[chosen]
                 if self.processor.crop is not None:
-                    pixels = torch.stack([middle(picture, self.processor.crop) for picture in pixels])
-                batch = self.of(pixels, found.labels[chosen]).to(device)
+                    pixels = torch.stack([middle(image, self.processor.crop) for image in pixels])
+                batch = self.of(pixels, images.labels[chosen]).to(device)
                 logits = self.logits(module, batch).float()
                 right += int((logits.argmax(-1) == batch.targets).sum())
                 loss += float(F.cross_entropy(logits, batch.targets, reduction="sum"))
@@ -124,7 +133,7 @@ class ImageClassification(Predicts):
 
 
 def of_size(size: tuple[int, ...], n_channels: int, crop: tuple[int, int] | None = None) -> ImageProcessor:
-    """Brings pictures to a size, and their numbers to −1 … 1."""
+    """A processor that brings images to a size, and their numbers to −1 … 1."""
     return ImageProcessor(size=(size[0], size[1]), crop=crop, mean=(0.5,) * n_channels, std=(0.5,) * n_channels)
 
 
@@ -159,13 +168,13 @@ def facts_of(setting: str) -> dict[str, str | int]:
     return {f"sha256 of {path.name}": files.sha256(path) for path in paths}
 
 
-def where(found: ImageSet, chosen: Tensor) -> ImageSet:
-    """Some of the pictures."""
-    return ImageSet(pixels=found.pixels[chosen], labels=found.labels[chosen], classes=found.classes)
+def where(images: ImageSet, chosen: Tensor) -> ImageSet:
+    """The images that are chosen, by a boolean for each or by their indices."""
+    return ImageSet(pixels=images.pixels[chosen], labels=images.labels[chosen], classes=images.classes)
 
 
 def read(setting: str, processor: ImageProcessor, part: str) -> ImageSet:
-    """Pictures of one folder a class, of an archive's x_`part` and y_`part`, or of two IDX files."""
+    """Images of one folder a class, of an archive's x_`part` and y_`part`, or of two IDX files."""
     first, *others = paths_of(setting)
     if len(others) == 1:
         return read_idx_set(first, others[0])
@@ -180,7 +189,7 @@ def read(setting: str, processor: ImageProcessor, part: str) -> ImageSet:
 
 
 def n_classes(training: ImageSet, validation: ImageSet | None) -> int:
-    """How many there are; where they have no names, the highest number says it."""
+    """The number of classes; where they have no names, the highest number says it."""
     if training.classes:
         return len(training.classes)
     labels = training.labels if validation is None else torch.cat([training.labels, validation.labels])

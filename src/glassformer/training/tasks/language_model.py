@@ -17,7 +17,7 @@ from glassformer.models.spec import Kind
 from glassformer.tokenizers import CharTokenizer, Tokenizer
 from glassformer.training.config import RunConfig, bpe_size, paths_of, within
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, check_same_data, quietly
+from glassformer.training.tasks.task import Batch, PredictionTask, Progress, Say, check_same_data, quietly
 from glassformer.training.world import ALONE, World
 
 SECONDS_BETWEEN_REMARKS = 5
@@ -38,7 +38,7 @@ class TextData:
         bpe_size("data.tokenizer", self.tokenizer)
 
 
-class LanguageModel(Predicts):
+class LanguageModel(PredictionTask):
     """The next token at every position of spans of a text."""
 
     kind: ClassVar[Kind] = "language-model"
@@ -57,7 +57,7 @@ class LanguageModel(Predicts):
         else:
             self.training, self.validation = text.split(data.validation_fraction)
         self.settings = {"vocab_size": tokenizer.vocab_size}
-        self.belongings = {"tokenizer": tokenizer}
+        self.extras = {"tokenizer": tokenizer}
         self.batch(0, 0)  # a text that is too short is refused here, before anything is written
 
     def batch(self, step: int, micro_step: int, world: World = ALONE) -> Batch:
@@ -85,7 +85,7 @@ class LanguageModel(Predicts):
         if len(self.validation) < 2:
             return {}
         config = self.config
-        found = loss(
+        mean = loss(
             module,
             self.validation,
             context_length=self.text_length,
@@ -93,7 +93,7 @@ class LanguageModel(Predicts):
             batches=config.eval_batches,
             progress=progress,
         )
-        return {"loss": found.nats_per_token, "perplexity": found.perplexity}
+        return {"loss": mean.nats_per_token, "perplexity": mean.perplexity}
 
 
 def _tokens(

@@ -14,7 +14,7 @@ from glassformer.models.spec import Kind
 from glassformer.tokenizers import CharTokenizer
 from glassformer.training.config import RunConfig
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, quietly
+from glassformer.training.tasks.task import Batch, PredictionTask, Progress, Say, quietly
 from glassformer.training.world import ALONE, World
 
 
@@ -34,7 +34,7 @@ class SortingData:
         return 0.25
 
 
-class Sorting(Predicts):
+class Sorting(PredictionTask):
     """The letters of an answer, each after those before it."""
 
     kind: ClassVar[Kind] = "language-model"
@@ -44,7 +44,7 @@ class Sorting(Predicts):
         self.config, self.label_smoothing = config, config.label_smoothing
         tokenizer = CharTokenizer(sort.LETTERS)
         self.settings = {"vocab_size": tokenizer.vocab_size}
-        self.belongings = {"tokenizer": tokenizer}
+        self.extras = {"tokenizer": tokenizer}
         self.inputs, _ = sort.split()
 
     def batch(self, step: int, micro_step: int, world: World = ALONE) -> Batch:

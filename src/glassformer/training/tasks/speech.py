@@ -28,7 +28,7 @@ from glassformer.training.config import RunConfig, bpe_size, within
 from glassformer.training.events import Figures
 from glassformer.training.tasks.task import (
     Batch,
-    Predicts,
+    PredictionTask,
     Progress,
     Say,
     check_same_data,
@@ -71,7 +71,7 @@ class SpeechData:
         bpe_size("data.tokenizer", self.tokenizer)
 
 
-class SpeechRecognition(Predicts):
+class SpeechRecognition(PredictionTask):
     """The next token of a transcript, given the sound; times are not learned.
 
     A recording is read whole, so that it is no longer than the model's window.
@@ -95,7 +95,7 @@ class SpeechRecognition(Predicts):
         task: Task = "translate" if data.translate else "transcribe"
         self.opening = [*self.speech.opening(data.language, task), self.speech.no_times]
         self.settings = {"vocab_size": self.speech.vocab_size}
-        self.belongings = {"tokenizer": tokenizer}
+        self.extras = {"tokenizer": tokenizer}
         self.training = self._encoded(training, model.context_length, say)
         if len(self.training) == 0:
             seconds = self.n_frames / FRAMES_PER_SECOND
@@ -111,11 +111,11 @@ class SpeechRecognition(Predicts):
     def _encoded(self, transcripts: list[tuple[Path, str]], context_length: int, say: Say) -> Recordings:
         """Those that the model can take at once."""
         end, longest = self.speech.end_of_text, self.n_frames / FRAMES_PER_SECOND
-        found = [(path, text, [*self.opening, *self._text(text), end]) for path, text in transcripts]
-        fit = [item for item in found if len(item[2]) - 1 <= context_length and seconds_of(item[0]) <= longest]
-        if 0 < len(fit) < len(found):
+        items = [(path, text, [*self.opening, *self._text(text), end]) for path, text in transcripts]
+        fit = [item for item in items if len(item[2]) - 1 <= context_length and seconds_of(item[0]) <= longest]
+        if 0 < len(fit) < len(items):
             say(
-                f"{len(found) - len(fit):,} recordings are longer than {longest:g} seconds or {context_length} tokens, "
+                f"{len(items) - len(fit):,} recordings are longer than {longest:g} seconds or {context_length} tokens, "
                 f"and left out."
             )
         return Recordings([path for path, *_ in fit], [text for _, text, _ in fit], Ragged.of([ids for *_, ids in fit]))
@@ -153,7 +153,7 @@ class SpeechRecognition(Predicts):
 
     @property
     def evaluation_batches(self) -> tuple[int, int]:
-        """Batches of recordings."""
+        """Batches of validation recordings: those of an evaluation, and all."""
         batches = math.ceil(len(self.validation) / self.config.batch_size)
         return min(self.config.eval_batches or batches, batches), batches
 

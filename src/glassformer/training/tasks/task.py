@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]
 
 
 def quietly(done: int, total: int) -> None:
-    """Tell nobody."""
+    """Report no progress."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +57,13 @@ class Task(Protocol):
     """A task is a class, made of (settings, the folder for what it prepares, `say`), and a line in `TASKS`.
 
     The class says which `kind` of model it trains, and has the record of its own settings under `[data]`.
-    `settings` are the fields of the model's configuration that the data decides, such as vocab_size; `belongings` go
-    into the checkpoint beside the model (`huggingface.write_directory`); `unit` is what `Batch.count` counts.
+    `settings` are the fields of the model's configuration that the data decides, such as vocab_size; `extras` are what
+    is saved with the model, such as its tokenizer (options of `huggingface.write_directory`); `unit` is what
+    `Batch.count` counts.
     """
 
     settings: Mapping[str, Any]
-    belongings: Mapping[str, Any]
+    extras: Mapping[str, Any]
     unit: str
 
     @property
@@ -73,7 +74,7 @@ class Task(Protocol):
         """A pure function of its address: the run's seed, step, micro-step and rank."""
 
     def logits(self, module: nn.Module, batch: Batch) -> Tensor:
-        """What the model answers."""
+        """What the model computes from a batch's inputs, before any softmax."""
 
     def loss(self, logits: Tensor, batch: Batch) -> tuple[Float[Tensor, ""], int]:
         """The sum over the batch's units, in nats, and how many they are; their ratio is to be made small.
@@ -82,22 +83,22 @@ class Task(Protocol):
         """
 
     def evaluate(self, module: nn.Module, progress: Progress = quietly) -> Figures:
-        """Figures by name, the one to watch first; `progress` hears how much is done, and of how much."""
+        """Figures by name, the one to watch first; `progress` is told how many batches are done, of how many."""
 
-    def write_beside(self, folder: Path, module: nn.Module) -> None:
-        """Files of the task's own, into the folder of a checkpoint."""
+    def write_extras(self, folder: Path, module: nn.Module) -> None:
+        """Write files of the task's own into the folder of a checkpoint."""
 
 
-class Predicts:
-    """The part of a task that most have in common: classes or next tokens, judged by their cross-entropy."""
+class PredictionTask:
+    """What most tasks have in common: classes or next tokens are predicted, and judged by their cross-entropy."""
 
     settings: Mapping[str, Any]
-    belongings: Mapping[str, Any]
+    extras: Mapping[str, Any]
     label_smoothing = 0.0
     unit = "tokens"
 
     def logits(self, module: nn.Module, batch: Batch) -> Tensor:
-        """(…, V)"""
+        """A score for each class or token, (…, V)."""
         logits: Tensor = whole(module)(*batch.inputs)
         return logits
 
@@ -107,26 +108,25 @@ class Predicts:
         total = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing, reduction="sum")
         return total, batch.count
 
-    def write_beside(self, folder: Path, module: nn.Module) -> None:
-        """None."""
+    def write_extras(self, folder: Path, module: nn.Module) -> None:
+        """Most tasks have no files of their own."""
 
     def mean_loss(
         self, module: nn.Module, batches: Iterable[Batch], n_batches: int, progress: Progress = quietly
     ) -> Loss:
-        """Over all that these batches ask, each alike, without label smoothing."""
+        """The mean over all targets of these batches, each with the same weight, without label smoothing."""
         total, count = 0.0, 0
         with evaluating(module) as device:
-            for number, batch in enumerate(batches, start=1):
-                there = batch.to(device)
-                logits = self.logits(module, there).float()
-                total += float(F.cross_entropy(logits, there.targets, reduction="sum"))
+            for number, batch in enumerate((each.to(device) for each in batches), start=1):
+                logits = self.logits(module, batch).float()
+                total += float(F.cross_entropy(logits, batch.targets, reduction="sum"))
                 count += batch.count
                 progress(number, n_batches)
         return Loss(nats_per_token=total / count, tokens=count)
 
 
 def evenly(n: int, few: int) -> np.ndarray:
-    """`few` of n places, or all where it is 0, spread evenly."""
+    """`few` of n indices, or all where it is 0, spread evenly."""
     return np.linspace(0, n - 1, few).round().astype(np.int64) if 0 < few < n else np.arange(n)
 
 

@@ -17,7 +17,16 @@ from glassformer.models.spec import Kind
 from glassformer.tokenizers import Tokenizer
 from glassformer.training.config import RunConfig, bpe_size, within
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, evenly, held_out, learned_tokenizer, quietly
+from glassformer.training.tasks.task import (
+    Batch,
+    PredictionTask,
+    Progress,
+    Say,
+    evenly,
+    held_out,
+    learned_tokenizer,
+    quietly,
+)
 from glassformer.training.world import ALONE, World
 
 PAD, START, END = "<pad>", "<s>", "</s>"  # special tokens of the tokenizers that are learned here
@@ -43,7 +52,7 @@ class PairData:
         bpe_size("data.tokenizer", self.tokenizer)
 
 
-class Translation(Predicts):
+class Translation(PredictionTask):
     """The next token of a target, given its source.
 
     A source is its tokens and the one that ends it; a target has the one that begins it, too.
@@ -66,7 +75,7 @@ class Translation(Predicts):
         }
         if model.source_vocab_size is not None:  # where None, both texts share one table
             self.settings["source_vocab_size"] = tokenizer.vocab_size
-        self.belongings = {"tokenizer": tokenizer}
+        self.extras = {"tokenizer": tokenizer}
         self.training = shortened(prepared.training, model.context_length, say)
         self.validation = shortened(prepared.validation, model.context_length, lambda sentence: None)
         self.order = Order(lengths(self.training), config.batch_size, config.seed)
@@ -96,8 +105,8 @@ class Translation(Predicts):
         in_turn = list(Order(lengths(self.validation), self.config.batch_size, 0).in_turn())
         chosen = [in_turn[number] for number in evenly(len(in_turn), self.config.eval_batches)]
         batches = (self.of(self.validation, rows) for rows in chosen)
-        found = self.mean_loss(module, batches, len(chosen), progress)
-        return {"loss": found.nats_per_token, "perplexity": found.perplexity}
+        loss = self.mean_loss(module, batches, len(chosen), progress)
+        return {"loss": loss.nats_per_token, "perplexity": loss.perplexity}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +139,7 @@ class Prepared:
         return prepared
 
     def save(self, folder: Path) -> None:
-        """Into a folder of its own."""
+        """Write the tokenizer and both parts into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save(folder)
         sides = {
@@ -144,7 +153,7 @@ class Prepared:
 
     @classmethod
     def load(cls, folder: Path) -> "Prepared":
-        """What `save` wrote."""
+        """Read what `save` wrote."""
         arrays = {name: array.numpy() for name, array in safetensors.read(folder / PREPARED).items()}
 
         def pairs(part: str) -> Pairs:
@@ -168,7 +177,7 @@ def read(path: str, target_path: str) -> list[Pair]:
 
 
 def special(tokenizer: Tokenizer, name: str) -> int:
-    """The id of a special token."""
+    """The id of a special token; a tokenizer without it is refused."""
     if name not in tokenizer.special_tokens:
         raise ConfigError(
             f"Translating needs the special tokens {PAD}, {START} and {END}, and the tokenizer has no {name}: "

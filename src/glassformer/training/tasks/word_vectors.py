@@ -25,7 +25,7 @@ from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.words import WordTokenizer
 from glassformer.training.config import RunConfig, bpe_size, paths_of, within
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, Predicts, Progress, Say, quietly
+from glassformer.training.tasks.task import Batch, PredictionTask, Progress, Say, quietly
 from glassformer.training.world import ALONE, World
 
 UNKNOWN = "<unk>"  # token 0, which stands for what has no vector
@@ -51,7 +51,7 @@ class WordData:
         bpe_size("data.tokenizer", self.tokenizer)
 
 
-class WordVectors(Predicts):
+class WordVectors(PredictionTask):
     """Words that stand near a word, told from others."""
 
     kind: ClassVar[Kind] = "word-vectors"
@@ -70,7 +70,7 @@ class WordVectors(Predicts):
         self.tokenizer = Tokenizer.load(folder)
         self.training, self.validation, counts = arrays["training"], arrays["validation"], arrays["counts"]
         self.settings = {"vocab_size": self.tokenizer.vocab_size}
-        self.belongings = {"tokenizer": self.tokenizer}
+        self.extras = {"tokenizer": self.tokenizer}
         self.noise = noise(torch.from_numpy(counts)).cumsum(0).numpy()
         kept = keep_probability(torch.from_numpy(counts), data.subsample) if data.subsample else None
         self.keep = np.ones(len(counts)) if kept is None else kept.numpy()
@@ -91,25 +91,26 @@ class WordVectors(Predicts):
         return kept if len(kept) > 2 * self.window else words
 
     def of(self, words: Int[np.ndarray, " N"], random: np.random.Generator) -> Batch:
-        """Some places of the text: (given words, candidates, where a word is given); the first candidate is right."""
+        """Some positions of the text: (input words, candidates, which inputs count); the first candidate is right."""
         n, window = self.config.batch_size, self.window
         places = random.integers(window, len(words) - window, size=n)
         if self.cbow:
             offsets = np.concatenate([np.arange(-window, 0), np.arange(1, window + 1)])
-            given = words[places[:, None] + offsets]
+            inputs = words[places[:, None] + offsets]
             valid = np.abs(offsets) <= random.integers(1, window + 1, size=(n, 1))
-            asked = words[places]
+            targets = words[places]
         else:
             distances = np.arange(window, 0, -1) / (
                 window * (window + 1) / 2
             )  # of 1 … window: as a random width has it
             away = 1 + random.choice(window, size=n, p=distances)
-            given, valid = words[places][:, None], np.ones((n, 1), dtype=bool)
-            asked = words[places + np.where(random.random(n) < 0.5, -away, away)]
+            inputs, valid = words[places][:, None], np.ones((n, 1), dtype=bool)
+            targets = words[places + np.where(random.random(n) < 0.5, -away, away)]
         others = np.searchsorted(self.noise, random.random((n, self.n_negative)), side="right")
-        candidates = np.concatenate([asked[:, None], others.clip(max=len(self.noise) - 1)], axis=1)
-        inputs = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in (given, candidates, valid))
-        return Batch(inputs=inputs, targets=torch.zeros(n, dtype=torch.int64), count=n)
+        candidates = np.concatenate([targets[:, None], others.clip(max=len(self.noise) - 1)], axis=1)
+        arrays = (inputs, candidates, valid)
+        tensors = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
+        return Batch(inputs=tensors, targets=torch.zeros(n, dtype=torch.int64), count=n)
 
     def loss(self, logits: Float[Tensor, "B K"], batch: Batch) -> tuple[Float[Tensor, ""], int]:
         """How badly the right candidates are told from those of the noise, and how many there are."""
@@ -139,13 +140,13 @@ class WordVectors(Predicts):
                 progress(number, n_batches)
         return {"loss": total / count}
 
-    def write_beside(self, folder: Path, module: nn.Module) -> None:
+    def write_extras(self, folder: Path, module: nn.Module) -> None:
         """vectors.txt, which other programs read too."""
-        found = word_vectors.WordVectors(
+        vectors = word_vectors.WordVectors(
             words=tuple(self.tokenizer.vocab[id].decode() for id in range(1, self.tokenizer.vocab_size)),
             vectors=dict(module.named_parameters())["token_embedding.weight"][1 : self.tokenizer.vocab_size],
         )
-        word_vectors.write(folder / VECTORS, found, "word2vec", overwrite=True)  # of the run that is resumed
+        word_vectors.write(folder / VECTORS, vectors, "word2vec", overwrite=True)  # of the run that is resumed
 
 
 def prepare(data: WordData, window: int, folder: Path, say: Say) -> None:
@@ -182,7 +183,7 @@ def vocabulary(data: WordData, say: Say) -> WordTokenizer:
         say(f"{len(words):,} words come {data.min_count} times or more, of {len(counted):,}.")
         return WordTokenizer([UNKNOWN, *words], [UNKNOWN], lowercase=True)
     learned = data.tokenizer == "char" or bpe_size("data.tokenizer", data.tokenizer)
-    found = None if learned else Tokenizer.load(data.tokenizer)
-    if not isinstance(found, WordTokenizer) or found.tokens[:1] != [UNKNOWN]:
+    tokenizer = None if learned else Tokenizer.load(data.tokenizer)
+    if not isinstance(tokenizer, WordTokenizer) or tokenizer.tokens[:1] != [UNKNOWN]:
         raise ConfigError('data.tokenizer must be "auto" or that of a run of this task, whose tokens are words.')
-    return found
+    return tokenizer
