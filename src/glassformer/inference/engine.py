@@ -8,7 +8,7 @@ model has them. One thread drives an engine. Next to read: `request.py`, `logits
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeVar, cast
 
@@ -32,16 +32,12 @@ class Live:
 
     id: int
     request: Request
+    settings: Hashable  # requests with the same are served in one
     random: torch.Generator
     text: list[int]  # the prompt and what has been written
     rows: list[int] = field(default_factory=list)
     chosen: list[int] = field(default_factory=list)
     seen: Bool[Tensor, " V"] | None = None  # the tokens of the text, for a repetition penalty
-
-    @property
-    def settings(self) -> Hashable:
-        """Requests with the same are served in one: all of a sampling but its seed, and the very same filters."""
-        return replace(self.request.sampling, seed=0), tuple(map(id, self.request.filters)), self.request.logprobs
 
     def append(self, token: int) -> None:
         """One more token has been chosen."""
@@ -112,7 +108,8 @@ class Engine:
         if request.search is not None and self.n_rows is not None:
             raise GenerationError("A search branches, and static rows do not: leave out n_rows.")
         random = torch.Generator().manual_seed(request.sampling.seed)
-        live = Live(next(self._ids), request, random, list(request.tokens))
+        settings = request.sampling.unseeded, tuple(map(id, request.filters)), request.logprobs
+        live = Live(next(self._ids), request, settings, random, list(request.tokens))
         self._waiting.append(live)
         return live.id
 
@@ -296,9 +293,10 @@ class Engine:
         if not self._live or self._state is None:
             return []
         rooms, logits = self._state.rooms, self._logits[:, : self.n_tokens]
-        broken = [live for live in self._live if not finite_rows(logits[live.rows]).all()]
+        finite = finite_rows(logits).tolist()
+        sound = [live for live in self._live if all(finite[row] for row in live.rows)]
+        broken = [live for live in self._live if not all(finite[row] for row in live.rows)]
         news = _errors(broken, GenerationError(NOT_FINITE))
-        sound = [live for live in self._live if live not in broken]
         for _, group in grouped([live for live in sound if live.request.search is None], lambda live: live.settings):
             try:
                 choices = _sampled(logits, group)

@@ -48,6 +48,11 @@ class Sampling:
             if not fine:
                 raise GenerationError(f"must be {bounds}, not {value}.", setting=name)
 
+    @property
+    def unseeded(self) -> tuple[float, ...]:
+        """All settings but the seed: texts that share them are chosen for in one."""
+        return self.temperature, self.top_k, self.top_p, self.min_p, self.repetition_penalty
+
 
 USUAL = Sampling(temperature=0.8, top_p=0.95)  # where neither a user nor the model's files say how to choose
 
