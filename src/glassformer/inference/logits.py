@@ -49,7 +49,7 @@ class Sampling:
                 raise GenerationError(f"must be {bounds}, not {value}.", setting=name)
 
     @property
-    def unseeded(self) -> tuple[float, ...]:
+    def unseeded(self) -> tuple[float | int, ...]:
         """All settings but the seed: texts that share them are chosen for in one."""
         return self.temperature, self.top_k, self.top_p, self.min_p, self.repetition_penalty
 
