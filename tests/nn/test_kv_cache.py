@@ -23,8 +23,9 @@ from counts import count
 from glassformer.errors import ConfigError, GenerationError
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import Llama, LlamaConfig
-from glassformer.nn import kv_cache
-from glassformer.nn.kv_cache import KVCache, Policy, count_positions, parse_policy
+from glassformer.nn import kv_cache, mask
+from glassformer.nn.attention import Attention
+from glassformer.nn.kv_cache import KVCache, Policy, Step, count_positions, parse_policy, uncached
 from glassformer.nn.rope import RoPE, RopeScaling
 from glassformer.twins import Mode, use
 from oracles import Array, array, kept
@@ -353,6 +354,41 @@ def test_a_policy_larger_than_the_context_is_an_error(text: str) -> None:
         parse_policy(text, 256)
 
 
+# Layers that differ
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@torch.no_grad()
+def test_a_layer_with_a_window_of_its_own_sees_what_it_sees_without_a_cache_and_keeps_no_more(padded: bool) -> None:
+    attentions = [Attention(8, 2).double() for _ in range(3)]
+    rope, local = RoPE(d_head=4), {1: kv_cache.window(3)}
+
+    def run(x: Tensor, step: Step) -> Tensor:
+        rotation = rope(step.positions.unsqueeze(-2))
+        for attn, (over, cache) in zip(attentions, step.layers, strict=True):
+            x = x + attn(x, over, rotation=rotation, cache=cache)
+        return x
+
+    x, tokens = torch.randn(2, 9, 8, dtype=torch.float64), torch.zeros(2, 9, dtype=torch.long)
+    valid = torch.ones_like(tokens, dtype=torch.bool)
+    valid[1, :2] = not padded
+    whole = run(x, uncached(tokens, 3, valid if padded else None, local={1: mask.Window(3)}))
+    state = KVCache(3, kv_cache.full(9), rope, local=local)
+    assert state.room == 3  # as many as the narrowest layer takes at once
+    pieces = []
+    for span in (slice(0, 3), *(slice(t, t + 1) for t in range(3, 9))):
+        step = state.step(tokens[:, span], valid[:, span] if padded else None)
+        pieces.append(run(x[:, span], step))
+    stepped = torch.cat(pieces, 1)
+    assert_close(stepped[valid], whole[valid])
+    assert not torch.allclose(run(x, uncached(tokens, 3))[0], whole[0])
+    assert state.layers[1].buffers[0].shape[2] == 3 + 1
+    assert state.layers[0].buffers[0].shape[2] > 3 + 1
+    branch = state.branch(torch.tensor([0]))
+    with pytest.raises(GenerationError, match="full of 9 tokens has taken 9"):
+        branch.step(tokens[:1, :1])
+
+
 # Memory
 
 
@@ -371,7 +407,7 @@ def test_over_5000_steps_no_buffer_grows_or_moves(held: Kept, padded: bool) -> N
     for t in range(5000):
         valid = torch.tensor([[True], [t > 3]]) if padded and t < 8 else None
         step = state.step(torch.zeros(2, 1, dtype=torch.long), valid)
-        (cache,) = step.caches
+        ((_, cache),) = step.layers
         keys, _ = cache.update(k, k)
         if t >= 10:
             layer = state.layers[0]

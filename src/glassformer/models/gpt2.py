@@ -93,8 +93,8 @@ class GPT2(nn.Module):
         step = uncached(tokens, len(self.blocks), valid) if state is None else state.step(tokens, valid)
         x = self.token_embedding(tokens) + self.position_embedding(step.places)
         x = self.dropout(x)
-        for block, cache in zip(self.blocks, step.caches, strict=True):
-            x = block(x, step.mask, cache=cache)
+        for block, (mask, cache) in zip(self.blocks, step.layers, strict=True):
+            x = block(x, mask, cache=cache)
         x = self.final_norm(x)
         logits: Tensor = self.lm_head(x)
         return logits

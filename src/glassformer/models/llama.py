@@ -112,8 +112,8 @@ class Llama(nn.Module):
         rotation = None if self.rope is None else self.rope(step.positions.unsqueeze(-2))  # one axis for the heads
         x = self.token_embedding(tokens)
         x = self.dropout(x)
-        for block, cache in zip(self.blocks, step.caches, strict=True):
-            x = block(x, step.mask, rotation=rotation, cache=cache)
+        for block, (mask, cache) in zip(self.blocks, step.layers, strict=True):
+            x = block(x, mask, rotation=rotation, cache=cache)
         x = self.final_norm(x)
         logits: Tensor = self.lm_head(x)
         return logits

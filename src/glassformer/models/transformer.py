@@ -36,7 +36,7 @@ from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import MLP
 from glassformer.nn.kv_cache import Policy, Step, uncached
 from glassformer.nn.linear import Linear
-from glassformer.nn.mask import Everything, Mask
+from glassformer.nn.mask import Everything
 from glassformer.nn.memory import DecoderState
 from glassformer.nn.norm import Dropout, LayerNorm
 from glassformer.nn.position import Layout, sinusoidal
@@ -119,7 +119,7 @@ class Transformer(nn.Module):
         """Encode the source, `source_valid` being False at padding; the decoder's own text is cached under a policy."""
         step = uncached(source, self.config.n_encoder_layers, source_valid, rule=Everything())
         x = self.embed(self.source_embedding(source), step.places)
-        memory = self.encoder(x, step.mask)
+        memory = self.encoder(x, step)
         return DecoderState(memory, self.config.n_decoder_layers, policy, source_valid)
 
     def forward(
@@ -168,9 +168,9 @@ class Encoder(nn.Module):
         )
         self.final_norm = norm(config) if config.norm_placement == "pre" else nn.Identity()
 
-    def forward(self, x: Float[Tensor, "B S C"], mask: Mask) -> Float[Tensor, "B S C"]:
-        """See the class."""
-        for block in self.blocks:
+    def forward(self, x: Float[Tensor, "B S C"], step: Step) -> Float[Tensor, "B S C"]:
+        """The memory, from the source's vectors."""
+        for block, (mask, _) in zip(self.blocks, step.layers, strict=True):
             x = block(x, mask)
         memory: Tensor = self.final_norm(x)
         return memory
@@ -200,8 +200,8 @@ class Decoder(nn.Module):
     def forward(self, x: Float[Tensor, "B T C"], step: Step, state: DecoderState) -> Float[Tensor, "B T C"]:
         """See the class."""
         memory_mask = state.memory_mask(x.shape[-2])
-        for block, cache, memory in zip(self.blocks, step.caches, state.memories, strict=True):
-            x = block(x, step.mask, memory, memory_mask, cache=cache)
+        for block, (mask, cache), memory in zip(self.blocks, step.layers, state.memories, strict=True):
+            x = block(x, mask, memory, memory_mask, cache=cache)
         x = self.final_norm(x)
         return x
 

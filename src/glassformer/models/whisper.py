@@ -158,8 +158,8 @@ class Decoder(nn.Module):
         memory_mask = heard.memory_mask(tokens.shape[-1])
         x = self.token_embedding(tokens) + self.position_embedding(step.places)
         x = self.dropout(x)
-        for block, cache, memory in zip(self.blocks, step.caches, heard.memories, strict=True):
-            x = block(x, step.mask, memory, memory_mask, cache=cache)
+        for block, (mask, cache), memory in zip(self.blocks, step.layers, heard.memories, strict=True):
+            x = block(x, mask, memory, memory_mask, cache=cache)
         x = self.final_norm(x)
         logits: Tensor = self.lm_head(x)
         return logits

@@ -17,8 +17,10 @@ A learned position is added to a token before the first layer and cannot be chan
 which it came in, which for a cache that has filled is its last place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -55,6 +57,10 @@ class Policy:
         if self.first:
             latest = torch.where(slots < self.first, slots.minimum(lengths - 1), latest)
         return torch.where(latest >= slots, latest, -1)
+
+    def room(self, length: int) -> int:
+        """How many tokens may come at once after that many: once an endless cache is full one, which pushes one out."""
+        return max(self.capacity - length, 1 if self.endless else 0)
 
     @property
     def _in_turn(self) -> int:
@@ -97,32 +103,43 @@ def parse_policy(text: str, context_length: int) -> Policy:
     return policy
 
 
+class LayerInputs(NamedTuple):
+    """What one layer's attention is given: whom its queries see, and its cache, None where nothing is cached."""
+
+    mask: Mask
+    cache: "LayerStep | None" = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """What the layers need to know of the tokens that come in.
 
     `places` are their places in the cache, for learned positions; `positions` those in the whole text, −1 for padding.
-    `caches` has one entry a layer: None where nothing is cached.
     """
 
     positions: Int[Tensor, "*B T"]
     places: Int[Tensor, "*B T"]
-    mask: Mask
-    caches: "Sequence[LayerStep] | list[None]"
+    layers: Sequence[LayerInputs]
 
 
 def uncached(
-    tokens: Int[Tensor, "*B T"], n_layers: int, valid: Bool[Tensor, "B T"] | None = None, rule: Rule = mask.Causal()
+    tokens: Int[Tensor, "*B T"],
+    n_layers: int,
+    valid: Bool[Tensor, "B T"] | None = None,
+    rule: Rule = mask.Causal(),
+    local: Mapping[int, Rule] = MappingProxyType({}),
 ) -> Step:
-    """The step that is a whole text by itself; `valid` is False at padding."""
-    nothing: list[None] = [None] * n_layers
-    if valid is None:
-        over = Mask.over(rule, tokens.shape[-1], tokens.device)
-        return Step(positions=over.queries, places=over.queries, mask=over, caches=nothing)
-    positions = count_positions(valid)
-    rows = positions[:, None]  # one axis for the heads
-    over = Mask(rule=rule, queries=rows, keys=rows)
-    return Step(positions=positions, places=positions.clamp(min=0), mask=over, caches=nothing)
+    """The step that is a whole text by itself; `valid` is False at padding, `local` has the rules of other layers."""
+    whole = valid is None
+    positions = torch.arange(tokens.shape[-1], device=tokens.device) if valid is None else count_positions(valid)
+    rows = positions if whole else positions[:, None]  # one axis for the heads
+    rules = [local.get(i, rule) for i in range(n_layers)]
+    masks = {rule: Mask(rule=rule, queries=rows, keys=rows, in_order=whole, unpadded=whole) for rule in set(rules)}
+    return Step(
+        positions=positions,
+        places=positions if whole else positions.clamp(min=0),
+        layers=[LayerInputs(masks[rule]) for rule in rules],
+    )
 
 
 def count_positions(valid: Bool[Tensor, "B T"], start: Int[Tensor, " B"] | int = 0) -> Int[Tensor, "B T"]:
@@ -133,16 +150,26 @@ def count_positions(valid: Bool[Tensor, "B T"], start: Int[Tensor, " B"] | int =
 
 
 class KVCache:
-    """The keys and values of all layers under one policy; what `begin` returns, and `forward` moves on.
+    """The keys and values of all layers under a policy; what `begin` returns, and `forward` moves on.
 
+    `local` are the policies of layers that have one of their own, such as a window in every other layer.
     `lengths` counts the tokens that each row has taken in; which token is in which slot follows from it. Buffers grow
     with the longest row up to the policy's capacity, and have one slot more, the first, which takes the padding. A
     `static` cache has all its slots from the beginning, and asks all of them at every step: no shape depends on how far
     a text has come, as a compiled step or a captured graph needs it.
     """
 
-    def __init__(self, n_layers: int, policy: Policy, rope: RoPE | None = None, *, static: bool = False) -> None:
+    def __init__(
+        self,
+        n_layers: int,
+        policy: Policy,
+        rope: RoPE | None = None,
+        *,
+        local: Mapping[int, Policy] = MappingProxyType({}),
+        static: bool = False,
+    ) -> None:
         self.policy = policy
+        self.local = local
         self.layers = [LayerCache() for _ in range(n_layers)]
         self.lengths: Int[Tensor, " B"] | None = None  # before the first step
         self.static = static
@@ -150,17 +177,17 @@ class KVCache:
 
     def step(self, tokens: Int[Tensor, "B T"], valid: Bool[Tensor, "B T"] | None = None) -> Step:
         """Give the new tokens their slots; `valid` is False at padding, which may stand anywhere."""
-        n_new, device, capacity = tokens.shape[-1], tokens.device, self.policy.capacity
+        n_new, device = tokens.shape[-1], tokens.device
         before = torch.zeros(len(tokens), dtype=torch.long, device=device) if self.lengths is None else self.lengths
         lengths = before + (n_new if valid is None else valid.sum(-1))
-        aligned, n_slots, first = False, capacity, False
+        aligned, longest, first = False, None, False
         if not self.static:
             # What is known without the device is not asked of it: training's only step is a first one, without padding.
             host = [0] * len(tokens) if self.lengths is None else self.lengths.tolist()
             aligned = valid is None and min(host) == max(host)
             first = max(host) == 0
             ends = [length + n_new for length in host] if valid is None else lengths.tolist()
-            n_slots = min(self._checked(host, ends), capacity)
+            longest = self._checked(host, ends)
 
         after = lengths[:, None]
         if aligned:  # one row of positions stands for all
@@ -168,41 +195,64 @@ class KVCache:
             positions = torch.arange(host[0], host[0] + n_new, device=device)
         else:
             positions = count_positions(torch.ones_like(tokens, dtype=torch.bool) if valid is None else valid, before)
-        keys = self.policy.positions(after, n_slots)
-        turn = None
-        if self.policy.first and self._rope is not None:  # the sinks close up to what is left of the text
-            turn = self._rope((after - capacity).clamp(min=0)[..., None])  # (1, 1) or (B, 1, 1): heads, keys
-        placement = Placement(
-            slots=torch.where(positions >= 0, self.policy.slot(positions) + 1, 0),
-            sink_slots=torch.where((positions >= 0) & (positions < self.policy.first), positions + 1, 0),
-            n_slots=n_slots,
-            n_sinks=self.policy.first if turn is not None else 0,
-            capacity=capacity,
-            turn=turn,
-        )
-        over = Mask(
-            rule=mask.Everything() if aligned and n_new == 1 else self.policy.rule,  # one token sees all that is kept
-            queries=positions if aligned else positions[:, None],
-            keys=keys if aligned else keys[:, None],
-            in_order=aligned and first,
-            unpadded=aligned,
-        )
+        placements = {policy: self._place(policy, positions, after, longest) for policy in self._policies}
+        masks = {
+            policy: Mask(
+                rule=mask.Everything() if aligned and n_new == 1 else policy.rule,  # one token sees all that is kept
+                queries=positions if aligned else positions[:, None],
+                keys=keys if aligned else keys[:, None],
+                in_order=aligned and first,
+                unpadded=aligned,
+            )
+            for policy, (_, keys) in placements.items()
+        }
         if self.static and self.lengths is not None:
             self.lengths.copy_(lengths)
         else:
             self.lengths = lengths
         return Step(
             positions=positions,
-            places=positions.clamp(min=0, max=capacity - 1),
-            mask=over,
-            caches=[LayerStep(layer, placement) for layer in self.layers],
+            places=positions.clamp(min=0, max=self.policy.capacity - 1),
+            layers=[
+                LayerInputs(masks[policy], LayerStep(layer, placements[policy][0]))
+                for layer, policy in zip(self.layers, self._policy_of_each, strict=True)
+            ],
         )
+
+    def _place(
+        self, policy: Policy, positions: Int[Tensor, "*B T"], lengths: Int[Tensor, "*B 1"], longest: int | None
+    ) -> tuple["Placement", Int[Tensor, "*B S"]]:
+        """Where tokens at these positions go under a policy, and the positions of all keys that are then there.
+
+        `lengths` are those after this step, `longest` the greatest of them; None asks for all slots.
+        """
+        n_slots = policy.capacity if longest is None else min(longest, policy.capacity)
+        turn = None
+        if policy.first and self._rope is not None:  # the sinks close up to what is left of the text
+            turn = self._rope((lengths - policy.capacity).clamp(min=0)[..., None])  # (1, 1) or (B, 1, 1): heads, keys
+        placement = Placement(
+            slots=torch.where(positions >= 0, policy.slot(positions) + 1, 0),
+            sink_slots=torch.where((positions >= 0) & (positions < policy.first), positions + 1, 0),
+            n_slots=n_slots,
+            n_sinks=policy.first if turn is not None else 0,
+            capacity=policy.capacity,
+            turn=turn,
+        )
+        return placement, policy.positions(lengths, n_slots)
+
+    @property
+    def _policy_of_each(self) -> list[Policy]:
+        return [self.local.get(i, self.policy) for i in range(len(self.layers))]
+
+    @property
+    def _policies(self) -> dict[Policy, None]:
+        return dict.fromkeys((self.policy, *self.local.values()))
 
     @property
     def rooms(self) -> list[int]:
         """How many tokens each row may take in at once: once an endless cache is full one, which pushes one out."""
         lengths = [0] if self.lengths is None else self.lengths.tolist()
-        return [self._room(length) for length in lengths]
+        return [min(policy.room(length) for policy in self._policies) for length in lengths]
 
     @property
     def room(self) -> int:
@@ -219,7 +269,7 @@ class KVCache:
 
     def branch(self, rows: Int[Tensor, " N"]) -> "KVCache":
         """A cache of its own for these rows; this one stays as it is."""
-        cache = KVCache(len(self.layers), self.policy, self._rope, static=self.static)
+        cache = KVCache(len(self.layers), self.policy, self._rope, local=self.local, static=self.static)
         cache.lengths = None if self.lengths is None else self.lengths[rows]
         cache.layers = [layer.branch(rows) for layer in self.layers]
         return cache
@@ -236,8 +286,8 @@ class KVCache:
         """A static cache with so many rows, all like the only one here; `replace` gives them others."""
         cache = self.branch(torch.zeros(n_rows, dtype=torch.long))
         cache.static = True
-        for layer in cache.layers:
-            layer.buffers[:2] = (with_slots(buffer, self.policy.capacity + 1) for buffer in layer.buffers[:2])
+        for layer, policy in zip(cache.layers, self._policy_of_each, strict=True):
+            layer.buffers[:2] = (with_slots(buffer, policy.capacity + 1) for buffer in layer.buffers[:2])
         return cache
 
     def replace(self, rows: Int[Tensor, " N"], other: "KVCache") -> None:
@@ -248,16 +298,14 @@ class KVCache:
         for layer, more in zip(self.layers, other.layers, strict=True):
             layer.replace(rows, more)
 
-    def _room(self, length: int) -> int:
-        return max(self.policy.capacity - length, 1 if self.policy.endless else 0)
-
     def _checked(self, before: list[int], lengths: list[int]) -> int:
         """The greatest length; raises where a row has no room for what comes."""
         for length, after in zip(before, lengths, strict=True):
-            if after - length > self._room(length):
-                remedy = "feed one token at a time" if self.policy.endless else "the context is full"
+            policy = min(self._policies, key=lambda policy, length=length: policy.room(length))  # type: ignore[misc]
+            if after - length > policy.room(length):
+                remedy = "feed one token at a time" if policy.endless else "the context is full"
                 raise GenerationError(
-                    f"The cache {self.policy.name} of {self.policy.capacity} tokens has taken {length} and cannot "
+                    f"The cache {policy.name} of {policy.capacity} tokens has taken {length} and cannot "
                     f"take {after - length} at once: {remedy}."
                 )
         return max(lengths)
@@ -265,7 +313,7 @@ class KVCache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where the new tokens of a step go, the same in every layer. Slot 0 takes padding; the others count from 1."""
+    """Where the new tokens of a step go under a policy. Slot 0 takes padding; the others count from 1."""
 
     slots: Int[Tensor, "*B T"]
     sink_slots: Int[Tensor, "*B T"]  # the same for the copy of the sinks, 0 for all others
