@@ -90,7 +90,7 @@ def at_once(read: Read, *, steps: int, accumulation: int) -> Iterator[Read]:
     yield read
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", sorted(TASKS.keys() - {"sort"}))  # which reads as the language model does
 def test_a_run_is_the_one_that_prepares_each_batch_when_it_needs_it_to_the_bit(
     task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
