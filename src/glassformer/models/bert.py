@@ -138,7 +138,7 @@ class MaskedTokenHead(nn.Module):
         self.lm_head = Linear(config.d_model, config.vocab_size)
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T V"]:
-        """See the class."""
+        """Logits of the token at each place."""
         hidden = self.proj(x)
         hidden = self.activation(hidden)
         hidden = self.norm(hidden)

@@ -198,7 +198,7 @@ class Decoder(nn.Module):
         self.final_norm = norm(config) if config.norm_placement == "pre" else nn.Identity()
 
     def forward(self, x: Float[Tensor, "B T C"], step: Step, state: DecoderState) -> Float[Tensor, "B T C"]:
-        """See the class."""
+        """The target's vectors after all blocks, and after the last norm where there is one."""
         memory_mask = state.memory_mask(x.shape[-2])
         for block, (mask, cache), memory in zip(self.blocks, step.layers, state.memories, strict=True):
             x = block(x, mask, memory, memory_mask, cache=cache)

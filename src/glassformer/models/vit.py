@@ -165,7 +165,7 @@ class MLPHead(nn.Module):
         self.down_proj = Linear(config.d_ff, config.n_classes)
 
     def forward(self, x: Float[Tensor, "B C"]) -> Float[Tensor, "B N"]:
-        """See the class."""
+        """Logits of each image from the vector of its class token."""
         hidden = self.up_proj(x)
         activated = self.activation(hidden)
         logits: Tensor = self.down_proj(activated)

@@ -28,7 +28,7 @@ from glassformer.nn.linear import Linear
 from glassformer.nn.mask import Everything, Mask
 from glassformer.nn.memory import DecoderState
 from glassformer.nn.norm import Dropout, LayerNorm
-from glassformer.nn.position import sinusoidal_halves
+from glassformer.nn.position import sinusoidal
 
 Heads = tuple[tuple[int, int], ...]  # (block, head) of the decoder
 
@@ -103,7 +103,7 @@ def initialize(model: Whisper, generator: torch.Generator | None) -> None:
 
 def position_table(config: WhisperConfig) -> Float[Tensor, "S C"]:
     """Where the encoder's positions stand, which Whisper never learned."""
-    return sinusoidal_halves(torch.arange(config.audio_context_length), config.d_model)
+    return sinusoidal(torch.arange(config.audio_context_length), config.d_model, "tensor2tensor")
 
 
 class Encoder(nn.Module):
@@ -120,7 +120,7 @@ class Encoder(nn.Module):
         self.final_norm = LayerNorm(config.d_model)
 
     def forward(self, mel: Float[Tensor, "B M frames"]) -> Float[Tensor, "B S C"]:
-        """See the class."""
+        """The memory; sound of more frames than the model has positions raises `GenerationError`."""
         x = F.gelu(self.conv1(mel.mT))
         x = F.gelu(self.conv2(x))
         n_positions = x.shape[1]
@@ -151,14 +151,14 @@ class Decoder(nn.Module):
         self.lm_head.weight = self.token_embedding.weight
 
     def forward(
-        self, tokens: Int[Tensor, "B T"], heard: DecoderState, valid: Bool[Tensor, "B T"] | None = None
+        self, tokens: Int[Tensor, "B T"], state: DecoderState, valid: Bool[Tensor, "B T"] | None = None
     ) -> Float[Tensor, "B T V"]:
-        """See the class."""
-        step = heard.step(tokens, valid)
-        memory_mask = heard.memory_mask(tokens.shape[-1])
+        """Logits after each token; the state takes the tokens in."""
+        step = state.step(tokens, valid)
+        memory_mask = state.memory_mask(tokens.shape[-1])
         x = self.token_embedding(tokens) + self.position_embedding(step.places)
         x = self.dropout(x)
-        for block, (mask, cache), memory in zip(self.blocks, step.layers, heard.memories, strict=True):
+        for block, (mask, cache), memory in zip(self.blocks, step.layers, state.memories, strict=True):
             x = block(x, mask, memory, memory_mask, cache=cache)
         x = self.final_norm(x)
         logits: Tensor = self.lm_head(x)

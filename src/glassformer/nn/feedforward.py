@@ -26,7 +26,7 @@ class MLP(nn.Module):
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
-        """See the class."""
+        """The same network at each position."""
         hidden = self.up_proj(x)
         activated = self.activation(hidden)
         out: Tensor = self.down_proj(activated)
@@ -43,7 +43,7 @@ class SwiGLU(nn.Module):
         self.down_proj = Linear(d_ff, d_model, bias=False)
 
     def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
-        """See the class."""
+        """The same network at each position."""
         gate = self.gate_proj(x)
         up = self.up_proj(x)
         gated = F.swiglu(gate, up)

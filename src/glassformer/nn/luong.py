@@ -83,7 +83,7 @@ class Centre(nn.Module):
         self.v_proj = Linear(d_model, 1, bias=False)
 
     def forward(self, h: Float[Tensor, "B T C"], memory_positions: Int[Tensor, "B S"]) -> Float[Tensor, "B T 1"]:
-        """See the class."""
+        """The place p of each token's window, a number from 0 to S."""
         length = (memory_positions >= 0).sum(-1)[:, None, None]
         hidden = torch.tanh(self.h_proj(h))
         centre = length * torch.sigmoid(self.v_proj(hidden))
@@ -97,7 +97,7 @@ class Dot(nn.Module):
         super().__init__()
 
     def forward(self, h: Float[Tensor, "B T C"], memory: Float[Tensor, "B S C"]) -> Float[Tensor, "B T S"]:
-        """See the class."""
+        """hᵀ h̄ for each pair."""
         return h @ memory.mT
 
 
@@ -109,7 +109,7 @@ class General(nn.Module):
         self.memory_proj = Linear(d_model, d_model, bias=False)
 
     def forward(self, h: Float[Tensor, "B T C"], memory: Float[Tensor, "B S C"]) -> Float[Tensor, "B T S"]:
-        """See the class."""
+        """hᵀ W h̄ for each pair."""
         turned: Tensor = self.memory_proj(memory)
         return h @ turned.mT
 
@@ -124,7 +124,7 @@ class Concat(nn.Module):
         self.v_proj = Linear(d_model, 1, bias=False)
 
     def forward(self, h: Float[Tensor, "B T C"], memory: Float[Tensor, "B S C"]) -> Float[Tensor, "B T S"]:
-        """See the class."""
+        """vᵀ tanh(W [h; h̄]) for each pair."""
         from_h = self.h_proj(h)[:, :, None]
         from_memory = self.memory_proj(memory)[:, None]
         hidden = torch.tanh(from_h + from_memory)  # B T S C

@@ -29,15 +29,3 @@ def sinusoidal(positions: Int[Tensor, "*B"], d_model: int, layout: Layout = "int
     else:
         encoding = torch.cat([angles.sin(), angles.cos()], dim=-1)
     return encoding[..., :d_model].float()
-
-
-def sinusoidal_halves(positions: Int[Tensor, "*B"], d_model: int) -> Float[Tensor, "*B C"]:
-    """All sines, then all cosines, of positions whose wavelengths grow from 2π to 10000 · 2π in equal ratios.
-
-    The order of tensor2tensor's code, which Whisper took up. C must be even and at least 4.
-    """
-    half = d_model // 2
-    step = torch.arange(half, device=positions.device, dtype=torch.float64)
-    wavelengths = torch.exp(step / (half - 1) * math.log(10_000.0))
-    angles = positions[..., None] / wavelengths
-    return torch.cat([angles.sin(), angles.cos()], dim=-1).float()

@@ -37,10 +37,10 @@ def attend(
     choice = current()
     settings = {"scale": scale, "softcap": softcap, "dropout": dropout}
     if choice.attention != "auto":
-        backend = backend_named(choice.attention)
+        attending = backend_named(choice.attention)  # which raises where it does not support the call
     elif choice.mode == "readable":
-        backend = backend_named("naive")
+        attending = backend_named("naive").fn
     else:
-        backend = next(backend for backend in BACKENDS.values() if backend.supports(q, k, v, mask, **settings))
-    out: Tensor = backend(q, k, v, mask, **settings)
+        attending = next(backend.fn for backend in BACKENDS.values() if backend.supports(q, k, v, mask, **settings))
+    out: Tensor = attending(q, k, v, mask, **settings)
     return out
