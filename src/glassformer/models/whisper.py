@@ -138,7 +138,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The tokens so far, and what was heard, to the logits of the token after each."""
+    """The tokens so far, and the memory of the sound, to the logits of the token after each."""
 
     def __init__(self, config: WhisperConfig) -> None:
         super().__init__()
