@@ -7,6 +7,7 @@ arXiv:2305.13245).
 
 import importlib
 import pkgutil
+from collections.abc import Callable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -35,6 +36,7 @@ def attend(
     The keyword arguments are those of `naive`.
     """
     choice = current()
+    attending: Callable[..., Tensor]
     settings = {"scale": scale, "softcap": softcap, "dropout": dropout}
     if choice.attention != "auto":
         attending = backend_named(choice.attention)  # which raises where it does not support the call
@@ -42,5 +44,4 @@ def attend(
         attending = backend_named("naive").fn
     else:
         attending = next(backend.fn for backend in BACKENDS.values() if backend.supports(q, k, v, mask, **settings))
-    out: Tensor = attending(q, k, v, mask, **settings)
-    return out
+    return attending(q, k, v, mask, **settings)
