@@ -44,4 +44,5 @@ def attend(
         attending = backend_named("naive").fn
     else:
         attending = next(backend.fn for backend in BACKENDS.values() if backend.supports(q, k, v, mask, **settings))
-    return attending(q, k, v, mask, **settings)
+    out: Tensor = attending(q, k, v, mask, **settings)
+    return out
