@@ -4,7 +4,7 @@ import os
 
 COUNTS: dict[str, tuple[int, int]] = {
     # inference
-    "schedules of the decode engine": (3, 60),  # of each of 16 models and caches
+    "schedules of the decode engine": (2, 100),  # of each of 16 models and caches
     "streamed texts": (200, 5_000),
     "translators of transformers": (1, 20),
     "telephone prompts": (3, 20),
