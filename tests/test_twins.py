@@ -371,7 +371,7 @@ def test_a_thread_keeps_the_choice_of_the_block_in_which_it_began_and_no_later_o
     def look(name: str) -> None:
         asked, done = turns[name]
         for _ in range(2 if name == "inside" else 1):
-            assert asked.wait(timeout=10)
+            assert asked.wait(timeout=120)
             asked.clear()
             seen[name].append(current())
             done.set()
@@ -379,7 +379,7 @@ def test_a_thread_keeps_the_choice_of_the_block_in_which_it_began_and_no_later_o
     def ask(name: str) -> None:
         asked, done = turns[name]
         asked.set()
-        assert done.wait(timeout=10)
+        assert done.wait(timeout=120)
         done.clear()
 
     threads = {name: threading.Thread(target=look, args=(name,)) for name in seen}
@@ -411,9 +411,9 @@ def test_threads_that_choose_at_the_same_time_do_not_disturb_each_other() -> Non
 
     def choose(mode: twins.Mode) -> None:
         with use(mode):
-            both_inside.wait(timeout=10)
+            both_inside.wait(timeout=120)
             seen[mode] = current().mode
-            both_inside.wait(timeout=10)
+            both_inside.wait(timeout=120)
 
     threads = [threading.Thread(target=choose, args=(mode,)) for mode in ("readable", "fast")]
     for thread in threads:

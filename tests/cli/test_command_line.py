@@ -237,7 +237,7 @@ def test_ctrl_c_prints_what_has_come(data_dir):
     while sum(watched.cpu_times()[:2]) < 8:  # seconds: it is loaded, and writes
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert err.strip() == "Stopped."
     (result,) = json.loads(out)["results"]

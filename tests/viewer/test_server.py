@@ -384,7 +384,7 @@ def test_ctrl_c_ends_the_command_at_once_even_while_a_page_listens():
             assert b"hello" in listener.recv(4096) + listener.recv(4096)
             start = time.perf_counter()
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=20)
+            _, errors = process.communicate(timeout=120)
             assert time.perf_counter() - start < 10, "0.4 s on a quiet machine"
         assert process.returncode == 130
         assert errors.splitlines() == ["Ctrl-C ends it.", "Stopped."]
@@ -412,7 +412,7 @@ def test_ctrl_c_does_not_wait_for_work_in_progress():
         asking.start()
         assert process.stdout.readline() == "busy\n"
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=120)
         assert process.returncode == 130
     asking.join(10)
 

@@ -62,14 +62,14 @@ class Visit:
             self.page.keyboard.press("t")
             self.page.fill(".own-text-field", text)
             self.page.press(".own-text-field", "Enter")
-            self.page.wait_for_function(f"() => glassformer.state.run.value === {before}", timeout=30_000)
+            self.page.wait_for_function(f"() => glassformer.state.run.value === {before}", timeout=60_000)
             self.page.keyboard.press("Escape")
 
     def go_on(self) -> None:
         tokens = self.page.evaluate("() => glassformer.state.tokens.value.length")
         if tokens < 11:
             self.page.keyboard.press("n")
-            self.page.wait_for_function(f"() => glassformer.state.tokens.value.length === {tokens + 1}", timeout=30_000)
+            self.page.wait_for_function(f"() => glassformer.state.tokens.value.length === {tokens + 1}", timeout=60_000)
 
     def dress(self) -> None:
         self.page.keyboard.press("l")  # the other language
