@@ -76,8 +76,7 @@ class BPETokenizer(Tokenizer):
     def _merge_table(self) -> MergeTable:
         if self.merges is not None:
             return MergeTable.from_merges(self.merges, self._ids)
-        ranks = dict(sorted(self._ids.items(), key=lambda item: item[1]))
-        return MergeTable.from_ranks(ranks, ranks, self.vocab)
+        return MergeTable.from_ranks(self._ids, self._ids, self.vocab)
 
     def listed_merges(self) -> list[tuple[bytes, bytes]]:
         """The merges; for a vocabulary that has only ranks, merges that do the same."""

@@ -56,7 +56,7 @@ class MergeTable:
     ) -> "MergeTable":
         """The table of a vocabulary that ranks whole tokens: a pair has the rank of the two, joined.
 
-        `ranks` and `ids` are of all tokens that can be joined, in the order of the ranks; `tokens` are by their ids.
+        `ranks` and `ids` are of all tokens that can be joined; `tokens` are by their ids.
         """
         return cls(ConcatenationRanks(ranks, ids, tokens), ConcatenationIds(ids, tokens))
 
@@ -77,7 +77,7 @@ class ConcatenationRanks(Mapping[Pair, int], Generic[AnyStr]):
     """
 
     def __init__(self, ranks: Mapping[AnyStr, int], ids: Mapping[AnyStr, int], tokens: Mapping[int, AnyStr]) -> None:
-        """Take the ranks of tokens, in order, the ids of all that can be half of one, and the tokens of all ids."""
+        """Take the ranks of tokens, the ids of all that can be half of one, and the tokens of all ids."""
         self._ranks: Mapping[AnyStr, int] = ranks
         self._ids: Mapping[AnyStr, int] = ids
         self._tokens: Mapping[int, AnyStr] = tokens
@@ -95,11 +95,11 @@ class ConcatenationRanks(Mapping[Pair, int], Generic[AnyStr]):
         return self._ranks[self._tokens[left] + self._tokens[right]]
 
     def __iter__(self) -> Iterator[Pair]:
-        """All pairs, by the ranks of their concatenations, those with a short left half first."""
+        """All pairs in the order of their ranks, those of one token together, the shorter left half first."""
         if sum(len(token) ** 2 for token in self._ranks) > MAX_CUT_BYTES:
             raise TokenizerError("the tokens of the vocabulary are too long to list the pairs that make them up.")
         n_pairs = 0
-        for token in self._ranks:
+        for token in sorted(self._ranks, key=self._ranks.__getitem__):
             for cut in range(1, len(token)):
                 left = self._ids.get(token[:cut])
                 if left is not None and (right := self._ids.get(token[cut:])) is not None:

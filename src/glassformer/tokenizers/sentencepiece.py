@@ -88,12 +88,11 @@ class SentencePieceTokenizer(Tokenizer):
         return self._merges or [(self.pieces[left], self.pieces[right]) for left, right in self._table.ranks]
 
     def _ranks_of_scores(self, scores: Sequence[float]) -> dict[str, int]:
-        """The best score has the rank 0, and equal scores have one rank; in the order of ranks, then of ids."""
+        """The best score has the rank 0, and equal scores have one rank; in the order of the ids."""
         if len(scores) != len(self.pieces) or not all(map(math.isfinite, scores)):
             raise TokenizerError("expected a finite score for every piece.")
         rank_of = {score: rank for rank, score in enumerate(sorted(set(scores), reverse=True))}
-        by_rank = sorted(self._ids.items(), key=lambda item: (rank_of[scores[item[1]]], item[1]))
-        return {piece: rank_of[scores[id]] for piece, id in by_rank}
+        return {piece: rank_of[scores[id]] for piece, id in self._ids.items()}
 
     def _begin(self, pre_token: str) -> str:
         return " " + pre_token
