@@ -124,7 +124,8 @@ def test_the_python_of_the_readme_runs_and_prints_what_it_says(clone):
     result = subprocess.run([sys.executable, "-c", code], cwd=clone, capture_output=True, text=True, check=True)
     lines = result.stdout.splitlines()
     assert lines[0] == "ABBBCC"
-    assert lines[1].startswith("blocks.1.mlp.")
+    assert lines[1].startswith("[[Guess(")
+    assert lines[2].startswith("blocks.1.mlp.")
     assert any("✓" in line for line in lines)
     assert lines[-2].endswith("True")
 
