@@ -30,10 +30,7 @@ def naive(
     k, v = repeat_kv(k, q.shape[-3]), repeat_kv(v, q.shape[-3])
     allowed = mask.allowed()
     sees_any = allowed.any(-1, keepdim=True)
-    if scale is None:
-        scores = q @ k.mT / math.sqrt(q.shape[-1])
-    else:
-        scores = q @ k.mT * scale
+    scores = q @ k.mT / math.sqrt(q.shape[-1]) if scale is None else q @ k.mT * scale
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     scores = scores.masked_fill(~allowed & sees_any, -torch.inf)
