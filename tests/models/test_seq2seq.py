@@ -199,27 +199,11 @@ def test_readable_and_fast_give_the_same_logits(model: Seq2Seq) -> None:
     assert_close(model(target, model.begin(source, POLICY)), readable)
 
 
-class WithSource:
-    """A model and the source that it is given, for a loop that knows of none."""
-
-    def __init__(self, model: Seq2Seq, source: Tensor) -> None:
-        self.model, self.source, self.config = model, source, model.config
-        self.parameters = model.parameters
-
-    def begin(self, source: None, policy: Any) -> Any:
-        return self.model.begin(self.source, policy)
-
-    def __call__(self, tokens: Tensor, state: Any = None, valid: Tensor | None = None) -> Tensor:
-        logits: Tensor = self.model(tokens, state, valid)
-        return logits
-
-
 def test_the_loop_of_generation_runs_it_and_gives_the_argmax_of_whole_passes(model: Seq2Seq) -> None:
     source, _ = texts(model, 2, 5, 1)
     prompts = [[2], [2, 4]]
     found: list[list[int]] = [[], []]
-    wrapped: Any = WithSource(model, source)
-    for new in generate(wrapped, prompts, max_new_tokens=8, sampling=Sampling(temperature=0.0)):
+    for new in generate(model, prompts, max_new_tokens=8, sampling=Sampling(temperature=0.0), source=source):
         found[new.sequence].append(new.token)
     for row, prompt in enumerate(prompts):
         text = list(prompt)

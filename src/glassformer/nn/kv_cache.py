@@ -169,7 +169,7 @@ class KVCache:
         static: bool = False,
     ) -> None:
         self.policy = policy
-        self.local = local
+        self.local = dict(local)
         self.layers = [LayerCache() for _ in range(n_layers)]
         self.lengths: Int[Tensor, " B"] | None = None  # before the first step
         self.static = static
