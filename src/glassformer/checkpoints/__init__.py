@@ -67,7 +67,7 @@ def format_of(source: Source) -> Format:
         return claims[0]
     if claims:
         raise CheckpointError(f"{' and '.join(each.name for each in claims)} both know it for theirs.")
-    known = ", ".join(each.files for each in all_formats())
+    names = ", ".join(each.files for each in all_formats())
     if source.is_pickle:
-        raise CheckpointCorrupt(f"what was pickled is none of the formats known here: {known}.")
-    raise CheckpointError(f"its format is none of those known here: {known}.")
+        raise CheckpointCorrupt(f"what was pickled is none of the formats known here: {names}.")
+    raise CheckpointError(f"its format is none of those known here: {names}.")

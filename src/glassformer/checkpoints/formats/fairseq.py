@@ -45,9 +45,9 @@ def read(
         raise CheckpointMismatch(f"{learned[0]}: models of fairseq's with learned positions are not supported.")
     settings = {"n_heads": n_heads, "activation": activation, "scaled_embedding": scaled_embedding}
     config = infer_config(state, settings)
-    found = dictionaries(source.path, config)
+    both = dictionaries(source.path, config)
     contents = Contents(
-        config=config, tokenizer=found.tokenizer, source_tokenizer=found.source, no_tokenizer=found.missing
+        config=config, tokenizer=both.tokenizer, source_tokenizer=both.source, no_tokenizer=both.missing
     )
     return contents, to_ours(to_marian(state, config), config, native=True)
 
@@ -68,18 +68,18 @@ FORMAT = Format(
 def dictionaries(path: Path, config: TransformerConfig) -> Tokenizers:
     """fairseq's dict.SOURCE.txt and dict.TARGET.txt; which is which, the numbers of their tokens say."""
     try:
-        found = [Tokenizer.load(inside(path.parent, file.name)) for file in sorted(path.parent.glob("dict.*.txt"))]
+        tokenizers = [Tokenizer.load(inside(path.parent, file.name)) for file in sorted(path.parent.glob("dict.*.txt"))]
     except TokenizerError as error:
         return Tokenizers(missing=error.anywhere())
-    if not found:
+    if not tokenizers:
         return Tokenizers()
-    targets = [tokenizer for tokenizer in found if tokenizer.vocab_size == config.vocab_size]
-    sources = [tokenizer for tokenizer in found if tokenizer.vocab_size == config.source_vocab_size]
+    targets = [tokenizer for tokenizer in tokenizers if tokenizer.vocab_size == config.vocab_size]
+    sources = [tokenizer for tokenizer in tokenizers if tokenizer.vocab_size == config.source_vocab_size]
     if config.source_vocab_size is None and targets:
         return Tokenizers(targets[0])
     if [len(targets), len(sources)] == [1, 1] and targets != sources:
         return Tokenizers(targets[0], sources[0])
-    sizes = ", ".join(str(tokenizer.vocab_size) for tokenizer in found)
+    sizes = ", ".join(str(tokenizer.vocab_size) for tokenizer in tokenizers)
     return Tokenizers(
         missing=f"{path.parent}: the model's vocabularies of {config.source_vocab_size} and {config.vocab_size} tokens "
         f"cannot be told apart among dict.*.txt, of {sizes} tokens."

@@ -96,9 +96,9 @@ class Format:
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options with their types; raises where one is missing or unknown."""
-        known = {option.name: option for option in self.options}
-        if unknown := [name for name in options if name not in known]:
-            takes = f"takes {', '.join(known)}" if known else "takes none"
+        declared = {option.name: option for option in self.options}
+        if unknown := [name for name in options if name not in declared]:
+            takes = f"takes {', '.join(declared)}" if declared else "takes none"
             raise CheckpointError(f"there is no option {unknown[0]} for {self.name}, which {takes}.")
         if missing := [option for option in self.options if option.name not in options]:
             meanings = " and ".join(f"{option.name} ({option.meaning})" for option in missing)
@@ -107,7 +107,7 @@ class Format:
                 python=f"Give {', '.join(f'{option.name}=…' for option in missing)} to load.",
                 command="Give " + " ".join(f"--option {option.name}=…" for option in missing) + ".",
             )
-        return {name: _typed(known[name], value) for name, value in options.items()}
+        return {name: _typed(declared[name], value) for name, value in options.items()}
 
 
 def _typed(option: Option, value: Any) -> Any:

@@ -55,14 +55,15 @@ def read(source: Source, *, n_heads: int, n_channels: int) -> tuple[Contents, di
     state = {str(name): tensor for name, tensor in source.pickled.items()}
     pickles.check_tensors(state, source.path)
     config = _config(state, n_heads, n_channels)
-    found = _ours(state, config)
+    weights = _ours(state, config)
     for name, parameter in spec_of(config).outline(config).named_parameters():
-        if found[name].shape != parameter.shape or not found[name].is_floating_point():
+        if weights[name].shape != parameter.shape or not weights[name].is_floating_point():
             raise CheckpointMismatch(
-                f"{name} is {tuple(found[name].shape)} of {found[name].dtype}, but the sizes of the other tensors ask "
-                f"for {tuple(parameter.shape)} of floating point numbers."
+                f"{name} is {tuple(weights[name].shape)} of {weights[name].dtype}, but the sizes of the other tensors "
+                f"ask for {tuple(parameter.shape)} of floating point numbers."
             )
-    return Contents(config=config), {name: tensor.clone() for name, tensor in found.items()}  # they are mapped from it
+    own = {name: tensor.clone() for name, tensor in weights.items()}  # the file's are mapped from it
+    return Contents(config=config), own
 
 
 FORMAT = Format(
@@ -108,21 +109,21 @@ def _ours(state: Mapping[str, Tensor], config: ViTConfig) -> dict[str, Tensor]:
     names = dict(NAMES)
     layers = [(f"blocks.{layer}.", f"transformer.layers.{layer}.") for layer in range(config.n_layers)]
     names |= {a + ours: b + theirs for a, b in layers for ours, theirs in LAYER_NAMES.items()}
-    found = {ours: _tensor(state, theirs) for ours, theirs in names.items()}
+    weights = {ours: _tensor(state, theirs) for ours, theirs in names.items()}
     if unread := state.keys() - {*names.values(), *(b + QKV for _, b in layers)}:
         raise CheckpointMismatch(f"The tensor {min(unread)[:200]!r} has no place in a ViT of vit-pytorch.")
     for a, b in layers:
         q, k, v = _qkv(_tensor(state, b + QKV))
         scale = math.sqrt(config.n_heads)  # √C / √D: our scores are divided by √D, theirs by √C
-        found |= {f"{a}attn.q_proj.weight": q / scale, f"{a}attn.k_proj.weight": k, f"{a}attn.v_proj.weight": v}
+        weights |= {f"{a}attn.q_proj.weight": q / scale, f"{a}attn.k_proj.weight": k, f"{a}attn.v_proj.weight": v}
     try:
         for name in ("class_token", "position_embedding.weight"):
-            found[name] = found[name].reshape(-1, config.d_model)
-        patches = found["patch_embedding.weight"].reshape(config.d_model, -1, config.n_channels)  # pixels, channels
+            weights[name] = weights[name].reshape(-1, config.d_model)
+        patches = weights["patch_embedding.weight"].reshape(config.d_model, -1, config.n_channels)  # pixels, channels
     except RuntimeError:
         raise CheckpointMismatch(f"the tokens, positions or patches are no rows of {config.d_model} numbers.") from None
-    found["patch_embedding.weight"] = patches.mT.flatten(1)
-    return found
+    weights["patch_embedding.weight"] = patches.mT.flatten(1)
+    return weights
 
 
 def _qkv(tensor: Tensor) -> tuple[Tensor, ...]:
