@@ -316,9 +316,9 @@ def _check_type(function: str, what: str, value: object, *types: Any) -> None:
 
 def check_names(record: type[Any], settings: Mapping[str, Any], what: str) -> None:
     """Raise where a setting is none of a record's fields."""
-    known = [field.name for field in fields(record)]
-    if unknown := [name for name in settings if name not in known]:
-        raise GenerationError(f"There is no {what} {unknown[0]}; there are {', '.join(known)}.")
+    names = [field.name for field in fields(record)]
+    if unknown := [name for name in settings if name not in names]:
+        raise GenerationError(f"There is no {what} {unknown[0]}; there are {', '.join(names)}.")
 
 
 def build(name: str, *, seed: int = 0, tokenizer: Tokenizer | None = None, **changes: Any) -> Model:
@@ -365,22 +365,22 @@ def load(
     if source in PRETRAINED and not path.exists():
         path = Path(__file__).parent / "pretrained" / source
     try:
-        found = checkpoints.load(path, from_pickle=from_pickle, dtype=precision, options=options)
+        checkpoint = checkpoints.load(path, from_pickle=from_pickle, dtype=precision, options=options)
     except CheckpointError:
         if os.path.exists(path):  # False of a text that is too long for one
             raise
         hint = f"Did you mean preset:{source}?" if source in models.presets() else "preset:NAME gives random weights."
         raise CheckpointError(f"A model is a checkpoint's path, and there is nothing at {source}. {hint}") from None
     return Model(
-        module=found.module,
-        config=found.config,
-        tokenizer=found.tokenizer,
-        source_tokenizer=found.source_tokenizer,
-        no_tokenizer=found.no_tokenizer,
-        processor=found.processor,
-        eos_ids=found.eos_ids,
-        suppressed=found.suppressed,
-        rest=found.rest,
+        module=checkpoint.module,
+        config=checkpoint.config,
+        tokenizer=checkpoint.tokenizer,
+        source_tokenizer=checkpoint.source_tokenizer,
+        no_tokenizer=checkpoint.no_tokenizer,
+        processor=checkpoint.processor,
+        eos_ids=checkpoint.eos_ids,
+        suppressed=checkpoint.suppressed,
+        rest=checkpoint.rest,
     ).to(place)
 
 
@@ -511,17 +511,17 @@ def _with_verbs(found: tracing.Trace) -> Trace:
     return Trace(**{field.name: getattr(found, field.name) for field in fields(found)})
 
 
-def _one_pass(model: Model, given: tuple[Any, ...]) -> tuple[nn.Module, tuple[Any, ...]]:
+def _one_pass(model: Model, inputs: tuple[Any, ...]) -> tuple[nn.Module, tuple[Any, ...]]:
     """What is to be called with what: tensors are taken as they are, tokens of a single text get a batch axis."""
-    if len(given) == 1 and isinstance(given[0], str | Path | list):
-        given = (kind_of(model).read(model, given[0]),)
-    if len(given) == 1 and isinstance(given[0], Inputs):
-        return kind_of(model).call(model, given[0])
-    if given and not isinstance(given[0], list | Tensor):
+    if len(inputs) == 1 and isinstance(inputs[0], str | Path | list):
+        inputs = (kind_of(model).read(model, inputs[0]),)
+    if len(inputs) == 1 and isinstance(inputs[0], Inputs):
+        return kind_of(model).call(model, inputs[0])
+    if inputs and not isinstance(inputs[0], list | Tensor):
         raise TraceError(
-            f"A model reads a text, a file's path, a list of tokens or tensors, not {type(given[0]).__name__}."
+            f"A model reads a text, a file's path, a list of tokens or tensors, not {type(inputs[0]).__name__}."
         )
-    tensors = [torch.tensor(each) if isinstance(each, list) else each for each in given]
+    tensors = [torch.tensor(each) if isinstance(each, list) else each for each in inputs]
     tensors = [each[None] if isinstance(each, Tensor) and each.ndim == 1 else each for each in tensors]
     if tensors and model.kind != "image-classifier" and isinstance(tensors[-1], Tensor):
         model.check_length(tensors[-1])

@@ -93,8 +93,10 @@ def test_an_option_that_cannot_be_is_refused_in_a_sentence(flags: list[str], say
 
 def test_weights_of_a_folder_without_the_folder_are_not_taken_for_another_format(tmp_path: Path) -> None:
     folder = gf.save(gf.load("nano-sort"), tmp_path / "sort")
-    with pytest.raises(CheckpointError, match="its format is none of those known here"):
+    with pytest.raises(CheckpointError, match=r"its format is none of those known here.* name the folder\."):
         gf.load(folder / "model.safetensors")
+    done = run("neighbours", "cat", "--vectors", str(folder / "model.safetensors"))
+    assert (done.returncode, "name the folder" in done.stderr) == (2, True), "it is no file of word vectors either"
 
 
 def test_a_preset_takes_no_options_of_files() -> None:

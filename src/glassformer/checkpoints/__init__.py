@@ -70,4 +70,5 @@ def format_of(source: Source) -> Format:
     names = ", ".join(each.files for each in all_formats())
     if source.is_pickle:
         raise CheckpointCorrupt(f"what was pickled is none of the formats known here: {names}.")
-    raise CheckpointError(f"its format is none of those known here: {names}.")
+    folder = " Of a Hugging Face model, name the folder." if source.path.suffix == ".safetensors" else ""
+    raise CheckpointError(f"its format is none of those known here: {names}.{folder}")

@@ -268,8 +268,8 @@ def _read_shards(
 def left_out(folder: Path, config: Any, *, from_pickle: bool = False) -> list[str]:
     """The names of weights in a folder that no part of our model has a use for, such as the head of another task."""
     patterns = spec_of(config).elsewhere
-    found = read_tensors(folder, from_pickle=from_pickle) if patterns else {}
-    return sorted(name for name in found if any(re.fullmatch(pattern, name) for pattern in patterns))
+    tensors = read_tensors(folder, from_pickle=from_pickle) if patterns else {}
+    return sorted(name for name in tensors if any(re.fullmatch(pattern, name) for pattern in patterns))
 
 
 def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], max_shard_bytes: int) -> None:

@@ -105,9 +105,9 @@ def processor_of(loaded: "Model", folder: Path | None, name: str) -> "ImageProce
 
     if folder is not None:
         loaded = replace(loaded, processor=load(folder))
-    found = image.processor_of(loaded)
+    prepare = image.processor_of(loaded)
     if loaded.processor is not None:
-        return found
+        return prepare
     height, width = loaded.config.image_size
     data, mean, std = SCALES[loaded.config.n_channels]
     example = {"size": {"height": height, "width": width}, "image_mean": mean, "image_std": std}
@@ -116,7 +116,7 @@ def processor_of(loaded: "Model", folder: Path | None, name: str) -> "ImageProce
         f"trained on others, put such a file into a folder and name that with --processor; {data}: "
         f"{dumps(example)}"
     )
-    return found
+    return prepare
 
 
 def _classify(

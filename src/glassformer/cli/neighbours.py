@@ -42,12 +42,12 @@ def neighbours(
     """
     from glassformer.inference.neighbours import nearest
 
-    found = nearest(read(vectors, opening=opening), word, n)
+    nearby = nearest(read(vectors, opening=opening), word, n)
     if json:
-        neighbours = [{"word": neighbour.word, "cosine": neighbour.cosine} for neighbour in found]
+        neighbours = [{"word": neighbour.word, "cosine": neighbour.cosine} for neighbour in nearby]
         print_json({"word": word, "neighbours": neighbours})
         return
-    for neighbour in found:
+    for neighbour in nearby:
         print_line(f"{neighbour.cosine:7.4f}  {neighbour.word}")
 
 
@@ -60,8 +60,9 @@ def read(source: str, *, opening: Opening) -> "WordVectors":
     from glassformer.inference.neighbours import embedding_of
 
     path = Path(source)
-    known = Source(path).is_pickle or any(each.sniff(Source(path)) for each in all_formats())
-    if path.is_file() and (not known or word_vectors.has_header(path)):
+    file = Source(path)
+    is_model = file.is_pickle or path.suffix == ".safetensors" or any(each.sniff(file) for each in all_formats())
+    if path.is_file() and (not is_model or word_vectors.has_header(path)):
         vectors = word_vectors.read(path)
         if vectors.note:
             remark(f"{path}: {vectors.note}.")

@@ -126,11 +126,11 @@ def session_of(
         preset = model.removeprefix("preset:")
         loaded = opened(model, opening) if preset == model else api.build(preset, seed=seed)
         session = Session(loaded, name=Path(preset).name)
-        given = kind_of(loaded).example(loaded) if text is None and tokens is None else inputs_of(loaded, text, tokens)
-        run = session.start(given)
+        inputs = kind_of(loaded).example(loaded) if text is None and tokens is None else inputs_of(loaded, text, tokens)
+        run = session.start(inputs)
         for _ in range(steps):
             session.next(run.id, Sampling(temperature=0.0))
-    for note in filter(None, (loaded.note, given.note)):
+    for note in filter(None, (loaded.note, inputs.note)):
         remark(f"{model}: {note}.")
     return session
 
