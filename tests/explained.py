@@ -18,7 +18,7 @@ from glassformer.data.images import read_idx
 from glassformer.kinds import kind_of
 from glassformer.kinds.kind import Inputs
 from glassformer.tracing.check import Report, check
-from glassformer.tracing.record import record
+from glassformer.tracing.recorder import record
 from glassformer.tracing.trace import Trace
 from published import FAIRSEQ, MNIST_VIT
 from test_kinds import TINY

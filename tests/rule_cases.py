@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glassformer.tracing.record import record
+from glassformer.tracing.recorder import record
 from glassformer.tracing.trace import Trace
 
 aten = torch.ops.aten

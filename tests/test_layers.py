@@ -11,7 +11,7 @@ import glassformer
 SOURCE = Path(glassformer.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "config", "twins", "files", "strict_json", "printable", "kernels", "http_guard"),
+    ("errors", "config", "twins", "files", "strict_json", "printable", "kernels", "http_guard", "torch_internals"),
     ("nn", "tokenizers", "features"),
     ("models",),
     ("checkpoints", "data"),

@@ -9,7 +9,7 @@ import glassformer as gf
 from foreign import FOREIGN
 from glassformer.features.log_mel import hann_window, mel_filters
 from glassformer.inference.around import FromSound, around
-from glassformer.tracing.record import record as record_module
+from glassformer.tracing.recorder import record as record_module
 from glassformer.tracing.trace import Trace
 from glassformer.viewer.pack import pack_scene, record
 from glassformer.viewer.scene import Scene, Token

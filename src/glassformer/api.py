@@ -41,9 +41,10 @@ from glassformer.models.spec import IN_WORDS, Kind
 from glassformer.models.whisper import Whisper
 from glassformer.nn.kv_cache import full
 from glassformer.tokenizers import CharTokenizer, Tokenizer
-from glassformer.tracing import check, explain, format, intervene
+from glassformer.tracing import check, explain, intervene, trace_file
 from glassformer.tracing import trace as tracing
-from glassformer.tracing.record import GIB, record
+from glassformer.tracing.recorder import record
+from glassformer.tracing.storage_table import GIB
 from glassformer.training.device import FLOATING, choose_device
 from glassformer.twins import use
 
@@ -432,7 +433,7 @@ class Trace(tracing.Trace):
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Keep it: in a directory, or in one file whose name ends in .gft."""
-        return format.save(self, Path(path), overwrite=overwrite)
+        return trace_file.save(self, Path(path), overwrite=overwrite)
 
     def export(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the 3D page of it: one .html file, which opens from the disk, or a folder for a web server."""
@@ -458,7 +459,7 @@ def trace(
 
     Models of ours run as their readable equations (`use("readable", attention="naive")`). Of a language model,
     `positions` records some tokens only: those before them are read first, unrecorded, into a cache. For the rest see
-    `tracing.record.record`.
+    `tracing.recorder.record`.
     """
     _check_type("trace", "a Model or a torch.nn.Module", model, Model, nn.Module)
     module, arguments = _one_pass(model, given) if isinstance(model, Model) else (model, given)
@@ -472,7 +473,7 @@ def trace(
 def load_trace(path: str | Path) -> Trace:
     """A trace that was kept: a directory, or a .gft file. It can be explained and checked, but not run again."""
     _check_type("load_trace", "a path", path, str, Path)
-    return _with_verbs(format.load(Path(path)))
+    return _with_verbs(trace_file.load(Path(path)))
 
 
 def view(

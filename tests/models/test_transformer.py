@@ -24,7 +24,7 @@ from glassformer.models.transformer import (
 )
 from glassformer.nn.kv_cache import full, sinks
 from glassformer.tracing.check import check
-from glassformer.tracing.record import record
+from glassformer.tracing.recorder import record
 from glassformer.twins import use
 from tolerances import assert_close
 

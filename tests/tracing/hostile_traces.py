@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from glassformer.tracing.format import _layout
-from glassformer.tracing.wellformed import DTYPES
+from glassformer.tracing.trace_file import _layout
+from glassformer.tracing.validate import DTYPES
 
 SIZES = [2**n for n in (10, 13, 16, 20, 24, 27, 40)]
 

@@ -10,7 +10,7 @@ from torch import nn
 from counts import count
 from foreign import FOREIGN, TAKEN_APART
 from glassformer.tracing.check import check
-from glassformer.tracing.record import record
+from glassformer.tracing.recorder import record
 
 CASES = [(name, decompose) for name in FOREIGN for decompose in (True, False)]
 

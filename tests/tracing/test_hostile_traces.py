@@ -17,15 +17,15 @@ from glassformer.errors import GlassformerError, TraceError
 from glassformer.tracing import costs
 from glassformer.tracing.check import check
 from glassformer.tracing.explain import describe, explain, first_line
-from glassformer.tracing.format import load, save
-from glassformer.tracing.record import record
+from glassformer.tracing.recorder import record
 from glassformer.tracing.trace import Recorded
+from glassformer.tracing.trace_file import load, save
 from glassformer.viewer.answers import answer
 from glassformer.viewer.export import MAX_FILE, _packed, _text
 from glassformer.viewer.session import Session
 from rule_cases import recorded
 from tracing.hostile_traces import ATTACKS, SIZES, Forged, mutated, write
-from tracing.test_format import mixed, sorter
+from tracing.test_trace_file import mixed, sorter
 
 SECONDS, MEMORY = 10, 1 << 30
 pytestmark = [pytest.mark.usefixtures("unchecked"), pytest.mark.filterwarnings("ignore")]

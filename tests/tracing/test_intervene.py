@@ -15,7 +15,7 @@ from glassformer.nn.kv_cache import full
 from glassformer.tracing.check import check
 from glassformer.tracing.explain import explain
 from glassformer.tracing.intervene import ablate_head, activation_patching, attention_patterns, logit_lens, patch
-from glassformer.tracing.record import record
+from glassformer.tracing.recorder import record
 from glassformer.tracing.trace import Trace
 from tolerances import assert_close
 

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from glassformer.tracing.check import check
 from glassformer.tracing.explain import explain
-from glassformer.tracing.record import record
+from glassformer.tracing.recorder import record
 from glassformer.tracing.rules import RULES, load
 from glassformer.tracing.trace import Recorded
 from rule_cases import CASES, MASK, OPTIONS, POSITIVE, A, Run, recorded
@@ -54,7 +54,7 @@ def test_a_number_that_is_another_is_noticed(name):
         kept = values[index].clone()
         values[index] = another(kept)
         trace._arrays.clear()
-        trace.replays.clear()
+        trace.movements.clear()
         only = {str(cell) for cell in check(trace).failures}
         assert f"{spoilt.name}[{','.join(map(str, index))}]" in only, operation.name
         values[index] = kept

@@ -17,14 +17,17 @@ from torch import Tensor
 
 import glassformer
 from foreign import FOREIGN
-from glassformer.tracing import lens
+from glassformer.tracing import transformer_lens as names
 from glassformer.tracing.intervene import ablate_head, activation_patching, attention_patterns, logit_lens, patch
-from glassformer.tracing.record import record
+from glassformer.tracing.recorder import record
 from glassformer.tracing.trace import Trace
 from tolerances import assert_close
 
 N_LAYERS, N_HEADS = 2, 3
-HOOKS = [*lens.LENS, *(f"blocks.{layer}.{hook}" for layer in range(N_LAYERS) for hook in lens.LENS_IN_BLOCK)]
+HOOKS = [
+    *names.LENS,
+    *(f"blocks.{layer}.{hook}" for layer in range(N_LAYERS) for hook in names.LENS_IN_BLOCK),
+]
 
 PATCHED = [hook for hook in HOOKS if hook != "hook_pos_embed"]  # which has no axis for the batch here
 
@@ -202,7 +205,10 @@ def test_a_llama_has_their_names_too(tmp_path: Path) -> None:
     trace = llama.trace(llama.tokens)
     with torch.no_grad():
         cache = llama.theirs.run_with_cache(llama.tokens)[1]
-    hooks = {*lens.LENS, *(f"blocks.0.{hook}" for hook in lens.LENS_IN_BLOCK | lens.LENS_IN_LLAMA_BLOCK)}
+    hooks = {
+        *names.LENS,
+        *(f"blocks.0.{hook}" for hook in names.LENS_IN_BLOCK | names.LENS_IN_LLAMA_BLOCK),
+    }
     for hook in hooks - {"hook_pos_embed"}:
         assert_close(trace[hook].value, cache[hook])
     assert "hook_pos_embed" not in trace

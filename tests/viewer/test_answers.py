@@ -13,8 +13,8 @@ import torch
 
 import glassformer as gf
 from glassformer.errors import TraceError
-from glassformer.tracing import format
-from glassformer.tracing.record import record
+from glassformer.tracing import trace_file
+from glassformer.tracing.recorder import record
 from glassformer.viewer.answers import MAX_SOURCES, MAX_TERMS, answer
 from rule_cases import CASES, OPTIONS, Run, recorded, sampled
 
@@ -122,7 +122,7 @@ def test_the_source_stands_in_its_context(nano_sort, tmp_path, monkeypatch):
     assert len(source["context"]) == 7
     assert source["context"][source["line"] - source["first"]].strip() == source["text"]
 
-    loaded = format.load(format.save(nano_sort, tmp_path / "trace.gft"))
+    loaded = trace_file.load(trace_file.save(nano_sort, tmp_path / "trace.gft"))
     monkeypatch.setattr(linecache, "getlines", lambda file: pytest.fail(f"{file} was opened"))
     assert answer(loaded, scores, [0, 0, 1, 0])["source"]["context"] == []
 

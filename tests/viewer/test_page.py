@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page
 from torch import nn
 
 import glassformer as gf
-from glassformer.tracing.record import record
+from glassformer.tracing.recorder import record
 from glassformer.tracing.trace import Cell, Trace
 from glassformer.viewer import assets
 from glassformer.viewer.chapters_check import check_chapters, load_chapters

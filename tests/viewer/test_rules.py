@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page
 import glassformer as gf
 from counts import count
 from foreign import FOREIGN
-from glassformer.tracing.record import record
+from glassformer.tracing.recorder import record
 from glassformer.tracing.rules import RULES, load
 from glassformer.tracing.trace import Trace
 from glassformer.viewer import assets

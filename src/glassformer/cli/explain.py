@@ -64,8 +64,8 @@ def explain(
     from glassformer.cli.trace import is_trace, record
     from glassformer.errors import ConfigError
     from glassformer.tracing import explain as explaining
-    from glassformer.tracing import format as traces
-    from glassformer.tracing.text import render
+    from glassformer.tracing import trace_file as traces
+    from glassformer.tracing.render import render
 
     if depth < 1 or terms < 1:
         raise ConfigError("--depth and --terms must be at least 1.")
@@ -117,7 +117,7 @@ def list_names(trace: Any, pattern: str, *, json: bool) -> None:
 
 def as_mapping(found: Any, met: set[Any]) -> dict[str, Any]:
     """An explanation for a program; inside of it, each cell stands where it is met first."""
-    from glassformer.tracing.text import render
+    from glassformer.tracing.render import render
 
     verdict = found.check()
     new = [inner for cell, inner in found.inner.items() if cell not in met]

@@ -74,7 +74,7 @@ def trace(
     """
     from glassformer.errors import ConfigError
     from glassformer.tracing import check as checking
-    from glassformer.tracing import format as traces
+    from glassformer.tracing import trace_file as traces
 
     if (model is None) == (check is None):
         raise ConfigError("Name a model to record, or --check a recording, and not both.")

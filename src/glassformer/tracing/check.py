@@ -11,7 +11,7 @@ import numpy as np
 
 from glassformer.tracing import costs
 from glassformer.tracing.explain import FAULTS, Explanation, derive, first_line
-from glassformer.tracing.record import check_patterns
+from glassformer.tracing.recorder import check_patterns
 from glassformer.tracing.rules import kind_of
 from glassformer.tracing.trace import Cell, Operation, Trace
 
@@ -89,7 +89,7 @@ def check(
                     tally.reason = tally.reason or f"{cell}: {verdict.recomputed} instead of {verdict.recorded}"
             if verdict is not None and verdict.bound > 0:
                 tally.worst = max(tally.worst, verdict.difference / verdict.bound)
-        trace.replays.pop(operation.id, None)
+        trace.movements.pop(operation.id, None)
         if progress is not None:
             progress(number + 1, len(targets))
     return Report(total=total, checked=checked, failures=failures, by_operation=tallies)

@@ -22,9 +22,9 @@ import torch
 from glassformer.errors import TraceError
 from glassformer.tracing import costs
 from glassformer.tracing.formula import Apply, Formula, Number, Operand, Reduce, call
+from glassformer.tracing.render import render, shorten
 from glassformer.tracing.rules import rule_of
 from glassformer.tracing.rules.rule import Step
-from glassformer.tracing.text import render, shorten
 from glassformer.tracing.trace import Cell, Operation, Source
 
 UNIT = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float64: 2.0**-53, torch.complex128: 2.0**-53}

@@ -4,7 +4,7 @@
     patched.changed()                    which tensors differ, and by how much
     patched.difference("logits")         after − before
 
-The model stays as it is: results of operations are replaced on their way (`edits` of `record.py`), inputs and weights
+The model stays as it is: results of operations are replaced on their way (`edits` of `recorder.py`), inputs and weights
 in copies. A replaced tensor counts as a constant in the new trace, which is a trace like any other: to explain, to
 check, to patch again. A tensor that shares its bytes with others, such as a transposed one, is replaced alone.
 """
@@ -23,7 +23,10 @@ from torch import Tensor, nn
 
 from glassformer import twins
 from glassformer.errors import GlassformerError, TraceError
-from glassformer.tracing.record import Edit, Replay, copied, record, tensors_in
+from glassformer.torch_internals import declaration
+from glassformer.tracing.nested import copied, tensors_in
+from glassformer.tracing.recorder import record
+from glassformer.tracing.replay import Edit, Replay
 from glassformer.tracing.trace import Cell, Change, Operation, Patched, Recorded, Ref, Trace
 
 Place = Cell | Recorded | str
@@ -307,8 +310,8 @@ def _edit_in_place(trace: Trace, operation: Operation, tensors: Mapping[int, lis
 def _writes_in_place(operation: Operation) -> bool:
     name, _, overload = operation.name.partition(".")
     namespace, _, name = name.rpartition("::")
-    schema = getattr(getattr(getattr(torch.ops, namespace or "aten"), name), overload or "default")._schema
-    return bool(schema.is_mutable)
+    operator = getattr(getattr(getattr(torch.ops, namespace or "aten"), name), overload or "default")
+    return bool(declaration(operator).is_mutable)
 
 
 def _own(tensor: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from glassformer.errors import TraceError
-from glassformer.tracing.lens import Alias, transformer_lens_aliases
+from glassformer.torch_internals import version
+from glassformer.tracing.transformer_lens import Alias, transformer_lens_aliases
 
 Kind = Literal["weight", "buffer", "input", "constant", "computed", "gradient"]
 Index = tuple[int, ...]
@@ -83,6 +84,18 @@ class Ref:
     """A tensor among the arguments of an operation."""
 
     tensor: int
+
+
+def refs(value: Any) -> Iterator[Ref]:
+    """The tensors among arguments."""
+    match value:
+        case Ref():
+            yield value
+        case list() | tuple():
+            for part in value:
+                yield from refs(part)
+        case Mapping():
+            yield from refs(list(value.values()))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -208,7 +221,7 @@ class Trace:
     parameters: dict[int, Tensor] = field(default_factory=dict, repr=False)
     inputs: list[int] = field(default_factory=list)  # the tensors that the model was given, in their order
     replay: Any = field(default=None, repr=False)  # how `intervene.py` runs it again; None for a trace from a file
-    replays: dict[int, Any] = field(default_factory=dict, repr=False)  # what `rules/movement.py` has found out
+    movements: dict[int, Any] = field(default_factory=dict, repr=False)  # what `rules/movement.py` has replayed so far
 
     def __repr__(self) -> str:
         return f"<a trace of {len(self.operations)} operations and {len(self.tensors)} tensors>"
@@ -246,7 +259,7 @@ class Trace:
         """The recorded numbers, as a window into their storage: not to be changed."""
         record = self.tensors[tensor]
         parameter = self.parameters.get(tensor)
-        if parameter is not None and parameter._version != self.versions[tensor]:
+        if parameter is not None and version(parameter) != self.versions[tensor]:
             raise TraceError(f"{record.name} has changed since it was recorded: trace the model again.")
         window = torch.empty(0, dtype=record.dtype)
         return window.set_(self.storages[record.storage].bytes, record.offset, record.shape, record.strides)
@@ -263,7 +276,7 @@ class Trace:
     def array(self, tensor: int) -> np.ndarray:
         """The same as numpy has it; bfloat16, which numpy lacks, widened to float32."""
         parameter = self.parameters.get(tensor)
-        if tensor not in self._arrays or (parameter is not None and parameter._version != self.versions[tensor]):
+        if tensor not in self._arrays or (parameter is not None and version(parameter) != self.versions[tensor]):
             self._arrays[tensor] = widened(self.value(tensor)).numpy()
         return self._arrays[tensor]
 

@@ -13,9 +13,9 @@ from typing import Any
 from glassformer.errors import TraceError
 from glassformer.tracing.explain import Explanation, Verdict, explain
 from glassformer.tracing.formula import Number
-from glassformer.tracing.records import source_record
-from glassformer.tracing.text import numpy_of, render
+from glassformer.tracing.render import numpy_of, render
 from glassformer.tracing.trace import Cell, Recorded, Source, Trace
+from glassformer.tracing.trace_json import source_record
 
 MAX_TERMS, MAX_SOURCES = 256, 4096  # as in types.ts
 CONTEXT = 3  # lines before and after the one that asked for the operation

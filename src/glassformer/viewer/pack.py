@@ -17,9 +17,9 @@ from glassformer import twins
 from glassformer.inference.around import around
 from glassformer.models import spec_of
 from glassformer.nn import functional as F
-from glassformer.tracing import records
-from glassformer.tracing.record import GIB
-from glassformer.tracing.record import record as record_module
+from glassformer.tracing import trace_json
+from glassformer.tracing.recorder import record as record_module
+from glassformer.tracing.storage_table import GIB
 from glassformer.tracing.trace import Trace
 from glassformer.viewer import tiles
 from glassformer.viewer.answers import source_with_context
@@ -160,7 +160,7 @@ def pack_trace(trace: Trace, names: Names | None = None) -> tuple[dict[str, Any]
 
     `names` keeps those of weights from one trace to the next, as long as the weights live: gigabytes take their time.
     """
-    encoded = records.encode(trace, [(0, 0)] * len(trace.storages), {})
+    encoded = trace_json.encode(trace, [(0, 0)] * len(trace.storages), {})
     blobs: dict[str, torch.UntypedStorage] = {}
     names = {} if names is None else names
     weights = {trace.tensors[tensor].storage: version for tensor, version in trace.versions.items()}

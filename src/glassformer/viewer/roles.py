@@ -13,8 +13,7 @@ from functools import cached_property
 from itertools import islice, pairwise
 
 from glassformer.tracing import costs
-from glassformer.tracing.record import refs
-from glassformer.tracing.trace import TensorRecord, Trace
+from glassformer.tracing.trace import TensorRecord, Trace, refs
 from glassformer.viewer.labels import ROLES
 from glassformer.viewer.names import LAYER, readings_of
 from glassformer.viewer.windows import MAX_SLICES, Window, covers, flat, windows

@@ -26,7 +26,7 @@ from glassformer.kinds.kind import Inputs, Model, text_tokenizer
 from glassformer.models.spec import IN_WORDS
 from glassformer.tokenizers import Tokenizer
 from glassformer.tracing import costs, intervene
-from glassformer.tracing.record import GIB
+from glassformer.tracing.storage_table import GIB
 from glassformer.tracing.trace import Cell, Trace
 from glassformer.viewer import pack, tiles
 from glassformer.viewer.answers import answer

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glassformer.torch_internals import storage_key
 from glassformer.tracing.trace import Trace, widened
 from glassformer.viewer.scene import Block
 
@@ -42,7 +43,7 @@ class Pyramids:
         cells = block_window(trace, block)
         version = trace.versions.get(block.tensor)  # of a weight, which training changes in place
         storage = trace.storages[block.storage].bytes
-        key = (storage._cdata, block.offset, block.strides, cells.shape, cells.dtype, version)
+        key = (storage_key(storage), block.offset, block.strides, cells.shape, cells.dtype, version)
         with self._lock:
             pyramid = self._kept.pop(key, None) or Pyramid(cells)
             self._kept[key] = pyramid  # now the newest; it keeps the cells alive, and so their address

@@ -1,4 +1,4 @@
-/** Formulas as people read them: plain text, LaTeX, MathML; and as NumPy computes them. The twin of tracing/text.py. */
+/** Formulas as people read them: plain text, LaTeX, MathML; and as NumPy computes them. The twin of tracing/render.py. */
 import { Apply, Constant, type Formula, Operand, Reduce } from "./formula.ts";
 import { general, shorten } from "./numbers.ts";
 import type { Entry } from "./trace.ts";

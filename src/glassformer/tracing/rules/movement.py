@@ -97,7 +97,7 @@ def _choosers(step: Step, index: Index) -> list[Formula]:
 
 def _places(trace: Trace, operation: Operation) -> tuple[list[Any], list[tuple[int, int]]]:
     """For each result, where its numbers stood (0: nowhere); and each operand with the number of its first cell."""
-    known = trace.replays.get(operation.id)
+    known = trace.movements.get(operation.id)
     if known is not None:
         return known  # type: ignore[no-any-return]
     tensors: list[tuple[int, int]] = []
@@ -136,8 +136,8 @@ def _places(trace: Trace, operation: Operation) -> tuple[list[Any], list[tuple[i
         _check_size(trace, operation.base, move, arguments)
     result = move(**arguments)
     results = [result] if isinstance(result, Tensor) else list(result)
-    trace.replays[operation.id] = ([places.numpy() for places in results], tensors)
-    return trace.replays[operation.id]  # type: ignore[no-any-return]
+    trace.movements[operation.id] = ([places.numpy() for places in results], tensors)
+    return trace.movements[operation.id]  # type: ignore[no-any-return]
 
 
 def _check_size(trace: Trace, base: str, move: Any, arguments: dict[str, Any]) -> None:

@@ -23,13 +23,13 @@ import glassformer as gf
 from counts import count
 from damage import damaged
 from glassformer.errors import TraceError
-from glassformer.tracing import format, records, wellformed
+from glassformer.tracing import trace_file, trace_json, validate
 from glassformer.tracing.check import check
 from glassformer.tracing.explain import explain
-from glassformer.tracing.format import load, save
-from glassformer.tracing.record import record
-from glassformer.tracing.records import shown_path
+from glassformer.tracing.recorder import record
 from glassformer.tracing.trace import Operation, Ref, Trace
+from glassformer.tracing.trace_file import load, save
+from glassformer.tracing.trace_json import shown_path
 
 
 class Mixed(nn.Module):
@@ -145,7 +145,7 @@ def test_a_loaded_trace_needs_no_model_and_keeps_its_numbers(tmp_path: Path) -> 
         module.mix.weight.zero_()
     shutil.rmtree(tmp_path / "trace")
     assert torch.equal(loaded["mix.weight"].value, before)
-    assert (loaded.parameters, loaded.versions, loaded.replay, loaded.replays) == ({}, {}, None, {})
+    assert (loaded.parameters, loaded.versions, loaded.replay, loaded.movements) == ({}, {}, None, {})
 
 
 def test_weights_that_have_changed_are_not_saved(tmp_path: Path) -> None:
@@ -178,13 +178,13 @@ def test_trace_json_is_what_its_schema_says(make: Callable[[], Trace], tmp_path:
 
 def test_the_schema_and_the_loader_know_the_same_fields_and_words() -> None:
     schema = json.loads((resources("glassformer") / "tracing" / "trace.schema.json").read_text())
-    for table, fields in wellformed.TABLES.items():
+    for table, fields in validate.TABLES.items():
         definition = schema["$defs"][schema["properties"][table]["items"]["$ref"].rpartition("/")[2]]
         assert definition["required"] == list(definition["properties"]) == list(fields)
     tensor = schema["$defs"]["tensor"]["properties"]
-    assert set(tensor["dtype"]["enum"]) == set(wellformed.DTYPES)
-    assert schema["$defs"]["text"]["maxLength"] == wellformed.MAX_TEXT
-    assert schema["$defs"]["count"]["maximum"] == wellformed.SAFE
+    assert set(tensor["dtype"]["enum"]) == set(validate.DTYPES)
+    assert schema["$defs"]["text"]["maxLength"] == validate.MAX_TEXT
+    assert schema["$defs"]["count"]["maximum"] == validate.SAFE
 
 
 def test_a_file_has_the_same_bytes_each_time(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_file_has_the_same_bytes_each_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_large_traces_have_several_data_files(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trace = sorter()
-    monkeypatch.setattr(format, "CHUNK", 10_000)
+    monkeypatch.setattr(trace_file, "CHUNK", 10_000)
     loaded = load(save(trace, tmp_path / form))
     assert same(trace, loaded)
     if form == "trace":
@@ -414,7 +414,7 @@ def test_what_is_not_strict_json_is_refused(text: bytes, match: str, folder: Pat
 
 
 def test_records_that_are_too_large_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "MAX_JSON_BYTES", 1_000)
+    monkeypatch.setattr(trace_json, "MAX_JSON_BYTES", 1_000)
     with pytest.raises(TraceError, match="at most 1,000 are read"):
         load(folder)
 

@@ -11,7 +11,7 @@ import glassformer as gf
 from counts import count
 from glassformer.errors import GlassformerError, TraceError
 from glassformer.tracing.check import check
-from glassformer.tracing.record import record
+from glassformer.tracing.recorder import record
 
 MODELS = {
     "gpt2": lambda: gf.build("nano-sort", seed=1),

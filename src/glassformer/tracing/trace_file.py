@@ -5,7 +5,7 @@
     trace = load(Path("trace.gft"))        to look at, to explain and to check, without the model
 
 `docs/trace-format.md` describes the format, `trace.schema.json` says the same to programs; here are the bytes, in
-`records.py` the records. A trace may come from a stranger: nothing of it is executed, nothing is allocated that the
+`trace_json.py` the records. A trace may come from a stranger: nothing of it is executed, nothing is allocated that the
 file does not have, and whatever does not fit together is a `TraceError`. What stays behind is the module: a loaded
 trace cannot be run again with changes.
 """
@@ -23,9 +23,9 @@ import torch
 
 from glassformer import files
 from glassformer.errors import CheckpointCorrupt, CheckpointError, TraceError
-from glassformer.tracing import records
+from glassformer.tracing import trace_json
 from glassformer.tracing.trace import Trace
-from glassformer.tracing.wellformed import RECORDS
+from glassformer.tracing.validate import RECORDS
 
 SUFFIX = ".gft"
 CHUNK = 64 << 20  # bytes of a data file, unless a single storage has more
@@ -45,13 +45,13 @@ def save(trace: Trace, path: Path, *, overwrite: bool = False) -> Path:
     for tensor in trace.parameters:
         trace.value(tensor)  # raises where a weight has changed
     places, data = _layout([storage.nbytes for storage in trace.storages])
-    content = records.encode(trace, places, data)
+    content = trace_json.encode(trace, places, data)
     members = {name: _pieces(trace, places, number) for number, name in enumerate(data)}
     text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     with _faults():
         written = text.encode("utf-8", "surrogatepass")
         with files.about(path):
-            records.decode(records.parse(written))
+            trace_json.decode(trace_json.parse(written))
         if path.suffix == SUFFIX:
             with files.new_file(path, overwrite=overwrite) as file:
                 _write_zip(file, written, members)
@@ -72,8 +72,8 @@ def load(path: Path) -> Trace:
         elif not path.is_file():
             raise CheckpointError(f"There is no trace at {path}.")
         with files.about(path), _folder(path) if path.is_dir() else _zip(path) as members:
-            content = records.parse(_read_whole(members))
-            trace = records.decode(content)
+            content = trace_json.parse(_read_whole(members))
+            trace = trace_json.decode(content)
             _read_data(trace, content, members)
     return trace
 
@@ -168,8 +168,8 @@ def _window(storage: torch.UntypedStorage) -> memoryview:
 
 def _read_whole(members: Members) -> bytes:
     size = members.sizes.get(RECORDS, 0)
-    if size > records.MAX_JSON_BYTES:
-        raise CheckpointCorrupt(f"{RECORDS} has {size:,} bytes; at most {records.MAX_JSON_BYTES:,} are read here.")
+    if size > trace_json.MAX_JSON_BYTES:
+        raise CheckpointCorrupt(f"{RECORDS} has {size:,} bytes; at most {trace_json.MAX_JSON_BYTES:,} are read here.")
     if RECORDS not in members.sizes:
         raise CheckpointCorrupt(f"It has no {RECORDS}, so it is no trace.")
     with members.open(RECORDS, size) as stream:

@@ -1,6 +1,6 @@
 """The records of a trace as JSON, and back: what stands in `trace.json`.
 
-Writing, a name is shown as everybody may see it; reading, nothing is believed before `wellformed.py` has looked at it.
+Writing, a name is shown as everybody may see it; reading, nothing is believed before `validate.py` has looked at it.
 """
 
 import math
@@ -13,9 +13,9 @@ import torch
 
 from glassformer import strict_json
 from glassformer.errors import CheckpointCorrupt
-from glassformer.tracing import wellformed
+from glassformer.tracing import validate
 from glassformer.tracing.trace import ModuleRecord, Operation, Ref, Source, Storage, TensorRecord, Trace
-from glassformer.tracing.wellformed import DTYPES, MAX_TEXT, RECORDS
+from glassformer.tracing.validate import DTYPES, MAX_TEXT, RECORDS
 
 FORMAT, VERSION = "glassformer-trace", 1
 MAX_JSON_BYTES = 256 << 20
@@ -137,7 +137,7 @@ def parse(records: bytes) -> dict[str, Any]:
 
 def decode(content: Mapping[str, Any]) -> Trace:
     """The records, with storages that are still empty. Every number that points somewhere is checked."""
-    wellformed.check(content)
+    validate.check(content)
     sources = [Source(**source) for source in content["sources"]]
     nothing = torch.UntypedStorage(0)  # type: ignore[no-untyped-call]
     trace = Trace(
@@ -150,7 +150,7 @@ def decode(content: Mapping[str, Any]) -> Trace:
         modules=[ModuleRecord(path=module["path"], cls=module["class"]) for module in content["modules"]],
         names=dict(content["names"]),
     )
-    wellformed.check_order(trace)
+    validate.check_order(trace)
     return trace
 
 
@@ -189,7 +189,7 @@ def _operation(number: int, operation: Mapping[str, Any], sources: Sequence[Sour
 def _decoded(value: Any, where: str, depth: int = 0) -> Any:
     """The opposite of `_encoded`."""
     match value:
-        case {"tensor": tensor} if len(value) == 1 and wellformed.count(tensor):
+        case {"tensor": tensor} if len(value) == 1 and validate.count(tensor):
             return Ref(tensor=tensor)
         case {"float": str(word)} if len(value) == 1 and word in NOT_FINITE:
             return NOT_FINITE[word]
@@ -205,6 +205,6 @@ def _decoded(value: Any, where: str, depth: int = 0) -> Any:
             return value
         case float() if math.isfinite(value):
             return value
-        case str() if wellformed.text(value):
+        case str() if validate.text(value):
             return value
-    raise CheckpointCorrupt(f"{where} is {wellformed.short(value)}, which is no argument.")
+    raise CheckpointCorrupt(f"{where} is {validate.short(value)}, which is no argument.")

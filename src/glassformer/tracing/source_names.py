@@ -22,6 +22,7 @@ from glassformer.tracing.trace import Source
 TORCH = torch.__path__[0].replace("\\", "/") + "/"
 LAYERS = re.compile(r"nn/modules/(?!module\.py)")
 WRITTEN_OUT = re.compile(r"multi_head_attention_forward|_in_projection")  # of nn.functional, those that are models
+BORDER = re.compile(r"/glassformer/tracing/recorder\.py$")  # what calls `Recorder.run` is no part of the model
 PASSED_OVER = re.compile(r"/(glassformer/(twins|tracing/\w+)|contextlib|functools)\.py$|^<|/(jaxtyping|beartype)/")
 Span = tuple[int | None, int | None, int | None, int | None]
 Role = Literal["assigned", "returned", "inner", "inside a return"]
@@ -52,6 +53,7 @@ class Code:
         self.code = code
         self.shown = _is_shown(code)
         self.is_forward = code.co_name == "forward"
+        self.is_border = code.co_name == "run" and bool(BORDER.search(code.co_filename.replace("\\", "/")))
         self._spans: list[Span] = list(code.co_positions())
         self._found: dict[int, tuple[Place, Source]] = {}
 
@@ -99,11 +101,13 @@ def locate() -> Located:
 
 
 def _visible(frame: FrameType | None) -> tuple[FrameType | None, Code | None]:
-    """The innermost frame that is not passed over."""
+    """The innermost frame that is not passed over, up to where the recording began."""
     while frame is not None:
         code = _code(frame.f_code)
         if code.shown:
             return frame, code
+        if code.is_border:
+            break
         frame = frame.f_back
     return None, None
 

@@ -6,14 +6,14 @@ storage, and nothing is read before it is written. Whatever does not fit is a `C
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 import torch
 
 from glassformer.errors import CheckpointCorrupt
 from glassformer.tracing.costs import OVERLAP
-from glassformer.tracing.trace import Kind, Ref, Trace
+from glassformer.tracing.trace import Kind, Trace, refs
 
 RECORDS = "trace.json"
 MAX_EXPANDED = 1 << 28  # cells of a tensor that repeats its storage; one that does not may have as many as there are
@@ -101,7 +101,7 @@ TABLES: dict[str, dict[str, Check]] = {
 
 
 def check(content: Mapping[str, Any]) -> None:
-    """Fields, references and windows; where the storages stand in their files is `format.py`'s to check."""
+    """Fields, references and windows; where the storages stand in their files is `trace_file.py`'s to check."""
     if set(content) != {"format", "version", "names", *TABLES}:
         raise CheckpointCorrupt(f"{RECORDS} has not the parts of a trace, which are {', '.join(TABLES)} and names.")
     for table, fields in TABLES.items():
@@ -180,7 +180,7 @@ def check_order(trace: Trace) -> None:
                 raise CheckpointCorrupt(f"{where} has a result that operations[{written_by}] wrote later.")
             if written_by == operation.id and record.made_by != operation.id:
                 raise CheckpointCorrupt(f"{where} wrote tensors[{output}], which says that another has made it.")
-        for tensor in _tensors_in(list(operation.arguments.values())):
+        for tensor in [ref.tensor for ref in refs(operation.arguments)]:
             _refers(f"{where}.arguments", tensor, "tensors", sizes)
             written_by = trace.storages[trace.tensors[tensor].storage].written_by
             if written_by is not None and written_by >= operation.id:
@@ -188,11 +188,3 @@ def check_order(trace: Trace) -> None:
     for record in trace.tensors:
         if record.made_by is not None and (record.made_by, record.id) not in results:
             raise CheckpointCorrupt(f"tensors[{record.id}].made_by is an operation that has another result.")
-
-
-def _tensors_in(arguments: Sequence[Any]) -> Iterator[int]:
-    for value in arguments:
-        if isinstance(value, Ref):
-            yield value.tensor
-        elif isinstance(value, list):
-            yield from _tensors_in(value)
