@@ -1,11 +1,12 @@
 """Words that are not there, and words that are lost: ours beside openai-whisper.
 
-Run:  python benchmarks/hearing.py tiny.en.pt gpt2.tiktoken AUDIO_FOLDER   (openai-whisper, if it is installed)
+    PYTHONPATH=tests python benchmarks/hearing.py tiny.en.pt gpt2.tiktoken AUDIO_FOLDER
 
-AUDIO_FOLDER holds `asterisk`, prompts of a telephone system with a transcripts.tsv, and `fsdd`, spoken digits. Errors
-in words on the prompts and on ten sequences of digits of thirty seconds (`tests/spoken.py`), and words written of noise
-and of music that is made by code (`tests/noises.py`), where nobody speaks. Both draw with the seed 0. With a fourth
-argument, `evidence`: how much evidence our greedy text of each recording has, which `min_evidence` was chosen by.
+openai-whisper takes part if it is installed. AUDIO_FOLDER holds `asterisk`, prompts of a telephone system with a
+transcripts.tsv, and `fsdd`, spoken digits. Errors in words on the prompts and on ten sequences of digits of thirty
+seconds (`tests/support/spoken.py`), and words written of noise and of music that is made by code
+(`tests/support/noises.py`), where nobody speaks. Both draw with the seed 0. With a fourth argument, `evidence`: how
+much evidence our greedy text of each recording has, which `min_evidence` was chosen by.
 """
 
 import sys
@@ -26,10 +27,8 @@ from glassformer.inference.whisper_decoding import Window, evidence
 from glassformer.nn.memory import DecoderState
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.speech_tokens import SpeechTokens
-
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from noises import MUSIC, NOISES, sound
-from spoken import digits_of, errors, spoken_digits, words_of
+from support.noises import MUSIC, NOISES, sound
+from support.spoken import digits_of, errors, spoken_digits, words_of
 
 Write = Callable[[Tensor], str]
 

@@ -36,11 +36,11 @@ class Functions(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class Operations(TorchDispatchMode):
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees what reaches torch's kernels, and counts it."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -62,10 +62,11 @@ def main() -> None:
         return statistics.median(seconds(run) for _ in range(RUNS))
 
     plain = median(lambda: forward(nullcontext()))
-    for name, mode in {"a function mode": Functions, "a dispatch mode": Operations}.items():
-        counting = mode()
+    modes: dict[str, type[Functions | Operations]] = {"a function mode": Functions, "a dispatch mode": Operations}
+    for name, mode in modes.items():
+        counting: Functions | Operations = mode()
         forward(counting)
-        took = median(lambda mode=mode: forward(mode()))
+        took = median(lambda mode=mode: forward(mode()))  # type: ignore[misc]
         rows[name] = {"sees": counting.count, "microseconds_each": 1e6 * (took - plain) / counting.count}
         print(f"{name} that does nothing: sees {counting.count}, {rows[name]['microseconds_each']:.1f} µs each")
     trace = gf.trace(model, TOKENS)

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from glassformer.data.memmap import get_batch
 from glassformer.training.load_config import resolve
-from glassformer.training.tasks import LanguageModel
+from glassformer.training.tasks.language_model import LanguageModel
 from glassformer.training.trainer import Trainer, build_module
 
 SIZES = {
@@ -72,7 +72,7 @@ def theirs(size: dict[str, int], tokens: np.ndarray) -> Callable[[], None]:
             x, y = get_batch(tokens, size["batch_size"], size["context_length"])
             logits = model(x).logits
             loss = functional.cross_entropy(logits.flatten(0, 1), y.flatten())
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()

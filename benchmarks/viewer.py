@@ -1,4 +1,6 @@
-"""The viewer's bars: bytes, milliseconds and megabytes in headless Chromium. Run: python benchmarks/viewer.py
+"""The viewer's bars: bytes, milliseconds and megabytes in headless Chromium. Run:
+
+PYTHONPATH=tests python benchmarks/viewer.py
 
 Frames are counted in processor time of Chromium's GPU process, since SwiftShader draws there and wall time on a shared
 machine says little. It needs `chromium` on the PATH, and playwright and psutil (the `dev` extra).
@@ -8,15 +10,12 @@ import argparse
 import gzip
 import io
 import json
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -25,19 +24,15 @@ import numpy as np
 import psutil
 from paired import save
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 import glassformer as gf
 from glassformer.viewer import assets
 from glassformer.viewer.export import export_html
-from glassformer.viewer.serve import listen, served
 from glassformer.viewer.session import Session
+from support.browser import address_of, chromium
 
-ARGUMENTS = (
-    *("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-gpu-sandbox"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"),
-    *("--enable-precise-memory-info", "--js-flags=--expose-gc"),
-)
+MEMORY = ("--enable-precise-memory-info", "--js-flags=--expose-gc")  # the page may ask how much it takes, and tidy
 FRAMES = 24
 ROOT = Path(__file__).resolve().parents[1]
 SYNTHETIC = Path(__file__).with_name("viewer_synthetic.js").read_text()
@@ -61,7 +56,7 @@ def main() -> None:
     nano = Session(gf.load("nano-sort"), name="nano-sort")
     nano.run(text="CBABBC")
     rows |= first_frame(nano)
-    with chromium() as browser, live(nano) as address:
+    with chromium(*MEMORY) as browser, address_of(nano) as address:
         page = opened(browser, address)
         rows["frame, nano-sort"] = frames(page)
         page.set_viewport_size({"width": 640, "height": 720})
@@ -110,25 +105,6 @@ def sizes() -> dict[str, Any]:
 # ---- the browser
 
 
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser of its own."""
-    path = shutil.which("chromium")
-    if path is None:
-        sys.exit("There is no chromium on the PATH.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS])
-        yield browser
-        browser.close()
-
-
-@contextmanager
-def live(session: Session) -> Iterator[str]:
-    """The session's page, served."""
-    with listen("127.0.0.1", 0) as listening, served(session, listening) as address:
-        yield address
-
-
 def opened(browser: Browser, address: str) -> Page:
     page = browser.new_page(viewport={"width": 1280, "height": 720}, bypass_csp=True)
     page.goto(f"{address}#lang=en&theme=light")
@@ -152,7 +128,7 @@ def first_frame(session: Session) -> dict[str, Any]:
     """Bar 4: processor time of a fresh browser until the whole model is drawn with its numbers."""
     took = []
     for _ in range(3):
-        with live(session) as address, chromium() as browser:
+        with address_of(session) as address, chromium(*MEMORY) as browser:
             page = browser.new_page(viewport={"width": 1280, "height": 720}, bypass_csp=True)
             before = {kind: cpu(kind) for kind in ("gpu-process", "renderer")}
             page.goto(f"{address}#lang=en&theme=light")
@@ -355,7 +331,7 @@ def large_model(preset: str, positions: int) -> dict[str, Any]:
     session.run(tokens=list(range(100, 100 + positions)))
     rows: dict[str, Any] = {f"{preset}: built, recorded and laid out, seconds": time.perf_counter() - begun}
     rows[f"{preset}: blocks"] = len(session.step(0, 0).scene.blocks)
-    with chromium() as browser, live(session) as address:
+    with chromium(*MEMORY) as browser, address_of(session) as address:
         page = opened(browser, address)
         page.wait_for_timeout(6_000)
         rows[f"frame, {preset}"] = frames(page)

@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 import torch
 
-from counts import count
 from glassformer import checkpoints, files
 from glassformer.checkpoints import native
 from glassformer.checkpoints.huggingface import write_directory
 from glassformer.errors import CheckpointCorrupt, CheckpointError
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.tokenizers.char import CharTokenizer
+from support.counts import count
 
 CONFIG = GPT2Config(vocab_size=3, context_length=4, d_model=4, n_layers=1, n_heads=1, d_ff=4)
 

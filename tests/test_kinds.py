@@ -1,70 +1,16 @@
 """Models of every kind behind the one facade: called, recorded, recomputed to the last number, saved and loaded."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import glassformer as gf
-from counts import count
 from glassformer import models
 from glassformer.errors import ConfigError, GenerationError
 from glassformer.training.load_config import resolve
-
-TINY: dict[str, dict[str, Any]] = {
-    "gpt2": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2},
-    "llama": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 12},
-    "rnn": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 2},
-    "bert": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 12},
-    "seq2seq": {"vocab_size": 11, "source_vocab_size": 9, "context_length": 8, "d_model": 8, "attention": "general"},
-    "transformer": {
-        "vocab_size": 11,
-        "context_length": 8,
-        "d_model": 8,
-        "n_encoder_layers": 1,
-        "n_decoder_layers": 1,
-        "n_heads": 2,
-        "d_ff": 12,
-        "position_layout": "halves",
-        "head_bias": True,
-    },
-    "whisper": {
-        "vocab_size": 11,
-        "context_length": 8,
-        "audio_context_length": 6,
-        "n_mels": 5,
-        "d_model": 8,
-        "n_encoder_layers": 1,
-        "n_decoder_layers": 1,
-        "n_heads": 2,
-        "d_ff": 12,
-    },
-    "vit": {
-        "image_size": (8, 8),
-        "patch_size": (4, 4),
-        "d_model": 8,
-        "n_layers": 1,
-        "n_heads": 2,
-        "d_ff": 12,
-        "n_classes": 3,
-    },
-}
-
-
-def inputs(model: gf.Model) -> list[Tensor]:
-    """Something that the model reads."""
-    tokens = torch.randint(9, (1, 4))
-    match model.kind:
-        case "encoder-decoder":
-            return [torch.randint(9, (1, 5)), tokens]
-        case "speech-recognizer":
-            return [torch.randn(1, 5, 12), tokens]
-        case "image-classifier":
-            return [torch.rand(1, model.config.n_channels, 8, 8)]
-        case _:
-            return [tokens]
+from support.counts import count
+from support.tiny import TINY, inputs
 
 
 def test_every_architecture_is_here() -> None:

@@ -21,7 +21,7 @@ def test_everything_that_a_user_may_install_has_a_lower_bound_that_the_job_insta
     bounds = lower_bounds.bounds()
     assert {"torch", "numpy", "cyclopts", "sentencepiece", "sacrebleu", "matplotlib", "tensorboard"} <= set(bounds)
     assert release(bounds["cyclopts"]) >= (4, 8)  # `generate` crashed on 4.0 to 4.7
-    assert "tests/lower_bounds.py" in (ROOT / "Makefile").read_text()
+    assert "tools/lower_bounds.py" in (ROOT / "Makefile").read_text()
 
 
 @pytest.mark.parametrize("name", ["demo", "dev"])

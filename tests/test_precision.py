@@ -7,7 +7,7 @@ import torch
 
 import glassformer as gf
 from glassformer.errors import ConfigError
-from test_kinds import TINY, inputs
+from support.tiny import TINY, inputs
 
 SMALL: dict[str, dict[str, Any]] = {**TINY, "word2vec": {"vocab_size": 11, "d_model": 8}}
 ROUNDING = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from commands import run
+from support.commands import run
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

@@ -18,7 +18,7 @@ from glassformer import twins
 from glassformer.errors import ConfigError
 from glassformer.nn import attend
 from glassformer.twins import BACKENDS, TWINS, Backend, Choice, current, twin, use
-from tolerances import assert_close
+from support.tolerances import assert_close
 
 SOURCE = Path(glassformer.__file__).parent
 

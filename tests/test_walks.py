@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 import glassformer as gf
-from walks import stops, walked
+from support.walks import stops, walked
 
 
 def test_the_way_of_a_checkpoint_to_its_tensors(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from commands import run
 from glassformer import api, checkpoints
 from glassformer.checkpoints import safetensors
 from glassformer.checkpoints.beside import processor_of
@@ -22,7 +21,8 @@ from glassformer.models.vit import ViT, ViTConfig
 from glassformer.models.whisper import Whisper, WhisperConfig
 from glassformer.tokenizers import CharTokenizer, Tokenizer, WordTokenizer
 from glassformer.tokenizers.subword import SPECIAL, SubwordTokenizer
-from published import FAIRSEQ
+from support.commands import run
+from support.published import FAIRSEQ
 
 SOURCE = WordTokenizer(["<unk>", "</s>", "a", "b", "c"], ["</s>"])
 TARGET = SubwordTokenizer([("x", "y</w>"), ("z", "z")], [*SPECIAL, "xy", "z@@", "z"])

@@ -21,7 +21,7 @@ from glassformer.inference.logits import Sampling
 from glassformer.models.transformer import Transformer, TransformerConfig, native_renames
 from glassformer.nn.kv_cache import full
 from glassformer.tokenizers.subword import SubwordTokenizer, read_codes, read_dictionary
-from published import FAIRSEQ
+from support.published import FAIRSEQ
 
 END, PAD = 2, 1
 DIGITS = str.maketrans("߀߁߂߃߄߅߆߇߈߉", "0123456789")

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 import glassformer as gf
-from commands import run
 from glassformer import checkpoints
 from glassformer.checkpoints import formats as package
 from glassformer.checkpoints import safetensors
@@ -21,6 +20,7 @@ from glassformer.checkpoints.formats.format import Contents, Format, Option, Sou
 from glassformer.errors import CheckpointError, ConfigError
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.transformer import Transformer, TransformerConfig, native_renames
+from support.commands import run
 
 FLAGS = ["--option=n_heads=4", "--option=activation=relu", "--option=scaled_embedding=true"]
 SIZES = {"vocab_size": 9, "d_model": 16, "d_ff": 10, "n_encoder_layers": 1, "n_decoder_layers": 1}

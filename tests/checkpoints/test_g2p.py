@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from checkpoints.hostile import refused
-from counts import count
 from glassformer import checkpoints
 from glassformer.checkpoints.formats.g2p import CONFIG, LETTERS, OURS, PHONEMES, SOURCE, TARGET
 from glassformer.models.seq2seq import Seq2Seq
 from glassformer.nn.kv_cache import full
-from oracles import Array
-from tolerances import assert_close
+from support.counts import count
+from support.oracles import Array
+from support.tolerances import assert_close
 
 LONGEST = 20  # phonemes that g2p_en gives a word at most
 NAME = "g2p_en-checkpoint20.npz"

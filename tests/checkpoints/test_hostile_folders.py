@@ -14,13 +14,13 @@ import torch
 
 from checkpoints.hostile import CONFIG, bounded, publish, refused, set_config
 from checkpoints.test_published_files import NANO, as_nanogpt
-from counts import count
 from glassformer import api, checkpoints
 from glassformer.errors import ConfigError, ExportError, GlassformerError, TokenizerError
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.tokenizers import Tokenizer, WordTokenizer
 from glassformer.tokenizers.byte_level import write_vocab_and_merges
 from glassformer.training.load_config import resolve
+from support.counts import count
 
 # ---- one rule for numbers that are none
 

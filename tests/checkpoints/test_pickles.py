@@ -18,13 +18,13 @@ import torch
 
 from checkpoints.hostile import publish, refused
 from checkpoints.test_published_files import NANO, as_nanogpt
-from counts import count
 from glassformer import checkpoints
 from glassformer.checkpoints import native
 from glassformer.checkpoints.pickles import END, LARGE, LOCATOR
 from glassformer.errors import CheckpointError, GlassformerError
 from glassformer.models.gpt2 import GPT2
 from glassformer.tokenizers.base import Tokenizer
+from support.counts import count
 
 MARK = "executed"
 

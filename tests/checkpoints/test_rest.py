@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 
 from checkpoints.hostile import CONFIG, publish, set_config
-from commands import run
 from glassformer import api, checkpoints
 from glassformer.checkpoints.rest import MAX_FILES, NOTHING, read
 from glassformer.features.image_processor import ImageProcessor
@@ -21,6 +20,7 @@ from glassformer.models.llama import Llama, LlamaConfig
 from glassformer.models.transformer import Transformer, TransformerConfig
 from glassformer.models.vit import ViT, ViTConfig
 from glassformer.tokenizers import CharTokenizer, Tokenizer
+from support.commands import run
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "world", "##s", "a"]
 FILES = {

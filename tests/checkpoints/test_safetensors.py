@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints.hostile import publish, put_together, refused, set_config, take_apart
-from counts import count
-from damage import damaged
 from glassformer.checkpoints import load
 from glassformer.checkpoints import safetensors as ours
 from glassformer.errors import GlassformerError
+from support.counts import count
+from support.damage import damaged
 
 SHAPES = st.lists(st.integers(0, 4), max_size=4)
 DTYPES = st.sampled_from(list(ours.DTYPES.values()))

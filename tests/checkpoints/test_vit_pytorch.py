@@ -17,7 +17,7 @@ from glassformer.data.images import ImageSet, read_idx_set
 from glassformer.errors import CheckpointError, ExportError
 from glassformer.features.image_processor import ImageProcessor
 from glassformer.twins import use
-from published import MNIST_VIT
+from support.published import MNIST_VIT
 
 DIGITS = ImageProcessor(size=None, mean=(0.1307,), std=(0.3081,))
 

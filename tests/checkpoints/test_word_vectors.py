@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from checkpoints.hostile import refused
-from counts import count
-from damage import damaged
 from glassformer.checkpoints.word_vectors import Format, WordVectors, guess_format, read, write
 from glassformer.errors import CheckpointError, ExportError
+from support.counts import count
+from support.damage import damaged
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 WORDS = ("</s>", "the", "café", "北京", "a_b", "😀")

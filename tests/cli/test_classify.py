@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 import glassformer as gf
-from commands import run
 from glassformer.cli.patches import LINE, Grid
 from glassformer.data.images import read_idx_set
 from glassformer.features import image_processor
 from glassformer.features.image_processor import ImageProcessor
-from published import MNIST_VIT_FLAGS
+from support.commands import run
+from support.published import MNIST_VIT_FLAGS
 
 DIGITS = [7, 2, 1, 0]  # the first of MNIST's test images
 

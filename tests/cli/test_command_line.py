@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from commands import run
 from glassformer.cli.app import VERBS
+from support.commands import run
 
 
 def refused(result: subprocess.CompletedProcess[str]) -> str:

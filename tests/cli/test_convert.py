@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import glassformer as gf
-from commands import run
 from glassformer.tokenizers import CharTokenizer
+from support.commands import run
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import glassformer as gf
-from commands import run
 from glassformer.features import image_processor
 from glassformer.features.image_processor import ImageProcessor
-from published import MNIST_VIT_FLAGS
+from support.commands import run
+from support.published import MNIST_VIT_FLAGS
 
 
 def evaluate(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

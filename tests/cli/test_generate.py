@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import glassformer as gf
-from commands import run
+from support.commands import run
 
 
 @pytest.fixture

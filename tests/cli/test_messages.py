@@ -11,9 +11,9 @@ import cyclopts
 import pytest
 
 import glassformer
-from commands import run
 from glassformer.cli import failures, hints
 from glassformer.cli.app import VERBS
+from support.commands import run
 
 SOURCE = Path(glassformer.__file__).parent
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from commands import run
 from glassformer import checkpoints
 from glassformer.checkpoints.word_vectors import Format, WordVectors, write
 from glassformer.models.word2vec import Word2Vec, Word2VecConfig
 from glassformer.tokenizers import WordTokenizer
+from support.commands import run
 
 WORDS = ("king", "queen", "apple")
 VECTORS = torch.tensor([[3.0, 0.1], [5.0, 0.2], [0.0, 1.0]])

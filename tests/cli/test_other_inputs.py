@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from commands import run
+from support.commands import run
 
 
 def test_a_picture_is_recorded_verified_and_explained(tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ from PIL import Image
 
 import glassformer
 import glassformer as gf
-from commands import run
 from glassformer.cli import failures
 from glassformer.cli.output import plain, print_json, print_table
 from glassformer.errors import GenerationError
 from glassformer.printable import printable
+from support.commands import run
 
 CLI = Path(glassformer.__file__).parent / "cli"
 SORT = "glassformer generate nano-sort CBABBC --temperature 0"

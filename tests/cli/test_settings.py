@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import glassformer as gf
-from commands import run
 from glassformer.cli.train import app
 from glassformer.errors import ConfigError
 from glassformer.training.load_config import load_run_config
+from support.commands import run
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.toml"))

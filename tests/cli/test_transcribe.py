@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from commands import run
+from support.commands import run
 
 
 def command(data_dir: Path, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from commands import run
+from support.commands import run
 
 WORDS = ["transformer", "", "attention", "encoder"]
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import oracles
 from cs336 import adapters
 from glassformer.models.llama import Llama, LlamaConfig
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.linear import Linear
 from glassformer.nn.norm import RMSNorm
 from glassformer.twins import current
-from oracles import Array, array
-from tolerances import COURSE, COURSE_MODEL, assert_close
+from support import oracles
+from support.oracles import Array, array
+from support.tolerances import COURSE, COURSE_MODEL, assert_close
 
 LEADS = [(), (3,), (2, 3), (2, 1, 3)]
 

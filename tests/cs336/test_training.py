@@ -15,7 +15,7 @@ from cs336 import adapters
 from glassformer.inference.logits import Sampling, distribution
 from glassformer.nn import functional as F
 from glassformer.twins import Mode, use
-from tolerances import COURSE, assert_close
+from support.tolerances import COURSE, assert_close
 
 # Loss
 

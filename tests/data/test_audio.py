@@ -11,10 +11,10 @@ import pytest
 import soundfile
 import torch
 
-from counts import count
 from data.sounds import by_ffmpeg, sound, speechlike
 from glassformer.data.audio import BLOCK_NUMBERS, Recording, gathered, open_audio, read_audio, seconds_of
 from glassformer.errors import DataError
+from support.counts import count
 
 RATE = 16_000
 

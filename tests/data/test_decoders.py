@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from counts import count
 from data.sounds import RATE, SOUNDS, N, by_ffmpeg, by_libsndfile, samples_by_pyav, sound, speechlike
 from glassformer.data.containers import Unreadable
 from glassformer.data.decoders import decoded
+from support.counts import count
 
 AAC_FRAME = 1024
 PADDED = {  # samples that an encoder adds, and no header takes away again

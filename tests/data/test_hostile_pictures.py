@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from checkpoints.hostile import bounded, refused
-from counts import count
 from glassformer.data.images import FORMATS, open_image
 from glassformer.errors import DataError
 from glassformer.features.image_processor import ImageProcessor
+from support.counts import count
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
 Make = Callable[[], bytes]

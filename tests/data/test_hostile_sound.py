@@ -13,9 +13,9 @@ import soundfile
 import torch
 
 from checkpoints.hostile import bounded, refused
-from counts import count
 from glassformer.data.audio import Recording, read_audio
 from glassformer.errors import DataError
+from support.counts import count
 
 RATE = 16_000
 Make = Callable[[], bytes]

@@ -16,8 +16,6 @@ import torch
 from PIL import Image
 
 from checkpoints.hostile import refused
-from counts import count
-from damage import damaged
 from glassformer.data.images import (
     ImageSet,
     list_folder,
@@ -29,6 +27,8 @@ from glassformer.data.images import (
 )
 from glassformer.errors import DataError
 from glassformer.features.image_processor import ImageProcessor
+from support.counts import count
+from support.damage import damaged
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 4, 6), dtype=np.uint8)
 

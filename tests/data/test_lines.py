@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from counts import count
-from damage import damaged
 from glassformer.data import words
 from glassformer.data.lines import MAX_LINE, SMALL, read_lines
 from glassformer.data.pairs import read_pairs
 from glassformer.errors import DataError, TokenizerError
 from glassformer.tokenizers import pretokenize
 from glassformer.tokenizers.pretokenize import PATTERNS, PreTokenizer
+from support.counts import count
+from support.damage import damaged
 
 
 def written(path: Path, data: bytes) -> Path:

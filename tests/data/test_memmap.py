@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counts import count
 from glassformer.data import memmap
 from glassformer.data.memmap import get_batch, open_tokens, random_batch, tokenize_files
 from glassformer.errors import CheckpointCorrupt, DataError, GlassformerError
 from glassformer.tokenizers import BPETokenizer, CharTokenizer, SentencePieceTokenizer, Tokenizer
+from support.counts import count
 
 TEXT = "First Citizen:\r\nBefore we proceed any further, hear me speak.\n\nSmørrebrød, 你好, 🙂.\n" * 50
 

@@ -11,7 +11,6 @@ import soundfile
 import torch
 from torch import Tensor
 
-from counts import count
 from glassformer.errors import DataError
 from glassformer.features.log_mel import (
     HOP,
@@ -24,6 +23,7 @@ from glassformer.features.log_mel import (
     mel_filters,
     mel_of_hz,
 )
+from support.counts import count
 
 TOLERANCE = 1e-4  # of numbers around 1; the log of a tiny power magnifies float32's rounding
 

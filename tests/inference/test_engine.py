@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from counts import count
 from glassformer.errors import GenerationError
 from glassformer.inference.engine import Engine
 from glassformer.inference.generate import generate
@@ -22,6 +21,7 @@ from glassformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from glassformer.models.transformer import Transformer, TransformerConfig
 from glassformer.models.whisper import Whisper, WhisperConfig
 from glassformer.nn.kv_cache import Policy, full, parse_policy, sinks
+from support.counts import count
 
 VOCAB, CONTEXT = 11, 48
 

@@ -11,7 +11,7 @@ from glassformer.inference.neighbours import embedding_of, nearest
 from glassformer.models.bert import Bert, BertConfig
 from glassformer.tokenizers import CharTokenizer, Tokenizer, WordTokenizer
 from glassformer.tokenizers.subword import SPECIAL, SubwordTokenizer
-from oracles import array
+from support.oracles import array
 
 SQUARE = WordVectors(
     words=("east", "north", "far east", " west", "nowhere"),

@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from counts import count
 from glassformer.inference.subtitles import FORMATS, as_srt, as_tsv, as_txt, as_vtt, clock, cues
 from glassformer.inference.transcribe import Segment, Transcript, Word
+from support.counts import count
 
 TEXTS = ["ask", "not", "--> what", "your", "a<b", "R&D", "x" * 50, "ä€字", "can", "do", "for", "you."]
 

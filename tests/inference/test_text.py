@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counts import count
 from glassformer.errors import GenerationError
 from glassformer.inference.generate import NewToken
 from glassformer.inference.text import overlap, stream_text
 from glassformer.tokenizers import BPETokenizer, SentencePieceTokenizer
+from support.counts import count
 
 BYTES = BPETokenizer({i: bytes([i]) for i in range(256)}, [], [])
 

@@ -16,7 +16,6 @@ import soundfile
 import torch
 from torch import Tensor
 
-from counts import count
 from glassformer import checkpoints
 from glassformer.data.audio import read_audio
 from glassformer.errors import GenerationError
@@ -36,9 +35,10 @@ from glassformer.nn.kv_cache import Policy, full
 from glassformer.nn.memory import DecoderState
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.speech_tokens import SpeechTokens
-from noises import MUSIC, NOISES
-from noises import sound as sound_of
-from spoken import digits_of, errors, spoken_digits, words_of
+from support.counts import count
+from support.noises import MUSIC, NOISES
+from support.noises import sound as sound_of
+from support.spoken import digits_of, errors, spoken_digits, words_of
 
 
 @pytest.fixture(scope="module")

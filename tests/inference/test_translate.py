@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import glassformer as gf
-from counts import count
 from glassformer.api import Model
 from glassformer.errors import GenerationError
 from glassformer.inference.beam import Beams
 from glassformer.tokenizers import CharTokenizer
-from published import FAIRSEQ
+from support.counts import count
+from support.published import FAIRSEQ
 
 END, PAD, START = 0, 3, 3
 LETTERS = CharTokenizer(string.digits + string.ascii_lowercase)  # id 0 is "0", and so on

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from counts import count
 from glassformer.inference.word_times import Timed, fit, median_filter, standardised, tidy, warp
+from support.counts import count
 
 
 def cheapest(cost: npt.NDArray[np.float64]) -> float:

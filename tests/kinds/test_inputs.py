@@ -16,7 +16,7 @@ from glassformer.features.log_mel import log_mel
 from glassformer.kinds import kind_of
 from glassformer.kinds.kind import Inputs
 from glassformer.tokenizers import CharTokenizer
-from test_kinds import TINY
+from support.tiny import TINY
 
 
 def read(model: gf.Model, given: Any) -> Inputs:

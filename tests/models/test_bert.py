@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from glassformer.errors import ConfigError
 from glassformer.models.bert import PRESETS, SPEC, Bert, BertConfig, from_huggingface, to_huggingface
 from models.test_models import JSON
-from tolerances import assert_close
+from support.tolerances import assert_close
 
 PARAMETERS = {"bert-base": 109_514_298, "bert-large": 335_174_458, "minilm-l6": 22_565_376}
 SMALL = {"vocab_size": 13, "context_length": 16, "d_model": 12, "n_layers": 2, "n_heads": 3}

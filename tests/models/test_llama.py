@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-import oracles
 from glassformer.errors import ConfigError, ExportError
 from glassformer.models.llama import PRESETS, SPEC, Llama, LlamaConfig, from_huggingface, to_huggingface
 from glassformer.nn.rope import RopeScaling
-from oracles import array
-from tolerances import assert_close
+from support import oracles
+from support.oracles import array
+from support.tolerances import assert_close
 
 PARAMETERS = {
     "cs336": 22_696_448,

@@ -13,7 +13,7 @@ from glassformer import models
 from glassformer.errors import ConfigError
 from glassformer.models.spec import ModelSpec, half_from_interleaved, joined, same, transposed
 from glassformer.twins import use
-from tolerances import assert_close
+from support.tolerances import assert_close
 
 SMALL: dict[str, dict[str, Any]] = {
     "gpt2": {"vocab_size": 13, "context_length": 16, "d_model": 12, "n_layers": 2, "n_heads": 3},

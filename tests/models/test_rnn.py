@@ -19,7 +19,7 @@ from glassformer.nn.kv_cache import full
 from glassformer.nn.recurrent import Kind, to_torch
 from glassformer.training.load_config import load_run_config
 from glassformer.training.loop import train
-from tolerances import assert_close
+from support.tolerances import assert_close
 from training.runs import everything, small
 
 KINDS: list[Kind] = ["rnn", "gru", "lstm"]

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from counts import count
 from glassformer import checkpoints, models
 from glassformer.errors import ConfigError
 from glassformer.inference.generate import generate
@@ -20,7 +19,8 @@ from glassformer.nn.kv_cache import full
 from glassformer.nn.recurrent import to_torch
 from glassformer.training.adamw import AdamW
 from glassformer.twins import use
-from tolerances import assert_close
+from support.counts import count
+from support.tolerances import assert_close
 
 SIZES: dict[str, Any] = {"source_vocab_size": 9, "vocab_size": 7, "d_model": 6, "n_layers": 2}
 VARIANTS: dict[str, dict[str, Any]] = {

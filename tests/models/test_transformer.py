@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from counts import count
 from glassformer.errors import ConfigError, ExportError
 from glassformer.models.spec import ReadsTexts, State
 from glassformer.models.transformer import (
@@ -26,7 +25,8 @@ from glassformer.nn.kv_cache import full, sinks
 from glassformer.tracing.check import check
 from glassformer.tracing.recorder import record
 from glassformer.twins import use
-from tolerances import assert_close
+from support.counts import count
+from support.tolerances import assert_close
 
 PARAMETERS = {
     "transformer-base": 63_082_496,  # 65 million in the paper's table 3

@@ -11,7 +11,7 @@ from glassformer.errors import ConfigError, ExportError
 from glassformer.models.vit import PRESETS, SPEC, ViT, ViTConfig, from_huggingface, to_huggingface
 from glassformer.twins import use
 from models.test_models import JSON
-from tolerances import assert_close
+from support.tolerances import assert_close
 
 PARAMETERS = {
     "vit-base": 86_567_656,

@@ -12,7 +12,7 @@ from glassformer.errors import ConfigError, GenerationError
 from glassformer.models.whisper import PRESETS, Whisper, WhisperConfig, from_huggingface, to_huggingface
 from glassformer.nn.kv_cache import full
 from glassformer.twins import use
-from tolerances import assert_close
+from support.tolerances import assert_close
 
 SMALL = WhisperConfig(
     vocab_size=13,

@@ -10,7 +10,7 @@ from glassformer.errors import ConfigError
 from glassformer.models.word2vec import PRESETS, Word2Vec, Word2VecConfig
 from glassformer.nn.negative_sampling import negative_sampling_loss
 from glassformer.training.adamw import AdamW
-from tolerances import assert_close
+from support.tolerances import assert_close
 
 
 def small(**changes: Any) -> Word2Vec:

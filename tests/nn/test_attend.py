@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-import oracles
 from glassformer.errors import ConfigError
 from glassformer.nn import mask
 from glassformer.nn.attend import BACKENDS, attend
 from glassformer.nn.mask import Mask, Rule
 from glassformer.twins import Backend, register, use
-from oracles import array
-from tolerances import assert_close
+from support import oracles
+from support.oracles import array
+from support.tolerances import assert_close
 
 T, S = 5, 7
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import oracles
 from glassformer.nn import mask
 from glassformer.nn.attention import Attention, merge_heads, split_heads
 from glassformer.nn.mask import Mask
@@ -13,8 +12,9 @@ from glassformer.nn.memory import LayerMemory
 from glassformer.nn.norm import RMSNorm
 from glassformer.nn.rope import RoPE
 from glassformer.twins import use
-from oracles import array
-from tolerances import assert_close
+from support import oracles
+from support.oracles import array
+from support.tolerances import assert_close
 
 
 def torchs(ours: Attention, d_model: int) -> nn.MultiheadAttention:

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-import oracles
 from glassformer.nn import mask
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import Block, CrossBlock, NormPlacement
@@ -12,8 +11,9 @@ from glassformer.nn.feedforward import MLP
 from glassformer.nn.mask import Mask
 from glassformer.nn.memory import LayerMemory
 from glassformer.nn.norm import LayerNorm
-from oracles import array
-from tolerances import assert_close
+from support import oracles
+from support.oracles import array
+from support.tolerances import assert_close
 
 OVER = Mask.over(mask.Causal(), 5)
 

@@ -5,10 +5,10 @@ import random
 import numpy as np
 import torch
 
-from counts import count
 from glassformer.nn.convolution import Conv1d, conv1d
 from glassformer.twins import use
-from tolerances import assert_close
+from support.counts import count
+from support.tolerances import assert_close
 
 
 def test_it_is_the_sum_over_windows() -> None:

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import oracles
 from glassformer.nn.feedforward import ACTIVATIONS, MLP, SwiGLU
 from glassformer.nn.norm import Dropout, LayerNorm, RMSNorm
 from glassformer.twins import use
-from oracles import array
-from tolerances import assert_close
+from support import oracles
+from support.oracles import array
+from support.tolerances import assert_close
 
 NUMPY = {
     "relu": lambda x: np.maximum(x, 0),

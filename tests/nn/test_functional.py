@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-import oracles
 from glassformer.nn import functional as F
 from glassformer.twins import Mode, use
-from oracles import array
-from tolerances import assert_close
+from support import oracles
+from support.oracles import array
+from support.tolerances import assert_close
 
 
 @pytest.fixture(params=["readable", "fast"], autouse=True)

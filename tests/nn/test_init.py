@@ -20,7 +20,7 @@ from glassformer.nn.linear import Linear
 from glassformer.nn.norm import LayerNorm, RMSNorm
 from glassformer.nn.position import sinusoidal
 from glassformer.nn.recurrent import RecurrentLayer
-from test_kinds import TINY
+from support.tiny import TINY
 
 CUT = 0.98658  # the standard deviation of a unit normal distribution that is cut at ±3
 

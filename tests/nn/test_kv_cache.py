@@ -18,8 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-import oracles
-from counts import count
 from glassformer.errors import ConfigError, GenerationError
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import Llama, LlamaConfig
@@ -28,8 +26,10 @@ from glassformer.nn.attention import Attention
 from glassformer.nn.kv_cache import KVCache, Policy, Step, count_positions, parse_policy, uncached
 from glassformer.nn.rope import RoPE, RopeScaling
 from glassformer.twins import Mode, use
-from oracles import Array, array, kept
-from tolerances import ENLARGED, assert_close
+from support import oracles
+from support.counts import count
+from support.oracles import Array, array, kept
+from support.tolerances import ENLARGED, assert_close
 
 Turn = Callable[[Array, Sequence[int]], Array]
 Kept = tuple[object, ...]  # ("full",), ("window", n) or ("sinks", first, recent)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from counts import count
 from glassformer.nn.luong import SCORES, Luong
-from oracles import Array, array
-from tolerances import assert_close
+from support.counts import count
+from support.oracles import Array, array
+from support.tolerances import assert_close
 
 C = 4
 WINDOWS = ["global", "local-m", "local-p"]

@@ -9,7 +9,7 @@ from glassformer.models.transformer import Transformer, TransformerConfig
 from glassformer.nn import kv_cache
 from glassformer.nn.kv_cache import KVCache, Policy
 from glassformer.nn.memory import DecoderState
-from tolerances import ENLARGED, assert_close
+from support.tolerances import ENLARGED, assert_close
 
 SIZES = {"vocab_size": 13, "context_length": 16, "d_model": 12, "n_heads": 3}
 POLICIES = [kv_cache.full(16), kv_cache.window(4), kv_cache.sinks(2, 3)]

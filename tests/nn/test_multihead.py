@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from counts import count
 from glassformer.errors import ConfigError
 from glassformer.nn.multihead import MultiheadAttention
 from glassformer.twins import use
+from support.counts import count
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 

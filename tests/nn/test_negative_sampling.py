@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from glassformer.nn.negative_sampling import keep_probability, log_sigmoid, negative_sampling_loss, noise
-from oracles import array
-from tolerances import assert_close
+from support.oracles import array
+from support.tolerances import assert_close
 
 
 def test_the_loss_is_equation_4() -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from glassformer.nn.position import sinusoidal
-from tolerances import assert_close
+from support.tolerances import assert_close
 
 
 def formula(position: int, i: int, d_model: int) -> float:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from counts import count
 from glassformer.errors import CheckpointMismatch
 from glassformer.nn.recurrent import CELLS, Recurrent, RecurrentLayer, from_torch, to_torch
-from oracles import array
-from tolerances import assert_close
+from support.counts import count
+from support.oracles import array
+from support.tolerances import assert_close
 
 KINDS: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 

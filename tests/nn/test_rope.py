@@ -11,12 +11,12 @@ from torch import Tensor
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-import oracles
-from counts import count
 from glassformer.errors import ConfigError
 from glassformer.nn.rope import RoPE, RopeScaling, Style
-from oracles import array
-from tolerances import assert_close
+from support import oracles
+from support.counts import count
+from support.oracles import array
+from support.tolerances import assert_close
 
 STYLES: tuple[Style, ...] = ("half", "interleaved")
 

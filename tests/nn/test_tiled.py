@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from counts import count
 from glassformer.errors import ConfigError
 from glassformer.nn import mask
 from glassformer.nn.attend.naive import naive
 from glassformer.nn.attend.tiled import tiled
 from glassformer.nn.mask import Mask
-from tolerances import assert_close
+from support.counts import count
+from support.tolerances import assert_close
 
 
 @st.composite

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from counts import count
 from glassformer import checkpoints
 from glassformer.checkpoints.huggingface import load_directory, save_directory
 from glassformer.inference.embed import embed, padded, pool
 from glassformer.models.bert import Bert, BertConfig
 from glassformer.twins import use
 from parity.test_huggingface import far_from_start
+from support.counts import count
 
 transformers = pytest.importorskip("transformers")
 transformers.utils.logging.set_verbosity_error()

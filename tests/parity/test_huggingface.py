@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from counts import count
 from glassformer.checkpoints.huggingface import load_directory, save_directory
 from glassformer.models import spec_of
 from glassformer.models.gpt2 import GPT2Config
 from glassformer.models.llama import LlamaConfig
 from glassformer.nn.rope import RopeScaling
 from glassformer.twins import use
-from tolerances import assert_greedy
+from support.counts import count
+from support.tolerances import assert_greedy
 
 transformers = pytest.importorskip("transformers")
 transformers.utils.logging.set_verbosity_error()

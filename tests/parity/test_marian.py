@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from counts import count
 from glassformer.checkpoints.huggingface import load_directory, read_eos_ids, save_directory
 from glassformer.errors import CheckpointMismatch
 from glassformer.inference.beam import Beams, beam_search
@@ -23,6 +22,7 @@ from glassformer.inference.logits import Sampling
 from glassformer.models.transformer import PRESETS, Transformer, TransformerConfig
 from glassformer.nn.kv_cache import full
 from glassformer.twins import use
+from support.counts import count
 
 transformers = pytest.importorskip("transformers")
 transformers.utils.logging.set_verbosity_error()

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from counts import count
 from glassformer.checkpoints.huggingface import load_directory, save_directory
 from glassformer.models.vit import ViT, ViTConfig
 from glassformer.twins import use
 from parity.test_huggingface import far_from_start
+from support.counts import count
 
 transformers = pytest.importorskip("transformers")
 transformers.utils.logging.set_verbosity_error()

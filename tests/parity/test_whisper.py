@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from counts import count
 from glassformer.checkpoints.huggingface import load_directory, save_directory
 from glassformer.models.whisper import Whisper, WhisperConfig
 from glassformer.nn.kv_cache import full
 from glassformer.twins import use
-from tolerances import assert_greedy
+from support.counts import count
+from support.tolerances import assert_greedy
 
 transformers = pytest.importorskip("transformers")
 transformers.utils.logging.set_verbosity_error()

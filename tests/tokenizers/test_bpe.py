@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import glassformer as gf
-from counts import count
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers import BPETokenizer, Tokenizer, merge_table
 from glassformer.tokenizers.bpe import join, learn, merge, merge_steps
 from glassformer.tokenizers.bpe_fast import LONG
 from glassformer.tokenizers.merge_table import NEVER, MergeTable
+from support.counts import count
 
 BYTES = {byte: bytes([byte]) for byte in range(256)}
 SENNRICH = {b"low.": 5, b"lower.": 2, b"newest.": 6, b"widest.": 3}  # figure 1, with "." for the end of a word

@@ -17,11 +17,11 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counts import count
 from glassformer.errors import DataError, TokenizerError
 from glassformer.tokenizers import Tokenizer, pretokenize, train_bpe
 from glassformer.tokenizers.bpe_train import _receive, _send_counts, count_pre_tokens, learn_merges
 from glassformer.tokenizers.pretokenize import PATTERNS
+from support.counts import count
 
 END = "<|endoftext|>"
 

@@ -12,12 +12,12 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counts import count
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers import BPETokenizer, Tokenizer
 from glassformer.tokenizers.bpe import merge
 from glassformer.tokenizers.bpe_fast import LONG
 from glassformer.tokenizers.pretokenize import PATTERNS
+from support.counts import count
 
 BYTES = {byte: bytes([byte]) for byte in range(256)}
 END = "<|endoftext|>"

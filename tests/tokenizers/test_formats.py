@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from counts import count
 from glassformer.errors import GlassformerError, TokenizerError
 from glassformer.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, formats
 from glassformer.tokenizers.byte_level import from_printable, to_printable, write_vocab_and_merges
 from glassformer.tokenizers.formats import FORMATS, Format, format_of
+from support.counts import count
 
 END = "<|endoftext|>"
 BYTES = {byte: bytes([byte]) for byte in range(256)}

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from counts import count
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.formats import find_source
 from glassformer.tokenizers.marian import MarianTokenizer, write_pair
+from support.counts import count
 
 sentencepiece = pytest.importorskip("sentencepiece")
 transformers = pytest.importorskip("transformers")

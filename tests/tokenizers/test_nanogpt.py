@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from counts import count
-from damage import damaged
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers import CharTokenizer, Tokenizer
+from support.counts import count
+from support.damage import damaged
 
 ALPHABET = "\n !abcXYZé世"
 META = {

@@ -5,9 +5,9 @@ from itertools import product
 
 import pytest
 
-from counts import count
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers.pretokenize import BLOCK, PATTERNS, UNDECIDED, PreTokenizer, split_pattern
+from support.counts import count
 
 # One character of every class that a pattern tells apart, and the letters of a contraction.
 CLASSES = "aB漢\u0301'lve1 \n\t.\u00a0/"

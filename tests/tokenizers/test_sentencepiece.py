@@ -8,9 +8,9 @@ import sys
 import pytest
 import regex
 
-from counts import count
 from glassformer.errors import MissingExtra, TokenizerError
 from glassformer.tokenizers import SentencePieceTokenizer, Tokenizer
+from support.counts import count
 
 sentencepiece = pytest.importorskip("sentencepiece")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from counts import count
 from glassformer.errors import ConfigError, GenerationError
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.speech_tokens import LANGUAGES, SpeechTokens
+from support.counts import count
 
 
 @pytest.fixture(scope="module")

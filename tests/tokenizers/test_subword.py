@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from counts import count
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers.subword import SPECIAL, SubwordTokenizer, read_codes, read_dictionary
+from support.counts import count
 
 Merges = list[tuple[str, str]]
 

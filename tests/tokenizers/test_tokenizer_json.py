@@ -6,11 +6,11 @@ import json
 import pytest
 
 import tokenizers
-from counts import count
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers import BPETokenizer, CharTokenizer, SentencePieceTokenizer, Tokenizer
 from glassformer.tokenizers.byte_level import BYTE_LEVEL
 from glassformer.tokenizers.pretokenize import PATTERNS
+from support.counts import count
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 END = "<|endoftext|>"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import tokenizers
-from counts import count
 from glassformer.errors import MissingExtra, TokenizerError
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.wordpiece import WordPieceTokenizer
+from support.counts import count
 from tokenizers import trainers
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

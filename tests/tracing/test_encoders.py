@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 import glassformer as gf
-from counts import count
 from glassformer.models.bert import Bert, BertConfig
 from glassformer.models.vit import ViT, ViTConfig
 from glassformer.nn.multihead import MultiheadAttention
+from support.counts import count
 
 Made = tuple[nn.Module, tuple[Any, ...], dict[str, Any]]
 VIT = ViTConfig(

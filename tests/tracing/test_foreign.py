@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from counts import count
-from foreign import FOREIGN, TAKEN_APART
 from glassformer.tracing.check import check
 from glassformer.tracing.recorder import record
+from support.counts import count
+from support.foreign import FOREIGN, TAKEN_APART
 
 CASES = [(name, decompose) for name in FOREIGN for decompose in (True, False)]
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from checkpoints.hostile import memory
-from counts import count
 from glassformer.errors import GlassformerError, TraceError
 from glassformer.tracing import costs
 from glassformer.tracing.check import check
@@ -23,7 +22,8 @@ from glassformer.tracing.trace_file import load, save
 from glassformer.viewer.answers import answer
 from glassformer.viewer.export import MAX_FILE, _packed, _text
 from glassformer.viewer.session import Session
-from rule_cases import recorded
+from support.counts import count
+from support.rule_cases import recorded
 from tracing.hostile_traces import ATTACKS, SIZES, Forged, mutated, write
 from tracing.test_trace_file import mixed, sorter
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 import glassformer
-from foreign import FOREIGN
 from glassformer.errors import TraceError
 from glassformer.nn.kv_cache import full
 from glassformer.tracing.check import check
@@ -17,7 +16,8 @@ from glassformer.tracing.explain import explain
 from glassformer.tracing.intervene import ablate_head, activation_patching, attention_patterns, logit_lens, patch
 from glassformer.tracing.recorder import record
 from glassformer.tracing.trace import Trace
-from tolerances import assert_close
+from support.foreign import FOREIGN
+from support.tolerances import assert_close
 
 TOKENS = torch.tensor([[1, 4, 2, 0, 6], [5, 5, 3, 1, 2]])
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 import glassformer as gf
-from counts import count
 from glassformer.errors import GlassformerError, TraceError
 from glassformer.tracing.check import check
 from glassformer.tracing.recorder import record
+from support.counts import count
 
 MODELS = {
     "gpt2": lambda: gf.build("nano-sort", seed=1),

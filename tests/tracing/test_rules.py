@@ -10,7 +10,7 @@ from glassformer.tracing.explain import explain
 from glassformer.tracing.recorder import record
 from glassformer.tracing.rules import RULES, load
 from glassformer.tracing.trace import Recorded
-from rule_cases import CASES, MASK, OPTIONS, POSITIVE, A, Run, recorded
+from support.rule_cases import CASES, MASK, OPTIONS, POSITIVE, A, Run, recorded
 
 UNPROVEN = ("native_dropout",)  # its mask is drawn by chance
 

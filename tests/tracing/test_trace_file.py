@@ -20,8 +20,6 @@ import torch
 from torch import Tensor, nn
 
 import glassformer as gf
-from counts import count
-from damage import damaged
 from glassformer.errors import TraceError
 from glassformer.tracing import trace_file, trace_json, validate
 from glassformer.tracing.check import check
@@ -30,6 +28,8 @@ from glassformer.tracing.recorder import record
 from glassformer.tracing.trace import Operation, Ref, Trace
 from glassformer.tracing.trace_file import load, save
 from glassformer.tracing.trace_json import shown_path
+from support.counts import count
+from support.damage import damaged
 
 
 class Mixed(nn.Module):

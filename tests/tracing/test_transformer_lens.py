@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 import glassformer
-from foreign import FOREIGN
 from glassformer.tracing import transformer_lens as names
 from glassformer.tracing.intervene import ablate_head, activation_patching, attention_patterns, logit_lens, patch
 from glassformer.tracing.recorder import record
 from glassformer.tracing.trace import Trace
-from tolerances import assert_close
+from support.foreign import FOREIGN
+from support.tolerances import assert_close
 
 N_LAYERS, N_HEADS = 2, 3
 HOOKS = [

@@ -12,7 +12,7 @@ from glassformer.training.tasks import TASKS
 from glassformer.training.tasks.task import Batch, Task
 from glassformer.training.trainer import Trainer
 from glassformer.training.world import World
-from tolerances import assert_close
+from support.tolerances import assert_close
 from training.runs import of_task, trainer_of
 
 

@@ -12,7 +12,7 @@ from glassformer import models, twins
 from glassformer.checkpoints import safetensors
 from glassformer.errors import ConfigError
 from glassformer.training.adamw import AdamW, parameter_groups
-from tolerances import assert_close
+from support.tolerances import assert_close
 
 SETTINGS = {"lr": 0.01, "betas": (0.9, 0.95), "eps": 1e-6, "weight_decay": 0.1}
 

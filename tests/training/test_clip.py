@@ -8,7 +8,7 @@ from torch import nn
 
 from glassformer import twins
 from glassformer.training.clip import clip_gradients
-from tolerances import assert_close
+from support.tolerances import assert_close
 
 
 def with_gradients(scale: float, seed: int = 0) -> list[nn.Parameter]:

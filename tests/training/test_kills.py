@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from counts import count
 from glassformer import checkpoints, files
 from glassformer.config import to_mapping
 from glassformer.training.events import Event, StepDone
 from glassformer.training.ledger import Ledger
 from glassformer.training.loop import train
+from support.counts import count
 from training.runs import everything, small
 
 HELPER = """

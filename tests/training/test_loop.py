@@ -15,7 +15,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from counts import count
 from glassformer import checkpoints, files, models
 from glassformer.data.memmap import tokenize_files
 from glassformer.errors import (
@@ -34,8 +33,9 @@ from glassformer.training.load_config import load_run_config
 from glassformer.training.loop import train
 from glassformer.training.schedule import learning_rate
 from glassformer.training.trainer import Trainer
+from support.counts import count
+from support.tolerances import assert_close
 from test_files import dead_writer
-from tolerances import assert_close
 from training.runs import everything, newest_checkpoint, small, sorting, trainer_of
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from torch import nn
 
-from counts import count
 from glassformer import files
 from glassformer.errors import DataError, GlassformerError, TrainingError
 from glassformer.training import report
@@ -24,6 +23,7 @@ from glassformer.training.loop import train
 from glassformer.training.run_folder import RunFolder
 from glassformer.training.signals import Stop, stop_on_signal
 from glassformer.training.tasks import LanguageModel
+from support.counts import count
 from test_files import faults
 from training.runs import everything, small, sorting
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from glassformer.training.events import Event, StepDone
 from glassformer.training.load_config import load_run_config
 from glassformer.training.loop import train
+from support.walks import stops, walked
 from training.runs import TEXT
-from walks import stops, walked
 
 CONFIG = """
 batch_size = 2

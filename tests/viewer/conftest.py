@@ -1,30 +1,23 @@
-"""A real browser: Debian's Chromium, headless, with WebGL2 drawn by the processor (SwiftShader)."""
+"""A browser for all tests of the page, and a page for each."""
 
 import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
-ARGUMENTS = (
-    *("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-gpu-sandbox"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"),
-)
+from support.browser import chromium, chromium_path
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
+    if chromium_path() is None:
         reason = "a browser test: there is no chromium on the PATH"
         if os.environ.get("GLASSFORMER_REQUIRE_BROWSER") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS])
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture

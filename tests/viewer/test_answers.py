@@ -16,7 +16,7 @@ from glassformer.errors import TraceError
 from glassformer.tracing import trace_file
 from glassformer.tracing.recorder import record
 from glassformer.viewer.answers import MAX_SOURCES, MAX_TERMS, answer
-from rule_cases import CASES, OPTIONS, Run, recorded, sampled
+from support.rule_cases import CASES, OPTIONS, Run, recorded, sampled
 
 TYPES = (Path(__file__).resolve().parents[2] / "web" / "src" / "types.ts").read_text("utf-8")
 TOKENS = torch.tensor([[2, 1, 0, 1, 1, 2]])

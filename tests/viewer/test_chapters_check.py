@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from glassformer.viewer.chapters_check import check_chapter, check_chapters, load_chapters
-from viewed import recorded
+from support.viewed import recorded
 
 GOOD: dict[str, Any] = {
     "id": "scores",

@@ -15,8 +15,8 @@ from glassformer.viewer.chapters_check import check_chapters, load_chapters
 from glassformer.viewer.pack import record
 from glassformer.viewer.scene import Scene
 from glassformer.viewer.session import Session
-from published import MNIST_VIT
-from viewed import recorded
+from support.published import MNIST_VIT
+from support.viewed import recorded
 
 CORE = "overview training tokens embedding layer-norm query-key-value scores softmax mixing heads residual mlp stack "
 CORE += "sampling generation scale"

@@ -9,7 +9,7 @@ from glassformer.viewer.chapters_check import check_chapters, load_chapters
 from glassformer.viewer.scene import Block, Scene
 from glassformer.viewer.selectors import select
 from glassformer.viewer.tiles import block_window
-from viewed import LUONG, TWO_SPINES, UNROLLED, recorded
+from support.viewed import LUONG, TWO_SPINES, UNROLLED, recorded
 
 OF_A_DECODER = "overview training tokens embedding query-key-value scores softmax mixing heads mlp generation scale "
 OF_A_DECODER += "encoder-decoder"

@@ -14,7 +14,7 @@ from glassformer.viewer.scene import Scene
 from glassformer.viewer.selectors import select
 from glassformer.viewer.session import Session
 from glassformer.viewer.tiles import block_window
-from viewed import KINDS, TWO_SPINES, recorded
+from support.viewed import KINDS, TWO_SPINES, recorded
 
 MODELS = ("nano-sort", "llama", "no positions", "post-norm", "no norm", "gru", "luong fed", *TWO_SPINES, *KINDS)
 VALUE = r"\{value:((?:[^{}]|\{[^{}]*\})*)\}"

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import glassformer as gf
-from commands import run
 from glassformer.errors import CheckpointError, ExportError
 from glassformer.inference.logits import Sampling
 from glassformer.viewer import assets, export, notebook, pack
 from glassformer.viewer.chapters_check import load_chapters, missing_roles
 from glassformer.viewer.session import Session
+from support.commands import run
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor
 
 import glassformer as gf
-from counts import count
 from glassformer import models
 from glassformer.data.images import read_idx
 from glassformer.errors import GenerationError
@@ -26,8 +25,9 @@ from glassformer.tokenizers import CharTokenizer
 from glassformer.tracing.check import check
 from glassformer.viewer.export import export_folder
 from glassformer.viewer.session import Session
-from published import MNIST_VIT
-from test_kinds import TINY
+from support.counts import count
+from support.published import MNIST_VIT
+from support.tiny import TINY
 
 SIZES: dict[str, dict[str, Any]] = TINY | {"word2vec": {"vocab_size": 11, "d_model": 4}}
 GREEDY = Sampling(temperature=0.0)

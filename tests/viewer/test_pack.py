@@ -9,7 +9,7 @@ from glassformer.nn import functional as F
 from glassformer.tracing import intervene
 from glassformer.viewer.pack import blob_bytes, pack_trace, record
 from glassformer.viewer.tiles import block_window
-from viewed import recorded
+from support.viewed import recorded
 
 
 def test_a_packed_trace_gives_every_block_bit_for_bit() -> None:

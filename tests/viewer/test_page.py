@@ -24,9 +24,9 @@ from glassformer.tracing.trace import Cell, Trace
 from glassformer.viewer import assets
 from glassformer.viewer.chapters_check import check_chapters, load_chapters
 from glassformer.viewer.export import export_html
-from glassformer.viewer.serve import listen, served
 from glassformer.viewer.session import Session
-from viewed import recorded
+from support.browser import address_of
+from support.viewed import recorded
 from viewer.pages import opened, settled
 
 pytestmark = pytest.mark.usefixtures("built")
@@ -48,7 +48,7 @@ def session() -> Session:
 @pytest.fixture
 def address(session: Session, page: Page) -> Iterator[str]:
     """The live page of the session, on a port of its own; the visitor leaves before the server does."""
-    with listen("127.0.0.1", 0) as listening, served(session, listening) as address:
+    with address_of(session) as address:
         yield address
         if not page.is_closed():
             page.goto("about:blank")
@@ -335,7 +335,7 @@ def test_the_whole_walk_runs_without_an_error_and_every_step_says_something(
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_walk_through_other_models_runs_without_an_error(page: Page, name: str, language: str) -> None:
     session = Session.of_trace(recorded(name)[0])
-    with listen("127.0.0.1", 0) as listening, served(session, listening) as address:
+    with address_of(session) as address:
         told = told_by(session)
         assert told
         assert walked(page, address, language) == told
@@ -359,7 +359,7 @@ SWEPT = """() => {
 def test_what_a_step_sweeps_over_is_whole_when_it_ends(page: Page, name: str) -> None:
     """Also a picture in patches, whose rows no axis of the text counts."""
     session = Session.of_trace(recorded(name)[0])
-    with listen("127.0.0.1", 0) as listening, served(session, listening) as address:
+    with address_of(session) as address:
         opened(page, address)
         assert page.evaluate(SWEPT) == []
         page.goto("about:blank")
@@ -373,7 +373,7 @@ def test_the_heads_that_are_held_against_each_other_differ_most(page: Page, lett
     apart = {(g, h): (weights[g] - weights[h]).abs().sum() for g, h in itertools.combinations(range(len(weights)), 2)}
     g, h = max(apart, key=lambda pair: apart[pair])
     (one, first), (other, second) = (weights[head].max(-1) for head in (g, h))
-    with listen("127.0.0.1", 0) as listening, served(session, listening) as address:
+    with address_of(session) as address:
         opened(page, address)
         page.evaluate(
             "() => { [glassformer.state.chapter.value, glassformer.state.chapterStep.value] = ['heads', 2]; }"
@@ -393,7 +393,7 @@ def test_the_heads_that_are_held_against_each_other_differ_most(page: Page, lett
 
 def test_a_model_that_no_chapter_fits_offers_no_walk(page: Page) -> None:
     session = Session.of_trace(record(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.ones(1, 3)))
-    with listen("127.0.0.1", 0) as listening, served(session, listening) as address:
+    with address_of(session) as address:
         opened(page, address)
         assert "No chapter fits this model" in page.locator(".walk").inner_text()
         assert page.locator(".transport").count() == 0

@@ -14,15 +14,15 @@ import torch
 from playwright.sync_api import Browser, Page
 
 import glassformer as gf
-from counts import count
-from foreign import FOREIGN
 from glassformer.tracing.recorder import record
 from glassformer.tracing.rules import RULES, load
 from glassformer.tracing.trace import Trace
 from glassformer.viewer import assets
 from glassformer.viewer.answers import MAX_TERMS, answer
 from glassformer.viewer.pack import blob_bytes, pack_trace
-from rule_cases import CASES, OPTIONS, Cells, Run, recorded, sampled
+from support.counts import count
+from support.foreign import FOREIGN
+from support.rule_cases import CASES, OPTIONS, Cells, Run, recorded, sampled
 
 pytestmark = [pytest.mark.usefixtures("unchecked"), pytest.mark.filterwarnings("ignore")]
 

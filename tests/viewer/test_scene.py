@@ -6,11 +6,11 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from foreign import FOREIGN
 from glassformer.tracing.trace import Trace
 from glassformer.viewer.scene import Block, Scene
 from glassformer.viewer.tiles import block_window
-from viewed import ALL, OURS, recorded
+from support.foreign import FOREIGN
+from support.viewed import ALL, OURS, recorded
 
 
 @pytest.fixture(params=ALL)

@@ -8,7 +8,7 @@ import pytest
 
 from glassformer.viewer.scene import Block, Group, Scene, Text, Token
 from glassformer.viewer.selectors import Cells, SelectorError, select
-from viewed import OURS, recorded
+from support.viewed import OURS, recorded
 
 SHARED = json.loads((Path(__file__).parent / "selectors.json").read_text("utf-8"))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from glassformer.viewer.tiles import TILE, Pyramid, Pyramids, block_window, scale
-from viewed import recorded
+from support.viewed import recorded
 
 MATRICES = arrays.arrays(
     np.float32,

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Page
 
 import glassformer as gf
-from glassformer.viewer.serve import listen, served
 from glassformer.viewer.session import Session
+from support.browser import address_of
 from viewer.pages import opened, settled
 
 LETTERS = "CBABBC"
@@ -118,7 +118,7 @@ def test_a_long_visit_breaks_nothing_and_piles_nothing_up(page: Page):
     seconds = 600
     session = Session(gf.load("nano-sort"), name="nano-sort")
     session.run(text=LETTERS)
-    with listen("127.0.0.1", 0) as listening, served(session, listening) as address:
+    with address_of(session) as address:
         opened(page, address)
         visit = Visit(page, session, seed=0)
         began = time.monotonic()
@@ -155,7 +155,7 @@ def test_a_long_visit_breaks_nothing_and_piles_nothing_up(page: Page):
 def test_a_model_of_odd_size_opens_and_explains(page: Page, sizes: dict[str, int], tokens: int):
     session = Session(gf.build("gpt2", **sizes), name="odd")
     session.run(tokens=[n % 5 for n in range(tokens)])
-    with listen("127.0.0.1", 0) as listening, served(session, listening) as address:
+    with address_of(session) as address:
         opened(page, address)
         settled(page)
         visit = Visit(page, session, seed=1)

@@ -63,7 +63,7 @@ def has_pyav() -> bool:
 
 def header_seconds(file: BinaryIO) -> float | None:
     """The length that the header gives, where libsndfile reads the recording to its last sample; else None."""
-    import soundfile  # type: ignore[import-untyped]
+    import soundfile
 
     file.seek(0)
     if file.read(4) not in IN_BYTES:

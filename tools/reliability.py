@@ -1,6 +1,6 @@
 """From the JUnit file of a full run to docs/reliability.md: what was tried, how often, on what, when.
 
-python tests/report.py build/test-all.xml docs/reliability.md
+PYTHONPATH=tests python tools/reliability.py build/test-all.xml docs/reliability.md
 """
 
 import datetime
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-from counts import COUNTS
+from support.counts import COUNTS
 
 
 def main(source: Path, target: Path) -> None:
@@ -29,7 +29,8 @@ def main(source: Path, target: Path) -> None:
         f"Python {platform.python_version()}: {figures['tests']} tests, {figures['failures']} failures, "
         f"{figures['errors']} errors, {figures['skipped']} skipped, {minutes:.0f} minutes.",
         "",
-        "How often the randomised tests tried; `make test` takes the reduced counts. Both stand in `tests/counts.py`.",
+        "How often the randomised tests tried; `make test` takes the reduced counts. Both are in",
+        "`tests/support/counts.py`.",
         "",
         "| what | in this run | in `make test` |",
         "| --- | --- | --- |",

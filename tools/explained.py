@@ -1,4 +1,7 @@
-"""The table of numbers explained, by model and operation. Run: python tests/explained.py docs/explained.md"""
+"""The table of numbers explained, by model and operation. Run:
+
+PYTHONPATH=tests python tools/explained.py docs/explained.md
+"""
 
 import os
 import sys
@@ -11,7 +14,6 @@ from typing import Any
 import torch
 
 import glassformer as gf
-from foreign import FOREIGN
 from glassformer import models
 from glassformer.data.audio import read_audio
 from glassformer.data.images import read_idx
@@ -20,12 +22,13 @@ from glassformer.kinds.kind import Inputs
 from glassformer.tracing.check import Report, check
 from glassformer.tracing.recorder import record
 from glassformer.tracing.trace import Trace
-from published import FAIRSEQ, MNIST_VIT
-from test_kinds import TINY
+from support.foreign import FOREIGN
+from support.published import FAIRSEQ, MNIST_VIT
+from support.tiny import TINY
 
 CELLS = 10_000
 TOKENS = torch.tensor([[2, 1, 0, 1, 1, 2, 0, 0, 0, 0, 0]])
-SMALL = {"vocab_size": 11, "context_length": 12, "d_model": 16, "n_layers": 2, "n_heads": 4, "d_ff": 24}
+SMALL: dict[str, Any] = {"vocab_size": 11, "context_length": 12, "d_model": 16, "n_layers": 2, "n_heads": 4, "d_ff": 24}
 ROOM = {"context_length": 64, "audio_context_length": 20}  # so that an example is more than a few numbers
 SMALLEST: dict[str, dict[str, Any]] = TINY | {"word2vec": {"vocab_size": 40, "d_model": 16}}
 LUONG = {"attention": "concat", "window": "local-p", "radius": 2, "input_feeding": True, "bidirectional": True}
@@ -114,7 +117,7 @@ def main(path: Path) -> None:
         "by their names, with random weights where no others are said; modules of others are recorded as they are",
         "installed, with fused operations taken apart.",
         "",
-        f"Written by `python tests/explained.py docs/explained.md` on {time.strftime('%Y-%m-%d')},",
+        f"Written by `tools/explained.py` on {time.strftime('%Y-%m-%d')},",
         f"torch {torch.__version__.partition('+')[0]}.",
         "",
         "| model | operations | computed numbers | checked | failures | kinds | largest error / bound |",

@@ -1,4 +1,6 @@
-"""The pictures of the viewer in docs/images/. Run: python benchmarks/viewer_pictures.py [NAME…]
+"""The pictures of the viewer in docs/images/. Run:
+
+PYTHONPATH=tests python tools/viewer_pictures.py [NAME…]
 
 It needs `chromium` on the PATH and a Chinese font, and takes seconds a picture, since the processor draws them. Without
 names it takes those of models that are here already. The others show trained models: the runs of configs/ in the folder
@@ -20,7 +22,7 @@ from glassformer.data.images import read_idx_set
 from glassformer.inference.logits import Sampling
 from glassformer.kinds import kind_of
 from glassformer.viewer.session import Session
-from viewer import chromium, live
+from support.browser import address_of, chromium
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 DATA = Path(os.environ.get("GLASSFORMER_DATA", "../shared/data"))
@@ -155,7 +157,7 @@ def main() -> None:
 def take(browser: Browser, name: str, picture: Picture) -> None:
     """Open the page there, wait until nothing moves, and keep what is seen."""
     width, height = picture.size
-    with live(picture.session()) as address:
+    with address_of(picture.session()) as address:
         page = browser.new_page(
             viewport={"width": width, "height": height},
             has_touch=picture.touch,

@@ -1,7 +1,7 @@
 """The lower bounds of pyproject.toml are true: they are installed as they stand, and the demo and each verb run.
 
-    python tests/lower_bounds.py build/lower-bounds                            about 8 GB where torch brings CUDA
-    python tests/lower_bounds.py build/lower-bounds --index-url INDEX_OF_TORCH
+    python tools/lower_bounds.py build/lower-bounds                            about 8 GB where torch brings CUDA
+    python tools/lower_bounds.py build/lower-bounds --index-url INDEX_OF_TORCH
 
 `make test-all` runs it. It makes an environment of its own with the oldest Python that is allowed, for which each bound
 has a wheel, and removes it at the end. `smoke.py` says what is run.
@@ -48,7 +48,8 @@ def bounds() -> dict[str, str]:
 
 def oldest_python() -> str | None:
     """The command of the oldest Python that is allowed, if it is on this machine."""
-    return shutil.which("python" + project()["requires-python"].removeprefix(">="))
+    oldest: str = project()["requires-python"].removeprefix(">=")
+    return shutil.which(f"python{oldest}")
 
 
 def main() -> None:
@@ -77,7 +78,7 @@ def main() -> None:
     )
     run(*pip, *(["--index-url", arguments.index_url] if arguments.index_url else []), "torch")
     run(*pip, f"{ROOT}[{','.join(extras())}]")
-    run(environment / "bin" / "python", ROOT / "tests" / "smoke.py")
+    run(environment / "bin" / "python", ROOT / "tools" / "smoke.py")
     shutil.rmtree(environment)
     print(f"lower bounds: {len(bounds())} packages at their oldest run the demo and every verb", file=sys.stderr)
 

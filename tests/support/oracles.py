@@ -16,8 +16,8 @@ def array(tensor: Tensor) -> Array:
 
 
 def softmax(x: Array, axis: int = -1) -> Array:
-    shifted = np.exp(x - x.max(axis, keepdims=True))
-    return shifted / shifted.sum(axis, keepdims=True)
+    exponentials: Array = np.exp(x - x.max(axis, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis, keepdims=True))
 
 
 def attention(
@@ -98,23 +98,24 @@ def rope(x: Array, positions: object, frequencies: Array, style: str) -> Array:
 
 
 def rms_norm(x: Array, weight: Array, eps: float) -> Array:
-    return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * weight
+    return np.asarray(x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * weight)
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:
-    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps) * weight + bias
+    normalized = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps)
+    return np.asarray(normalized * weight + bias)
 
 
 def silu(x: Array) -> Array:
-    return x / (1 + np.exp(-x))
+    return np.asarray(x / (1 + np.exp(-x)))
 
 
 def gelu(x: Array) -> Array:
-    return x * 0.5 * np.vectorize(math.erfc)(-x / math.sqrt(2))
+    return np.asarray(x * 0.5 * np.vectorize(math.erfc)(-x / math.sqrt(2)))
 
 
 def gelu_tanh(x: Array) -> Array:
-    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
 
 
 def kept(policy: Sequence[object], t: int) -> list[int]:

@@ -75,7 +75,7 @@ def ringing(hits: Wave, response: Wave) -> Wave:
 def applause(random: np.random.Generator, time: Wave) -> Wave:
     """Hundreds of claps a second, each a burst of noise of some milliseconds."""
     claps = strokes(random, time, 300, 0.005) * band(random, time, 600, 5000)
-    return claps * (1 - np.exp(-time))
+    return np.asarray(claps * (1 - np.exp(-time)))
 
 
 def few_claps(random: np.random.Generator, time: Wave) -> Wave:
@@ -142,7 +142,8 @@ def chirps(random: np.random.Generator, time: Wave) -> Wave:
     call = time % 0.4 / 0.1
     start = np.repeat(random.uniform(2000, 5000, len(time) // 6400 + 1), 6400)[: len(time)]
     slope = np.repeat(random.uniform(-1500, 1500, len(time) // 6400 + 1), 6400)[: len(time)]
-    return np.sin(phase(start + slope * np.minimum(call, 1))) * np.sin(math.pi * np.minimum(call, 1)) ** 2
+    rise = np.minimum(call, 1)
+    return np.asarray(np.sin(phase(start + slope * rise)) * np.sin(math.pi * rise) ** 2)
 
 
 def ringing_tone(random: np.random.Generator, time: Wave) -> Wave:

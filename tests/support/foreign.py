@@ -18,7 +18,7 @@ def _transformers(build: Callable[[Any], Case]) -> Callable[[], Case]:
             warnings.simplefilter("ignore")
             import transformers
 
-            transformers.logging.set_verbosity_error()
+            transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
             torch.manual_seed(0)
             module, inputs, keywords = build(transformers)
             return module.eval(), inputs, keywords

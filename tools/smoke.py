@@ -1,6 +1,6 @@
 """Each verb and each library once, without pytest: `lower_bounds.py` runs this on the oldest versions that are allowed.
 
-python tests/smoke.py        in an environment that has glassformer with all extras but `dev`; takes about a minute
+python tools/smoke.py        in an environment that has glassformer with all extras but `dev`; takes about a minute
 """
 
 import contextlib

@@ -3,5 +3,5 @@
 from typing import Any
 
 FAIRSEQ: dict[str, Any] = {"n_heads": 8, "activation": "relu", "scaled_embedding": True}
-MNIST_VIT = {"n_heads": 8, "n_channels": 1}  # vit_mnist.pth
+MNIST_VIT: dict[str, Any] = {"n_heads": 8, "n_channels": 1}  # vit_mnist.pth
 MNIST_VIT_FLAGS = tuple(f"--option={name}={value}" for name, value in MNIST_VIT.items())

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 
 import glassformer as gf
-from foreign import FOREIGN
 from glassformer.features.log_mel import hann_window, mel_filters
 from glassformer.inference.around import FromSound, around
 from glassformer.tracing.recorder import record as record_module
 from glassformer.tracing.trace import Trace
 from glassformer.viewer.pack import pack_scene, record
 from glassformer.viewer.scene import Scene, Token
+from support.foreign import FOREIGN
 
 LLAMA = {"vocab_size": 40, "context_length": 32, "d_model": 32, "n_layers": 2, "n_heads": 4, "d_ff": 48}
 OURS: dict[str, tuple[str, dict[str, Any]]] = {
