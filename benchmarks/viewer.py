@@ -106,6 +106,7 @@ def sizes() -> dict[str, Any]:
 
 
 def opened(browser: Browser, address: str) -> Page:
+    """The page, ready and at rest."""
     page = browser.new_page(viewport={"width": 1280, "height": 720}, bypass_csp=True)
     page.goto(f"{address}#lang=en&theme=light")
     page.wait_for_function("window.glassformer?.state.scene.value && window.glassformer.engine", timeout=120_000)

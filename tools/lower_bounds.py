@@ -53,6 +53,7 @@ def oldest_python() -> str | None:
 
 
 def main() -> None:
+    """Install the bounds in an environment of their own, run `smoke.py` there, and remove it."""
     parser = argparse.ArgumentParser(description="Install the lower bounds, and run the demo and each verb on them.")
     parser.add_argument("folder", type=Path, help="where the environment is made, and removed again")
     parser.add_argument("--index-url", help="where torch comes from, as TORCH_INDEX of make")

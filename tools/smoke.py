@@ -44,10 +44,12 @@ VERBS = (  # in this order, in one folder, after the demo
 
 
 def shorter(path: Path, read: Callable[[Path], config.RunConfig] = load_config.load_run_config) -> config.RunConfig:
+    """The run that a file describes, with few steps."""
     return replace(read(path), steps=STEPS)
 
 
 def the_demo() -> None:
+    """It runs to its end, and what it writes is there."""
     with patch.object(load_config, "load_run_config", shorter):
         demo.demo(serve=False)
     assert Path("runs/sort/view.html").stat().st_size > 100_000
@@ -56,6 +58,7 @@ def the_demo() -> None:
 
 
 def the_verbs() -> None:
+    """Each ends with 0."""
     Image.fromarray(np.eye(28, dtype=np.uint8) * 255).save("picture.png")
     for verb in VERBS:
         command = [sys.executable, "-m", "glassformer", *verb.format(root=ROOT).split()]
@@ -64,6 +67,7 @@ def the_verbs() -> None:
 
 
 def the_page() -> None:
+    """It is served, and a notebook shows one."""
     from glassformer.viewer.notebook import shown
     from glassformer.viewer.serve import listen, served
     from glassformer.viewer.session import Session
@@ -134,6 +138,7 @@ PARTS: tuple[Callable[[], None], ...] = (the_demo, the_verbs, the_page, texts, s
 
 
 def main() -> None:
+    """Each part, in a folder that is removed."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for part in PARTS:
             part()

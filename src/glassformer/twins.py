@@ -42,6 +42,7 @@ class Twin:
 
     @property
     def name(self) -> str:
+        """Module and function, as in `nn.functional.softmax`."""
         return f"{self.readable.__module__.removeprefix('glassformer.')}.{self.readable.__name__}"
 
     def fast(self) -> Callable[..., object] | None:
@@ -68,6 +69,7 @@ class Backend:
     priority: int = 0
 
     def __call__(self, q: Any, k: Any, v: Any, mask: Any, **settings: Any) -> Any:
+        """What `fn` gives; raises `ConfigError` where it does not support the call."""
         if not self.supports(q, k, v, mask, **settings):
             asked = ", ".join(f"{name} {value}" for name, value in settings.items() if value)
             raise ConfigError(

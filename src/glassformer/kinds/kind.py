@@ -29,34 +29,44 @@ class Model(Protocol):
     """What is asked of a model here; `api.Model` has it."""
 
     @property
-    def module(self) -> nn.Module: ...
+    def module(self) -> nn.Module:
+        """The architecture's module, in eval mode."""
 
     @property
-    def whole(self) -> nn.Module: ...
+    def whole(self) -> nn.Module:
+        """The module as one call from inputs to logits; of an encoder-decoder, both halves."""
 
     @property
-    def config(self) -> Any: ...
+    def config(self) -> Any:
+        """The architecture's own record of sizes."""
 
     @property
-    def kind(self) -> Name: ...
+    def kind(self) -> Name:
+        """The name of its kind."""
 
     @property
-    def tokenizer(self) -> Tokenizer | None: ...
+    def tokenizer(self) -> Tokenizer | None:
+        """That of the text which the model reads and writes; of an encoder-decoder, of the target."""
 
     @property
-    def source_tokenizer(self) -> Tokenizer | None: ...
+    def source_tokenizer(self) -> Tokenizer | None:
+        """That of an encoder-decoder's source, where it differs from the target's."""
 
     @property
-    def no_tokenizer(self) -> str: ...
+    def no_tokenizer(self) -> str:
+        """Why there is no tokenizer, as a sentence; empty where there is one."""
 
     @property
-    def processor(self) -> Any: ...
+    def processor(self) -> Any:
+        """What brings images or sound into the form that the model reads, where its files say."""
 
     @property
-    def suppressed(self) -> frozenset[int]: ...
+    def suppressed(self) -> frozenset[int]:
+        """The token ids that are never written."""
 
     @property
-    def note(self) -> str: ...
+    def note(self) -> str:
+        """What was assumed while the model was read, as a sentence for the user."""
 
     def encode(self, prompt: str) -> list[int]:
         """The prompt's tokens."""

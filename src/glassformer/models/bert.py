@@ -111,7 +111,7 @@ class BertEncoder(nn.Module):
         valid: Bool[Tensor, "B T"] | None = None,
         token_types: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T C"]:
-        """See `Bert.forward`."""
+        """The vectors of the last layer; `Bert.forward` says what the arguments are."""
         mask = Mask.over(Everything(), tokens.shape[-1], tokens.device)
         positions = mask.queries
         if valid is not None:

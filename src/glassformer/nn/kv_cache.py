@@ -330,7 +330,7 @@ class LayerCache:
         self.buffers = list(buffers)
 
     def select(self, rows: Int[Tensor, " N"]) -> None:
-        """See `KVCache.select`; where as many rows stay, the buffers do, and only what is in them moves."""
+        """Keep these rows, as `KVCache.select` does; buffers whose number of rows stays are written in place."""
         if self.buffers and len(rows) == len(self.buffers[0]):
             for buffer in self.buffers:
                 buffer.copy_(buffer[rows])
