@@ -15,6 +15,7 @@ from glassformer.checkpoints.beside import processor_of
 from glassformer.errors import CheckpointCorrupt, CheckpointMismatch, ConfigError, ExportError
 from glassformer.features.image_processor import ImageProcessor
 from glassformer.features.sound_processor import SoundProcessor
+from glassformer.models.published.transformer import PUBLISHED
 from glassformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from glassformer.models.transformer import Transformer, TransformerConfig
 from glassformer.models.vit import ViT, ViTConfig
@@ -163,13 +164,10 @@ def test_dictionaries_that_cannot_be_told_apart_are_left_out_with_a_reason(tmp_p
     config = TransformerConfig(vocab_size=5, source_vocab_size=5, d_model=8, d_ff=4, norm_placement="pre")
     weights = {f"{half}.embed_tokens.weight": torch.randn(5, 8) for half in ("encoder", "decoder")}
     parameters = dict(Transformer(config).named_parameters())
-    from glassformer.models.transformer import native_renames
-
     weights |= {
-        rule.theirs.format(layer).removeprefix("model."): parameters[rule.ours[0].format(layer)].detach().clone()
-        for rule in native_renames(config)
-        for layer in range(6)
-        if "embed_tokens" not in rule.theirs and not ("{}" not in rule.theirs and layer)
+        theirs.removeprefix("model."): parameters[ours[0]].detach().clone()
+        for theirs, ours, _ in PUBLISHED.renames(config, native=True)
+        if "embed_tokens" not in theirs
     }
     safetensors.write(tmp_path / "model.safetensors", weights)
     assert checkpoints.load(tmp_path / "model.safetensors", options=FAIRSEQ).no_tokenizer == ""

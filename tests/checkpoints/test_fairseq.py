@@ -18,7 +18,8 @@ from glassformer.errors import CheckpointMismatch, ConfigError
 from glassformer.inference.beam import Beams, beam_search
 from glassformer.inference.generate import generate
 from glassformer.inference.logits import Sampling
-from glassformer.models.transformer import Transformer, TransformerConfig, native_renames
+from glassformer.models.published.transformer import PUBLISHED
+from glassformer.models.transformer import Transformer, TransformerConfig
 from glassformer.nn.kv_cache import full
 from glassformer.tokenizers.subword import SubwordTokenizer, read_codes, read_dictionary
 from support.published import FAIRSEQ
@@ -147,9 +148,8 @@ def published(config: TransformerConfig) -> tuple[Transformer, dict[str, Tensor]
     model = Transformer(config).eval()
     parameters = dict(model.named_parameters())
     state = {
-        rule.theirs.format(layer).removeprefix("model."): parameters[rule.ours[0].format(layer)].detach().clone()
-        for rule in native_renames(config)
-        for layer in range(getattr(config, rule.layers) if "{}" in rule.theirs else 1)
+        theirs.removeprefix("model."): parameters[ours[0]].detach().clone()
+        for theirs, ours, _ in PUBLISHED.renames(config, native=True)
     }
     state["decoder.output_projection.weight"] = model.lm_head.weight.detach().clone()
     state.pop("lm_head.weight", None)

@@ -19,7 +19,8 @@ from glassformer.checkpoints.formats import all_formats
 from glassformer.checkpoints.formats.format import Contents, Format, Option, Source
 from glassformer.errors import CheckpointError, ConfigError
 from glassformer.models.gpt2 import GPT2, GPT2Config
-from glassformer.models.transformer import Transformer, TransformerConfig, native_renames
+from glassformer.models.published.transformer import PUBLISHED
+from glassformer.models.transformer import Transformer, TransformerConfig
 from support.commands import run
 
 FLAGS = ["--option=n_heads=4", "--option=activation=relu", "--option=scaled_embedding=true"]
@@ -33,9 +34,9 @@ def fairseq(tmp_path: Path) -> tuple[Path, Transformer]:
     model = Transformer(config).eval()
     parameters = dict(model.named_parameters())
     state = {
-        rule.theirs.format(0).removeprefix("model."): parameters[rule.ours[0].format(0)].detach().clone()
-        for rule in native_renames(config)
-        if "shared" not in rule.theirs
+        theirs.removeprefix("model."): parameters[ours[0]].detach().clone()
+        for theirs, ours, _ in PUBLISHED.renames(config, native=True)
+        if "shared" not in theirs
     }
     table = model.token_embedding.weight.detach()
     state |= {f"{half}.embed_tokens.weight": table.clone() for half in ("encoder", "decoder")}

@@ -18,6 +18,7 @@ from glassformer.errors import CheckpointCorrupt, CheckpointMismatch, ConfigErro
 from glassformer.models import spec_of
 from glassformer.models.gpt2 import GPT2Config
 from glassformer.models.llama import LlamaConfig
+from glassformer.models.published.table import Published
 
 UNTIED = GPT2Config(vocab_size=5, context_length=8, d_model=4, n_layers=2, n_heads=2, tied_head=False)
 TIED = replace(UNTIED, tied_head=True)
@@ -29,6 +30,12 @@ CONFIGS = [UNTIED, TIED, ROTARY, replace(ROTARY, norm_placement="none", ffn="sil
 
 def ours(config: GPT2Config | LlamaConfig) -> dict[str, Tensor]:
     return dict(spec_of(config).build(config).named_parameters())
+
+
+def table(config: GPT2Config | LlamaConfig) -> Published:
+    published = spec_of(config).published
+    assert published is not None
+    return published
 
 
 def theirs(config: GPT2Config | LlamaConfig) -> dict[str, Tensor]:
@@ -107,7 +114,7 @@ def test_masks_and_tables_are_left_out() -> None:
 @pytest.mark.parametrize("config", [TIED, replace(ROTARY, tied_head=True)], ids=str)
 def test_a_tied_head_may_be_repeated_but_not_differ(config: GPT2Config | LlamaConfig) -> None:
     state = theirs(config)
-    embedding = state[spec_of(config).tied["lm_head.weight"]]
+    embedding = state[table(config).tied["lm_head.weight"]]
     assert to_ours({**state, "lm_head.weight": embedding.clone()}, config).keys() == ours(config).keys()
     with pytest.raises(CheckpointMismatch, match=r"lm_head\.weight differs from"):
         to_ours({**state, "lm_head.weight": embedding + 1e-6}, config)
@@ -115,7 +122,7 @@ def test_a_tied_head_may_be_repeated_but_not_differ(config: GPT2Config | LlamaCo
 
 @pytest.mark.parametrize("config", [TIED, UNTIED, ROTARY], ids=str)
 def test_the_bare_trunk_leaves_the_prefix_out(config: GPT2Config | LlamaConfig) -> None:
-    prefix = spec_of(config).base_prefix
+    prefix = table(config).base_prefix
     state = {name.removeprefix(prefix): tensor for name, tensor in theirs(config).items()}
     assert to_ours(state, config).keys() == ours(config).keys()
 

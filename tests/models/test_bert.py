@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glassformer.errors import ConfigError
-from glassformer.models.bert import PRESETS, SPEC, Bert, BertConfig, from_huggingface, to_huggingface
+from glassformer.models.bert import PRESETS, Bert, BertConfig
+from glassformer.models.published.bert import PUBLISHED
 from models.test_models import JSON
 from support.tolerances import assert_close
 
@@ -66,9 +67,9 @@ def test_dropout_acts_while_training_alone() -> None:
     ids=str,
 )
 def test_from_huggingface_undoes_to_huggingface(config: BertConfig) -> None:
-    written = to_huggingface(config)
-    assert written["model_type"] == SPEC.huggingface_type
-    assert from_huggingface(written) == config
+    written = PUBLISHED.to_huggingface(config)
+    assert written["model_type"] == PUBLISHED.model_types[0]
+    assert PUBLISHED.from_huggingface(written) == config
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_from_huggingface_undoes_to_huggingface(config: BertConfig) -> None:
 )
 def test_a_published_variant_that_we_do_not_have_is_refused_by_name(theirs: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=f"config.json: {next(iter(theirs))}"):
-        from_huggingface(theirs)
+        PUBLISHED.from_huggingface(theirs)
 
 
 @pytest.mark.parametrize(
@@ -105,11 +106,13 @@ def test_a_setting_that_cannot_work_is_refused_by_name(wrong: dict[str, object],
 
 
 @settings(max_examples=150)
-@given(st.dictionaries(st.sampled_from([*to_huggingface(PRESETS["bert-base"]), "is_decoder"]), JSON, max_size=3))
+@given(
+    st.dictionaries(st.sampled_from([*PUBLISHED.to_huggingface(PRESETS["bert-base"]), "is_decoder"]), JSON, max_size=3)
+)
 @pytest.mark.usefixtures("unchecked")
 def test_any_config_json_is_a_configuration_or_a_config_error(wrong: dict[str, object]) -> None:
     try:
-        config = from_huggingface(to_huggingface(BertConfig(**SMALL)) | wrong)
+        config = PUBLISHED.from_huggingface(PUBLISHED.to_huggingface(BertConfig(**SMALL)) | wrong)
     except ConfigError:
         return
     assert 1 <= config.vocab_size < 2**31

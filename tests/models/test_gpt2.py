@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from glassformer.errors import ConfigError
-from glassformer.models.gpt2 import GPT2, PRESETS, SPEC, GPT2Config, from_huggingface, to_huggingface
+from glassformer.models.gpt2 import GPT2, PRESETS, GPT2Config
+from glassformer.models.published.gpt2 import PUBLISHED
 
 PARAMETERS = {
     "nano-sort": 85_728,
@@ -52,14 +53,14 @@ def test_a_position_is_told_from_another() -> None:
     ids=str,
 )
 def test_from_huggingface_undoes_to_huggingface(config: GPT2Config) -> None:
-    written = to_huggingface(config)
-    assert written["model_type"] == SPEC.huggingface_type
-    assert from_huggingface(written) == config
+    written = PUBLISHED.to_huggingface(config)
+    assert written["model_type"] == PUBLISHED.model_types[0]
+    assert PUBLISHED.from_huggingface(written) == config
 
 
 def test_an_empty_config_json_is_the_smallest_published_model() -> None:
-    assert from_huggingface({"resid_pdrop": 0.0}) == PRESETS["gpt2"]
-    assert from_huggingface({"activation_function": "gelu_pytorch_tanh"}).activation == "gelu_tanh"
+    assert PUBLISHED.from_huggingface({"resid_pdrop": 0.0}) == PRESETS["gpt2"]
+    assert PUBLISHED.from_huggingface({"activation_function": "gelu_pytorch_tanh"}).activation == "gelu_tanh"
 
 
 @pytest.mark.parametrize(
@@ -99,4 +100,4 @@ def test_a_setting_that_cannot_work_is_refused_by_name(wrong: dict[str, object],
 )
 def test_a_published_variant_that_we_do_not_have_is_refused_by_name(theirs: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=f"config.json: {next(iter(theirs))}"):
-        from_huggingface(theirs)
+        PUBLISHED.from_huggingface(theirs)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from glassformer.errors import ConfigError, ExportError
-from glassformer.models.llama import PRESETS, SPEC, Llama, LlamaConfig, from_huggingface, to_huggingface
+from glassformer.models.llama import PRESETS, Llama, LlamaConfig
+from glassformer.models.published.llama import PUBLISHED
 from glassformer.nn.rope import RopeScaling
 from support import oracles
 from support.oracles import array
@@ -126,9 +127,9 @@ def test_rotary_logits_do_not_depend_on_where_the_text_begins() -> None:
     ids=str,
 )
 def test_from_huggingface_undoes_to_huggingface(config: LlamaConfig) -> None:
-    written = to_huggingface(config)
-    assert written["model_type"] == SPEC.huggingface_type
-    back = from_huggingface(written)
+    written = PUBLISHED.to_huggingface(config)
+    assert written["model_type"] == PUBLISHED.model_types[0]
+    back = PUBLISHED.from_huggingface(written)
     if config.rope_scaling is not None and config.rope_scaling.kind == "linear":
         assert back.rope_scaling is not None
         assert (back.rope_scaling.kind, back.rope_scaling.factor) == ("linear", config.rope_scaling.factor)
@@ -137,7 +138,7 @@ def test_from_huggingface_undoes_to_huggingface(config: LlamaConfig) -> None:
 
 
 def test_interleaved_rotation_is_exported_as_halves_since_the_rows_are_put_in_that_order() -> None:
-    assert from_huggingface(to_huggingface(PRESETS["cs336"])) == dataclasses.replace(
+    assert PUBLISHED.from_huggingface(PUBLISHED.to_huggingface(PRESETS["cs336"])) == dataclasses.replace(
         PRESETS["cs336"], rope_style="half"
     )
 
@@ -145,8 +146,8 @@ def test_interleaved_rotation_is_exported_as_halves_since_the_rows_are_put_in_th
 def test_rotary_settings_are_read_where_version_4_and_where_version_5_write_them() -> None:
     rope = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     rope["original_max_position_embeddings"] = 8192
-    old = from_huggingface({"rope_theta": 500_000.0, "rope_scaling": rope})
-    new = from_huggingface({"rope_parameters": rope | {"rope_theta": 500_000.0}})
+    old = PUBLISHED.from_huggingface({"rope_theta": 500_000.0, "rope_scaling": rope})
+    new = PUBLISHED.from_huggingface({"rope_parameters": rope | {"rope_theta": 500_000.0}})
     assert old == new
     assert new.rope_theta == 500_000.0
     assert new.rope_scaling == RopeScaling(factor=8.0)
@@ -158,7 +159,7 @@ def test_rotary_settings_are_read_where_version_4_and_where_version_5_write_them
 def test_an_ablation_that_the_format_cannot_express_is_refused_with_a_sentence(ablation: dict[str, str]) -> None:
     ((name, value),) = ablation.items()
     with pytest.raises(ExportError, match=f"Llama cannot express {name} = '{value}'"):
-        to_huggingface(LlamaConfig(**SIZES | ablation))
+        PUBLISHED.to_huggingface(LlamaConfig(**SIZES | ablation))
 
 
 @pytest.mark.parametrize(
@@ -206,4 +207,4 @@ def test_an_odd_head_is_fine_where_nothing_turns() -> None:
 @pytest.mark.usefixtures("unchecked")
 def test_a_published_variant_that_we_do_not_have_is_refused_by_name(theirs: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        from_huggingface(theirs)
+        PUBLISHED.from_huggingface(theirs)

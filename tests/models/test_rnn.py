@@ -10,10 +10,10 @@ from torch import nn
 
 from glassformer import api, checkpoints
 from glassformer.cli.app import app
-from glassformer.errors import ConfigError, ExportError
+from glassformer.errors import ConfigError
 from glassformer.inference.generate import generate
 from glassformer.inference.logits import Sampling
-from glassformer.models.rnn import PRESETS, RNN, SPEC, RNNConfig
+from glassformer.models.rnn import PRESETS, RNN, RNNConfig
 from glassformer.models.spec import CausalModel, State
 from glassformer.nn.kv_cache import full
 from glassformer.nn.recurrent import Kind, to_torch
@@ -105,11 +105,10 @@ def test_without_our_own_file_it_is_no_model_of_hugging_faces(model: RNN, tmp_pa
             checkpoints.load(folder)
 
 
-def test_there_is_no_way_to_hugging_face_or_from_there() -> None:
-    with pytest.raises(ExportError, match="RNNConfig"):
-        SPEC.to_huggingface(RNNConfig())
-    with pytest.raises(ConfigError, match="no model of this architecture"):
-        SPEC.from_huggingface({"vocab_size": 3})
+def test_there_is_no_way_to_hugging_face_or_from_there(tmp_path: Path) -> None:
+    assert models.specs()["rnn"].published is None
+    folder = checkpoints.save(RNN(RNNConfig(vocab_size=3, d_model=4)), tmp_path / "rnn")
+    assert json.loads((folder / "config.json").read_text())["model_type"] == "glassformer"
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from glassformer.errors import ConfigError, ExportError
+from glassformer.models.published.transformer import PUBLISHED
 from glassformer.models.spec import ReadsTexts, State
 from glassformer.models.transformer import (
     PRESETS,
     SPEC,
     Transformer,
     TransformerConfig,
-    from_huggingface,
-    renames,
-    to_huggingface,
 )
 from glassformer.nn.kv_cache import full, sinks
 from glassformer.tracing.check import check
@@ -292,12 +290,7 @@ def test_every_weight_has_one_name_in_marians_format(name: str) -> None:
     config = TransformerConfig(**SIZES | VARIANTS[name])
     with torch.device("meta"):
         model = Transformer(config)
-    named = [
-        ours.format(layer)
-        for rule in renames(config)
-        for ours in rule.ours
-        for layer in range(getattr(config, rule.layers) if "{}" in ours else 1)
-    ]
+    named = [name for _, ours, _ in PUBLISHED.renames(config) for name in ours]
     assert len(named) == len(set(named))
     assert set(named) == {parameter for parameter, _ in model.named_parameters()}
 
@@ -312,9 +305,9 @@ MARIANS = [
 
 @pytest.mark.parametrize("config", MARIANS, ids=str)
 def test_from_huggingface_undoes_to_huggingface(config: TransformerConfig) -> None:
-    written = to_huggingface(config)
-    assert written["model_type"] == SPEC.huggingface_type
-    assert from_huggingface(written) == config
+    written = PUBLISHED.to_huggingface(config)
+    assert written["model_type"] == PUBLISHED.model_types[0]
+    assert PUBLISHED.from_huggingface(written) == config
 
 
 def test_the_config_json_of_opus_mt_en_de_is_its_preset() -> None:
@@ -340,7 +333,7 @@ def test_the_config_json_of_opus_mt_en_de_is_its_preset() -> None:
         "bos_token_id": 0,
         "eos_token_id": 0,
     }
-    assert from_huggingface(theirs) == PRESETS["opus-mt"]
+    assert PUBLISHED.from_huggingface(theirs) == PRESETS["opus-mt"]
 
 
 @pytest.mark.parametrize(
@@ -356,7 +349,7 @@ def test_the_config_json_of_opus_mt_en_de_is_its_preset() -> None:
 )
 def test_what_marians_format_cannot_express_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ExportError, match="Marian cannot express"):
-        to_huggingface(TransformerConfig(**SIZES | VARIANTS["marian's"] | changes))
+        PUBLISHED.to_huggingface(TransformerConfig(**SIZES | VARIANTS["marian's"] | changes))
 
 
 @pytest.mark.parametrize(
@@ -378,7 +371,7 @@ def test_what_marians_format_cannot_express_is_refused(changes: dict[str, Any]) 
 )
 def test_a_published_variant_that_we_do_not_have_is_refused_by_name(theirs: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        from_huggingface(theirs)
+        PUBLISHED.from_huggingface(theirs)
 
 
 @pytest.mark.parametrize(
@@ -419,15 +412,19 @@ JSON = st.recursive(
 
 
 @settings(max_examples=150)
-@given(st.dictionaries(st.sampled_from([*to_huggingface(PRESETS["opus-mt"]), "normalize_before"]), JSON, max_size=3))
+@given(
+    st.dictionaries(
+        st.sampled_from([*PUBLISHED.to_huggingface(PRESETS["opus-mt"]), "normalize_before"]), JSON, max_size=3
+    )
+)
 @pytest.mark.usefixtures("unchecked")
 def test_any_config_json_is_a_configuration_or_a_config_error(wrong: dict[str, Any]) -> None:
     try:
-        config = from_huggingface(to_huggingface(MARIANS[1]) | wrong)
+        config = PUBLISHED.from_huggingface(PUBLISHED.to_huggingface(MARIANS[1]) | wrong)
     except ConfigError:
         return
     assert (config.source_vocab_size is None) == (wrong.get("share_encoder_decoder_embeddings") is True)
-    assert from_huggingface(to_huggingface(config)) == config
+    assert PUBLISHED.from_huggingface(PUBLISHED.to_huggingface(config)) == config
 
 
 def test_the_token_before_a_target_is_one_of_the_target_vocabulary() -> None:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glassformer.errors import ConfigError, ExportError
-from glassformer.models.vit import PRESETS, SPEC, ViT, ViTConfig, from_huggingface, to_huggingface
+from glassformer.models.published.vit import PUBLISHED
+from glassformer.models.vit import PRESETS, SPEC, ViT, ViTConfig
 from glassformer.twins import use
 from models.test_models import JSON
 from support.tolerances import assert_close
@@ -111,8 +112,7 @@ def test_every_weight_has_one_name_in_the_published_format(changes: dict[str, An
     config = ViTConfig(**SMALL, **changes)
     with torch.device("meta"):
         model = ViT(config)
-    rules = SPEC.renames(config)
-    named = [ours.format(layer) for rule in rules for ours in rule.ours for layer in range(2 if "{}" in ours else 1)]
+    named = [name for _, ours, _ in PUBLISHED.renames(config) for name in ours]
     assert len(named) == len(set(named))
     assert set(named) == {parameter for parameter, _ in model.named_parameters()}
 
@@ -123,15 +123,15 @@ def test_every_weight_has_one_name_in_the_published_format(changes: dict[str, An
     ids=str,
 )
 def test_from_huggingface_undoes_to_huggingface(config: ViTConfig) -> None:
-    written = to_huggingface(config)
-    assert written["model_type"] in (SPEC.huggingface_type, *SPEC.other_types)
-    assert from_huggingface(written) == config
+    written = PUBLISHED.to_huggingface(config)
+    assert written["model_type"] in PUBLISHED.model_types
+    assert PUBLISHED.from_huggingface(written) == config
 
 
 @pytest.mark.parametrize("changes", [{"final_norm": False}, {"head": "mlp"}], ids=str)
 def test_what_the_format_cannot_express_is_not_written(changes: dict[str, Any]) -> None:
     with pytest.raises(ExportError, match=f"cannot express {next(iter(changes))}"):
-        to_huggingface(ViTConfig(**SMALL, **changes))
+        PUBLISHED.to_huggingface(ViTConfig(**SMALL, **changes))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_what_the_format_cannot_express_is_not_written(changes: dict[str, Any]) 
 )
 def test_a_published_variant_that_we_do_not_have_is_refused_by_name(theirs: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=f"config.json: {next(iter(theirs))}"):
-        from_huggingface(theirs)
+        PUBLISHED.from_huggingface(theirs)
 
 
 @pytest.mark.parametrize(
@@ -168,11 +168,13 @@ def test_a_setting_that_cannot_work_is_refused_by_name(wrong: dict[str, Any], sa
 
 
 @settings(max_examples=200)
-@given(st.dictionaries(st.sampled_from([*to_huggingface(PRESETS["vit-base"]), "num_labels"]), JSON, max_size=3))
+@given(
+    st.dictionaries(st.sampled_from([*PUBLISHED.to_huggingface(PRESETS["vit-base"]), "num_labels"]), JSON, max_size=3)
+)
 @pytest.mark.usefixtures("unchecked")
 def test_any_config_json_is_a_configuration_or_a_config_error(wrong: dict[str, object]) -> None:
     try:
-        config = from_huggingface(to_huggingface(ViTConfig(**SMALL)) | wrong)
+        config = PUBLISHED.from_huggingface(PUBLISHED.to_huggingface(ViTConfig(**SMALL)) | wrong)
     except ConfigError:
         return
     assert 1 <= config.n_classes < 2**31

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glassformer import models
 from glassformer.errors import ConfigError, GenerationError
-from glassformer.models.whisper import PRESETS, Whisper, WhisperConfig, from_huggingface, to_huggingface
+from glassformer.models.published.whisper import PUBLISHED
+from glassformer.models.whisper import PRESETS, Whisper, WhisperConfig
 from glassformer.nn.kv_cache import full
 from glassformer.twins import use
 from support.tolerances import assert_close
@@ -148,7 +148,7 @@ def test_a_preset_has_as_many_weights_as_the_paper_says(name: str) -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_comes_back_from_hugging_faces_configuration(name: str) -> None:
-    assert from_huggingface(to_huggingface(PRESETS[name])) == PRESETS[name]
+    assert PUBLISHED.from_huggingface(PUBLISHED.to_huggingface(PRESETS[name])) == PRESETS[name]
 
 
 @pytest.mark.parametrize(
@@ -182,18 +182,12 @@ def test_what_cannot_be_built_is_refused(changes: dict[str, Any], message: str) 
 )
 def test_settings_that_are_not_supported_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        from_huggingface(to_huggingface(SMALL) | changes)
+        PUBLISHED.from_huggingface(PUBLISHED.to_huggingface(SMALL) | changes)
 
 
 def test_every_weight_has_one_name_in_the_published_format() -> None:
     with torch.device("meta"):
         model = Whisper(SMALL)
-    rules = models.spec_of(SMALL).renames(SMALL)
-    named = [
-        ours.format(layer)
-        for rule in rules
-        for ours in rule.ours
-        for layer in range(getattr(SMALL, rule.layers) if "{}" in ours else 1)
-    ]
+    named = [name for _, ours, _ in PUBLISHED.renames(SMALL) for name in ours]
     assert len(named) == len(set(named))
     assert set(named) == {name for name, _ in model.named_parameters()}

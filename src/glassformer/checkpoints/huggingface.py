@@ -88,7 +88,7 @@ def save_directory(module: nn.Module, target: Path, *, overwrite: bool = False, 
         write_directory(folder, module, **options)
     config: Any = module.config
     spec = spec_of(config)
-    if not (spec.huggingface_type or options.get("native")):
+    if not (spec.published or options.get("native")):
         logger.warning("%s is read by glassformer alone: Hugging Face has no %s.", target, spec.name)
     rest: Rest = options.get("rest", NOTHING)
     for note in rest.for_model(options.get("tokenizer"), options.get("source_tokenizer"), None).left_out:
@@ -118,16 +118,7 @@ def write_directory(
     rest = rest.for_model(tokenizer, source_tokenizer, eos_ids)
     config: Any = module.config
     spec = spec_of(config)
-    try:
-        theirs = spec.to_huggingface(config)
-    except ExportError as error:
-        if spec.huggingface_type and not native:  # what Hugging Face does not have at all, nobody expects there
-            raise ExportError(
-                f"{error} A folder can be written that glassformer alone reads:",
-                python="native=True.",
-                command="--native.",
-            ) from None
-        theirs = {"architectures": ["Glassformer"], "model_type": NATIVE}
+    theirs = their_settings(config, native=native)
     weights = dict(module.named_parameters())
     if broken := not_finite(weights):
         raise ExportError(
@@ -159,6 +150,25 @@ def write_directory(
         write_processor(folder, processor)
     rest.write(folder)
     _write_tensors(folder, tensors, max_shard_bytes)
+
+
+def their_settings(config: Any, *, native: bool) -> dict[str, Any]:
+    """config.json; for a model that `transformers` cannot build, with a model type of ours, where `native` allows it.
+
+    An architecture that Hugging Face does not have needs no permission, since nobody expects it there.
+    """
+    published = spec_of(config).published
+    ours = {"architectures": ["Glassformer"], "model_type": NATIVE}
+    if published is None:
+        return ours
+    try:
+        return published.to_huggingface(config)
+    except ExportError as error:
+        if native:
+            return ours
+        raise ExportError(
+            f"{error} A folder can be written that glassformer alone reads:", python="native=True.", command="--native."
+        ) from None
 
 
 def read_eos_ids(folder: Path) -> frozenset[int]:
@@ -215,14 +225,15 @@ def _our_config(content: Mapping[str, Any]) -> Any:
 
 
 def _their_config(content: Mapping[str, Any]) -> Any:
-    known = {name: spec for spec in specs().values() for name in (spec.huggingface_type, *spec.other_types) if name}
+    tables = [spec.published for spec in specs().values() if spec.published is not None]
+    by_type = {name: table for table in tables for name in table.model_types}
     kind = content.get("model_type")
-    if not isinstance(kind, str) or kind not in known:
-        raise ConfigError(f"{CONFIG}: model_type {str(kind)[:80]!r} is unknown; {', '.join(known)} are known.")
+    if not isinstance(kind, str) or kind not in by_type:
+        raise ConfigError(f"{CONFIG}: model_type {str(kind)[:80]!r} is unknown; {', '.join(by_type)} are known.")
     for name, meaning in {"auto_map": "code of its own", "quantization_config": "quantized weights"}.items():
         if content.get(name):
             raise ConfigError(f"{CONFIG} asks for {meaning} ({name}), which is not supported.")
-    return known[kind].from_huggingface(content)
+    return by_type[kind].from_huggingface(content)
 
 
 def read_tensors(folder: Path, *, from_pickle: bool = False) -> Mapping[str, Tensor]:
@@ -267,7 +278,8 @@ def _read_shards(
 
 def left_out(folder: Path, config: Any, *, from_pickle: bool = False) -> list[str]:
     """The names of weights in a folder that no part of our model has a use for, such as the head of another task."""
-    patterns = spec_of(config).elsewhere
+    published = spec_of(config).published
+    patterns = () if published is None else published.elsewhere
     tensors = read_tensors(folder, from_pickle=from_pickle) if patterns else {}
     return sorted(name for name in tensors if any(re.fullmatch(pattern, name) for pattern in patterns))
 

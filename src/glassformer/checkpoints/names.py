@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from glassformer.errors import CheckpointMismatch
 from glassformer.models import spec_of
-from glassformer.models.spec import ModelSpec, Rename
+from glassformer.models.published.table import Published
+from glassformer.models.published.tensors import Rename, same
+from glassformer.models.spec import ModelSpec
 
 
 def to_theirs(weights: Mapping[str, Tensor], config: Any, *, native: bool = False) -> dict[str, Tensor]:
@@ -44,7 +46,7 @@ def checked(state: Mapping[str, Tensor], config: Any, *, native: bool = False) -
     file has costs no memory.
     """
     spec = spec_of(config)
-    full_names = _full_names(state, spec)
+    full_names = _full_names(state, spec.published)
     rules: dict[str, tuple[list[str], Rename]] = {}
     for theirs, ours, rule in _rules(config, native):
         if theirs not in full_names:
@@ -73,35 +75,37 @@ def _check_tensor(name: str, theirs: Tensor, ours: list[Tensor], rule: Rename) -
         raise CheckpointMismatch(f"{name} holds {theirs.dtype}; weights must be floating point numbers.")
 
 
-def _rules(config: Any, native: bool) -> Iterator[tuple[str, list[str], Rename]]:
-    """Their name, our names, and the rule between them, for every tensor of every layer."""
+def _rules(config: Any, native: bool) -> Iterable[tuple[str, list[str], Rename]]:
+    """Their name, our names, and the rule between them, for every tensor; without a table the names are ours."""
     spec = spec_of(config)
-    renames = spec.native_renames if native and spec.native_renames is not None else spec.renames
-    for rule in renames(config):
-        for layer in range(getattr(config, rule.layers) if "{}" in rule.theirs else 1):
-            yield rule.theirs.format(layer), [name.format(layer) for name in rule.ours], rule
+    if spec.published is not None:
+        return spec.published.renames(config, native=native)
+    return [(name, [name], same(name, name)) for name, _ in spec.outline(config).named_parameters()]
 
 
-def _full_names(state: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, str]:
+def _full_names(state: Mapping[str, Tensor], published: Published | None) -> dict[str, str]:
     """The full name of each tensor, and that in `state`: files of the bare trunk leave the prefix out."""
-    if any(name.startswith(spec.base_prefix) for name in state):
+    if published is None or any(name.startswith(published.base_prefix) for name in state):
         return {name: name for name in state}
-    return {name if name in spec.tied else spec.base_prefix + name: name for name in state}
+    return {name if name in published.tied else published.base_prefix + name: name for name in state}
 
 
 def _check_unread(
     name: str, full_names: Mapping[str, str], state: Mapping[str, Tensor], spec: ModelSpec, expected: Collection[str]
 ) -> None:
     """Raise unless the tensor holds no weights, or repeats the one that it is tied to."""
-    if any(re.fullmatch(pattern, name) for pattern in (*spec.ignored, *spec.elsewhere)):
+    published = spec.published
+    if published is not None and any(
+        re.fullmatch(pattern, name) for pattern in (*published.ignored, *published.elsewhere)
+    ):
         return
-    if name not in spec.tied:
+    if published is None or name not in published.tied:
         raise CheckpointMismatch(
             f"The tensor {name[:200]!r} has no place in a {spec.name} of this configuration.{_nearest(name, expected)}"
         )
-    other = spec.tied[name]
-    while other not in expected and other in spec.tied:  # which of its names the file must have, the rules say
-        other = spec.tied[other]
+    other = published.tied[name]
+    while other not in expected and other in published.tied:  # which of its names the file must have, the rules say
+        other = published.tied[other]
     if not torch.equal(state[full_names[name]].float(), state[full_names[other]].float()):
         raise CheckpointMismatch(f"{name} differs from {other}, but the configuration ties them (tie_word_embeddings).")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from glassformer import files, strict_json
-from glassformer.errors import CheckpointError, ConfigError, ExportError
+from glassformer.errors import CheckpointError
 from glassformer.models import spec_of
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.formats import SOURCE_FOLDER
@@ -193,34 +193,11 @@ def _listed(names: Sequence[str]) -> str:
 # ---- settings
 
 
-class _Noting(Mapping[str, Any]):
-    """Settings that remember which of them were asked for."""
-
-    def __init__(self, content: Mapping[str, Any]) -> None:
-        self._content = content
-        self.asked: set[str] = set()
-
-    def __getitem__(self, name: str) -> Any:
-        self.asked.add(name)
-        return self._content[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._content)
-
-    def __len__(self) -> int:
-        return len(self._content)
-
-
 def _unread(folder: Path, config: Any) -> dict[str, Any]:
     """The settings of config.json that our configuration neither reads nor writes."""
-    content, spec = _Noting(_settings(folder, CONFIG)), spec_of(config)
-    written: set[str] = set()
-    with suppress(ExportError):
-        written = {*spec.to_huggingface(config)}
-    with suppress(ConfigError):  # of a folder that only we read, whose settings are elsewhere
-        spec.from_huggingface(content)
-    expressed = content.asked | written | {*WRITTEN_OTHERWISE}
-    return {name: content[name] for name in content if name not in expressed}
+    published = spec_of(config).published
+    expressed = {*WRITTEN_OTHERWISE} if published is None else {*WRITTEN_OTHERWISE, *published.settings}
+    return {name: value for name, value in _settings(folder, CONFIG).items() if name not in expressed}
 
 
 def _settings(folder: Path, name: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from glassformer.errors import GenerationError
 from glassformer.inference.logits import Sampling
-from glassformer.models import specs
+from glassformer.models import spec_of
 from glassformer.models.spec import TWO_HALVES, ModelConfig
 from glassformer.nn.kv_cache import Policy
 
@@ -91,9 +91,7 @@ class NewToken:
 
 def reads_source(config: Any) -> bool:
     """Whether the model of this configuration writes about a source."""
-    return isinstance(config, ModelConfig) and any(
-        spec.config is type(config) and spec.kind in TWO_HALVES for spec in specs().values()
-    )
+    return isinstance(config, ModelConfig) and spec_of(config).kind in TWO_HALVES
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:

@@ -1,4 +1,7 @@
-"""One architecture a file. A file that defines `SPEC` adds its model to the command line, conversion and the tests."""
+"""One architecture a file. A page that defines `SPEC` adds its model to the command line, conversion and the tests.
+
+A page says what the model is. How it stands in published files is said in `published/`, in a file of the same name.
+"""
 
 import dataclasses
 import difflib
@@ -15,15 +18,23 @@ from glassformer.models.spec import ModelConfig, ModelSpec
 
 @cache
 def specs() -> dict[str, ModelSpec]:
-    """Every architecture by its name, found by looking into this package."""
-    modules = [importlib.import_module(f"{__name__}.{entry.name}") for entry in pkgutil.iter_modules(__path__)]
-    found = [module.SPEC for module in modules if hasattr(module, "SPEC")]
-    return {spec.name: spec for spec in found}
+    """Every architecture by its name, with its table of published names: what is in this package and in `published`."""
+    tables = importlib.import_module(f"{__name__}.published").__path__
+    with_table = {entry.name for entry in pkgutil.iter_modules(tables)}
+    by_name: dict[str, ModelSpec] = {}
+    for entry in pkgutil.iter_modules(__path__):
+        spec = getattr(importlib.import_module(f"{__name__}.{entry.name}"), "SPEC", None)
+        if spec is not None and entry.name in with_table:
+            table = importlib.import_module(f"{__name__}.published.{entry.name}").PUBLISHED
+            spec = dataclasses.replace(spec, published=table)
+        if spec is not None:
+            by_name[spec.name] = spec
+    return by_name
 
 
 def spec_of(config: ModelConfig) -> ModelSpec:
-    """The architecture that a configuration belongs to."""
-    return next(spec for spec in specs().values() if spec.config is type(config))
+    """The architecture that a configuration declares."""
+    return specs()[config.architecture]
 
 
 def presets() -> dict[str, ModelConfig]:

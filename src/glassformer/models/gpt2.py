@@ -4,32 +4,23 @@ Radford et al. 2019, "Language models are unsupervised multitask learners". The 
 sorts six letters in Karpathy's minGPT. Next to read: `nn/block.py`, `nn/attention.py`.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from glassformer.config import from_mapping
 from glassformer.models.spec import (
-    ACTIVATION_NAMES,
     ModelSpec,
-    Rename,
     check_choice,
     check_fraction,
     check_heads,
-    check_settings,
     check_sizes,
-    joined,
-    read_activation,
-    same,
-    transposed,
 )
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import Block
 from glassformer.nn.embedding import Embedding
-from glassformer.nn.feedforward import MLP
+from glassformer.nn.feedforward import ACTIVATIONS, MLP
 from glassformer.nn.init import init_like_gpt2
 from glassformer.nn.kv_cache import KVCache, Policy, uncached
 from glassformer.nn.linear import Linear
@@ -39,6 +30,8 @@ from glassformer.nn.norm import Dropout, LayerNorm
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GPT2Config:
     """Sizes of a GPT-2; the defaults are those of the smallest published one."""
+
+    architecture: ClassVar[str] = "gpt2"
 
     vocab_size: int = 50257
     context_length: int = 1024
@@ -55,7 +48,7 @@ class GPT2Config:
         if self.d_ff == 0:
             object.__setattr__(self, "d_ff", 4 * self.d_model)
         check_sizes(self, "vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_ff")
-        check_choice(self, "activation", tuple(ACTIVATION_NAMES))
+        check_choice(self, "activation", tuple(ACTIVATIONS))
         check_choice(self, "tied_head", (True, False))
         check_fraction(self, "dropout")
         check_fraction(self, "norm_eps")
@@ -121,85 +114,9 @@ PRESETS = {
 }
 
 
-def from_huggingface(config: Mapping[str, Any]) -> GPT2Config:
-    """Read a config.json. Of its three dropouts the residual one is taken, since ours are one."""
-    check_settings(
-        config,
-        {
-            "scale_attn_weights": True,
-            "scale_attn_by_inverse_layer_idx": False,
-            "add_cross_attention": False,
-        },
-    )
-    settings = {
-        "vocab_size": config.get("vocab_size", 50257),
-        "context_length": config.get("n_positions", 1024),
-        "d_model": config.get("n_embd", 768),
-        "n_layers": config.get("n_layer", 12),
-        "n_heads": config.get("n_head", 12),
-        "d_ff": config.get("n_inner") or 0,
-        "activation": read_activation(config, "activation_function", "gelu_new"),
-        "norm_eps": config.get("layer_norm_epsilon", 1e-5),
-        "dropout": config.get("resid_pdrop", 0.1),
-        "tied_head": config.get("tie_word_embeddings", True),
-    }
-    return from_mapping(GPT2Config, settings)
-
-
-def to_huggingface(config: GPT2Config) -> dict[str, Any]:
-    """The config.json that `transformers` builds the same model from."""
-    return {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        "vocab_size": config.vocab_size,
-        "n_positions": config.context_length,
-        "n_embd": config.d_model,
-        "n_layer": config.n_layers,
-        "n_head": config.n_heads,
-        "n_inner": config.d_ff,
-        "activation_function": ACTIVATION_NAMES[config.activation],
-        "layer_norm_epsilon": config.norm_eps,
-        "embd_pdrop": config.dropout,
-        "attn_pdrop": config.dropout,
-        "resid_pdrop": config.dropout,
-        "tie_word_embeddings": config.tied_head,
-    }
-
-
-def renames(config: GPT2Config) -> Sequence[Rename]:
-    """Hugging Face keeps the names of OpenAI's code, and its (d_in, d_out) matrices."""
-    ours, theirs = "blocks.{}.", "transformer.h.{}."
-    qkv = [f"{ours}attn.{name}_proj." for name in "qkv"]
-    rules = [
-        same("token_embedding.weight", "transformer.wte.weight"),
-        same("position_embedding.weight", "transformer.wpe.weight"),
-        transposed([f"{name}weight" for name in qkv], f"{theirs}attn.c_attn.weight"),
-        joined([f"{name}bias" for name in qkv], f"{theirs}attn.c_attn.bias"),
-        transposed([f"{ours}attn.o_proj.weight"], f"{theirs}attn.c_proj.weight"),
-        same(f"{ours}attn.o_proj.bias", f"{theirs}attn.c_proj.bias"),
-        transposed([f"{ours}mlp.up_proj.weight"], f"{theirs}mlp.c_fc.weight"),
-        same(f"{ours}mlp.up_proj.bias", f"{theirs}mlp.c_fc.bias"),
-        transposed([f"{ours}mlp.down_proj.weight"], f"{theirs}mlp.c_proj.weight"),
-        same(f"{ours}mlp.down_proj.bias", f"{theirs}mlp.c_proj.bias"),
-    ]
-    norms = {f"{ours}attn_norm": f"{theirs}ln_1", f"{ours}mlp_norm": f"{theirs}ln_2", "final_norm": "transformer.ln_f"}
-    rules += [same(f"{a}.{part}", f"{b}.{part}") for a, b in norms.items() for part in ("weight", "bias")]
-    if not config.tied_head:
-        rules.append(same("lm_head.weight", "lm_head.weight"))
-    return rules
-
-
 SPEC = ModelSpec(
-    name="gpt2",
     config=GPT2Config,
     module=GPT2,
     initialize=lambda model, generator: init_like_gpt2(model, generator, n_layers=model.config.n_layers),
     presets=PRESETS,
-    huggingface_type="gpt2",
-    from_huggingface=from_huggingface,
-    to_huggingface=to_huggingface,
-    renames=renames,
-    ignored=(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",),
-    base_prefix="transformer.",
-    tied={"lm_head.weight": "transformer.wte.weight"},
 )

@@ -6,23 +6,18 @@ configuration. Next to read: `nn/rope.py`, `nn/feedforward.py`.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from glassformer.config import from_mapping
-from glassformer.errors import ConfigError, ExportError
+from glassformer.errors import ConfigError
 from glassformer.models.spec import (
     ModelSpec,
-    Rename,
     check_choice,
     check_fraction,
     check_sizes,
-    half_from_interleaved,
-    same,
 )
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import Block
@@ -38,6 +33,8 @@ from glassformer.nn.rope import RoPE, RopeScaling, Style
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LlamaConfig:
     """Sizes and choices of a Llama; the defaults are those of Llama 1 with 7 billion parameters."""
+
+    architecture: ClassVar[str] = "llama"
 
     vocab_size: int = 32000
     context_length: int = 2048
@@ -175,124 +172,9 @@ PRESETS = {
 }
 
 
-def from_huggingface(config: Mapping[str, Any]) -> LlamaConfig:
-    """Read a config.json, with the rotary settings where version 4 or where version 5 of `transformers` writes them."""
-    for name, only in {"attention_bias": False, "mlp_bias": False, "hidden_act": "silu"}.items():
-        if config.get(name, only) != only:
-            raise ConfigError(f"config.json: {name} = {config[name]!r} is not supported; it must be {only!r}.")
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(rope, Mapping):
-        raise ConfigError(f"config.json: the rotary settings must be an object, not {rope!r}.")
-    settings = {
-        "vocab_size": config.get("vocab_size", 32000),
-        "context_length": config.get("max_position_embeddings", 2048),
-        "d_model": config.get("hidden_size", 4096),
-        "n_layers": config.get("num_hidden_layers", 32),
-        "n_heads": config.get("num_attention_heads", 32),
-        "n_kv_heads": config.get("num_key_value_heads") or 0,
-        "d_head": config.get("head_dim") or 0,
-        "d_ff": config.get("intermediate_size", 11008),
-        "norm_eps": config.get("rms_norm_eps", 1e-6),
-        "rope_theta": rope.get("rope_theta", config.get("rope_theta", 10_000.0)),
-        "rope_scaling": _scaling_from_huggingface(rope),
-        "tied_head": config.get("tie_word_embeddings", False),
-        "dropout": config.get("attention_dropout", 0.0),
-    }
-    return from_mapping(LlamaConfig, settings)
-
-
-def _scaling_from_huggingface(rope: Mapping[str, Any]) -> dict[str, Any] | None:
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind == "default":
-        return None
-    if kind == "linear":
-        return {"kind": "linear", "factor": rope.get("factor")}
-    if kind == "llama3":
-        return {
-            "kind": "llama3",
-            "factor": rope.get("factor"),
-            "low_freq_factor": rope.get("low_freq_factor"),
-            "high_freq_factor": rope.get("high_freq_factor"),
-            "original_context_length": rope.get("original_max_position_embeddings"),
-        }
-    raise ConfigError(f'config.json: rope_type {kind!r} is not supported; "default", "linear" and "llama3" are.')
-
-
-def to_huggingface(config: LlamaConfig) -> dict[str, Any]:
-    """The config.json that `transformers` builds the same model from."""
-    for name, only in {"norm_placement": "pre", "ffn": "swiglu", "position": "rope"}.items():
-        if getattr(config, name) != only:
-            raise ExportError(
-                f"Hugging Face's Llama cannot express {name} = {getattr(config, name)!r}; it always has {only!r}."
-            )
-    if config.d_model % config.n_heads:
-        raise ExportError(
-            f"Hugging Face's Llama needs a d_model that divides into heads, not {config.d_model} and {config.n_heads}."
-        )
-    scaling = config.rope_scaling
-    rope: dict[str, Any] | None = None
-    if scaling is not None:
-        rope = {"rope_type": scaling.kind, "factor": scaling.factor}
-        if scaling.kind == "llama3":
-            rope |= {
-                "low_freq_factor": scaling.low_freq_factor,
-                "high_freq_factor": scaling.high_freq_factor,
-                "original_max_position_embeddings": scaling.original_context_length,
-            }
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": config.vocab_size,
-        "max_position_embeddings": config.context_length,
-        "hidden_size": config.d_model,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "num_key_value_heads": config.n_kv_heads,
-        "head_dim": config.d_head,
-        "intermediate_size": config.d_ff,
-        "hidden_act": "silu",
-        "rms_norm_eps": config.norm_eps,
-        "rope_theta": config.rope_theta,
-        "rope_scaling": rope,
-        "attention_bias": False,
-        "mlp_bias": False,
-        "attention_dropout": config.dropout,
-        "tie_word_embeddings": config.tied_head,
-    }
-
-
-def renames(config: LlamaConfig) -> Sequence[Rename]:
-    """Hugging Face's names; rotary pairs that are neighbours here are half a head apart there."""
-    ours, theirs = "blocks.{}.", "model.layers.{}."
-    rules = [same("token_embedding.weight", "model.embed_tokens.weight")]
-    for name in "qkvo":
-        a, b = f"{ours}attn.{name}_proj.weight", f"{theirs}self_attn.{name}_proj.weight"
-        turned = name in "qk" and config.position == "rope" and config.rope_style == "interleaved"
-        rules.append(half_from_interleaved(a, b, config.d_head) if turned else same(a, b))
-    ffn = ("gate", "up", "down") if config.ffn == "swiglu" else ("up", "down")
-    rules += [same(f"{ours}mlp.{name}_proj.weight", f"{theirs}mlp.{name}_proj.weight") for name in ffn]
-    if config.norm_placement != "none":
-        rules += [
-            same(f"{ours}attn_norm.weight", f"{theirs}input_layernorm.weight"),
-            same(f"{ours}mlp_norm.weight", f"{theirs}post_attention_layernorm.weight"),
-            same("final_norm.weight", "model.norm.weight"),
-        ]
-    if not config.tied_head:
-        rules.append(same("lm_head.weight", "lm_head.weight"))
-    return rules
-
-
 SPEC = ModelSpec(
-    name="llama",
     config=LlamaConfig,
     module=Llama,
     initialize=lambda model, generator: init_like_gpt2(model, generator, n_layers=model.config.n_layers),
     presets=PRESETS,
-    huggingface_type="llama",
-    from_huggingface=from_huggingface,
-    to_huggingface=to_huggingface,
-    renames=renames,
-    ignored=(r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
-    base_prefix="model.",
-    tied={"lm_head.weight": "model.embed_tokens.weight"},
 )

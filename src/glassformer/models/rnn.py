@@ -6,24 +6,26 @@ checkpoints are ours alone. Next to read: `nn/recurrent.py`, `models/seq2seq.py`
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from glassformer.errors import GenerationError
-from glassformer.models.spec import ModelSpec, Rename, check_choice, check_fraction, check_sizes, same
+from glassformer.models.spec import ModelSpec, check_choice, check_fraction, check_sizes
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.kv_cache import Policy
 from glassformer.nn.linear import Linear
 from glassformer.nn.norm import Dropout
-from glassformer.nn.recurrent import CELLS, PARTS, Hidden, Kind, Recurrent, join_rows, select_rows
+from glassformer.nn.recurrent import CELLS, Hidden, Kind, Recurrent, join_rows, select_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RNNConfig:
     """Sizes of a recurrent language model."""
+
+    architecture: ClassVar[str] = "rnn"
 
     vocab_size: int = 65
     context_length: int = 64  # the longest text while training; what is generated may go on without end
@@ -103,10 +105,4 @@ PRESETS = {
 }
 
 
-def renames(config: RNNConfig) -> Sequence[Rename]:
-    """The names here."""
-    layer = [f"recurrent.layers.{{}}.{part}" for part in PARTS]
-    return [same(name, name) for name in ("token_embedding.weight", *layer, "lm_head.weight", "lm_head.bias")]
-
-
-SPEC = ModelSpec(name="rnn", config=RNNConfig, module=RNN, presets=PRESETS, renames=renames)
+SPEC = ModelSpec(config=RNNConfig, module=RNN, presets=PRESETS)

@@ -7,29 +7,30 @@ Hugging Face has no such model, so its checkpoints are ours alone. Next to read:
 """
 
 import sys
-from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from glassformer.errors import ConfigError
-from glassformer.models.spec import ModelSpec, Rename, check_choice, check_fraction, check_sizes, same
+from glassformer.models.spec import ModelSpec, check_choice, check_fraction, check_sizes
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.kv_cache import Policy, count_positions
 from glassformer.nn.linear import Linear
 from glassformer.nn.luong import Luong, Window
 from glassformer.nn.memory import padded
 from glassformer.nn.norm import Dropout
-from glassformer.nn.recurrent import CELLS, PARTS, Hidden, Kind, Recurrent, join_rows, select_rows
+from glassformer.nn.recurrent import CELLS, Hidden, Kind, Recurrent, join_rows, select_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seq2SeqConfig:
     """Sizes and choices; the defaults are small enough for a CPU."""
+
+    architecture: ClassVar[str] = "seq2seq"
 
     source_vocab_size: int = 8000
     vocab_size: int = 8000  # tokens of the target
@@ -216,21 +217,4 @@ PRESETS = {
 }
 
 
-def renames(config: Seq2SeqConfig) -> Sequence[Rename]:
-    """The names here."""
-    ways = ("forwards.", "backwards.") if config.bidirectional else ("",)
-    scores = {"none": (), "dot": (), "general": ("memory_proj",), "concat": ("h_proj", "memory_proj", "v_proj")}
-    names = ["source_embedding.weight", "token_embedding.weight", "lm_head.weight", "lm_head.bias"]
-    names += [f"encoder.layers.{{}}.{way}{part}" for way in ways for part in PARTS]
-    names += [f"decoder.layers.{{}}.{part}" for part in PARTS]
-    names += [f"attention.score.{part}.weight" for part in scores[config.attention]]
-    if config.attention != "none":
-        names.append("attention.out_proj.weight")
-    if config.window == "local-p":
-        names += ["attention.centre.h_proj.weight", "attention.centre.v_proj.weight"]
-    return [same(name, name) for name in names]
-
-
-SPEC = ModelSpec(
-    name="seq2seq", config=Seq2SeqConfig, module=Seq2Seq, presets=PRESETS, renames=renames, kind="encoder-decoder"
-)
+SPEC = ModelSpec(config=Seq2SeqConfig, module=Seq2Seq, presets=PRESETS, kind="encoder-decoder")

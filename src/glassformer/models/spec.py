@@ -1,13 +1,14 @@
-"""What a model file tells the rest of the house: its configuration, its presets, and its names in published files."""
+"""What a model's page tells the rest of the house: its configuration, its presets, how it starts and what it is for."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn, Protocol, Self, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from glassformer.errors import ConfigError, ExportError
+from glassformer.errors import ConfigError
+from glassformer.models.published.table import Published
 from glassformer.nn.init import initialize
 from glassformer.nn.kv_cache import Policy
 
@@ -15,6 +16,8 @@ from glassformer.nn.kv_cache import Policy
 @runtime_checkable
 class ModelConfig(Protocol):
     """A frozen dataclass of sizes and choices; its `__post_init__` refuses what cannot be built."""
+
+    architecture: ClassVar[str]  # the name by which the model's page is known, also where pages share a module
 
     @property
     def vocab_size(self) -> int: ...
@@ -83,110 +86,26 @@ IN_WORDS: dict[Kind, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rename:
-    """How parameters of ours stand in a published file: several of ours may be one of theirs.
-
-    Names contain `{}` for the number of the layer, of which the configuration's field `layers` says how many there are.
-    `read` and `write` turn one tensor of theirs into ours and back.
-    """
-
-    theirs: str
-    ours: tuple[str, ...]
-    read: Callable[[Tensor], Sequence[Tensor]]
-    write: Callable[[Sequence[Tensor]], Tensor]
-    layers: str = "n_layers"
-
-
-def same(ours: str, theirs: str, layers: str = "n_layers") -> Rename:
-    """The same tensor under another name."""
-    return Rename(
-        theirs=theirs, ours=(ours,), read=lambda tensor: [tensor], write=lambda tensors: tensors[0], layers=layers
-    )
-
-
-def transposed(ours: Sequence[str], theirs: str) -> Rename:
-    """Weights that they store as (d_in, d_out), several of ours side by side: GPT-2's Conv1D."""
-    return Rename(
-        theirs=theirs,
-        ours=tuple(ours),
-        read=lambda tensor: tensor.mT.chunk(len(ours)),
-        write=lambda tensors: torch.cat(list(tensors)).mT,
-    )
-
-
-def joined(ours: Sequence[str], theirs: str) -> Rename:
-    """Several of our vectors or matrices, one below the other, in one of theirs."""
-    return Rename(
-        theirs=theirs,
-        ours=tuple(ours),
-        read=lambda tensor: tensor.chunk(len(ours)),
-        write=lambda tensors: torch.cat(list(tensors)),
-    )
-
-
-def zeros(theirs: str, shape: tuple[int, ...]) -> Rename:
-    """A tensor of theirs that our model has no need of, because all its numbers are zero."""
-
-    def read(tensor: Tensor) -> Sequence[Tensor]:
-        if tensor.any():
-            raise ConfigError(f"{theirs} must be zero, since the configuration has no place for it.")
-        return []
-
-    return Rename(theirs=theirs, ours=(), read=read, write=lambda tensors: torch.zeros(shape))
-
-
-def half_from_interleaved(ours: str, theirs: str, d_head: int) -> Rename:
-    """Rows of a projection of ours whose rotary pairs are neighbours; theirs are d_head / 2 apart. See `nn/rope.py`."""
-
-    def read(tensor: Tensor) -> Sequence[Tensor]:
-        return [tensor.reshape(-1, 2, d_head // 2, tensor.shape[-1]).transpose(1, 2).flatten(0, 2)]
-
-    def write(tensors: Sequence[Tensor]) -> Tensor:
-        return tensors[0].reshape(-1, d_head // 2, 2, tensors[0].shape[-1]).transpose(1, 2).flatten(0, 2)
-
-    return Rename(theirs=theirs, ours=(ours,), read=read, write=write)
-
-
-def no_import(config: Mapping[str, Any]) -> NoReturn:
-    """What reading a config.json does for an architecture that Hugging Face does not have."""
-    raise ConfigError("config.json: Hugging Face has no model of this architecture.")
-
-
-def no_export(config: Any) -> NoReturn:
-    """What writing a config.json does for an architecture that Hugging Face does not have."""
-    raise ExportError(f"Hugging Face has no model that a {type(config).__name__} could stand for.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """An architecture: its module, how that starts, and how Hugging Face calls its parts.
+    """An architecture: its module, how that starts, what it is for, and how it stands in published files.
 
     Constructing `module` from a configuration allocates; `initialize` alone draws numbers, for all parameters.
-    An architecture that Hugging Face does not have leaves out the three fields of that name; its `renames` then are
-    its own names. `native_renames` are those of folders that we alone read, where they are others. `to_huggingface`
-    raises `ExportError` for what the format cannot express. `ignored` are patterns of names in published files that
-    hold no weights (masks, tables), `elsewhere` of weights that only other tasks use, which are left out;
-    `base_prefix` is what files of the bare trunk lack; `tied` maps a name under which a file may repeat a tied tensor
-    to the name that it has anyway. `other_types` are further model types of Hugging Face's that this architecture
-    covers.
+    `published` is how Hugging Face's folders have it, which `models.specs` takes from the file of the same name in
+    `published/`; an architecture without one has its own names in files, too, and only we read them.
     """
 
-    name: str
     config: type[Any]
     module: Callable[[Any], nn.Module]
     presets: Mapping[str, Any]
-    renames: Callable[[Any], Sequence[Rename]]
     initialize: Callable[[Any, torch.Generator | None], None] = initialize
-    native_renames: Callable[[Any], Sequence[Rename]] | None = None
-    huggingface_type: str = ""
-    from_huggingface: Callable[[Mapping[str, Any]], Any] = no_import
-    to_huggingface: Callable[[Any], dict[str, Any]] = no_export
     kind: Kind = "language-model"
-    ignored: tuple[str, ...] = field(default=())
-    elsewhere: tuple[str, ...] = field(default=())
-    base_prefix: str = ""
-    other_types: tuple[str, ...] = field(default=())
-    tied: Mapping[str, str] = field(default_factory=dict)
+    published: Published | None = None
+
+    @property
+    def name(self) -> str:
+        """The architecture's name, which its configurations declare."""
+        architecture: str = self.config.architecture
+        return architecture
 
     def outline(self, config: Any) -> nn.Module:
         """The model without memory: its weights have shapes and nothing else, on torch's meta device."""
@@ -252,26 +171,3 @@ def check_heads(config: Any) -> None:
     """Raise unless the features divide evenly among the heads."""
     if config.d_model % config.n_heads:
         raise ConfigError(f"d_model {config.d_model} does not divide into {config.n_heads} heads.")
-
-
-# ---- what several architectures read in a config.json
-
-ACTIVATION_NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "silu": "silu"}  # ours: Hugging Face's
-SYNONYMS = {"gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}  # Hugging Face's: ours
-
-
-def read_activation(config: Mapping[str, Any], name: str, default: str) -> str:
-    """Our name of the activation that a setting names."""
-    ours = {theirs: ours for ours, theirs in ACTIVATION_NAMES.items()} | SYNONYMS
-    activation = config.get(name, default)
-    if not isinstance(activation, str) or activation not in ours:
-        raise ConfigError(f"config.json: {name} {activation!r} is not one of {', '.join(ours)}.")
-    return ours[activation]
-
-
-def check_settings(config: Mapping[str, Any], supported: Mapping[str, Any]) -> None:
-    """Raise where a setting is there and is not the only value that is supported."""
-    for name, only in supported.items():
-        found = config.get(name, only)
-        if type(found) is not type(only) or found != only:
-            raise ConfigError(f"config.json: {name} = {found!r} is not supported; it must be {only!r}.")

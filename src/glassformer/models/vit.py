@@ -4,27 +4,21 @@ Dosovitskiy et al. 2020 (arXiv:2010.11929); DeiT's second token, which learned f
 (arXiv:2012.12877). Next to read: `features/patches.py`, `nn/interpolation.py`, `nn/block.py`.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from glassformer.config import from_mapping
-from glassformer.errors import ConfigError, ExportError
+from glassformer.errors import ConfigError
 from glassformer.features.patches import patchify
 from glassformer.models.spec import (
-    ACTIVATION_NAMES,
     ModelSpec,
-    Rename,
     check_choice,
     check_fraction,
     check_heads,
     check_sizes,
-    read_activation,
-    same,
 )
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import Block
@@ -40,6 +34,8 @@ from glassformer.nn.norm import Dropout, LayerNorm
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViTConfig:
     """Sizes and choices of a Vision Transformer; the defaults are those of ViT-B/16."""
+
+    architecture: ClassVar[str] = "vit"
 
     image_size: tuple[int, int] = (224, 224)  # (height, width) in pixels, to which the learned positions belong
     patch_size: tuple[int, int] = (16, 16)
@@ -69,7 +65,7 @@ class ViTConfig:
             raise ConfigError(f"An image of {self.image_size} pixels has no patch of {self.patch_size}.")
         if self.labels and len(self.labels) != self.n_classes:
             raise ConfigError(f"There are {len(self.labels)} labels for {self.n_classes} classes.")
-        check_choice(self, "activation", tuple(ACTIVATION_NAMES))
+        check_choice(self, "activation", tuple(ACTIVATIONS))
         check_choice(self, "qkv_bias", (True, False))
         check_choice(self, "final_norm", (True, False))
         check_choice(self, "head", ("linear", "mlp"))
@@ -202,164 +198,10 @@ PRESETS = {
 }
 
 
-# ---- Hugging Face
-
-DISTILLATION = {
-    "ViTForImageClassification": "none",
-    "DeiTForImageClassification": "token",
-    "DeiTForImageClassificationWithTeacher": "head",
-}
-
-
-def from_huggingface(config: Mapping[str, Any]) -> ViTConfig:
-    """Read a config.json of a ViT or a DeiT. Of its two dropouts that of the sublayers is taken, since ours are one."""
-    usual = "ViTForImageClassification" if config.get("model_type", "vit") == "vit" else "DeiTForImageClassification"
-    architectures = config.get("architectures") or [usual]
-    architecture = architectures[0] if isinstance(architectures, list) else architectures
-    if not isinstance(architecture, str) or architecture not in DISTILLATION:
-        raise ConfigError(f"config.json: architectures {architectures!r} is none of {', '.join(DISTILLATION)}.")
-    labels = _labels(config.get("id2label") or {})
-    settings = {
-        "image_size": _pair(config.get("image_size", 224)),
-        "patch_size": _pair(config.get("patch_size", 16)),
-        "n_channels": config.get("num_channels", 3),
-        "n_classes": len(labels) or config.get("num_labels", 2),
-        "labels": [] if labels == _numbered(len(labels)) else labels,
-        "d_model": config.get("hidden_size", 768),
-        "n_layers": config.get("num_hidden_layers", 12),
-        "n_heads": config.get("num_attention_heads", 12),
-        "d_ff": config.get("intermediate_size", 3072),
-        "activation": read_activation(config, "hidden_act", "gelu"),
-        "norm_eps": config.get("layer_norm_eps", 1e-12),
-        "dropout": config.get("hidden_dropout_prob", 0.0),
-        "qkv_bias": config.get("qkv_bias", True),
-        "distillation": DISTILLATION[architecture],
-    }
-    return from_mapping(ViTConfig, settings)
-
-
-def _pair(size: Any) -> Any:
-    """(height, width), from one number if they are the same."""
-    return [size, size] if type(size) is int else size
-
-
-def _labels(id2label: Any) -> list[Any]:
-    """The names of the classes in their order."""
-    if isinstance(id2label, Mapping):
-        named = {str(number): label for number, label in id2label.items()}
-        numbers = [str(number) for number in range(len(named))]
-        if set(named) == set(numbers):
-            return [named[number] for number in numbers]
-    raise ConfigError("config.json: id2label must map the numbers of the classes, from 0 on, to their names.")
-
-
-def _numbered(n_classes: int) -> list[str]:
-    """The names that `transformers` gives to classes without one."""
-    return [f"LABEL_{number}" for number in range(n_classes)]
-
-
-def to_huggingface(config: ViTConfig) -> dict[str, Any]:
-    """The config.json that `transformers` builds the same model from."""
-    for name, only in {"final_norm": True, "head": "linear"}.items():
-        if getattr(config, name) != only:
-            raise ExportError(
-                f"Hugging Face's ViT cannot express {name} = {getattr(config, name)!r}; it always has {only!r}."
-            )
-    labels = config.labels or _numbered(config.n_classes)
-    architecture = next(name for name, kind in DISTILLATION.items() if kind == config.distillation)
-    return {
-        "architectures": [architecture],
-        "model_type": "vit" if config.distillation == "none" else "deit",
-        "image_size": _one(config.image_size),
-        "patch_size": _one(config.patch_size),
-        "num_channels": config.n_channels,
-        "id2label": {str(number): label for number, label in enumerate(labels)},
-        "label2id": {label: number for number, label in enumerate(labels)},
-        "hidden_size": config.d_model,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "intermediate_size": config.d_ff,
-        "hidden_act": ACTIVATION_NAMES[config.activation],
-        "layer_norm_eps": config.norm_eps,
-        "hidden_dropout_prob": config.dropout,
-        "attention_probs_dropout_prob": config.dropout,
-        "qkv_bias": config.qkv_bias,
-    }
-
-
-def _one(size: tuple[int, int]) -> int | list[int]:
-    """One number where height and width are the same."""
-    return size[0] if size[0] == size[1] else list(size)
-
-
-def renames(config: ViTConfig) -> Sequence[Rename]:
-    """Hugging Face's names; its patch embedding is a convolution, and tables have an axis of one in front."""
-    trunk = "vit" if config.distillation == "none" else "deit"
-    c, n_positions = config.d_model, config.context_length
-    kernel = (c, config.n_channels, *config.patch_size)
-    ours, theirs = "blocks.{}.", f"{trunk}.encoder.layer.{{}}."
-    rules = [
-        reshaped("patch_embedding.weight", f"{trunk}.embeddings.patch_embeddings.projection.weight", (c, -1), kernel),
-        same("patch_embedding.bias", f"{trunk}.embeddings.patch_embeddings.projection.bias"),
-        reshaped("class_token", f"{trunk}.embeddings.cls_token", (1, c), (1, 1, c)),
-        reshaped(
-            "position_embedding.weight",
-            f"{trunk}.embeddings.position_embeddings",
-            (n_positions, c),
-            (1, n_positions, c),
-        ),
-    ]
-    if config.distillation != "none":
-        rules.append(reshaped("distillation_token", f"{trunk}.embeddings.distillation_token", (1, c), (1, 1, c)))
-    layers = {
-        f"{ours}attn_norm": f"{theirs}layernorm_before",
-        f"{ours}attn.o_proj": f"{theirs}attention.output.dense",
-        f"{ours}mlp_norm": f"{theirs}layernorm_after",
-        f"{ours}mlp.up_proj": f"{theirs}intermediate.dense",
-        f"{ours}mlp.down_proj": f"{theirs}output.dense",
-    }
-    projections = {
-        f"{ours}attn.q_proj": f"{theirs}attention.attention.query",
-        f"{ours}attn.k_proj": f"{theirs}attention.attention.key",
-        f"{ours}attn.v_proj": f"{theirs}attention.attention.value",
-    }
-    rules += [same(f"{a}.weight", f"{b}.weight") for a, b in projections.items()]
-    if config.qkv_bias:
-        rules += [same(f"{a}.bias", f"{b}.bias") for a, b in projections.items()]
-    if config.final_norm:
-        layers["final_norm"] = f"{trunk}.layernorm"
-    if config.head == "mlp":
-        layers |= {"head.up_proj": "classifier.up_proj", "head.down_proj": "classifier.down_proj"}  # in our files alone
-    else:
-        layers["head"] = "cls_classifier" if config.distillation == "head" else "classifier"
-    if config.distillation == "head":
-        layers["distillation_head"] = "distillation_classifier"
-    rules += [same(f"{a}.{part}", f"{b}.{part}") for a, b in layers.items() for part in ("weight", "bias")]
-    return rules
-
-
-def reshaped(ours: str, theirs: str, our_shape: tuple[int, ...], their_shape: tuple[int, ...]) -> Rename:
-    """The same numbers in another shape."""
-    return Rename(
-        theirs=theirs,
-        ours=(ours,),
-        read=lambda tensor: [tensor.reshape(our_shape)],
-        write=lambda tensors: tensors[0].reshape(their_shape),
-    )
-
-
 SPEC = ModelSpec(
-    name="vit",
     config=ViTConfig,
     module=ViT,
     initialize=init_like_bert,
     presets=PRESETS,
-    huggingface_type="vit",
-    other_types=("deit",),
-    from_huggingface=from_huggingface,
-    to_huggingface=to_huggingface,
-    renames=renames,
     kind="image-classifier",
-    # The pooler and the token that hides a patch belong to other tasks.
-    elsewhere=(r"(vit|deit)\.pooler\.dense\..*", r"(vit|deit)\.embeddings\.mask_token"),
 )

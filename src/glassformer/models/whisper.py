@@ -5,17 +5,15 @@ pre-norm with GELU; two convolutions make one position of every 20 ms. Next to r
 goes in, `inference/transcribe.py` for what is made of what comes out.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from glassformer.config import from_mapping
 from glassformer.errors import ConfigError, GenerationError
-from glassformer.models.spec import ModelSpec, Rename, check_fraction, check_heads, check_settings, check_sizes, same
+from glassformer.models.spec import ModelSpec, check_fraction, check_heads, check_sizes
 from glassformer.nn import functional as F
 from glassformer.nn import init
 from glassformer.nn.attention import Attention
@@ -36,6 +34,8 @@ Heads = tuple[tuple[int, int], ...]  # (block, head) of the decoder
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhisperConfig:
     """Sizes of a Whisper; the defaults are those of the smallest published one, for English alone."""
+
+    architecture: ClassVar[str] = "whisper"
 
     vocab_size: int = 51864
     context_length: int = 448  # tokens of the decoder
@@ -249,106 +249,10 @@ PRESETS = {  # the alignment heads are those that OpenAI published with its code
 # fmt: on
 
 
-def from_huggingface(config: Mapping[str, Any]) -> WhisperConfig:
-    """Read a config.json, with the alignment heads of its generation_config.json.
-
-    Of its dropouts the residual one is taken, since ours are one.
-    """
-    check_settings(
-        config,
-        {
-            "scale_embedding": False,
-            "activation_function": "gelu",
-            "tie_word_embeddings": True,
-            "decoder_attention_heads": config.get("encoder_attention_heads", 6),
-            "decoder_ffn_dim": config.get("encoder_ffn_dim", 1536),
-        },
-    )
-    settings = {
-        "vocab_size": config.get("vocab_size", 51865),
-        "context_length": config.get("max_target_positions", 448),
-        "audio_context_length": config.get("max_source_positions", 1500),
-        "n_mels": config.get("num_mel_bins", 80),
-        "d_model": config.get("d_model", 384),
-        "n_encoder_layers": config.get("encoder_layers", 4),
-        "n_decoder_layers": config.get("decoder_layers", 4),
-        "n_heads": config.get("encoder_attention_heads", 6),
-        "d_ff": config.get("encoder_ffn_dim", 1536),
-        "dropout": config.get("dropout", 0.0),
-        "alignment_heads": config.get("alignment_heads") or [],
-    }
-    return from_mapping(WhisperConfig, settings)
-
-
-def to_huggingface(config: WhisperConfig) -> dict[str, Any]:
-    """The config.json that `transformers` builds the same model from."""
-    published = config.vocab_size in {preset.vocab_size for preset in PRESETS.values()}
-    end_of_text = 50256 + (config.vocab_size > ENGLISH.vocab_size)
-    return {
-        "architectures": ["WhisperForConditionalGeneration"],
-        "model_type": "whisper",
-        "is_encoder_decoder": True,
-        "vocab_size": config.vocab_size,
-        "max_target_positions": config.context_length,
-        "max_source_positions": config.audio_context_length,
-        "num_mel_bins": config.n_mels,
-        "d_model": config.d_model,
-        "encoder_layers": config.n_encoder_layers,
-        "decoder_layers": config.n_decoder_layers,
-        "encoder_attention_heads": config.n_heads,
-        "decoder_attention_heads": config.n_heads,
-        "encoder_ffn_dim": config.d_ff,
-        "decoder_ffn_dim": config.d_ff,
-        "activation_function": "gelu",
-        "scale_embedding": False,
-        "dropout": config.dropout,
-        "attention_dropout": config.dropout,
-        "tie_word_embeddings": True,
-        "pad_token_id": end_of_text if published else None,
-        "decoder_start_token_id": end_of_text + 1 if published else 0,
-        "suppress_tokens": None,
-        "begin_suppress_tokens": None,
-        **({"alignment_heads": [list(head) for head in config.alignment_heads]} if config.alignment_heads else {}),
-    }
-
-
-def renames(config: WhisperConfig) -> Sequence[Rename]:
-    """Hugging Face has BART's names."""
-    rules = [
-        same("decoder.token_embedding.weight", "model.decoder.embed_tokens.weight"),
-        same("decoder.position_embedding.weight", "model.decoder.embed_positions.weight"),
-        same("encoder.position_embedding", "model.encoder.embed_positions.weight"),
-    ]
-    both = ("weight", "bias")
-    rules += [same(f"encoder.{conv}.{p}", f"model.encoder.{conv}.{p}") for conv in ("conv1", "conv2") for p in both]
-    attentions = {"attn": ("self_attn", "attn_norm"), "cross_attn": ("encoder_attn", "cross_norm")}
-    for half, found in {"encoder": ("attn",), "decoder": ("attn", "cross_attn")}.items():
-        names = {"mlp.up_proj": "fc1", "mlp.down_proj": "fc2", "mlp_norm": "final_layer_norm"}
-        for attn in found:
-            theirs, norm = attentions[attn]
-            names[norm] = f"{theirs}_layer_norm"
-            names |= {f"{attn}.{n}_proj": f"{theirs}.{'out' if n == 'o' else n}_proj" for n in "qkvo"}
-        rules += [
-            same(f"{half}.blocks.{{}}.{a}.{part}", f"model.{half}.layers.{{}}.{b}.{part}", layers=f"n_{half}_layers")
-            for a, b in names.items()
-            for part in both
-            if (b.partition(".")[2], part) != ("k_proj", "bias")
-        ]
-        rules += [same(f"{half}.final_norm.{part}", f"model.{half}.layer_norm.{part}") for part in both]
-    return rules
-
-
 SPEC = ModelSpec(
-    name="whisper",
     config=WhisperConfig,
     module=Whisper,
     initialize=initialize,
     presets=PRESETS,
-    huggingface_type="whisper",
-    from_huggingface=from_huggingface,
-    to_huggingface=to_huggingface,
-    renames=renames,
     kind="speech-recognizer",
-    base_prefix="model.",
-    tied={"proj_out.weight": "model.decoder.embed_tokens.weight"},
 )

@@ -6,15 +6,14 @@ module is the same for both, and what is asked of it differs. Next to read: `nn/
 `checkpoints/word_vectors.py`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from glassformer.models.spec import ModelSpec, Rename, check_choice, check_sizes, same
+from glassformer.models.spec import ModelSpec, check_choice, check_sizes
 from glassformer.nn import init
 from glassformer.nn.embedding import Embedding
 
@@ -22,6 +21,8 @@ from glassformer.nn.embedding import Embedding
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Word2VecConfig:
     """Sizes of the tables, and what training asks them; the defaults are those of the published Google News vectors."""
+
+    architecture: ClassVar[str] = "word2vec"
 
     vocab_size: int = 3_000_000
     d_model: int = 300
@@ -81,17 +82,10 @@ PRESETS = {
 }
 
 
-def renames(config: Word2VecConfig) -> Sequence[Rename]:
-    """The names here."""
-    return [same(name, name) for name in ("token_embedding.weight", "context_embedding.weight")]
-
-
 SPEC = ModelSpec(
-    name="word2vec",
     config=Word2VecConfig,
     module=Word2Vec,
     initialize=initialize,
     presets=PRESETS,
-    renames=renames,
     kind="word-vectors",
 )

@@ -9,9 +9,9 @@ from glassformer.nn import functional as F
 from glassformer.nn.linear import Linear
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
     "gelu": F.gelu,
     "gelu_tanh": F.gelu_tanh,
+    "relu": F.relu,
     "silu": F.silu,
 }
 

@@ -1,0 +1,135 @@
+"""Vision Transformers in Hugging Face's folders: ViT, and DeiT with its second token.
+
+Its patch embedding is a convolution, and the tables of tokens and positions have an axis of one in front.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from glassformer.errors import ConfigError
+from glassformer.models.published.fields import ACTIVATIONS, Classes, Field, Group, Implied, Settings
+from glassformer.models.published.table import Published
+from glassformer.models.published.tensors import Rename, modules, reshaped, same
+from glassformer.models.vit import ViTConfig
+
+
+def pair(size: Any) -> Any:
+    """(height, width), from one number if they are the same."""
+    return [size, size] if type(size) is int else size
+
+
+def one(size: tuple[int, int]) -> int | list[int]:
+    """One number where height and width are the same."""
+    return size[0] if size[0] == size[1] else list(size)
+
+
+def read_labels(theirs: Settings) -> dict[str, Any]:
+    """The names of the classes in their order, if they have any, or how many classes there are."""
+    id2label = theirs.get("id2label") or {}
+    if isinstance(id2label, Mapping):
+        named = {str(number): label for number, label in id2label.items()}
+        numbers = [str(number) for number in range(len(named))]
+        if set(named) == set(numbers):
+            labels = [named[number] for number in numbers]
+            n_classes = len(labels) or theirs.get("num_labels", 2)
+            return {"n_classes": n_classes, "labels": [] if labels == numbered(len(labels)) else labels}
+    raise ConfigError("id2label must map the numbers of the classes, from 0 on, to their names.")
+
+
+def write_labels(ours: ViTConfig) -> dict[str, Any]:
+    """The numbers of the classes to their names, and back."""
+    labels = ours.labels or numbered(ours.n_classes)
+    return {
+        "id2label": {str(number): label for number, label in enumerate(labels)},
+        "label2id": {label: number for number, label in enumerate(labels)},
+    }
+
+
+def numbered(n_classes: int) -> list[str]:
+    """The names that `transformers` gives to classes without one."""
+    return [f"LABEL_{number}" for number in range(n_classes)]
+
+
+FIELDS = (
+    Classes(
+        "distillation",
+        {
+            "ViTForImageClassification": ("vit", "none"),
+            "DeiTForImageClassification": ("deit", "token"),
+            "DeiTForImageClassificationWithTeacher": ("deit", "head"),
+        },
+    ),
+    Field("image_size", "image_size", default=224, to_ours=pair, to_theirs=one),
+    Field("patch_size", "patch_size", default=16, to_ours=pair, to_theirs=one),
+    Field("num_channels", "n_channels", default=3),
+    Group(
+        theirs=("id2label", "label2id", "num_labels"),
+        ours=("n_classes", "labels"),
+        read=read_labels,
+        write=write_labels,
+    ),
+    Field("hidden_size", "d_model", default=768),
+    Field("num_hidden_layers", "n_layers", default=12),
+    Field("num_attention_heads", "n_heads", default=12),
+    Field("intermediate_size", "d_ff", default=3072),
+    Field("hidden_act", "activation", default="gelu", values=ACTIVATIONS),
+    Field("layer_norm_eps", "norm_eps", default=1e-12),
+    # Of two, since ours are one: that of the sublayers.
+    Field("hidden_dropout_prob", "dropout", default=0.0, also=("attention_probs_dropout_prob",)),
+    Field("qkv_bias", "qkv_bias", default=True),
+    Implied("final_norm", True),
+    Implied("head", "linear"),
+)
+
+
+def tensors(config: ViTConfig) -> list[Rename]:
+    """Hugging Face's names; a head with a hidden layer, and no last norm, are in folders that we alone read."""
+    trunk = "vit" if config.distillation == "none" else "deit"
+    ours, theirs, outside = "blocks.{i}.", f"{trunk}.encoder.layer.{{i}}.", f"{trunk}.embeddings."
+    c, n_positions = config.d_model, config.context_length
+    kernel = (c, config.n_channels, *config.patch_size)
+    rows = [
+        reshaped("patch_embedding.weight", f"{outside}patch_embeddings.projection.weight", (c, -1), kernel),
+        same("patch_embedding.bias", f"{outside}patch_embeddings.projection.bias"),
+        reshaped("class_token", f"{outside}cls_token", (1, c), (1, 1, c)),
+        reshaped("position_embedding.weight", f"{outside}position_embeddings", (n_positions, c), (1, n_positions, c)),
+        *modules(
+            {
+                f"{ours}attn.q_proj": f"{theirs}attention.attention.query",
+                f"{ours}attn.k_proj": f"{theirs}attention.attention.key",
+                f"{ours}attn.v_proj": f"{theirs}attention.attention.value",
+            },
+            parts=("weight", "bias") if config.qkv_bias else ("weight",),
+        ),
+        *modules(
+            {
+                f"{ours}attn_norm": f"{theirs}layernorm_before",
+                f"{ours}attn.o_proj": f"{theirs}attention.output.dense",
+                f"{ours}mlp_norm": f"{theirs}layernorm_after",
+                f"{ours}mlp.up_proj": f"{theirs}intermediate.dense",
+                f"{ours}mlp.down_proj": f"{theirs}output.dense",
+            }
+        ),
+    ]
+    if config.distillation != "none":
+        rows.append(reshaped("distillation_token", f"{outside}distillation_token", (1, c), (1, 1, c)))
+    if config.final_norm:
+        rows += modules({"final_norm": f"{trunk}.layernorm"})
+    if config.head == "mlp":
+        rows += modules({"head.up_proj": "classifier.up_proj", "head.down_proj": "classifier.down_proj"})
+    elif config.distillation == "head":
+        rows += modules({"head": "cls_classifier", "distillation_head": "distillation_classifier"})
+    else:
+        rows += modules({"head": "classifier"})
+    return rows
+
+
+PUBLISHED = Published(
+    config=ViTConfig,
+    name="ViT",
+    model_types=("vit", "deit"),
+    fields=FIELDS,
+    tensors=tensors,
+    # The pooler and the token that hides a patch belong to other tasks.
+    elsewhere=(r"(vit|deit)\.pooler\.dense\..*", r"(vit|deit)\.embeddings\.mask_token"),
+)
