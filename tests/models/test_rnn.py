@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from glassformer import api, checkpoints
+from glassformer import api, checkpoints, models
 from glassformer.cli.app import app
 from glassformer.errors import ConfigError
 from glassformer.inference.generate import generate

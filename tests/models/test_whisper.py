@@ -127,7 +127,7 @@ def test_dropout_acts_while_training_alone() -> None:
     assert torch.equal(logits(model, mel, tokens), logits(model, mel, tokens))
 
 
-PUBLISHED = {  # millions of parameters: Radford et al. 2022, table 1
+MILLIONS = {  # of parameters: Radford et al. 2022, table 1
     "tiny": 39,
     "base": 74,
     "small": 244,
@@ -142,7 +142,7 @@ def test_a_preset_has_as_many_weights_as_the_paper_says(name: str) -> None:
         model = Whisper(PRESETS[name])
     learned = sum(parameter.numel() for parameter in model.parameters())
     size = name.removeprefix("whisper-").partition(".")[0].partition("-")[0]
-    expected = 809 if name.endswith("turbo") else PUBLISHED[size]
+    expected = 809 if name.endswith("turbo") else MILLIONS[size]
     assert abs(learned / 1e6 - expected) / expected < 0.07
 
 
