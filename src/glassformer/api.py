@@ -33,9 +33,8 @@ from glassformer.inference.logits import Sampling, sampling_of
 from glassformer.inference.request import NewToken
 from glassformer.inference.text import Piece, stream_text
 from glassformer.inference.transcribe import Options, Transcript, transcribe
-from glassformer.inference.translate import translate
-from glassformer.kinds import image, kind_of, sound
-from glassformer.kinds.kind import Inputs
+from glassformer.kinds import image, kind_of, kinds, sound, translation
+from glassformer.kinds.kind import Figures, Inputs, Progress, needs_tokenizer
 from glassformer.models.bert import Bert
 from glassformer.models.spec import IN_WORDS, Kind
 from glassformer.models.whisper import Whisper
@@ -134,7 +133,7 @@ class Model:
         """The prompt's tokens, behind the one that begins a text, where the tokenizer has it."""
         if not isinstance(prompt, str):
             raise GenerationError(f"must be a text, not {type(prompt).__name__}.", setting="prompt")
-        tokenizer = self._needs_tokenizer()
+        tokenizer = needs_tokenizer(self)
         begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
         if not begin and not prompt and tokenizer.eos_id is not None:
             begin = [tokenizer.eos_id]  # GPT-2 has one token for both: where a text ends, the next begins
@@ -181,7 +180,7 @@ class Model:
 
         With `ignore_eos` a text goes on past its end, which shows as an empty line.
         """
-        tokenizer = self._needs_tokenizer()
+        tokenizer = needs_tokenizer(self)
         encoded = [self.encode(prompt) for prompt in prompts]
         tokens = self.tokens(encoded, max_new_tokens, sampling, cache, ignore_eos=ignore_eos)
         return stream_text(tokens, tokenizer, prompts=encoded, stop=stop, eos_ids=self.stop_tokens)
@@ -242,17 +241,7 @@ class Model:
     def translations(self, texts: Sequence[str], *, beams: Beams, **limits: Any) -> Iterator[Piece]:
         """The same in pieces, as they come; `limits` are those of `inference/translate.py`."""
         self.require("encoder-decoder")
-        tokenizer = self._needs_tokenizer()
-        source_tokenizer = self.source_tokenizer or tokenizer
-        return translate(
-            self.module,
-            texts,
-            source_tokenizer=source_tokenizer,
-            tokenizer=tokenizer,
-            beams=beams,
-            suppressed=self.suppressed,
-            **limits,
-        )
+        return translation.translations(self, texts, beams=beams, **limits)
 
     def transcribe(
         self,
@@ -290,14 +279,21 @@ class Model:
         tokens = [kind_of(self).tokens(self, text) for text in texts]
         return embed(cast(Bert, self.module), tokens, pooling=pooling, normalise=normalise)
 
-    def _needs_tokenizer(self) -> Tokenizer:
-        if self.tokenizer is None:
-            raise GenerationError(
-                f"This model came without a tokenizer. {self.no_tokenizer}".rstrip(),
-                python="Put one beside its weights (tokenizer.json), or give it tokens with generate_ids.",
-                command="glassformer convert MODEL FOLDER --tokenizer FILE makes a copy that has one.",
-            )
-        return self.tokenizer
+    def evaluate(self, data: str | Path, *, progress: Progress = lambda done, total: None, **settings: Any) -> Figures:
+        """How good it is on some data, by the figures that papers give for its kind.
+
+        Loss (nats a token) and perplexity, BLEU and chrF, accuracy, or word error rate; `settings` are those of
+        `measure` in the kind's module of `kinds/`. `progress(done, all)` is told units of the data.
+        """
+        kind = kind_of(self)
+        self.require(*(name for name, each in kinds().items() if each.measure is not None))
+        if foreign := sorted(settings.keys() - set(kind.measure_settings)):
+            raise ConfigError(f"is not for {IN_WORDS[kind.name]}, which this model is.", setting=foreign[0])
+        for name in ("limit", "batch_size", "max_new_tokens"):
+            if (value := settings.get(name)) is not None and value < 1:
+                raise ConfigError(f"must be at least 1, not {value}.", setting=name)
+        figures: Figures = cast(Callable[..., Figures], kind.measure)(self, str(data), progress=progress, **settings)
+        return figures
 
 
 def _token_ids(tokens: Sequence[Any]) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import glassformer as gf
+from glassformer.errors import ConfigError
 from glassformer.features import image_processor
 from glassformer.features.image_processor import ImageProcessor
 from support.commands import run
@@ -135,7 +136,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
         (["g2p.npz", "lines", "--target", "lines", "--words", "letters"], 'Choose from: "13a", "intl", "zh"'),
         (["g2p.npz", "lines", "--target", "lines", "--beams", "0"], "--beams must be from 1"),
         (["g2p.npz", "lines", "--batch-size", "0"], "--batch-size must be at least 1"),
-        (["g2p.npz", "lines", "--processor", "empty"], "--processor is not for an encoder-decoder, which g2p.npz is"),
+        (
+            ["g2p.npz", "lines", "--processor", "empty"],
+            "--processor is not for an encoder-decoder, which this",
+        ),
         (["vit", "nowhere"], "nothing at nowhere"),
         (["vit", "empty"], "empty has no folders"),
         (["vit", "lines"], "name the labels too"),
@@ -167,3 +171,14 @@ def test_a_recording_that_is_not_there_is_named_before_any_is_heard(folder: Path
         assert done.returncode == 2
         assert message in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+# ---- the same from Python
+
+
+def test_a_model_measures_itself() -> None:
+    model = gf.load("nano-sort")
+    figures = model.evaluate("sort")
+    assert (figures["correct"], figures["total"]) == (729, 729)
+    with pytest.raises(ConfigError, match="beams is not for a language model"):
+        model.evaluate("sort", beams=2)

@@ -235,6 +235,16 @@ def test_a_cache_keeps_the_models_dtype(mode: Mode, dtype: torch.dtype) -> None:
     assert {x.dtype for x in logits} == {dtype}
 
 
+@pytest.mark.parametrize("policy", [kv_cache.full(CONTEXT), kv_cache.window(4), kv_cache.sinks(2, 3)], ids=str)
+@pytest.mark.parametrize("attention", ["naive", "tiled", "sdpa"])
+def test_rows_that_begin_with_nothing_but_padding_are_read_on(attention: str, policy: Policy) -> None:
+    model, tokens = small(), torch.tensor([[5, 7, 2]])
+    state = model.begin(None, policy)
+    with use("readable", attention=attention):
+        model(torch.tensor([[0, 0]]), state, torch.tensor([[False, False]]))
+        assert_close(model(tokens, state)[0, -1], model(tokens)[0, -1])
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_the_full_policy_equals_no_cache(kind: str) -> None:
     model = small(kind)

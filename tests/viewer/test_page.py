@@ -534,6 +534,13 @@ DRAWN = """() => {
 }"""
 
 
+# The canvas gets as many pixels as it covers in a frame of its own, after the layout.
+SIZED = """() => {
+    const scene = document.getElementById("scene");
+    return Math.abs(scene.height - scene.clientHeight * devicePixelRatio) <= 1;
+}"""
+
+
 def test_words_stand_where_they_belong_after_the_screen_has_changed(browser: Browser, address: str) -> None:
     """Also where the canvas keeps its size: numbers in cells and names at blocks are those of a page opened there."""
     pictures = []
@@ -551,6 +558,7 @@ def test_words_stand_where_they_belong_after_the_screen_has_changed(browser: Bro
             page.evaluate(DRAWN)
             settled(page)
             page.wait_for_function(f"() => document.getElementById('scene').clientHeight === {height}")
+        page.wait_for_function(SIZED)
         height = page.evaluate("() => document.getElementById('scene').clientHeight")
         pictures.append(Image.open(io.BytesIO(base64.b64decode(page.evaluate(DRAWN)))).convert("L"))
         page.goto("about:blank")

@@ -3,15 +3,14 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
-from json import dumps
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from glassformer.cli.loading import RUNNING, Running, load
-from glassformer.cli.output import print_json, print_line, progress_bar, remark
+from glassformer.cli.output import print_json, print_line, progress_bar, remark, remarks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,12 +23,6 @@ app = App(
     name="classify",
     help_epilogue="Example:  glassformer classify runs/vit-mnist digit.png --patches",
 )
-
-# By the number of colours: how the pictures of the best known data are scaled.
-SCALES = {
-    1: ("for MNIST's digits it says", [0.1307], [0.3081]),
-    3: ("for ImageNet's photographs it says", [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-}
 
 
 @app.default
@@ -65,6 +58,7 @@ def classify(
     """
     from glassformer.cli.patches import Grid
     from glassformer.errors import ConfigError
+    from glassformer.kinds.image import chosen_processor
 
     if not image:
         raise ConfigError("Name at least one picture to classify.")
@@ -72,7 +66,8 @@ def classify(
         if value < 1:
             raise ConfigError(f"{name} must be at least 1, not {value}.")
     loaded = load(model, "image-classifier", opening=running)
-    prepare = processor_of(loaded, processor, model)
+    with remarks():
+        prepare = chosen_processor(loaded, processor)
     results, broken = [], 0
     with ExitStack() as stack:
         progress = stack.enter_context(progress_bar("classifying", len(image))) if json else None
@@ -96,27 +91,6 @@ def classify(
         print_json({"pictures": results, "broken": broken})
     if broken:
         sys.exit(2)
-
-
-def processor_of(loaded: "Model", folder: Path | None, name: str) -> "ImageProcessor":
-    """The one in a folder, or the model's own, or one that fits it, which is said."""
-    from glassformer.features.image_processor import FILE, load
-    from glassformer.kinds import image
-
-    if folder is not None:
-        loaded = replace(loaded, processor=load(folder))
-    prepare = image.processor_of(loaded)
-    if loaded.processor is not None:
-        return prepare
-    height, width = loaded.config.image_size
-    data, mean, std = SCALES[loaded.config.n_channels]
-    example = {"size": {"height": height, "width": width}, "image_mean": mean, "image_std": std}
-    remark(
-        f"{name} came without a {FILE}: pictures are resized to {height} x {width} pixels from -1 to 1. If it was "
-        f"trained on others, put such a file into a folder and name that with --processor; {data}: "
-        f"{dumps(example)}"
-    )
-    return prepare
 
 
 def _classify(

@@ -11,7 +11,7 @@ from glassformer.cli.loading import RUNNING, Running, load
 from glassformer.cli.output import new_destination, print_json, progress_bar, read_argument, remark, write_text
 
 if TYPE_CHECKING:
-    from glassformer.inference.beam import Beams
+    pass
 
 app = App(
     name="translate",
@@ -62,8 +62,9 @@ def translate(
     from glassformer import files
     from glassformer.data.lines import read_lines
     from glassformer.errors import ConfigError
+    from glassformer.kinds.translation import beams_of
 
-    settings = search_of(beams, length_penalty)
+    settings = beams_of(beams, length_penalty)
     for name, value in {"--max-new-tokens": max_new_tokens, "--batch-size": batch_size}.items():
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be at least 1, not {value}.")
@@ -99,17 +100,6 @@ def translate(
         print_json({"translations": [{"source": s, "translation": t, "finish": f} for s, t, f in results]})
     if endless := len(texts) - finishes.count("stop"):
         remark(f"{endless} of {len(texts)} texts came to no end; --max-new-tokens says how long they may be.")
-
-
-def search_of(beams: int, length_penalty: float) -> "Beams":
-    """The search that the flags ask for, whose width is called --beams here."""
-    from glassformer.errors import GenerationError
-    from glassformer.inference.beam import Beams
-
-    try:
-        return Beams(n_beams=beams, length_penalty=length_penalty)
-    except GenerationError as error:
-        raise GenerationError(error.message, setting=error.setting.removeprefix("n_")) from None
 
 
 def standard_input() -> list[str]:

@@ -1,19 +1,53 @@
 """Image classifiers: they see a picture, brought to their size by a processor."""
 
+import json
+import logging
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from glassformer.data.images import open_image
+from glassformer.data.pictures import open_pictures
+from glassformer.evaluation.accuracy import accuracy
+from glassformer.features import image_processor
 from glassformer.features.image_processor import ImageProcessor
 from glassformer.inference.classify import check_processor, processor_for
-from glassformer.kinds.kind import Call, Inputs, Kind, Model
+from glassformer.kinds.kind import Call, Figures, Inputs, Kind, Model, Progress
+
+logger = logging.getLogger(__name__)
+
+# By the number of channels: how the pictures of the best known data are scaled.
+SCALES = {
+    1: ("for MNIST's digits it says", [0.1307], [0.3081]),
+    3: ("for ImageNet's photographs it says", [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+}
 
 
 def processor_of(model: Model) -> ImageProcessor:
     """The model's own, or one that fits its pictures."""
     own = model.processor if isinstance(model.processor, ImageProcessor) else processor_for(model.config)
     return check_processor(own, model.config)
+
+
+def chosen_processor(model: Model, folder: Path | None) -> ImageProcessor:
+    """The one of a folder, or the model's own; where neither is there, one that fits its pictures, which is logged."""
+    if folder is not None:
+        return check_processor(image_processor.load(folder), model.config)
+    if model.processor is None:
+        height, width = model.config.image_size
+        data, mean, std = SCALES[model.config.n_channels]
+        example = {"size": {"height": height, "width": width}, "image_mean": mean, "image_std": std}
+        logger.warning(
+            "The model came without a %s: pictures are resized to %d x %d pixels from -1 to 1. If it was trained on "
+            "others, put such a file into a folder and name that with --processor; %s: %s",
+            image_processor.FILE,
+            height,
+            width,
+            data,
+            json.dumps(example),
+        )
+    return processor_of(model)
 
 
 def of_file(model: Model, path: Path) -> Inputs:
@@ -35,4 +69,29 @@ def made_up(model: Model) -> Inputs:
     return Inputs(image=2 * image - 1, label="noise", note="The picture is noise: give it one with --input FILE")
 
 
-KIND = Kind(name="image-classifier", verb="classify", of_file=of_file, call=call, made_up=made_up, reads="a picture")
+def measure(
+    model: Model,
+    data: str,
+    *,
+    progress: Progress,
+    target: Path | None = None,
+    limit: int = 0,
+    batch_size: int = 32,
+    processor: Path | None = None,
+) -> Figures:
+    """Accuracy on a folder with one folder a class, an .npz, or MNIST's images with their labels as `target`."""
+    pictures = open_pictures(Path(data), target)
+    prepare = chosen_processor(model, processor)
+    measured = accuracy(model.module, pictures, prepare, batch_size=batch_size, limit=limit, progress=progress)
+    return {"accuracy": measured.rate, **asdict(measured), "classes": [asdict(each) for each in measured.classes]}
+
+
+KIND = Kind(
+    name="image-classifier",
+    verb="classify",
+    of_file=of_file,
+    call=call,
+    made_up=made_up,
+    measure=measure,
+    reads="a picture",
+)

@@ -3,6 +3,7 @@
 A kind is one module of this package with a `KIND`; nothing else asks what kind a model is of.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from glassformer.tokenizers import Tokenizer
 Given = str | Path | Sequence[int]  # a text, the path of a file, or a text's token ids
 FIRST_TEXTS = ("The cat sat on the mat because it was", "The cat sat", "CBABBC", "the cat sat", "cat")
 Call = tuple[nn.Module, tuple[Tensor, ...]]  # a module and what it is called with
+Figures = dict[str, Any]  # by their names; a list has details
+Progress = Callable[[int, int], None]  # (units that are done, of how many)
 
 
 @runtime_checkable
@@ -77,6 +80,17 @@ def text_tokenizer(model: Model) -> Tokenizer | None:
     return model.source_tokenizer or model.tokenizer
 
 
+def needs_tokenizer(model: Model) -> Tokenizer:
+    """The model's tokenizer; a model without one cannot read or write a text."""
+    if model.tokenizer is None:
+        raise GenerationError(
+            f"This model came without a tokenizer. {model.no_tokenizer}".rstrip(),
+            python="Put one beside its weights (tokenizer.json), or give it tokens with generate_ids.",
+            command="glassformer convert MODEL FOLDER --tokenizer FILE makes a copy that has one.",
+        )
+    return model.tokenizer
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     """What a model reads in one pass; what of it there is follows from the model's kind.
@@ -102,7 +116,8 @@ class Kind:
 
     `encode` gives the tokens of a text, with those that stand around it for this kind, and `of_tokens` what is read
     for them; both are None where no text is read but a file, of what `reads` says. `of_file` reads that, and `made_up`
-    stands for one where nothing was given. `call` is what runs. `verb` is the command for it.
+    stands for one where nothing was given. `call` is what runs. `verb` is the command for it. `measure(model, data,
+    progress=…, …)` says how good a model is, by the figures that papers give; its other arguments are its settings.
     """
 
     name: Name
@@ -112,6 +127,7 @@ class Kind:
     of_tokens: Callable[[Model, Sequence[int]], Inputs] | None = None
     of_file: Callable[[Model, Path], Inputs] | None = None
     made_up: Callable[[Model], Inputs] | None = None
+    measure: Callable[..., Figures] | None = None
     n_example: int = 8  # tokens of an example, where the model has no tokenizer
     reads: str = "a text"
     writes: bool = False  # a text, token by token
@@ -121,6 +137,12 @@ class Kind:
     def reads_text(self) -> bool:
         """Whether it reads a text, not a file."""
         return self.encode is not None
+
+    @property
+    def measure_settings(self) -> tuple[str, ...]:
+        """The names of what `measure` can be told."""
+        named = () if self.measure is None else inspect.signature(self.measure).parameters.values()
+        return tuple(each.name for each in named if each.kind is each.KEYWORD_ONLY and each.name != "progress")
 
     def read(self, model: Model, given: Given) -> Inputs:
         """What somebody gave: token ids, a text, or of a model that sees or hears the path of a file."""

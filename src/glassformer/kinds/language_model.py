@@ -1,9 +1,15 @@
-"""Language models: they read a text and write on."""
+"""Language models: they read a text and write on. What they are measured by is perplexity."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 
+from glassformer.data import sort
+from glassformer.errors import ConfigError
+from glassformer.evaluation.perplexity import loss, read_tokens
+from glassformer.evaluation.sorting import sort_accuracy
 from glassformer.kinds import texts
-from glassformer.kinds.kind import Call, Inputs, Kind, Model
+from glassformer.kinds.kind import Call, Figures, Inputs, Kind, Model, Progress
 
 
 def encode(model: Model, text: str) -> list[int]:
@@ -21,11 +27,54 @@ def call(model: Model, inputs: Inputs) -> Call:
     return model.whole, (texts.prompt(model, inputs),)
 
 
+def measure(
+    model: Model,
+    data: str,
+    *,
+    progress: Progress,
+    batch_size: int = 32,
+    context_length: int | None = None,
+    batches: int = 0,
+) -> Figures:
+    """Loss (nats a token) and perplexity on a text file or a folder of token ids; of "sort", how many are sorted."""
+    if data == "sort":
+        return _sorted(model)
+    longest = model.config.context_length
+    if context_length is not None and not 1 <= context_length <= longest:
+        raise ConfigError(
+            f"must be from 1 to {longest}, the model's own, not {context_length}.", setting="context_length"
+        )
+    if batches < 0:
+        raise ConfigError(f"must be at least 0 (0 takes all), not {batches}.", setting="batches")
+    measured = loss(
+        model.module,
+        read_tokens(Path(data), model.tokenizer),
+        context_length=context_length or longest,
+        batch_size=batch_size,
+        batches=batches,
+        progress=progress,
+    )
+    return {"loss": measured.nats_per_token, "perplexity": measured.perplexity, "tokens": measured.tokens}
+
+
+def _sorted(model: Model) -> Figures:
+    letters = {letter.encode() for letter in sort.LETTERS}
+    tokens = letters if model.tokenizer is None else set(model.tokenizer.vocab.values())
+    fits = model.config.vocab_size == len(sort.LETTERS) and model.config.context_length >= sort.CONTEXT_LENGTH
+    if tokens != letters or not fits:
+        raise ConfigError(
+            f"This is no model that sorts: one has the tokens {', '.join(sort.LETTERS)} and {sort.CONTEXT_LENGTH} "
+            f"positions or more. Give a text file instead of the word sort."
+        )
+    return asdict(sort_accuracy(model.module))
+
+
 KIND = Kind(
     name="language-model",
     verb="generate",
     encode=encode,
     of_tokens=of_tokens,
     call=call,
+    measure=measure,
     writes=True,
 )

@@ -1,19 +1,27 @@
 """Recognizers of speech: they hear a window of sound and write what is said in it."""
 
+import logging
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from glassformer.data.audio import Recording
+from glassformer.data.pairs import read_transcripts
 from glassformer.errors import ConfigError
+from glassformer.evaluation.wer import word_errors
 from glassformer.features.log_mel import HOP, SAMPLE_RATE, hann_window, log_mel, mel_filters
 from glassformer.inference.around import FromSound, around
-from glassformer.inference.transcribe import language_of, listen
+from glassformer.inference.transcribe import Options, language_of, listen, transcribe
 from glassformer.kinds import texts
-from glassformer.kinds.kind import Call, Inputs, Kind, Model
+from glassformer.kinds.kind import Call, Figures, Inputs, Kind, Model, Progress
+from glassformer.models.whisper import Whisper
+from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.speech_tokens import N_OTHERS, N_TIMES, SpeechTokens
+
+logger = logging.getLogger(__name__)
 
 TONE_HZ = (200.0, 2000.0)  # from where to where a made-up sound rises, in a second
 LATEST_VOCABULARY = 51866  # from this size on a vocabulary has 100 languages instead of 99
@@ -77,12 +85,39 @@ def made_up(model: Model) -> Inputs:
     return Inputs(sound=sound, tokens=opening(model, sound), label="a rising tone", note=note)
 
 
+def measure(
+    model: Model,
+    data: str,
+    *,
+    progress: Progress,
+    limit: int | None = None,
+    recordings: Path | None = None,
+    language: str = "en",
+    tokenizer: Path | None = None,
+) -> Figures:
+    """Word error rate on recordings that a file lists, each with what is said in it."""
+    speech = speech_of(model) if tokenizer is None else SpeechTokens(Tokenizer.load(tokenizer), model.config.vocab_size)
+    speech.opening(language, "transcribe")  # a language that the model does not know is refused here
+    clips = read_transcripts(Path(data), recordings, "--recordings")[:limit]
+    word_errors(["a"], ["a"], language=language)  # what is missing for them is said before an hour has passed
+    results = []
+    for number, (path, said) in enumerate(clips, 1):
+        transcript = transcribe(cast(Whisper, model.module), speech, path, Options(language=language))
+        for sentence in transcript.remarks:
+            logger.warning(sentence)
+        results.append({"file": str(path), "said": said, "written": transcript.text})
+        progress(number, len(clips))
+    errors = word_errors([clip["said"] for clip in results], [clip["written"] for clip in results], language=language)
+    return {"wer": errors.rate, "errors": errors.errors, **asdict(errors), "recordings": len(clips), "clips": results}
+
+
 KIND = Kind(
     name="speech-recognizer",
     verb="transcribe",
     of_file=of_file,
     call=call,
     made_up=made_up,
+    measure=measure,
     reads="a recording",
     writes=True,
     writes_first=True,

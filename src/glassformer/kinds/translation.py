@@ -1,10 +1,19 @@
 """Encoder-decoders of texts: they read a source and write a target, which begins with a token of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
+from glassformer.data.pairs import read_pairs
+from glassformer.errors import GenerationError
+from glassformer.evaluation.bleu import WordCutter, translation_scores
+from glassformer.inference.beam import Beams
 from glassformer.inference.request import check_source
+from glassformer.inference.text import Piece
+from glassformer.inference.translate import translate
 from glassformer.kinds import texts
-from glassformer.kinds.kind import Call, Inputs, Kind, Model, text_tokenizer
+from glassformer.kinds.kind import Call, Figures, Inputs, Kind, Model, Progress, needs_tokenizer, text_tokenizer
 
 
 def encode(model: Model, text: str) -> list[int]:
@@ -27,12 +36,61 @@ def call(model: Model, inputs: Inputs) -> Call:
     return model.whole, (source, tokens)
 
 
+def translations(model: Model, sources: Sequence[str], *, beams: Beams, **limits: Any) -> Iterator[Piece]:
+    """The translations in pieces, as they come; `limits` are those of `inference/translate.py`."""
+    tokenizer = needs_tokenizer(model)
+    return translate(
+        model.module,
+        sources,
+        source_tokenizer=model.source_tokenizer or tokenizer,
+        tokenizer=tokenizer,
+        beams=beams,
+        suppressed=model.suppressed,
+        **limits,
+    )
+
+
+def beams_of(beams: int, length_penalty: float) -> Beams:
+    """The search that a user's settings ask for: its width is called `beams` there."""
+    try:
+        return Beams(n_beams=beams, length_penalty=length_penalty)
+    except GenerationError as error:
+        raise GenerationError(error.message, setting=error.setting.removeprefix("n_")) from None
+
+
+def measure(
+    model: Model,
+    data: str,
+    *,
+    progress: Progress,
+    target: Path | None = None,
+    limit: int | None = None,
+    batch_size: int = 32,
+    beams: int = 4,
+    length_penalty: float = 1.0,
+    max_new_tokens: int | None = None,
+    words: WordCutter = "13a",
+) -> Figures:
+    """BLEU and chrF of translations: of a file of sources with a `target` file, or of one with both in a line."""
+    search = beams_of(beams, length_penalty)
+    pairs = read_pairs(Path(data), target)[:limit]
+    translation_scores(["a"], ["a"], words=words)  # what is missing for them is said before an hour has passed
+    written, done = [""] * len(pairs), 0
+    sources, references = [source for source, _ in pairs], [reference for _, reference in pairs]
+    for piece in translations(model, sources, beams=search, max_new_tokens=max_new_tokens, batch_size=batch_size):
+        written[piece.sequence] += piece.text
+        done += piece.finish is not None
+        progress(done, len(pairs))
+    return {**asdict(translation_scores(written, references, words=words)), "texts": len(pairs)}
+
+
 KIND = Kind(
     name="encoder-decoder",
     verb="translate",
     encode=encode,
     of_tokens=of_tokens,
     call=call,
+    measure=measure,
     writes=True,
     writes_first=True,
 )

@@ -226,7 +226,8 @@ class KVCache:
 
         `lengths` are those after this step, `longest` the greatest of them; None asks for all slots.
         """
-        n_slots = policy.capacity if longest is None else min(longest, policy.capacity)
+        # Where nothing but padding has come there is one slot all the same, an empty one: attention needs a key.
+        n_slots = policy.capacity if longest is None else min(max(longest, 1), policy.capacity)
         turn = None
         if policy.first and self._rope is not None:  # the sinks close up to what is left of the text
             turn = self._rope((lengths - policy.capacity).clamp(min=0)[..., None])  # (1, 1) or (B, 1, 1): heads, keys
