@@ -67,7 +67,11 @@ def nest(flags: Mapping[str, str]) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the entries of `over` in place of its own, table by table."""
+    """`base` with the entries of `over` in place of its own, table by table.
+
+    >>> merge({"model": {"n_layers": 4, "d_model": 64}}, {"model": {"n_layers": 2}})
+    {'model': {'n_layers': 2, 'd_model': 64}}
+    """
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)

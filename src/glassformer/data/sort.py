@@ -33,7 +33,14 @@ def split(seed: int = 0) -> tuple[Int[Tensor, "547 6"], Int[Tensor, "182 6"]]:
 
 
 def example(inputs: Int[Tensor, "B 6"]) -> tuple[Int[Tensor, "B 11"], Int[Tensor, "B 11"]]:
-    """The tokens that a model reads, and the targets, which count from the answer's first letter on."""
+    """The tokens that a model reads, and the targets, which count from the answer's first letter on.
+
+    >>> tokens, targets = example(torch.tensor([[2, 1, 0, 1, 1, 2]]))  # CBABBC, and then ABBBCC
+    >>> tokens.tolist()
+    [[2, 1, 0, 1, 1, 2, 0, 1, 1, 1, 2]]
+    >>> targets.tolist()
+    [[-100, -100, -100, -100, -100, 0, 1, 1, 1, 2, 2]]
+    """
     whole = torch.cat([inputs, inputs.sort(-1).values], dim=-1)
     tokens, targets = whole[:, :-1], whole[:, 1:].clone()
     targets[:, : LENGTH - 1] = IGNORED

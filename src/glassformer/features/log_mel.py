@@ -25,7 +25,15 @@ CHUNK_BLOCKS = 512  # blocks that are kept together: over 40 MB, which a system'
 
 
 def log_mel(waveform: Float[Tensor, " N"], n_mels: int = 80) -> Float[Tensor, "M T"]:
-    """A frame of `n_mels` loudnesses for every 10 ms of a waveform at 16 kHz, from about −1 to about 1."""
+    """A frame of `n_mels` loudnesses for every 10 ms of a waveform at 16 kHz, from about −1 to about 1.
+
+    A second of a tone at 1000 Hz has a hundred frames, and is loudest in the band around that pitch:
+
+    >>> seconds = torch.arange(SAMPLE_RATE) / SAMPLE_RATE
+    >>> frames = log_mel(torch.sin(2 * torch.pi * 1000 * seconds))
+    >>> frames.shape, int(frames[:, 50].argmax())
+    (torch.Size([80, 100]), 26)
+    """
     return log_mel_of_blocks([waveform], n_mels)
 
 

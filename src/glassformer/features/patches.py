@@ -11,7 +11,16 @@ from glassformer.errors import ConfigError
 
 
 def patchify(images: Shaped[Tensor, "*B K H W"], patch_size: tuple[int, int]) -> Shaped[Tensor, "*B P KHW"]:
-    """The patches of (height, width), row by row; pixels at the right and the bottom that fill none are left out."""
+    """The patches of (height, width), row by row; pixels at the right and the bottom that fill none are left out.
+
+    >>> import torch
+    >>> image = torch.arange(16).reshape(1, 4, 4)  # one channel
+    >>> patchify(image, (2, 2))
+    tensor([[ 0,  1,  4,  5],
+            [ 2,  3,  6,  7],
+            [ 8,  9, 12, 13],
+            [10, 11, 14, 15]])
+    """
     *lead, channels, height, width = images.shape
     patch_height, patch_width = patch_size
     rows, columns = height // patch_height, width // patch_width

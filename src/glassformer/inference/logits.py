@@ -18,7 +18,19 @@ SETTINGS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")  # a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How the next token is chosen. The defaults take a token with the very probability that the model gives it."""
+    """How the next token is chosen. The defaults take a token with the very probability that the model gives it.
+
+    `temperature` divides the logits: below 1 the likely gets likelier, and 0 takes the most likely token. `top_k` keeps
+    that many of the most likely tokens, `top_p` the fewest whose probabilities come to it, `min_p` those at least that
+    many times as likely as the most likely one. They apply in this order, after `repetition_penalty`, which divides the
+    logits of tokens that the text already has.
+
+    >>> logits = torch.tensor([[3.0, 2.0, 1.0]])
+    >>> distribution(logits, None, Sampling(top_k=2)).round(decimals=2)
+    tensor([[0.7300, 0.2700, 0.0000]], dtype=torch.float64)
+    >>> distribution(logits, None, Sampling(top_k=2, temperature=0.5)).round(decimals=2)
+    tensor([[0.8800, 0.1200, 0.0000]], dtype=torch.float64)
+    """
 
     temperature: float = 1.0  # 0 takes the most likely token
     top_k: int = 0  # 0 keeps all

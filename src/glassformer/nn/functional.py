@@ -34,7 +34,12 @@ def linear(
 
 
 def one_hot(tokens: Int[Tensor, "*B"], vocab_size: int) -> Bool[Tensor, "*B V"]:
-    """The row of each token has a single True, at its id."""
+    """The row of each token has a single True, at its id.
+
+    >>> one_hot(torch.tensor([2, 0]), vocab_size=3).int()
+    tensor([[0, 0, 1],
+            [1, 0, 0]], dtype=torch.int32)
+    """
     return tokens[..., None] == torch.arange(vocab_size, device=tokens.device)
 
 
@@ -46,7 +51,11 @@ def embedding(tokens: Int[Tensor, "*B"], weight: Float[Tensor, "V C"]) -> Float[
 
 @twin(FUSED)
 def softmax(x: Float[Tensor, "*B N"], dim: int = -1) -> Float[Tensor, "*B N"]:
-    """softmax(x)ᵢ = exp(xᵢ − m) / Σⱼ exp(xⱼ − m), where m = maxⱼ xⱼ keeps exp from overflowing."""
+    """softmax(x)ᵢ = exp(xᵢ − m) / Σⱼ exp(xⱼ − m), where m = maxⱼ xⱼ keeps exp from overflowing.
+
+    >>> softmax(torch.tensor([2.0, 2.0, -torch.inf]))
+    tensor([0.5000, 0.5000, 0.0000])
+    """
     if x.dtype in HALF:
         return softmax(x.float(), dim).to(x.dtype)
     highest = x.amax(dim, keepdim=True)

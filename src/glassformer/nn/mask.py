@@ -34,7 +34,14 @@ class Causal:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A query sees itself and the n − 1 tokens before it (Beltagy et al. 2020, §3.1, arXiv:2004.05150)."""
+    """A query sees itself and the n − 1 tokens before it (Beltagy et al. 2020, §3.1, arXiv:2004.05150).
+
+    >>> Mask.over(Window(2), 4).allowed().int()
+    tensor([[1, 0, 0, 0],
+            [1, 1, 0, 0],
+            [0, 1, 1, 0],
+            [0, 0, 1, 1]], dtype=torch.int32)
+    """
 
     n: int
 
@@ -44,7 +51,11 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Sinks:
-    """A query sees the first tokens of the text and the `recent` latest ones (Xiao et al. 2023, arXiv:2309.17453)."""
+    """A query sees the first tokens of the text and the `recent` latest ones (Xiao et al. 2023, arXiv:2309.17453).
+
+    >>> Mask.over(Sinks(first=1, recent=2), 5).allowed()[-1].int()
+    tensor([1, 0, 0, 1, 1], dtype=torch.int32)
+    """
 
     first: int
     recent: int

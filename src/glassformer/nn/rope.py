@@ -55,7 +55,16 @@ class RopeScaling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoPE:
-    """From positions to rotations; owns no tensor, so a model's dtype never rounds its angles."""
+    """From positions to rotations; owns no tensor, so a model's dtype never rounds its angles.
+
+    What a query and a key come to depends on their distance alone:
+
+    >>> x, rope = torch.ones(1, 4), RoPE(d_head=4)
+    >>> query, key = rope(torch.tensor([7]))(x), rope(torch.tensor([5]))(x)
+    >>> farther_on = rope(torch.tensor([107]))(x), rope(torch.tensor([105]))(x)
+    >>> torch.allclose((query * key).sum(), (farther_on[0] * farther_on[1]).sum())
+    True
+    """
 
     d_head: int
     theta: float = 10_000.0

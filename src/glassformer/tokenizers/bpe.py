@@ -19,6 +19,9 @@ def learn(words: Mapping[bytes, int], limit: int) -> Iterator[Pair]:
 
     The ids 0 to 255 are the bytes, and the first merge makes the id 256, the next 257. Of pairs equally frequent, the
     greater one goes first, its two tokens compared as byte strings. Fewer merges when no pair is left.
+
+    >>> list(learn({b"hug": 10, b"pug": 5, b"hugs": 5}, limit=2))  # "u" + "g" is 256, and "h" + "ug" is 257
+    [(117, 103), (104, 256)]
     """
     tokens = [bytes([byte]) for byte in range(256)]
     counts = {tuple(word): count for word, count in words.items()}
@@ -48,7 +51,12 @@ def join(symbols: tuple[int, ...], pair: Pair, id: int) -> tuple[int, ...]:
 
 @twin("glassformer.tokenizers.bpe_fast")
 def merge(symbols: Sequence[int], table: MergeTable) -> list[int]:
-    """Join two neighbours, those of the least rank and of these the leftmost, until no neighbours have a rank."""
+    """Join two neighbours, those of the least rank and of these the leftmost, until no neighbours have a rank.
+
+    >>> table = MergeTable(ranks={(117, 103): 0, (104, 256): 1}, ids={(117, 103): 256, (104, 256): 257})
+    >>> merge(list(b"hugs"), table)  # h u g s → h ug s → hug s
+    [257, 115]
+    """
     *_, merged = merge_steps(symbols, table)
     return merged
 

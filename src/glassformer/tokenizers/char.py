@@ -14,7 +14,12 @@ RUN = r"[\s\S]{1,4096}"  # characters that are looked up together
 
 
 class CharTokenizer(Tokenizer):
-    """Ids 0, 1, 2, … for the characters of `alphabet`, in its order; it has no other tokens."""
+    """Ids 0, 1, 2, … for the characters of `alphabet`, in its order; it has no other tokens.
+
+    >>> tokenizer = CharTokenizer("ABC")
+    >>> tokenizer.encode("CAB"), tokenizer.decode([2, 0, 1])
+    ([2, 0, 1], 'CAB')
+    """
 
     def __init__(self, alphabet: str) -> None:
         """Take the alphabet, in which each character comes once."""

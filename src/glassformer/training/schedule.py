@@ -26,6 +26,9 @@ def warmup_cosine(
     """A linear rise to max_lr, half a cosine down to min_lr at `total_steps`, then min_lr.
 
     Loshchilov & Hutter 2016, eq. 5 (arXiv:1608.03983), with the warmup of Goyal et al. 2017, §2.2 (arXiv:1706.02677).
+
+    >>> [round(warmup_cosine(step, 1.0, 0.1, 2, 6), 2) for step in range(1, 8)]
+    [0.5, 1.0, 0.87, 0.55, 0.23, 0.1, 0.1]
     """
     if step < warmup_steps:
         return max_lr * step / warmup_steps

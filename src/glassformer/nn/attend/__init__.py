@@ -34,6 +34,16 @@ def attend(
 
     "auto" is the equation under `use("readable")`, and under `use("fast")` the first backend that supports the call.
     The keyword arguments are those of `naive`.
+
+    The second of two tokens looks at both alike, since its scores are equal, and so gets the mean of their values:
+
+    >>> import torch
+    >>> from glassformer.nn.mask import Causal
+    >>> q, k = torch.ones(1, 2, 4), torch.ones(1, 2, 4)  # one head, two positions, four features
+    >>> v = torch.tensor([[[10.0], [20.0]]])
+    >>> attend(q, k, v, Mask.over(Causal(), 2))
+    tensor([[[10.],
+             [15.]]])
     """
     choice = current()
     attending: Callable[..., Tensor]
