@@ -7,23 +7,10 @@ from pathlib import Path
 import pytest
 
 import glassformer
+from architecture import LAYERS, PAGE, TABLE, table
 
 SOURCE = Path(glassformer.__file__).parent
 
-LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "config", "twins", "files", "strict_json", "printable", "kernels", "http_guard", "torch_internals"),
-    ("nn", "tokenizers", "features"),
-    ("models",),
-    ("checkpoints", "data"),
-    ("inference", "tracing"),
-    ("evaluation",),
-    ("kinds",),
-    ("training",),
-    ("server", "viewer"),
-    ("api",),
-    ("cli",),
-    ("__main__",),
-)
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 FOUNDATION = ("errors", "strict_json")  # what the other single files of layer 0 may use; each those before it
 
@@ -144,6 +131,12 @@ def test_imports_go_strictly_downward_and_in_no_circle() -> None:
 
 def test_every_file_and_folder_of_the_package_has_a_layer() -> None:
     assert {part(module) for module in sources()} - {""} <= set(LEVEL)
+
+
+def test_the_table_of_layers_in_the_docs_is_that_of_the_check() -> None:
+    found = TABLE.search(PAGE.read_text("utf-8"))
+    assert found is not None
+    assert found[0] == table(), "run: python tools/architecture.py"
 
 
 LOWER = {

@@ -1,4 +1,7 @@
-"""The command line. `main` is what the `glassformer` command runs; `app.py` lists the verbs."""
+"""The command line, one file a verb: parse, call the facade, print.
+
+`main` is what the `glassformer` command runs; `app.py` lists the verbs.
+"""
 
 import io
 import os

@@ -1,1 +1,1 @@
-"""Data: token files on disk, the sorting task, sets of images, and public corpora."""
+"""What models are trained on and read: token files, pairs of texts, images, sound, the sorting task, public corpora."""

@@ -1,1 +1,1 @@
-"""Numbers in, numbers out: images to pixels of one size and to patches, sound to log-mel frames."""
+"""What a model reads in place of tokens: images as patches, sound as log-mel frames, and their processors."""

@@ -1,1 +1,4 @@
-"""Running a model: from logits to tokens, from tokens to text. `generate.py` is the loop, `logits.py` the choice."""
+"""Running a model: the decode engine and its filters, sampling, beam search, translation, transcription.
+
+`engine.py` has the loop, `logits.py` the choice of a token.
+"""

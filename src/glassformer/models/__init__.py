@@ -1,4 +1,6 @@
-"""One architecture a file. A page that defines `SPEC` adds its model to the command line, conversion and the tests.
+"""Architectures, one a file: configuration, module, presets.
+
+A page that defines `SPEC` adds its model to the command line, conversion and the tests.
 
 A page says what the model is. How it stands in published files is said in `published/`, in a file of the same name.
 """

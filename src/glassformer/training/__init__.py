@@ -1,1 +1,1 @@
-"""Training: the optimizer, the schedules, and the loop that turns a configuration into a checkpoint directory."""
+"""From a configuration to a trained checkpoint: tasks, optimizer, schedules, the loop, runs that resume to the bit."""
