@@ -58,3 +58,10 @@ def test_a_source_distribution_says_how_to_report_and_what_is_licensed(
     with tarfile.open(build_meta.build_sdist(str(tmp_path))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"SECURITY.md", "LICENSE", "src/glassformer/viewer/web/index.html"} <= names
+
+
+def test_make_bench_runs_every_benchmark_or_says_why_not() -> None:
+    lines = (ROOT / "Makefile").read_text().splitlines()
+    about = [line for line in lines if line.startswith("#") or "$(SCRIPT) benchmarks/" in line]
+    scripts = {path.name for path in (ROOT / "benchmarks").glob("*.py")} - {"paired.py"}  # which the others import
+    assert {name for name in scripts if not any(name in line for line in about)} == set()

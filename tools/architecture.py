@@ -1,7 +1,7 @@
 """The layers of the package, and the table of them in docs/architecture.md. Run: python tools/architecture.py
 
-What a row says of a folder or a file is the first sentence of its docstring. `tests/test_layers.py` holds the imports to
-the layers, and the table to what this writes.
+What a row says of a folder or a file is the first sentence of its docstring. `tests/test_layers.py` holds the imports
+to the layers, and the table to what this writes.
 """
 
 import ast
