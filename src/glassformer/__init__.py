@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glassformer.api import Model as Model
-    from glassformer.api import Trace as Trace
     from glassformer.api import build as build
     from glassformer.api import load as load
     from glassformer.api import load_trace as load_trace
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from glassformer.tracing.intervene import activation_patching as activation_patching
     from glassformer.tracing.intervene import attention_patterns as attention_patterns
     from glassformer.tracing.intervene import logit_lens as logit_lens
+    from glassformer.tracing.trace import Trace as Trace
     from glassformer.twins import use as use
 
 __version__ = "0.1.0"
@@ -32,7 +32,7 @@ _HOME = {
     "Model": "api",
     "Sampling": "inference.logits",
     "Tokenizer": "tokenizers",
-    "Trace": "api",
+    "Trace": "api",  # which hands it its verbs
     "ablate_head": "tracing.intervene",
     "activation_patching": "tracing.intervene",
     "attention_patterns": "tracing.intervene",

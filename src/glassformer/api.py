@@ -24,12 +24,12 @@ from glassformer.data.audio import Recording
 from glassformer.data.images import open_image
 from glassformer.data.sort import LETTERS
 from glassformer.errors import CheckpointError, ConfigError, GenerationError, TraceError
-from glassformer.inference.around import whole
 from glassformer.inference.beam import Beams
 from glassformer.inference.classify import Guess, classify
 from glassformer.inference.embed import Pooling, embed
 from glassformer.inference.generate import generate
 from glassformer.inference.logits import Sampling, sampling_of
+from glassformer.inference.recorded_call import Call, call_of
 from glassformer.inference.request import NewToken
 from glassformer.inference.text import Piece, stream_text
 from glassformer.inference.transcribe import Options, Transcript, transcribe
@@ -40,10 +40,13 @@ from glassformer.models.spec import IN_WORDS, Kind
 from glassformer.models.whisper import Whisper
 from glassformer.nn.kv_cache import full
 from glassformer.tokenizers import CharTokenizer, Tokenizer
-from glassformer.tracing import check, explain, intervene, trace_file
-from glassformer.tracing import trace as tracing
+from glassformer.tracing import trace_file
+from glassformer.tracing.check import check
+from glassformer.tracing.explain import Explanation, explain
+from glassformer.tracing.intervene import patch
 from glassformer.tracing.recorder import record
 from glassformer.tracing.storage_table import GIB
+from glassformer.tracing.trace import Trace
 from glassformer.training.device import FLOATING, choose_device
 from glassformer.twins import use
 
@@ -79,13 +82,8 @@ class Model:
             _check_type("A model", "tensors", each, Tensor)
         if self.kind != "image-classifier":
             self.check_length(inputs[-1])
-        logits: Tensor = self.whole(*inputs)
+        logits: Tensor = call_of(self.module)(self.module, *inputs)
         return logits
-
-    @property
-    def whole(self) -> nn.Module:
-        """The module as one call: of an encoder-decoder both halves."""
-        return whole(self.module)
 
     def to(self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> "Model":
         """The same model, its module moved in place, as torch's `to` does: to a device, into a precision, or both."""
@@ -409,37 +407,23 @@ def save(model: Model, directory: str | Path, *, native: bool = False, overwrite
     )
 
 
-class Trace(tracing.Trace):
-    """A recorded forward pass, with what can be done with it (see `tracing/trace.py` for what it holds)."""
+# ---- traces
 
-    def check(
-        self,
-        *,
-        cells: int | None = None,
-        seed: int = 0,
-        modules: str | Sequence[str] = "*",
-        progress: Callable[[int, int], None] | None = None,
-    ) -> check.Report:
-        """Recompute every number from its recorded operands, or so many, drawn evenly over the kinds of operations."""
-        return check.check(self, cells=cells, seed=seed, modules=modules, progress=progress)
 
-    def patch(self, changes: Mapping[tracing.Cell | tracing.Recorded | str, tracing.Change]) -> tracing.Patched:
-        """Run it again with other numbers in some places: cells, tensors or their names. See `tracing/intervene.py`."""
-        return intervene.patch(self, changes)
+def explain_cell(trace: Trace, path: str, *index: int, depth: int = 1) -> Explanation:
+    """The arithmetic behind one cell of the tensor of this name."""
+    return explain(trace[path][index], depth)
 
-    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Keep it: in a directory, or in one file whose name ends in .gft."""
-        return trace_file.save(self, Path(path), overwrite=overwrite)
 
-    def export(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the 3D page of it: one .html file, which opens from the disk, or a folder for a web server."""
-        from glassformer.viewer.export import export
+def export(trace: Trace, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write the 3D page of a trace: one .html file, which opens from the disk, or a folder for a web server."""
+    from glassformer.viewer.export import export
 
-        return export(self, Path(path), overwrite=overwrite)
+    return export(trace, Path(path), overwrite=overwrite)
 
-    def explain(self, path: str, *index: int, depth: int = 1) -> explain.Explanation:
-        """The arithmetic behind one cell of the tensor of this name."""
-        return explain.explain(self[path][index], depth)
+
+# What can be done with a trace, as its verbs: the class is in the lowest file of its package, and these are above it.
+Trace.check, Trace.explain, Trace.patch, Trace.save, Trace.export = check, explain_cell, patch, trace_file.save, export
 
 
 def trace(
@@ -458,28 +442,30 @@ def trace(
     `tracing.recorder.record`.
     """
     _check_type("trace", "a Model or a torch.nn.Module", model, Model, nn.Module)
-    module, arguments = _one_pass(model, given) if isinstance(model, Model) else (model, given)
+    module = model.module if isinstance(model, Model) else model
+    call, arguments = _one_pass(model, given) if isinstance(model, Model) else (nn.Module.__call__, given)
     with use("readable", attention="naive"):
         if positions is not None:
             arguments = read_before(module, arguments, positions)
-        found = record(module, *arguments, modules=modules, decompose=decompose, max_bytes=max_bytes, **keywords)
-    return _with_verbs(found)
+        return record(
+            module, *arguments, call=call, modules=modules, decompose=decompose, max_bytes=max_bytes, **keywords
+        )
 
 
 def load_trace(path: str | Path) -> Trace:
     """A trace that was kept: a directory, or a .gft file. It can be explained and checked, but not run again."""
     _check_type("load_trace", "a path", path, str, Path)
-    return _with_verbs(trace_file.load(Path(path)))
+    return trace_file.load(Path(path))
 
 
 def view(
-    shown: "Model | tracing.Trace", given: str | Path | Sequence[int] | None = None, *, port: int = 0, open: bool = True
+    shown: Model | Trace, given: str | Path | Sequence[int] | None = None, *, port: int = 0, open: bool = True
 ) -> Any:
     """Walk through a model, given a text, tokens or a file, or through a recorded pass, in 3D and in the browser.
 
     In a notebook the page stands in the output of the cell, as a recording. Elsewhere a server runs it until Ctrl-C.
     """
-    _check_type("view", "a Model or a Trace", shown, Model, tracing.Trace)
+    _check_type("view", "a Model or a Trace", shown, Model, Trace)
     from glassformer.viewer import notebook
     from glassformer.viewer.export import page_of
     from glassformer.viewer.serve import listen, open_browser, serve
@@ -504,11 +490,7 @@ def view(
     return None
 
 
-def _with_verbs(found: tracing.Trace) -> Trace:
-    return Trace(**{field.name: getattr(found, field.name) for field in fields(found)})
-
-
-def _one_pass(model: Model, inputs: tuple[Any, ...]) -> tuple[nn.Module, tuple[Any, ...]]:
+def _one_pass(model: Model, inputs: tuple[Any, ...]) -> tuple[Call, tuple[Any, ...]]:
     """What is to be called with what: tensors are taken as they are, tokens of a single text get a batch axis."""
     if len(inputs) == 1 and isinstance(inputs[0], str | Path | list):
         inputs = (kind_of(model).read(model, inputs[0]),)
@@ -522,7 +504,7 @@ def _one_pass(model: Model, inputs: tuple[Any, ...]) -> tuple[nn.Module, tuple[A
     tensors = [each[None] if isinstance(each, Tensor) and each.ndim == 1 else each for each in tensors]
     if tensors and model.kind != "image-classifier" and isinstance(tensors[-1], Tensor):
         model.check_length(tensors[-1])
-    return model.whole, tuple(tensors)
+    return call_of(model.module), tuple(tensors)
 
 
 def read_before(module: nn.Module, inputs: Sequence[Any], positions: slice) -> tuple[Any, ...]:

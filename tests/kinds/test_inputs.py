@@ -43,9 +43,9 @@ def test_a_language_model_begins_with_a_text_that_it_can_read():
 @pytest.mark.parametrize("name", TINY)
 def test_every_kind_has_an_example_that_it_reads(name: str):
     model = tiny(name)
-    module, arguments = kind_of(model).call(model, kind_of(model).example(model))
+    call, arguments = kind_of(model).call(model, kind_of(model).example(model))
     with torch.no_grad():
-        assert module(*arguments).shape[-1] == model.config.vocab_size
+        assert call(model.module, *arguments).shape[-1] == model.config.vocab_size
 
 
 def test_a_translator_reads_its_source_to_the_end_and_begins_with_its_start_token():
@@ -64,10 +64,10 @@ def test_a_word_is_compared_with_those_that_go_with_it_best():
     with torch.no_grad():
         model.module.context_embedding.weight.normal_()
     given = kind_of(model).read(model, [7])
-    module, arguments = kind_of(model).call(model, given)
-    scores = module(*arguments)[0]
+    call, arguments = kind_of(model).call(model, given)
+    scores = call(model.module, *arguments)[0]
     assert torch.equal(scores, scores.sort(descending=True).values)
-    everything = module(torch.tensor([[7]]), torch.arange(40)[None])[0]
+    everything = call(model.module, torch.tensor([[7]]), torch.arange(40)[None])[0]
     torch.testing.assert_close(scores, everything.sort(descending=True).values[: len(scores)])
 
 
@@ -92,10 +92,10 @@ def test_a_recording_becomes_a_window_that_ends_in_silence(tmp_path: Path):
     assert given.sound.shape == (2 * 6 * 160,)
     assert np.array_equal(given.sound[:800].numpy(), sound)
     assert not given.sound[800:].any()
-    module, (waveform, tokens) = kind_of(model).call(model, given)
+    call, (waveform, tokens) = kind_of(model).call(model, given)
     mel = log_mel(waveform, 5)[None]
     with torch.no_grad():
-        torch.testing.assert_close(module(waveform, tokens), model(mel, tokens))
+        torch.testing.assert_close(call(model.module, waveform, tokens), model(mel, tokens))
     soundfile.write(tmp_path / "long.wav", np.tile(sound, 9), 16_000, subtype="FLOAT")
     long = kind_of(model).read(model, tmp_path / "long.wav").sound
     assert long is not None
@@ -138,10 +138,10 @@ def test_what_writes_has_begun_to_write_where_it_is_shown(name: str):
     shown = kind_of(model).begun(model, given)
     assert shown.tokens[:1] == given.tokens[:1]
     assert len(shown.tokens) >= 2
-    module, read = kind_of(model).call(model, given)
+    call, read = kind_of(model).call(model, given)
     if len(given.tokens) == 1:
         with torch.no_grad():
-            assert shown.tokens[1] == int(module(*read)[0, -1].argmax())
+            assert shown.tokens[1] == int(call(model.module, *read)[0, -1].argmax())
     assert kind_of(model).begun(model, shown) == shown, "once there is something, the visitor goes on"
 
 

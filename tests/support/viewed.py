@@ -7,7 +7,7 @@ import torch
 
 import glassformer as gf
 from glassformer.features.log_mel import hann_window, mel_filters
-from glassformer.inference.around import FromSound, around
+from glassformer.inference.recorded_call import Call, call_of, from_sound
 from glassformer.tracing.recorder import record as record_module
 from glassformer.tracing.trace import Trace
 from glassformer.viewer.pack import pack_scene, record
@@ -92,8 +92,8 @@ def recorded(name: str) -> tuple[Trace, Scene]:
         torch.manual_seed(0)
         architecture, changes = KINDS[name]
         model = gf.build(architecture, **changes)
-        module, given = inputs_of(model)
-        trace = record(module, *given, predicts=name not in ("bert without a head", "word2vec"))
+        call, given = inputs_of(model)
+        trace = record(model.module, *given, call=call, predicts=name not in ("bert without a head", "word2vec"))
         return trace, pack_scene(trace, module=model.module, config=model.config, name=name, tokens=[])
     module, inputs, keywords = FOREIGN[name]()
     trace = record_module(module, *inputs, **keywords)
@@ -106,7 +106,7 @@ def of_pair(model: gf.Model, name: str) -> tuple[Trace, Scene]:
     reads_source = model.kind == "encoder-decoder"
     texts = [torch.tensor([source])] * reads_source + [torch.tensor([ids])]
     words = {n: [Token(i, f"{letter}{i}", "") for i in given] for n, letter, given in ((0, "s", source), (1, "t", ids))}
-    trace = record(model.whole, *texts)
+    trace = record(model.module, *texts, call=call_of(model.module))
     return trace, pack_scene(
         trace,
         module=model.module,
@@ -117,15 +117,15 @@ def of_pair(model: gf.Model, name: str) -> tuple[Trace, Scene]:
     )
 
 
-def inputs_of(model: gf.Model) -> tuple[torch.nn.Module, list[torch.Tensor]]:
+def inputs_of(model: gf.Model) -> tuple[Call, list[torch.Tensor]]:
     """What is called, and something that it reads; of sound as many samples as make no whole frame."""
     match model.kind:
         case "speech-recognizer":
             mel_filters(model.config.n_mels), hann_window()
-            return around(FromSound, model.whole), [torch.randn(3250) / 10, torch.tensor([[1, 2, 3]])]
+            return from_sound, [torch.randn(3250) / 10, torch.tensor([[1, 2, 3]])]
         case "image-classifier":
-            return model.whole, [torch.rand(1, model.config.n_channels, *model.config.image_size)]
+            return call_of(model.module), [torch.rand(1, model.config.n_channels, *model.config.image_size)]
         case "word-vectors":
-            return model.whole, [torch.tensor([[1, 2, 3]]), torch.tensor([[4, 5, 6, 7]])]
+            return call_of(model.module), [torch.tensor([[1, 2, 3]]), torch.tensor([[4, 5, 6, 7]])]
         case _:
-            return model.whole, [torch.tensor([[1, 2, 3, 4]])]
+            return call_of(model.module), [torch.tensor([[1, 2, 3, 4]])]

@@ -399,3 +399,35 @@ def test_what_is_no_cell_is_refused_with_a_sentence(unchecked):
         trace["logits"][0:1, 0, 0]  # type: ignore[index]
     assert repr(trace["tokens"]) == "<tokens, 1×6, input>"
     assert repr(trace["tokens"][0, 0]) == "<tokens[0,0] = 2>"
+
+
+def test_a_call_that_is_more_than_forward_is_recorded_as_one_pass():
+    def both(module: nn.Module, first: Tensor, second: Tensor) -> Tensor:
+        halves = first + second
+        out = module(halves)
+        twice = 2 * out
+        return twice
+
+    module = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
+    first, second = torch.ones(1, 3), torch.full((1, 3), 0.5)
+    trace = record(module, first, second, call=both)
+    assert [trace.tensors[number].name for number in trace.inputs] == ["first", "second"]
+    assert torch.equal(trace["twice"].value, 2 * module(first + second))
+    assert torch.equal(trace["output"].value, trace["twice"].value)
+    assert torch.equal(trace["0.input"].value, trace["halves"].value)
+    assert trace["twice"].operation is not None
+    assert trace["twice"].operation.source.text == "twice = 2 * out"
+    assert trace["halves"].operation is not None
+    assert trace["halves"].operation.module == ""
+    assert check(trace).passed
+    after = trace.patch({"first": torch.zeros(1, 3)}).after
+    assert torch.equal(after["twice"].value, 2 * module(second))
+    assert [hook for part in module.modules() for hook in part._forward_hooks] == []
+
+
+def test_what_is_done_with_a_trace_is_a_function_and_its_verb():
+    trace = gf.trace(gf.build("nano-sort"), TOKENS)
+    assert type(trace) is gf.Trace
+    assert gf.Trace.check is check
+    assert type(trace.patch({"logits": 0.0}).after) is gf.Trace
+    assert str(trace.explain("logits", 0, 5, 1)) == str(gf.explain(trace["logits"][0, 5, 1]))

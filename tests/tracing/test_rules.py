@@ -5,11 +5,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from glassformer.errors import TraceError
 from glassformer.tracing.check import check
 from glassformer.tracing.explain import explain
 from glassformer.tracing.recorder import record
 from glassformer.tracing.rules import RULES, load
+from glassformer.tracing.rules.rule import RuleFault
 from glassformer.tracing.trace import Recorded
+from glassformer.tracing.trace_file import load as load_trace
+from glassformer.tracing.trace_file import save
 from support.rule_cases import CASES, MASK, OPTIONS, POSITIVE, A, Run, recorded
 
 UNPROVEN = ("native_dropout",)  # its mask is drawn by chance
@@ -113,3 +117,28 @@ def test_what_has_no_rule_in_one_piece_is_recorded_in_steps_that_have_some(funct
 @pytest.mark.filterwarnings("ignore")
 def test_an_option_that_no_rule_knows_fails(function):
     assert check(record(Run(function), A)).failures
+
+
+def test_a_rule_that_breaks_is_a_fault_of_ours_and_has_a_name(monkeypatch, tmp_path):
+    trace = record(Run(lambda a: -a), A)
+    kept = load_trace(save(trace, tmp_path / "trace.gft"))
+    load()
+    kind, _ = RULES["neg"]
+    monkeypatch.setitem(RULES, "neg", (kind, lambda step, index: step.at("no such argument", index)))
+    for ask in (lambda: check(trace), lambda: explain(trace["output"][0, 0])):
+        with pytest.raises(RuleFault, match=r"rule for neg breaks at output\[0,0\]: KeyError, 'no such argument'"):
+            ask()
+    report = check(kept)  # here the operands may be a stranger's, so that its cells are not explained
+    assert len(report.failures) == A.numel()
+    assert "its operands do not fit it: KeyError" in report.by_operation["neg"].reason
+    with pytest.raises(TraceError, match="cannot be explained: its operands do not fit it"):
+        explain(kept["output"][0, 0])
+
+
+def test_an_operation_without_a_rule_fails_the_check_and_is_no_fault(monkeypatch):
+    trace = record(Run(lambda a: -a), A)
+    load()
+    monkeypatch.delitem(RULES, "neg")
+    report = check(trace)
+    assert len(report.failures) == A.numel()
+    assert report.by_operation["neg"].reason == "there is no rule for neg"

@@ -13,7 +13,8 @@ from glassformer.evaluation.accuracy import accuracy
 from glassformer.features import image_processor
 from glassformer.features.image_processor import ImageProcessor
 from glassformer.inference.classify import check_processor, processor_for
-from glassformer.kinds.kind import Call, Figures, Inputs, Kind, Model, Progress
+from glassformer.inference.recorded_call import call_of
+from glassformer.kinds.kind import Figures, Inputs, Kind, Model, Pass, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +58,9 @@ def of_file(model: Model, path: Path) -> Inputs:
     return Inputs(image=image, label=path.name, note="" if model.processor else guessed)
 
 
-def call(model: Model, inputs: Inputs) -> Call:
+def call(model: Model, inputs: Inputs) -> Pass:
     """One pass over the picture."""
-    return model.whole, () if inputs.image is None else (inputs.image,)
+    return call_of(model.module), () if inputs.image is None else (inputs.image,)
 
 
 def made_up(model: Model) -> Inputs:

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from glassformer.errors import GenerationError, GlassformerError
 from glassformer.inference.logits import without
+from glassformer.inference.recorded_call import Call
 from glassformer.models.spec import IN_WORDS
 from glassformer.models.spec import Kind as Name
 from glassformer.tokenizers import Tokenizer
 
 Given = str | Path | Sequence[int]  # a text, the path of a file, or a text's token ids
 FIRST_TEXTS = ("The cat sat on the mat because it was", "The cat sat", "CBABBC", "the cat sat", "cat")
-Call = tuple[nn.Module, tuple[Tensor, ...]]  # a module and what it is called with
+Pass = tuple[Call, tuple[Tensor, ...]]  # what is called with the module, and with which inputs
 Figures = dict[str, Any]  # by their names; a list has details
 Progress = Callable[[int, int], None]  # (units that are done, of how many)
 
@@ -34,10 +35,6 @@ class Model(Protocol):
     @property
     def module(self) -> nn.Module:
         """The architecture's module, in eval mode."""
-
-    @property
-    def whole(self) -> nn.Module:
-        """The module as one call from inputs to logits; of an encoder-decoder, both halves."""
 
     @property
     def config(self) -> Any:
@@ -122,7 +119,7 @@ class Kind:
 
     name: Name
     verb: str
-    call: Callable[[Model, Inputs], Call]
+    call: Callable[[Model, Inputs], Pass]
     encode: Callable[[Model, str], list[int]] | None = None
     of_tokens: Callable[[Model, Sequence[int]], Inputs] | None = None
     of_file: Callable[[Model, Path], Inputs] | None = None
@@ -178,10 +175,10 @@ class Kind:
         """
         if not self.writes_first or len(inputs.tokens) > 1 or model.config.context_length == 1:
             return inputs
-        module, arguments = self.call(model, inputs)
+        call, arguments = self.call(model, inputs)
         n_tokens = None if model.tokenizer is None else model.tokenizer.vocab_size
         with torch.no_grad():
-            logits = without(module(*arguments)[:, -1, :n_tokens], model.suppressed)
+            logits = without(call(model.module, *arguments)[:, -1, :n_tokens], model.suppressed)
         return inputs.and_then(int(logits.argmax()))
 
     def _reads_no_text(self) -> GenerationError:

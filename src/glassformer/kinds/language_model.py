@@ -8,8 +8,9 @@ from glassformer.data import sort
 from glassformer.errors import ConfigError
 from glassformer.evaluation.perplexity import loss, read_tokens
 from glassformer.evaluation.sorting import sort_accuracy
+from glassformer.inference.recorded_call import call_of
 from glassformer.kinds import texts
-from glassformer.kinds.kind import Call, Figures, Inputs, Kind, Model, Progress
+from glassformer.kinds.kind import Figures, Inputs, Kind, Model, Pass, Progress
 
 
 def encode(model: Model, text: str) -> list[int]:
@@ -22,9 +23,9 @@ def of_tokens(model: Model, ids: Sequence[int]) -> Inputs:
     return Inputs(tokens=tuple(ids))
 
 
-def call(model: Model, inputs: Inputs) -> Call:
+def call(model: Model, inputs: Inputs) -> Pass:
     """One pass over the text."""
-    return model.whole, (texts.prompt(model, inputs),)
+    return call_of(model.module), (texts.prompt(model, inputs),)
 
 
 def measure(

@@ -13,10 +13,10 @@ from glassformer.data.pairs import read_transcripts
 from glassformer.errors import ConfigError
 from glassformer.evaluation.wer import word_errors
 from glassformer.features.log_mel import HOP, SAMPLE_RATE, hann_window, log_mel, mel_filters
-from glassformer.inference.around import FromSound, around
+from glassformer.inference.recorded_call import call_of, from_sound
 from glassformer.inference.transcribe import Options, language_of, listen, transcribe
 from glassformer.kinds import texts
-from glassformer.kinds.kind import Call, Figures, Inputs, Kind, Model, Progress
+from glassformer.kinds.kind import Figures, Inputs, Kind, Model, Pass, Progress
 from glassformer.models.whisper import Whisper
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.speech_tokens import N_OTHERS, N_TIMES, SpeechTokens
@@ -66,13 +66,13 @@ def opening(model: Model, sound: Tensor) -> tuple[int, ...]:
     return *speech.opening(language, "transcribe"), speech.no_times
 
 
-def call(model: Model, inputs: Inputs) -> Call:
+def call(model: Model, inputs: Inputs) -> Pass:
     """One pass from the waveform on."""
     tokens = texts.prompt(model, inputs)
     if inputs.sound is None:
-        return model.whole, (tokens,)
+        return call_of(model.module), (tokens,)
     mel_filters(model.config.n_mels), hann_window()  # tables that are made once: they are no part of the pass
-    return around(FromSound, model.whole), (inputs.sound, tokens)
+    return from_sound, (inputs.sound, tokens)
 
 
 def made_up(model: Model) -> Inputs:

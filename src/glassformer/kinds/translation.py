@@ -9,11 +9,12 @@ from glassformer.data.pairs import read_pairs
 from glassformer.errors import GenerationError
 from glassformer.evaluation.bleu import WordCutter, translation_scores
 from glassformer.inference.beam import Beams
+from glassformer.inference.recorded_call import call_of
 from glassformer.inference.request import check_source
 from glassformer.inference.text import Piece
 from glassformer.inference.translate import translate
 from glassformer.kinds import texts
-from glassformer.kinds.kind import Call, Figures, Inputs, Kind, Model, Progress, needs_tokenizer, text_tokenizer
+from glassformer.kinds.kind import Figures, Inputs, Kind, Model, Pass, Progress, needs_tokenizer, text_tokenizer
 
 
 def encode(model: Model, text: str) -> list[int]:
@@ -29,11 +30,11 @@ def of_tokens(model: Model, ids: Sequence[int]) -> Inputs:
     return Inputs(source=tuple(ids), tokens=(model.config.start_id,))
 
 
-def call(model: Model, inputs: Inputs) -> Call:
+def call(model: Model, inputs: Inputs) -> Pass:
     """One pass through both halves."""
     tokens, source = texts.prompt(model, inputs), texts.batch(model, inputs.source)
     check_source(source, model.config)
-    return model.whole, (source, tokens)
+    return call_of(model.module), (source, tokens)
 
 
 def translations(model: Model, sources: Sequence[str], *, beams: Beams, **limits: Any) -> Iterator[Piece]:

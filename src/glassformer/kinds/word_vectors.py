@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 
+from glassformer.inference.recorded_call import call_of
 from glassformer.inference.request import check_prompts
 from glassformer.kinds import texts
-from glassformer.kinds.kind import Call, Inputs, Kind, Model
+from glassformer.kinds.kind import Inputs, Kind, Model, Pass
 
 N_CANDIDATES = 16  # words that a word is compared with
 
@@ -31,9 +32,9 @@ def near(module: Any, ids: Sequence[int]) -> tuple[int, ...]:
     return tuple(scores.topk(min(N_CANDIDATES, len(scores))).indices.tolist())
 
 
-def call(model: Model, inputs: Inputs) -> Call:
+def call(model: Model, inputs: Inputs) -> Pass:
     """The scores of all those words."""
-    return model.whole, (texts.prompt(model, inputs), torch.tensor([inputs.source], dtype=torch.long))
+    return call_of(model.module), (texts.prompt(model, inputs), torch.tensor([inputs.source], dtype=torch.long))
 
 
 KIND = Kind(name="word-vectors", verb="neighbours", encode=encode, of_tokens=of_tokens, call=call, n_example=1)

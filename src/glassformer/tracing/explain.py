@@ -19,21 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from glassformer.errors import TraceError
+from glassformer.errors import GlassformerError, TraceError
 from glassformer.tracing import costs
 from glassformer.tracing.formula import Apply, Formula, Number, Operand, Reduce, call
 from glassformer.tracing.render import render, shorten
 from glassformer.tracing.rules import rule_of
-from glassformer.tracing.rules.rule import Step
+from glassformer.tracing.rules.rule import RuleFault, Step
 from glassformer.tracing.trace import Cell, Operation, Source
 
 UNIT = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float64: 2.0**-53, torch.complex128: 2.0**-53}
 SINGLE = 2.0**-24
-# What a rule may stumble over: an operation that it does not know in this form, or a trace from a stranger.
-FAULTS = (
-    *(RuntimeError, ArithmeticError, AssertionError, AttributeError, KeyError, IndexError, ValueError, TypeError),
-    MemoryError,
-)
 TINY = {torch.float64: 1e-300, torch.complex128: 1e-300, torch.float16: 6e-8}
 
 
@@ -196,13 +191,11 @@ def _explained(cell: Cell, work: costs.Work) -> Explanation:
     operation = trace.operations[made_by]
     try:
         formula = derive(origin, operation)
-        entries = formula.entries if formula.value.size else 0
-    except FAULTS as fault:
-        raise TraceError(f"{origin} cannot be explained: {first_line(fault) or type(fault).__name__}.") from fault
-    work.spend(entries)
-    written, shown = trace.tensors[origin.tensor].dtype, trace.tensors[cell.tensor]
-    if written != shown.dtype:
-        formula, origin = _reinterpreted(cell, origin, operation, formula), cell
+        work.spend(formula.entries)
+        if trace.tensors[origin.tensor].dtype != trace.tensors[cell.tensor].dtype:
+            formula, origin = _reinterpreted(cell, origin, operation, formula), cell
+    except NotImplementedError as reason:
+        raise TraceError(f"{origin} cannot be explained: {reason}.") from reason
     return Explanation(cell, origin, operation, formula)
 
 
@@ -225,11 +218,26 @@ def first_line(fault: Exception) -> str:
 
 
 def derive(cell: Cell, operation: Operation) -> Formula:
-    """The formula of a cell that an operation wrote. `NotImplementedError` where no rule knows how."""
+    """The formula of a cell that an operation wrote.
+
+    Raises `NotImplementedError` where no rule knows how. A rule that breaks is a fault of ours, a `RuleFault`, except
+    on a trace from a file: a stranger may have given its operations operands that fit nothing.
+    """
     rule = rule_of(operation)
     if rule is None:
         raise NotImplementedError(f"there is no rule for {operation.name}")
-    return rule(Step(cell.trace, operation, operation.outputs.index(cell.tensor)), cell.index)
+    try:
+        formula = rule(Step(cell.trace, operation, operation.outputs.index(cell.tensor)), cell.index).computed()
+        if formula.value.size != 1:
+            raise ValueError(f"{formula.value.size} numbers for one cell")
+        return formula
+    except (NotImplementedError, GlassformerError):
+        raise
+    except Exception as fault:
+        what = f"{type(fault).__name__}, {first_line(fault)}"
+        if cell.trace.from_file:
+            raise NotImplementedError(f"its operands do not fit it: {what}") from fault
+        raise RuleFault(f"the rule for {operation.name} breaks at {cell}: {what}") from fault
 
 
 def why(cell: Cell, n: int = 5) -> list[Term]:

@@ -35,6 +35,11 @@ class Formula:
         """S, of the shape of the value."""
         raise NotImplementedError
 
+    def computed(self) -> "Formula":
+        """The same, once its value and its spread are known to exist: what is wrong with its operands shows here."""
+        self.value, self.spread  # noqa: B018
+        return self
+
     @property
     def longest(self) -> int:
         """n: the terms of the longest sum in it."""

@@ -14,7 +14,6 @@ import fnmatch
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from typing import Any, Literal
 
 import torch
@@ -237,13 +236,12 @@ def _run(
     with twins.use(replay.choice.mode, attention=replay.choice.attention), torch.random.fork_rng(devices=[]):
         torch.set_rng_state(replay.random_state)
         try:
-            found = record(module, *inputs, edits=edits, **replay.settings, **keywords)
+            return record(module, *inputs, edits=edits, **replay.settings, **keywords)
         except (IndexError, ValueError, RuntimeError) as error:
             if isinstance(error, GlassformerError):
                 raise
             reason = str(error).partition("\n")[0].rstrip(".")
             raise TraceError(f"With these changes the model does not run: {reason}.") from error
-    return type(trace)(**{part.name: getattr(found, part.name) for part in fields(found)})
 
 
 def _with_weights(module: nn.Module, trace: Trace, changed: Mapping[int, list[Function]]) -> nn.Module:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -210,7 +210,17 @@ class Recorded:
 
 @dataclass(kw_only=True, repr=False)
 class Trace:
-    """A recorded forward pass."""
+    """A recorded forward pass.
+
+    What is done with one are functions of the files above this one. The facade hands five of them to the class, so that
+    `check(trace, cells=99)` is `trace.check(cells=99)` too; `api.py` has the list.
+    """
+
+    check: ClassVar[Callable[..., Any]]
+    explain: ClassVar[Callable[..., Any]]
+    patch: ClassVar[Callable[..., Any]]
+    save: ClassVar[Callable[..., Any]]
+    export: ClassVar[Callable[..., Any]]
 
     storages: list[Storage] = field(default_factory=list)
     tensors: list[TensorRecord] = field(default_factory=list)
@@ -220,7 +230,8 @@ class Trace:
     versions: dict[int, int] = field(default_factory=dict)  # of weights, when they were recorded
     parameters: dict[int, Tensor] = field(default_factory=dict, repr=False)
     inputs: list[int] = field(default_factory=list)  # the tensors that the model was given, in their order
-    replay: Any = field(default=None, repr=False)  # how `intervene.py` runs it again; None for a trace from a file
+    replay: Any = field(default=None, repr=False)  # how `intervene.py` runs it again, where it can
+    from_file: bool = False  # where a stranger may have written anything
     movements: dict[int, Any] = field(default_factory=dict, repr=False)  # what `rules/movement.py` has replayed so far
 
     def __repr__(self) -> str:

@@ -35,11 +35,12 @@ ALIGNED = 64  # each storage begins at a multiple, so that a reader can map it i
 OF_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, IndexError, KeyError)  # of broken ones
 
 
-def save(trace: Trace, path: Path, *, overwrite: bool = False) -> Path:
+def save(trace: Trace, path: str | Path, *, overwrite: bool = False) -> Path:
     """Write a trace as a folder, or as one file where the path ends in .gft; a crash leaves the old one or the new.
 
     Raises `TraceError` where weights have changed since they were recorded, and what `load` would refuse.
     """
+    path = Path(path)
     if sys.byteorder != "little":
         raise TraceError("Traces are written little-endian, and this machine is not.")
     for tensor in trace.parameters:

@@ -149,6 +149,7 @@ def decode(content: Mapping[str, Any]) -> Trace:
         operations=[_operation(i, operation, sources) for i, operation in enumerate(content["operations"])],
         modules=[ModuleRecord(path=module["path"], cls=module["class"]) for module in content["modules"]],
         names=dict(content["names"]),
+        from_file=True,
     )
     validate.check_order(trace)
     return trace

@@ -4,6 +4,7 @@
 what the page reads; `session.py` keeps it and `export.py` writes it down.
 """
 
+import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer import twins
-from glassformer.inference.around import around
+from glassformer.inference.recorded_call import Call
 from glassformer.models import spec_of
 from glassformer.nn import functional as F
 from glassformer.tracing import trace_json
@@ -29,21 +30,29 @@ from glassformer.viewer.roles import Item, items
 from glassformer.viewer.scene import Arrow, Block, Scene, Token
 
 
-class WithProbabilities(nn.Module):
-    """Around a model that predicts tokens or classes: the softmax that is applied to its logits."""
+def record(
+    module: nn.Module,
+    *inputs: Tensor,
+    call: Call = nn.Module.__call__,
+    predicts: bool = True,
+    max_bytes: int = 4 * GIB,
+) -> Trace:
+    """The readable equations of a model, to the probabilities, named as if it had computed them."""
+    with twins.use("readable", attention="naive"):
+        whole = with_probabilities(call) if predicts else call
+        return record_module(module, *inputs, call=whole, max_bytes=max_bytes)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """The probabilities of what comes after each token, or of the classes."""
-        logits = super().forward(*inputs)
+
+def with_probabilities(call: Call) -> Call:
+    """What predicts tokens or classes, and then the softmax that is applied to its logits."""
+
+    @functools.wraps(call)
+    def probabilities(module: nn.Module, *inputs: Tensor) -> Tensor:
+        logits = call(module, *inputs)
         probs = F.softmax(logits)
         return probs
 
-
-def record(module: nn.Module, *inputs: Tensor, predicts: bool = True, max_bytes: int = 4 * GIB) -> Trace:
-    """The readable equations of a model, to the probabilities, named as if it had computed them."""
-    outer = around(WithProbabilities, module) if predicts else module
-    with twins.use("readable", attention="naive"):
-        return record_module(outer, *inputs, max_bytes=max_bytes)
+    return probabilities
 
 
 def predicts(config: Any) -> bool:

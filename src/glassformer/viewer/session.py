@@ -312,11 +312,11 @@ class Session:
         return ("" if self.tokenizer else " ").join(token.text for token in given)
 
     def _record(self, model: Model, given: Inputs, last: Step | None = None) -> Step:
-        """A pass, of the module that ran the last one of the run; what both computed is kept once."""
-        whole, arguments = kind_of(model).call(model, given)
-        module, shared = (whole, 0) if last is None else (last.module or whole, _nbytes([last.trace]))
-        room = MAX_BYTES - _nbytes(self._traces()) + shared
-        trace = pack.record(module, *arguments, predicts=pack.predicts(model.config), max_bytes=room)
+        """A pass; what it has in common with the last one of the run is kept once."""
+        call, arguments = kind_of(model).call(model, given)
+        room = MAX_BYTES - _nbytes(self._traces()) + (0 if last is None else _nbytes([last.trace]))
+        predicts = pack.predicts(model.config)
+        trace = pack.record(model.module, *arguments, call=call, predicts=predicts, max_bytes=room)
         if last is not None:
             pack.share_equal(trace, last.trace)
         return self._step(trace, given)

@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from glassformer.errors import GlassformerError
-from glassformer.inference.around import whole
+from glassformer.inference.recorded_call import call_of
 from glassformer.training.events import Ended, Evaluated, Event, GradientReady, Started, StepDone
 from glassformer.viewer import pack
 from glassformer.viewer.answers import plain
@@ -97,7 +97,7 @@ class Watch:
             for name, parameter in event.module.named_parameters()
             if parameter.grad is not None
         }
-        trace = pack.record(whole(module), *self._inputs)
+        trace = pack.record(module, *self._inputs, call=call_of(module))
         trace.replay = None  # a picture, and nothing to run
         first = not self.session.runs
         self.session.add(trace, "training", gradients)

@@ -54,6 +54,8 @@ def moved(step: Step, index: Index) -> Formula:
     if step.arguments.get("accumulate") or step.arguments.get("reduce"):
         raise NotImplementedError("adding up at repeated places")
     places, tensors = _places(step.trace, step.operation)
+    if places[step.output].shape != step.result.shape:  # a mask among its operands has changed since
+        raise NotImplementedError("its operands, as recorded, lead to a result of another shape")
     number = int(places[step.output][index])
     if number == 0:
         return _filled(step)
@@ -132,7 +134,7 @@ def _places(trace: Trace, operation: Operation) -> tuple[list[Any], list[tuple[i
     overload = overload.removesuffix("out")
     packet = getattr(torch.ops.aten, operation.base if hasattr(torch.ops.aten, operation.base) else name)
     move = getattr(packet, overload or "default")
-    if trace.replay is None:  # from a file, which may have other arguments than its results say
+    if trace.from_file:  # which may have other arguments than its results say
         _check_size(trace, operation.base, move, arguments)
     result = move(**arguments)
     results = [result] if isinstance(result, Tensor) else list(result)

@@ -17,6 +17,10 @@ Rule = Callable[["Step", Index], Formula]
 RULES: dict[str, tuple[str, Rule]] = {}  # operation: the file that has its rule, and the rule
 
 
+class RuleFault(RuntimeError):
+    """A rule broke on what was recorded here: that is a fault of ours, and not of the recording."""
+
+
 def rule(*names: str) -> Callable[[Rule], Rule]:
     """Declare the rule of some operations, by the names that ATen gives them."""
 

@@ -16,7 +16,7 @@ from glassformer import files, strict_json
 from glassformer.errors import ConfigError, DataError
 from glassformer.evaluation.mode import evaluating
 from glassformer.evaluation.perplexity import Loss
-from glassformer.inference.around import whole
+from glassformer.inference.recorded_call import call_of
 from glassformer.models.spec import Kind
 from glassformer.nn import functional as F
 from glassformer.tokenizers import Tokenizer
@@ -99,7 +99,7 @@ class PredictionTask:
 
     def logits(self, module: nn.Module, batch: Batch) -> Tensor:
         """A score for each class or token, (…, V)."""
-        logits: Tensor = whole(module)(*batch.inputs)
+        logits: Tensor = call_of(module)(module, *batch.inputs)
         return logits
 
     def loss(self, logits: Float[Tensor, "*B V"], batch: Batch) -> tuple[Float[Tensor, ""], int]:
