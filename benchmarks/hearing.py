@@ -23,7 +23,7 @@ from glassformer import checkpoints
 from glassformer.data.audio import read_audio
 from glassformer.features.log_mel import SAMPLE_RATE, log_mel
 from glassformer.inference.transcribe import listen, transcribe
-from glassformer.inference.whisper_decoding import Window, evidence
+from glassformer.inference.whisper_decoding import SpeechWindow, evidence
 from glassformer.nn.memory import DecoderState
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.speech_tokens import SpeechTokens
@@ -70,7 +70,7 @@ def print_evidence(weights: Path, ranks: Path, folder: Path) -> None:
     waves |= {f"digits {seed}": spoken_digits(folder / "fsdd", seed)[0] for seed in range(10)}
     waves |= {kind: sound(maker, 30) for kind, maker in {**NOISES, **MUSIC}.items()}
     for name, wave in waves.items():
-        written = Window(module, heard(wave), speech, opening, times=False).sample(0.0, 1)
+        written = SpeechWindow(module, heard(wave), speech, opening, times=False).sample(0.0, 1)
         nats = evidence(module, heard(wave), silence, written.tokens, opening, speech)
         print(f"{name:36} {nats:6.2f}  {speech.decode(written.tokens)[:60]}", flush=True)
 

@@ -7,10 +7,10 @@ import torch
 from paired import compare, save
 from torch import nn
 
-from glassformer.nn.recurrent import Kind, Recurrent, to_torch
+from glassformer.nn.recurrent import CellKind, Recurrent, to_torch
 
 D_MODEL, LENGTH, BATCH = 128, 64, 32
-KINDS: dict[Kind, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+KINDS: dict[CellKind, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
 def training(module: nn.Module, x: torch.Tensor) -> Callable[[], None]:

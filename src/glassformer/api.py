@@ -34,9 +34,9 @@ from glassformer.inference.request import NewToken
 from glassformer.inference.text import Piece, stream_text
 from glassformer.inference.transcribe import Options, Transcript, transcribe
 from glassformer.kinds import image, kind_of, kinds, sound, translation
-from glassformer.kinds.kind import Figures, Inputs, Progress, needs_tokenizer
+from glassformer.kinds.kind import Inputs, Metrics, Progress, needs_tokenizer
 from glassformer.models.bert import Bert
-from glassformer.models.spec import IN_WORDS, Kind
+from glassformer.models.spec import IN_WORDS, KindName
 from glassformer.models.whisper import Whisper
 from glassformer.nn.kv_cache import full
 from glassformer.tokenizers import CharTokenizer, Tokenizer
@@ -94,11 +94,11 @@ class Model:
         return self
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> KindName:
         """What it takes in and gives back."""
         return models.spec_of(self.config).kind
 
-    def require(self, *kinds: Kind) -> None:
+    def require(self, *kinds: KindName) -> None:
         """Raise unless it is of one of these kinds."""
         if self.kind not in kinds:
             wanted = " or ".join(IN_WORDS[kind] for kind in kinds)
@@ -277,7 +277,7 @@ class Model:
         tokens = [kind_of(self).tokens(self, text) for text in texts]
         return embed(cast(Bert, self.module), tokens, pooling=pooling, normalise=normalise)
 
-    def evaluate(self, data: str | Path, *, progress: Progress = lambda done, total: None, **settings: Any) -> Figures:
+    def evaluate(self, data: str | Path, *, progress: Progress = lambda done, total: None, **settings: Any) -> Metrics:
         """How good it is on some data, by the figures that papers give for its kind.
 
         Loss (nats a token) and perplexity, BLEU and chrF, accuracy, or word error rate; `settings` are those of
@@ -290,7 +290,7 @@ class Model:
         for name in ("limit", "batch_size", "max_new_tokens"):
             if (value := settings.get(name)) is not None and value < 1:
                 raise ConfigError(f"must be at least 1, not {value}.", setting=name)
-        figures: Figures = cast(Callable[..., Figures], kind.measure)(self, str(data), progress=progress, **settings)
+        figures: Metrics = cast(Callable[..., Metrics], kind.measure)(self, str(data), progress=progress, **settings)
         return figures
 
 

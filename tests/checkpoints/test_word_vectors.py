@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from checkpoints.hostile import refused
-from glassformer.checkpoints.word_vectors import Format, WordVectors, guess_format, read, write
+from glassformer.checkpoints.word_vectors import VectorFormat, WordVectors, guess_format, read, write
 from glassformer.errors import CheckpointError, ExportError
 from support.counts import count
 from support.damage import damaged
 
-FORMATS: tuple[Format, ...] = get_args(Format)
+FORMATS: tuple[VectorFormat, ...] = get_args(VectorFormat)
 WORDS = ("</s>", "the", "café", "北京", "a_b", "😀")
 VECTORS = torch.tensor([[0.5, -1.25], [1e-8, 3.0], [0.1, 1 / 3], [-7e20, 0.0], [1.0, 2.0], [5.0, -6.0]])
 
@@ -51,7 +51,7 @@ def glove_c(header: bool = False) -> bytes:
         (word2vec_c(binary=False).replace(b" \n", b"\r\n"), "word2vec"),
     ],
 )
-def test_a_published_program_s_file_is_read(data: bytes, format: Format, tmp_path: Path) -> None:
+def test_a_published_program_s_file_is_read(data: bytes, format: VectorFormat, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(data)
     found = read(tmp_path / "file", format)
     assert guess_format(tmp_path / "file") == format
@@ -62,7 +62,7 @@ def test_a_published_program_s_file_is_read(data: bytes, format: Format, tmp_pat
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_what_is_written_is_read_again_to_the_bit(format: Format, tmp_path: Path) -> None:
+def test_what_is_written_is_read_again_to_the_bit(format: VectorFormat, tmp_path: Path) -> None:
     vectors = torch.randn(200, 17) * torch.logspace(-30, 30, 200)[:, None]
     found = WordVectors(words=tuple(f"word-{i}·" for i in range(200)), vectors=vectors)
     write(tmp_path / "file", found, format)
@@ -104,7 +104,7 @@ def test_what_a_format_cannot_express_is_refused(tmp_path: Path) -> None:
 
 
 ONE = struct.pack("<f", 1)
-LIES: dict[str, tuple[Format, bytes]] = {
+LIES: dict[str, tuple[VectorFormat, bytes]] = {
     "empty": ("glove", b""),
     "no header": ("word2vec", b"the 1 2\n"),
     "a header of words": ("word2vec-binary", b"two one\n"),
@@ -136,7 +136,7 @@ LIES: dict[str, tuple[Format, bytes]] = {
 
 
 @pytest.mark.parametrize(("format", "data"), LIES.values(), ids=LIES.keys())
-def test_a_file_that_lies_is_refused(format: Format, data: bytes, tmp_path: Path) -> None:
+def test_a_file_that_lies_is_refused(format: VectorFormat, data: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(data)
     with refused(tmp_path / "file"):
         read(tmp_path / "file", format)
@@ -166,7 +166,7 @@ def test_what_is_no_file_is_refused(path: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_one_word_that_cannot_be_used_costs_no_other(format: Format, tmp_path: Path) -> None:
+def test_one_word_that_cannot_be_used_costs_no_other(format: VectorFormat, tmp_path: Path) -> None:
     """GloVe's 840B has a word twice; word2vec.c cuts a long word within a character."""
     write(tmp_path / "good", WordVectors(words=WORDS, vectors=VECTORS), format)
     data = (tmp_path / "good").read_bytes()
@@ -181,7 +181,7 @@ def test_one_word_that_cannot_be_used_costs_no_other(format: Format, tmp_path: P
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_damaged_file_is_refused_or_says_what_is_left_out(format: Format, tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused_or_says_what_is_left_out(format: VectorFormat, tmp_path: Path) -> None:
     """Each word that is read has the vector that stands behind it; what is missing is in the note."""
     write(tmp_path / "good", WordVectors(words=WORDS, vectors=VECTORS), format)
     good, choose = (tmp_path / "good").read_bytes(), random.Random(0)
@@ -201,7 +201,7 @@ def test_a_damaged_file_is_refused_or_says_what_is_left_out(format: Format, tmp_
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_random_bytes_never_crash_a_reader(format: Format, tmp_path: Path) -> None:
+def test_random_bytes_never_crash_a_reader(format: VectorFormat, tmp_path: Path) -> None:
     write(tmp_path / "good", WordVectors(words=WORDS, vectors=VECTORS), format)
     good, choose = (tmp_path / "good").read_bytes(), random.Random(0)
     for _ in range(150):

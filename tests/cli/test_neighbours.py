@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from glassformer import checkpoints
-from glassformer.checkpoints.word_vectors import Format, WordVectors, write
+from glassformer.checkpoints.word_vectors import VectorFormat, WordVectors, write
 from glassformer.models.word2vec import Word2Vec, Word2VecConfig
 from glassformer.tokenizers import WordTokenizer
 from support.commands import run
@@ -17,7 +17,7 @@ VECTORS = torch.tensor([[3.0, 0.1], [5.0, 0.2], [0.0, 1.0]])
 
 
 @pytest.mark.parametrize(("format", "name"), [("word2vec", "v.txt"), ("word2vec-binary", "v.bin"), ("glove", "v")])
-def test_files_of_every_format_are_read(tmp_path: Path, format: Format, name: str) -> None:
+def test_files_of_every_format_are_read(tmp_path: Path, format: VectorFormat, name: str) -> None:
     write(tmp_path / name, WordVectors(words=WORDS, vectors=VECTORS), format)
     done = run("neighbours", "king", "--vectors", str(tmp_path / name), "--n", "1")
     assert (done.stdout, done.stderr) == (" 1.0000  queen\n", "")

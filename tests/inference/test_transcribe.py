@@ -356,7 +356,7 @@ def test_which_text_of_a_window_is_kept(
     writings = list(drawn(*texts))
     following = iter(writings)
     window = SimpleNamespace(sample=lambda *_, **__: next(following))
-    monkeypatch.setattr(whisper_decoding, "Window", lambda *_, **__: window)
+    monkeypatch.setattr(whisper_decoding, "SpeechWindow", lambda *_, **__: window)
     monkeypatch.setattr(whisper_decoding, "evidence", lambda *arguments: writings[arguments[3][0]].evidence)
     thresholds = FallbackThresholds(temperatures=tuple(written.temperature for written in writings))
     module, state = Scripted([]), DecoderState(torch.zeros(1, 1, 4), 1, full(1))

@@ -16,13 +16,13 @@ from glassformer.inference.logits import Sampling
 from glassformer.models.rnn import PRESETS, RNN, RNNConfig
 from glassformer.models.spec import CausalModel, State
 from glassformer.nn.kv_cache import full
-from glassformer.nn.recurrent import Kind, to_torch
+from glassformer.nn.recurrent import CellKind, to_torch
 from glassformer.training.load_config import load_run_config
 from glassformer.training.loop import train
 from support.tolerances import assert_close
 from training.runs import everything, small
 
-KINDS: list[Kind] = ["rnn", "gru", "lstm"]
+KINDS: list[CellKind] = ["rnn", "gru", "lstm"]
 SIZES = {"vocab_size": 11, "context_length": 8, "d_model": 12, "n_layers": 2}
 GREEDY = Sampling(temperature=0.0)
 

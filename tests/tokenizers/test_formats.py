@@ -12,7 +12,7 @@ import pytest
 from glassformer.errors import GlassformerError, TokenizerError
 from glassformer.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, formats
 from glassformer.tokenizers.byte_level import from_printable, to_printable, write_vocab_and_merges
-from glassformer.tokenizers.formats import FORMATS, Format, format_of
+from glassformer.tokenizers.formats import FORMATS, TokenizerFormat, format_of
 from support.counts import count
 
 END = "<|endoftext|>"
@@ -67,7 +67,9 @@ def test_the_name_by_which_a_folder_has_a_format_is_a_name_of_that_format():
 
 
 def test_a_new_format_is_a_line_in_the_table(tmp_path, monkeypatch):
-    letters = Format(names=("*.letters",), in_folder="*.letters", read=lambda path: CharTokenizer(path.read_text()))
+    letters = TokenizerFormat(
+        names=("*.letters",), in_folder="*.letters", read=lambda path: CharTokenizer(path.read_text())
+    )
     monkeypatch.setattr(formats, "FORMATS", (*FORMATS, letters))
     (tmp_path / "latin.letters").write_text("xyz")
     for path in (tmp_path, tmp_path / "latin.letters"):

@@ -13,7 +13,7 @@ from glassformer import models
 from glassformer.cli.train import setting_defaults
 from glassformer.config import nest, to_mapping
 from glassformer.errors import ConfigError
-from glassformer.models.spec import Kind
+from glassformer.models.spec import KindName
 from glassformer.training.load_config import data_fields, load_run_config, resolve
 from glassformer.training.tasks import TASKS
 from glassformer.training.tasks.language_model import TextData
@@ -138,7 +138,7 @@ def test_a_record_needs_nothing_that_its_settings_were_looked_up_in(tmp_path: Pa
 
 
 def test_every_task_has_a_kind_of_model_and_its_settings_are_flags() -> None:
-    assert {task.kind for task in TASKS.values()} == set(get_args(Kind)) - {"encoder"}
+    assert {task.kind for task in TASKS.values()} == set(get_args(KindName)) - {"encoder"}
     for task in TASKS.values():
         assert {f"data.{name}" for name in data_fields(task.data_config)} <= setting_defaults().keys()
 

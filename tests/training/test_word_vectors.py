@@ -16,7 +16,7 @@ from glassformer.inference.neighbours import nearest
 from glassformer.training.config import RunConfig
 from glassformer.training.load_config import resolve
 from glassformer.training.loop import train
-from glassformer.training.tasks.word_vectors import VECTORS, WordVectors
+from glassformer.training.tasks.word_vectors import VECTORS, WordEmbedding
 from glassformer.viewer.watch import Watch
 from training.runs import everything
 
@@ -48,8 +48,8 @@ def config(folder: Path, **changes: Any) -> RunConfig:
     return resolve(merge(settings, changes))
 
 
-def made(folder: Path, **changes: Any) -> WordVectors:
-    return WordVectors(config(folder, **changes), folder / "tokens", lambda sentence: None)
+def made(folder: Path, **changes: Any) -> WordEmbedding:
+    return WordEmbedding(config(folder, **changes), folder / "tokens", lambda sentence: None)
 
 
 def test_a_text_is_cut_into_words_wherever_it_is_read_in_pieces(

@@ -25,7 +25,7 @@ from glassformer import files
 from glassformer.errors import CheckpointCorrupt, CheckpointError, ExportError
 from glassformer.tokenizers.base import Tokenizer
 
-Format = Literal["word2vec", "word2vec-binary", "glove"]
+VectorFormat = Literal["word2vec", "word2vec-binary", "glove"]
 
 HEADER = re.compile(rb"(\d{1,12}) (\d{1,12})[ \r]*\n")
 MAX_LINE = 1 << 20  # bytes: tens of thousands of numbers
@@ -42,7 +42,7 @@ class WordVectors:
     note: str = ""  # what of the file is left out
 
 
-def read(path: Path, format: Format | None = None) -> WordVectors:
+def read(path: Path, format: VectorFormat | None = None) -> WordVectors:
     """The words and vectors of a file; without a format, of one that its beginning looks like."""
     with files.about(path):
         if not path.is_file():
@@ -64,7 +64,7 @@ def read(path: Path, format: Format | None = None) -> WordVectors:
         return WordVectors(words=tuple(rows), vectors=torch.from_numpy(table), note=note)
 
 
-def guess_format(path: Path) -> Format:
+def guess_format(path: Path) -> VectorFormat:
     """GloVe's files have no header; in a text the first entry is a line of a word and so many numbers."""
     with path.open("rb") as file:
         match = HEADER.fullmatch(file.readline(64))
@@ -101,7 +101,7 @@ def embedding_rows(
     return rows, known
 
 
-def write(path: Path, found: WordVectors, format: Format, *, overwrite: bool = False) -> None:
+def write(path: Path, found: WordVectors, format: VectorFormat, *, overwrite: bool = False) -> None:
     """Write them; read again, text has the same float32 numbers too."""
     table = found.vectors.detach().float().cpu().numpy()
     _check_words(found.words, len(table))
@@ -125,7 +125,7 @@ def _check_words(words: Sequence[str], n_vectors: int) -> None:
             )
 
 
-def _table(file: BufferedReader, format: Format, size: int) -> np.ndarray:
+def _table(file: BufferedReader, format: VectorFormat, size: int) -> np.ndarray:
     """An empty table of the shape that the file declares, or has; the file is then at its first entry."""
     if size == 0:
         raise CheckpointCorrupt("it is empty.")

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
+from glassformer.cli.flags import Flag
 from glassformer.cli.loading import RUNNING, Running, load
 from glassformer.cli.output import print_json, print_line, progress_bar, remark, remarks
 
@@ -31,11 +32,11 @@ def classify(
     /,
     *image: Path,
     top_k: int = 5,
-    patches: Annotated[bool, Parameter(negative="")] = False,
+    patches: Flag = False,
     batch_size: int = 8,
     processor: Path | None = None,
     running: Running = RUNNING,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Flag = False,
 ) -> None:
     """Say what is in pictures: PNG, JPEG, WebP, BMP, GIF, PPM. A file that cannot be read does not stop the others.
 

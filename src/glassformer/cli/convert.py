@@ -1,10 +1,10 @@
 """`glassformer convert`: published formats into a Hugging Face directory."""
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
+from glassformer.cli.flags import Flag
 from glassformer.cli.loading import OPENING, Opening, opened
 from glassformer.cli.output import new_destination, print_json, print_line, remark
 
@@ -22,9 +22,9 @@ def convert(
     *,
     opening: Opening = OPENING,
     tokenizer: Path | None = None,
-    native: Annotated[bool, Parameter(negative="")] = False,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    native: Flag = False,
+    overwrite: Flag = False,
+    json: Flag = False,
 ) -> None:
     """Turn a checkpoint into a Hugging Face directory, which glassformer, transformers and vLLM load.
 

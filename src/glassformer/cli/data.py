@@ -2,10 +2,10 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
+from glassformer.cli.flags import Flag
 from glassformer.cli.output import print_json, print_line, print_table, progress_bar, remark
 
 app = App(
@@ -13,11 +13,9 @@ app = App(
     help="Fetch public corpora, for whoever has none.",
 )
 
-Json = Annotated[bool, Parameter(negative="")]
-
 
 @app.command(help_epilogue="Example:  glassformer data get tinyshakespeare")
-def get(name: str, /, *, out: Path = Path("data"), json: Json = False) -> None:
+def get(name: str, /, *, out: Path = Path("data"), json: Flag = False) -> None:
     """Fetch a corpus, check its SHA-256, and put it in place.
 
     Parameters
@@ -49,7 +47,7 @@ def get(name: str, /, *, out: Path = Path("data"), json: Json = False) -> None:
 
 
 @app.command(name="list", help_epilogue="Example:  glassformer data list")
-def list_(*, json: Json = False) -> None:
+def list_(*, json: Flag = False) -> None:
     """List the corpora.
 
     Parameters

@@ -3,10 +3,10 @@
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
+from glassformer.cli.flags import Flag
 from glassformer.cli.output import new_destination, print_json, print_line, remark
 
 app = App(
@@ -20,8 +20,8 @@ def demo(
     *,
     runs: Path = Path("runs"),
     serve: bool = True,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: Flag = False,
+    json: Flag = False,
 ) -> None:
     """Train a nano-GPT to sort six letters, from scratch, and check it on all 729 inputs.
 

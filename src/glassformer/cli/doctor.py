@@ -4,10 +4,11 @@ import importlib.metadata
 import importlib.util
 import platform
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
+from glassformer.cli.flags import Flag
 from glassformer.cli.output import print_json, print_table
 
 app = App(
@@ -25,7 +26,7 @@ EXTRAS = {
 
 
 @app.default
-def doctor(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+def doctor(*, json: Flag = False) -> None:
     """Say what this machine has, and what runs on it and why.
 
     Parameters

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import App, Group, Parameter
 
+from glassformer.cli.flags import Flag
 from glassformer.cli.loading import RUNNING, Running, load
 from glassformer.cli.output import print_json, print_line, progress_bar, remark, remarks
 from glassformer.evaluation.bleu import WordCutter
@@ -30,7 +31,7 @@ def evaluate(
     limit: int | None = None,
     batch_size: int | None = None,
     running: Running = RUNNING,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Flag = False,
     context_length: Annotated[int | None, Parameter(group=TEXT)] = None,
     batches: Annotated[int | None, Parameter(group=TEXT)] = None,
     beams: Annotated[int | None, Parameter(group=TRANSLATION)] = None,

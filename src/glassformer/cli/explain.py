@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from glassformer.cli.flags import Flag
 from glassformer.cli.loading import OPENING, Opening
 from glassformer.cli.output import print_json, print_line, print_table, write_text
 
@@ -15,7 +16,6 @@ app = App(
     help_epilogue="Example:  glassformer explain nano-sort --input CBABBC --names '*.scores'",
 )
 
-Flag = Annotated[bool, Parameter(negative="")]
 
 MAX_NESTED = 100  # steps in each other
 

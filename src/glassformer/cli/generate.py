@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from glassformer.cli.flags import Flag
 from glassformer.cli.loading import RUNNING, Running, load
 from glassformer.cli.output import print_json, print_line, read_argument, remark, write_text
 
@@ -24,7 +25,7 @@ def generate(
     prompt: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     n: int = 1,
     max_new_tokens: int | None = None,
-    endless: Annotated[bool, Parameter(negative="")] = False,
+    endless: Flag = False,
     temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
@@ -34,7 +35,7 @@ def generate(
     cache: str = "full",
     stop: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     running: Running = RUNNING,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Flag = False,
 ) -> None:
     """Continue a text with a language model; what comes streams to standard output.
 

@@ -10,7 +10,7 @@ from glassformer.errors import ConfigError, GenerationError
 
 if TYPE_CHECKING:
     from glassformer.api import Model
-    from glassformer.models.spec import Kind
+    from glassformer.models.spec import KindName
 
 FromPickle = Annotated[
     bool,
@@ -67,7 +67,7 @@ class Running(Opening):
 OPENING, RUNNING = Opening(), Running()
 
 
-def load(source: str, *kinds: "Kind", opening: Opening = OPENING) -> "Model":
+def load(source: str, *kinds: "KindName", opening: Opening = OPENING) -> "Model":
     """Load the model, refuse it unless it is of one of these kinds (any, without them), and pass on its note."""
     from glassformer.kinds import kind_of
 

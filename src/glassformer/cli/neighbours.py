@@ -1,10 +1,11 @@
 """`glassformer neighbours`: the words whose vectors are nearest to a word's."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
+from glassformer.cli.flags import Flag
 from glassformer.cli.loading import OPENING, Opening, load
 from glassformer.cli.output import print_json, print_line, remark
 
@@ -25,7 +26,7 @@ def neighbours(
     vectors: str,
     n: int = 10,
     opening: Opening = OPENING,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Flag = False,
 ) -> None:
     """Print the nearest words, with the cosine of the angle between the vectors.
 

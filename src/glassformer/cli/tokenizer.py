@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from glassformer.cli.flags import Flag
 from glassformer.cli.output import (
     new_destination,
     print_json,
@@ -23,8 +24,6 @@ app = App(
     help="Learn, use and look at tokenizers.",
 )
 
-Json = Annotated[bool, Parameter(negative="")]
-
 
 @app.command(help_epilogue="Example:  glassformer tokenizer train README.md --vocab-size 300 --out runs/tok")
 def train(
@@ -34,7 +33,7 @@ def train(
     special: Annotated[tuple[str, ...], Parameter(negative="")] = ("<|endoftext|>",),
     pattern: str = "gpt2",
     workers: int | None = None,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: Flag = False,
 ) -> None:
     """Learn a byte-level BPE vocabulary from text files of any size.
 
@@ -88,8 +87,8 @@ def encode(
     /,
     *,
     file: Path | None = None,
-    plain: Annotated[bool, Parameter(negative="")] = False,
-    json: Json = False,
+    plain: Flag = False,
+    json: Flag = False,
 ) -> None:
     """Print the token ids of a text: of an argument, of a file, or of standard input.
 
@@ -168,7 +167,7 @@ def decode(tokenizer: Path, /, *ids: int) -> None:
 
 
 @app.command(help_epilogue="Example:  glassformer tokenizer show runs/tok 'to be seen through'")
-def show(tokenizer: Path, text: str | None = None, /, *, json: Json = False) -> None:
+def show(tokenizer: Path, text: str | None = None, /, *, json: Flag = False) -> None:
     """Show what a tokenizer knows, or how it cuts a text: each token with its id and its bytes.
 
     Parameters

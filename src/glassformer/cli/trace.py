@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from glassformer.cli.flags import Flag
 from glassformer.cli.loading import OPENING, Opening, load
 from glassformer.cli.output import (
     new_destination,
@@ -22,8 +23,6 @@ app = App(
     usage="Usage: glassformer trace MODEL --input TEXT --out DIR [OPTIONS]\n       glassformer trace --check DIR",
     help_epilogue="Example:  glassformer trace nano-sort --input CBABBC --out runs/trace",
 )
-
-Flag = Annotated[bool, Parameter(negative="")]
 
 
 @app.default

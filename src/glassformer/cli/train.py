@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 from cyclopts import App, Parameter
 
+from glassformer.cli.flags import Flag
 from glassformer.cli.output import print_json, print_table, remark
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ def train(
     *config: Annotated[str, Parameter(allow_leading_hyphen=True)],
     resume: Path | None = None,
     runs: Path = Path("runs"),
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
-    settings: Annotated[bool, Parameter(negative="")] = False,
-    view: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: Flag = False,
+    settings: Flag = False,
+    view: Flag = False,
+    json: Flag = False,
 ) -> None:
     """Train a model from a configuration, or go on with a run.
 

@@ -3,10 +3,11 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
+from glassformer.cli.flags import Flag
 from glassformer.cli.loading import RUNNING, Running, load
 from glassformer.cli.output import new_destination, print_json, progress_bar, remark, write_text
 
@@ -24,16 +25,16 @@ def transcribe(
     format: Literal["txt", "srt", "vtt", "tsv", "json"] = "txt",
     language: str | None = None,
     task: Literal["transcribe", "translate"] = "transcribe",
-    word_times: Annotated[bool, Parameter(negative="")] = False,
+    word_times: Flag = False,
     line_width: int | None = None,
     line_count: int | None = None,
     prompt: str = "",
     tokenizer: Path | None = None,
     out: Path | None = None,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
-    strict: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: Flag = False,
+    strict: Flag = False,
     running: Running = RUNNING,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Flag = False,
 ) -> None:
     """Write down what is said in recordings: WAV, FLAC, Ogg, MP3, and with the extra media m4a, mp4, webm and more.
 

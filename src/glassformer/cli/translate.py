@@ -3,10 +3,11 @@
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
+from glassformer.cli.flags import Flag
 from glassformer.cli.loading import RUNNING, Running, load
 from glassformer.cli.output import new_destination, print_json, progress_bar, read_argument, remark, write_text
 
@@ -30,9 +31,9 @@ def translate(
     max_new_tokens: int | None = None,
     batch_size: int = 32,
     out: Path | None = None,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: Flag = False,
     running: Running = RUNNING,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Flag = False,
 ) -> None:
     """Translate texts with an encoder-decoder: each argument, each line of a file, or of standard input.
 

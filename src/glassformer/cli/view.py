@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from glassformer.cli.flags import Flag
 from glassformer.cli.loading import OPENING, Opening, opened
 from glassformer.cli.output import new_destination, print_json, print_line, print_table, progress_bar, remark
 
@@ -14,8 +15,6 @@ app = App(
     name="view",
     help_epilogue="Example:  glassformer view nano-sort --input CBABBC",
 )
-
-Flag = Annotated[bool, Parameter(negative="")]
 
 
 @app.default

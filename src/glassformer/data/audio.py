@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from glassformer.data.containers import Unreadable
-from glassformer.data.decoders import Block, decoded, header_seconds
+from glassformer.data.decoders import SampleBlock, decoded, header_seconds
 from glassformer.errors import DataError
 from glassformer.features.log_mel import SAMPLE_RATE
 
@@ -67,7 +67,7 @@ class Recording:
         if n_samples == 0:
             raise DataError(" ".join([f"{self.path} holds no sound: it has no sample at 16 kHz.", *self.remarks]))
 
-    def _decoded(self) -> Iterator[Block]:
+    def _decoded(self) -> Iterator[SampleBlock]:
         """A name is never an address, a device or an option: only a regular file is opened."""
         if self.path.is_dir():
             raise DataError(f"{self.path} is a folder: name the recordings in it.")

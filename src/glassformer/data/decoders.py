@@ -27,7 +27,7 @@ from glassformer.data.containers import Unreadable, lacking
 if TYPE_CHECKING:
     from av import AudioFrame
 
-Block = tuple[Float[Tensor, "n K"], int]  # samples of each channel, loudest at ±1, and the sampling rate
+SampleBlock = tuple[Float[Tensor, "n K"], int]  # samples of each channel, loudest at ±1, and the sampling rate
 Short = Callable[[str], None]  # is told why less comes than was recorded
 
 BLOCK_NUMBERS = 1 << 12  # read from libsndfile at once, over all channels: little is lost where it stops
@@ -45,7 +45,7 @@ PART = re.compile(rb"OggS\0\x02|fLaC\0\0\0\x22")  # how a part begins
 NEEDS_PYAV = "libsndfile does not read it; PyAV may: pip install 'glassformer[media]'"
 
 
-def decoded(file: BinaryIO, short: Short) -> Iterator[Block]:
+def decoded(file: BinaryIO, short: Short) -> Iterator[SampleBlock]:
     """The samples of a file, block by block, by the decoder that reads them rightly."""
     if reason := lacking(file):
         short(reason)
@@ -76,7 +76,7 @@ def header_seconds(file: BinaryIO) -> float | None:
         return None
 
 
-def _by_libsndfile(file: BinaryIO, short: Short) -> Iterator[Block]:
+def _by_libsndfile(file: BinaryIO, short: Short) -> Iterator[SampleBlock]:
     import soundfile
 
     n_read = 0
@@ -133,7 +133,7 @@ def _goes_on(file: BinaryIO, format: str) -> bool:
     return PART.search(file.read(2 * READ_AHEAD)) is not None
 
 
-def _by_ffmpeg(file: BinaryIO, short: Short) -> Iterator[Block]:
+def _by_ffmpeg(file: BinaryIO, short: Short) -> Iterator[SampleBlock]:
     import av
 
     options = {"format_whitelist": FFMPEG, "codec_whitelist": _sound_codecs(), "protocol_whitelist": "none"}

@@ -18,7 +18,7 @@ from pathlib import Path
 from glassformer import files, strict_json
 from glassformer.errors import CheckpointCorrupt, DataError
 
-Progress = Callable[[int, int | None], None]  # bytes so far, and of how many if the server says so
+DownloadProgress = Callable[[int, int | None], None]  # bytes so far, and of how many if the server says so
 
 CHUNK = 1 << 18
 TIMEOUT_SECONDS = 30.0
@@ -162,7 +162,7 @@ def corpus(name: str) -> Corpus:
     return CORPORA[name]
 
 
-def fetch(file: File, folder: Path, on_progress: Progress | None = None) -> tuple[Path, str]:
+def fetch(file: File, folder: Path, on_progress: DownloadProgress | None = None) -> tuple[Path, str]:
     """Bring the file into the folder unless it is there; return its path and its SHA-256."""
     target = folder / file.name
     if target.exists():
@@ -191,7 +191,7 @@ def fetch(file: File, folder: Path, on_progress: Progress | None = None) -> tupl
     return target, digest
 
 
-def _download(wanted: File, part: Path, on_progress: Progress | None) -> str:
+def _download(wanted: File, part: Path, on_progress: DownloadProgress | None) -> str:
     """Append what is missing to `part`; return the SHA-256 of the whole."""
     note = _note(part)
     etag = _etag(wanted, part)

@@ -24,7 +24,7 @@ from glassformer.data.text import read_text, size_of
 from glassformer.errors import ConfigError, DataError
 from glassformer.tokenizers import Tokenizer
 
-Progress = Callable[[int, int], None]  # bytes of text read, of how many
+ReadProgress = Callable[[int, int], None]  # bytes of text read, of how many
 
 DTYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 WRITE_TOKENS = 1 << 20
@@ -62,7 +62,7 @@ def tokenize_files(
     paths: Sequence[Path],
     tokenizer: Tokenizer,
     out: Path,
-    on_progress: Progress | None = None,
+    on_progress: ReadProgress | None = None,
     *,
     overwrite: bool = False,
 ) -> TokenFile:
@@ -124,7 +124,7 @@ def fingerprint(tokenizer: Tokenizer) -> str:
     return hashlib.sha256(tokenizer.tokenizer_json().encode()).hexdigest()
 
 
-def _shifted(on_progress: Progress, before: int, total: int) -> Callable[[int], None]:
+def _shifted(on_progress: ReadProgress, before: int, total: int) -> Callable[[int], None]:
     return lambda done: on_progress(before + done, total)
 
 

@@ -80,7 +80,7 @@ def beam_search(
     check_prompts(prompts, module.config.vocab_size)
     limits = limits_of(max_new_tokens, len(prompts))
     engine = Engine(module, policy_for(module.config, prompts, limits, cache), n_tokens=n_tokens)
-    searches = [Search(beams, limit, stop_tokens, suppressed) for limit in limits]
+    searches = [BeamSearch(beams, limit, stop_tokens, suppressed) for limit in limits]
     sources = sources_of(source, source_valid, len(prompts))
     for prompt, search, of_prompt in zip(prompts, searches, sources, strict=True):
         engine.admit(Request(tokens=tuple(prompt), search=search, source=of_prompt))
@@ -98,7 +98,7 @@ class Beam:
     parent: int
 
 
-class Search:
+class BeamSearch:
     """The search for the continuation of one prompt, as the decode engine runs it (`request.py`)."""
 
     def __init__(

@@ -33,7 +33,7 @@ class Cue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class TextRun:
     """Text within which no line is broken, with the space before it; seconds from the recording's beginning."""
 
     text: str
@@ -56,7 +56,7 @@ def cues(transcript: Transcript, line_width: int | None = None, line_count: int 
     return cues
 
 
-def _pieces(segment: Segment) -> Iterator[Piece]:
+def _pieces(segment: Segment) -> Iterator[TextRun]:
     """What is said in a segment, cut wherever a line may end; within a word, time is shared out among characters."""
     timed: Sequence[Segment | Word] = segment.words or [segment]
     for word in timed:
@@ -65,11 +65,11 @@ def _pieces(segment: Segment) -> Iterator[Piece]:
         seconds_per_character = (word.end - word.start) / max(ends[-1], 1)
         moments = [word.start + end * seconds_per_character for end in ends]
         for text, (start, end) in zip(texts, pairwise(moments), strict=True):
-            yield Piece(text=text, start=start, end=end)
+            yield TextRun(text=text, start=start, end=end)
 
 
-def _lines(pieces: Iterable[Piece], line_width: int | None) -> list[list[Piece]]:
-    lines: list[list[Piece]] = []
+def _lines(pieces: Iterable[TextRun], line_width: int | None) -> list[list[TextRun]]:
+    lines: list[list[TextRun]] = []
     for piece in pieces:
         if lines and (line_width is None or len(_text([*lines[-1], piece])) <= line_width):
             lines[-1].append(piece)
@@ -78,12 +78,12 @@ def _lines(pieces: Iterable[Piece], line_width: int | None) -> list[list[Piece]]
     return lines
 
 
-def _screens(lines: list[list[Piece]], line_count: int | None) -> list[list[list[Piece]]]:
+def _screens(lines: list[list[TextRun]], line_count: int | None) -> list[list[list[TextRun]]]:
     size = line_count or max(len(lines), 1)
     return [lines[i : i + size] for i in range(0, len(lines), size)]
 
 
-def _text(line: Iterable[Piece]) -> str:
+def _text(line: Iterable[TextRun]) -> str:
     """One line, whatever the model wrote: an empty one would end a cue."""
     return " ".join("".join(piece.text for piece in line).split())
 

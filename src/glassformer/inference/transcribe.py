@@ -29,7 +29,7 @@ from glassformer.inference.word_times import Timed, align, fit, move, share_out,
 from glassformer.models.whisper import Whisper
 from glassformer.nn.kv_cache import full
 from glassformer.nn.memory import DecoderState
-from glassformer.tokenizers.speech_tokens import SpeechTokens, Task
+from glassformer.tokenizers.speech_tokens import SpeechTask, SpeechTokens
 
 MIRRORED = 2  # frames at each end of a recording that hear some of it backwards, as the log-mel of it begins and ends
 STEADY_BELS = 0.04  # a tone and steady noise differ by less from one tenth of a second to another, speech by far more
@@ -40,7 +40,7 @@ class Options:
     """How to transcribe. `language` None: the likeliest one of the first window that holds speech."""
 
     language: str | None = None
-    task: Task = "transcribe"
+    task: SpeechTask = "transcribe"
     times: bool = True  # let the model write times; without them a window is one segment
     word_times: bool = False
     show_previous: bool = True  # the text before a window helps with names, and may lead into loops

@@ -98,7 +98,7 @@ def decode_with_fallback(
     `previous` is shown to the decoder before the `opening` of the transcript. `silence` is asked for only in doubt.
     """
     prompt = [*previous, *opening] if times else [*previous, *opening, speech.no_times]
-    window = Window(module, sound, speech, prompt, times=times)
+    window = SpeechWindow(module, sound, speech, prompt, times=times)
     tried: list[DecodingResult] = []
     for temperature in thresholds.temperatures:
         n = 1 if temperature == 0 else thresholds.best_of
@@ -116,7 +116,7 @@ def decode_with_fallback(
     return min(confident, key=lambda result: result.compression, default=(unheard or tried)[-1])
 
 
-class Window:
+class SpeechWindow:
     """A window of sound and the prompt of its transcript, from which texts are sampled.
 
     The sound is encoded and the prompt read once, whatever is sampled. `no_speech` is the probability of <|nospeech|>.

@@ -4,17 +4,17 @@ import importlib
 import pkgutil
 from functools import cache
 
-from glassformer.kinds.kind import Kind, Model
-from glassformer.models.spec import Kind as Name
+from glassformer.kinds.kind import Kind, ModelLike
+from glassformer.models.spec import KindName
 
 
 @cache
-def kinds() -> dict[Name, Kind]:
+def kinds() -> dict[KindName, Kind]:
     """Every kind by its name."""
     modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
     return {module.KIND.name: module.KIND for module in modules if hasattr(module, "KIND")}
 
 
-def kind_of(model: Model) -> Kind:
+def kind_of(model: ModelLike) -> Kind:
     """The kind that a model is of."""
     return kinds()[model.kind]

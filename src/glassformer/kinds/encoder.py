@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 
 from glassformer.kinds import texts
-from glassformer.kinds.kind import Inputs, Kind, Model, text_tokenizer
+from glassformer.kinds.kind import Inputs, Kind, ModelLike, text_tokenizer
 from glassformer.kinds.language_model import call
 
 
-def encode(model: Model, text: str) -> list[int]:
+def encode(model: ModelLike, text: str) -> list[int]:
     """The tokens of a text between [CLS] and [SEP], or what the tokenizer has for them."""
     tokenizer = text_tokenizer(model)
     begin, end = (None, None) if tokenizer is None else (tokenizer.bos_id, tokenizer.eos_id)
     return texts.encode(model, text, begin=begin, end=end)
 
 
-def of_tokens(model: Model, ids: Sequence[int]) -> Inputs:
+def of_tokens(model: ModelLike, ids: Sequence[int]) -> Inputs:
     """The text that is read."""
     return Inputs(tokens=tuple(ids))
 

@@ -14,7 +14,7 @@ from glassformer.features import image_processor
 from glassformer.features.image_processor import ImageProcessor
 from glassformer.inference.classify import check_processor, processor_for
 from glassformer.inference.recorded_call import call_of
-from glassformer.kinds.kind import Figures, Inputs, Kind, Model, Pass, Progress
+from glassformer.kinds.kind import Inputs, Kind, Metrics, ModelLike, Pass, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -25,13 +25,13 @@ SCALES = {
 }
 
 
-def processor_of(model: Model) -> ImageProcessor:
+def processor_of(model: ModelLike) -> ImageProcessor:
     """The model's own, or one that fits its pictures."""
     own = model.processor if isinstance(model.processor, ImageProcessor) else processor_for(model.config)
     return check_processor(own, model.config)
 
 
-def chosen_processor(model: Model, folder: Path | None) -> ImageProcessor:
+def chosen_processor(model: ModelLike, folder: Path | None) -> ImageProcessor:
     """The one of a folder, or the model's own; where neither is there, one that fits its pictures, which is logged."""
     if folder is not None:
         return check_processor(image_processor.load(folder), model.config)
@@ -51,19 +51,19 @@ def chosen_processor(model: Model, folder: Path | None) -> ImageProcessor:
     return processor_of(model)
 
 
-def of_file(model: Model, path: Path) -> Inputs:
+def of_file(model: ModelLike, path: Path) -> Inputs:
     """A picture from a file that Pillow reads, brought to the size that the model was trained on."""
     guessed = "No preprocessor_config.json says how its pictures are scaled: this one is, to −1 … 1"
     image = processor_of(model)([open_image(path)])
     return Inputs(image=image, label=path.name, note="" if model.processor else guessed)
 
 
-def call(model: Model, inputs: Inputs) -> Pass:
+def call(model: ModelLike, inputs: Inputs) -> Pass:
     """One pass over the picture."""
     return call_of(model.module), () if inputs.image is None else (inputs.image,)
 
 
-def made_up(model: Model) -> Inputs:
+def made_up(model: ModelLike) -> Inputs:
     """Noise."""
     config = model.config
     image = torch.rand(1, config.n_channels, *config.image_size, generator=torch.Generator().manual_seed(0))
@@ -71,7 +71,7 @@ def made_up(model: Model) -> Inputs:
 
 
 def measure(
-    model: Model,
+    model: ModelLike,
     data: str,
     *,
     progress: Progress,
@@ -79,7 +79,7 @@ def measure(
     limit: int = 0,
     batch_size: int = 32,
     processor: Path | None = None,
-) -> Figures:
+) -> Metrics:
     """Accuracy on a folder with one folder a class, an .npz, or MNIST's images with their labels as `target`."""
     pictures = open_pictures(Path(data), target)
     prepare = chosen_processor(model, processor)

@@ -17,19 +17,18 @@ from torch import Tensor, nn
 from glassformer.errors import GenerationError, GlassformerError
 from glassformer.inference.logits import without
 from glassformer.inference.recorded_call import Call
-from glassformer.models.spec import IN_WORDS
-from glassformer.models.spec import Kind as Name
+from glassformer.models.spec import IN_WORDS, KindName
 from glassformer.tokenizers import Tokenizer
 
 Given = str | Path | Sequence[int]  # a text, the path of a file, or a text's token ids
 FIRST_TEXTS = ("The cat sat on the mat because it was", "The cat sat", "CBABBC", "the cat sat", "cat")
 Pass = tuple[Call, tuple[Tensor, ...]]  # what is called with the module, and with which inputs
-Figures = dict[str, Any]  # by their names; a list has details
+Metrics = dict[str, Any]  # by their names; a list has details
 Progress = Callable[[int, int], None]  # (units that are done, of how many)
 
 
 @runtime_checkable
-class Model(Protocol):
+class ModelLike(Protocol):
     """What is asked of a model here; `api.Model` has it."""
 
     @property
@@ -41,7 +40,7 @@ class Model(Protocol):
         """The architecture's own record of sizes."""
 
     @property
-    def kind(self) -> Name:
+    def kind(self) -> KindName:
         """The name of its kind."""
 
     @property
@@ -72,12 +71,12 @@ class Model(Protocol):
         """The prompt's tokens."""
 
 
-def text_tokenizer(model: Model) -> Tokenizer | None:
+def text_tokenizer(model: ModelLike) -> Tokenizer | None:
     """The tokenizer of what people type: of an encoder-decoder, that of the source."""
     return model.source_tokenizer or model.tokenizer
 
 
-def needs_tokenizer(model: Model) -> Tokenizer:
+def needs_tokenizer(model: ModelLike) -> Tokenizer:
     """The model's tokenizer; a model without one cannot read or write a text."""
     if model.tokenizer is None:
         raise GenerationError(
@@ -117,14 +116,14 @@ class Kind:
     progress=…, …)` says how good a model is, by the figures that papers give; its other arguments are its settings.
     """
 
-    name: Name
+    name: KindName
     verb: str
-    call: Callable[[Model, Inputs], Pass]
-    encode: Callable[[Model, str], list[int]] | None = None
-    of_tokens: Callable[[Model, Sequence[int]], Inputs] | None = None
-    of_file: Callable[[Model, Path], Inputs] | None = None
-    made_up: Callable[[Model], Inputs] | None = None
-    measure: Callable[..., Figures] | None = None
+    call: Callable[[ModelLike, Inputs], Pass]
+    encode: Callable[[ModelLike, str], list[int]] | None = None
+    of_tokens: Callable[[ModelLike, Sequence[int]], Inputs] | None = None
+    of_file: Callable[[ModelLike, Path], Inputs] | None = None
+    made_up: Callable[[ModelLike], Inputs] | None = None
+    measure: Callable[..., Metrics] | None = None
     n_example: int = 8  # tokens of an example, where the model has no tokenizer
     reads: str = "a text"
     writes: bool = False  # a text, token by token
@@ -141,7 +140,7 @@ class Kind:
         named = () if self.measure is None else inspect.signature(self.measure).parameters.values()
         return tuple(each.name for each in named if each.kind is each.KEYWORD_ONLY and each.name != "progress")
 
-    def read(self, model: Model, given: Given) -> Inputs:
+    def read(self, model: ModelLike, given: Given) -> Inputs:
         """What somebody gave: token ids, a text, or of a model that sees or hears the path of a file."""
         if self.of_file is not None and isinstance(given, str | Path):
             return self.of_file(model, Path(given))
@@ -149,13 +148,13 @@ class Kind:
             raise self._reads_no_text()
         return self.of_tokens(model, self.tokens(model, str(given)) if isinstance(given, str | Path) else given)
 
-    def tokens(self, model: Model, text: str) -> list[int]:
+    def tokens(self, model: ModelLike, text: str) -> list[int]:
         """The tokens of a text, with those that stand around it."""
         if self.encode is None:
             raise self._reads_no_text()
         return self.encode(model, text)
 
-    def example(self, model: Model) -> Inputs:
+    def example(self, model: ModelLike) -> Inputs:
         """Something to begin with: a text that the tokenizer can write, or what stands for a picture or a sound."""
         if self.made_up is not None:
             return self.made_up(model)
@@ -168,7 +167,7 @@ class Kind:
         n = min(self.n_example, model.config.context_length)
         return self.read(model, [i * (vocab_size // 8 or 1) % vocab_size for i in range(1, n + 1)])
 
-    def begun(self, model: Model, inputs: Inputs) -> Inputs:
+    def begun(self, model: ModelLike, inputs: Inputs) -> Inputs:
         """With the first token that the model writes itself, where there is none yet beside the one that begins a text.
 
         Of a single token the heads side by side are the heads: there would be nothing to see of how they are joined.

@@ -10,33 +10,33 @@ from glassformer.evaluation.perplexity import loss, read_tokens
 from glassformer.evaluation.sorting import sort_accuracy
 from glassformer.inference.recorded_call import call_of
 from glassformer.kinds import texts
-from glassformer.kinds.kind import Figures, Inputs, Kind, Model, Pass, Progress
+from glassformer.kinds.kind import Inputs, Kind, Metrics, ModelLike, Pass, Progress
 
 
-def encode(model: Model, text: str) -> list[int]:
+def encode(model: ModelLike, text: str) -> list[int]:
     """The prompt's tokens, behind the one that begins a text."""
     return model.encode(text)
 
 
-def of_tokens(model: Model, ids: Sequence[int]) -> Inputs:
+def of_tokens(model: ModelLike, ids: Sequence[int]) -> Inputs:
     """The text that is continued."""
     return Inputs(tokens=tuple(ids))
 
 
-def call(model: Model, inputs: Inputs) -> Pass:
+def call(model: ModelLike, inputs: Inputs) -> Pass:
     """One pass over the text."""
     return call_of(model.module), (texts.prompt(model, inputs),)
 
 
 def measure(
-    model: Model,
+    model: ModelLike,
     data: str,
     *,
     progress: Progress,
     batch_size: int = 32,
     context_length: int | None = None,
     batches: int = 0,
-) -> Figures:
+) -> Metrics:
     """Loss (nats a token) and perplexity on a text file or a folder of token ids; of "sort", how many are sorted."""
     if data == "sort":
         return _sorted(model)
@@ -58,7 +58,7 @@ def measure(
     return {"loss": measured.nats_per_token, "perplexity": measured.perplexity, "tokens": measured.tokens}
 
 
-def _sorted(model: Model) -> Figures:
+def _sorted(model: ModelLike) -> Metrics:
     letters = {letter.encode() for letter in sort.LETTERS}
     tokens = letters if model.tokenizer is None else set(model.tokenizer.vocab.values())
     fits = model.config.vocab_size == len(sort.LETTERS) and model.config.context_length >= sort.CONTEXT_LENGTH

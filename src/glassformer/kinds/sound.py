@@ -16,7 +16,7 @@ from glassformer.features.log_mel import HOP, SAMPLE_RATE, hann_window, log_mel,
 from glassformer.inference.recorded_call import call_of, from_sound
 from glassformer.inference.transcribe import Options, language_of, listen, transcribe
 from glassformer.kinds import texts
-from glassformer.kinds.kind import Figures, Inputs, Kind, Model, Pass, Progress
+from glassformer.kinds.kind import Inputs, Kind, Metrics, ModelLike, Pass, Progress
 from glassformer.models.whisper import Whisper
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.speech_tokens import N_OTHERS, N_TIMES, SpeechTokens
@@ -28,7 +28,7 @@ LATEST_VOCABULARY = 51866  # from this size on a vocabulary has 100 languages in
 N_LANGUAGES = 99
 
 
-def speech_of(model: Model) -> SpeechTokens:
+def speech_of(model: ModelLike) -> SpeechTokens:
     """The tokens that a transcript is made of."""
     if model.tokenizer is None:
         ranks = "gpt2.tiktoken" if model.config.vocab_size == 51864 else "multilingual.tiktoken"
@@ -41,7 +41,7 @@ def speech_of(model: Model) -> SpeechTokens:
     return SpeechTokens(model.tokenizer, model.config.vocab_size)
 
 
-def of_file(model: Model, path: Path) -> Inputs:
+def of_file(model: ModelLike, path: Path) -> Inputs:
     """The first window of a recording, thirty seconds for a Whisper; a shorter one goes on in silence."""
     n_samples = 2 * HOP * model.config.audio_context_length
     recording, blocks = Recording(path), list[Tensor]()
@@ -54,7 +54,7 @@ def of_file(model: Model, path: Path) -> Inputs:
     return Inputs(sound=sound, tokens=opening(model, sound), label=path.name, note=" ".join(recording.remarks))
 
 
-def opening(model: Model, sound: Tensor) -> tuple[int, ...]:
+def opening(model: ModelLike, sound: Tensor) -> tuple[int, ...]:
     """What a transcript begins with: in the language that is spoken, without times."""
     vocab_size = model.config.vocab_size
     if model.tokenizer is None:  # <|startoftranscript|> stands before the languages
@@ -66,7 +66,7 @@ def opening(model: Model, sound: Tensor) -> tuple[int, ...]:
     return *speech.opening(language, "transcribe"), speech.no_times
 
 
-def call(model: Model, inputs: Inputs) -> Pass:
+def call(model: ModelLike, inputs: Inputs) -> Pass:
     """One pass from the waveform on."""
     tokens = texts.prompt(model, inputs)
     if inputs.sound is None:
@@ -75,7 +75,7 @@ def call(model: Model, inputs: Inputs) -> Pass:
     return from_sound, (inputs.sound, tokens)
 
 
-def made_up(model: Model) -> Inputs:
+def made_up(model: ModelLike) -> Inputs:
     """A tone that rises."""
     n_samples = min(SAMPLE_RATE, 2 * HOP * model.config.audio_context_length)
     seconds = torch.arange(n_samples) / SAMPLE_RATE
@@ -86,7 +86,7 @@ def made_up(model: Model) -> Inputs:
 
 
 def measure(
-    model: Model,
+    model: ModelLike,
     data: str,
     *,
     progress: Progress,
@@ -94,7 +94,7 @@ def measure(
     recordings: Path | None = None,
     language: str = "en",
     tokenizer: Path | None = None,
-) -> Figures:
+) -> Metrics:
     """Word error rate on recordings that a file lists, each with what is said in it."""
     speech = speech_of(model) if tokenizer is None else SpeechTokens(Tokenizer.load(tokenizer), model.config.vocab_size)
     speech.opening(language, "transcribe")  # a language that the model does not know is refused here

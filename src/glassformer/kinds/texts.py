@@ -8,10 +8,10 @@ from torch import Tensor
 
 from glassformer.errors import GenerationError
 from glassformer.inference.request import check_prompts
-from glassformer.kinds.kind import Inputs, Model, text_tokenizer
+from glassformer.kinds.kind import Inputs, ModelLike, text_tokenizer
 
 
-def encode(model: Model, text: str, *, begin: int | None = None, end: int | None = None) -> list[int]:
+def encode(model: ModelLike, text: str, *, begin: int | None = None, end: int | None = None) -> list[int]:
     """The tokens of a text between two others, where there are those."""
     tokenizer = text_tokenizer(model)
     if tokenizer is None:  # which says why there is none
@@ -22,14 +22,14 @@ def encode(model: Model, text: str, *, begin: int | None = None, end: int | None
     return [id for id in (begin, *ids, end) if id is not None]
 
 
-def batch(model: Model, ids: Sequence[int]) -> Int[Tensor, "1 T"]:
+def batch(model: ModelLike, ids: Sequence[int]) -> Int[Tensor, "1 T"]:
     """A text as the batch that a model reads. Raises where it is too long for it."""
     if len(ids) > model.config.context_length:
         raise GenerationError(f"{len(ids)} tokens do not fit this model's context of {model.config.context_length}.")
     return torch.tensor([list(ids)], dtype=torch.long)
 
 
-def prompt(model: Model, inputs: Inputs) -> Int[Tensor, "1 T"]:
+def prompt(model: ModelLike, inputs: Inputs) -> Int[Tensor, "1 T"]:
     """The same of the tokens that are read, which must be in the vocabulary."""
     check_prompts([inputs.tokens], model.config.vocab_size)
     return batch(model, inputs.tokens)

@@ -14,10 +14,10 @@ from glassformer.inference.request import check_source
 from glassformer.inference.text import Piece
 from glassformer.inference.translate import translate
 from glassformer.kinds import texts
-from glassformer.kinds.kind import Figures, Inputs, Kind, Model, Pass, Progress, needs_tokenizer, text_tokenizer
+from glassformer.kinds.kind import Inputs, Kind, Metrics, ModelLike, Pass, Progress, needs_tokenizer, text_tokenizer
 
 
-def encode(model: Model, text: str) -> list[int]:
+def encode(model: ModelLike, text: str) -> list[int]:
     """The tokens of a source, and the one that ends it."""
     tokenizer = text_tokenizer(model)
     end = None if tokenizer is None else tokenizer.eos_id
@@ -25,19 +25,19 @@ def encode(model: Model, text: str) -> list[int]:
     return texts.encode(model, text, end=model.config.eos_id if end is None and shared else end)
 
 
-def of_tokens(model: Model, ids: Sequence[int]) -> Inputs:
+def of_tokens(model: ModelLike, ids: Sequence[int]) -> Inputs:
     """The text that is translated."""
     return Inputs(source=tuple(ids), tokens=(model.config.start_id,))
 
 
-def call(model: Model, inputs: Inputs) -> Pass:
+def call(model: ModelLike, inputs: Inputs) -> Pass:
     """One pass through both halves."""
     tokens, source = texts.prompt(model, inputs), texts.batch(model, inputs.source)
     check_source(source, model.config)
     return call_of(model.module), (source, tokens)
 
 
-def translations(model: Model, sources: Sequence[str], *, beams: Beams, **limits: Any) -> Iterator[Piece]:
+def translations(model: ModelLike, sources: Sequence[str], *, beams: Beams, **limits: Any) -> Iterator[Piece]:
     """The translations in pieces, as they come; `limits` are those of `inference/translate.py`."""
     tokenizer = needs_tokenizer(model)
     return translate(
@@ -60,7 +60,7 @@ def beams_of(beams: int, length_penalty: float) -> Beams:
 
 
 def measure(
-    model: Model,
+    model: ModelLike,
     data: str,
     *,
     progress: Progress,
@@ -71,7 +71,7 @@ def measure(
     length_penalty: float = 1.0,
     max_new_tokens: int | None = None,
     words: WordCutter = "13a",
-) -> Figures:
+) -> Metrics:
     """BLEU and chrF of translations: of a file of sources with a `target` file, or of one with both in a line."""
     search = beams_of(beams, length_penalty)
     pairs = read_pairs(Path(data), target)[:limit]

@@ -8,17 +8,17 @@ import torch
 from glassformer.inference.recorded_call import call_of
 from glassformer.inference.request import check_prompts
 from glassformer.kinds import texts
-from glassformer.kinds.kind import Inputs, Kind, Model, Pass
+from glassformer.kinds.kind import Inputs, Kind, ModelLike, Pass
 
 N_CANDIDATES = 16  # words that a word is compared with
 
 
-def encode(model: Model, text: str) -> list[int]:
+def encode(model: ModelLike, text: str) -> list[int]:
     """The words of a text."""
     return texts.encode(model, text)
 
 
-def of_tokens(model: Model, ids: Sequence[int]) -> Inputs:
+def of_tokens(model: ModelLike, ids: Sequence[int]) -> Inputs:
     """Words, and those that go with them best."""
     check_prompts([ids], model.config.vocab_size)
     return Inputs(tokens=tuple(ids), source=near(model.module, ids))
@@ -32,7 +32,7 @@ def near(module: Any, ids: Sequence[int]) -> tuple[int, ...]:
     return tuple(scores.topk(min(N_CANDIDATES, len(scores))).indices.tolist())
 
 
-def call(model: Model, inputs: Inputs) -> Pass:
+def call(model: ModelLike, inputs: Inputs) -> Pass:
     """The scores of all those words."""
     return call_of(model.module), (texts.prompt(model, inputs), torch.tensor([inputs.source], dtype=torch.long))
 

@@ -18,7 +18,7 @@ from glassformer.nn.embedding import Embedding
 from glassformer.nn.kv_cache import Policy
 from glassformer.nn.linear import Linear
 from glassformer.nn.norm import Dropout
-from glassformer.nn.recurrent import CELLS, Hidden, Kind, Recurrent, join_rows, select_rows
+from glassformer.nn.recurrent import CELLS, CellKind, Hidden, Recurrent, join_rows, select_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class RNNConfig:
     context_length: int = 64  # the longest text while training; what is generated may go on without end
     d_model: int = 128  # of embeddings and of h
     n_layers: int = 2
-    kind: Kind = "lstm"
+    kind: CellKind = "lstm"
     dropout: float = 0.0  # on embeddings and on what each layer puts out, while training
 
     def __post_init__(self) -> None:

@@ -20,10 +20,10 @@ from glassformer.models.spec import ModelSpec, check_choice, check_fraction, che
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.kv_cache import Policy, count_positions
 from glassformer.nn.linear import Linear
-from glassformer.nn.luong import Luong, Window
+from glassformer.nn.luong import Luong, LuongWindow
 from glassformer.nn.memory import padded
 from glassformer.nn.norm import Dropout
-from glassformer.nn.recurrent import CELLS, Hidden, Kind, Recurrent, join_rows, select_rows
+from glassformer.nn.recurrent import CELLS, CellKind, Hidden, Recurrent, join_rows, select_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +37,10 @@ class Seq2SeqConfig:
     context_length: int = 64  # the longest source and target while training; neither network knows a limit
     d_model: int = 256  # of embeddings and of h
     n_layers: int = 1  # of the encoder, and of the decoder
-    kind: Kind = "gru"
+    kind: CellKind = "gru"
     bidirectional: bool = False  # an encoder of d_model / 2 units from each end
     attention: Literal["none", "dot", "general", "concat"] = "none"
-    window: Window = "global"  # of the attention
+    window: LuongWindow = "global"  # of the attention
     radius: int = 10  # D of a local window: it sees 2 D + 1 tokens of the source
     input_feeding: bool = False
     dropout: float = 0.0  # on embeddings and on what layers and attention put out, while training

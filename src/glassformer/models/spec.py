@@ -73,9 +73,11 @@ class ReadsTexts(CausalModel, Protocol):
 
 
 # What a model takes in and gives back, which decides what the verbs can do with it.
-Kind = Literal["language-model", "encoder-decoder", "encoder", "image-classifier", "speech-recognizer", "word-vectors"]
-TWO_HALVES: tuple[Kind, ...] = ("encoder-decoder", "speech-recognizer")  # of which the second writes
-IN_WORDS: dict[Kind, str] = {
+KindName = Literal[
+    "language-model", "encoder-decoder", "encoder", "image-classifier", "speech-recognizer", "word-vectors"
+]
+TWO_HALVES: tuple[KindName, ...] = ("encoder-decoder", "speech-recognizer")  # of which the second writes
+IN_WORDS: dict[KindName, str] = {
     "language-model": "a language model",
     "encoder-decoder": "an encoder-decoder",
     "encoder": "an encoder",
@@ -98,7 +100,7 @@ class ModelSpec:
     module: Callable[[Any], nn.Module]
     presets: Mapping[str, Any]
     initialize: Callable[[Any, torch.Generator | None], None] = initialize
-    kind: Kind = "language-model"
+    kind: KindName = "language-model"
     published: Published | None = None
 
     @property

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from glassformer.nn import functional as F
 from glassformer.nn.linear import Linear
 
-Window = Literal["global", "local-m", "local-p"]
+LuongWindow = Literal["global", "local-m", "local-p"]
 
 
 class Luong(nn.Module):
     """One state of the decoder after the other becomes h̃, the attentional state."""
 
-    def __init__(self, d_model: int, score: str, *, window: Window = "global", radius: int = 10) -> None:
+    def __init__(self, d_model: int, score: str, *, window: LuongWindow = "global", radius: int = 10) -> None:
         super().__init__()
         self.score = SCORES[score](d_model)
         self.window = window

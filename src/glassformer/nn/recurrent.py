@@ -24,7 +24,7 @@ from glassformer.nn import init
 from glassformer.nn.linear import Linear
 from glassformer.nn.norm import Dropout
 
-Kind = Literal["rnn", "gru", "lstm"]
+CellKind = Literal["rnn", "gru", "lstm"]
 Hidden = tuple[Float[Tensor, "B C"], ...]  # what one layer remembers: (h,), and (h, cell) of an LSTM
 
 
@@ -69,7 +69,7 @@ def lstm_cell(from_x: Float[Tensor, "B G"], from_h: Float[Tensor, "B G"], hidden
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class RecurrentCell:
     """An equation, how many gates U x and W h feed, one below the other, and how many vectors it remembers."""
 
     step: Callable[[Tensor, Tensor, Hidden], Hidden]
@@ -77,10 +77,10 @@ class Cell:
     n_vectors: int
 
 
-CELLS: dict[str, Cell] = {
-    "rnn": Cell(step=rnn_cell, n_gates=1, n_vectors=1),
-    "gru": Cell(step=gru_cell, n_gates=3, n_vectors=1),
-    "lstm": Cell(step=lstm_cell, n_gates=4, n_vectors=2),
+CELLS: dict[str, RecurrentCell] = {
+    "rnn": RecurrentCell(step=rnn_cell, n_gates=1, n_vectors=1),
+    "gru": RecurrentCell(step=gru_cell, n_gates=3, n_vectors=1),
+    "lstm": RecurrentCell(step=lstm_cell, n_gates=4, n_vectors=2),
 }
 
 
@@ -91,7 +91,7 @@ class RecurrentLayer(nn.Module):
     keeps them apart.
     """
 
-    def __init__(self, kind: Kind, d_in: int, d_model: int, *, backwards: bool = False) -> None:
+    def __init__(self, kind: CellKind, d_in: int, d_model: int, *, backwards: bool = False) -> None:
         super().__init__()
         self.cell = CELLS[kind]
         self.backwards = backwards
@@ -123,7 +123,7 @@ class RecurrentLayer(nn.Module):
 class BothWays(nn.Module):
     """A layer of d_model / 2 units from each end, side by side. Schuster & Paliwal 1997, "Bidirectional RNNs"."""
 
-    def __init__(self, kind: Kind, d_in: int, d_model: int) -> None:
+    def __init__(self, kind: CellKind, d_in: int, d_model: int) -> None:
         super().__init__()
         self.forwards = RecurrentLayer(kind, d_in, d_model // 2)
         self.backwards = RecurrentLayer(kind, d_in, d_model // 2, backwards=True)
@@ -146,7 +146,14 @@ class Recurrent(nn.Module):
     """
 
     def __init__(
-        self, kind: Kind, d_in: int, d_model: int, n_layers: int, *, bidirectional: bool = False, dropout: float = 0.0
+        self,
+        kind: CellKind,
+        d_in: int,
+        d_model: int,
+        n_layers: int,
+        *,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         layer = BothWays if bidirectional else RecurrentLayer

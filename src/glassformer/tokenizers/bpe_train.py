@@ -23,7 +23,7 @@ from glassformer.tokenizers.pretokenize import PreTokenizer, split_pattern
 from glassformer.tokenizers.vocabulary import MAX_VOCAB_SIZE, special_bytes, with_special_tokens
 
 Files = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-Progress = Callable[[str, int, int], None]
+BPEProgress = Callable[[str, int, int], None]
 FileSpan = tuple[Path, int, int]  # the bytes of a file from one offset to another
 
 READ_BYTES = 1 << 20
@@ -38,7 +38,7 @@ def train_bpe(
     *,
     pattern: str = "gpt2",
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: BPEProgress | None = None,
 ) -> tuple[dict[int, bytes], list[tuple[bytes, bytes]]]:
     """The vocabulary and the merges of a corpus: 256 bytes, then merges in order of creation, then special tokens.
 
@@ -67,7 +67,7 @@ def train_tokenizer(
     *,
     pattern: str = "gpt2",
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: BPEProgress | None = None,
 ) -> BPETokenizer:
     """The tokenizer of what `train_bpe` learns; `Tokenizer.train` is this."""
     vocab, merges = train_bpe(
@@ -76,7 +76,9 @@ def train_tokenizer(
     return BPETokenizer(vocab, merges, special_tokens, pattern=pattern)
 
 
-def learn_merges(words: Mapping[bytes, int], limit: int, progress: Progress | None = None) -> list[tuple[bytes, bytes]]:
+def learn_merges(
+    words: Mapping[bytes, int], limit: int, progress: BPEProgress | None = None
+) -> list[tuple[bytes, bytes]]:
     """At most `limit` merges of words and their counts, as pairs of tokens in bytes."""
     tokens = [bytes([byte]) for byte in range(256)]
     merges: list[tuple[bytes, bytes]] = []
@@ -99,7 +101,7 @@ def count_pre_tokens(
     *,
     pattern: str = "gpt2",
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: BPEProgress | None = None,
 ) -> Counter[str]:
     """How often each pre-token occurs in the files, which must be UTF-8.
 

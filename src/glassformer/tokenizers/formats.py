@@ -29,7 +29,7 @@ SOURCE_FOLDER = "source_tokenizer"  # in the folder of an encoder-decoder whose 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Format:
+class TokenizerFormat:
     """A published file: the patterns that its name fits, and the function that reads the tokenizer at a path.
 
     `in_folder` is the name, or a pattern that one name alone must fit, by which a folder has this format; None: a file
@@ -79,15 +79,17 @@ def read_model(path: Path, pattern: str | None = None) -> Tokenizer:
 
 
 FORMATS = (  # in the order in which a folder is searched
-    Format(names=("*.spm",), in_folder=TARGET, read=read_marian),
-    Format(names=("*.json",), in_folder="tokenizer.json", read=read_tokenizer_json),
-    Format(names=("*vocab.json", "*merges.txt"), in_folder="vocab.json", read=read_vocab_and_merges, unsplit=True),
-    Format(names=("*.model",), in_folder="tokenizer.model", read=read_model, unsplit=True),
-    Format(names=("*vocab.txt",), in_folder="vocab.txt", read=read_vocab_txt),
-    Format(names=("dict.txt", "dict.*.txt"), in_folder=DICTIONARY, read=read_subword),
-    Format(names=("*meta.pkl",), in_folder="meta.pkl", read=read_meta),
-    Format(names=("*.tiktoken",), in_folder="*.tiktoken", read=read_tiktoken, unsplit=True),
-    Format(names=("*.bin",), read=read_llama2c),
+    TokenizerFormat(names=("*.spm",), in_folder=TARGET, read=read_marian),
+    TokenizerFormat(names=("*.json",), in_folder="tokenizer.json", read=read_tokenizer_json),
+    TokenizerFormat(
+        names=("*vocab.json", "*merges.txt"), in_folder="vocab.json", read=read_vocab_and_merges, unsplit=True
+    ),
+    TokenizerFormat(names=("*.model",), in_folder="tokenizer.model", read=read_model, unsplit=True),
+    TokenizerFormat(names=("*vocab.txt",), in_folder="vocab.txt", read=read_vocab_txt),
+    TokenizerFormat(names=("dict.txt", "dict.*.txt"), in_folder=DICTIONARY, read=read_subword),
+    TokenizerFormat(names=("*meta.pkl",), in_folder="meta.pkl", read=read_meta),
+    TokenizerFormat(names=("*.tiktoken",), in_folder="*.tiktoken", read=read_tiktoken, unsplit=True),
+    TokenizerFormat(names=("*.bin",), read=read_llama2c),
 )
 
 
@@ -101,7 +103,7 @@ def load(path: Path, pattern: str | None = None) -> Tokenizer:
     return format.read(file, pattern) if format.unsplit else format.read(file)
 
 
-def format_of(name: str) -> Format | None:
+def format_of(name: str) -> TokenizerFormat | None:
     """The format that a file's name fits; of several patterns the longest decides, *vocab.json before *.json."""
     fits = [(len(pattern), format) for format in FORMATS for pattern in format.names if fnmatchcase(name, pattern)]
     return max(fits, key=lambda fit: fit[0])[1] if fits else None

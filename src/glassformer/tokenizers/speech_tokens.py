@@ -19,7 +19,7 @@ from typing import Literal
 from glassformer.errors import ConfigError, GenerationError
 from glassformer.tokenizers.base import Tokenizer
 
-Task = Literal["transcribe", "translate"]
+SpeechTask = Literal["transcribe", "translate"]
 
 _CODES = (
     "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml "
@@ -115,7 +115,7 @@ class SpeechTokens:
         names = ("endoftext", "startoftranscript", *self.languages, *others)
         return tuple(f"<|{name}|>" for name in names)
 
-    def opening(self, language: str, task: Task) -> list[int]:
+    def opening(self, language: str, task: SpeechTask) -> list[int]:
         """What a transcript begins with: for English models only <|startoftranscript|>."""
         if not self.multilingual:
             if language != "en" or task != "transcribe":

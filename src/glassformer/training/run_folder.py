@@ -37,7 +37,7 @@ SETTINGS, METRICS, PLOT, TENSORBOARD = "run.json", "metrics.jsonl", "loss.png", 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class RunState:
     """What resuming needs beside the weights: tensors by name, and values of JSON, `step` among them."""
 
     tensors: Mapping[str, Tensor]
@@ -158,7 +158,7 @@ class RunFolder:
                     f"leave out --{name}, or begin another run."
                 )
 
-    def save(self, state: "State", module: nn.Module, task: Task, *, keep: int) -> Path:
+    def save(self, state: "RunState", module: nn.Module, task: Task, *, keep: int) -> Path:
         """Write a checkpoint whole or not at all, then remove all but the `keep` newest ones."""
         name = f"checkpoints/step-{state.values['step']:08}"
         with files.new_directory(self.path / name, overwrite=True) as folder:
@@ -170,7 +170,7 @@ class RunFolder:
         self.ledger.remove(*(f"checkpoints/{old.name}" for old in self._newest_first()[keep:]))
         return self.path / name
 
-    def newest(self, say: Say) -> "tuple[Checkpoint, State] | None":
+    def newest(self, say: Say) -> "tuple[Checkpoint, RunState] | None":
         """The model with what is beside it, and the state, of the newest checkpoint that is whole; None before it."""
         broken: dict[Path, CheckpointError] = {}
         for path in self._newest_first():
@@ -183,7 +183,7 @@ class RunFolder:
                 for spoilt, reason in broken.items():  # the run must not take it for its newest later
                     say(f"A checkpoint is broken, and the run goes on from {path.name}: {reason}")
                     self._put_aside(spoilt)
-                return checkpoint, State(tensors=tensors, values=values)
+                return checkpoint, RunState(tensors=tensors, values=values)
         if broken:
             raise next(iter(broken.values()))
         return None

@@ -20,7 +20,7 @@ from glassformer.training.device import choose_dtype
 from glassformer.training.events import Started, StepDone
 from glassformer.training.pace import FORWARD_AND_BACKWARD, Pace
 from glassformer.training.prefetch import Read
-from glassformer.training.run_folder import State
+from glassformer.training.run_folder import RunState
 from glassformer.training.schedule import learning_rate
 from glassformer.training.tasks.task import Batch, Task
 from glassformer.training.world import ALONE
@@ -137,7 +137,7 @@ class Trainer:
         interval = self.config.eval_interval or steps
         return steps // interval - (self.step - 1) // interval + (steps % interval > 0)
 
-    def state(self) -> State:
+    def state(self) -> RunState:
         """All that the rest of the run depends on, beside the weights, the settings and the text."""
         tensors = {"loss": self.loss}
         for name, parameter in self.parameters.items():
@@ -151,10 +151,10 @@ class Trainer:
             "expected": self.expected,
             "evaluated": self.evaluated,
         }
-        return State(tensors=tensors, values=values)
+        return RunState(tensors=tensors, values=values)
 
     @torch.no_grad()
-    def restore(self, module: nn.Module, state: State) -> None:
+    def restore(self, module: nn.Module, state: RunState) -> None:
         """Go on from a checkpoint's model and state, where they are of this run's model and not beyond its end."""
         saved, wanted = to_mapping(module.config), to_mapping(self.module.config)
         for name in {**wanted, **saved}:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from glassformer.errors import GenerationError, TraceError
 from glassformer.inference.logits import Sampling, choose, without
 from glassformer.kinds import kind_of
-from glassformer.kinds.kind import Inputs, Model, text_tokenizer
+from glassformer.kinds.kind import Inputs, ModelLike, text_tokenizer
 from glassformer.models.spec import IN_WORDS
 from glassformer.tokenizers import Tokenizer
 from glassformer.tracing import costs, intervene
@@ -100,7 +100,7 @@ class Training(Protocol):
 class Session:
     """A model with its runs. Without a model, the session of one trace: to look at, and to patch if it can run."""
 
-    def __init__(self, model: Model | None, *, name: str) -> None:
+    def __init__(self, model: ModelLike | None, *, name: str) -> None:
         self.model, self.name = model, name
         self.tokenizer = None if model is None else text_tokenizer(model)
         self.training: Training | None = None
@@ -285,7 +285,7 @@ class Session:
 
     # ---- inside
 
-    def _needs_model(self) -> Model:
+    def _needs_model(self) -> ModelLike:
         if self.model is None:
             raise GenerationError("This is a recording without its model: open the model to run it.")
         return self.model
@@ -311,7 +311,7 @@ class Session:
         given = step.scene.source if self.model and self.model.kind == "encoder-decoder" else step.tokens
         return ("" if self.tokenizer else " ").join(token.text for token in given)
 
-    def _record(self, model: Model, given: Inputs, last: Step | None = None) -> Step:
+    def _record(self, model: ModelLike, given: Inputs, last: Step | None = None) -> Step:
         """A pass; what it has in common with the last one of the run is kept once."""
         call, arguments = kind_of(model).call(model, given)
         room = MAX_BYTES - _nbytes(self._traces()) + (0 if last is None else _nbytes([last.trace]))

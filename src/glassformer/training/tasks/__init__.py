@@ -11,7 +11,7 @@ from glassformer.training.tasks.sorting import Sorting
 from glassformer.training.tasks.speech import SpeechRecognition
 from glassformer.training.tasks.task import TaskClass
 from glassformer.training.tasks.translation import Translation
-from glassformer.training.tasks.word_vectors import WordVectors
+from glassformer.training.tasks.word_vectors import WordEmbedding
 
 TASKS: Mapping[str, TaskClass] = {  # the first of a kind of model is what it is trained for unless told otherwise
     "language-model": LanguageModel,
@@ -19,5 +19,5 @@ TASKS: Mapping[str, TaskClass] = {  # the first of a kind of model is what it is
     "translation": Translation,
     "image-classification": ImageClassification,
     "speech-recognition": SpeechRecognition,
-    "word-vectors": WordVectors,
+    "word-vectors": WordEmbedding,
 }

@@ -17,14 +17,14 @@ from glassformer.data.images import ImageSet, list_folder, read_folder, read_idx
 from glassformer.errors import ConfigError, DataError
 from glassformer.evaluation.mode import evaluating
 from glassformer.features.image_processor import ImageProcessor, middle
-from glassformer.models.spec import Kind
+from glassformer.kinds.kind import Progress
+from glassformer.models.spec import KindName
 from glassformer.nn import functional as F
 from glassformer.training.config import RunConfig, paths_of, within
 from glassformer.training.events import Figures
 from glassformer.training.tasks.task import (
     Batch,
     PredictionTask,
-    Progress,
     Say,
     check_same_data,
     evenly,
@@ -57,7 +57,7 @@ class ImageClassification(PredictionTask):
     Images in folders are brought to the model's size (and `data.crop`); those in one file decide the model's size.
     """
 
-    kind: ClassVar[Kind] = "image-classifier"
+    kind: ClassVar[KindName] = "image-classifier"
     data_config = ImageData
     unit = "images"
 

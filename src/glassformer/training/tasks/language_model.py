@@ -13,11 +13,12 @@ from glassformer import files
 from glassformer.data import memmap
 from glassformer.data.text import read_text
 from glassformer.evaluation.perplexity import loss
-from glassformer.models.spec import Kind
+from glassformer.kinds.kind import Progress
+from glassformer.models.spec import KindName
 from glassformer.tokenizers import CharTokenizer, Tokenizer
 from glassformer.training.config import RunConfig, bpe_size, paths_of, within
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, PredictionTask, Progress, Say, check_same_data, quietly
+from glassformer.training.tasks.task import Batch, PredictionTask, Say, check_same_data, quietly
 from glassformer.training.world import ALONE, World
 
 SECONDS_BETWEEN_REMARKS = 5
@@ -41,7 +42,7 @@ class TextData:
 class LanguageModel(PredictionTask):
     """The next token at every position of spans of a text."""
 
-    kind: ClassVar[Kind] = "language-model"
+    kind: ClassVar[KindName] = "language-model"
     data_config = TextData
 
     def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:

@@ -10,11 +10,12 @@ from torch import nn
 from glassformer.data import sort
 from glassformer.errors import DataError
 from glassformer.evaluation.sorting import sort_accuracy
-from glassformer.models.spec import Kind
+from glassformer.kinds.kind import Progress
+from glassformer.models.spec import KindName
 from glassformer.tokenizers import CharTokenizer
 from glassformer.training.config import RunConfig
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, PredictionTask, Progress, Say, quietly
+from glassformer.training.tasks.task import Batch, PredictionTask, Say, quietly
 from glassformer.training.world import ALONE, World
 
 
@@ -37,7 +38,7 @@ class SortingData:
 class Sorting(PredictionTask):
     """The letters of an answer, each after those before it."""
 
-    kind: ClassVar[Kind] = "language-model"
+    kind: ClassVar[KindName] = "language-model"
     data_config = SortingData
 
     def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:

@@ -20,16 +20,16 @@ from glassformer.evaluation.mode import evaluating
 from glassformer.evaluation.wer import normaliser, word_errors
 from glassformer.features.log_mel import FRAMES_PER_SECOND, HOP, log_mel
 from glassformer.inference.transcribe import listen
-from glassformer.inference.whisper_decoding import Window
-from glassformer.models.spec import Kind
+from glassformer.inference.whisper_decoding import SpeechWindow
+from glassformer.kinds.kind import Progress
+from glassformer.models.spec import KindName
 from glassformer.tokenizers import Tokenizer
-from glassformer.tokenizers.speech_tokens import LANGUAGES, N_OTHERS, N_TIMES, SpeechTokens, Task
+from glassformer.tokenizers.speech_tokens import LANGUAGES, N_OTHERS, N_TIMES, SpeechTask, SpeechTokens
 from glassformer.training.config import RunConfig, bpe_size, within
 from glassformer.training.events import Figures
 from glassformer.training.tasks.task import (
     Batch,
     PredictionTask,
-    Progress,
     Say,
     check_same_data,
     evenly,
@@ -77,7 +77,7 @@ class SpeechRecognition(PredictionTask):
     A recording is read whole, so that it is no longer than the model's window.
     """
 
-    kind: ClassVar[Kind] = "speech-recognizer"
+    kind: ClassVar[KindName] = "speech-recognizer"
     data_config = SpeechData
 
     def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:
@@ -92,7 +92,7 @@ class SpeechRecognition(PredictionTask):
         n_others = len(LANGUAGES) - 1 + N_OTHERS + N_TIMES
         n_texts = len(tokenizer.vocab) - len(set(tokenizer.special_tokens.values()))
         self.speech = SpeechTokens(tokenizer, config.model.get("vocab_size", n_texts + n_others))
-        task: Task = "translate" if data.translate else "transcribe"
+        task: SpeechTask = "translate" if data.translate else "transcribe"
         self.opening = [*self.speech.opening(data.language, task), self.speech.no_times]
         self.settings = {"vocab_size": self.speech.vocab_size}
         self.extras = {"tokenizer": tokenizer}
@@ -185,7 +185,7 @@ class SpeechRecognition(PredictionTask):
         """The likeliest text, token by token."""
         with evaluating(module):
             sound = listen(module, self.frames(path).to(next(module.parameters())))
-            window = Window(module, sound, self.speech, self.opening, times=False)
+            window = SpeechWindow(module, sound, self.speech, self.opening, times=False)
             return self.speech.decode(window.sample(0.0, 1).tokens)
 
 

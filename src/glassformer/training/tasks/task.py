@@ -17,7 +17,8 @@ from glassformer.errors import ConfigError, DataError
 from glassformer.evaluation.mode import evaluating
 from glassformer.evaluation.perplexity import Loss
 from glassformer.inference.recorded_call import call_of
-from glassformer.models.spec import Kind
+from glassformer.kinds.kind import Progress
+from glassformer.models.spec import KindName
 from glassformer.nn import functional as F
 from glassformer.tokenizers import Tokenizer
 from glassformer.training.config import RunConfig, bpe_size
@@ -25,7 +26,6 @@ from glassformer.training.events import Figures
 from glassformer.training.world import ALONE, World
 
 Say = Callable[[str], None]
-Progress = Callable[[int, int], None]
 
 
 def quietly(done: int, total: int) -> None:
@@ -180,7 +180,7 @@ def learned_tokenizer(
 class TaskClass(Protocol):
     """What makes a task, and what is known of it before one is made."""
 
-    kind: Kind
+    kind: KindName
     data_config: type[Any]
 
     def __call__(self, config: RunConfig, folder: Path, say: Say) -> Task:

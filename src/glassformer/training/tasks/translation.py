@@ -13,14 +13,14 @@ from torch import nn
 from glassformer.checkpoints import safetensors
 from glassformer.data.pairs import Order, Ragged, read_pairs
 from glassformer.errors import ConfigError, DataError
-from glassformer.models.spec import Kind
+from glassformer.kinds.kind import Progress
+from glassformer.models.spec import KindName
 from glassformer.tokenizers import Tokenizer
 from glassformer.training.config import RunConfig, bpe_size, within
 from glassformer.training.events import Figures
 from glassformer.training.tasks.task import (
     Batch,
     PredictionTask,
-    Progress,
     Say,
     evenly,
     held_out,
@@ -32,7 +32,7 @@ from glassformer.training.world import ALONE, World
 PAD, START, END = "<pad>", "<s>", "</s>"  # special tokens of the tokenizers that are learned here
 PREPARED = "pairs.safetensors"
 HELD_OUT = "validation.tsv"  # what was held out, for `glassformer evaluate`
-Pair = tuple[str, str]
+TextPair = tuple[str, str]
 Pairs = tuple[Ragged, Ragged]
 
 
@@ -58,7 +58,7 @@ class Translation(PredictionTask):
     A source is its tokens and the one that ends it; a target has the one that begins it, too.
     """
 
-    kind: ClassVar[Kind] = "encoder-decoder"
+    kind: ClassVar[KindName] = "encoder-decoder"
     data_config = PairData
 
     def __init__(self, config: RunConfig, folder: Path, say: Say) -> None:
@@ -164,14 +164,14 @@ class Prepared:
         return cls(pairs("training"), pairs("validation"), Tokenizer.load(folder))
 
 
-def hold_out(pairs: list[Pair], config: RunConfig) -> tuple[list[Pair], list[Pair]]:
+def hold_out(pairs: list[TextPair], config: RunConfig) -> tuple[list[TextPair], list[TextPair]]:
     """The pairs to train on, and those held out: of a text that comes with several translations all or none."""
     texts = list(dict.fromkeys(source for source, _ in pairs))
     out = set(compress(texts, held_out(len(texts), config)))
     return [pair for pair in pairs if pair[0] not in out], [pair for pair in pairs if pair[0] in out]
 
 
-def read(path: str, target_path: str) -> list[Pair]:
+def read(path: str, target_path: str) -> list[TextPair]:
     """The pairs of the files that two settings name."""
     return read_pairs(Path(path), Path(target_path) if target_path else None)
 
@@ -186,7 +186,7 @@ def special(tokenizer: Tokenizer, name: str) -> int:
     return tokenizer.special_tokens[name]
 
 
-def encode(pairs: list[Pair], tokenizer: Tokenizer) -> Pairs:
+def encode(pairs: list[TextPair], tokenizer: Tokenizer) -> Pairs:
     """Both sides as tokens; what stands for a special token in a text is text."""
     end = special(tokenizer, END)
 

@@ -19,13 +19,14 @@ from glassformer.checkpoints import safetensors, word_vectors
 from glassformer.data.words import count_words, numbers_of
 from glassformer.errors import ConfigError, DataError
 from glassformer.evaluation.mode import evaluating
-from glassformer.models.spec import Kind
+from glassformer.kinds.kind import Progress
+from glassformer.models.spec import KindName
 from glassformer.nn.negative_sampling import keep_probability, negative_sampling_loss, noise
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.words import WordTokenizer
 from glassformer.training.config import RunConfig, bpe_size, paths_of, within
 from glassformer.training.events import Figures
-from glassformer.training.tasks.task import Batch, PredictionTask, Progress, Say, quietly
+from glassformer.training.tasks.task import Batch, PredictionTask, Say, quietly
 from glassformer.training.world import ALONE, World
 
 UNKNOWN = "<unk>"  # token 0, which stands for what has no vector
@@ -51,10 +52,10 @@ class WordData:
         bpe_size("data.tokenizer", self.tokenizer)
 
 
-class WordVectors(PredictionTask):
+class WordEmbedding(PredictionTask):
     """Words that stand near a word, told from others."""
 
-    kind: ClassVar[Kind] = "word-vectors"
+    kind: ClassVar[KindName] = "word-vectors"
     data_config = WordData
     unit = "words"
 
