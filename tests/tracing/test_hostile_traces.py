@@ -19,8 +19,8 @@ from glassformer.tracing.explain import describe, explain, first_line
 from glassformer.tracing.recorder import record
 from glassformer.tracing.trace import Recorded
 from glassformer.tracing.trace_file import load, save
-from glassformer.viewer.answers import answer
 from glassformer.viewer.export import MAX_FILE, _packed, _text
+from glassformer.viewer.responses import answer
 from glassformer.viewer.session import Session
 from support.counts import count
 from support.rule_cases import recorded

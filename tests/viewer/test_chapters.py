@@ -10,7 +10,7 @@ import torch
 import glassformer as gf
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import Llama, LlamaConfig
-from glassformer.viewer.chapters_check import MOVING, PLACEHOLDER, WITH_WORDS, check_chapter, load_chapters
+from glassformer.viewer.chapters import MOVING, PLACEHOLDER, WITH_WORDS, check_chapter, load_chapters
 from glassformer.viewer.pack import pack_scene, record
 from glassformer.viewer.scene import Scene, Token
 

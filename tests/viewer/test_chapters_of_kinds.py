@@ -11,7 +11,7 @@ import glassformer as gf
 from glassformer import checkpoints
 from glassformer.data.images import read_idx_set
 from glassformer.features.image_processor import ImageProcessor
-from glassformer.viewer.chapters_check import check_chapters, load_chapters
+from glassformer.viewer.chapters import check_chapters, load_chapters
 from glassformer.viewer.pack import record
 from glassformer.viewer.scene import Scene
 from glassformer.viewer.session import Session

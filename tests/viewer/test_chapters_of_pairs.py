@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from glassformer.viewer.chapters_check import check_chapters, load_chapters
+from glassformer.viewer.chapters import check_chapters, load_chapters
 from glassformer.viewer.scene import Block, Scene
 from glassformer.viewer.selectors import select
 from glassformer.viewer.tiles import block_window

@@ -9,7 +9,7 @@ import torch
 
 import glassformer as gf
 from glassformer.tracing.trace import Trace
-from glassformer.viewer.chapters_check import load_chapters, missing_roles
+from glassformer.viewer.chapters import load_chapters, missing_roles
 from glassformer.viewer.scene import Scene
 from glassformer.viewer.selectors import select
 from glassformer.viewer.session import Session

@@ -14,7 +14,7 @@ import glassformer as gf
 from glassformer.errors import CheckpointError, ExportError
 from glassformer.inference.logits import Sampling
 from glassformer.viewer import assets, export, notebook, pack
-from glassformer.viewer.chapters_check import load_chapters, missing_roles
+from glassformer.viewer.chapters import load_chapters, missing_roles
 from glassformer.viewer.session import Session
 from support.commands import run
 

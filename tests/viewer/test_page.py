@@ -22,7 +22,7 @@ import glassformer as gf
 from glassformer.tracing.recorder import record
 from glassformer.tracing.trace import Cell, Trace
 from glassformer.viewer import assets
-from glassformer.viewer.chapters_check import check_chapters, load_chapters
+from glassformer.viewer.chapters import check_chapters, load_chapters
 from glassformer.viewer.export import export_html
 from glassformer.viewer.session import Session
 from support.browser import address_of

@@ -18,8 +18,8 @@ from glassformer.tracing.recorder import record
 from glassformer.tracing.rules import RULES, load
 from glassformer.tracing.trace import Trace
 from glassformer.viewer import assets
-from glassformer.viewer.answers import MAX_TERMS, answer
 from glassformer.viewer.pack import blob_bytes, pack_trace
+from glassformer.viewer.responses import MAX_TERMS, answer
 from support.counts import count
 from support.foreign import FOREIGN
 from support.rule_cases import CASES, OPTIONS, Cells, Run, recorded, sampled

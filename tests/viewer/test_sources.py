@@ -14,8 +14,8 @@ from playwright.sync_api import Page
 
 import glassformer as gf
 from glassformer.viewer import assets, tiles
-from glassformer.viewer.answers import answer
 from glassformer.viewer.export import export
+from glassformer.viewer.responses import answer
 from glassformer.viewer.session import Session
 from viewer.live import TOKEN, running
 

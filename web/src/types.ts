@@ -130,7 +130,7 @@ export interface Scene {
   logits: number | null; // block
 }
 
-// ---- explanations: what src/glassformer/viewer/answers.py sends and rules/explain.ts computes, field by field equal
+// ---- explanations: what src/glassformer/viewer/responses.py sends and rules/explain.ts computes, field by field equal
 
 export interface CellRef { tensor: number; index: number[]; value: number | string; name: string }
 // a value that JSON lacks is "nan", "inf" or "-inf"; complex ones are text, "1+2i"

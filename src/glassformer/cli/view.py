@@ -86,7 +86,7 @@ def view(
         new_destination(export, overwrite=overwrite, folder=not is_file(export), reads=read)
     session = session_of(model, input, tokens, seed=seed, steps=steps, opening=opening)
     if check:
-        from glassformer.viewer.chapters_check import check_chapters, load_chapters
+        from glassformer.viewer.chapters import check_chapters, load_chapters
 
         reports = check_chapters(session.step(0, 0).scene, load_chapters())
         show(reports, json=json)

@@ -22,10 +22,10 @@ from glassformer.errors import ConfigError, GlassformerError, TraceError
 from glassformer.http_guard import Guard
 from glassformer.inference.logits import Sampling
 from glassformer.viewer import assets
-from glassformer.viewer.chapters_check import load_chapters
+from glassformer.viewer.chapters import load_chapters
 from glassformer.viewer.events import Events
 from glassformer.viewer.session import Session
-from glassformer.viewer.turns import Turns
+from glassformer.viewer.work_queue import WorkQueue
 
 T = TypeVar("T")
 
@@ -116,7 +116,7 @@ class Api:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._events = session.training.events if session.training else Events()
-        self._recording, self._reading, self._answering = Turns(), Turns(), Turns()
+        self._recording, self._reading, self._answering = WorkQueue(), WorkQueue(), WorkQueue()
         self._waiting = 0
 
     # ---- what is there
@@ -135,20 +135,20 @@ class Api:
 
     async def blobs(self, request: Request) -> Response:
         asked = await _content(request, Wanted)
-        data = await self._reading.take(lambda: self._session.blobs(asked.names))
+        data = await self._reading.run(lambda: self._session.blobs(asked.names))
         return Response(data, media_type="application/octet-stream")
 
     async def tiles(self, request: Request) -> Response:
         """Several at once, since most are small: the width and height of each, then the numbers of each."""
         places = _list(request, "of")
-        found = await self._reading.take(lambda: self._session.tiles(*_place(request), places))
+        found = await self._reading.run(lambda: self._session.tiles(*_place(request), places))
         sizes = np.array([values.shape[::-1] for values, _ in found], "<i4")
         numbers = [np.stack(tile).astype("<f4").tobytes() for tile in found]
         return Response(b"".join([sizes.tobytes(), *numbers]), media_type="application/octet-stream")
 
     async def numbers(self, request: Request) -> Response:
         asked = _numbers(request, "block", "x", "y", "nx", "ny")
-        found = await self._answering.take(lambda: self._session.numbers(*_place(request), *asked))
+        found = await self._answering.run(lambda: self._session.numbers(*_place(request), *asked))
         return Response(found.tobytes(), media_type="application/octet-stream")
 
     async def tokens(self, request: Request) -> Response:
@@ -157,7 +157,7 @@ class Api:
     async def explain(self, request: Request) -> Response:
         (tensor,) = _numbers(request, "tensor")
         places = _list(request, "index")
-        return _json(await self._answering.take(lambda: self._session.explain(*_place(request), tensor, places)))
+        return _json(await self._answering.run(lambda: self._session.explain(*_place(request), tensor, places)))
 
     # ---- what makes something new
 
@@ -194,14 +194,14 @@ class Api:
     # ---- threads
 
     async def _read(self, work: Callable[[], Any]) -> Response:
-        return _json(await self._reading.take(work))
+        return _json(await self._reading.run(work))
 
     async def _record(self, work: Callable[[], Any]) -> Response:
         if self._waiting >= MAX_WAITING:
             raise HTTPException(429, "The model is busy with other runs: try again in a moment.")
         self._waiting += 1
         try:
-            return _json(await self._recording.take(work))
+            return _json(await self._recording.run(work))
         finally:
             self._waiting -= 1
 

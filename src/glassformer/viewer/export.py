@@ -21,7 +21,7 @@ from glassformer.errors import ExportError
 from glassformer.http_guard import content_security_policy
 from glassformer.tracing.trace import Trace
 from glassformer.viewer import assets
-from glassformer.viewer.chapters_check import load_chapters, missing_roles
+from glassformer.viewer.chapters import load_chapters, missing_roles
 from glassformer.viewer.pack import blob_bytes
 from glassformer.viewer.session import Session
 

@@ -23,10 +23,10 @@ from glassformer.tracing.recorder import record as record_module
 from glassformer.tracing.storage_table import GIB
 from glassformer.tracing.trace import Trace
 from glassformer.viewer import tiles
-from glassformer.viewer.answers import source_with_context
-from glassformer.viewer.board import Board
+from glassformer.viewer.canvas import Canvas
+from glassformer.viewer.items import Item, items
 from glassformer.viewer.layout import lay_out
-from glassformer.viewer.roles import Item, items
+from glassformer.viewer.responses import source_with_context
 from glassformer.viewer.scene import Arrow, Block, Scene, Token
 
 
@@ -85,9 +85,9 @@ def pack_scene(
 ) -> Scene:
     """All that a trace has, placed in space."""
     found = items(trace)
-    board = Board()
-    board.scale = _scales(trace)
-    sizes = lay_out(found, board)
+    canvas = Canvas()
+    canvas.scale = _scales(trace)
+    sizes = lay_out(found, canvas)
     scene = Scene(
         model={
             "name": name,
@@ -98,13 +98,13 @@ def pack_scene(
             "shapes_only": False,
         },
         lazy=lazy,
-        tokens=tokens or board.tokens,
+        tokens=tokens or canvas.tokens,
         source=list(source),
         sizes=sizes,
     )
-    scene.groups, scene.blocks = board.groups, board.blocks
-    scene.arrows = _arrows(found, board)
-    scene.stream = board.stream(found)
+    scene.groups, scene.blocks = canvas.groups, canvas.blocks
+    scene.arrows = _arrows(found, canvas)
+    scene.stream = canvas.stream(found)
     scene.logits = next((block.id for block in scene.blocks if block.role == "logits"), None)
     return scene
 
@@ -134,7 +134,7 @@ def _settings(config: Any) -> dict[str, Any]:
     return dict(config) if isinstance(config, Mapping) else {}
 
 
-def _arrows(found: Sequence[Item], board: Board) -> list[Arrow]:
+def _arrows(found: Sequence[Item], canvas: Canvas) -> list[Arrow]:
     """From every block to those that are computed from it: the same head's, the same slice's, else the first one's."""
     arrows = []
     for item in found:
@@ -142,7 +142,7 @@ def _arrows(found: Sequence[Item], board: Board) -> list[Arrow]:
             kind = "weight" if source.kind == "weight" else "data"
             if source.role in ("x", "source") and item.role in ("x", "source", "memory"):
                 kind = "residual"
-            arrows += [Arrow(a.id, b.id, kind) for a, b in _pairs(board.of[source], board.of[item])]
+            arrows += [Arrow(a.id, b.id, kind) for a, b in _pairs(canvas.of[source], canvas.of[item])]
     return arrows
 
 

@@ -1,302 +1,117 @@
-"""From a trace to what is shown of it: for every storage one item, with a role and the windows that show its cells.
+"""Roles: the stable words by which chapters and layouts know tensors and groups. `roles.toml` is the table."""
 
-An item's *role* is the stable word that chapters use. It is given by the names that its tensors have; a foreign
-variable's role is its own name. What only leads to the next named number (a product before its bias is added, an
-earlier version of a variable) is a *step* of that number's item.
-"""
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import islice, pairwise
+from glassformer.viewer.scene import Text
 
-from glassformer.tracing import costs
-from glassformer.tracing.trace import TensorRecord, Trace, refs
-from glassformer.viewer.labels import ROLES
-from glassformer.viewer.names import LAYER, readings_of
-from glassformer.viewer.windows import MAX_SLICES, Window, covers, flat, windows
-
-MANY = 64  # times that all tensors together show a storage, where it is looked at which of them show what
-MAX_SOURCES = 256  # of a step that no page shows by itself
-MAX_STEPS = 12  # of one item; where more lead to it, each stands for itself
-EVERY_VERSION = ("x", "q", "k", "v", "out")  # variables of which each version says something of its own
+TABLE = Path(__file__).with_name("roles.toml")
+LAYER = re.compile(r"(?:(?:(?:encoder|decoder)\.)?blocks|(?:recurrent|encoder|decoder)\.layers)\.(\d+)\.")
+HALF = r"(?:encoder|decoder)\."
+BLOCK = rf"(?:{HALF})?blocks\.\d+\."
+RECURRENT = r"(?:recurrent|encoder|decoder)\.layers\.\d+\.(?:(?:for|back)wards\.)?"
+OF_EACH_MODULE = ("weight", "bias", "output")
 
 
-@dataclass(slots=True, eq=False)
-class Item:
-    """A storage as it is shown."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """A row of the table, whose head says what the columns mean."""
 
-    storage: int
-    tensor: TensorRecord
-    name: str
+    paths: tuple[re.Pattern[str], ...] = ()
+    label: Text | None = None
+    axes: tuple[str, str] = ("", "")
+    heads: Literal["", "query", "key"] = ""
+    turned: bool = False
+    strip: bool = False
+
+
+UNKNOWN = Role()
+
+
+@cache
+def roles() -> dict[str, Role]:
+    """The table, in the order of trial."""
+    return {name: _role(**row) for name, row in _table()["roles"].items()}
+
+
+@cache
+def groups() -> dict[str, Text]:
+    """What groups are called, with {} for their number."""
+    return {name: Text(**row) for name, row in _table()["groups"].items()}
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return tomllib.loads(TABLE.read_text("utf-8"))
+
+
+def _role(*, paths: Sequence[str] = (), en: str = "", zh: str = "", x: str = "", y: str = "", **others: Any) -> Role:
+    label = Text(en, zh) if en or zh else None
+    return Role(paths=tuple(map(_pattern, paths)), label=label, axes=(x, y), **others)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    words = {"{layer}": BLOCK, "{recurrent}": RECURRENT, "{half}": HALF}
+    return re.compile(re.sub(r"\{\w+\}", lambda word: words[word[0]], path))
+
+
+def role_of(name: str) -> Role:
+    """The row of a role; that of a foreign variable, which is its own role, says nothing."""
+    return roles().get(name, UNKNOWN)
+
+
+# ---- from a path to its roles
+
+
+class Reading(NamedTuple):
+    """What a path may stand for, and which of the table's patterns says so; 0 is before the first."""
+
+    rank: int
     role: str
-    module: str
-    order: int
-    windows: list[Window]
-    step_of: "Item | None" = None
-    sources: list["Item"] = field(default_factory=list)
-
-    @property
-    def kind(self) -> str:
-        return self.tensor.kind
-
-    @property
-    def layer(self) -> int | None:
-        found = LAYER.match(self.name)
-        return int(found[1]) if found else None
+    given: bool  # to a layer by the one before it, where it is a first version
 
 
-def make_foreign(found: Sequence[Item]) -> None:
-    """Where the whole is no model of ours, a name that happens to be one of our roles is not to be taken for it."""
-    for item in found:
-        item.role = _own_role(item.name)
+@lru_cache(maxsize=1 << 14)
+def readings_of(path: str) -> tuple[Reading, ...]:
+    """All patterns that fit, in the order of trial; remembered, since every step of a run has the same paths."""
+    readings = []
+    in_layer = re.fullmatch(rf"{BLOCK}x", path) is not None
+    if in_layer or path == "x":  # the stream, above all where the model or a layer computes it itself
+        readings.append(Reading(0, "x", False))
+    patterns = ((name, pattern) for name, role in roles().items() for pattern in role.paths)
+    for rank, (name, pattern) in enumerate(patterns, 1):
+        if pattern.fullmatch(path):
+            readings.append(Reading(rank, name, in_layer))
+    return tuple(readings)
 
 
-def _own_role(name: str) -> str:
-    """A variable's own name, with an underscore where chapters mean something else by it."""
-    own = name.partition("#")[0].rpartition(".")[2]
-    return f"{own}_" if own in ROLES else own
+# ---- in words
 
 
-def items(trace: Trace) -> list[Item]:
-    """Everything that is to be shown, in the order in which it came to be."""
-    return Reader(trace).items()
+@lru_cache(4096)
+def label(role: str, name: str, is_step: bool) -> Text:
+    """A block's: its role's words, or for a step and for what has no known role its own name."""
+    words = None if is_step else role_of(role).label
+    own = _own_name(name)
+    return words or Text(own, own)
 
 
-def _affordable(found: Sequence[Window], record: TensorRecord, nbytes: int) -> bool:
-    """Whether as much is drawn as is stored, or not much more: a tensor may repeat its storage without end."""
-    n_elements = nbytes // record.dtype.itemsize
-    area = max((math.prod(window.size) for window in found), default=0)
-    return area <= max(costs.SHOWN, n_elements) and len(found) <= max(MAX_SLICES, n_elements)
+def _own_name(name: str) -> str:
+    """The last part of a name, behind the module's where each module has such a part: `c_attn.weight`, `fc.output`."""
+    parts = name.partition("#")[0].split(".")
+    first = len(parts) - 1
+    while first > 0 and (parts[first] in OF_EACH_MODULE or parts[first].isdecimal()):
+        first -= 1
+    return ".".join(parts[first:])
 
 
-def _all_shown(found: Sequence[Window], record: TensorRecord, records: Sequence[TensorRecord], nbytes: int) -> bool:
-    """Whether all that other tensors show of the storage can be seen; not asked of those that show it many times."""
-    if sum(other.n_different * other.dtype.itemsize for other in records) > MANY * (nbytes + costs.FREE):
-        return False
-    return covers(found, record.dtype.itemsize, records)
-
-
-def _nearest(source: Item, tied: Sequence[Item], reader: Item) -> Item:
-    """Of a weight that is shown several times the one in the reader's module."""
-    same = [item for item in (source, *tied) if item.storage == source.storage]
-    return next((item for item in same if item.module == reader.module), source)
-
-
-def _tell_versions_apart(found: Sequence[Item]) -> None:
-    """Queries and keys before and after rotation, keys and values repeated for all heads, heads joined to one."""
-    first: dict[tuple[str, str], Item] = {}
-    for item in found:
-        if item.role in ("q", "k", "v"):
-            before = first.setdefault((item.name.rpartition(".")[0], item.role), item)
-            if item is not before:
-                same_heads = item.tensor.shape[-3:-2] == before.tensor.shape[-3:-2]
-                item.role += "_rotated" if same_heads else "_shared"
-        elif item.role == "out" and len(item.tensor.shape) == 3:
-            item.role = "heads"
-
-
-class Reader:
-    """A trace, asked who reads what and what it is called."""
-
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
-        self._next_versions: dict[str, dict[int, int]] = {}
-
-    def items(self) -> list[Item]:
-        shown = {
-            storage: self._item(storage, records)
-            for storage, records in self._tensors_of.items()
-            if any(record.n_cells for record in records)
-        }
-        main = {storage: item for storage, item in shown.items() if not self._is_step(item)}
-        targets = self._targets(shown, main)
-        n_steps = Counter(target for target in targets.values() if target)
-        for storage, item in shown.items():
-            target = targets.get(storage)
-            if target is None or n_steps[target] > MAX_STEPS:  # it leads nowhere, or is no step but a whole computation
-                main[storage] = item
-            else:
-                item.step_of = target
-        tied = list(self._tied(main))
-        self._find_sources(shown, main, tied)
-        found = sorted([*shown.values(), *tied], key=lambda item: item.order)
-        _tell_versions_apart([item for item in found if item.step_of is None])
-        for item in found:
-            if item.role == "allowed" and item.tensor.n_cells > 1 and self._all_true(item.tensor):
-                item.role = "allowed_all"
-        return found
-
-    def _all_true(self, record: TensorRecord) -> bool:
-        once = tuple(slice(None) if stride else slice(1) for stride in record.strides)
-        return bool(self.trace.array(record.id)[once].all())
-
-    def _targets(self, shown: dict[int, Item], main: dict[int, Item]) -> dict[int, Item | None]:
-        """For each step the first item that is computed from it, however many steps later."""
-        found: dict[int, Item | None] = {}
-        for storage in sorted(shown.keys() - main.keys(), key=lambda storage: shown[storage].order, reverse=True):
-            readers = self._readers.get(storage, [])
-            found[storage] = next(filter(None, (main.get(reader) or found.get(reader) for reader in readers)), None)
-        return found
-
-    def _find_sources(self, shown: dict[int, Item], main: dict[int, Item], tied: Sequence[Item]) -> None:
-        """Which items each is computed from, seen through steps."""
-        through: dict[int, list[Item]] = {}
-        for storage in sorted(shown, key=lambda storage: shown[storage].order):
-            found: dict[Item, None] = {}
-            for read in self._reads.get(storage, []):
-                found.update(dict.fromkeys([main[read]] if read in main else through.get(read, [])))
-            through[storage] = list(found) if storage in main else list(found)[:MAX_SOURCES]
-        for storage, item in main.items():
-            item.sources = [_nearest(source, tied, item) for source in through[storage] if source is not item]
-
-    def _tied(self, main: dict[int, Item]) -> Iterator[Item]:
-        """A weight that several modules have is shown in each of them."""
-        for item in main.values():
-            if item.kind == "weight":
-                for path in self._paths_of.get(item.tensor.id, []):
-                    module, _, word = path.rpartition(".")
-                    if module in self._modules and module != item.module:
-                        role = next((role for rank, role, _ in readings_of(path) if rank > 0), word)
-                        yield replace(item, name=path, role=role, module=module, sources=[])
-
-    # ---- one storage
-
-    def _item(self, storage: int, records: Sequence[TensorRecord]) -> Item:
-        role, name, record = self._role(storage, records)
-        nbytes = self.trace.storages[storage].nbytes
-        widest = max(records, key=lambda other: other.n_cells * (0 not in other.strides))
-        for shown in (record, widest):
-            found = windows(shown)
-            if _affordable(found, shown, nbytes) and _all_shown(found, shown, records, nbytes):
-                break
-        else:
-            found = list(flat(shown, nbytes))
-        written_by = self.trace.storages[storage].written_by
-        return Item(
-            storage=storage,
-            tensor=shown,
-            name=name,
-            role=role,
-            module=self._module(storage, name),
-            order=-1 if written_by is None else written_by,
-            windows=found,
-        )
-
-    def _role(self, storage: int, records: Sequence[TensorRecord]) -> tuple[str, str, TensorRecord]:
-        """The role, the name that gives it, and the tensor of that name."""
-        written_by = self.trace.storages[storage].written_by
-        module = "" if written_by is None else self.trace.operations[written_by].module
-        names = [(path, record) for record in records for path in self._paths_of.get(record.id, [])]
-        found: tuple[int, str, str, TensorRecord] | None = None  # the row that comes first, and of its names the last
-        for path, record in names:
-            plain, _, version = path.partition("#")
-            passed = plain.endswith(".output") and not module.startswith(plain.removesuffix(".output"))
-            if passed or record.derived:
-                continue
-            for rank, role, given in readings_of(plain):
-                own = rank > 0 or path.rpartition(".")[0] == module
-                if own and not (given and version == "1") and (found is None or rank <= found[0]):
-                    found = rank, role, path, record
-        if found is not None:
-            return found[1:]
-        by_variable = [record for record in records if not record.derived]
-        record = max(by_variable or records, key=lambda record: (record.n_cells, record.id))
-        return _own_role(record.name), record.name, record
-
-    def _module(self, storage: int, name: str) -> str:
-        written_by = self.trace.storages[storage].written_by
-        if written_by is not None:
-            return self.trace.operations[written_by].module
-        path = name.rpartition(".")[0]
-        while path and path not in self._modules:
-            path = path.rpartition(".")[0]
-        return path
-
-    # ---- steps
-
-    def _is_step(self, item: Item) -> bool:
-        if item.kind not in ("computed", "constant"):
-            return False
-        if item.tensor.derived:
-            return True
-        path, _, number = item.name.partition("#")
-        if not number or item.role in EVERY_VERSION or item.role == "logits":
-            return False
-        next_version = self._next_version(path).get(item.storage)
-        return next_version is not None and self._read_by_name[item.storage] <= {next_version}
-
-    def _next_version(self, path: str) -> dict[int, int]:
-        """For each storage that had a name, the one that had it next."""
-        if path not in self._next_versions:
-            versions = list(dict.fromkeys(self.trace.tensors[i].storage for i in self.trace.names[path]))
-            self._next_versions[path] = dict(pairwise(versions))
-        return self._next_versions[path]
-
-    @cached_property
-    def _read_by_name(self) -> dict[int, set[int]]:
-        """What is computed from each storage, directly or by way of what has no name: two of them stand for all."""
-        found: dict[int, set[int]] = {}
-        for storage in sorted(self._tensors_of, key=self._written, reverse=True):  # readers come later
-            readers: set[int] = set()
-            for reader in self._readers.get(storage, []):
-                readers |= found.get(reader, set()) if reader in self._derived else {reader}
-            found[storage] = set(islice(sorted(readers), 2))
-        return found
-
-    def _written(self, storage: int) -> int:
-        written_by = self.trace.storages[storage].written_by
-        return -1 if written_by is None else written_by
-
-    @cached_property
-    def _derived(self) -> set[int]:
-        """The storages that no variable of the source holds."""
-        return {storage for storage, records in self._tensors_of.items() if all(record.derived for record in records)}
-
-    # ---- what the records say
-
-    @cached_property
-    def _tensors_of(self) -> dict[int, list[TensorRecord]]:
-        found: dict[int, list[TensorRecord]] = {}
-        for record in self.trace.tensors:
-            found.setdefault(record.storage, []).append(record)
-        return found
-
-    @cached_property
-    def _paths_of(self) -> dict[int, list[str]]:
-        """Every name that a tensor has, as `trace[...]` takes it."""
-        found: dict[int, list[str]] = {}
-        for path, ids in self.trace.names.items():
-            for number, tensor in enumerate(ids, 1):
-                found.setdefault(tensor, []).append(path if number == len(ids) else f"{path}#{number}")
-        return found
-
-    @cached_property
-    def _modules(self) -> set[str]:
-        return {module.path for module in self.trace.modules}
-
-    @cached_property
-    def _reads(self) -> dict[int, list[int]]:
-        """The storages that an operation read to write one."""
-        found: dict[int, list[int]] = {}
-        tensors = self.trace.tensors
-        for operation in self.trace.operations:
-            if operation.writes:
-                read = dict.fromkeys(tensors[ref.tensor].storage for ref in refs(operation.arguments))
-                for output in operation.outputs:
-                    storage = self.trace.storages[tensors[output].storage]
-                    if storage.written_by == operation.id:
-                        before = [] if storage.previous is None else [storage.previous]
-                        known = found.setdefault(storage.id, [])
-                        known += [s for s in (*read, *before) if s != storage.id and s not in known]
-        return found
-
-    @cached_property
-    def _readers(self) -> dict[int, list[int]]:
-        found: dict[int, list[int]] = {}
-        for written, read in self._reads.items():
-            for storage in read:
-                found.setdefault(storage, []).append(written)
-        return found
+def group_label(role: str, index: int | None, path: str) -> Text:
+    """A group's: its role's words, with its number counted from 0, or the last part of its module's path."""
+    words = groups().get(role)
+    own = path.rpartition(".")[2]
+    return Text(words.en.format(index), words.zh.format(index)) if words else Text(own, own)

@@ -29,9 +29,9 @@ from glassformer.tracing import costs, intervene
 from glassformer.tracing.storage_table import GIB
 from glassformer.tracing.trace import Cell, Trace
 from glassformer.viewer import pack, tiles
-from glassformer.viewer.answers import answer
 from glassformer.viewer.events import Events
 from glassformer.viewer.gradients import add_gradients
+from glassformer.viewer.responses import answer
 from glassformer.viewer.scene import Block, Scene, Token
 from glassformer.viewer.shapes import configuration, shapes_scene
 from glassformer.viewer.tokens import shown_classes, shown_tokens, tokenized

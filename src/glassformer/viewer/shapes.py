@@ -13,9 +13,10 @@ import torch
 
 from glassformer import models
 from glassformer.tracing.trace import Kind, TensorRecord
-from glassformer.viewer.board import Board
-from glassformer.viewer.layout.decoder import Decoder
-from glassformer.viewer.roles import Item
+from glassformer.viewer.canvas import Canvas
+from glassformer.viewer.items import Item
+from glassformer.viewer.layout.decoder import DECODER
+from glassformer.viewer.layout.spine import Spine
 from glassformer.viewer.scene import Arrow, Scene
 from glassformer.viewer.windows import windows
 
@@ -27,9 +28,9 @@ def shapes_scene(name: str, config: Any, *, n_positions: int | None = None) -> S
     """The scene of a model of this configuration, reading as many tokens as it can or so many."""
     sizes = sizes_of(config, n_positions or config.context_length)
     items = list(_items(sizes, config))
-    board = Board()
-    Decoder(items, sizes, board).lay_out()
-    stream = board.stream(items)
+    canvas = Canvas()
+    Spine(items, sizes, canvas, DECODER).lay_out()
+    stream = canvas.stream(items)
     return Scene(
         model={
             "name": name,
@@ -42,11 +43,11 @@ def shapes_scene(name: str, config: Any, *, n_positions: int | None = None) -> S
         lazy=False,
         tokens=[],
         sizes=sizes,
-        groups=board.groups,
-        blocks=board.blocks,
+        groups=canvas.groups,
+        blocks=canvas.blocks,
         arrows=[Arrow(a, b, "residual") for a, b in pairwise(stream)],
         stream=stream,
-        logits=next(block.id for block in board.blocks if block.role == "logits"),
+        logits=next(block.id for block in canvas.blocks if block.role == "logits"),
     )
 
 

@@ -3,69 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from glassformer.viewer.roles import Item
+from glassformer.viewer.items import Item
+from glassformer.viewer.roles import role_of
 from glassformer.viewer.scene import Block
 from glassformer.viewer.windows import Window, heads, panels
 
-AXES: dict[str, tuple[str, str]] = {  # the letters of docs/notation.md along x and y
-    **dict.fromkeys(["tokens", "positions", "mean", "variance", "mean_square", "highest", "total"], ("T", "")),
-    "sees_any": ("T", ""),
-    **dict.fromkeys(["token_embedded", "position_embedded", "x", "centred", "normalised", "norm"], ("T", "C")),
-    **dict.fromkeys(["final_norm", "attn_out", "mlp_out", "heads", "summed"], ("T", "C")),
-    **dict.fromkeys(["source", "memory", "vectors", "encoding", "position_encoding", "source_embedded"], ("T", "C")),
-    **dict.fromkeys(["norm_weight", "norm_bias", "o_bias", "down_bias", "patch_bias"], ("", "C")),
-    **dict.fromkeys(["q_weight", "k_weight", "v_weight"], ("C", "D")),
-    **dict.fromkeys(["q_bias", "k_bias", "v_bias"], ("", "D")),
-    **dict.fromkeys(["q", "q_rotated", "out"], ("T", "D")),
-    **dict.fromkeys(["k", "v", "k_rotated", "k_shared", "v_shared", "k_kept", "v_kept"], ("S", "D")),
-    **dict.fromkeys(["allowed", "allowed_all", "scores", "weights"], ("T", "S")),
-    "o_weight": ("", "C"),
-    **dict.fromkeys(["up_weight", "gate_weight", "down_weight"], ("F", "C")),
-    "up_bias": ("F", ""),
-    **dict.fromkeys(["up", "gate", "opened", "inner", "below", "activated"], ("F", "T")),
-    **dict.fromkeys(["token_embedding", "source_embedding"], ("V", "C")),
-    "source_tokens": ("T", ""),
-    "lm_head_bias": ("", "V"),
-    **dict.fromkeys(["angles", "cos", "sin", "cos_read", "sin_read"], ("T", "R")),
-    **dict.fromkeys(["pair", "frequency"], ("", "R")),
-    **dict.fromkeys(["waveform", "frames", "windowed"], ("U", "W")),
-    **dict.fromkeys(["spectrum", "power"], ("U", "K")),
-    **dict.fromkeys(["mel", "log_mel", "first_conv_padded"], ("U", "M")),
-    **dict.fromkeys(["first_conv", "entering", "second_conv_padded"], ("U", "C")),
-    "second_conv": ("T", "C"),
-    **dict.fromkeys(
-        ["first_conv_weight", "second_conv_weight", "first_conv_bias", "second_conv_bias", "conv_below"], ("", "C")
-    ),
-    **dict.fromkeys(
-        ["type_embedded", "place_embedded", "head_proj", "head_below", "head_bent", "head_norm"], ("T", "C")
-    ),
-    **dict.fromkeys(["type_embedding", "head_proj_weight", "head_proj_bias"], ("", "C")),
-    "token_types": ("T", ""),
-    **dict.fromkeys(["guesses", "guess_probs"], ("T", "V")),
-    "image": ("X", "Y"),
-    "patches": ("P", "I"),
-    "patch_weight": ("I", "C"),
-    "patch_vectors": ("P", "C"),
-    **dict.fromkeys(["class_token", "distillation_token"], ("", "C")),
-    "head_in_weight": ("C", "F"),
-    **dict.fromkeys(["head_in_bias", "head_hidden", "head_activated"], ("", "F")),
-    **dict.fromkeys(["head_weight", "head_bias"], ("", "V")),
-    "position_embedding": ("T", "C"),
-    "lm_head": ("C", "V"),
-    **dict.fromkeys(["logits", "probs"], ("T", "V")),
-}
-TURNED = {  # seen the other way round than tensors of their kind are
-    *("up", "gate", "opened", "inner", "below", "activated", "up_weight", "gate_weight", "up_bias"),
-    *("token_embedding", "position_embedding", "type_embedding", "source_embedding", "image"),
-    *("tokens", "token_types", "source_tokens"),
-    *("class_token", "distillation_token", "pair", "frequency"),
-}
-PER_QUERY_HEAD = {
-    *("q_weight", "q_bias", "q", "q_rotated", "k_shared", "v_shared"),
-    *("scores", "highest", "exponentials", "total", "weights", "out"),
-}
-PER_KEY_HEAD = {"k_weight", "k_bias", "k", "k_rotated", "k_kept", "v_weight", "v_bias", "v", "v_kept"}
-STRIPS = {"mean", "variance", "mean_square", "highest", "total", "sees_any", "positions"}
 SHORTEST_PANEL = 256
 
 
@@ -81,7 +23,7 @@ class View:
         """The letters along x and y; the exponentials of the last softmax run over the vocabulary."""
         if item.role == "exponentials":
             return ("T", "S") if item.layer is not None else ("T", "V")
-        return AXES.get(item.role, ("", ""))
+        return role_of(item.role).axes
 
     def windows(self, item: Item) -> list[Window]:
         """What is shown of a tensor, in the order of its heads or panels."""
@@ -90,10 +32,11 @@ class View:
         return self._known[item]
 
     def _windows(self, item: Item) -> list[Window]:
-        found = [window.turned() for window in item.windows] if item.role in TURNED else item.windows
-        if item.role in PER_QUERY_HEAD and item.layer is not None:
+        found = [window.turned() for window in item.windows] if role_of(item.role).turned else item.windows
+        by = role_of(item.role).heads
+        if by == "query" and item.layer is not None:
             return heads(found, self.sizes["H"], 1)
-        if item.role in PER_KEY_HEAD:
+        if by == "key":
             return heads(found, self.sizes["G"], 1)
         axes = self.axes(item)
         return panels(found[0], axes.index("V"), self.panel) if "V" in axes else list(found)
@@ -106,7 +49,7 @@ class View:
     def pairs(self, step: Item, targets: Sequence[Block]) -> Iterator[tuple[Window, Block]]:
         """Each window of a step with the block that it is a step of: of its head, of its panel, or the first."""
         assert step.step_of is not None
-        turned = step.step_of.role in TURNED
+        turned = role_of(step.step_of.role).turned
         found = [window.turned() for window in step.windows] if turned else list(step.windows)
         if len(targets) > 1 and targets[0].head is not None:
             found = heads(found, len(targets), 1)

@@ -21,8 +21,8 @@ from glassformer.errors import GlassformerError
 from glassformer.inference.recorded_call import call_of
 from glassformer.training.events import Ended, Evaluated, Event, GradientReady, Started, StepDone
 from glassformer.viewer import pack
-from glassformer.viewer.answers import plain
 from glassformer.viewer.events import Events
+from glassformer.viewer.responses import plain
 from glassformer.viewer.session import Session
 
 PAUSE = 0.5  # seconds between two pictures

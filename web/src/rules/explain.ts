@@ -1,6 +1,6 @@
 /**
  * A cell's arithmetic: its formula with real operands, the cells it came from, the line of source, and the proof. The
- * twin of tracing/explain.py; what it gives is, field by field, what src/glassformer/viewer/answers.py gives.
+ * twin of tracing/explain.py; what it gives is, field by field, what src/glassformer/viewer/responses.py gives.
  */
 import { type Explanation, MAX_SOURCES, MAX_TERMS, type OperationRecord } from "../types.ts";
 import { IMAGINARY } from "./elementwise.ts";

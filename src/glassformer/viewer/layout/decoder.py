@@ -1,49 +1,24 @@
-"""Where the blocks of a decoder stand: the residual stream in the middle, attention left of it, the MLP right.
+"""Where the blocks of a decoder stand: along a spine, with embeddings at its first level and logits at its end."""
 
-Positions run to the right, and the columns of a token stand under each other through the whole model; the network runs
-down. Every block of the stream has on one side what was added to it, on the other side what reads it:
+from collections.abc import Sequence
 
-    attention's norm, heads  │ x │  embeddings
-    joined heads, output     │ x │  the MLP's norm, hidden features
-    the next layer's norm …  │ x │  the MLP's output
-
-Heads stand behind each other. Weights stand outside of what they produce, their outputs level with the product's. The
-MLP's hidden features run to the right, so that they are level with both of its matrices, and the model is compact.
-"""
-
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-
-from glassformer.viewer.board import Board
-from glassformer.viewer.flow import Box, Flow, rows
-from glassformer.viewer.roles import Item
+from glassformer.viewer.canvas import Canvas
+from glassformer.viewer.items import Item
+from glassformer.viewer.layout.spine import Plan, Spine, sizes_of
 from glassformer.viewer.scene import Group
-from glassformer.viewer.views import PER_KEY_HEAD, STRIPS, View
 
-LAYERS_IN_A_COLUMN = 12
-SCOPE = re.compile(
-    r"blocks\.\d+\.(?:(?:attn|cross|mlp)_norm|attn|cross_attn|mlp)(?=\.)|blocks\.\d+|(?:final|embedding)_norm|head\.norm|"
-)
-ATTENTIONS = {"attn": ("attn_norm", "attention", "head"), "cross_attn": ("cross_norm", "cross_attention", "cross_head")}
-BEFORE, AFTER = (
-    (("centred", "mean"), ("normalised", "variance"), ("norm", ""), ("final_norm", "")),
-    (("normalised", "variance"), ("centred", "mean"), ("summed", "")),
-)  # what a norm shows beside the stream, outwards: before a sublayer that reads it, or after one
 EMBEDDED = (
     *("token_embedded", "source_embedded", "vectors", "position_embedded", "position_encoding", "encoding"),
     *("position_embedding", "token_embedding", "source_embedding"),
 )
-MASKS = ("allowed", "allowed_all", "sees_any")
-HEADS = (*MASKS, "scores", "highest", "exponentials", "total", "weights", "out")  # from above
 
 
-def place(items: Sequence[Item], board: Board) -> dict[str, int] | None:
+def place(items: Sequence[Item], canvas: Canvas) -> dict[str, int] | None:
     """A decoder's blocks, and the lengths of its axes; None where the items are none's."""
     if not is_decoder(items):
         return None
     sizes = sizes_of(items)
-    Decoder(items, sizes, board).lay_out()
+    Spine(items, sizes, canvas, DECODER).lay_out()
     return sizes
 
 
@@ -54,289 +29,42 @@ def is_decoder(items: Sequence[Item]) -> bool:
     return needed <= set(found) and found["logits"].tensor.shape[0] == 1 and len(found["q"].tensor.shape) == 4
 
 
-def sizes_of(items: Sequence[Item]) -> dict[str, int]:
-    """The lengths of the axes, as the tensors have them."""
-    by_role = {item.role: item.tensor.shape for item in reversed(items) if not item.step_of}
-    n_heads, n_queries, n_keys = by_role["scores"][-3:]
-    return {
-        "T": n_queries,
-        "S": n_keys,
-        "C": by_role["x"][-1],
-        "H": n_heads,
-        "G": by_role["k"][-3],
-        "D": by_role["q"][-1],
-        **({"R": by_role["angles"][-1]} if "angles" in by_role else {}),
-        "F": by_role["up"][-1],
-        "V": by_role["logits"][-1] if "logits" in by_role else by_role["token_embedding"][0],
-        "L": len({item.layer for item in items if item.layer is not None}),
-    }
+def embedding(spine: Spine, group: Group) -> int:
+    """At the stream's first level; returns its right edge."""
+    spine.put(spine.find("", "tokens") or spine.find("", "source_tokens"), 0, -2 - spine.gap, group)
+    spine.put(spine.find("", "x"), 0, 0, group)
+    x = spine.t + spine.gap
+    for role in EMBEDDED:
+        item = spine.find("", role)
+        if item:
+            if role in ("position_embedded", "encoding"):
+                spine.put(spine.find("", "positions"), x, -2, group)
+            spine.put(item, x, 0, group)
+            x += spine.view.size(item)[0] + spine.gap
+    return x
 
 
-class Decoder:
-    """One model being laid out, or the half of one whose paths begin with a prefix."""
+def output(spine: Spine, x: int, y: int) -> None:
+    """The last norm beside the last stream, and below them what it says of the next token."""
+    if spine.find("", "logits") is None and spine.find("final_norm", "final_norm") is None:
+        return
+    group = spine.group("output", "output", spine.model)
+    spine.norm("final_norm", 0, x, y, group, -1)
+    y += spine.c + spine.pad
+    head, bias = spine.find("", "lm_head"), spine.find("", "lm_head_bias")
+    spine.put(bias, x - spine.gap - 1, y, group)
+    spine.put(head, x - spine.gap - spine.c - (2 if bias else 0), y, group)
+    under_each_other = 3 * spine.sizes["V"] <= spine.c
+    for role, strip in (("logits", ""), ("exponentials", "highest"), ("probs", "total")):
+        item = spine.find("", role)
+        if item:
+            spine.put(spine.find("", strip), x, y - (0 if under_each_other else 2), group)
+            y += 2 if strip and under_each_other else 0
+            spine.put(item, x, y, group)
+            if under_each_other:
+                y += spine.view.size(item)[1] + spine.gap
+            else:
+                x += spine.t + spine.gap
 
-    prefix, embedding_role, layer_role = "", "embedding", "layer"
 
-    def __init__(self, items: Sequence[Item], sizes: Mapping[str, int], board: Board, view: View | None = None) -> None:
-        self.items, self.sizes, self.board = items, sizes, board
-        self.view = view or View(sizes)
-        self.flow = Flow(items, board)
-        self.by_role: dict[tuple[str, str], list[Item]] = {}
-        for item in items:
-            if item.step_of is None:
-                scope = SCOPE.match(item.name.removeprefix(self.prefix))
-                self.by_role.setdefault((scope[0] if scope else "", item.role), []).append(item)
-        self.t, self.c = sizes["T"], sizes["C"]
-        self.gap = max(2, min(self.t // 6, self.c // 24))  # between blocks of a kind
-        self.pad = max(4, self.c // 16)  # between parts
-        self.pitch = max(2 * self.gap, sizes["D"], 2 * (2 + self._most_steps()))  # from head to head
-        self.is_post_norm = any(role == "summed" for _, role in self.by_role)
-        self.placed: set[Item] = set()
-        self.model = self.whole()
-
-    def whole(self) -> Group:
-        """The group of all that is laid out here."""
-        return self.board.group("", "model", None)
-
-    def group(self, path: str, role: str, parent: Group, index: int | None = None) -> Group:
-        """A group of the part of the model that has this path."""
-        return self.board.group(f"{self.prefix}{path}", role, parent, index)
-
-    def _most_steps(self) -> int:
-        return max(map(len, self.flow.steps.values()), default=0)
-
-    def lay_out(self) -> None:
-        """Everything."""
-        self.main()
-        self.behind()
-        self.board.enclose()
-
-    def main(self) -> None:
-        """All but the steps."""
-        embedding = self.group("embedding", self.embedding_role, self.model)
-        right = self.rotations(self.embedding(embedding) + self.pad, embedding)
-        first = len(self.board.blocks)
-        x, y, top, bottom = 0, 0, 0, 0
-        for layer in range(len({scope for scope, _ in self.by_role if re.fullmatch(r"blocks\.\d+", scope)})):
-            if layer and layer % LAYERS_IN_A_COLUMN == 0:
-                own = self.board.blocks[first:]
-                left = min(block.pos[0] for block in own)
-                x = max(block.pos[0] + block.size[0] for block in own) + 4 * self.pad - min(left, 0)
-                y = top
-            y = self.layer(layer, x, y)
-            bottom = max(bottom, y)
-        self.output(x, y)
-        rest = [item for item in self.items if item.step_of is None and item not in self.placed]
-        if rest:
-            self.box(rest, self.for_the_rest(embedding)).put(right + self.pad, 0)
-
-    def for_the_rest(self, embedding: Group) -> Group:
-        """The group of what has no place of its own."""
-        return embedding
-
-    # ---- pieces
-
-    def find(self, scope: str, role: str) -> Item | None:
-        """The item of a role in a part of the model."""
-        return next(iter(self.by_role.get((scope, role), [])), None)
-
-    def put(self, item: Item | None, x: int, y: int, group: Group | Sequence[Group], z: int = 0) -> None:
-        """Put all windows of an item with their corner there; heads and panels stand behind each other."""
-        if item is None:
-            return
-        self.placed.add(item)
-        axes = self.view.axes(item)
-        for n, window in enumerate(self.view.windows(item)):
-            slab = None if window.head is None else self.slab(item, window.head)
-            depth = -n * self.pitch if slab is None else self.z_of(slab)
-            own = group if isinstance(group, Group) else group[slab or 0]
-            shown = window if window.head == slab else replace(window, head=slab)
-            self.board.put(item, shown, own, (x, y, z + depth), axes)
-
-    def slab(self, item: Item, head: int) -> int:
-        """In which query head's slab a head stands: keys that several heads share with the first of them."""
-        return head * (self.sizes["H"] // self.sizes["G"]) if item.role in PER_KEY_HEAD else head
-
-    def z_of(self, slab: int) -> int:
-        """Heads fan out around the plane of the stream, the first one in front."""
-        return (self.sizes["H"] - 1) * self.pitch // 2 - slab * self.pitch
-
-    def box(self, rest: Sequence[Item], group: Group) -> Box:
-        """What has no place of its own here."""
-        self.placed.update(rest)
-        return rows([self.flow.item(item, group) for item in sorted(rest, key=self.flow.order)])
-
-    # ---- parts
-
-    def embedding(self, group: Group) -> int:
-        """At the stream's first level; returns its right edge."""
-        self.put(self.find("", "tokens") or self.find("", "source_tokens"), 0, -2 - self.gap, group)
-        self.put(self.find("", "x"), 0, 0, group)
-        x = self.t + self.gap
-        for role in EMBEDDED:
-            item = self.find("", role)
-            if item:
-                if role in ("position_embedded", "encoding"):
-                    self.put(self.find("", "positions"), x, -2, group)
-                self.put(item, x, 0, group)
-                x += self.view.size(item)[0] + self.gap
-        return x
-
-    def rotations(self, x: int, parent: Group) -> int:
-        """By how much each pair of features turns at each position; returns the right edge."""
-        found = [its[0] for role in ("cos", "sin") for (_, own), its in self.by_role.items() if own == role]
-        if not found:
-            return x
-        group = self.board.group("rotation", "rotary", parent)
-        for item in (*(self.find("", role) for role in ("pair", "frequency", "angles")), *found):
-            if item:
-                self.put(item, x, 0, group)
-                x += self.view.size(item)[0] + self.gap
-        return x
-
-    def layer(self, layer: int, x: int, y: int) -> int:
-        """From the level of the stream that it reads; returns that of the stream that it leaves."""
-        path, post = f"blocks.{layer}", self.is_post_norm
-        group = self.group(path, self.layer_role, self.model, layer)
-        streams = list(self.by_role.get((path, "x"), []))
-        left = x
-        for number, (part, (norm, role, head)) in enumerate(ATTENTIONS.items()):
-            if self.find(f"{path}.{part}", "q") is None:
-                continue
-            attention = self.group(f"{path}.{part}", role, group)
-            left = left if post else self.norm(f"{path}.{norm}", number, left, y, group, -1)
-            left, bottom = self.heads(f"{path}.{part}", left - self.pad, y, attention, head)
-            y = max(y + self.c, bottom) + self.pad
-            self.put(streams.pop(0) if len(streams) > 1 else None, x, y, group)
-            left = self.norm(f"{path}.{norm}", number, x, y, group, -1) if post else x
-            left = self.projection(f"{path}.{part}", left, y, attention)
-        right = x + self.t if post else self.norm(f"{path}.mlp_norm", 2, x + self.t, y, group, 1)
-        below = self.mlp(
-            f"{path}.mlp", x, right + self.pad, y, group, self.norm_width(f"{path}.mlp_norm") if post else 0
-        )
-        if post:
-            self.norm(f"{path}.mlp_norm", 2, x + self.t, below, group, 1)
-        self.put(streams[0] if streams else None, x, below, group)
-        scopes = {path, *(scope for scope, _ in self.by_role if scope.startswith(f"{path}."))}
-        rest = [i for (scope, _), its in self.by_role.items() if scope in scopes for i in its if i not in self.placed]
-        if rest:
-            box = self.box(rest, group)
-            own = [block for block in self.board.blocks if block.layer == layer]
-            box.put(min(block.pos[0] for block in own) - self.pad - box.width, y)
-        return below
-
-    def norm_width(self, path: str) -> int:
-        """How much room a norm takes beside the stream."""
-        parts = sum(self.find(path, role) is not None for role, _ in (AFTER if self.is_post_norm else BEFORE))
-        return parts * (self.gap + self.t) + 5
-
-    def norm(self, path: str, index: int, x: int, y: int, parent: Group, side: int) -> int:
-        """Beside the stream, outwards; returns where it ends."""
-        if not any(scope == path for scope, _ in self.by_role):
-            return x
-        is_after = self.is_post_norm and path != "final_norm"
-        group = self.group(path, "norm_after" if is_after else "norm", parent, index)
-        for role, statistic in AFTER if is_after else BEFORE:
-            item = self.find(path, role)
-            if item:
-                x += side * self.gap - (self.t if side < 0 else 0)
-                self.put(item, x, y, group)
-                strip = self.find(path, statistic) or (self.find(path, "mean_square") if statistic else None)
-                self.put(strip if strip and strip not in self.placed else None, x, y - 2, group)
-                x += self.t if side > 0 else 0
-        x += side
-        for role in ("norm_weight", "norm_bias"):
-            item = self.find(path, role)
-            if item:
-                x += side
-                self.put(item, x - (1 if side < 0 else 0), y, group)
-                x += side
-        return x
-
-    def heads(self, path: str, x: int, y: int, attention: Group, role_of_head: str) -> tuple[int, int]:
-        """The heads' slabs with their right edge at x; returns their left edge and their lower one."""
-        slabs = [self.group(f"{path}.head.{h}", role_of_head, attention, h) for h in range(self.sizes["H"])]
-        x -= self.t
-        at = y
-        for role in HEADS:
-            item = self.find(path, role)
-            if item:
-                self.put(item, x, at, attention if role in MASKS else slabs)
-                at += self.view.size(item)[1] + (1 if role in STRIPS else self.gap)
-        x -= self.gap
-        row = self.sizes["D"] + self.gap
-        columns = [
-            [f"{name}{part}" for name in "qkv"] for part in ("_shared", "_kept", "_rotated", "", "_bias", "_weight")
-        ]
-        for roles in columns:
-            found = [self.find(path, role) for role in roles]
-            width = max((self.view.size(item)[0] for item in found if item), default=0)
-            if width:
-                x -= width + (1 if width in (1, self.c) else self.gap)
-                for number, item in enumerate(found):
-                    self.put(item, x, y + number * row, slabs)
-        return x, max(at, y + 3 * row) - self.gap
-
-    def projection(self, path: str, x: int, y: int, group: Group) -> int:
-        """The heads joined, and what attention adds to the stream; returns their left edge."""
-        for role, gap in (("attn_out", self.gap), ("o_bias", 1), ("o_weight", 1), ("heads", self.gap)):
-            item = self.find(path, role)
-            if item:
-                x -= gap + self.view.size(item)[0]
-                self.put(item, x, y, group)
-        return x
-
-    def mlp(self, path: str, spine: int, x: int, y: int, layer: Group, room: int) -> int:
-        """Up, along the hidden features, and down again; gate and up behind each other. Returns the output's level.
-
-        Between the stream and the output stays `room`.
-        """
-        group = self.group(path, "mlp", layer)
-        x = max(x, spine + room + 2 * (self.t + self.gap) + 3)  # the output and its bias stand between
-        behind = max(self.pitch, self.c // 2)
-        for role, gap in (("_weight", 1), ("_bias", self.gap), ("", self.gap)):
-            both = [item for item in (self.find(path, f"{part}{role}") for part in ("gate", "up")) if item]
-            for n, item in enumerate(both):
-                self.put(item, x, y, group, z=-n * behind)
-            y += max((self.view.size(item)[1] + gap for item in both), default=0)
-        for role in ("opened", "inner", "below", "activated"):
-            found = self.find(path, role)
-            if found:
-                self.put(found, x, y, group)
-                y += self.view.size(found)[1] + self.gap
-        self.put(self.find(path, "down_weight"), x, y, group)
-        self.put(self.find(path, "mlp_out"), spine + self.t + room + self.gap, y, group)
-        self.put(self.find(path, "down_bias"), x - 2, y, group)
-        return y
-
-    def output(self, x: int, y: int) -> None:
-        """The last norm beside the last stream, and below them what it says of the next token."""
-        if self.find("", "logits") is None and self.find("final_norm", "final_norm") is None:
-            return
-        group = self.group("output", "output", self.model)
-        self.norm("final_norm", 0, x, y, group, -1)
-        y += self.c + self.pad
-        head, bias = self.find("", "lm_head"), self.find("", "lm_head_bias")
-        self.put(bias, x - self.gap - 1, y, group)
-        self.put(head, x - self.gap - self.c - (2 if bias else 0), y, group)
-        under_each_other = 3 * self.sizes["V"] <= self.c
-        for role, strip in (("logits", ""), ("exponentials", "highest"), ("probs", "total")):
-            item = self.find("", role)
-            if item:
-                self.put(self.find("", strip), x, y - (0 if under_each_other else 2), group)
-                y += 2 if strip and under_each_other else 0
-                self.put(item, x, y, group)
-                if under_each_other:
-                    y += self.view.size(item)[1] + self.gap
-                else:
-                    x += self.t + self.gap
-
-    # ---- steps
-
-    def behind(self) -> None:
-        """Steps, each in the first free place behind what it leads to."""
-        for item in self.items:
-            if item.step_of:
-                targets = self.board.of[item.step_of]
-                for window, target in self.view.pairs(item, targets):
-                    self.board.put_behind(item, window, target)
+DECODER = Plan(embedding=embedding, output=output)

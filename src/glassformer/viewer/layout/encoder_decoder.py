@@ -1,23 +1,24 @@
 """Where the blocks of an encoder-decoder stand: two spines side by side, the encoder's left of the decoder's.
 
-Each is laid out as a decoder is (`decoder.py`); a decoder's layer has a second attention under its first one, with keys
+Each is laid out as a decoder is (`spine.py`); a decoder's layer has a second attention under its first one, with keys
 and values from the encoder. Positions of the source have an axis of their own, N, and what the encoder makes of
 them a role of its own: its residual stream is `source`, and the end of that the `memory`.
 """
 
 from collections.abc import Mapping, Sequence
 
-from glassformer.viewer.board import Board
-from glassformer.viewer.layout import sound
-from glassformer.viewer.layout.decoder import Decoder, sizes_of
-from glassformer.viewer.roles import Item
+from glassformer.viewer.canvas import Canvas
+from glassformer.viewer.items import Item
+from glassformer.viewer.layout import decoder, sound
+from glassformer.viewer.layout.spine import Plan, Spine, sizes_of
 from glassformer.viewer.scene import Group
 from glassformer.viewer.views import View
 
+OF_AN_ENCODER = {"x": "source", "token_embedded": "source_embedded"}
 OF_SOURCE = {"source_tokens", "source_embedding", "waveform"}
 
 
-def place(items: Sequence[Item], board: Board) -> dict[str, int] | None:
+def place(items: Sequence[Item], canvas: Canvas) -> dict[str, int] | None:
     """Both spines, and the lengths of their axes; None where the items are no encoder's and decoder's."""
     shown = [item for item in items if item.step_of is None]
     crossing = [item for item in shown if ".cross_attn." in item.name]
@@ -30,24 +31,26 @@ def place(items: Sequence[Item], board: Board) -> dict[str, int] | None:
     for item in items:
         if item.role == "positions" and len(item.tensor.shape) > 1:
             item.role = "position_encoding"
-    model = board.group("", "model", None)
+    model = canvas.group("", "model", None)
     sizes = _sizes([item for item in shown if item not in of_source], crossing)
     sizes |= sound.sizes_of(shown)
     view = Sided(sizes, of_source)
-    right = Right([item for item in items if item not in of_source], sizes, board, view, model)
+    right = _half(DECODER, [item for item in items if item not in of_source], sizes, canvas, view, model)
     right.main()
-    n_right = len(board.blocks)
-    left = Left(
-        [item for item in items if item in of_source], {**sizes, "T": sizes["N"], "S": sizes["N"]}, board, view, model
-    )
+    n_right = len(canvas.blocks)
+    source_sizes = {**sizes, "T": sizes["N"], "S": sizes["N"]}
+    left = _half(ENCODER, [item for item in items if item in of_source], source_sizes, canvas, view, model)
+    _rename(left.items)
     left.main()
-    own = board.blocks[n_right:]
-    edge = min(block.pos[0] for block in board.blocks[:n_right]) - max(b.pos[0] + b.size[0] for b in own) - 2 * left.pad
+    own = canvas.blocks[n_right:]
+    edge = (
+        min(block.pos[0] for block in canvas.blocks[:n_right]) - max(b.pos[0] + b.size[0] for b in own) - 2 * left.pad
+    )
     for block in own:
         block.pos = (block.pos[0] + edge, *block.pos[1:])
     right.behind()
     left.behind()
-    board.enclose()
+    canvas.enclose()
     return sizes
 
 
@@ -77,46 +80,33 @@ class Sided(View):
         return "N" if x and x in letters else x, "N" if y and y in letters else y
 
 
-class Half(Decoder):
-    """One of the two spines."""
-
-    role = ""
-
-    def __init__(self, items: Sequence[Item], sizes: Mapping[str, int], board: Board, view: View, model: Group) -> None:
-        self.around = model
-        super().__init__(items, sizes, board, view)
-
-    def whole(self) -> Group:
-        return self.board.group(self.role, self.role, self.around)
-
-    def for_the_rest(self, embedding: Group) -> Group:
-        return self.board.group(f"{self.role}.bookkeeping", "bookkeeping", self.model)
+def _half(
+    plan: Plan, items: Sequence[Item], sizes: Mapping[str, int], canvas: Canvas, view: View, model: Group
+) -> Spine:
+    """One of the two spines, in a group of its own."""
+    role = plan.prefix.rstrip(".")
+    return Spine(items, sizes, canvas, plan, view=view, model=canvas.group(role, role, model))
 
 
-class Right(Half):
-    """The decoder."""
+def _rename(of_source: Sequence[Item]) -> None:
+    """The encoder's stream has roles of its own, and ends as the memory. Its spine has noted the roles from before."""
+    ends = [item for item in of_source if item.role == "final_norm"]
+    ends = ends or [item for item in of_source if item.role == "x"][-1:]
+    for item in of_source:
+        item.role = "memory" if item in ends else OF_AN_ENCODER.get(item.role, item.role)
 
-    prefix, role = "decoder.", "decoder"
+
+def _source(spine: Spine, group: Group) -> int:
+    """Of a text, as a decoder has it, or of sound."""
+    return sound.stem(spine, group) if "U" in spine.sizes else decoder.embedding(spine, group)
 
 
-class Left(Half):
-    """The encoder, whose stream ends as the memory."""
-
-    prefix, role = "encoder.", "encoder"
-    embedding_role, layer_role = "source_embedding", "encoder_layer"
-
-    def __init__(self, items: Sequence[Item], sizes: Mapping[str, int], board: Board, view: View, model: Group) -> None:
-        super().__init__(items, sizes, board, view, model)
-        ends = [item for item in items if item.role == "final_norm"] or [item for item in items if item.role == "x"][
-            -1:
-        ]
-        for item in items:
-            item.role = (
-                "memory"
-                if item in ends
-                else {"x": "source", "token_embedded": "source_embedded"}.get(item.role, item.role)
-            )
-
-    def embedding(self, group: Group) -> int:
-        """Of a text, as a decoder has it, or of sound."""
-        return sound.stem(self, group) if "U" in self.sizes else super().embedding(group)
+DECODER = Plan(embedding=decoder.embedding, output=decoder.output, prefix="decoder.", bookkeeping=True)
+ENCODER = Plan(
+    embedding=_source,
+    output=decoder.output,
+    prefix="encoder.",
+    embedding_role="source_embedding",
+    layer_role="encoder_layer",
+    bookkeeping=True,
+)

@@ -13,9 +13,9 @@ learned for the class token stands beside the patches' vectors, where it joins t
 
 from collections.abc import Iterator, Sequence
 
-from glassformer.viewer.board import Board
-from glassformer.viewer.layout.decoder import Decoder, sizes_of
-from glassformer.viewer.roles import Item
+from glassformer.viewer.canvas import Canvas
+from glassformer.viewer.items import Item
+from glassformer.viewer.layout.spine import Plan, Spine, sizes_of
 from glassformer.viewer.scene import Group, Text, Token
 from glassformer.viewer.windows import Window
 
@@ -23,101 +23,103 @@ NEEDED = {"image", "patches", "patch_vectors", "class_token", "x", "q", "k", "sc
 MOST_PIECES = 1024  # into which a picture is cut
 
 
-def place(items: Sequence[Item], board: Board) -> dict[str, int] | None:
+def place(items: Sequence[Item], canvas: Canvas) -> dict[str, int] | None:
     """An image classifier's blocks, and the lengths of its axes; None where the items are none's."""
     found = {item.role: item for item in items if item.step_of is None}
     if not set(found) >= NEEDED or len(found["logits"].tensor.shape) != 2 or found["logits"].tensor.shape[0] != 1:
         return None
     *_, n_patches, n_pixels = found["patches"].tensor.shape
     sizes = sizes_of(items) | {"P": n_patches, "I": n_pixels}
-    ImageClassifier(items, sizes, board).lay_out()
+    Spine(items, sizes, canvas, IMAGE_CLASSIFIER).lay_out()
     return sizes
 
 
-class ImageClassifier(Decoder):
-    """The spine is a decoder's; what leads to it and away from it is not."""
+def embedding(spine: Spine, group: Group) -> int:
+    """Upwards from the stream's first level."""
+    right, pitch = spine.t + spine.gap, spine.c + spine.pad
+    spine.put(spine.find("", "positions"), right, -2, group)
+    spine.put(spine.find("", "position_embedding"), right, 0, group)
+    streams = spine.by_role["", "x"]
+    for n, stream in enumerate(streams, 1):
+        spine.put(stream, 0, (n - len(streams)) * pitch, group)
+    y = -len(streams) * pitch
+    before = spine.t - spine.sizes["P"]  # tokens that stand before the patches
+    for x, role in enumerate(("class_token", "distillation_token")[:before]):
+        spine.put(spine.find("", role), x, y, group)
+    put_patches(spine, before, y, spine.canvas.group("patchify", "patchify", group))
+    return right + spine.sizes["I"]
 
-    def embedding(self, group: Group) -> int:
-        """Upwards from the stream's first level."""
-        right, pitch = self.t + self.gap, self.c + self.pad
-        self.put(self.find("", "positions"), right, -2, group)
-        self.put(self.find("", "position_embedding"), right, 0, group)
-        streams = self.by_role["", "x"]
-        for n, stream in enumerate(streams, 1):
-            self.put(stream, 0, (n - len(streams)) * pitch, group)
-        y = -len(streams) * pitch
-        before = self.t - self.sizes["P"]  # tokens that stand before the patches
-        for x, role in enumerate(("class_token", "distillation_token")[:before]):
-            self.put(self.find("", role), x, y, group)
-        self.patches(before, y, self.board.group("patchify", "patchify", group))
-        return right + self.sizes["I"]
 
-    def patches(self, x: int, y: int, group: Group) -> None:
-        """Upwards from the level of the patches' vectors."""
-        right = self.t + self.gap
-        self.put(self.find("", "patch_vectors"), x, y, group)
-        self.put(self.find("", "patch_bias"), right, y, group)
-        self.put(self.find("", "patch_weight"), right + 2, y, group)
-        image, patches = self.find("", "image"), self.find("", "patches")
-        assert image is not None
-        assert patches is not None
-        y -= self.sizes["I"] + self.pad
-        self.put(patches, x, y, group)
-        picture = self.board.group("images", "picture", group)
-        if len(image.tensor.shape) == 6:
-            self.cut_apart(image, x, y - self.pad, picture)
-        else:  # some pixels are in no patch
-            self.put(image, x, y - self.pad - self.view.size(image)[1], picture)
-        names = self.names(image)
-        self.board.tokens = [Token(id=-1 - n, text=name, bytes=name.encode().hex()) for n, name in enumerate(names)]
+def put_patches(spine: Spine, x: int, y: int, group: Group) -> None:
+    """Upwards from the level of the patches' vectors."""
+    right = spine.t + spine.gap
+    spine.put(spine.find("", "patch_vectors"), x, y, group)
+    spine.put(spine.find("", "patch_bias"), right, y, group)
+    spine.put(spine.find("", "patch_weight"), right + 2, y, group)
+    image, patches = spine.find("", "image"), spine.find("", "patches")
+    assert image is not None
+    assert patches is not None
+    y -= spine.sizes["I"] + spine.pad
+    spine.put(patches, x, y, group)
+    picture = spine.canvas.group("images", "picture", group)
+    if len(image.tensor.shape) == 6:
+        cut_apart(spine, image, x, y - spine.pad, picture)
+    else:  # some pixels are in no patch
+        spine.put(image, x, y - spine.pad - spine.view.size(image)[1], picture)
+    names = position_names(spine, image)
+    spine.canvas.tokens = [Token(id=-1 - n, text=name, bytes=name.encode().hex()) for n, name in enumerate(names)]
 
-    def names(self, image: Item) -> list[str]:
-        """Of the positions: a patch by its row and column."""
-        n_patches = self.sizes["P"]
-        across = image.tensor.shape[4] if len(image.tensor.shape) == 6 else n_patches
-        before = ("[class]", "[distillation]")[: self.t - n_patches]
-        return [*before, *(f"{p // across},{p % across}" for p in range(n_patches))]
 
-    def cut_apart(self, image: Item, x: int, bottom: int, group: Group) -> None:
-        """The pixels of each patch, with a gap around them; channels stand behind each other."""
-        found = list(pieces(image))
-        (width, height), rows = found[0][1].size, 1 + found[-1][0][0]
-        gap = max(1, width // 8)
-        top = bottom - rows * (height + gap)
-        self.placed.add(image)
-        for (row, column, channel), window in found:
-            at = x + column * (width + gap), top + row * (height + gap), -channel * self.pitch
-            block = self.board.put(image, window, group, at, self.view.axes(image))
-            if rows > 1:
-                block.label = Text(f"Patch {row},{column}", f"图像块 {row},{column}")
+def position_names(spine: Spine, image: Item) -> list[str]:
+    """Of the positions: a patch by its row and column."""
+    n_patches = spine.sizes["P"]
+    across = image.tensor.shape[4] if len(image.tensor.shape) == 6 else n_patches
+    before = ("[class]", "[distillation]")[: spine.t - n_patches]
+    return [*before, *(f"{p // across},{p % across}" for p in range(n_patches))]
 
-    def output(self, x: int, y: int) -> None:
-        """The last norm beside the last stream, and under the class token's column what it says."""
-        group = self.board.group("output", "output", self.model)
-        self.norm("final_norm", 0, x, y, group, -1)
-        y += self.c + self.pad
-        hidden = self.find("", "head_hidden")
-        if hidden:
-            self.weighted(hidden, "head_in", x, y, group)
-            self.put(self.find("", "head_activated"), x + self.gap, y, group)
-            y += self.view.size(hidden)[1] + self.pad
-        for role, strip in (("logits", ""), ("exponentials", "highest"), ("probs", "total")):
-            item = self.find("", role)
-            if item:
-                if role == "logits":
-                    self.weighted(item, "head", x, y, group)
-                else:
-                    self.put(item, x, y, group)
-                self.put(self.find("", strip), x, y - 2, group)
-                x += 1 + self.gap
 
-    def weighted(self, product: Item, name: str, x: int, y: int, group: Group) -> None:
-        """A product, and left of it the bias and the weights that it was made with."""
-        self.put(product, x, y, group)
-        self.put(self.find("", f"{name}_bias"), x - 2, y, group)
-        weight = self.find("", f"{name}_weight")
-        if weight:
-            self.put(weight, x - 3 - self.view.size(weight)[0], y, group)
+def cut_apart(spine: Spine, image: Item, x: int, bottom: int, group: Group) -> None:
+    """The pixels of each patch, with a gap around them; channels stand behind each other."""
+    found = list(pieces(image))
+    (width, height), rows = found[0][1].size, 1 + found[-1][0][0]
+    gap = max(1, width // 8)
+    top = bottom - rows * (height + gap)
+    spine.placed.add(image)
+    for (row, column, channel), window in found:
+        at = x + column * (width + gap), top + row * (height + gap), -channel * spine.pitch
+        block = spine.canvas.put(image, window, group, at, spine.view.axes(image))
+        if rows > 1:
+            block.label = Text(f"Patch {row},{column}", f"图像块 {row},{column}")
+
+
+def output(spine: Spine, x: int, y: int) -> None:
+    """The last norm beside the last stream, and under the class token's column what it says."""
+    group = spine.canvas.group("output", "output", spine.model)
+    spine.norm("final_norm", 0, x, y, group, -1)
+    y += spine.c + spine.pad
+    hidden = spine.find("", "head_hidden")
+    if hidden:
+        weighted(spine, hidden, "head_in", x, y, group)
+        spine.put(spine.find("", "head_activated"), x + spine.gap, y, group)
+        y += spine.view.size(hidden)[1] + spine.pad
+    for role, strip in (("logits", ""), ("exponentials", "highest"), ("probs", "total")):
+        item = spine.find("", role)
+        if item:
+            if role == "logits":
+                weighted(spine, item, "head", x, y, group)
+            else:
+                spine.put(item, x, y, group)
+            spine.put(spine.find("", strip), x, y - 2, group)
+            x += 1 + spine.gap
+
+
+def weighted(spine: Spine, product: Item, name: str, x: int, y: int, group: Group) -> None:
+    """A product, and left of it the bias and the weights that it was made with."""
+    spine.put(product, x, y, group)
+    spine.put(spine.find("", f"{name}_bias"), x - 2, y, group)
+    weight = spine.find("", f"{name}_weight")
+    if weight:
+        spine.put(weight, x - 3 - spine.view.size(weight)[0], y, group)
 
 
 def pieces(image: Item) -> Iterator[tuple[tuple[int, int, int], Window]]:
@@ -142,3 +144,6 @@ def pieces(image: Item) -> Iterator[tuple[tuple[int, int, int], Window]]:
                         index=f"[0,{channel},{row},:,{column},:]",
                     ),
                 )
+
+
+IMAGE_CLASSIFIER = Plan(embedding=embedding, output=output)

@@ -10,20 +10,20 @@ encoder's states below the decoder (`luong.py`), and at the bottom the logits.
 import re
 from collections.abc import Callable, Sequence
 
-from glassformer.viewer.board import Board
+from glassformer.viewer.canvas import Canvas
+from glassformer.viewer.items import Item
 from glassformer.viewer.layout import luong
-from glassformer.viewer.layout.pieces import LONGEST, Pieces, Place
-from glassformer.viewer.names import R
-from glassformer.viewer.roles import Item
+from glassformer.viewer.layout.chunks import LONGEST, Chunks, Place
+from glassformer.viewer.roles import RECURRENT
 from glassformer.viewer.scene import Group
 
-SCOPE = re.compile(rf"(?:{R}|(?:recurrent|encoder|decoder|attention)\.)")
+SCOPE = re.compile(rf"(?:{RECURRENT}|(?:recurrent|encoder|decoder|attention)\.)")
 GATES = ("reset", "update", "input_gate", "forget_gate", "candidate", "output_gate")
 RENAMED = {"attended": "attended_before", "out": "attended_all"}  # what has no other name than these
 SPACE = 5  # between one step of time and the next
 
 
-def place(items: Sequence[Item], board: Board) -> dict[str, int] | None:
+def place(items: Sequence[Item], canvas: Canvas) -> dict[str, int] | None:
     """Recurrent networks' blocks and the lengths of their axes; None where the items are none's."""
     found = {item.role: item for item in items if item.step_of is None}
     if not {"from_x", "from_h", "h", "logits", "tokens"} <= set(found) or found["logits"].tensor.shape[0] != 1:
@@ -38,7 +38,7 @@ def place(items: Sequence[Item], board: Board) -> dict[str, int] | None:
             item.windows = [window.turned() for window in item.windows]
         elif item.role == "states" and _scope(item) == f"encoder.layers.{last}":
             item.role = "memory"
-    network = Network(items, board)
+    network = Network(items, canvas)
     network.lay_out()
     return network.sizes
 
@@ -51,8 +51,8 @@ def _scope(item: Item) -> str:
 class Network:
     """One model being laid out."""
 
-    def __init__(self, items: Sequence[Item], board: Board) -> None:
-        self.board, self.pieces = board, Pieces(items, _scope, board)
+    def __init__(self, items: Sequence[Item], canvas: Canvas) -> None:
+        self.canvas, self.chunks = canvas, Chunks(items, _scope, canvas)
         shapes = {item.role: item.tensor.shape for item in items if item.step_of is None}
         n_layers = len({item.layer for item in items if item.role == "h"})
         n_tokens, d_model = shapes["token_embedded"][-2:]
@@ -61,35 +61,35 @@ class Network:
             self.sizes["N"] = shapes["source_embedded"][-2]
         self.gap = max(2, d_model // 24)  # within a part
         self.pad = max(8, d_model // 8)  # between parts
-        self.model = board.group("", "model", None)
+        self.model = canvas.group("", "model", None)
 
     def lay_out(self) -> None:
         """Everything, an encoder left of its decoder."""
         x = left = bottom = 0
         for prefix in ("encoder", "decoder", "recurrent"):
-            if self.pieces.scopes(f"{prefix}."):
+            if self.chunks.scopes(f"{prefix}."):
                 stack = Stack(self, prefix, x)
                 bottom = max(bottom, stack.lay_out() + self.pad)
                 x, left = stack.right + self.pad, stack.x
-        if self.pieces.all("attention", "attended"):
-            bottom = luong.lay_out(self.pieces, self.model, self.sizes, (left, bottom), self.gap) + self.pad
+        if self.chunks.all("attention", "attended"):
+            bottom = luong.lay_out(self.chunks, self.model, self.sizes, (left, bottom), self.gap) + self.pad
         bottom = self.output(left, bottom) + self.pad
-        self.pieces.rest(left, bottom, self.model)
-        self.pieces.behind()
-        self.board.enclose()
+        self.chunks.rest(left, bottom, self.model)
+        self.chunks.behind()
+        self.canvas.enclose()
 
     def output(self, x: int, y: int) -> int:
         """What is said of the next token; returns the lower edge."""
-        group, find = self.board.group("output", "output", self.model), self.pieces.all
+        group, find = self.canvas.group("output", "output", self.model), self.chunks.all
         for item in find("", "lm_head_bias"):
-            self.pieces.panels(item, x - 2, y, group, ("", "V"))
+            self.chunks.panels(item, x - 2, y, group, ("", "V"))
         for item in find("", "lm_head"):
-            self.pieces.panels(item, x - 2 - self.gap - self.sizes["C"], y, group, ("C", "V"))
+            self.chunks.panels(item, x - 2 - self.gap - self.sizes["C"], y, group, ("C", "V"))
         bottom = y
         for role, strip in (("logits", ""), ("exponentials", "highest"), ("probs", "total")):
-            self.pieces.matrix(find("", strip), x, y - 2, group, ("T", ""))
+            self.chunks.matrix(find("", strip), x, y - 2, group, ("T", ""))
             for item in find("", role):
-                width, height = self.pieces.panels(item, x, y, group, ("T", "V"))
+                width, height = self.chunks.panels(item, x, y, group, ("T", "V"))
                 x, bottom = x + width + self.gap, max(bottom, y + height)
         return bottom
 
@@ -98,22 +98,22 @@ class Stack:
     """The layers of one network along one text."""
 
     def __init__(self, network: Network, prefix: str, left: int) -> None:
-        self.network, self.pieces, self.prefix = network, network.pieces, prefix
+        self.network, self.chunks, self.prefix = network, network.chunks, prefix
         self.of_source = prefix == "encoder"
         self.letter = "N" if self.of_source else "T"
         self.n, self.c = network.sizes[self.letter], network.sizes["C"]
-        self.group = network.board.group(prefix, prefix, network.model)
-        scopes = [scope for scope in self.pieces.scopes(f"{prefix}.layers.") if self.pieces.all(scope, "h")]
-        computed = {role: self.pieces.all(scopes[0], role) for role in GATES}
+        self.group = network.canvas.group(prefix, prefix, network.model)
+        scopes = [scope for scope in self.chunks.scopes(f"{prefix}.layers.") if self.chunks.all(scope, "h")]
+        computed = {role: self.chunks.all(scopes[0], role) for role in GATES}
         self.gates = sorted((role for role in GATES if computed[role]), key=lambda role: computed[role][0].order)
         parts = (["from_x"], ["from_h"], self.gates, ["cell"], ["h"])
-        present = [part for part in parts if any(self.pieces.all(scopes[0], role) for role in part)]
+        present = [part for part in parts if any(self.chunks.all(scopes[0], role) for role in part)]
         self.column = {role: 2 * number for number, part in enumerate(present) for role in part}
         self.column["states"] = self.column["h"] + 2
         self.pitch = self.column["states"] + SPACE
         self.depth = max(8, self.c // 4)  # from gate to gate
         widths = [sum(self.width(scope, role) for role in ("from_x_weight", "from_h_weight")) for scope in scopes]
-        tables = [min(item.tensor.shape[0], LONGEST) for item in self.pieces.all("", self.table)]
+        tables = [min(item.tensor.shape[0], LONGEST) for item in self.chunks.all("", self.table)]
         self.x = left + max([*widths, *tables]) + 2 * network.gap + 4 + network.pad
         self.right = self.x + self.n * self.pitch
         self.layers: dict[int, list[str]] = {}
@@ -125,7 +125,7 @@ class Stack:
         return "source_embedding" if self.of_source else "token_embedding"
 
     def width(self, scope: str, role: str) -> int:
-        return max((item.windows[0].size[0] for item in self.pieces.all(scope, role)), default=0)
+        return max((item.windows[0].size[0] for item in self.chunks.all(scope, role)), default=0)
 
     def at(self, role: str, y: int, z: int = 0) -> Callable[[int], Place]:
         """Where a role's column stands in each step of time."""
@@ -136,50 +136,50 @@ class Stack:
         y = self.embedding()
         for index, scopes in self.layers.items():
             role = "encoder_layer" if self.of_source else "layer"
-            group = self.network.board.group(f"{self.prefix}.layers.{index}", role, self.group, index)
+            group = self.network.canvas.group(f"{self.prefix}.layers.{index}", role, self.group, index)
             y = self.layer(f"{self.prefix}.layers.{index}", scopes, y, group)
         for role in ("memory", "states"):
-            out = self.pieces.all(f"{self.prefix}.layers.{max(self.layers)}", role)
-            y += self.pieces.matrix(out, self.x, y, self.group, (self.letter, "C"))[1]
+            out = self.chunks.all(f"{self.prefix}.layers.{max(self.layers)}", role)
+            y += self.chunks.matrix(out, self.x, y, self.group, (self.letter, "C"))[1]
         return y
 
     def embedding(self) -> int:
         """Tokens and their vectors above the steps that read them; returns the level of the first layer."""
         role = "source_embedding" if self.of_source else "embedding"
-        group = self.network.board.group(f"{self.prefix}.embedding", role, self.group)
-        pieces, pad = self.pieces, self.network.pad
-        for item in pieces.all("", self.table):
-            pieces.panels(item, self.x - pad - min(item.tensor.shape[0], LONGEST), 0, group, ("V", "C"))
+        group = self.network.canvas.group(f"{self.prefix}.embedding", role, self.group)
+        chunks, pad = self.chunks, self.network.pad
+        for item in chunks.all("", self.table):
+            chunks.panels(item, self.x - pad - min(item.tensor.shape[0], LONGEST), 0, group, ("V", "C"))
         rows = [("source_tokens", "", -3), ("source_embedded", "C", 0)]
         if not self.of_source:
             rows = [("tokens", "", -3), ("token_embedded", "C", 0), ("fed", "", self.c + pad)]
         for role, letter, y in rows:
-            pieces.columns(pieces.all("", role), self.n, self.at("from_x", y), lambda t: group, (self.letter, letter))
-        is_fed = not self.of_source and pieces.all("", "fed")
+            chunks.columns(chunks.all("", role), self.n, self.at("from_x", y), lambda t: group, (self.letter, letter))
+        is_fed = not self.of_source and chunks.all("", "fed")
         return self.c + pad + (2 * self.c + pad if is_fed else 0)
 
     def layer(self, path: str, scopes: Sequence[str], y: int, group: Group) -> int:
         """One layer, its directions under each other; returns the level of the next."""
-        pieces, top = self.pieces, y
-        for item in pieces.all(self.prefix, "initial") if path.endswith(".0") else []:
-            pieces.matrix([item], self.x - 4, y, group, ("", "C"))
+        chunks, top = self.chunks, y
+        for item in chunks.all(self.prefix, "initial") if path.endswith(".0") else []:
+            chunks.matrix([item], self.x - 4, y, group, ("", "C"))
         for scope in scopes:
             way = scope.rpartition(".")[2]
-            own = group if len(scopes) == 1 else self.network.board.group(scope, way, group)
+            own = group if len(scopes) == 1 else self.network.canvas.group(scope, way, group)
             y = self.direction(scope, y, own) + self.network.gap
         if len(scopes) > 1:
-            for number, item in enumerate(pieces.all(path, "reached")):
-                pieces.matrix([item], self.right, top, group, ("", "C"), z=-number * self.depth)
+            for number, item in enumerate(chunks.all(path, "reached")):
+                chunks.matrix([item], self.right, top, group, ("", "C"), z=-number * self.depth)
         if path != f"{self.prefix}.layers.{max(self.layers)}":
             axes = (self.letter, "C")
-            pieces.columns(pieces.all(path, "states"), self.n, self.at("states", top), lambda t: group, axes)
+            chunks.columns(chunks.all(path, "states"), self.n, self.at("states", top), lambda t: group, axes)
         return y + self.network.pad
 
     def direction(self, scope: str, y: int, group: Group) -> int:
         """The cells of one network, step by step; returns the lower edge."""
-        pieces, board, n_gates = self.pieces, self.network.board, max(1, len(self.gates))
-        size = pieces.all(scope, "h")[0].tensor.shape[-1]
-        steps = [board.group(f"{scope}.step.{t}", "time_step", group, t) for t in range(self.n)]
+        chunks, canvas, n_gates = self.chunks, self.network.canvas, max(1, len(self.gates))
+        size = chunks.all(scope, "h")[0].tensor.shape[-1]
+        steps = [canvas.group(f"{scope}.step.{t}", "time_step", group, t) for t in range(self.n)]
         letter = "C" if size == self.c else ""
         backwards = scope.endswith("backwards")
         for gate in range(n_gates):
@@ -187,19 +187,19 @@ class Stack:
             x = self.x - self.network.pad
             for role in ("from_h_bias", "from_h_weight", "from_x_bias", "from_x_weight"):
                 x -= self.width(scope, role)
-                for item in pieces.all(scope, role):
-                    pieces.put(item, (0, item.windows[0].size[0], *rows), (x, y, z), group, ("", letter))
+                for item in chunks.all(scope, role):
+                    chunks.put(item, (0, item.windows[0].size[0], *rows), (x, y, z), group, ("", letter))
                 x -= 1 if role.endswith("bias") else self.network.gap
             for role in ("from_x", "from_h"):
-                found = pieces.all(scope, role)
+                found = chunks.all(scope, role)
                 axes = (self.letter, letter)
-                pieces.columns(
+                chunks.columns(
                     found, self.n, self.at(role, y, z), steps.__getitem__, axes, features=rows, backwards=backwards
                 )
         for number, role in enumerate([*self.gates, "cell", "h"]):
             z = -number * self.depth if role in self.gates else 0
-            pieces.columns(
-                pieces.all(scope, role),
+            chunks.columns(
+                chunks.all(scope, role),
                 self.n,
                 self.at(role, y, z),
                 steps.__getitem__,
@@ -208,5 +208,5 @@ class Stack:
             )
         if scope.endswith("wards"):  # what one of two directions puts out
             place = self.at("h", y, -self.depth)
-            pieces.columns(pieces.all(scope, "states"), self.n, place, steps.__getitem__, (self.letter, letter))
+            chunks.columns(chunks.all(scope, "states"), self.n, place, steps.__getitem__, (self.letter, letter))
         return y + size

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
-from glassformer.viewer.layout.decoder import Decoder
-from glassformer.viewer.roles import Item
+from glassformer.viewer.items import Item
+from glassformer.viewer.layout.spine import Spine
 from glassformer.viewer.scene import Group
 from glassformer.viewer.windows import Window
 
@@ -27,7 +27,7 @@ def sizes_of(items: Sequence[Item]) -> dict[str, int]:
     return sizes | {letter: found[role][-1] for letter, role in (("W", "frames"), ("K", "power")) if role in found}
 
 
-def stem(spine: Decoder, group: Group) -> int:
+def stem(spine: Spine, group: Group) -> int:
     """Upwards from the stream's first level; returns the right edge."""
     right = spine.t + spine.gap
     spine.put(spine.find("", "x"), 0, 0, group)
@@ -43,18 +43,18 @@ def stem(spine: Decoder, group: Group) -> int:
             y -= spine.view.size(padded)[1] + spine.pad
             spine.put(padded, 0, y, convolutions)
     hear(spine, y - spine.pad, spine.group("sound", "sound", group))
-    edges = [block.pos[0] + block.size[0] for block in spine.board.blocks if block.group == convolutions.id]
+    edges = [block.pos[0] + block.size[0] for block in spine.canvas.blocks if block.group == convolutions.id]
     return max(right, *edges)
 
 
-def convolve(spine: Decoder, name: str, below: Item | None, y: int, group: Group) -> None:
+def convolve(spine: Spine, name: str, below: Item | None, y: int, group: Group) -> None:
     """The sums, right of them what the activation makes of them, left of them the weights, a window's in a row."""
     weight = spine.find("", f"{name}_weight")
     if weight:
         d_out, n_inputs = weight.tensor.shape[0], prod(weight.tensor.shape[1:])
         flat = Window(offset=weight.tensor.offset, strides=(1, n_inputs), size=(n_inputs, d_out))
         spine.placed.add(weight)
-        spine.board.put(weight, flat, group, (-4 - n_inputs, y, 0), spine.view.axes(weight))
+        spine.canvas.put(weight, flat, group, (-4 - n_inputs, y, 0), spine.view.axes(weight))
     spine.put(spine.find("", f"{name}_bias"), -2, y, group)
     x = 0
     for item in (spine.find("", name), below, spine.find("", "entering") if name == "first_conv" else None):
@@ -63,7 +63,7 @@ def convolve(spine: Decoder, name: str, below: Item | None, y: int, group: Group
             x += spine.view.size(item)[0] + spine.gap
 
 
-def hear(spine: Decoder, bottom: int, group: Group) -> None:
+def hear(spine: Spine, bottom: int, group: Group) -> None:
     """From the waveform to the log-mel frames, in a row that ends above the stream."""
     row = [item for role in ROW for item in spine.by_role.get(("", role), [])[-1:]]
     waveforms = [*spine.by_role.get(("", "frames"), [])[:-1], *spine.by_role.get(("", "mirrored"), [])]
@@ -82,7 +82,7 @@ def hear(spine: Decoder, bottom: int, group: Group) -> None:
         x -= sum(window.size[0] for window in pieces) + 4 * spine.gap
         for number, window in enumerate(pieces):
             axes = ("", "") if number else ("U", "")
-            spine.board.put(waveform, window, group, (x + number * pieces[0].size[0], top, 0), axes)
+            spine.canvas.put(waveform, window, group, (x + number * pieces[0].size[0], top, 0), axes)
 
 
 def in_columns(waveform: Item, hop: int) -> list[Window]:

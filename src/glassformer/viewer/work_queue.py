@@ -9,15 +9,15 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Turns:
+class WorkQueue:
     """Each piece in a thread of its own, which does not hold up the end of the program as a pool's would."""
 
     def __init__(self) -> None:
-        self._turn = asyncio.Lock()
+        self._busy = asyncio.Lock()
 
-    async def take(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T]) -> T:
         """Do a piece of work when it is its turn; what it raises is raised here."""
-        async with self._turn:
+        async with self._busy:
             loop = asyncio.get_running_loop()
             done: asyncio.Future[T] = loop.create_future()
 

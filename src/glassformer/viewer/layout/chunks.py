@@ -1,4 +1,4 @@
-"""Tensors cut into the pieces that stand in different places: columns of a text, gates, matrices made of columns.
+"""Tensors cut into the chunks that stand in different places: columns of a text, gates, matrices made of columns.
 
 Where a loop over time has written a variable once a step, its tensors are the columns of one picture. A block's `start`
 says which position its column is, so that a selector finds it just as in a tensor of the whole text.
@@ -7,9 +7,9 @@ says which position its column is, so that a selector finds it just as in a tens
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from glassformer.viewer.board import Board
-from glassformer.viewer.flow import Flow, rows
-from glassformer.viewer.roles import Item
+from glassformer.viewer.canvas import Canvas
+from glassformer.viewer.items import Item
+from glassformer.viewer.layout.flow import Flow, rows
 from glassformer.viewer.scene import Group
 from glassformer.viewer.windows import Window, panels
 
@@ -18,12 +18,12 @@ Cut = tuple[int, int, int, int]  # from x, to x, from y, to y
 LONGEST = 256  # cells of a vocabulary that stand in one panel
 
 
-class Pieces:
+class Chunks:
     """Items by what they belong to and their role, and what has been placed of them so far."""
 
-    def __init__(self, items: Sequence[Item], scope_of: Callable[[Item], str], board: Board) -> None:
-        self.items, self.board = items, board
-        self.flow = Flow(items, board)
+    def __init__(self, items: Sequence[Item], scope_of: Callable[[Item], str], canvas: Canvas) -> None:
+        self.items, self.canvas = items, canvas
+        self.flow = Flow(items, canvas)
         self.placed: set[Item] = set()
         self._cuts: dict[Item, list[Cut]] = {}
         self._found: dict[tuple[str, str], list[Item]] = {}
@@ -47,7 +47,7 @@ class Pieces:
         first = cut[0] if start is None else start
         self.placed.add(item)
         self._cuts.setdefault(item, []).append(cut)
-        self.board.put(item, replace(window, start=(first, 0)), group, at, axes)
+        self.canvas.put(item, replace(window, start=(first, 0)), group, at, axes)
 
     def columns(
         self,
@@ -90,7 +90,7 @@ class Pieces:
                 column = window.size[0] == 1 and not alone
                 depth = 0 if column else 2 * (1 + n_steps) * at
                 shown = replace(window, start=(at, 0)) if column else window
-                self.board.put(item, shown, group, (x + at * column, y, z - depth), axes)
+                self.canvas.put(item, shown, group, (x + at * column, y, z - depth), axes)
                 width, height = max(width, at * column + window.size[0]), max(height, window.size[1])
         return width, height
 
@@ -100,30 +100,30 @@ class Pieces:
         window = item.windows[0].turned() if axes[0] == "V" else item.windows[0]
         n_steps = len(self.flow.steps.get(item, []))
         for number, panel in enumerate(panels(window, axes.index("V"), LONGEST)):
-            self.board.put(item, panel, group, (x, y, -2 * (1 + n_steps) * number), axes)
+            self.canvas.put(item, panel, group, (x, y, -2 * (1 + n_steps) * number), axes)
         return min(window.size[0], LONGEST if axes[0] == "V" else window.size[0]), min(window.size[1], LONGEST)
 
     def rest(self, x: int, y: int, parent: Group) -> None:
         """What has no place of its own: positions, masks and the like."""
         left = [item for item in self.items if item.step_of is None and item not in self.placed]
         if left:
-            group = self.board.group("bookkeeping", "bookkeeping", parent)
+            group = self.canvas.group("bookkeeping", "bookkeeping", parent)
             rows([self.flow.item(item, group) for item in sorted(left, key=self.flow.order)]).put(x, y)
 
     def behind(self) -> None:
         """Steps behind what they lead to, cut like it where they are of its shape."""
         for item in self.items:
-            if item.step_of is None or item in self.board.of:
+            if item.step_of is None or item in self.canvas.of:
                 continue
-            targets, cuts = self.board.of[item.step_of], self._cuts.get(item.step_of, [])
+            targets, cuts = self.canvas.of[item.step_of], self._cuts.get(item.step_of, [])
             same = [window.size for window in item.windows] == [window.size for window in item.step_of.windows]
             if cuts and same:
                 for target, cut in zip(targets, cuts, strict=True):
                     window = replace(carve(item.windows[0], cut), start=target.start)
-                    self.board.put_behind(item, window, target)
+                    self.canvas.put_behind(item, window, target)
             else:
                 for number, window in enumerate(item.windows):
-                    self.board.put_behind(item, window, targets[number if len(targets) == len(item.windows) else 0])
+                    self.canvas.put_behind(item, window, targets[number if len(targets) == len(item.windows) else 0])
 
 
 def carve(window: Window, cut: Cut) -> Window:

@@ -15,7 +15,7 @@ import glassformer as gf
 from glassformer.errors import TraceError
 from glassformer.tracing import trace_file
 from glassformer.tracing.recorder import record
-from glassformer.viewer.answers import MAX_SOURCES, MAX_TERMS, answer
+from glassformer.viewer.responses import MAX_SOURCES, MAX_TERMS, answer
 from support.rule_cases import CASES, OPTIONS, Run, recorded, sampled
 
 TYPES = (Path(__file__).resolve().parents[2] / "web" / "src" / "types.ts").read_text("utf-8")

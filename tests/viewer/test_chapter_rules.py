@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from glassformer.viewer.chapters_check import check_chapter, check_chapters, load_chapters
+from glassformer.viewer.chapters import check_chapter, check_chapters, load_chapters
 from support.viewed import recorded
 
 GOOD: dict[str, Any] = {

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Iterable
 
-from glassformer.viewer.labels import group_label, label
-from glassformer.viewer.roles import Item
+from glassformer.viewer.items import Item
+from glassformer.viewer.roles import group_label, label
 from glassformer.viewer.scene import Block, Group, Token
 from glassformer.viewer.windows import Window
 
 Rect = tuple[int, int, int, int]  # x, y, and one past the last of each
 
 
-class Board:
+class Canvas:
     """Groups and blocks so far. Steps are stood behind their blocks at the end, each in the first free place."""
 
     def __init__(self) -> None:

@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from glassformer.viewer.board import Board
-from glassformer.viewer.roles import Item
+from glassformer.viewer.canvas import Canvas
+from glassformer.viewer.items import Item
 from glassformer.viewer.scene import Group
 from glassformer.viewer.windows import Window
 
@@ -28,10 +28,10 @@ class Box:
 
 
 class Flow:
-    """Items, with the steps behind each, on a board."""
+    """Items, with the steps behind each, on a canvas."""
 
-    def __init__(self, items: Sequence[Item], board: Board) -> None:
-        self.board = board
+    def __init__(self, items: Sequence[Item], canvas: Canvas) -> None:
+        self.canvas = canvas
         self.steps: dict[Item, list[Item]] = {}
         self.first_use: dict[Item, int] = {}
         for item in items:
@@ -55,7 +55,7 @@ class Flow:
         boxes = [(self.order(item), self.item(item, group)) for item in own]
         for child, its_items in sorted(inner.items(), key=lambda entry: min(map(self.order, entry[1]))):
             word = child.rpartition(".")[2]
-            made = self.board.group(child, "module", group, int(word) if word.isdecimal() else None)
+            made = self.canvas.group(child, "module", group, int(word) if word.isdecimal() else None)
             boxes.append((min(map(self.order, its_items)), self.module(child, its_items, made)))
         boxes.sort(key=lambda entry: entry[0])  # stable: weights keep their order
         return rows([box for _, box in boxes])
@@ -67,9 +67,9 @@ class Flow:
 
         def put(x: int, y: int) -> None:
             for shown, window, depth, behind in self._depths(item, steps):
-                step_of = None if shown is item else self.board.of[item][behind].id
+                step_of = None if shown is item else self.canvas.of[item][behind].id
                 axes = tuple(shown.tensor.axes[-2:]) if shown is item and len(shown.tensor.axes) > 1 else ("", "")
-                self.board.put(shown, window, group, (x, y, -depth), axes, step_of)  # type: ignore[arg-type]
+                self.canvas.put(shown, window, group, (x, y, -depth), axes, step_of)  # type: ignore[arg-type]
 
         return Box(max(size[0] for size in sizes), max(size[1] for size in sizes), put)
 
@@ -123,9 +123,9 @@ def _child(path: str, module: str) -> str:
     return f"{path}.{rest.partition('.')[0]}" if path else rest.partition(".")[0]
 
 
-def lay_out(items: Sequence[Item], board: Board) -> None:
+def lay_out(items: Sequence[Item], canvas: Canvas) -> None:
     """A whole model."""
-    flow = Flow(items, board)
+    flow = Flow(items, canvas)
     main = [item for item in items if item.step_of is None]
-    flow.module("", main, board.group("", "model", None)).put(0, 0)
-    board.enclose()
+    flow.module("", main, canvas.group("", "model", None)).put(0, 0)
+    canvas.enclose()
