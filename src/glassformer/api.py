@@ -31,7 +31,7 @@ from glassformer.inference.generate import generate
 from glassformer.inference.logits import Sampling, sampling_of
 from glassformer.inference.recorded_call import Call, call_of
 from glassformer.inference.request import NewToken
-from glassformer.inference.text import Piece, stream_text
+from glassformer.inference.streaming_text import Piece, stream_text
 from glassformer.inference.transcribe import Options, Transcript, transcribe
 from glassformer.kinds import image, kind_of, kinds, sound, translation
 from glassformer.kinds.kind import Inputs, Metrics, Progress, needs_tokenizer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from glassformer.data import words
+from glassformer.data import word_corpus
 from glassformer.data.lines import MAX_LINE, SMALL, read_lines
 from glassformer.data.pairs import read_pairs
 from glassformer.errors import DataError, TokenizerError
@@ -56,13 +56,13 @@ def test_small_file_large_cost_text_without_a_place_to_cut_it_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(pretokenize, "LONGEST", 1 << 18)
-    monkeypatch.setattr(words, "LONGEST", 1 << 18)
+    monkeypatch.setattr(word_corpus, "LONGEST", 1 << 18)
     chunks = ["a" * (1 << 16)] * 8
     with pytest.raises(TokenizerError, match="without a place where it may be cut"):
         list(PreTokenizer(PATTERNS["gpt2"]).stream(chunks))
     path = written(tmp_path / "text", b"a" * (3 << 20))
     with pytest.raises(DataError, match="without a space"):
-        words.count_words([path])
+        word_corpus.count_words([path])
 
 
 def test_a_damaged_corpus_is_refused_or_read_as_python_reads_it(tmp_path: Path) -> None:

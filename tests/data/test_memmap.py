@@ -225,7 +225,7 @@ def test_the_shortest_text_gives_its_only_stretch_and_a_shorter_one_an_error() -
     x, y = get_batch(np.arange(8), 3, 7)
     assert x.tolist() == [list(range(7))] * 3
     assert y[0].tolist() == list(range(1, 8))
-    with pytest.raises(DataError, match="One stretch with its targets needs 8 tokens, but the text has 7"):
+    with pytest.raises(DataError, match="One span with its targets needs 8 tokens, but the text has 7"):
         get_batch(np.arange(7), 3, 7)
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from glassformer.data.pictures import Pictures, as_picture, open_pictures
+from glassformer.data.image_files import ImageFiles, open_image_files, to_pillow
 from glassformer.errors import DataError
 from glassformer.evaluation.accuracy import ClassAccuracy, accuracy
 from glassformer.features.image_processor import ImageProcessor
@@ -48,7 +48,7 @@ def test_right_answers_are_counted_for_all_and_for_each_class(batch_size: int, t
     told = []
     found = accuracy(
         Brightness("dark", "dim", "none"),
-        open_pictures(folder_of(tmp_path, dark=[0, 0, 1], dim=[1, 0])),
+        open_image_files(folder_of(tmp_path, dark=[0, 0, 1], dim=[1, 0])),
         GREY,
         batch_size=batch_size,
         progress=lambda done, all: told.append((done, all)),
@@ -63,17 +63,17 @@ def test_right_answers_are_counted_for_all_and_for_each_class(batch_size: int, t
 
 def test_names_say_which_class_is_which(tmp_path: Path) -> None:
     """In the order of names "a" is before "b", and in the model's after it; "10" is before "2", and 10 after 2."""
-    pictures = open_pictures(folder_of(tmp_path / "letters", a=[1], b=[0]))
+    pictures = open_image_files(folder_of(tmp_path / "letters", a=[1], b=[0]))
     assert accuracy(Brightness("b", "a", "c"), pictures, GREY).rate == 1
     assert accuracy(Brightness(n_classes=2), pictures, GREY).rate == 0  # without names there is the order alone
     numbers = folder_of(tmp_path / "numbers", **{str(n): [n] for n in (0, 2, 10)})
-    assert accuracy(Brightness(n_classes=11), open_pictures(numbers), GREY).rate == 1
+    assert accuracy(Brightness(n_classes=11), open_image_files(numbers), GREY).rate == 1
     with pytest.raises(DataError, match="no class 'a'; it has cat, dog, gnu"):
         accuracy(Brightness("cat", "dog", "gnu"), pictures, GREY)
 
 
 def test_a_limit_takes_pictures_of_all_classes() -> None:
-    pictures = Pictures(open=lambda i: grey(i // 10), labels=[i // 10 for i in range(30)])
+    pictures = ImageFiles(open=lambda i: grey(i // 10), labels=[i // 10 for i in range(30)])
     found = accuracy(Brightness(), pictures, GREY, limit=7)
     assert (found.total, found.rate) == (7, 1)
     assert [one.total for one in found.classes] == [2, 3, 2]
@@ -87,22 +87,22 @@ def test_mnists_files_and_archives_are_read(tmp_path: Path) -> None:
         )
     np.savez(tmp_path / "set.npz", x_test=pixels, y_test=labels)
     images = tmp_path / "t10k-images-idx3-ubyte"
-    named = open_pictures(images, tmp_path / "t10k-labels-idx1-ubyte")
-    for pictures in (open_pictures(images), named, open_pictures(tmp_path / "set.npz")):
+    named = open_image_files(images, tmp_path / "t10k-labels-idx1-ubyte")
+    for pictures in (open_image_files(images), named, open_image_files(tmp_path / "set.npz")):
         assert accuracy(Brightness(), pictures, GREY).correct == 2
     colours = torch.randint(256, (3, 4, 5), dtype=torch.uint8)
-    assert np.array_equal(np.asarray(as_picture(colours)), colours.permute(1, 2, 0).numpy())
+    assert np.array_equal(np.asarray(to_pillow(colours)), colours.permute(1, 2, 0).numpy())
 
 
 def test_what_is_no_set_of_pictures_is_said_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing at"):
-        open_pictures(tmp_path / "nowhere")
+        open_image_files(tmp_path / "nowhere")
     (tmp_path / "images.txt").write_text("no picture")
     with pytest.raises(DataError, match="name the labels too"):
-        open_pictures(tmp_path / "images.txt")
+        open_image_files(tmp_path / "images.txt")
     (folder_of(tmp_path / "some", dark=[0, 0]) / "dark" / "1.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"1\.png is no picture"):
-        accuracy(Brightness("dark", "dim", "none"), open_pictures(tmp_path / "some"), GREY)
+        accuracy(Brightness("dark", "dim", "none"), open_image_files(tmp_path / "some"), GREY)
     for label in (-1, 3):
         with pytest.raises(DataError, match=f"a picture of class {label}, and the model's 3"):
-            accuracy(Brightness(), Pictures(open=lambda i: grey(0), labels=[0, label]), GREY)
+            accuracy(Brightness(), ImageFiles(open=lambda i: grey(0), labels=[0, label]), GREY)

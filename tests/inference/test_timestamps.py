@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from glassformer.inference.timestamps import TimestampRules, stretches
+from glassformer.inference.timestamps import TimestampRules, spans_of
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.speech_tokens import SpeechTokens
 
@@ -49,7 +49,7 @@ def test_the_rules_are_those_of_transformers(speech: SpeechTokens) -> None:
 
 def test_a_window_is_cut_at_pairs_of_times(speech: SpeechTokens) -> None:
     tokens = [at(speech, 0), A, at(speech, 2.5), at(speech, 3), B, C, at(speech, 7), at(speech, 7), A]
-    found, frames = stretches(tokens, 3000, speech)
+    found, frames = spans_of(tokens, 3000, speech)
     assert [(part.start, part.end) for part in found] == [(0.0, 2.5), (3.0, 7.0)]
     assert found[1].tokens == tokens[3:7]
     assert frames == 700  # what comes after the last pair is heard again
@@ -57,16 +57,16 @@ def test_a_window_is_cut_at_pairs_of_times(speech: SpeechTokens) -> None:
 
 def test_a_single_time_at_the_end_says_that_nothing_follows(speech: SpeechTokens) -> None:
     tokens = [at(speech, 0), A, at(speech, 2.5), at(speech, 3), B, at(speech, 7)]
-    found, frames = stretches(tokens, 2200, speech)
+    found, frames = spans_of(tokens, 2200, speech)
     assert [(part.start, part.end) for part in found] == [(0.0, 2.5), (3.0, 7.0)]
     assert frames == 2200
 
 
-def test_text_without_a_pair_is_one_stretch(speech: SpeechTokens) -> None:
-    one, frames = stretches([at(speech, 0), A, B, at(speech, 4)], 2000, speech)
+def test_text_without_a_pair_is_one_span(speech: SpeechTokens) -> None:
+    one, frames = spans_of([at(speech, 0), A, B, at(speech, 4)], 2000, speech)
     assert [(part.start, part.end) for part in one] == [(0.0, 4.0)]
     assert frames == 2000
     for tokens in ([A, B], [at(speech, 0), A, B]):
-        one, frames = stretches(tokens, 2000, speech)
+        one, frames = spans_of(tokens, 2000, speech)
         assert [(part.start, part.end, part.tokens) for part in one] == [(0.0, 20.0, tokens)]
         assert frames == 2000

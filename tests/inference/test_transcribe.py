@@ -288,7 +288,7 @@ def test_windows_move_on_by_the_last_time_and_show_what_came_before(speech: Spee
         (0.0, 10.0, " ask"),
         (10.0, 20.0, " what"),
         (20.0, 50.0, " what"),
-        (50.0, 59.0, " ask"),  # a lone stretch begins with its window; no text goes on after the recording
+        (50.0, 59.0, " ask"),  # a lone span begins with its window; no text goes on after the recording
     ]
     assert moments == [(20.0, 59.0), (50.0, 59.0), (59.0, 59.0)]
     first = [at(0), *ask, at(10), at(10), *what, at(20)]

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from glassformer.inference.word_times import Timed, fit, median_filter, standardised, tidy, warp
+from glassformer.inference.word_times import WordTiming, fit, median_filter, merge_punctuation, standardised, warp
 from support.counts import count
 
 
@@ -57,9 +57,9 @@ def test_standardised_weights_have_mean_0_and_deviation_1_over_the_tokens() -> N
     torch.testing.assert_close(found[:, :, 0].std(-1, correction=0), torch.ones(2).double())
 
 
-def timed(*words: tuple[str, float, float]) -> list[Timed]:
+def timed(*words: tuple[str, float, float]) -> list[WordTiming]:
     return [
-        Timed(text=text, tokens=[i], start=float(a), end=float(b), probability=0.5)
+        WordTiming(text=text, tokens=[i], start=float(a), end=float(b), probability=0.5)
         for i, (text, a, b) in enumerate(words)
     ]
 
@@ -68,7 +68,7 @@ def test_punctuation_goes_to_its_word() -> None:
     words = timed(
         (" (", 0, 0.1), ("one", 0.1, 0.3), (",", 0.3, 0.3), (" two", 0.3, 0.6), ("!", 0.6, 0.6), (")", 0.6, 0.7)
     )
-    tidy(words)
+    merge_punctuation(words)
     assert [(word.text, word.tokens, word.start) for word in words if word.text] == [
         (" (one,", [0, 1, 2], 0.1),
         (" two!)", [3, 4, 5], 0.3),
@@ -79,14 +79,14 @@ def test_a_word_at_the_end_of_a_sentence_does_not_take_in_the_pause() -> None:
     words = timed(
         (" a", 0, 0.3), (" b", 0.3, 0.6), (".", 0.6, 3.0), (" c", 3.0, 3.3), (".", 3.3, 3.4), (" d", 3.4, 9.0)
     )
-    assert tidy(words) == pytest.approx(0.3)
+    assert merge_punctuation(words) == pytest.approx(0.3)
     assert words[2].end == pytest.approx(1.2)
     assert words[5].start == pytest.approx(8.4)
 
 
 def test_no_words_have_no_length() -> None:
-    assert tidy([]) == 0.0
-    assert tidy(timed((" a", 1.0, 1.0))) == 0.0
+    assert merge_punctuation([]) == 0.0
+    assert merge_punctuation(timed((" a", 1.0, 1.0))) == 0.0
 
 
 def test_every_word_lasts_some_time_and_words_follow_one_another() -> None:

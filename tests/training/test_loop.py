@@ -598,7 +598,7 @@ def test_a_run_goes_on_from_before_a_spoilt_checkpoint_and_never_takes_it_for_it
 def test_a_text_shorter_than_one_stretch_is_refused(tmp_path: Path) -> None:
     config = small(tmp_path)
     (tmp_path / "text.txt").write_text("too short")
-    with pytest.raises(DataError, match="One stretch with its targets needs 9"):
+    with pytest.raises(DataError, match="One span with its targets needs 9"):
         train(config, tmp_path / "run")
 
 

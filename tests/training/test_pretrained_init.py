@@ -14,7 +14,7 @@ from glassformer.checkpoints import word_vectors
 from glassformer.config import to_mapping
 from glassformer.errors import CheckpointMismatch, ConfigError, DataError
 from glassformer.tokenizers import CharTokenizer
-from glassformer.tokenizers.words import WordTokenizer
+from glassformer.tokenizers.word_level import WordTokenizer
 from glassformer.training.config import RunConfig
 from glassformer.training.events import Event, Notice
 from glassformer.training.load_config import load_run_config, resolve

@@ -10,7 +10,7 @@ import torch
 import glassformer as gf
 from glassformer.checkpoints import word_vectors
 from glassformer.config import merge
-from glassformer.data.words import count_words, numbers_of
+from glassformer.data.word_corpus import count_words, numbers_of
 from glassformer.errors import ConfigError, DataError, GlassformerError
 from glassformer.inference.neighbours import nearest
 from glassformer.training.config import RunConfig

@@ -59,11 +59,11 @@ def evaluate(
     limit
         Take so many pairs, pictures or recordings.
     batch_size
-        Stretches, texts or pictures at once, 32 by default.
+        Spans, texts or images at once, 32 by default.
     json
         Print a JSON object, with the figures of each class or recording.
     context_length
-        Tokens of a stretch that is read at once; by default as many as the model has positions.
+        Tokens of a span that is read at once; by default as many as the model has positions.
     batches
         Take only this many batches, spread over the text.
     beams

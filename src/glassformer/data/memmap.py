@@ -135,19 +135,19 @@ def get_batch(
     device: str | torch.device = "cpu",
     generator: np.random.Generator | None = None,
 ) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
-    """Stretches of text and the same one token on: what to read, and what to predict at each place.
+    """Spans of text, and the same spans one token on: what to read, and what to predict at each position.
 
-    They start anywhere from 0 to N − T − 1, each place as likely as the others.
+    A span starts anywhere from 0 to N − T − 1, with equal probability.
     """
     if len(tokens) <= context_length:
         raise DataError(
-            f"One stretch with its targets needs {context_length + 1:,} tokens, but the text has {len(tokens):,} "
+            f"One span with its targets needs {context_length + 1:,} tokens, but the text has {len(tokens):,} "
             f"(without what is held out for validation). Take more text or a smaller context_length."
         )
     generator = generator or np.random.default_rng()
     starts = generator.integers(len(tokens) - context_length, size=batch_size)
-    stretches = sliding_window_view(tokens, context_length + 1)[starts].astype(np.int64)
-    both = torch.from_numpy(stretches).to(device)
+    spans = sliding_window_view(tokens, context_length + 1)[starts].astype(np.int64)
+    both = torch.from_numpy(spans).to(device)
     return both[:, :-1], both[:, 1:]
 
 

@@ -140,7 +140,7 @@ class Order:
         return self._epoch[1][place]
 
     def _batches(self, epoch: int) -> list[Int[np.ndarray, " B"]]:
-        """Shuffled, put in order within pools, cut into batches, and these shuffled; who comes last waits an epoch."""
+        """Shuffled, in order within pools, cut into batches, and these shuffled; what fills no batch is left out."""
         random, size = np.random.default_rng((self.seed, epoch)), self.batch_size
         shuffled = random.permutation(len(self.lengths))[: self.n_batches * size]
         pools = [shuffled[start : start + POOL * size] for start in range(0, len(shuffled), POOL * size)]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from glassformer.data.pictures import Pictures
+from glassformer.data.image_files import ImageFiles
 from glassformer.errors import DataError
 from glassformer.evaluation.mode import evaluating
 from glassformer.features.image_processor import ImageProcessor
@@ -39,7 +39,7 @@ class Accuracy:
 
 def accuracy(
     module: nn.Module,
-    pictures: Pictures,
+    pictures: ImageFiles,
     processor: ImageProcessor,
     *,
     batch_size: int = 32,
@@ -73,7 +73,7 @@ def accuracy(
     )
 
 
-def numbers_of(pictures: Pictures, config: Any) -> Sequence[int]:
+def numbers_of(pictures: ImageFiles, config: Any) -> Sequence[int]:
     """The model's own numbers of the pictures' classes: by their names, or in order where the model has no names."""
     names = [label(config, number) for number in range(config.n_classes)]
     if pictures.classes and (strange := set(pictures.classes) - set(names)) and config.labels:

@@ -181,7 +181,7 @@ def keep_min_p(logits: Float[Tensor, "B V"], p: float) -> Float[Tensor, "B V"]:
 
 
 def draw(probs: Float[Tensor, "B V"], uniform: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
-    """The token in whose stretch of the cumulative distribution a number from [0, 1) falls."""
+    """The token in whose span of the cumulative distribution a number from [0, 1) falls."""
     cumulative = probs.cumsum(-1)
     chosen = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(-1)
     last_possible = probs.shape[-1] - 1 - (probs.flip(-1) > 0).int().argmax(-1)  # rounding must not pick beyond it

@@ -55,15 +55,15 @@ class TimestampRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
-    """A stretch of text within a window; seconds from the window's beginning."""
+class Span:
+    """Text within a window, from `start` to `end`; seconds from the window's beginning."""
 
     start: float
     end: float
     tokens: list[int]
 
 
-def stretches(tokens: Sequence[int], n_frames: int, speech: SpeechTokens) -> tuple[list[Stretch], int]:
+def spans_of(tokens: Sequence[int], n_frames: int, speech: SpeechTokens) -> tuple[list[Span], int]:
     """What a window's tokens say from when to when, and how many of its frames need not be heard again.
 
     Text after the last pair of times may be cut off by the window's end: it is left to the next window, which begins
@@ -75,12 +75,12 @@ def stretches(tokens: Sequence[int], n_frames: int, speech: SpeechTokens) -> tup
     if not cuts:
         times = [token for token in tokens if token > speech.first_time]
         end = _seconds(times[-1], speech) if times else n_frames / FRAMES_PER_SECOND
-        return [Stretch(start=0.0, end=end, tokens=list(tokens))], n_frames
+        return [Span(start=0.0, end=end, tokens=list(tokens))], n_frames
     if over:
         cuts.append(len(tokens))
     parts = [list(tokens[a:b]) for a, b in pairwise([0, *cuts])]
-    found = [Stretch(start=_seconds(part[0], speech), end=_seconds(part[-1], speech), tokens=part) for part in parts]
-    return found, n_frames if over else (parts[-1][-1] - speech.first_time) * FRAMES_PER_TIME
+    spans = [Span(start=_seconds(part[0], speech), end=_seconds(part[-1], speech), tokens=part) for part in parts]
+    return spans, n_frames if over else (parts[-1][-1] - speech.first_time) * FRAMES_PER_TIME
 
 
 def nothing_follows(tokens: Sequence[int], speech: SpeechTokens) -> bool:

@@ -18,14 +18,14 @@ from torch import Tensor
 from glassformer.data.audio import Recording
 from glassformer.errors import GenerationError
 from glassformer.features.log_mel import FRAMES_PER_SECOND, SAMPLE_RATE, log_mel, log_mel_of_blocks
-from glassformer.inference.timestamps import Stretch, nothing_follows, stretches
+from glassformer.inference.timestamps import Span, nothing_follows, spans_of
 from glassformer.inference.whisper_decoding import (
     DecodingResult,
     FallbackThresholds,
     decode_with_fallback,
     detect_language,
 )
-from glassformer.inference.word_times import Timed, align, fit, move, share_out, tidy
+from glassformer.inference.word_times import WordTiming, align, fit, merge_punctuation, shift, words_of_spans
 from glassformer.models.whisper import Whisper
 from glassformer.nn.kv_cache import full
 from glassformer.nn.memory import DecoderState
@@ -175,22 +175,22 @@ def _windows(
                 seed=options.seed + begin,
             )
             if not result.silent(options.thresholds):
-                parts, advance = stretches(result.tokens, length, speech)
+                spans, advance = spans_of(result.tokens, length, speech)
                 offset = begin / FRAMES_PER_SECOND
-                parts = [replace(part, start=offset + part.start, end=offset + part.end) for part in parts]
-                words: list[list[Timed]] = [[] for _ in parts]
+                spans = [replace(span, start=offset + span.start, end=offset + span.end) for span in spans]
+                words: list[list[WordTiming]] = [[] for _ in spans]
                 if options.word_times:
-                    text = [token for part in parts for token in part.tokens if token < speech.end_of_text]
+                    text = [token for span in spans for token in span.tokens if token < speech.end_of_text]
                     timed = align(module, sound, opening, text, length, speech)
-                    median = tidy(timed)
-                    move(timed, offset)
-                    both = list(share_out(timed, parts, median, latest, speech))
-                    parts, words = [part for part, _ in both], [of_part for _, of_part in both]
-                    ends = [word.end for of_part in words for word in of_part]
-                    latest = ends[-1] if ends else parts[-1].end
+                    median = merge_punctuation(timed)
+                    shift(timed, offset)
+                    both = list(words_of_spans(timed, spans, median, latest, speech))
+                    spans, words = [span for span, _ in both], [of_span for _, of_span in both]
+                    ends = [word.end for of_span in words for word in of_span]
+                    latest = ends[-1] if ends else spans[-1].end
                     if latest > offset and not nothing_follows(result.tokens, speech):
                         advance = round(latest * FRAMES_PER_SECOND) - begin
-                segments = segments_of(parts, words, result, speech, n_frames / FRAMES_PER_SECOND)
+                segments = segments_of(spans, words, result, speech, n_frames / FRAMES_PER_SECOND)
                 language = spoken if segments else language
                 previous += [token for segment in segments for token in segment.tokens]
                 if result.temperature > 0.5 or not options.show_previous:
@@ -215,27 +215,27 @@ def nothing_moves(mel: Float[Tensor, "M frames"]) -> bool:
 
 
 def segments_of(
-    parts: Iterable[Stretch],
-    words: Iterable[list[Timed]],
+    spans: Iterable[Span],
+    words: Iterable[list[WordTiming]],
     result: DecodingResult,
     speech: SpeechTokens,
     duration: float,
 ) -> list[Segment]:
-    """The stretches that have text and last some time; none goes on after the recording's end."""
+    """The spans that have text and last some time; none goes on after the recording's end."""
     segments = []
-    for part, of_part in zip(parts, words, strict=True):
-        start, end, text = round(part.start, 2), round(min(part.end, duration), 2), speech.decode(part.tokens)
+    for span, of_span in zip(spans, words, strict=True):
+        start, end, text = round(span.start, 2), round(min(span.end, duration), 2), speech.decode(span.tokens)
         if start < end and any(character.isalnum() for character in text):  # points alone are a way to say nothing
-            fit(of_part, start, end)
+            fit(of_span, start, end)
             segments.append(
                 Segment(
                     start=start,
                     end=end,
                     text=text,
-                    tokens=part.tokens,
+                    tokens=span.tokens,
                     words=tuple(
                         Word(text=word.text, start=word.start, end=word.end, probability=word.probability)
-                        for word in of_part
+                        for word in of_span
                     ),
                     temperature=result.temperature,
                     mean_logprob=result.mean_logprob,

@@ -14,7 +14,7 @@ from glassformer.errors import GenerationError
 from glassformer.inference.beam import Beams, beam_search
 from glassformer.inference.generate import generate
 from glassformer.inference.logits import Sampling
-from glassformer.inference.text import Piece, stream_text
+from glassformer.inference.streaming_text import Piece, stream_text
 from glassformer.tokenizers import Tokenizer
 
 

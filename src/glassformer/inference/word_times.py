@@ -1,7 +1,7 @@
 """When each word was said: some heads of the decoder look at the moment of the word that they write.
 
-Their weights over the sound, one row a token, are a picture with a path from one corner to the other; dynamic time
-warping finds the path along which the weights are highest (as in OpenAI's `whisper/timing.py`).
+Their weights over the sound, one row a token, are a matrix with a path of high weights from one corner to the other;
+dynamic time warping finds the path along which the weights are highest (as in OpenAI's `whisper/timing.py`).
 """
 
 import math
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from glassformer.inference.timestamps import Stretch
+from glassformer.inference.timestamps import Span
 from glassformer.models.whisper import Whisper
 from glassformer.nn.attention import split_heads
 from glassformer.nn.kv_cache import full
@@ -23,17 +23,16 @@ from glassformer.nn.memory import DecoderState
 from glassformer.tokenizers.speech_tokens import SECONDS_PER_TIME, SpeechTokens
 
 MEDIAN_WIDTH = 7  # positions, 0.14 seconds
-BEFORE, AFTER = (
-    "\"'“¿([{-",
-    "\"'.。,，!！?？:：”)]}、",
-)  # punctuation that belongs to the next word, or to the one before
+# Whisper's prepend_punctuations and append_punctuations: what belongs to the next word, and to the one before.
+PREPENDED = "\"'“¿([{-"
+APPENDED = "\"'.。,，!！?？:：”)]}、"
 SENTENCE_ENDS = ".。!！?？"
 SHORTEST = SECONDS_PER_TIME  # a word lasts at least as long as one position of the sound
 LONGEST_MEDIAN = 0.7  # seconds: a median word that is longer is none
 
 
 @dataclass(slots=True, kw_only=True)
-class Timed:
+class WordTiming:
     """A word and when it was said, in seconds; `tokens` are its tokens."""
 
     text: str
@@ -46,20 +45,20 @@ class Timed:
 @torch.inference_mode()
 def align(
     module: Whisper,
-    heard: DecoderState,
+    sound: DecoderState,
     opening: Sequence[int],
     text: Sequence[int],
     n_frames: int,
     speech: SpeechTokens,
-) -> list[Timed]:
+) -> list[WordTiming]:
     """The words of a window's text tokens; seconds from its beginning. `n_frames` of the window are sound."""
     n_positions = n_frames // 2
     if not text or n_positions == 0:
         return []
     tokens = [*opening, speech.no_times, *text, speech.end_of_text]
-    weights, logits = weights_of_heads(module, heard, tokens, n_positions)
-    picture = median_filter(standardised(weights), MEDIAN_WIDTH).mean(0)
-    rows, columns = warp(-picture[len(opening) : -1].double().cpu().numpy())
+    weights, logits = weights_of_heads(module, sound, tokens, n_positions)
+    alignment = median_filter(standardised(weights), MEDIAN_WIDTH).mean(0)
+    rows, columns = warp(-alignment[len(opening) : -1].double().cpu().numpy())
     begins = np.concatenate([[True], np.diff(rows) > 0])
     seconds = columns[begins] * SECONDS_PER_TIME  # when each token begins, and when the last one ends
     probs = logits[len(opening) : -2, : speech.end_of_text].softmax(-1).cpu()
@@ -69,7 +68,7 @@ def align(
     for word in speech.words(text, language_of(opening, speech)):
         last = first + len(word)
         words.append(
-            Timed(
+            WordTiming(
                 text=speech.decode(word),
                 tokens=word,
                 start=float(seconds[first]),
@@ -87,7 +86,7 @@ def language_of(opening: Sequence[int], speech: SpeechTokens) -> str:
 
 
 def weights_of_heads(
-    module: Whisper, heard: DecoderState, tokens: Sequence[int], n_positions: int
+    module: Whisper, sound: DecoderState, tokens: Sequence[int], n_positions: int
 ) -> tuple[Float[Tensor, "heads T S"], Float[Tensor, "T V"]]:
     """The weights of the alignment heads over the first positions of the sound, and the logits.
 
@@ -104,8 +103,8 @@ def weights_of_heads(
         for i, attention in attentions.items()
     ]
     try:
-        state = heard.again(1, full(len(tokens)))
-        logits = module(torch.tensor([list(tokens)], device=heard.memory.device), state)
+        state = sound.again(1, full(len(tokens)))
+        logits = module(torch.tensor([list(tokens)], device=sound.memory.device), state)
     finally:
         for hook in hooks:
             hook.remove()
@@ -167,7 +166,7 @@ def warp(cost: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.intp], npt.NDArr
     return rows, columns
 
 
-def tidy(words: list[Timed]) -> float:
+def merge_punctuation(words: list[WordTiming]) -> float:
     """Shorten words at the ends of sentences, give punctuation to its word, and return the median length in seconds.
 
     A word next to a full stop takes in the pause there: it may last twice the median. Changes the list's words; a mark
@@ -181,58 +180,58 @@ def tidy(words: list[Timed]) -> float:
                 word.end = word.start + 2 * median
             elif before.text in SENTENCE_ENDS:
                 word.start = word.end - 2 * median
-    _merge_before(words)
-    _merge_after(words)
+    _prepend(words)
+    _append(words)
     return median
 
 
-def _merge_before(words: list[Timed]) -> None:
+def _prepend(words: list[WordTiming]) -> None:
     following = len(words) - 1
     for i in range(len(words) - 2, -1, -1):
         mark, word = words[i], words[following]
-        if mark.text.startswith(" ") and mark.text.strip() in BEFORE:
+        if mark.text.startswith(" ") and mark.text.strip() in PREPENDED:
             word.text, word.tokens = mark.text + word.text, mark.tokens + word.tokens
             mark.text, mark.tokens = "", []
         else:
             following = i
 
 
-def _merge_after(words: list[Timed]) -> None:
+def _append(words: list[WordTiming]) -> None:
     previous = 0
     for i in range(1, len(words)):
         word, mark = words[previous], words[i]
-        if not word.text.endswith(" ") and mark.text in AFTER:
+        if not word.text.endswith(" ") and mark.text in APPENDED:
             word.text, word.tokens = word.text + mark.text, word.tokens + mark.tokens
             mark.text, mark.tokens = "", []
         else:
             previous = i
 
 
-def move(words: Sequence[Timed], offset: float) -> None:
+def shift(words: Sequence[WordTiming], offset: float) -> None:
     """From seconds of a window to seconds of the recording, in hundredths."""
     for word in words:
         word.start, word.end = round(offset + word.start, 2), round(offset + word.end, 2)
 
 
-def share_out(
-    words: Sequence[Timed], parts: Sequence[Stretch], median: float, latest: float, speech: SpeechTokens
-) -> Iterator[tuple[Stretch, list[Timed]]]:
-    """Give each stretch of text its words, and let the times of the two agree; all in seconds of the recording.
+def words_of_spans(
+    words: Sequence[WordTiming], spans: Sequence[Span], median: float, latest: float, speech: SpeechTokens
+) -> Iterator[tuple[Span, list[WordTiming]]]:
+    """Each span with its words, their times reconciled; all in seconds of the recording.
 
     A first word that follows a pause (`latest` is when the last word before ended) takes in the pause: it may last
-    twice the median. Where word and stretch are half a second apart, the stretch is believed, else the word.
+    twice the median. Where word and span are half a second apart, the span's time holds, else the word's.
     """
     waiting = iter(words)
-    for part in parts:
-        n_tokens = sum(token < speech.end_of_text for token in part.tokens)
-        mine: list[Timed] = []
+    for span in spans:
+        n_tokens = sum(token < speech.end_of_text for token in span.tokens)
+        of_span: list[WordTiming] = []
         while n_tokens > 0 and (word := next(waiting, None)) is not None:
             n_tokens -= len(word.tokens)
             if word.text:
-                mine.append(word)
-        if mine:
-            _shorten_after_pause(mine, median, latest)
-            first, last, start, end = mine[0], mine[-1], part.start, part.end
+                of_span.append(word)
+        if of_span:
+            _shorten_after_pause(of_span, median, latest)
+            first, last, start, end = of_span[0], of_span[-1], span.start, span.end
             if first.start + 0.5 < start < first.end:
                 first.start = max(0.0, min(first.end - median, start))
             else:
@@ -242,11 +241,11 @@ def share_out(
             else:
                 end = last.end
             latest = end
-            part = Stretch(start=start, end=end, tokens=part.tokens)  # noqa: PLW2901
-        yield part, mine
+            span = Span(start=start, end=end, tokens=span.tokens)  # noqa: PLW2901
+        yield span, of_span
 
 
-def _shorten_after_pause(words: Sequence[Timed], median: float, latest: float) -> None:
+def _shorten_after_pause(words: Sequence[WordTiming], median: float, latest: float) -> None:
     first, longest = words[0], 2 * median
     both_long = len(words) > 1 and words[1].end - first.start > 2 * longest
     if first.end - latest > 4 * median and (first.end - first.start > longest or both_long):
@@ -255,11 +254,11 @@ def _shorten_after_pause(words: Sequence[Timed], median: float, latest: float) -
         first.start = max(0.0, first.end - longest)
 
 
-def fit(words: Sequence[Timed], start: float, end: float) -> None:
+def fit(words: Sequence[WordTiming], start: float, end: float) -> None:
     """Let words follow one another between two times, each for some time; in thousandths of a second.
 
     The path by which words are aligned may pass several tokens at one moment, and leave a word no time: it takes what
-    it needs of the word after it, or at the end of the one before.
+    it needs from the word after it, or at the end of the one before.
     """
     shortest = min(SHORTEST, (end - start) / max(len(words), 1))
     earliest, latest = start, end - shortest * len(words)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from glassformer.data.image_files import open_image_files
 from glassformer.data.images import open_image
-from glassformer.data.pictures import open_pictures
 from glassformer.evaluation.accuracy import accuracy
 from glassformer.features import image_processor
 from glassformer.features.image_processor import ImageProcessor
@@ -81,7 +81,7 @@ def measure(
     processor: Path | None = None,
 ) -> Metrics:
     """Accuracy on a folder with one folder a class, an .npz, or MNIST's images with their labels as `target`."""
-    pictures = open_pictures(Path(data), target)
+    pictures = open_image_files(Path(data), target)
     prepare = chosen_processor(model, processor)
     measured = accuracy(model.module, pictures, prepare, batch_size=batch_size, limit=limit, progress=progress)
     return {"accuracy": measured.rate, **asdict(measured), "classes": [asdict(each) for each in measured.classes]}

@@ -11,7 +11,7 @@ from glassformer.evaluation.bleu import WordCutter, translation_scores
 from glassformer.inference.beam import Beams
 from glassformer.inference.recorded_call import call_of
 from glassformer.inference.request import check_source
-from glassformer.inference.text import Piece
+from glassformer.inference.streaming_text import Piece
 from glassformer.inference.translate import translate
 from glassformer.kinds import texts
 from glassformer.kinds.kind import Inputs, Kind, Metrics, ModelLike, Pass, Progress, needs_tokenizer, text_tokenizer

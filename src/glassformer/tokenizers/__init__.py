@@ -6,8 +6,8 @@ from glassformer.tokenizers.byte_level import BPETokenizer
 from glassformer.tokenizers.char import CharTokenizer
 from glassformer.tokenizers.formats import FORMATS
 from glassformer.tokenizers.sentencepiece import SentencePieceTokenizer
+from glassformer.tokenizers.word_level import WordTokenizer
 from glassformer.tokenizers.wordpiece import WordPieceTokenizer
-from glassformer.tokenizers.words import WordTokenizer
 
 __all__ = [
     "FORMATS",

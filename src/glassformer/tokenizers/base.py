@@ -2,7 +2,7 @@
 
 A tokenizer is a vocabulary (id to bytes), a way to cut text into pre-tokens (`pretokenize.py`), and a way to turn one
 pre-token into ids. In the last the kinds of tokenizers differ: `byte_level.py`, `sentencepiece.py`, `wordpiece.py`,
-`words.py`, `char.py`, `subword.py`, `marian.py`. `formats.py` has the files that they are published in.
+`word_level.py`, `char.py`, `subword.py`, `marian.py`. `formats.py` has the files that they are published in.
 """
 
 import codecs

@@ -22,8 +22,8 @@ from glassformer.tokenizers.subword import DICTIONARY, read_subword
 from glassformer.tokenizers.tiktoken import parse_ranks, read_tiktoken
 from glassformer.tokenizers.tokenizer_json import check_around, excerpt, model_type
 from glassformer.tokenizers.untrusted_files import Json, inside, read_bytes, read_json
+from glassformer.tokenizers.word_level import WordTokenizer
 from glassformer.tokenizers.wordpiece import WordPieceTokenizer, read_vocab_txt
-from glassformer.tokenizers.words import WordTokenizer
 
 SOURCE_FOLDER = "source_tokenizer"  # in the folder of an encoder-decoder whose source has a tokenizer of its own
 

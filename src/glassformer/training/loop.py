@@ -30,7 +30,7 @@ from glassformer.training.events import (
     OnEvent,
     Saved,
 )
-from glassformer.training.inputs import check_files
+from glassformer.training.input_files import check_files
 from glassformer.training.prefetch import prefetching
 from glassformer.training.pretrained_init import load_pretrained
 from glassformer.training.run_folder import RunFolder
@@ -104,7 +104,7 @@ def train(
             def progress(done: int, total: int) -> None:
                 if stop.signal is not None:
                     raise Stopped
-                left = (total - done) / done * (time.perf_counter() - since) if done else trainer.pace.evaluation
+                left = (total - done) / done * (time.perf_counter() - since) if done else trainer.throughput.evaluation
                 tell(Evaluating(step=trainer.step, share=done / total, seconds_left=left))
 
             since = time.perf_counter()
@@ -112,7 +112,7 @@ def train(
                 progress(0, 1)
                 figures = task.evaluate(trainer.module, progress)
                 trainer.evaluated = trainer.step
-            trainer.pace.evaluated(time.perf_counter() - since)
+            trainer.throughput.evaluated(time.perf_counter() - since)
             if trainer.evaluated == trainer.step:
                 tell(Evaluated(step=trainer.step, figures=figures))
 
@@ -121,7 +121,7 @@ def train(
             path = run.save(trainer.state(), trainer.module, task, keep=config.keep)
             saved_at = trainer.place
             tell(Saved(step=trainer.step, path=path))
-            trainer.pace.pause()
+            trainer.throughput.pause()
 
         stopping = "Stopping: the state is being saved. A second signal ends it at once."
         ahead = prefetching(task.batch, steps=config.steps, accumulation=config.accumulation)

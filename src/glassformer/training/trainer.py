@@ -18,11 +18,11 @@ from glassformer.training.clip import clip_gradients
 from glassformer.training.config import RunConfig
 from glassformer.training.device import choose_dtype
 from glassformer.training.events import Started, StepDone
-from glassformer.training.pace import FORWARD_AND_BACKWARD, Pace
 from glassformer.training.prefetch import Read
 from glassformer.training.run_folder import RunState
 from glassformer.training.schedule import learning_rate
 from glassformer.training.tasks.task import Batch, Task
+from glassformer.training.throughput import FORWARD_AND_BACKWARD, Throughput
 from glassformer.training.world import ALONE
 
 
@@ -58,7 +58,7 @@ class Trainer:
         self.count = 0  # units in this step so far
         self.expected = 1  # units in the whole step, if all its micro-batches have as many as the first
         self.loss = torch.zeros((), device=self.device)  # the sum over this step so far, divided by `expected`
-        self.pace = Pace(evaluation=task.evaluation_batches[0] / config.accumulation / FORWARD_AND_BACKWARD)
+        self.throughput = Throughput(evaluation=task.evaluation_batches[0] / config.accumulation / FORWARD_AND_BACKWARD)
 
     @property
     def place(self) -> tuple[int, int, int]:
@@ -117,7 +117,7 @@ class Trainer:
         self.optimizer.zero_grad()
         self.loss.zero_()
         self.micro_step = 0
-        per_second = self.pace.step(self.count)
+        per_second = self.throughput.step(self.count)
         self.count = 0
         return StepDone(
             step=self.step,
@@ -127,7 +127,7 @@ class Trainer:
             grad_norm=norm,
             per_second=per_second,
             unit=self.task.unit,
-            seconds_left=self.pace.left(config.steps - self.step, self._evaluations_left()),
+            seconds_left=self.throughput.left(config.steps - self.step, self._evaluations_left()),
             applied=finite,
         )
 

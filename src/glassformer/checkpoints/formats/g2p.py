@@ -15,7 +15,7 @@ from glassformer.checkpoints.names import to_ours
 from glassformer.checkpoints.pickles import check_zip
 from glassformer.errors import CheckpointCorrupt
 from glassformer.models.seq2seq import PRESETS
-from glassformer.tokenizers.words import WordTokenizer
+from glassformer.tokenizers.word_level import WordTokenizer
 
 LETTERS = ("<pad>", "<unk>", "</s>", *string.ascii_lowercase)
 PHONEMES = (

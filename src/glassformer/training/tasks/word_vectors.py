@@ -16,14 +16,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from glassformer.checkpoints import safetensors, word_vectors
-from glassformer.data.words import count_words, numbers_of
+from glassformer.data.word_corpus import count_words, numbers_of
 from glassformer.errors import ConfigError, DataError
 from glassformer.evaluation.mode import evaluating
 from glassformer.kinds.kind import Progress
 from glassformer.models.spec import KindName
 from glassformer.nn.negative_sampling import keep_probability, negative_sampling_loss, noise
 from glassformer.tokenizers import Tokenizer
-from glassformer.tokenizers.words import WordTokenizer
+from glassformer.tokenizers.word_level import WordTokenizer
 from glassformer.training.config import RunConfig, bpe_size, paths_of, within
 from glassformer.training.events import Figures
 from glassformer.training.tasks.task import Batch, PredictionTask, Say, quietly

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from glassformer.errors import GenerationError
 from glassformer.inference.generate import NewToken
-from glassformer.inference.text import overlap, stream_text
+from glassformer.inference.streaming_text import overlap, stream_text
 from glassformer.tokenizers import BPETokenizer, SentencePieceTokenizer
 from support.counts import count
 

@@ -1,4 +1,4 @@
-"""How quick a run is, and how long the rest of it takes."""
+"""Units a second of a training run, and the seconds that the rest of it takes."""
 
 import time
 
@@ -6,8 +6,8 @@ import time
 FORWARD_AND_BACKWARD = 3
 
 
-class Pace:
-    """How quick steps are: a mean that forgets, since the first steps are slow. And how long an evaluation takes."""
+class Throughput:
+    """Seconds and units of a step, as a running mean, since the first steps are slow; and seconds of an evaluation."""
 
     def __init__(self, evaluation: float) -> None:
         self.seconds, self.count = 0.0, 0.0  # of a step

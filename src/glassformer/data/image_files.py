@@ -1,4 +1,4 @@
-"""Pictures with their classes, opened when they are asked for: a folder a class, MNIST's pair of files, or an archive.
+"""Images with their classes, opened when they are asked for: a folder a class, MNIST's pair of files, or an archive.
 
 `images.py` reads all of these; here they are one thing, of whatever sizes, and never all in memory at once.
 """
@@ -16,7 +16,7 @@ from glassformer.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pictures:
+class ImageFiles:
     """`open(i)` is what Pillow opened; `classes` are the names of the classes, where they have some."""
 
     open: Callable[[int], Any]
@@ -24,21 +24,21 @@ class Pictures:
     classes: tuple[str, ...] = ()
 
 
-def open_pictures(path: Path, labels: Path | None = None) -> Pictures:
-    """The pictures of a folder, of an .npz (x_test and y_test), or of an IDX file whose `labels` are another one.
+def open_image_files(path: Path, labels: Path | None = None) -> ImageFiles:
+    """The images of a folder, of an .npz (x_test and y_test), or of an IDX file whose `labels` are another one.
 
-    Without `labels` they are beside the pictures, under MNIST's names.
+    Without `labels` they are beside the images, under MNIST's names.
     """
     if not path.exists():
         raise DataError(f"There is nothing at {path}.")
     if path.is_dir():
         paths, numbers, classes = list_folder(path)
-        return Pictures(open=lambda i: open_image(paths[i]), labels=numbers, classes=tuple(classes))
+        return ImageFiles(open=lambda i: open_image(paths[i]), labels=numbers, classes=tuple(classes))
     if path.suffix == ".npz":
         found = read_npz_set(path, images="x_test", labels="y_test")
     else:
         found = read_idx_set(path, labels or _labels_beside(path))
-    return Pictures(open=lambda i: as_picture(found.pixels[i]), labels=found.labels.tolist(), classes=found.classes)
+    return ImageFiles(open=lambda i: to_pillow(found.pixels[i]), labels=found.labels.tolist(), classes=found.classes)
 
 
 def _labels_beside(path: Path) -> Path:
@@ -50,7 +50,7 @@ def _labels_beside(path: Path) -> Path:
     return beside
 
 
-def as_picture(pixels: UInt8[Tensor, "K H W"]) -> Any:
+def to_pillow(pixels: UInt8[Tensor, "K H W"]) -> Any:
     """Pixels as Pillow has them, grey or coloured."""
     from PIL import Image
 
