@@ -312,11 +312,11 @@ class Session:
         return ("" if self.tokenizer else " ").join(token.text for token in given)
 
     def _record(self, model: ModelLike, given: Inputs, last: Step | None = None) -> Step:
-        """A pass; what it has in common with the last one of the run is kept once."""
+        """A pass of the module that ran the last one, which may have a changed weight; what both computed is kept once."""
         call, arguments = kind_of(model).call(model, given)
         room = MAX_BYTES - _nbytes(self._traces()) + (0 if last is None else _nbytes([last.trace]))
-        predicts = pack.predicts(model.config)
-        trace = pack.record(model.module, *arguments, call=call, predicts=predicts, max_bytes=room)
+        module = model.module if last is None else last.module or model.module
+        trace = pack.record(module, *arguments, call=call, predicts=pack.predicts(model.config), max_bytes=room)
         if last is not None:
             pack.share_equal(trace, last.trace)
         return self._step(trace, given)
