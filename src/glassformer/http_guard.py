@@ -71,6 +71,7 @@ class Guard:
         self.headers = {**ALWAYS, "content-security-policy": content_security_policy("'self'", *scripts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a request, or hand it on with its body read. There are no websockets here."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -95,7 +96,7 @@ class Guard:
             await answer.refuse(refused)
         except Exception:
             traceback.print_exc(file=sys.stderr)
-            await answer.refuse(Refused(500, "The server made a mistake; what it was stands where it was started."))
+            await answer.refuse(Refused(500, "Internal server error; see the server's log."))
 
     def _check_host(self, request: "Request") -> str:
         """The Host header, with its port; a page of another name that points here cannot forge it."""
@@ -175,6 +176,7 @@ class Request:
             raise Refused(431, "The headers are too many.")
 
     def only(self, name: str, default: str | None = None, *, lower: bool = True) -> str:
+        """The value of a header, or the default. Refused where it comes twice, or lacks and has no default."""
         values = [value.decode("latin-1") for key, value in self._headers if key.decode("latin-1").lower() == name]
         if len(values) > 1 or (not values and default is None):
             raise Refused(400, f"A request needs one {name} header.")
@@ -183,6 +185,7 @@ class Request:
 
     @property
     def query_token(self) -> str:
+        """The token in the address, where there is exactly one; else an empty text."""
         try:
             found = parse_qs(self._query.decode("ascii"), max_num_fields=32).get("token", [])
         except ValueError:
@@ -205,6 +208,7 @@ class Answer:
         self._send, self.headers, self._started = send, dict(headers), False
 
     async def __call__(self, message: Message) -> None:
+        """Send a message of ASGI, the first one with our headers, and not to be stored unless it says otherwise."""
         if message["type"] == "http.response.start":
             self._started = True
             given = list(message.get("headers", ()))
@@ -216,6 +220,7 @@ class Answer:
         await self._send(message)
 
     async def refuse(self, refused: Refused) -> None:
+        """Answer with a status and a sentence, in JSON, and close; nothing where an answer has begun."""
         if self._started:
             return
         body = json.dumps({"error": refused.reason}).encode()

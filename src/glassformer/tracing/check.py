@@ -38,6 +38,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
+        """Whether every cell that was checked recomputes to what was recorded."""
         return not self.failures
 
 

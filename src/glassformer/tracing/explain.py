@@ -70,6 +70,7 @@ class Explanation:
 
     @property
     def value(self) -> Any:
+        """The recorded number."""
         return self.cell.value
 
     @property

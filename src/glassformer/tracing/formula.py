@@ -72,10 +72,12 @@ class Number(Formula):
 
     @cached_property
     def value(self) -> Array:
+        """The constant itself."""
         return np.asarray(self.number)
 
     @cached_property
     def spread(self) -> Array:
+        """Its size, where single precision does not hold it exactly; else 0."""
         if self.value.dtype.kind != "f":
             return np.zeros(self.value.shape)
         with np.errstate(all="ignore"):  # a kernel may know it in single precision only
@@ -93,12 +95,14 @@ class Operand(Formula):
 
     @cached_property
     def value(self) -> Array:
+        """The recorded numbers: floats in float64, whole numbers in int64."""
         found = np.asarray(self.trace.array(self.tensor)[self.index])
         wide = {"c": np.complex128, "f": np.float64, "i": np.int64, "u": np.int64}.get(found.dtype.kind)
         return found if wide is None else found.astype(wide)
 
     @cached_property
     def spread(self) -> Array:
+        """0: what was recorded is exact."""
         return np.zeros(self.value.shape)
 
     def cells(self) -> list[Cell]:
@@ -132,11 +136,13 @@ class Apply(Formula):
 
     @cached_property
     def value(self) -> Array:
+        """The function of the parts' values."""
         with np.errstate(all="ignore"):
             return np.asarray(FUNCTIONS[self.name].compute(*(part.value for part in self.parts)))
 
     @cached_property
     def spread(self) -> Array:
+        """The parts' spreads by the slopes of the function, and the rounding of its own result."""
         function = FUNCTIONS[self.name]
         with np.errstate(all="ignore"):
             own = np.zeros(self.value.shape) if function.exact else np.abs(self.value)
@@ -157,11 +163,13 @@ class Reduce(Formula):
 
     @cached_property
     def value(self) -> Array:
+        """The reduction over the last axis."""
         with np.errstate(all="ignore"):
             return np.asarray(REDUCTIONS[self.name](self.parts[0].value, axis=-1))
 
     @cached_property
     def spread(self) -> Array:
+        """Of a sum, the sizes of its terms added up; of a largest or smallest entry, the largest spread."""
         (part,) = self.parts
         with np.errstate(all="ignore"):
             if self.name == "∑":
@@ -172,6 +180,7 @@ class Reduce(Formula):
 
     @property
     def longest(self) -> int:
+        """The length of this reduction, or of a longer one inside of it."""
         value = self.parts[0].value
         return max(value.shape[-1] if value.ndim else 1, self.parts[0].longest)
 

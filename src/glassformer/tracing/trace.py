@@ -40,6 +40,7 @@ class Storage:
 
     @property
     def nbytes(self) -> int:
+        """Its size in bytes."""
         return self.bytes.nbytes()
 
 
@@ -61,6 +62,7 @@ class TensorRecord:
 
     @property
     def n_cells(self) -> int:
+        """How many numbers it shows, repeats along an axis of stride 0 included."""
         return math.prod(self.shape)
 
     @property
@@ -136,6 +138,7 @@ class Cell:
 
     @property
     def value(self) -> float | int | bool | complex:
+        """The recorded number."""
         value: float | int | bool | complex = self.trace.array(self.tensor)[self.index].item()
         return value
 
@@ -159,14 +162,17 @@ class Recorded:
 
     @property
     def record(self) -> TensorRecord:
+        """What is written down of the tensor."""
         return self.trace.tensors[self.id]
 
     @property
     def name(self) -> str:
+        """The tensor's name, as `trace[...]` takes it."""
         return self.record.name
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The lengths of its axes, in the order in which it is seen."""
         return self._ordered(self.record.shape)
 
     @property

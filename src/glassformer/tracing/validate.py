@@ -36,6 +36,7 @@ Check = Callable[[Any], bool]
 
 
 def count(value: Any) -> bool:
+    """Whether this is a whole number from 0 on that every reader of JSON keeps."""
     return type(value) is int and 0 <= value <= SAFE
 
 
@@ -48,6 +49,7 @@ def _flag(value: Any) -> bool:
 
 
 def text(value: Any) -> bool:
+    """Whether this is a printable text of bearable length."""
     return type(value) is str and len(value) <= MAX_TEXT and value.isprintable()
 
 
@@ -134,6 +136,7 @@ def _check_fields(table: str, records: Any, fields: Mapping[str, Check]) -> None
 
 
 def short(value: Any) -> str:
+    """A value in an error's sentence: at most 80 letters of it, or its type."""
     return ascii(value)[:80] if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
 
 

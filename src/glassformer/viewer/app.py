@@ -67,6 +67,7 @@ class Next:
     seed: int = 0
 
     def sampling(self) -> Sampling:
+        """The same as settings of `generate`."""
         top_p = 1.0 if self.top_p is None else self.top_p
         return Sampling(temperature=self.temperature, top_k=self.top_k or 0, top_p=top_p, seed=self.seed)
 
@@ -122,18 +123,23 @@ class Api:
     # ---- what is there
 
     async def session(self, request: Request) -> Response:
+        """GET: the model and its runs."""
         return await self._read(lambda: self._session.to_json(live=True))
 
     async def chapters(self, request: Request) -> Response:
+        """GET: all chapters, in their order."""
         return await self._read(load_chapters)
 
     async def scene(self, request: Request) -> Response:
+        """GET: where the blocks of a step stand."""
         return await self._read(self._session.step(*_place(request)).scene.to_json)
 
     async def trace(self, request: Request) -> Response:
+        """GET: the records of a step, without the numbers."""
         return await self._read(lambda: self._session.step(*_place(request)).records)
 
     async def blobs(self, request: Request) -> Response:
+        """POST: the bytes of these names, one after the other."""
         asked = await _content(request, Wanted)
         data = await self._reading.run(lambda: self._session.blobs(asked.names))
         return Response(data, media_type="application/octet-stream")
@@ -147,14 +153,17 @@ class Api:
         return Response(b"".join([sizes.tobytes(), *numbers]), media_type="application/octet-stream")
 
     async def numbers(self, request: Request) -> Response:
+        """GET: a window of a block, as float64, row by row."""
         asked = _numbers(request, "block", "x", "y", "nx", "ny")
         found = await self._answering.run(lambda: self._session.numbers(*_place(request), *asked))
         return Response(found.tobytes(), media_type="application/octet-stream")
 
     async def tokens(self, request: Request) -> Response:
+        """GET: the texts of these token ids, or the names of classes."""
         return await self._read(lambda: self._session.vocabulary(_list(request, "ids")))
 
     async def explain(self, request: Request) -> Response:
+        """GET: where one number comes from."""
         (tensor,) = _numbers(request, "tensor")
         places = _list(request, "index")
         return _json(await self._answering.run(lambda: self._session.explain(*_place(request), tensor, places)))
@@ -162,19 +171,23 @@ class Api:
     # ---- what makes something new
 
     async def tokenize(self, request: Request) -> Response:
+        """POST: a text on its way to tokens."""
         asked = await _content(request, NewText)
         return await self._read(lambda: self._session.tokenize(asked.text))
 
     async def run(self, request: Request) -> Response:
+        """POST: a new run, on a text or on token ids."""
         asked = await _content(request, NewRun)
         return await self._record(lambda: self._session.run(text=asked.text, tokens=asked.tokens).to_json())
 
     async def next(self, request: Request) -> Response:
+        """POST: one more token of a run."""
         asked = await _content(request, Next)
         run = _whole(request.path_params["run"], "The run")
         return await self._record(lambda: self._session.next(run, asked.sampling()))
 
     async def patch(self, request: Request) -> Response:
+        """POST: a step with another number in one place, as a new run."""
         asked = await _content(request, Change)
         return await self._record(
             lambda: self._session.patch(*_place(request), asked.tensor, asked.index, asked.value).to_json()
@@ -183,12 +196,14 @@ class Api:
     # ---- what happens
 
     async def training(self, request: Request) -> Response:
+        """GET: how far a training is; 404 where there is none."""
         training = self._session.training
         if training is None:
             raise HTTPException(404, "Nothing is being trained here.")
         return await self._read(training.progress)
 
     async def events(self, request: Request) -> Response:
+        """GET: what happens from now on, as server-sent events."""
         return StreamingResponse(self._events.stream(), media_type="text/event-stream")
 
     # ---- threads
@@ -264,4 +279,4 @@ async def _refusal(request: Request, error: Exception) -> Response:
 
 async def _mistake(request: Request, error: Exception) -> Response:
     """A bug of ours: what it was is printed where the server was started, and nowhere else."""
-    return _json({"error": "The server made a mistake; what it was stands where it was started."}, 500)
+    return _json({"error": "Internal server error; see the server's log."}, 500)

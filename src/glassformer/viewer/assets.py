@@ -25,4 +25,5 @@ def inline_hashes(html: str) -> list[str]:
 
 
 def digest(content: str) -> str:
+    """The hash of a script or a style in the form of Content-Security-Policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()

@@ -23,6 +23,7 @@ class Canvas:
         self._seen = 0
 
     def group(self, path: str, role: str, parent: Group | None, index: int | None = None) -> Group:
+        """A new group below its parent; its box is that of what is put into it."""
         group = Group(
             id=len(self.groups),
             parent=None if parent is None else parent.id,

@@ -39,10 +39,12 @@ class Report:
 
     @property
     def applies(self) -> bool:
+        """Whether the model has all roles that the chapter needs."""
         return not self.missing
 
     @property
     def passed(self) -> bool:
+        """Whether nothing is wrong with the chapter on this model."""
         return not self.problems
 
 

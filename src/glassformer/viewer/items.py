@@ -39,10 +39,12 @@ class Item:
 
     @property
     def kind(self) -> str:
+        """What the tensor is: a weight, an input, computed."""
         return self.tensor.kind
 
     @property
     def layer(self) -> int | None:
+        """The number of the layer that it belongs to, if any."""
         found = LAYER.match(self.name)
         return int(found[1]) if found else None
 
@@ -105,6 +107,7 @@ class Reader:
         self._next_versions: dict[str, dict[int, int]] = {}
 
     def items(self) -> list[Item]:
+        """All items of the trace, in the order in which they came to be."""
         shown = {
             storage: self._item(storage, records)
             for storage, records in self._tensors_of.items()

@@ -81,10 +81,12 @@ class Run:
     compared_to: int | None = None
 
     def to_json(self) -> dict[str, Any]:
+        """`RunInfo` of types.ts: the run with all its steps."""
         steps = [self.step_to_json(number) for number in range(len(self.steps))]
         return {"id": self.id, "label": self.label, "steps": steps, "compared_to": self.compared_to}
 
     def step_to_json(self, number: int) -> dict[str, Any]:
+        """`StepInfo` of types.ts: a step's place and its tokens."""
         return {"run": self.id, "step": number, "tokens": [asdict(token) for token in self.steps[number].tokens]}
 
 
@@ -129,6 +131,7 @@ class Session:
     # ---- what the page asks for
 
     def to_json(self, *, live: bool) -> dict[str, Any]:
+        """`Session` of types.ts: the model, its runs, and what a visitor can do: unless `live`, only look."""
         first = self.runs[0].steps[0]
         model = self.model
         can = {
@@ -312,7 +315,7 @@ class Session:
         return ("" if self.tokenizer else " ").join(token.text for token in given)
 
     def _record(self, model: ModelLike, given: Inputs, last: Step | None = None) -> Step:
-        """A pass of the module that ran the last one, which may have a changed weight; what both computed is kept once."""
+        """A pass of the module that ran the last one: it may have a changed weight. What both computed is kept once."""
         call, arguments = kind_of(model).call(model, given)
         room = MAX_BYTES - _nbytes(self._traces()) + (0 if last is None else _nbytes([last.trace]))
         module = model.module if last is None else last.module or model.module

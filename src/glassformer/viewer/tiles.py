@@ -61,6 +61,7 @@ class Pyramid:
 
     @property
     def nbytes(self) -> int:
+        """The memory that its levels take, and its cells where they are a copy."""
         own = self.cells.nbytes if self.cells.base is None else 0
         return own + sum(sums.nbytes for sums in self._levels.values())
 

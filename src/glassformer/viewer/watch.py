@@ -49,6 +49,7 @@ class Watch:
         self.ended: Ended | None = None
 
     def __call__(self, event: Event) -> None:
+        """Take note of what happens in a training, and tell the pages that are open."""
         match event:
             case Started():
                 self.session.tokenizer = event.tokenizer

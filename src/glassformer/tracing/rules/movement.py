@@ -159,6 +159,7 @@ def _check_size(trace: Trace, base: str, move: Any, arguments: dict[str, Any]) -
 
 
 def is_mask(value: Any) -> bool:
+    """Whether an index picks by truth values: torch takes uint8 for that too."""
     return isinstance(value, Tensor) and value.dtype in (torch.bool, torch.uint8)
 
 

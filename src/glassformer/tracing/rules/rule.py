@@ -42,10 +42,12 @@ class Step:
 
     @property
     def arguments(self) -> Mapping[str, Any]:
+        """The arguments of the operation by the names of its schema."""
         return self.operation.arguments
 
     @property
     def result(self) -> TensorRecord:
+        """The record of the result that is asked about."""
         return self.trace.tensors[self.operation.outputs[self.output]]
 
     def __getitem__(self, name: str) -> Any:

@@ -75,6 +75,7 @@ class Sided(View):
         self.of_source = of_source
 
     def axes(self, item: Item) -> tuple[str, str]:
+        """The letters along x and y, with N for positions of the source."""
         x, y = super().axes(item)
         letters = "TS" if item in self.of_source else "S" if ".cross_attn." in item.name else ""
         return "N" if x and x in letters else x, "N" if y and y in letters else y

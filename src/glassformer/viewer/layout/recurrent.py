@@ -122,9 +122,11 @@ class Stack:
 
     @property
     def table(self) -> str:
+        """The role of the embedding that it reads from."""
         return "source_embedding" if self.of_source else "token_embedding"
 
     def width(self, scope: str, role: str) -> int:
+        """The cells of the widest matrix of a role; 0 where there is none."""
         return max((item.windows[0].size[0] for item in self.chunks.all(scope, role)), default=0)
 
     def at(self, role: str, y: int, z: int = 0) -> Callable[[int], Place]:
