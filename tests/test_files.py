@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from glassformer import checkpoints, files
-from glassformer.checkpoints import native
+from glassformer.checkpoints import training_state
 from glassformer.checkpoints.huggingface import write_directory
 from glassformer.errors import CheckpointCorrupt, CheckpointError
 from glassformer.models.gpt2 import GPT2, GPT2Config
@@ -37,13 +37,13 @@ def save(target: Path, step: int) -> None:
         model.final_norm.bias.fill_(step)
     with files.new_directory(target, overwrite=True) as folder:
         write_directory(folder, model, tokenizer=CharTokenizer("ABC"))
-        native.write_state(folder, {"momentum": torch.full((3,), float(step))}, {"step": step})
+        training_state.write_state(folder, {"momentum": torch.full((3,), float(step))}, {"step": step})
 
 
 def step_of(target: Path) -> int:
     """The step of the checkpoint that loads, after all its parts have been found to agree on it."""
     module: Any = checkpoints.load(target).module
-    tensors, values = native.read_state(target)
+    tensors, values = training_state.read_state(target)
     step = int(values["step"])
     assert (module.final_norm.bias == step).all()
     assert (tensors["momentum"] == step).all()
@@ -356,7 +356,7 @@ def test_where_a_drive_knows_no_locks_nothing_that_was_begun_is_removed(
 def test_a_checkpoint_without_a_state_cannot_be_resumed(tmp_path: Path) -> None:
     checkpoints.save(GPT2(CONFIG), tmp_path / "a")
     with pytest.raises(CheckpointError, match="cannot resume"):
-        native.read_state(tmp_path / "a")
+        training_state.read_state(tmp_path / "a")
 
 
 # ---- single files

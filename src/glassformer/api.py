@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from glassformer import checkpoints, models
-from glassformer.checkpoints.beside import Processor
+from glassformer.checkpoints.processor_files import Processor
 from glassformer.checkpoints.rest import NOTHING, Rest
 from glassformer.data.audio import Recording
 from glassformer.data.images import open_image

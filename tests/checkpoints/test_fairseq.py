@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from glassformer.checkpoints import safetensors
-from glassformer.checkpoints.assemble import assemble
+from glassformer.checkpoints.build import build
 from glassformer.checkpoints.formats import fairseq
 from glassformer.checkpoints.formats.format import Source
 from glassformer.errors import CheckpointMismatch, ConfigError
@@ -58,7 +58,7 @@ def translator(data_dir: Path) -> Translator:
     dictionaries = [read_dictionary(folder / f"dict.{name}.txt") for name in ("roman", "nqo")]
     source, target = (SubwordTokenizer(codes, dictionary) for dictionary in dictionaries)
     assert (config.source_vocab_size, config.vocab_size) == (source.vocab_size, target.vocab_size)
-    return Translator(assemble(config, weights), source, target)
+    return Translator(build(config, weights), source, target)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_what_fairseq_saves_is_read_as_it_was(changes: dict[str, Any], tmp_path:
     found, weights = read(tmp_path / "model.safetensors", activation=config.activation)
     assert found == config
     source, tokens = torch.randint(9, (2, 5)), torch.randint(9, (2, 4))
-    again = assemble(found, weights)
+    again = build(found, weights)
     assert torch.equal(again(tokens, again.begin(source, full(4))), model(tokens, model.begin(source, full(4))))
 
 

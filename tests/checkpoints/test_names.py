@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import glassformer as gf
-from glassformer.checkpoints.assemble import assemble
+from glassformer.checkpoints.build import build, copied
 from glassformer.checkpoints.names import to_ours, to_theirs
 from glassformer.errors import CheckpointCorrupt, CheckpointMismatch, ConfigError
 from glassformer.models import spec_of
@@ -65,7 +65,7 @@ class Counted(Mapping[str, Tensor]):
 
 def test_copying_holds_one_tensor_of_the_file_at_a_time_and_the_largest_first() -> None:
     state = Counted(theirs(UNTIED))
-    weights = to_ours(state, UNTIED)
+    weights = copied(to_ours(state, UNTIED), None)
     assert state.most == max(tensor.nbytes for tensor in state.tensors.values())
     sizes = [weight.numel() for name, weight in weights.items() if "_proj" not in name]  # those are cut from one
     assert sizes == sorted(sizes, reverse=True)
@@ -74,7 +74,7 @@ def test_copying_holds_one_tensor_of_the_file_at_a_time_and_the_largest_first() 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_there_and_back_again_is_where_we_were(config: GPT2Config | LlamaConfig) -> None:
     before = ours(config)
-    after = to_ours(to_theirs(before, config), config)
+    after = copied(to_ours(to_theirs(before, config), config), None)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(before[name].data_ptr() != after[name].data_ptr() for name in before)
@@ -129,8 +129,8 @@ def test_the_bare_trunk_leaves_the_prefix_out(config: GPT2Config | LlamaConfig) 
 
 def test_weights_take_the_dtype_that_is_asked_for() -> None:
     state = {name: tensor.bfloat16() for name, tensor in theirs(UNTIED).items()}
-    assert {tensor.dtype for tensor in to_ours(state, UNTIED).values()} == {torch.float32}
-    assert {tensor.dtype for tensor in to_ours(state, UNTIED, dtype=None).values()} == {torch.bfloat16}
+    assert {tensor.dtype for tensor in copied(to_ours(state, UNTIED), torch.float32).values()} == {torch.float32}
+    assert {tensor.dtype for tensor in copied(to_ours(state, UNTIED), None).values()} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("n_layers", [3, 10_000])
@@ -150,7 +150,7 @@ def test_sizes_beyond_all_memory_are_refused() -> None:
 @pytest.mark.parametrize("config", [TIED, UNTIED, ROTARY], ids=str)
 def test_a_model_is_assembled_from_the_very_tensors(config: GPT2Config | LlamaConfig) -> None:
     weights = {name: tensor.detach() for name, tensor in ours(config).items()}
-    model = assemble(config, weights)
+    model = build(config, weights)
     assert not model.training
     assert all(parameter.data_ptr() == weights[name].data_ptr() for name, parameter in model.named_parameters())
     assert (model.lm_head.weight is model.token_embedding.weight) == config.tied_head
@@ -161,7 +161,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(value: float) -> None:
     weights = {name: tensor.detach().clone() for name, tensor in ours(UNTIED).items()}
     weights["blocks.1.mlp.up_proj.bias"][3] = value
     with pytest.raises(CheckpointCorrupt, match=r"blocks\.1\.mlp\.up_proj\.bias"):
-        assemble(UNTIED, weights)
+        build(UNTIED, weights)
 
 
 @pytest.mark.parametrize("name", ["nano-sort", "llama"])

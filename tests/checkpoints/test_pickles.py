@@ -19,7 +19,7 @@ import torch
 from checkpoints.hostile import publish, refused
 from checkpoints.test_published_files import NANO, as_nanogpt
 from glassformer import checkpoints
-from glassformer.checkpoints import native
+from glassformer.checkpoints import training_state
 from glassformer.checkpoints.pickles import END, LARGE, LOCATOR
 from glassformer.errors import CheckpointError, GlassformerError
 from glassformer.models.gpt2 import GPT2
@@ -132,7 +132,7 @@ def test_pickles_beside_the_weights_are_never_opened(name: str, tmp_path: Path) 
     for place in ("state.safetensors", "state.json", name):
         (folder / "training" / place).write_bytes(torch_zip(payloads(mark)["os.system"]))
     with refused(folder):
-        native.read_state(folder)
+        training_state.read_state(folder)
     assert not mark.exists()
 
 

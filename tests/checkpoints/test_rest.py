@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from checkpoints.hostile import CONFIG, publish, set_config
 from glassformer import api, checkpoints
+from glassformer.checkpoints.folder_files import FolderFiles
 from glassformer.checkpoints.rest import MAX_FILES, NOTHING, read
 from glassformer.features.image_processor import ImageProcessor
 from glassformer.inference.beam import Beams
@@ -182,7 +183,7 @@ def test_after_training_the_licence_holds_and_the_card_is_that_of_the_source(ber
 def test_a_folder_of_many_or_large_files_is_taken_in_part(tmp_path: Path) -> None:
     folder = publish(tmp_path / "a")
     put(folder, {f"{number}.txt": "x" for number in range(MAX_FILES + 10)} | {"large.txt": "x" * (5 << 20)})
-    rest = read(folder, CONFIG)
+    rest = read(FolderFiles(folder), CONFIG)
     assert len(rest.contents) == MAX_FILES
     assert "large.txt: too large, or one of too many files." in rest.left_out
     assert NOTHING.contents == {}

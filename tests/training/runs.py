@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 import torch
 
-from glassformer.checkpoints import native, safetensors
+from glassformer.checkpoints import safetensors, training_state
 from glassformer.config import merge
 from glassformer.training.config import RunConfig
 from glassformer.training.load_config import resolve
@@ -56,7 +56,7 @@ def newest_checkpoint(run: Path) -> Path:
 def everything(run: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The bytes of weights and optimizer in the newest checkpoint, by name, and its values."""
     folder = newest_checkpoint(run)
-    tensors, values = native.read_state(folder)
+    tensors, values = training_state.read_state(folder)
     tensors |= safetensors.read(folder / "model.safetensors")
     return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}, values
 

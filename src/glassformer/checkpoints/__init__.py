@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from glassformer import files
 from glassformer.checkpoints import huggingface
-from glassformer.checkpoints.assemble import assemble
+from glassformer.checkpoints.build import build, copied
 from glassformer.checkpoints.formats import all_formats
 from glassformer.checkpoints.formats.format import Contents, Format, Source
 from glassformer.errors import CheckpointCorrupt, CheckpointError
@@ -36,6 +36,19 @@ def load(
 ) -> Checkpoint:
     """A model from a Hugging Face directory, a published file, or (`from_pickle`) what torch pickled.
 
+    With dtype None each weight keeps the precision that it has there. For the rest see `read`.
+    """
+    contents, weights = read(path, from_pickle=from_pickle, options=options)
+    with files.about(path):
+        module = build(contents.config, copied(weights, dtype))
+    return Checkpoint(module=module, **{each.name: getattr(contents, each.name) for each in fields(Contents)})
+
+
+def read(
+    path: Path, *, from_pickle: bool = False, options: Mapping[str, Any] | None = None
+) -> tuple[Contents, Mapping[str, Tensor]]:
+    """What `load` makes a model of: the contents, and our parameters, whose numbers are read when they are asked for.
+
     `formats/` has a module for each format. `options` are what a format must be told, such as the number of heads.
     """
     with files.about(path):
@@ -43,14 +56,12 @@ def load(
             files.put_back(path)
         if not path.exists():
             raise CheckpointError("there is nothing of this name.")
-        source = Source(path, from_pickle=from_pickle, dtype=dtype)
+        source = Source(path, from_pickle=from_pickle)
         of_path = format_of(source)
         settings = of_path.checked(options or {})
     with nullcontext() if source.is_folder else files.about(path):  # a folder's reader names its files itself
         contents, weights = of_path.read(source, **settings)
-    with files.about(path):
-        module = assemble(contents.config, {name: weight.to(dtype or weight.dtype) for name, weight in weights.items()})
-    return Checkpoint(module=module, **{each.name: getattr(contents, each.name) for each in fields(Contents)})
+    return contents, weights
 
 
 def save(module: nn.Module, path: Path, **options: Any) -> Path:
@@ -70,5 +81,5 @@ def format_of(source: Source) -> Format:
     names = ", ".join(each.files for each in all_formats())
     if source.is_pickle:
         raise CheckpointCorrupt(f"what was pickled is none of the formats known here: {names}.")
-    folder = " Of a Hugging Face model, name the folder." if source.path.suffix == ".safetensors" else ""
+    folder = " Of a Hugging Face model, name the folder." if source.content == "safetensors" else ""
     raise CheckpointError(f"its format is none of those known here: {names}.{folder}")

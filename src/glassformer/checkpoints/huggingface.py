@@ -1,9 +1,10 @@
 """Checkpoint directories in Hugging Face's format.
 
     config.json               the configuration as `transformers` understands it
+    preprocessor_config.json  see `processor_files.py`
     model.safetensors         the weights, under the names of `transformers`; shards and an index when large
     generation_config.json    the tokens that begin and end a text, and those that never come; of a Whisper, more
-    tokenizer.json …          see `beside.py`
+    tokenizer.json …          see `tokenizer_files.py`
     LICENSE …                 what the source had beside these, see `rest.py`
     glassformer.json          the configuration as we understand it, which goes first when we read
     manifest.json             sizes and SHA-256 of all files; folders from elsewhere have none
@@ -15,43 +16,38 @@ instead of computing something else.
 
 import logging
 import re
-from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from glassformer import files, strict_json
-from glassformer.checkpoints import names, pickles, safetensors, whisper_folder
-from glassformer.checkpoints.assemble import assemble, not_finite
-from glassformer.checkpoints.beside import (
+from glassformer import files
+from glassformer.checkpoints import names, safetensors, whisper_folder
+from glassformer.checkpoints.build import build, check_finite, copied
+from glassformer.checkpoints.folder_files import (
+    CONFIG,
+    GENERATION,
+    INDEX,
+    NATIVE,
+    OURS,
     PROCESSOR,
-    Processor,
-    processor_of,
-    tokenizer_config,
-    write_json,
-    write_processor,
-    write_tokenizers,
+    WEIGHTS,
+    FolderFiles,
 )
+from glassformer.checkpoints.processor_files import Processor, implied_processor, write_processor
 from glassformer.checkpoints.rest import NOTHING, TOKENIZER_CONFIG, Rest
+from glassformer.checkpoints.tokenizer_files import tokenizer_config, write_json, write_tokenizers
 from glassformer.config import from_mapping, to_mapping
-from glassformer.errors import CheckpointCorrupt, CheckpointError, ConfigError, ExportError
+from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError
 from glassformer.models import spec_of, specs
 from glassformer.tokenizers.base import Tokenizer
 
 logger = logging.getLogger(__name__)
 
-CONFIG, OURS, WEIGHTS = "config.json", "glassformer.json", "model.safetensors"
-INDEX = f"{WEIGHTS}.index.json"
-PICKLED = "pytorch_model.bin"  # of folders before 2023; read where the user allows it, never written
-PICKLED_INDEX = f"{PICKLED}.index.json"
-NATIVE = "glassformer"  # the model type of what only we read
-GENERATION = "generation_config.json"
 OWN_TOKENS = ("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id")  # some configurations have them
 OF_GENERATION = ("alignment_heads",)  # what belongs to a configuration of ours, and stands in generation_config.json
-MAX_CONFIG_BYTES = 4 << 20
 
 
 def load_directory(folder: Path, *, dtype: torch.dtype | None = torch.float32) -> tuple[Any, nn.Module]:
@@ -59,27 +55,21 @@ def load_directory(folder: Path, *, dtype: torch.dtype | None = torch.float32) -
 
     Who opens a folder verifies it first (`files.verify`).
     """
+    with files.about(folder):
+        config, tensors = read_weights(FolderFiles(folder))
+        return config, build(config, copied(tensors, dtype))
+
+
+def read_weights(folder: FolderFiles) -> tuple[Any, names.OurTensors]:
+    """The configuration of a folder, and our parameters in its tensors; nothing is built or copied yet."""
     config = read_config(folder)
-    weights = read_weights(folder, config, dtype=dtype)
-    with files.about(folder):
-        return config, assemble(config, weights)
+    return config, names.to_ours(folder.tensors, config, native=folder.is_native)
 
 
-def read_weights(
-    folder: Path, config: Any, *, dtype: torch.dtype | None = torch.float32, from_pickle: bool = False
-) -> dict[str, Tensor]:
-    """Our parameters, as the folder has them."""
-    with files.about(folder):
-        tensors = read_tensors(folder, from_pickle=from_pickle)
-        return names.to_ours(tensors, config, dtype=dtype, native=_is_native(folder))
-
-
-def check_directory(folder: Path) -> Any:
-    """The configuration of a folder whose weights are those that it promises; nothing is built yet."""
-    config = read_config(folder)
-    with files.about(folder):
-        names.checked(read_tensors(folder), config, native=_is_native(folder))
-    return config
+def check_directory(path: Path) -> Any:
+    """The configuration of a folder whose weights are those that it promises; nothing is built."""
+    with files.about(path):
+        return read_weights(FolderFiles(path))[0]
 
 
 def save_directory(module: nn.Module, target: Path, *, overwrite: bool = False, **options: Any) -> Path:
@@ -120,10 +110,11 @@ def write_directory(
     spec = spec_of(config)
     theirs = their_settings(config, native=native)
     weights = dict(module.named_parameters())
-    if broken := not_finite(weights):
-        raise ExportError(
-            f"{broken} holds numbers that are infinite or none (NaN), so that nobody could use the model."
-        )
+    try:
+        for name, weight in weights.items():
+            check_finite(name, weight)
+    except CheckpointCorrupt as error:
+        raise ExportError(str(error)) from None
     tensors = names.to_theirs(weights, config, native=theirs["model_type"] == NATIVE)
     own = set() if tokenizer is None or tokenizer.eos_id is None else {tokenizer.eos_id}
     eos_token_ids = sorted(rest.ends | own)
@@ -145,9 +136,9 @@ def write_directory(
         write_tokenizers(folder, tokenizer, source_tokenizer, speech, config)
     elif tokenizer is not None and "tokenizer.json" in rest.contents and TOKENIZER_CONFIG not in rest.contents:
         write_json(folder / TOKENIZER_CONFIG, tokenizer_config(tokenizer, config))
-    processor = processor or processor_of(config)
+    processor = processor or implied_processor(config)
     if processor is not None and (PROCESSOR not in rest.contents or processor != rest.processor):
-        write_processor(folder, processor)
+        write_processor(folder, processor, config)
     rest.write(folder)
     _write_tensors(folder, tensors, max_shard_bytes)
 
@@ -171,48 +162,38 @@ def their_settings(config: Any, *, native: bool) -> dict[str, Any]:
         ) from None
 
 
-def read_eos_ids(folder: Path) -> frozenset[int]:
+def read_eos_ids(folder: FolderFiles) -> frozenset[int]:
     """The tokens that end a text; chat models have several."""
     return _read_ids(folder, "eos_token_id")
 
 
-def read_suppressed(folder: Path) -> frozenset[int]:
+def read_suppressed(folder: FolderFiles) -> frozenset[int]:
     """The tokens that never come, such as the padding of Marian's models: `bad_words_ids` of one token each."""
     return _read_ids(folder, "bad_words_ids")
 
 
-def _read_ids(folder: Path, setting: str) -> frozenset[int]:
+def _read_ids(folder: FolderFiles, setting: str) -> frozenset[int]:
     """Tokens that generation_config.json names, or else config.json: an id, a list of ids, or of lists of one id."""
-    with files.about(folder):
-        for name in (GENERATION, CONFIG):
-            found = strict_json.read(files.inside(folder, name), MAX_CONFIG_BYTES) if (folder / name).exists() else {}
-            tokens = found.get(setting)
-            if tokens is not None:
-                listed = tokens if isinstance(tokens, list) else [tokens]
-                ids = [item[0] if isinstance(item, list) and len(item) == 1 else item for item in listed]
-                if not all(type(token) is int and token >= 0 for token in ids):
-                    raise ConfigError(f"{name}: {setting} must be a token's id or a list of them.")
-                return frozenset(ids)
+    for name in (GENERATION, CONFIG):
+        tokens = folder.settings(name).get(setting)
+        if tokens is not None:
+            listed = tokens if isinstance(tokens, list) else [tokens]
+            ids = [item[0] if isinstance(item, list) and len(item) == 1 else item for item in listed]
+            if not all(type(token) is int and token >= 0 for token in ids):
+                raise ConfigError(f"{name}: {setting} must be a token's id or a list of them.")
+            return frozenset(ids)
     return frozenset()
 
 
-def _is_native(folder: Path) -> bool:
-    """Whether the tensors are as they are here, since nobody else was to read them."""
-    if not (folder / CONFIG).exists():
-        return False
-    return strict_json.read(files.inside(folder, CONFIG), MAX_CONFIG_BYTES).get("model_type") == NATIVE
-
-
-def read_config(folder: Path) -> Any:
+def read_config(folder: FolderFiles) -> Any:
     """The configuration in a folder: ours where there is one, else Hugging Face's."""
-    with files.about(folder):
-        if (folder / OURS).exists():
-            return _our_config(strict_json.read(files.inside(folder, OURS), MAX_CONFIG_BYTES))
-        content = strict_json.read(files.inside(folder, CONFIG), MAX_CONFIG_BYTES)
-        if (folder / GENERATION).exists():
-            generation = strict_json.read(files.inside(folder, GENERATION), MAX_CONFIG_BYTES)
-            content = {**content, **{name: generation[name] for name in OF_GENERATION if name in generation}}
-        return _their_config(content)
+    if folder.has(OURS):
+        return _our_config(folder.settings(OURS))
+    if not folder.has(CONFIG):
+        raise CheckpointCorrupt(f"{CONFIG} is missing, or is no file.")
+    generation = folder.settings(GENERATION)
+    moved = {name: generation[name] for name in OF_GENERATION if name in generation}
+    return _their_config({**folder.settings(CONFIG), **moved})
 
 
 def _our_config(content: Mapping[str, Any]) -> Any:
@@ -236,52 +217,11 @@ def _their_config(content: Mapping[str, Any]) -> Any:
     return by_type[kind].from_huggingface(content)
 
 
-def read_tensors(folder: Path, *, from_pickle: bool = False) -> Mapping[str, Tensor]:
-    """The tensors of a folder, mapped from its file or from all its shards; from pickles where that is allowed."""
-    if (folder / WEIGHTS).exists():
-        return safetensors.read(files.inside(folder, WEIGHTS))
-    if (folder / INDEX).exists():
-        return _read_shards(folder, INDEX, ".safetensors", safetensors.read)
-    pickled = [name for name in (PICKLED, PICKLED_INDEX) if (folder / name).exists()]
-    if pickled and not from_pickle:
-        raise CheckpointError(
-            f"its weights are there as {PICKLED} alone, a pickle, which can run code when it is opened.",
-            python="from_pickle=True reads its tensors and nothing else.",
-            command="--from-pickle reads its tensors and nothing else.",
-        )
-    if PICKLED in pickled:
-        return pickles.load_state(files.inside(folder, PICKLED))
-    if pickled:
-        return _read_shards(folder, PICKLED_INDEX, ".bin", pickles.load_state)
-    raise CheckpointError(f"There is neither {WEIGHTS} nor {INDEX}.")
-
-
-def _read_shards(
-    folder: Path, index: str, suffix: str, read: Callable[[Path], Mapping[str, Tensor]]
-) -> Mapping[str, Tensor]:
-    """The tensors of all the files that an index names."""
-    places = strict_json.read(files.inside(folder, index)).get("weight_map")
-    if not isinstance(places, dict) or not all(
-        isinstance(place, str) and place.endswith(suffix) for place in places.values()
-    ):
-        raise CheckpointCorrupt(f"{index}: weight_map must map each tensor to a {suffix} file.")
-    shards: list[Mapping[str, Tensor]] = []
-    for shard in sorted(set(places.values())):
-        content = read(files.inside(folder, shard))
-        listed = {name for name, place in places.items() if place == shard}
-        if content.keys() != listed:
-            name = min(content.keys() ^ listed)
-            raise CheckpointCorrupt(f"{index} and {shard[:200]!r} disagree about the tensor {name[:200]!r}.")
-        shards.append(content)
-    return ChainMap(*cast("list[dict[str, Tensor]]", shards))  # which is only read
-
-
-def left_out(folder: Path, config: Any, *, from_pickle: bool = False) -> list[str]:
+def left_out(folder: FolderFiles, config: Any) -> list[str]:
     """The names of weights in a folder that no part of our model has a use for, such as the head of another task."""
     published = spec_of(config).published
     patterns = () if published is None else published.elsewhere
-    tensors = read_tensors(folder, from_pickle=from_pickle) if patterns else {}
-    return sorted(name for name in tensors if any(re.fullmatch(pattern, name) for pattern in patterns))
+    return sorted(name for name in folder.tensors if any(re.fullmatch(pattern, name) for pattern in patterns))
 
 
 def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], max_shard_bytes: int) -> None:

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -21,26 +21,39 @@ def to_theirs(weights: Mapping[str, Tensor], config: Any, *, native: bool = Fals
     return {theirs: rule.write([weights[name] for name in ours]) for theirs, ours, rule in _rules(config, native)}
 
 
-def to_ours(
-    state: Mapping[str, Tensor], config: Any, *, dtype: torch.dtype | None = torch.float32, native: bool = False
-) -> dict[str, Tensor]:
-    """Our parameters, copied from Hugging Face's tensors; with dtype None each keeps its own.
+def to_ours(state: Mapping[str, Tensor], config: Any, *, native: bool = False) -> "OurTensors":
+    """Our parameters in Hugging Face's tensors, or with `native` in those of a folder that we alone read.
 
-    With `native` they are those of a folder that we alone read.
+    Names and shapes are compared at once, numbers are read when they are asked for.
     """
-    weights: dict[str, Tensor] = {}
-    tensors = checked(state, config, native=native)
-    # The largest first: while a tensor and its copy are both in memory, there is the less beside them.
-    for name, (ours, rule) in sorted(tensors.items(), key=lambda item: -state[item[0]].nbytes):
-        weights |= {
-            one: tensor.to(dtype or tensor.dtype, copy=True, memory_format=torch.contiguous_format)
-            for one, tensor in zip(ours, rule.read(state[name]), strict=True)
+    return OurTensors(state, checked(state, config, native=native))
+
+
+class OurTensors(Mapping[str, Tensor]):
+    """Our parameters, each read from its tensor when it is asked for, and often a view of that.
+
+    The largest come first: while a tensor and its copy are both in memory, there is the less beside them.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], held: Mapping[str, tuple[list[str], Rename]]) -> None:
+        self._state = state
+        self._parts = {
+            name: (theirs, part, rule) for theirs, (ours, rule) in held.items() for part, name in enumerate(ours)
         }
-    return weights
+
+    def __getitem__(self, name: str) -> Tensor:
+        theirs, part, rule = self._parts[name]
+        return rule.read(self._state[theirs])[part]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
 
 
 def checked(state: Mapping[str, Tensor], config: Any, *, native: bool = False) -> dict[str, tuple[list[str], Rename]]:
-    """For each tensor that is read, under its name in `state`, the names of ours that it holds, and how.
+    """For each tensor that is read, under its name in `state`, the names of ours that it holds, and how; largest first.
 
     Names and shapes are compared before anything is copied or built, so a configuration that promises more than the
     file has costs no memory.
@@ -55,13 +68,15 @@ def checked(state: Mapping[str, Tensor], config: Any, *, native: bool = False) -
     for name in full_names.keys() - rules.keys():
         _check_unread(name, full_names, state, spec, rules)
     shapes = dict(spec.outline(config).named_parameters())
-    for name, (ours, rule) in rules.items():
-        _check_tensor(name, state[full_names[name]], [shapes[one] for one in ours], rule)
-    return {full_names[name]: held for name, held in rules.items()}
+    n_bytes = {
+        name: _checked_size(name, state[full_names[name]], [shapes[one] for one in ours], rule)
+        for name, (ours, rule) in rules.items()
+    }
+    return {full_names[name]: rules[name] for name in sorted(rules, key=lambda name: -n_bytes[name])}
 
 
-def _check_tensor(name: str, theirs: Tensor, ours: list[Tensor], rule: Rename) -> None:
-    """Raise where a tensor is not what these parameters without memory would be written as, or holds no weights."""
+def _checked_size(name: str, theirs: Tensor, ours: list[Tensor], rule: Rename) -> int:
+    """The bytes of a tensor; raises unless these parameters without memory would be written as it, and it has weights."""
     alike = False
     with suppress(RuntimeError, IndexError):  # of a shape that cannot be cut so
         alike = [part.shape for part in rule.read(theirs)] == [one.shape for one in ours]
@@ -73,6 +88,7 @@ def _check_tensor(name: str, theirs: Tensor, ours: list[Tensor], rule: Rename) -
             )
     if not theirs.is_floating_point():
         raise CheckpointMismatch(f"{name} holds {theirs.dtype}; weights must be floating point numbers.")
+    return theirs.nbytes
 
 
 def _rules(config: Any, native: bool) -> Iterable[tuple[str, list[str], Rename]]:

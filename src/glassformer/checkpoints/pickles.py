@@ -41,13 +41,13 @@ def load(path: Path) -> Any:
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
-    """A pickled state dict: tensors by their names."""
+    """A pickled state dict: tensors by their names, mapped from the file."""
     content = load(path)
     if not isinstance(content, Mapping):
         raise CheckpointCorrupt("it holds no tensors by their names.")
     state = {str(name): plain(tensor) for name, tensor in content.items()}
     check_tensors(state, path)
-    return {name: tensor.clone() for name, tensor in state.items()}  # a tied one is in the file once
+    return state
 
 
 def plain(value: Any) -> Any:

@@ -16,15 +16,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from glassformer import files, strict_json
+from glassformer import files
+from glassformer.checkpoints.folder_files import CONFIG, GENERATION, PROCESSOR, FolderFiles
 from glassformer.errors import CheckpointError
 from glassformer.models import spec_of
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.formats import SOURCE_FOLDER
 from glassformer.tokenizers.untrusted_files import MAX_FILE_BYTES
 
-CONFIG, GENERATION, TOKENIZER_CONFIG = "config.json", "generation_config.json", "tokenizer_config.json"
-PROCESSOR = "preprocessor_config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 MAX_FILES, MAX_BYTES = 256, 64 << 20  # of all files together
 
 # ---- what becomes of a file, by its name in the folder; the first pattern counts
@@ -115,7 +115,7 @@ NOTHING = Rest()
 
 
 def read(
-    folder: Path,
+    folder: FolderFiles,
     config: Any,
     *,
     tokenizer: Tokenizer | None = None,
@@ -129,7 +129,7 @@ def read(
     left_out = [f"{_listed(tensors)}: weights of another task."] if tensors else []
     unknown: list[str] = []
     room = MAX_BYTES
-    for name in _names(folder):
+    for name in _names(folder.path):
         if WRITTEN_ANEW.fullmatch(name) or OF_A_RUN.fullmatch(name):
             continue
         of_tokenizer = OF_THE_TOKENIZER.fullmatch(name)
@@ -137,12 +137,12 @@ def read(
             unknown.append(name)
             continue
         try:
-            path = files.inside(folder, name)
-            size = path.stat().st_size
-            if size > min(room, MAX_FILE_BYTES if of_tokenizer else 4 << 20) or len(contents) == MAX_FILES:
+            size = files.inside(folder.path, name).stat().st_size
+            largest = min(room, MAX_FILE_BYTES if of_tokenizer else 4 << 20)
+            if size > largest or len(contents) == MAX_FILES:
                 left_out.append(f"{name}: too large, or one of too many files.")
                 continue
-            contents[name] = path.read_bytes()
+            contents[name] = folder.content(name, largest)
             room -= size
         except (CheckpointError, OSError) as error:
             left_out.append(f"{name}: {error}")
@@ -150,7 +150,7 @@ def read(
         left_out.append(f"{_listed(unknown)}: no settings or texts that this program knows.")
     return Rest(
         config=_unread(folder, config),
-        generation=_settings(folder, GENERATION),
+        generation=folder.settings(GENERATION),
         contents=contents,
         tokenizer=tokenizer,
         source_tokenizer=source_tokenizer,
@@ -190,18 +190,8 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-# ---- settings
-
-
-def _unread(folder: Path, config: Any) -> dict[str, Any]:
+def _unread(folder: FolderFiles, config: Any) -> dict[str, Any]:
     """The settings of config.json that our configuration neither reads nor writes."""
     published = spec_of(config).published
     expressed = {*WRITTEN_OTHERWISE} if published is None else {*WRITTEN_OTHERWISE, *published.settings}
-    return {name: value for name, value in _settings(folder, CONFIG).items() if name not in expressed}
-
-
-def _settings(folder: Path, name: str) -> dict[str, Any]:
-    with files.about(folder):
-        if not (folder / name).exists():
-            return {}
-        return strict_json.read(files.inside(folder, name), 4 << 20)
+    return {name: value for name, value in folder.settings(CONFIG).items() if name not in expressed}

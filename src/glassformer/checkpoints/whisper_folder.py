@@ -17,7 +17,7 @@ LATEST_START = 50  # of 0.02 seconds: the first time that a transcript may begin
 
 def speech_of(config: Any, tokenizer: Tokenizer | None) -> SpeechTokens | None:
     """The special tokens of a published Whisper's vocabulary; None for any other model, and for other vocabularies."""
-    if not isinstance(config, WhisperConfig) or not isinstance(tokenizer, BPETokenizer):
+    if config.architecture != WhisperConfig.architecture or not isinstance(tokenizer, BPETokenizer):
         return None
     try:
         return SpeechTokens(tokenizer, config.vocab_size)

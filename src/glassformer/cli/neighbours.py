@@ -62,7 +62,7 @@ def read(source: str, *, opening: Opening) -> "WordVectors":
 
     path = Path(source)
     file = Source(path)
-    is_model = file.is_pickle or path.suffix == ".safetensors" or any(each.sniff(file) for each in all_formats())
+    is_model = file.is_pickle or file.content == "safetensors" or any(each.sniff(file) for each in all_formats())
     if path.is_file() and (not is_model or word_vectors.has_header(path)):
         vectors = word_vectors.read(path)
         if vectors.note:

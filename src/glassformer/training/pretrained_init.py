@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from glassformer import checkpoints
+from glassformer import checkpoints, files
 from glassformer.checkpoints import word_vectors
+from glassformer.checkpoints.build import check_finite
 from glassformer.config import to_mapping
 from glassformer.errors import CheckpointMismatch, ConfigError
 from glassformer.training.config import RunConfig
@@ -28,11 +29,11 @@ def load_pretrained(module: nn.Module, config: RunConfig, task: Task, say: Say) 
 
 @torch.no_grad()
 def take_weights(module: nn.Module, folder: Path, task: Task, say: Say) -> None:
-    """Those of a checkpoint. What the data wants to be of another size, such as the classes, starts anew.
+    """Those of a checkpoint, one at a time. What the data wants of another size, such as the classes, starts anew.
 
     What the checkpoint has beside them, such as its licence, goes along with what is learned from it.
     """
-    checkpoint = checkpoints.load(folder)
+    checkpoint, weights = checkpoints.read(folder)
     pretrained, wanted = to_mapping(checkpoint.config), to_mapping(module.config)
     for name, value in wanted.items():
         if pretrained.get(name, value) != value and name not in (*task.settings, "dropout"):
@@ -40,10 +41,12 @@ def take_weights(module: nn.Module, folder: Path, task: Task, say: Say) -> None:
                 f"{folder}, which model.from names, has {name} = {pretrained[name]!r}, and the settings {value!r}: "
                 f"leave out model.{name}."
             )
-    weights = dict(checkpoint.module.named_parameters())
     for name, parameter in module.named_parameters():
-        if name in weights and weights[name].shape == parameter.shape:
-            parameter.copy_(weights[name])
+        weight = weights.get(name)
+        if weight is not None and weight.shape == parameter.shape:
+            with files.about(folder):
+                check_finite(name, weight)
+            parameter.copy_(weight)
         else:
             say(f"{name} of {tuple(parameter.shape)} starts anew: the data asks for another size than {folder} has.")
     tokenizer = task.extras.get("tokenizer")

@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from glassformer import checkpoints, files
-from glassformer.checkpoints import Checkpoint, huggingface, native
+from glassformer.checkpoints import Checkpoint, huggingface, training_state
 from glassformer.config import to_mapping
 from glassformer.errors import CheckpointError, TrainingError
 from glassformer.training import ledger
@@ -164,7 +164,7 @@ class RunFolder:
         with files.new_directory(self.path / name, overwrite=True) as folder:
             huggingface.write_directory(folder, module, native=True, **task.extras)
             task.write_extras(folder, module)
-            native.write_state(folder, state.tensors, state.values)
+            training_state.write_state(folder, state.tensors, state.values)
             written = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
             self.ledger.add(*(f"{name}/{file}" for file in (*written, files.MANIFEST)))
         self.ledger.remove(*(f"checkpoints/{old.name}" for old in self._newest_first()[keep:]))
@@ -176,7 +176,7 @@ class RunFolder:
         for path in self._newest_first():
             try:
                 checkpoint = checkpoints.load(path)
-                tensors, values = native.read_state(path)
+                tensors, values = training_state.read_state(path)
             except CheckpointError as error:
                 broken[path] = error
             else:
@@ -197,7 +197,7 @@ class RunFolder:
     def publish(self) -> None:
         """Put the model of the newest checkpoint at the top of the run's folder, without the state of training."""
         newest = self._newest_first()[0]
-        names = [name for name in files.listed(newest) if not name.startswith(f"{native.FOLDER}/")]
+        names = [name for name in files.listed(newest) if not name.startswith(f"{training_state.FOLDER}/")]
         for path in self._strangers():
             if path.name in (files.MANIFEST, *names):
                 raise TrainingError(

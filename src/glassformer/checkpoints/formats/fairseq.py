@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from glassformer.checkpoints import safetensors
-from glassformer.checkpoints.beside import Tokenizers
 from glassformer.checkpoints.formats.format import Contents, Format, Option, Source
 from glassformer.checkpoints.names import to_ours
+from glassformer.checkpoints.tokenizer_files import Tokenizers
 from glassformer.config import from_mapping
 from glassformer.errors import CheckpointMismatch, TokenizerError
 from glassformer.models.transformer import TransformerConfig
@@ -31,14 +31,14 @@ NO_WEIGHTS = re.compile(r"(encoder|decoder)\.(version|embed_positions\._float_te
 
 def sniff(source: Source) -> bool:
     """Whether it has fairseq's names of embeddings."""
-    if source.path.suffix != ".safetensors" or source.is_folder:
+    if source.content != "safetensors":
         return False
     return any(name in (f"{half}.embed_tokens.weight" for half in HALVES) for name in safetensors.read(source.path))
 
 
 def read(
     source: Source, *, n_heads: int, activation: str, scaled_embedding: bool
-) -> tuple[Contents, dict[str, Tensor]]:
+) -> tuple[Contents, Mapping[str, Tensor]]:
     """The contents and our parameters; the dictionaries of the two languages lie beside the file."""
     state = {name: tensor for name, tensor in safetensors.read(source.path).items() if not NO_WEIGHTS.fullmatch(name)}
     if learned := [name for name in state if name.endswith("embed_positions.weight")]:

@@ -4,17 +4,18 @@ A format is one module of this package with a `FORMAT`. A reader infers from wha
 it never assumes a number that would silently give another model.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
+from glassformer import strict_json
 from glassformer.checkpoints import pickles
-from glassformer.checkpoints.beside import Processor
+from glassformer.checkpoints.processor_files import Processor
 from glassformer.checkpoints.rest import NOTHING, Rest
 from glassformer.errors import CheckpointError
 from glassformer.tokenizers.base import Tokenizer
@@ -36,11 +37,18 @@ class Contents:
     rest: Rest = NOTHING  # what else the folder holds, which goes along when the model is written again
 
 
-class Source:
-    """A path at the door. Whoever looks into it finds what others have read of it."""
+ContentKind = Literal["zip", "pickle", "safetensors", "json", "text", "unknown"]
+HEAD_BYTES = 4096
 
-    def __init__(self, path: Path, *, from_pickle: bool = False, dtype: torch.dtype | None = torch.float32) -> None:
-        self.path, self.from_pickle, self.dtype = path, from_pickle, dtype
+
+class Source:
+    """A path at the door. Whoever looks into it sees what others have read of it.
+
+    What a file is, its first bytes say; its name counts only where they could be anything.
+    """
+
+    def __init__(self, path: Path, *, from_pickle: bool = False) -> None:
+        self.path, self.from_pickle = path, from_pickle
 
     @property
     def is_folder(self) -> bool:
@@ -48,17 +56,44 @@ class Source:
         return self.path.is_dir()
 
     @cached_property
-    def is_zip(self) -> bool:
-        """Whether the file begins as a zip does, as what torch pickles and numpy's archives are."""
+    def head(self) -> bytes:
+        """The first bytes of a file, none of a folder."""
         if not self.path.is_file():
-            return False
+            return b""
         with self.path.open("rb") as file:
-            return file.read(4) == b"PK\3\4"
+            return file.read(HEAD_BYTES)
+
+    @cached_property
+    def content(self) -> ContentKind:
+        """What the file is, by how it begins."""
+        head = self.head
+        if self.is_folder:
+            return "unknown"
+        if head.startswith(b"PK\3\4"):
+            return "zip"
+        if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):  # the opcode PROTO of a pickle
+            return "pickle"
+        header = int.from_bytes(head[:8], "little")
+        if self.path.suffix == ".safetensors" or (header < strict_json.MAX_BYTES and head[8:9] == b"{"):
+            return "safetensors"
+        if re.match(rb'\s*\{\s*["}]', head):
+            return "json"
+        return "text" if head and _is_text(head) else "unknown"
+
+    @cached_property
+    def is_numpy(self) -> bool:
+        """Whether numpy wrote it with savez: a zip whose first member is an array."""
+        n_letters = int.from_bytes(self.head[26:28], "little")  # APPNOTE.TXT, 4.3.7
+        first = self.head[30 : 30 + n_letters] if self.content == "zip" else b""
+        named = self.path.suffix == ".npz" and not self.is_folder
+        return first.endswith(b".npy") or (named and not first.endswith(b".pkl"))
 
     @property
     def is_pickle(self) -> bool:
-        """Whether torch pickled it: whatever the name says, a zip is taken for that, unless it is numpy's."""
-        return not self.is_folder and ((self.is_zip and self.path.suffix != ".npz") or self.path.suffix in PICKLES)
+        """Whether torch pickled it: a zip is taken for that, unless it is numpy's, and so is a name that says so."""
+        if self.is_folder or self.is_numpy:
+            return False
+        return self.content in ("zip", "pickle") or self.path.suffix in PICKLES
 
     @cached_property
     def pickled(self) -> Any:
@@ -72,6 +107,14 @@ class Source:
         return pickles.load(self.path)
 
 
+def _is_text(head: bytes) -> bool:
+    try:
+        head[:-4].decode()  # the last character may be cut
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in head
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
     """What no tensor tells and a format must therefore be told."""
@@ -83,9 +126,10 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """A format: `files` names them in messages; `read` gives the contents and our parameters.
+    """A format: `files` names them in messages; `read` gives the contents and our parameters, which are copied later.
 
-    `read` is handed a value for every one of `options`.
+    `read` is handed a value for every one of `options`. The parameters may be views of a file that is mapped, or be
+    read one by one when they are asked for.
     """
 
     name: str

@@ -5,6 +5,7 @@ objects, which are pickles, are not opened. Phonemes are ARPAbet's, vowels with 
 """
 
 import string
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ OURS = {
 }
 
 
-def read(source: Source) -> tuple[Contents, dict[str, Tensor]]:
+def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
     """The contents and our parameters."""
     check_zip(source.path, "numpy's savez")
     try:
@@ -61,6 +62,6 @@ def read(source: Source) -> tuple[Contents, dict[str, Tensor]]:
 FORMAT = Format(
     name="g2p_en",
     files=".npz of g2p_en",
-    sniff=lambda source: source.path.suffix == ".npz" and not source.is_folder,
+    sniff=lambda source: source.is_numpy,
     read=read,
 )

@@ -12,31 +12,34 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glassformer.checkpoints.beside import beside
 from glassformer.checkpoints.formats.format import Contents, Format, Source
+from glassformer.checkpoints.tokenizer_files import read_neighbour
 from glassformer.errors import CheckpointCorrupt
 from glassformer.models.llama import LlamaConfig
 
 HEADER = struct.Struct("<7i")
+MOST = 1 << 24  # of each size; what four letters spell is larger
 
 
 def read(source: Source) -> tuple[Contents, dict[str, Tensor]]:
     """The contents and our parameters; the tokenizer lies beside the file."""
     config, weights = read_weights(source.path)
-    tokenizer, reason = beside(source.path, config.vocab_size)
+    tokenizer, reason = read_neighbour(source.path, config.vocab_size)
     return Contents(config=config, tokenizer=tokenizer, no_tokenizer=reason), weights
 
 
-FORMAT = Format(
-    name="llama2.c",
-    files=".bin of llama2.c",
-    sniff=lambda source: source.path.suffix == ".bin" and not source.is_zip and not source.is_folder,
-    read=read,
-)
+def sniff(source: Source) -> bool:
+    """Whether it begins with seven numbers that could be sizes, the sixth of which may be negative."""
+    if source.content != "unknown" or len(source.head) < HEADER.size:
+        return False
+    return all(abs(size) < MOST for size in HEADER.unpack(source.head[: HEADER.size]))
+
+
+FORMAT = Format(name="llama2.c", files=".bin of llama2.c", sniff=sniff, read=read)
 
 
 def read_weights(path: Path) -> tuple[LlamaConfig, dict[str, Tensor]]:
-    """The configuration and our parameters, after all sizes have been compared with the file's."""
+    """The configuration and our parameters, mapped from the file, after all sizes have been compared with it."""
     size = path.stat().st_size
     with path.open("rb") as file:
         header = file.read(HEADER.size)
@@ -54,9 +57,9 @@ def read_weights(path: Path) -> tuple[LlamaConfig, dict[str, Tensor]]:
         stacked = torch.frombuffer(data, dtype=torch.float32, count=math.prod(shape), offset=start).view(shape)
         start += stacked.nbytes
         if "{}" in name:
-            weights |= {name.format(layer): weight.clone() for layer, weight in enumerate(stacked)}
+            weights |= {name.format(layer): weight for layer, weight in enumerate(stacked)}
         elif name:
-            weights[name] = stacked.clone()
+            weights[name] = stacked
     return config, weights
 
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from glassformer import strict_json
-from glassformer.checkpoints.beside import beside
 from glassformer.checkpoints.formats.format import Contents, Format, Source
 from glassformer.checkpoints.names import to_ours
+from glassformer.checkpoints.tokenizer_files import read_neighbour
 from glassformer.config import from_mapping
 from glassformer.errors import CheckpointCorrupt
 from glassformer.models.gpt2 import GPT2Config
@@ -27,24 +27,26 @@ LETTERS = CharTokenizer("ABC")
 CONV1D = re.compile(r".*\.(c_attn|c_proj|c_fc)\.weight")
 
 
-def read(source: Source) -> tuple[Contents, dict[str, Tensor]]:
+def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
     """The contents and our parameters. A model of three tokens is the one that sorts letters."""
     content = strict_json.read(source.path, MAX_BYTES)
     fields = content.pop("config", None)
     if not isinstance(fields, dict):
-        raise CheckpointCorrupt("there is no config, so this is no minGPT model.")
+        folder = "" if "model_type" not in content else " Of a Hugging Face model, name the folder."
+        raise CheckpointCorrupt(f"there is no config, so this is no minGPT model.{folder}")
     config = gpt2_config(fields, activation="gelu_tanh", tied_head=False)
     state = {name: _tensor(tensor, f"tensor {name[:200]!r}") for name, tensor in content.items()}
-    tokenizer, reason = (LETTERS, "") if config.vocab_size == 3 else beside(source.path, config.vocab_size)
+    of_letters = config.vocab_size == LETTERS.vocab_size
+    tokenizer, reason = (LETTERS, "") if of_letters else read_neighbour(source.path, config.vocab_size)
     return Contents(config=config, tokenizer=tokenizer, no_tokenizer=reason), to_ours(to_huggingface(state), config)
 
 
-FORMAT = Format(
-    name="minGPT",
-    files=".json of minGPT",
-    sniff=lambda source: source.path.suffix == ".json" and not source.is_zip and not source.is_folder,
-    read=read,
-)
+def sniff(source: Source) -> bool:
+    """Whether it is JSON, by whose name nothing else is known, or with a tensor of minGPT's at its beginning."""
+    return source.content == "json" and (source.path.suffix == ".json" or b'"transformer.' in source.head)
+
+
+FORMAT = Format(name="minGPT", files=".json of minGPT", sniff=sniff, read=read)
 
 
 def gpt2_config(theirs: Mapping[str, Any], *, activation: str, tied_head: bool) -> GPT2Config:

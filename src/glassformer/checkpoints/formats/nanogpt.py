@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from glassformer.checkpoints import pickles
-from glassformer.checkpoints.beside import beside
 from glassformer.checkpoints.formats.format import Contents, Format, Source
 from glassformer.checkpoints.formats.mingpt import gpt2_config, to_huggingface
 from glassformer.checkpoints.names import to_ours
+from glassformer.checkpoints.tokenizer_files import read_neighbour
 from glassformer.errors import CheckpointCorrupt
 
 
@@ -20,7 +20,7 @@ def sniff(source: Source) -> bool:
     return source.is_pickle and isinstance(source.pickled, dict) and {"model", "model_args"} <= source.pickled.keys()
 
 
-def read(source: Source) -> tuple[Contents, dict[str, Tensor]]:
+def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
     """The contents and our parameters; the tokenizer lies beside the file."""
     state, args = source.pickled["model"], source.pickled["model_args"]
     if not isinstance(state, Mapping) or not isinstance(args, Mapping):
@@ -30,7 +30,7 @@ def read(source: Source) -> tuple[Contents, dict[str, Tensor]]:
     config = gpt2_config(args, activation="gelu", tied_head=True)
     if not args.get("bias", True):
         state |= _zero_biases(state)
-    tokenizer, reason = beside(source.path, config.vocab_size)
+    tokenizer, reason = read_neighbour(source.path, config.vocab_size)
     return Contents(config=config, tokenizer=tokenizer, no_tokenizer=reason), to_ours(to_huggingface(state), config)
 
 

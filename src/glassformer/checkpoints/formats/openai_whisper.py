@@ -10,9 +10,10 @@ from dataclasses import replace
 from torch import Tensor
 
 from glassformer.checkpoints import pickles
-from glassformer.checkpoints.beside import first_readable, processor_of
 from glassformer.checkpoints.formats.format import Contents, Format, Source
 from glassformer.checkpoints.names import to_ours
+from glassformer.checkpoints.processor_files import implied_processor
+from glassformer.checkpoints.tokenizer_files import first_readable
 from glassformer.config import from_mapping
 from glassformer.errors import CheckpointCorrupt, ConfigError
 from glassformer.models.whisper import PRESETS, Heads, WhisperConfig
@@ -54,7 +55,7 @@ def sniff(source: Source) -> bool:
     )
 
 
-def read(source: Source) -> tuple[Contents, dict[str, Tensor]]:
+def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
     """The contents and our parameters; ranks beside the file make the tokenizer, whose special tokens they lack."""
     sizes, state = source.pickled["dims"], source.pickled["model_state_dict"]
     if not isinstance(sizes, Mapping) or not isinstance(state, Mapping):
@@ -68,7 +69,7 @@ def read(source: Source) -> tuple[Contents, dict[str, Tensor]]:
     config = replace(config, alignment_heads=published_heads(config, source.path.stem))
     ranks = "multilingual.tiktoken" if config.vocab_size > 51864 else "gpt2.tiktoken"
     tokenizer, reason = first_readable([source.path.with_name(ranks)])
-    contents = Contents(config=config, tokenizer=tokenizer, no_tokenizer=reason, processor=processor_of(config))
+    contents = Contents(config=config, tokenizer=tokenizer, no_tokenizer=reason, processor=implied_processor(config))
     return contents, to_ours(state, config)
 
 

@@ -62,8 +62,7 @@ def read(source: Source, *, n_heads: int, n_channels: int) -> tuple[Contents, di
                 f"{name} is {tuple(weights[name].shape)} of {weights[name].dtype}, but the sizes of the other tensors "
                 f"ask for {tuple(parameter.shape)} of floating point numbers."
             )
-    own = {name: tensor.clone() for name, tensor in weights.items()}  # the file's are mapped from it
-    return Contents(config=config), own
+    return Contents(config=config), weights
 
 
 FORMAT = Format(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from glassformer import api, checkpoints
 from glassformer.checkpoints import safetensors
-from glassformer.checkpoints.beside import processor_of
+from glassformer.checkpoints.processor_files import implied_processor
 from glassformer.errors import CheckpointCorrupt, CheckpointMismatch, ConfigError, ExportError
 from glassformer.features.image_processor import ImageProcessor
 from glassformer.features.sound_processor import SoundProcessor
@@ -223,7 +223,7 @@ def test_transformers_hears_the_same_of_what_is_saved_with_a_whisper(
 
 def test_a_window_without_whole_seconds_has_no_processor(tmp_path: Path) -> None:
     config = WhisperConfig(**SOUND, audio_context_length=60)
-    assert processor_of(config) is None
+    assert implied_processor(config) is None
     folder = checkpoints.save(Whisper(config), tmp_path / "a")
     assert not (folder / "preprocessor_config.json").exists()
     assert checkpoints.load(folder).processor is None

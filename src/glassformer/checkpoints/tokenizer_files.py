@@ -1,11 +1,10 @@
-"""What lies beside a model's weights: its tokenizers, and how pictures or sound become its inputs.
+"""The tokenizers of a model, in its folder or beside its file.
 
     tokenizer.json            or another file that `Tokenizer.load` reads; tokenizer_config.json has its class
     source_tokenizer/         the same for the source of an encoder-decoder, where that has a vocabulary of its own
     source.spm, target.spm    both tokenizers, in Marian's folders
-    preprocessor_config.json  the processor of pictures or of sound
 
-Next to read: `tokenizers/formats.py`, `features/image_processor.py`, `features/sound_processor.py`.
+Next to read: `tokenizers/formats.py`, `processor_files.py`.
 """
 
 import json
@@ -13,16 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from glassformer import files, strict_json
+from glassformer import files
 from glassformer.checkpoints import whisper_folder
-from glassformer.errors import CheckpointMismatch, MissingExtra, TokenizerError
-from glassformer.features import image_processor, sound_processor
-from glassformer.features.image_processor import ImageProcessor
-from glassformer.features.log_mel import FRAMES_PER_SECOND
-from glassformer.features.sound_processor import SoundProcessor
+from glassformer.errors import MissingExtra, TokenizerError
 from glassformer.models import spec_of
-from glassformer.models.vit import ViTConfig
-from glassformer.models.whisper import WhisperConfig
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.formats import SOURCE_FOLDER, find, find_source
 from glassformer.tokenizers.marian import MarianTokenizer, write_pair
@@ -30,9 +23,6 @@ from glassformer.tokenizers.speech_tokens import SpeechTokens
 from glassformer.tokenizers.tokenizer_json import template_processing
 from glassformer.tokenizers.untrusted_files import inside
 
-Processor = ImageProcessor | SoundProcessor
-
-PROCESSOR = image_processor.FILE
 TOKENIZER_CONFIG = "tokenizer_config.json"
 ROLES = {  # how `transformers` asks for special tokens, and what they are called
     "unk_token": ("<unk>", "[UNK]"),
@@ -54,15 +44,16 @@ class Tokenizers(NamedTuple):
 def read_tokenizers(folder: Path) -> Tokenizers:
     """The tokenizers of a folder. A model without them still works on tokens."""
     try:
-        found, source = find(folder), find_source(folder)
+        paths = find(folder), find_source(folder)
     except TokenizerError as error:
         return Tokenizers(missing=error.anywhere())
-    tokenizer, reason = first_readable([] if found is None else [found])
-    source_tokenizer, source_reason = first_readable([] if source is None else [source])
+    (tokenizer, reason), (source_tokenizer, source_reason) = (
+        first_readable([] if path is None else [path]) for path in paths
+    )
     return Tokenizers(tokenizer, source_tokenizer, reason or source_reason)
 
 
-def beside(path: Path, vocab_size: int) -> tuple[Tokenizer | None, str]:
+def read_neighbour(path: Path, vocab_size: int) -> tuple[Tokenizer | None, str]:
     """The tokenizer of a language model that is one file, if one with as many tokens lies beside it."""
     names = (f"tok{vocab_size}.bin", "tokenizer.bin", "tokenizer.model", "meta.pkl")
     return first_readable([path.with_name(name) for name in names], vocab_size)
@@ -127,45 +118,6 @@ def tokenizer_config(tokenizer: Tokenizer, config: Any) -> dict[str, Any]:
         **{role: name for role, known in ROLES.items() for name in known if name in tokenizer.special_tokens},
         **{role: names[id] for role, id in ends.items() if id is not None},
     }
-
-
-# ---- processors
-
-
-def read_processor(folder: Path, config: Any) -> Processor | None:
-    """What preprocessor_config.json says; Whisper's follows from its configuration where there is no such file."""
-    if not (folder / PROCESSOR).exists():
-        return processor_of(config)
-    if isinstance(config, ViTConfig):
-        return image_processor.load(folder)
-    if not isinstance(config, WhisperConfig):
-        return None
-    with files.about(folder):
-        found = sound_processor.from_huggingface(strict_json.read(files.inside(folder, PROCESSOR), 1 << 20))
-        if found.n_mels != config.n_mels:
-            raise CheckpointMismatch(
-                f"{PROCESSOR} makes frames of {found.n_mels} numbers, and the model hears frames of {config.n_mels}."
-            )
-        return found
-
-
-def processor_of(config: Any) -> SoundProcessor | None:
-    """Whisper's processor, if its window has whole seconds, which is how it can be written down."""
-    if isinstance(config, WhisperConfig):
-        seconds, rest = divmod(2 * config.audio_context_length, FRAMES_PER_SECOND)
-        if rest == 0:
-            return SoundProcessor(n_mels=config.n_mels, seconds=seconds)
-    return None
-
-
-def write_processor(folder: Path, processor: Processor) -> None:
-    """Write preprocessor_config.json."""
-    content = (
-        image_processor.to_huggingface(processor)
-        if isinstance(processor, ImageProcessor)
-        else sound_processor.to_huggingface(processor)
-    )
-    write_json(folder / PROCESSOR, content)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,0 +1,36 @@
+"""From tensors to a module, without a moment at which its weights take memory twice."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glassformer.errors import CheckpointCorrupt
+from glassformer.models import spec_of
+from glassformer.models.spec import set_parameters
+
+
+def build(config: Any, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The model in eval mode whose parameters are these very tensors; shared parameters stay shared."""
+    for name, weight in weights.items():
+        check_finite(name, weight)
+    module = spec_of(config).outline(config)
+    set_parameters(module, weights)
+    return module.eval()
+
+
+def copied(tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """The tensors of files in memory of their own, in this precision or else in theirs."""
+    return {name: _copy(tensors[name], dtype) for name in tensors}  # each is let go before the next is read
+
+
+def _copy(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return tensor.detach().to(dtype or tensor.dtype, copy=True, memory_format=torch.contiguous_format)
+
+
+def check_finite(name: str, weight: Tensor) -> None:
+    """Raise where a weight has a number that is infinite or none; such a model is neither read nor written."""
+    low, high = weight.detach().aminmax()  # NaN is both, if there is one
+    if not (low.isfinite() and high.isfinite()):
+        raise CheckpointCorrupt(f"{name} holds numbers that are infinite or none (NaN), so the model is broken.")
