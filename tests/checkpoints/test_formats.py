@@ -1,12 +1,14 @@
 """The formats as plug-ins: each is one module, none guesses, and what it must be told reaches it from every door."""
 
 import json
+import pickle
 import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -195,3 +197,36 @@ def test_a_folder_with_both_reads_the_file_that_cannot_run_code(pickled, monkeyp
     safetensors.write(folder / "model.safetensors", state)
     monkeypatch.setattr(torch, "load", None)
     gf.load(folder, from_pickle=True)
+
+
+@pytest.mark.parametrize("name", ["model.bin", "model.json", "model", "model.txt", "model.safetensors"])
+def test_a_file_is_known_by_what_it_holds_and_not_by_its_name(name: str, tmp_path: Path, data_dir: Path) -> None:
+    if not name.endswith(".safetensors"):  # a name that nothing else is given
+        (tmp_path / name).write_bytes((data_dir / "llama" / "stories260K.bin").read_bytes())
+        assert gf.load(tmp_path / name).config.architecture == "llama"
+    safetensors.write(tmp_path / "weights", {"encoder.embed_tokens.weight": torch.zeros(3, 4)})
+    (tmp_path / "weights").rename(tmp_path / name)
+    with pytest.raises(CheckpointError, match="no tensor of fairseq's tells"):
+        gf.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["model.bin", "model.json", "model.pt", "model"])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"3 4\nthe 1 2 3 4\nof 1 2 3 4\na 1 2 3 4\n", "its format is none of those known here"),
+        (b"3 4\nthe " + np.arange(4, dtype="<f4").tobytes() * 3, "its format is none of those known here"),
+        (pickle.dumps({"model": [1.0] * 9}, protocol=2), "this is a pickle"),
+    ],
+)
+def test_a_wrong_name_makes_no_wrong_message(name: str, content: bytes, says: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=says):
+        gf.load(tmp_path / name)
+
+
+def test_weights_of_numpys_are_known_under_any_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "weights.npz", enc_emb=np.zeros((29, 256), np.float32))
+    (tmp_path / "weights.npz").rename(tmp_path / "weights.bin")
+    with pytest.raises(CheckpointError, match=r"tensor .* is missing"):
+        gf.load(tmp_path / "weights.bin")

@@ -76,7 +76,7 @@ def checked(state: Mapping[str, Tensor], config: Any, *, native: bool = False) -
 
 
 def _checked_size(name: str, theirs: Tensor, ours: list[Tensor], rule: Rename) -> int:
-    """The bytes of a tensor; raises unless these parameters without memory would be written as it, and it has weights."""
+    """The bytes of a tensor; raises unless it holds weights, and these parameters without memory have its shape."""
     alike = False
     with suppress(RuntimeError, IndexError):  # of a shape that cannot be cut so
         alike = [part.shape for part in rule.read(theirs)] == [one.shape for one in ours]

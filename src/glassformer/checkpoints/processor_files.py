@@ -13,7 +13,7 @@ from glassformer.features.image_processor import ImageProcessor
 from glassformer.features.log_mel import FRAMES_PER_SECOND
 from glassformer.features.sound_processor import SoundProcessor
 from glassformer.models import spec_of
-from glassformer.models.spec import Kind
+from glassformer.models.spec import KindName
 
 Processor = ImageProcessor | SoundProcessor
 
@@ -43,7 +43,7 @@ def implied_sound(config: Any) -> SoundProcessor | None:
     return SoundProcessor(n_mels=config.n_mels, seconds=seconds) if rest == 0 else None
 
 
-FORMATS: Mapping[Kind, ProcessorFormat] = {
+FORMATS: Mapping[KindName, ProcessorFormat] = {
     "image-classifier": ProcessorFormat(
         read=lambda settings, config: image_processor.from_huggingface(settings),
         write=image_processor.to_huggingface,

@@ -20,8 +20,6 @@ from glassformer.checkpoints.rest import NOTHING, Rest
 from glassformer.errors import CheckpointError
 from glassformer.tokenizers.base import Tokenizer
 
-PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
@@ -90,10 +88,8 @@ class Source:
 
     @property
     def is_pickle(self) -> bool:
-        """Whether torch pickled it: a zip is taken for that, unless it is numpy's, and so is a name that says so."""
-        if self.is_folder or self.is_numpy:
-            return False
-        return self.content in ("zip", "pickle") or self.path.suffix in PICKLES
+        """Whether torch pickled it: a zip is taken for that, unless it is numpy's."""
+        return self.content == "pickle" or (self.content == "zip" and not self.is_numpy)
 
     @cached_property
     def pickled(self) -> Any:
