@@ -9,7 +9,7 @@ import math
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,16 @@ def compare(
     for _ in range(warmup):
         ours()
         theirs()
-    times = [(seconds(ours, clock), seconds(theirs, clock)) for _ in range(pairs)]
-    ratios = sorted(b / a for a, b in times)
+    return comparison([(seconds(ours, clock), seconds(theirs, clock)) for _ in range(pairs)])
+
+
+def comparison(times: Sequence[tuple[float, float]]) -> Comparison:
+    """What pairs of seconds, ours and theirs, say."""
+    pairs, ratios = len(times), sorted(theirs / ours for ours, theirs in times)
     skip = max(math.floor((pairs - 1.96 * math.sqrt(pairs)) / 2), 0)
     return Comparison(
-        ours=statistics.median(a for a, _ in times),
-        theirs=statistics.median(b for _, b in times),
+        ours=statistics.median(ours for ours, _ in times),
+        theirs=statistics.median(theirs for _, theirs in times),
         ratio=statistics.median(ratios),
         low=ratios[skip],
         high=ratios[-1 - skip],

@@ -27,10 +27,9 @@ from glassformer.errors import CheckpointError, ConfigError, GenerationError, Tr
 from glassformer.inference.beam import Beams
 from glassformer.inference.classify import Guess, classify
 from glassformer.inference.embed import Pooling, embed
-from glassformer.inference.generate import generate
+from glassformer.inference.generate import Generation, generate
 from glassformer.inference.logits import Sampling, sampling_of
 from glassformer.inference.recorded_call import Call, call_of
-from glassformer.inference.request import NewToken
 from glassformer.inference.streaming_text import Piece, stream_text
 from glassformer.inference.transcribe import Options, Transcript, transcribe
 from glassformer.kinds import image, kind_of, kinds, sound, translation
@@ -181,7 +180,9 @@ class Model:
         tokenizer = needs_tokenizer(self)
         encoded = [self.encode(prompt) for prompt in prompts]
         tokens = self.tokens(encoded, max_new_tokens, sampling, cache, ignore_eos=ignore_eos)
-        return stream_text(tokens, tokenizer, prompts=encoded, stop=stop, eos_ids=self.stop_tokens)
+        return stream_text(
+            tokens, tokenizer, prompts=encoded, stop=stop, eos_ids=self.stop_tokens, cancel=tokens.cancel
+        )
 
     def tokens(
         self,
@@ -191,7 +192,7 @@ class Model:
         cache: str,
         *,
         ignore_eos: bool = False,
-    ) -> Iterator[NewToken]:
+    ) -> Generation:
         """The same on tokens: each new one with its sequence."""
         self.require("language-model")
         return generate(

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import glassformer as gf
 from glassformer.errors import GenerationError
 from glassformer.inference.generate import NewToken
+from glassformer.inference.logits import Sampling
 from glassformer.inference.streaming_text import overlap, stream_text
 from glassformer.tokenizers import BPETokenizer, SentencePieceTokenizer
 from support.counts import count
@@ -115,3 +117,15 @@ def test_an_empty_stop_string_is_refused():
 )
 def test_overlap(text, stop, n):
     assert overlap(text, stop) == n
+
+
+def test_a_sequence_that_has_met_a_stop_string_is_decoded_no_further() -> None:
+    model = gf.load("nano-sort")
+    rows: list[int] = []
+    model.module.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
+    pieces = model.stream(["CBABBC", "AAAAAA"], max_new_tokens=6, sampling=Sampling(temperature=0.0), stop=("BB",))
+    texts = ["", ""]
+    for piece in pieces:
+        texts[piece.sequence] += piece.text
+    assert texts == ["A", "AAAAAA"]
+    assert rows == [2, 2, 2, 1, 1, 1]

@@ -5,8 +5,8 @@ A file is a length (uint64, little-endian), a JSON header of that length, and th
     {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, …, "__metadata__": {"format": "pt"}}
 
 Everything that the header says is checked against the file before a byte of memory is spent on it; the library itself
-lets repeated names pass. A tensor is mapped from the file when it is asked for, until nothing refers to it: what is not
-used is not read, and what has been copied takes no memory.
+lets repeated names pass. A tensor is mapped from the file when it is asked for: what is not used is not read, and what
+has been copied takes no memory.
 """
 
 import math
@@ -36,6 +36,8 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+MAPPED_BYTES = 16 << 20  # after so many a file is mapped anew
+PAGE_BYTES = 2 << 20  # what a tensor may bring into memory, however small it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,15 +48,26 @@ class Entry:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
 class Tensors(Mapping[str, Tensor]):
-    """Tensors by their names, each mapped anew from its file when asked for; changing one does not change the file."""
+    """Tensors by their names, each mapped from its file when asked for; changing one does not change the file.
 
-    files: Mapping[str, Path]  # the file that each is in
+    What has been read of a mapping stays in memory as long as the mapping does, so a new one is made every few bytes.
+    """
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self.files = files  # the file that each is in
+        self._mapped: Path | None = None
+        self._mapping: Any = None
+        self._n_bytes = 0  # of the mapping that were asked for
 
     def __getitem__(self, name: str) -> Tensor:
-        with _opened(self.files[name]) as file:
-            tensor: Tensor = file.get_tensor(name)
+        """The tensor of that name."""
+        path = self.files[name]
+        if path != self._mapped or self._n_bytes > MAPPED_BYTES:
+            self._mapped, self._mapping, self._n_bytes = path, _mapping(path), 0
+        with _about(path):
+            tensor: Tensor = self._mapping.get_tensor(name)
+        self._n_bytes += max(tensor.nbytes, PAGE_BYTES)
         return tensor
 
     def __iter__(self) -> Iterator[str]:
@@ -75,16 +88,20 @@ def read(path: Path) -> Tensors:
             raise CheckpointCorrupt(f"{path.name} declares a header of {length:,} bytes; the file has {size:,}.")
         header = strict_json.parse(file.read(length), f"{path.name}: the header")
     check_header(header, size - 8 - length, path.name)
-    with _opened(path) as file:
-        return Tensors(dict.fromkeys(file.keys(), path))
+    return Tensors(dict.fromkeys(_mapping(path).keys(), path))
+
+
+def _mapping(path: Path) -> Any:
+    """The file as the library sees it."""
+    with _about(path):
+        return safe_open(path, framework="pt")
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The file as the library sees it."""
+def _about(path: Path) -> Iterator[None]:
+    """What the library says of the file is said as what we say ourselves."""
     try:
-        with safe_open(path, framework="pt") as file:
-            yield file
+        yield
     except SafetensorError as error:
         raise CheckpointCorrupt(f"{path.name} is no safetensors file: {error}.") from None
 

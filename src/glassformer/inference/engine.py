@@ -91,6 +91,7 @@ class Engine:
         self.module, self.policy, self.n_tokens, self.n_rows = module, policy, n_tokens, n_rows
         self.device = next(iter(module.parameters())).device
         self._begin = begin
+        self._needs_sources = begin is None and reads_source(module.config)
         self._ids = count()
         self._waiting: list[Live] = []
         self._live: list[Live] = []  # whose prompts have been read
@@ -103,7 +104,7 @@ class Engine:
         request.check(self.module.config, self.policy)
         if request.source is not None and self._begin is not None:
             raise GenerationError("What this engine reads is encoded already: a request has no source of its own.")
-        if request.source is None and self._begin is None and reads_source(self.module.config):
+        if request.source is None and self._needs_sources:
             raise GenerationError("The model is an encoder-decoder: a request needs a source.")
         if request.search is not None and self.n_rows is not None:
             raise GenerationError("A search branches, and static rows do not: leave out n_rows.")
@@ -135,7 +136,7 @@ class Engine:
     def remember(self, tokens: Sequence[int]) -> Float[Tensor, "1 T V"]:
         """Read a beginning of texts once; requests that begin with it start behind it. Returns its logits."""
         Request(tokens=tuple(tokens)).check(self.module.config, self.policy)
-        if self._begin is None and reads_source(self.module.config):
+        if self._needs_sources:
             raise GenerationError("Texts about sources of their own have no beginning in common to remember.")
         state = self._fresh([None])
         logits = torch.cat([*self._read(torch.tensor([list(tokens)]), state)], 1)
@@ -168,8 +169,8 @@ class Engine:
                 return []
             if parents != list(range(len(self._logits))):
                 self._state.select(torch.tensor(parents, device=self.device))
+                self._number_rows()
             self._logits = self.decode(tokens[:, None].to(self.device), self._state, None)[:, -1].cpu()
-            self._number_rows()
         except Exception as error:  # some caches have taken the tokens in, and others not: nobody can go on
             failed, self._live, self._state = self._live, [], None
             return _errors(failed, error)

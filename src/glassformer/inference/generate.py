@@ -16,6 +16,18 @@ from glassformer.models.spec import CausalModel
 from glassformer.nn.kv_cache import Policy, full, parse_policy
 
 
+class Generation(Iterator[NewToken]):
+    """The new tokens of all sequences, as they are chosen; what is cancelled costs nothing from then on."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._tokens = engine.run()
+        self.cancel = engine.cancel
+
+    def __next__(self) -> NewToken:
+        """The next token of some sequence."""
+        return next(self._tokens)
+
+
 def generate(
     module: CausalModel,
     prompts: Sequence[Sequence[int]],
@@ -28,7 +40,7 @@ def generate(
     suppressed: frozenset[int] = frozenset(),
     source: Tensor | None = None,
     source_valid: Bool[Tensor, "B S"] | None = None,
-) -> Iterator[NewToken]:
+) -> Generation:
     """Continue all prompts at once; new tokens come as soon as they are chosen, sequence by sequence.
 
     Sequence i draws its random numbers from seed + i, so what it becomes does not depend on its neighbours. With
@@ -54,7 +66,7 @@ def generate(
                 source=of_prompt,
             )
         )
-    return engine.run()
+    return Generation(engine)
 
 
 def sources_of(source: Tensor | None, valid: Bool[Tensor, "B S"] | None, n_prompts: int) -> list[Tensor | None]:

@@ -1,7 +1,7 @@
 """From the logits of the next token to a choice: what each setting does to the distribution, in the order applied."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
@@ -14,6 +14,17 @@ from glassformer.errors import ConfigError, GenerationError
 from glassformer.nn import functional as F
 
 SETTINGS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")  # as generation_config.json calls them
+
+
+WHOLE = ("top_k", "seed")  # the settings that are whole numbers
+BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "temperature": (lambda value: 0 <= value < math.inf, "at least 0"),
+    "top_k": (lambda value: value >= 0, "at least 0 (0 keeps all tokens)"),
+    "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "min_p": (lambda value: 0 <= value <= 1, "from 0 to 1"),
+    "repetition_penalty": (lambda value: 0 < value < math.inf, "above 0"),
+    "seed": (lambda value: 0 <= value < 2**63, "from 0 to 2⁶³ − 1"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,24 +51,15 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        whole = ("top_k", "seed")
-        for name in self.__dataclass_fields__:
+        for name, (fine, bounds) in BOUNDS.items():
             value: Any = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral if name in whole else Real):
-                kind = "a whole number" if name in whole else "a number"
-                raise GenerationError(f"must be {kind}, not {value!r}.", setting=name)
-            if name in whole:
-                object.__setattr__(self, name, int(getattr(self, name)))  # numpy's have another arithmetic
-        wanted = {
-            "temperature": (self.temperature, 0 <= self.temperature < math.inf, "at least 0"),
-            "top_k": (self.top_k, self.top_k >= 0, "at least 0 (0 keeps all tokens)"),
-            "top_p": (self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1"),
-            "min_p": (self.min_p, 0 <= self.min_p <= 1, "from 0 to 1"),
-            "repetition_penalty": (self.repetition_penalty, 0 < self.repetition_penalty < math.inf, "above 0"),
-            "seed": (self.seed, 0 <= self.seed < 2**63, "from 0 to 2⁶³ − 1"),
-        }
-        for name, (value, fine, bounds) in wanted.items():
-            if not fine:
+            if type(value) is not int and (type(value) is not float or name in WHOLE):  # numpy's, or no number at all
+                if isinstance(value, bool) or not isinstance(value, Integral if name in WHOLE else Real):
+                    kind = "a whole number" if name in WHOLE else "a number"
+                    raise GenerationError(f"must be {kind}, not {value!r}.", setting=name)
+                value = int(getattr(self, name)) if name in WHOLE else float(value)
+                object.__setattr__(self, name, value)
+            if not fine(value):
                 raise GenerationError(f"must be {bounds}, not {value}.", setting=name)
 
     @property

@@ -51,7 +51,8 @@ class Request:
 
     def __post_init__(self) -> None:
         whole = [*self.tokens, *self.stop_tokens, self.max_new_tokens]
-        if wrong := [value for value in whole if isinstance(value, bool) or not isinstance(value, Integral)]:
+        others = [value for value in whole if type(value) is not int]  # numpy's, or no whole numbers at all
+        if wrong := [value for value in others if isinstance(value, bool) or not isinstance(value, Integral)]:
             raise GenerationError(f"Tokens, and how many may come, are whole numbers, not {wrong[0]!r}.")
         object.__setattr__(self, "tokens", tuple(map(int, self.tokens)))
         object.__setattr__(self, "stop_tokens", frozenset(map(int, self.stop_tokens)))

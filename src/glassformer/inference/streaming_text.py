@@ -1,6 +1,6 @@
 """From tokens to text as it streams: no broken characters, and nothing of a stop string."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from glassformer.errors import GenerationError
@@ -24,15 +24,17 @@ def stream_text(
     prompts: Sequence[Sequence[int]] = ((),),
     stop: Sequence[str] = (),
     eos_ids: frozenset[int] = frozenset(),
+    cancel: Callable[[int], object] = lambda sequence: None,
 ) -> Iterator[Piece]:
     """The text of the new tokens, one prompt a sequence: the text of a token may depend on what stands before it.
 
     A sequence ends before the first stop string. The tokens `eos_ids`, at which a text ends, have none of their own:
-    where the sequence goes on after one, or after several in a row, an empty line stands there.
+    where the sequence goes on after one, or after several in a row, an empty line stands there. `cancel` is called with
+    a sequence that has met a stop string: the decode engine need not go on with it.
     """
     if not all(stop):
         raise GenerationError("A stop string must have at least one character.")
-    return _stream(tokens, tokenizer, prompts, stop, eos_ids)
+    return _stream(tokens, tokenizer, prompts, stop, eos_ids, cancel)
 
 
 def _stream(
@@ -41,6 +43,7 @@ def _stream(
     prompts: Sequence[Sequence[int]],
     stop: Sequence[str],
     eos_ids: frozenset[int],
+    cancel: Callable[[int], object],
 ) -> Iterator[Piece]:
     running = {sequence: HeldBack(tokenizer, prompt, stop) for sequence, prompt in enumerate(prompts)}
     for new in tokens:
@@ -55,6 +58,7 @@ def _stream(
         finish = "stop" if held.stopped else new.finish
         if finish is not None:
             del running[new.sequence]
+            cancel(new.sequence)
         if text or finish:
             yield Piece(sequence=new.sequence, text=text, finish=finish)
         if not running:

@@ -253,7 +253,8 @@ class KVCache:
     def rooms(self) -> list[int]:
         """How many tokens each row may take in at once: once an endless cache is full one, which pushes one out."""
         lengths = [0] if self.lengths is None else self.lengths.tolist()
-        return [min(policy.room(length) for policy in self._policies) for length in lengths]
+        policies = self._policies
+        return [min([policy.room(length) for policy in policies]) for length in lengths]
 
     @property
     def room(self) -> int:
@@ -301,14 +302,14 @@ class KVCache:
 
     def _checked(self, before: list[int], lengths: list[int]) -> int:
         """The greatest length; raises where a row has no room for what comes."""
-        for length, after in zip(before, lengths, strict=True):
-            policy = min(self._policies, key=lambda policy, length=length: policy.room(length))  # type: ignore[misc]
-            if after - length > policy.room(length):
-                remedy = "feed one token at a time" if policy.endless else "the context is full"
-                raise GenerationError(
-                    f"The cache {policy.name} of {policy.capacity} tokens has taken {length} and cannot "
-                    f"take {after - length} at once: {remedy}."
-                )
+        for policy in self._policies:
+            for length, after in zip(before, lengths, strict=True):
+                if after - length > policy.room(length):
+                    remedy = "feed one token at a time" if policy.endless else "the context is full"
+                    raise GenerationError(
+                        f"The cache {policy.name} of {policy.capacity} tokens has taken {length} and cannot "
+                        f"take {after - length} at once: {remedy}."
+                    )
         return max(lengths)
 
 
