@@ -4,7 +4,6 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,7 +137,7 @@ def test_generate_ids_names_the_sampling_settings_that_there_are():
 
 
 def test_the_tokens_that_end_a_text_stay_with_the_model_and_can_be_ignored(tmp_path):
-    model = replace(gf.build("nano-sort", tokenizer=CharTokenizer("ABC")), eos_ids=frozenset({0, 2}))
+    model = gf.build("nano-sort", tokenizer=CharTokenizer("ABC")).having(eos_ids=frozenset({0, 2}))
     gf.save(model, tmp_path / "a")
     again = gf.load(tmp_path / "a")
     assert again.eos_ids == {0, 2}

@@ -18,8 +18,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from glassformer import checkpoints, models
+from glassformer.checkpoints import Checkpoint
 from glassformer.checkpoints.processor_files import Processor
-from glassformer.checkpoints.rest import NOTHING, Rest
+from glassformer.checkpoints.rest import Rest
 from glassformer.data.audio import Recording
 from glassformer.data.images import open_image
 from glassformer.data.sort import LETTERS
@@ -53,24 +54,66 @@ PRETRAINED = ("nano-sort",)  # folders of `pretrained/`
 PRECISIONS = {str(each).removeprefix("torch."): each for each in FLOATING}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Model:
-    """A module in eval mode with its configuration, and its tokenizers and processor where it has them."""
+    """A checkpoint that runs: its module in eval mode, and what it can do with a tokenizer or a processor."""
 
-    module: nn.Module
-    config: Any
-    tokenizer: Tokenizer | None = None
-    source_tokenizer: Tokenizer | None = None  # of an encoder-decoder; None: its source is read as its target is
-    no_tokenizer: str = ""  # why there is none, where its file could not be read
-    processor: Processor | None = None  # of pictures, or of sound
-    note: str = ""  # what a user should know, such as that the weights are random
-    eos_ids: frozenset[int] = frozenset()  # tokens that end a text; the tokenizer's own is always among them
-    suppressed: frozenset[int] = frozenset()  # tokens that are never chosen, such as padding in Marian's models
-    rest: Rest = NOTHING  # what its folder holds beside what is understood here; it goes along when the model is saved
+    checkpoint: Checkpoint
 
-    def __post_init__(self) -> None:
-        if self.tokenizer is not None and self.tokenizer.eos_id is not None:
-            object.__setattr__(self, "eos_ids", self.eos_ids | {self.tokenizer.eos_id})
+    @property
+    def module(self) -> nn.Module:
+        """The `nn.Module`, in eval mode."""
+        return self.checkpoint.module
+
+    @property
+    def config(self) -> Any:
+        """The module's sizes and choices."""
+        return self.checkpoint.config
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer; of an encoder-decoder, that of the target."""
+        return self.checkpoint.tokenizer
+
+    @property
+    def source_tokenizer(self) -> Tokenizer | None:
+        """The tokenizer of an encoder-decoder's source; None: it is read as the target is."""
+        return self.checkpoint.source_tokenizer
+
+    @property
+    def no_tokenizer(self) -> str:
+        """Why there is no tokenizer, where its file could not be read."""
+        return self.checkpoint.no_tokenizer
+
+    @property
+    def processor(self) -> Processor | None:
+        """What makes inputs of images, or of sound."""
+        return self.checkpoint.processor
+
+    @property
+    def note(self) -> str:
+        """What a user should know, such as that the weights are random."""
+        return self.checkpoint.note
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """The tokens that end a text: those that the files name, and the tokenizer's own."""
+        own = None if self.tokenizer is None else self.tokenizer.eos_id
+        return self.checkpoint.eos_ids if own is None else self.checkpoint.eos_ids | {own}
+
+    @property
+    def suppressed(self) -> frozenset[int]:
+        """The tokens that are never chosen, such as padding in Marian's models."""
+        return self.checkpoint.suppressed
+
+    @property
+    def rest(self) -> Rest:
+        """What its folder holds beside what is understood here; it goes along when the model is saved."""
+        return self.checkpoint.rest
+
+    def having(self, **changes: Any) -> "Model":
+        """The same model with another tokenizer, processor, or whatever else a `Checkpoint` has."""
+        return Model(replace(self.checkpoint, **changes))
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The logits (B, T, V) after each of the tokens (B, T); of pictures (B, K, H, W), those of the classes (B, N).
@@ -329,7 +372,7 @@ def build(name: str, *, seed: int = 0, tokenizer: Tokenizer | None = None, **cha
     if tokenizer is None and name == "nano-sort" and config.vocab_size == len(LETTERS):
         tokenizer = CharTokenizer(LETTERS)
     module = models.spec_of(config).build(config, torch.Generator().manual_seed(seed)).eval()
-    return Model(module=module, config=config, tokenizer=tokenizer, note="its weights are random")
+    return Model(Checkpoint(module=module, config=config, tokenizer=tokenizer, note="its weights are random"))
 
 
 def load(
@@ -367,17 +410,7 @@ def load(
             raise
         hint = f"Did you mean preset:{source}?" if source in models.presets() else "preset:NAME gives random weights."
         raise CheckpointError(f"A model is a checkpoint's path, and there is nothing at {source}. {hint}") from None
-    return Model(
-        module=checkpoint.module,
-        config=checkpoint.config,
-        tokenizer=checkpoint.tokenizer,
-        source_tokenizer=checkpoint.source_tokenizer,
-        no_tokenizer=checkpoint.no_tokenizer,
-        processor=checkpoint.processor,
-        eos_ids=checkpoint.eos_ids,
-        suppressed=checkpoint.suppressed,
-        rest=checkpoint.rest,
-    ).to(place)
+    return Model(checkpoint).to(place)
 
 
 def precision_of(dtype: str | torch.dtype) -> torch.dtype:
@@ -394,18 +427,7 @@ def save(model: Model, directory: str | Path, *, native: bool = False, overwrite
     An earlier one is replaced with `overwrite` alone, and never a folder that holds anything else.
     """
     _check_type("save", "a Model", model, Model)
-    return checkpoints.save(
-        model.module,
-        Path(directory),
-        tokenizer=model.tokenizer,
-        source_tokenizer=model.source_tokenizer,
-        processor=model.processor,
-        eos_ids=model.eos_ids,
-        suppressed=model.suppressed,
-        rest=model.rest,
-        native=native,
-        overwrite=overwrite,
-    )
+    return checkpoints.save_checkpoint(model.checkpoint, Path(directory), native=native, overwrite=overwrite)
 
 
 # ---- traces

@@ -55,7 +55,7 @@ def test_a_number_of_heads_that_no_tensor_tells_is_asked_for_and_not_assumed(fai
     loaded = gf.load(path, n_heads=4, activation="relu", scaled_embedding=True)
     source, tokens = torch.tensor([[3, 4, 5]]), torch.tensor([[2, 6]])
     with torch.no_grad():
-        expected = gf.Model(module=model, config=model.config)(source, tokens)
+        expected = gf.Model(checkpoints.Checkpoint(module=model, config=model.config))(source, tokens)
         assert torch.equal(loaded(source, tokens), expected)
         other = gf.load(path, n_heads=8, activation="relu", scaled_embedding=True)(source, tokens)
     assert not torch.allclose(other, expected), "another number of heads is another model"

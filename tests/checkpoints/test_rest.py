@@ -123,14 +123,14 @@ def test_sampling_defaults_and_end_tokens_survive_a_copy(tmp_path: Path) -> None
     assert settings(tmp_path / "copy", "generation_config.json") == {**chosen, "bos_token_id": None}
     kept = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
     assert settings(tmp_path / "copy", "config.json").items() >= kept.items()
-    api.save(replace(model, eos_ids=frozenset({0})), tmp_path / "changed")
+    api.save(model.having(eos_ids=frozenset({0})), tmp_path / "changed")
     assert settings(tmp_path / "changed", "generation_config.json")["eos_token_id"] == 0
     assert settings(tmp_path / "changed", "generation_config.json")["temperature"] == 0.7
 
 
 def test_another_tokenizer_takes_the_place_of_all_that_names_tokens(bert: Path, tmp_path: Path) -> None:
     other = CharTokenizer("abcdefghi")
-    api.save(replace(api.load(bert), tokenizer=other), tmp_path / "copy")
+    api.save(api.load(bert).having(tokenizer=other), tmp_path / "copy")
     copy = checkpoints.load(tmp_path / "copy")
     assert copy.tokenizer is not None
     assert copy.tokenizer.encode("ab") == [0, 1]
@@ -167,7 +167,7 @@ def test_a_processor_survives_a_copy_with_the_settings_that_we_do_not_know(tmp_p
     model = api.load(tmp_path / "source")
     api.save(model, tmp_path / "copy")
     assert settings(tmp_path / "copy", "preprocessor_config.json") == chosen
-    api.save(replace(model, processor=ImageProcessor(size=(8, 8), resample="bicubic")), tmp_path / "other")
+    api.save(model.having(processor=ImageProcessor(size=(8, 8), resample="bicubic")), tmp_path / "other")
     assert settings(tmp_path / "other", "preprocessor_config.json")["resample"] == 3
 
 
@@ -283,7 +283,7 @@ def test_a_translator_that_was_built_here_translates_in_transformers_as_here(tmp
     module = Transformer(config).eval()
     for parameter in module.parameters():
         parameter.mul_(3)
-    model = api.Model(module=module, config=config, tokenizer=tokenizer)
+    model = api.Model(checkpoints.Checkpoint(module=module, config=config, tokenizer=tokenizer))
     api.save(model, tmp_path / "a")
     source = AutoTokenizer.from_pretrained(tmp_path / "a")(["to be or not"], return_tensors="pt")
     assert source["input_ids"][0].tolist() == [*tokenizer.encode("to be or not"), eos_id]

@@ -1,6 +1,5 @@
 """Texts into texts: as transformers translates, whatever stands in the same batch, and real lines of a real model."""
 
-import dataclasses
 import json
 import random
 import string
@@ -53,7 +52,7 @@ def random_marian(folder: Path) -> tuple[Any, Model]:
     theirs.save_pretrained(folder)
     model = gf.load(folder)
     model.module.double()  # as theirs, so that no choice is a tie but for rounding
-    return theirs.double(), dataclasses.replace(model, tokenizer=LETTERS, suppressed=frozenset({PAD}))
+    return theirs.double(), model.having(tokenizer=LETTERS, suppressed=frozenset({PAD}))
 
 
 def words(choose: random.Random, n: int) -> list[str]:

@@ -1,6 +1,5 @@
 """From what people have to what a model reads: texts, ids, pictures, recordings, or nothing at all."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +52,9 @@ def test_a_translator_reads_its_source_to_the_end_and_begins_with_its_start_toke
     given = kind_of(model).read(model, [5, 6, 7])
     assert (given.source, given.tokens) == ((5, 6, 7), (3,))
     tokenizer = CharTokenizer("abcdefghijk")  # has no token that ends a text, and the vocabulary is shared
-    both = gf.Model(module=model.module, config=model.config, tokenizer=tokenizer)
+    both = model.having(tokenizer=tokenizer)
     assert read(both, "cab").source == (2, 0, 1, 4)
-    ours = gf.Model(module=model.module, config=model.config, source_tokenizer=CharTokenizer("cab"))
+    ours = model.having(tokenizer=None, source_tokenizer=CharTokenizer("cab"))
     assert read(ours, "cab").source == (0, 1, 2)
 
 
@@ -161,7 +160,7 @@ def test_a_picture_is_classified_from_a_file_an_image_and_pixels(tmp_path: Path)
 
 
 def test_texts_become_vectors_whose_products_are_cosines() -> None:
-    model = replace(tiny("bert"), tokenizer=CharTokenizer("abcdefghij"))
+    model = tiny("bert").having(tokenizer=CharTokenizer("abcdefghij"))
     vectors = model.embed("abc", "cab", "hij")
     torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(3))
     raw = model.embed("abc", normalise=False)
@@ -172,9 +171,8 @@ def test_a_recording_is_transcribed_with_the_settings_of_options(data_dir: Path)
     from glassformer.tokenizers import Tokenizer
 
     whisper = data_dir / "whisper" / "tiny.en.pt"
-    model = replace(
-        gf.load(whisper, from_pickle=True), tokenizer=Tokenizer.load(data_dir / "tokenizers" / "gpt2.tiktoken")
-    )
+    ranks = Tokenizer.load(data_dir / "tokenizers" / "gpt2.tiktoken")
+    model = gf.load(whisper, from_pickle=True).having(tokenizer=ranks)
     clip = data_dir / "audio" / "asterisk" / "vm-delete.wav"
     assert model.transcribe(clip, times=False).text.strip() == "Press 7 to delete this message."
     with pytest.raises(GenerationError, match="There is no setting colour; there are language, task"):

@@ -1,7 +1,6 @@
 """Every kind of model in the viewer: what its passes hold, what it can do, how it goes on, and what the page gets."""
 
 import json
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -134,12 +133,7 @@ def test_the_page_cannot_name_a_file_of_the_server(name: str):
 
 def test_a_translation_shows_both_texts_each_by_its_own_tokenizer():
     model = tiny("seq2seq")
-    both = gf.Model(
-        module=model.module,
-        config=model.config,
-        tokenizer=CharTokenizer("ABCDEFGHIJK"),
-        source_tokenizer=CharTokenizer("abcdefghi"),
-    )
+    both = model.having(tokenizer=CharTokenizer("ABCDEFGHIJK"), source_tokenizer=CharTokenizer("abcdefghi"))
     session = Session(both, name="seq2seq")
     run = session.run(text="cab")
     assert run.label["en"] == "cab"
@@ -187,7 +181,7 @@ def test_a_published_classifier_sees_a_real_digit(data_dir: Path, tmp_path: Path
     digits = read_idx(data_dir / "images" / "mnist" / "t10k-images-idx3-ubyte.gz")
     Image.fromarray(digits[0]).save(tmp_path / "digit.png")
     model = gf.load(data_dir / "vit" / "vit_mnist.pth", from_pickle=True, **MNIST_VIT)
-    model = replace(model, processor=ImageProcessor(size=None, mean=(0.1307,), std=(0.3081,)))
+    model = model.having(processor=ImageProcessor(size=None, mean=(0.1307,), std=(0.3081,)))
     step = Session(model, name="vit").start(kind_of(model).read(model, tmp_path / "digit.png")).steps[0]
     assert int(step.trace["probs"].value.argmax()) == 7
     reference = json.loads((data_dir / "vit" / "vit_mnist.reference.json").read_text())

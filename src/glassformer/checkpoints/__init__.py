@@ -19,6 +19,8 @@ from glassformer.checkpoints.formats import all_formats
 from glassformer.checkpoints.formats.format import Contents, Format, Source
 from glassformer.errors import CheckpointCorrupt, CheckpointError
 
+WRITTEN = ("tokenizer", "source_tokenizer", "processor", "eos_ids", "suppressed", "rest")  # beside the weights
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint(Contents):
@@ -67,6 +69,12 @@ def read(
 def save(module: nn.Module, path: Path, **options: Any) -> Path:
     """Write a Hugging Face directory; `options` are `overwrite` and those of `huggingface.write_directory`."""
     return huggingface.save_directory(module, path, **options)
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path, *, native: bool = False, overwrite: bool = False) -> Path:
+    """The same for a model with all that lies beside it."""
+    others = {name: getattr(checkpoint, name) for name in WRITTEN}
+    return save(checkpoint.module, path, native=native, overwrite=overwrite, **others)
 
 
 def format_of(source: Source) -> Format:

@@ -48,7 +48,6 @@ def convert(
     json
         Print a JSON object.
     """
-    from dataclasses import replace
 
     from glassformer import api, models
     from glassformer.errors import ConfigError
@@ -65,7 +64,7 @@ def convert(
                 f"{tokenizer} has {tokens.vocab_size:,} tokens and the model {vocab_size:,}: it is another model's. "
                 f"--tokenizer takes the one that it was trained with."
             )
-        model = replace(model, tokenizer=tokens, no_tokenizer="")
+        model = model.having(tokenizer=tokens, no_tokenizer="")
     api.save(model, destination, native=native, overwrite=overwrite)
     if model.no_tokenizer and model.rest.has_tokenizer:
         remark(f"Its tokenizer goes along as it is, and was not understood: {model.no_tokenizer}")

@@ -1,7 +1,6 @@
 """`glassformer transcribe`: what is said in recordings, as text or subtitles."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -103,7 +102,7 @@ def transcribe(
     if readable:
         loaded = load(model, "speech-recognizer", opening=running)
         if tokenizer is not None:
-            loaded = replace(loaded, tokenizer=Tokenizer.load(tokenizer))
+            loaded = loaded.having(tokenizer=Tokenizer.load(tokenizer))
         options = Options(language=language, task=task, word_times=word_times, prompt=prompt)
         speech_of(loaded).opening(language or "en", task)  # what cannot be is said before an hour has passed
     results = []

@@ -32,6 +32,7 @@ class Contents:
     processor: Processor | None = None  # of pictures or of sound
     eos_ids: frozenset[int] = frozenset()  # the tokens that end a text, as the files beside the weights say
     suppressed: frozenset[int] = frozenset()  # the tokens that never come in one, as they say
+    note: str = ""  # what a user should know, such as that the weights are random
     rest: Rest = NOTHING  # what else the folder holds, which goes along when the model is written again
 
 
