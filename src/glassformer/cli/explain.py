@@ -116,7 +116,7 @@ def list_names(trace: Any, pattern: str, *, json: bool) -> None:
 
 
 def as_mapping(found: Any, met: set[Any]) -> dict[str, Any]:
-    """An explanation for a program; inside of it, each cell stands where it is met first."""
+    """An explanation for a program; within it, each cell is given where it occurs first."""
     from glassformer.tracing.render import render
 
     verdict = found.check()

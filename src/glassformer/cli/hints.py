@@ -1,4 +1,4 @@
-"""What somebody may have meant by a flag that a verb lacks, or by a word that it has no place for."""
+"""What was probably meant by a flag that a verb does not have, or by an argument too many."""
 
 import difflib
 from collections.abc import Iterable

@@ -226,7 +226,7 @@ def open_image(path: Path) -> Any:
 def _bytes_a_pixel(image: Any, path: Path) -> Any:
     """Pictures of 16 bits a pixel in 8, which Pillow's own conversion would cut off instead of scaling."""
     if image.mode == "F":
-        raise DataError(f"{path} holds floating point numbers, whose range nobody knows.")
+        raise DataError(f"{path} holds floating point numbers of unknown range: save it as 8 or 16 bits a channel.")
     if not image.mode.startswith("I"):
         return image
     wide = np.asarray(image)

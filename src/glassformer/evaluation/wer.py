@@ -14,7 +14,7 @@ from glassformer.tokenizers.speech_tokens import WITHOUT_SPACES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WordErrors:
-    """The fewest words to change, leave out and put in that make the transcripts the truth of `words` words."""
+    """The fewest words to change, leave out and put in that turn the transcripts into a reference of `words` words."""
 
     substitutions: int
     deletions: int  # words that were said and not written

@@ -55,7 +55,7 @@ class TimestampRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class TimeSpan:
     """Text within a window, from `start` to `end`; seconds from the window's beginning."""
 
     start: float
@@ -63,7 +63,7 @@ class Span:
     tokens: list[int]
 
 
-def spans_of(tokens: Sequence[int], n_frames: int, speech: SpeechTokens) -> tuple[list[Span], int]:
+def spans_of(tokens: Sequence[int], n_frames: int, speech: SpeechTokens) -> tuple[list[TimeSpan], int]:
     """What a window's tokens say from when to when, and how many of its frames need not be heard again.
 
     Text after the last pair of times may be cut off by the window's end: it is left to the next window, which begins
@@ -75,11 +75,11 @@ def spans_of(tokens: Sequence[int], n_frames: int, speech: SpeechTokens) -> tupl
     if not cuts:
         times = [token for token in tokens if token > speech.first_time]
         end = _seconds(times[-1], speech) if times else n_frames / FRAMES_PER_SECOND
-        return [Span(start=0.0, end=end, tokens=list(tokens))], n_frames
+        return [TimeSpan(start=0.0, end=end, tokens=list(tokens))], n_frames
     if over:
         cuts.append(len(tokens))
     parts = [list(tokens[a:b]) for a, b in pairwise([0, *cuts])]
-    spans = [Span(start=_seconds(part[0], speech), end=_seconds(part[-1], speech), tokens=part) for part in parts]
+    spans = [TimeSpan(start=_seconds(part[0], speech), end=_seconds(part[-1], speech), tokens=part) for part in parts]
     return spans, n_frames if over else (parts[-1][-1] - speech.first_time) * FRAMES_PER_TIME
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from glassformer.data.audio import Recording
 from glassformer.errors import GenerationError
 from glassformer.features.log_mel import FRAMES_PER_SECOND, SAMPLE_RATE, log_mel, log_mel_of_blocks
-from glassformer.inference.timestamps import Span, nothing_follows, spans_of
+from glassformer.inference.timestamps import TimeSpan, nothing_follows, spans_of
 from glassformer.inference.whisper_decoding import (
     DecodingResult,
     FallbackThresholds,
@@ -215,7 +215,7 @@ def nothing_moves(mel: Float[Tensor, "M frames"]) -> bool:
 
 
 def segments_of(
-    spans: Iterable[Span],
+    spans: Iterable[TimeSpan],
     words: Iterable[list[WordTiming]],
     result: DecodingResult,
     speech: SpeechTokens,

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from glassformer.inference.timestamps import Span
+from glassformer.inference.timestamps import TimeSpan
 from glassformer.models.whisper import Whisper
 from glassformer.nn.attention import split_heads
 from glassformer.nn.kv_cache import full
@@ -214,8 +214,8 @@ def shift(words: Sequence[WordTiming], offset: float) -> None:
 
 
 def words_of_spans(
-    words: Sequence[WordTiming], spans: Sequence[Span], median: float, latest: float, speech: SpeechTokens
-) -> Iterator[tuple[Span, list[WordTiming]]]:
+    words: Sequence[WordTiming], spans: Sequence[TimeSpan], median: float, latest: float, speech: SpeechTokens
+) -> Iterator[tuple[TimeSpan, list[WordTiming]]]:
     """Each span with its words, their times reconciled; all in seconds of the recording.
 
     A first word that follows a pause (`latest` is when the last word before ended) takes in the pause: it may last
@@ -241,7 +241,7 @@ def words_of_spans(
             else:
                 end = last.end
             latest = end
-            span = Span(start=start, end=end, tokens=span.tokens)  # noqa: PLW2901
+            span = TimeSpan(start=start, end=end, tokens=span.tokens)  # noqa: PLW2901
         yield span, of_span
 
 

@@ -141,7 +141,7 @@ class Kind:
         return tuple(each.name for each in named if each.kind is each.KEYWORD_ONLY and each.name != "progress")
 
     def read(self, model: ModelLike, given: Given) -> Inputs:
-        """What somebody gave: token ids, a text, or of a model that sees or hears the path of a file."""
+        """What a user gave as the model's inputs: token ids, a text, or the path of an image or a recording."""
         if self.of_file is not None and isinstance(given, str | Path):
             return self.of_file(model, Path(given))
         if self.of_tokens is None:
@@ -170,7 +170,7 @@ class Kind:
     def begun(self, model: ModelLike, inputs: Inputs) -> Inputs:
         """With the first token that the model writes itself, where there is none yet beside the one that begins a text.
 
-        Of a single token the heads side by side are the heads: there would be nothing to see of how they are joined.
+        For T = 1, (B, H · D) and (B, H, 1, D) are the same memory: a recording would not show how heads are joined.
         """
         if not self.writes_first or len(inputs.tokens) > 1 or model.config.context_length == 1:
             return inputs

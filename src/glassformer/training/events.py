@@ -89,7 +89,7 @@ class Notice:
 class Ended:
     """The run is finished, or was interrupted by a signal and can be resumed. The checkpoint is in `folder`.
 
-    It is SIGPIPE where nobody listens any more.
+    It is SIGPIPE where the reader of our output is gone.
     """
 
     step: int
@@ -106,4 +106,4 @@ class Ended:
 
 
 Event = Started | GradientReady | StepDone | Evaluating | Evaluated | Saved | Notice | Ended
-OnEvent = Callable[[Event], None]  # a BrokenPipeError out of it says that nobody listens: the run ends, and is saved
+OnEvent = Callable[[Event], None]  # a BrokenPipeError from it says that the reader is gone: the run is saved, and ends

@@ -4,7 +4,7 @@
     ledger.add("metrics.jsonl")                   before the file is there, so that a crash leaves nothing unknown
     ledger.remove("checkpoints/step-00000500")    what is in there and of the run
 
-A link that somebody has put in the place of a file or a folder is not followed.
+A link in the place of a file or a folder is not followed.
 """
 
 import json
