@@ -30,7 +30,7 @@ from glassformer.inference.classify import Guess, classify
 from glassformer.inference.embed import Pooling, embed
 from glassformer.inference.generate import Generation, generate
 from glassformer.inference.logits import Sampling, sampling_of
-from glassformer.inference.recorded_call import Call, call_of
+from glassformer.inference.recorded_call import ModelCall, call_of
 from glassformer.inference.streaming_text import Piece, stream_text
 from glassformer.inference.transcribe import Options, Transcript, transcribe
 from glassformer.kinds import image, kind_of, kinds, sound, translation
@@ -300,18 +300,16 @@ class Model:
         source = Path(recording) if isinstance(recording, str) else recording
         return transcribe(cast(Whisper, self.module), sound.speech_of(self), source, options, progress=progress)
 
-    def classify(
-        self, *pictures: str | Path | Image.Image | Float[Tensor, "K H W"], top_k: int = 5
-    ) -> list[list[Guess]]:
-        """The likeliest classes of each picture, the likeliest first; tensors are taken as the model's own pixels."""
+    def classify(self, *images: str | Path | Image.Image | Float[Tensor, "K H W"], top_k: int = 5) -> list[list[Guess]]:
+        """The likeliest classes of each image, the likeliest first; tensors are taken as the model's own pixels."""
         self.require("image-classifier")
         processor = image.processor_of(self)
         guesses = []
-        for picture in pictures:
-            if isinstance(picture, Tensor):
-                pixels = picture[None]
+        for source in images:
+            if isinstance(source, Tensor):
+                pixels = source[None]
             else:
-                pixels = processor([open_image(Path(picture)) if isinstance(picture, str | Path) else picture])
+                pixels = processor([open_image(Path(source)) if isinstance(source, str | Path) else source])
             guesses += classify(self.module, pixels, top_k=top_k)
         return guesses
 
@@ -513,7 +511,7 @@ def view(
     return None
 
 
-def _one_pass(model: Model, inputs: tuple[Any, ...]) -> tuple[Call, tuple[Any, ...]]:
+def _one_pass(model: Model, inputs: tuple[Any, ...]) -> tuple[ModelCall, tuple[Any, ...]]:
     """What is to be called with what: tensors are taken as they are, tokens of a single text get a batch axis."""
     if len(inputs) == 1 and isinstance(inputs[0], str | Path | list):
         inputs = (kind_of(model).read(model, inputs[0]),)

@@ -83,7 +83,7 @@ class Guard:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = Answer(send, self.headers)
         try:
-            request = Request(scope)
+            request = HttpRequest(scope)
             host = self._check_host(request)
             self._check_origin(request, host)
             self._check_form(request)
@@ -98,7 +98,7 @@ class Guard:
             traceback.print_exc(file=sys.stderr)
             await answer.refuse(Refused(500, "Internal server error; see the server's log."))
 
-    def _check_host(self, request: "Request") -> str:
+    def _check_host(self, request: "HttpRequest") -> str:
         """The Host header, with its port; a page of another name that points here cannot forge it."""
         host = request.only("host")
         match = HOST.fullmatch(host)
@@ -108,7 +108,7 @@ class Guard:
             )
         return host if match["port"] else f"{host}:80"
 
-    def _check_origin(self, request: "Request", host: str) -> None:
+    def _check_origin(self, request: "HttpRequest", host: str) -> None:
         """Origin is what browsers send along from other pages; Sec-Fetch-Site says the same where it lacks."""
         origin = request.only("origin", "")
         ours = {f"http://{name}" for name in (host, host.removesuffix(":80"))} | self.origins
@@ -118,7 +118,7 @@ class Guard:
         if not origin and request.only("sec-fetch-site", "") in ("cross-site", "same-site") and not navigated:
             raise Refused(403, "A page of another origin may not load this.")
 
-    def _check_form(self, request: "Request") -> None:
+    def _check_form(self, request: "HttpRequest") -> None:
         if request.method not in ("GET", "HEAD", "POST"):
             raise Refused(405, "This server knows GET, HEAD and POST.")
         media_type, _, parameters = request.only("content-type", "").partition(";")
@@ -129,7 +129,7 @@ class Guard:
         ):
             raise Refused(415, "Send JSON: content-type application/json, not compressed.")
 
-    def _check_token(self, request: "Request", cookie: str) -> bool:
+    def _check_token(self, request: "HttpRequest", cookie: str) -> bool:
         """True where the address carries the token, so that a cookie can take its place."""
         if self.token is None:
             return False
@@ -140,7 +140,7 @@ class Guard:
             raise Refused(401, "Open the address that was printed when the server started: it has the key.")
         return False
 
-    async def _body(self, request: "Request", receive: Receive) -> bytes:
+    async def _body(self, request: "HttpRequest", receive: Receive) -> bytes:
         length = request.only("content-length", "0")
         if not re.fullmatch(r"[0-9]{1,18}", length):
             raise Refused(400, "Content-Length is no number.")
@@ -164,7 +164,7 @@ class Guard:
         return bytes(body)
 
 
-class Request:
+class HttpRequest:
     """The parts of a request that are looked at here. A header that comes twice is refused: who reads which?"""
 
     def __init__(self, scope: Scope) -> None:

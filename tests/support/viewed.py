@@ -7,7 +7,7 @@ import torch
 
 import glassformer as gf
 from glassformer.features.log_mel import hann_window, mel_filters
-from glassformer.inference.recorded_call import Call, call_of, from_sound
+from glassformer.inference.recorded_call import ModelCall, call_of, from_sound
 from glassformer.tracing.recorder import record as record_module
 from glassformer.tracing.trace import Trace
 from glassformer.viewer.pack import pack_scene, record
@@ -117,7 +117,7 @@ def of_pair(model: gf.Model, name: str) -> tuple[Trace, Scene]:
     )
 
 
-def inputs_of(model: gf.Model) -> tuple[Call, list[torch.Tensor]]:
+def inputs_of(model: gf.Model) -> tuple[ModelCall, list[torch.Tensor]]:
     """What is called, and something that it reads; of sound as many samples as make no whole frame."""
     match model.kind:
         case "speech-recognizer":

@@ -18,7 +18,7 @@ app = App(
 TEXT = Group("Language models", sort_key=1)
 TRANSLATION = Group("Translators", sort_key=2)
 SPEECH = Group("Speech recognizers", sort_key=3)
-PICTURES = Group("Image classifiers", sort_key=4)
+IMAGES = Group("Image classifiers", sort_key=4)
 
 
 @app.default
@@ -41,7 +41,7 @@ def evaluate(
     recordings: Annotated[Path | None, Parameter(group=SPEECH)] = None,
     language: Annotated[str | None, Parameter(group=SPEECH)] = None,
     tokenizer: Annotated[Path | None, Parameter(group=SPEECH)] = None,
-    processor: Annotated[Path | None, Parameter(group=PICTURES)] = None,
+    processor: Annotated[Path | None, Parameter(group=IMAGES)] = None,
 ) -> None:
     """Measure a model: perplexity, right answers, BLEU and chrF of translations, or word errors of transcripts.
 

@@ -39,7 +39,7 @@ class Accuracy:
 
 def accuracy(
     module: nn.Module,
-    pictures: ImageFiles,
+    image_files: ImageFiles,
     processor: ImageProcessor,
     *,
     batch_size: int = 32,
@@ -48,7 +48,7 @@ def accuracy(
 ) -> Accuracy:
     """An answer is right when the likeliest class is the picture's. With `limit`, so many, spread evenly, are taken."""
     config: Any = module.config
-    truth = torch.tensor(numbers_of(pictures, config))
+    truth = torch.tensor(numbers_of(image_files, config))
     chosen = torch.arange(len(truth))
     if 0 < limit < len(truth):
         chosen = torch.linspace(0, len(truth) - 1, limit, dtype=torch.float64).round().long()
@@ -56,7 +56,7 @@ def accuracy(
     with evaluating(module) as device:
         for first in range(0, len(chosen), batch_size):
             rows = chosen[first : first + batch_size]
-            images = processor([pictures.open(row) for row in rows.tolist()])
+            images = processor([image_files.open(row) for row in rows.tolist()])
             answers[first : first + batch_size] = module(images.to(device)).argmax(-1).cpu()
             if progress is not None:
                 progress(first + len(rows), len(chosen))
@@ -73,13 +73,13 @@ def accuracy(
     )
 
 
-def numbers_of(pictures: ImageFiles, config: Any) -> Sequence[int]:
+def numbers_of(image_files: ImageFiles, config: Any) -> Sequence[int]:
     """The model's own numbers of the pictures' classes: by their names, or in order where the model has no names."""
     names = [label(config, number) for number in range(config.n_classes)]
-    if pictures.classes and (strange := set(pictures.classes) - set(names)) and config.labels:
+    if image_files.classes and (strange := set(image_files.classes) - set(names)) and config.labels:
         raise DataError(f"The model has no class {min(strange)!r}; it has {', '.join(names[:20])}.")
-    if pictures.classes and not strange:
-        return [names.index(pictures.classes[number]) for number in pictures.labels]
-    if foreign := [number for number in pictures.labels if not 0 <= number < config.n_classes]:
+    if image_files.classes and not strange:
+        return [names.index(image_files.classes[number]) for number in image_files.labels]
+    if foreign := [number for number in image_files.labels if not 0 <= number < config.n_classes]:
         raise DataError(f"There is a picture of class {foreign[0]}, and the model's {config.n_classes} are from 0 on.")
-    return pictures.labels
+    return image_files.labels

@@ -41,9 +41,9 @@ def loss(
     batches: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Loss:
-    """The loss over a text cut into stretches of `context_length`, each read without what came before it.
+    """The loss over a text cut into spans of `context_length`, each read without what came before it.
 
-    Every token but the first is predicted once. With `batches`, only that many batches of stretches are taken, spread
+    Every token but the first is predicted once. With `batches`, only that many batches of spans are taken, spread
     evenly over the text. Sums are float64. The module's mode is as before when this returns. `progress(done, all)` is
     told tokens after each batch.
     """
@@ -56,8 +56,8 @@ def loss(
     total, count = 0.0, 0
     expected = min(len(tokens) - 1, (batches or len(tokens)) * batch_size * context_length)
     with evaluating(module) as device:
-        for stretches in _batches(tokens, context_length, batch_size, batches):
-            both = torch.from_numpy(stretches.astype(np.int64)).to(device)
+        for spans in _batches(tokens, context_length, batch_size, batches):
+            both = torch.from_numpy(spans.astype(np.int64)).to(device)
             targets = both[:, 1:]
             total += float(F.cross_entropy(module(both[:, :-1]).float(), targets)) * targets.numel()
             count += targets.numel()
@@ -78,7 +78,7 @@ def read_tokens(path: Path, tokenizer: Tokenizer | None) -> UInt[np.ndarray, " N
 
 
 def _batches(tokens: np.ndarray, context_length: int, batch_size: int, batches: int) -> Iterator[np.ndarray]:
-    """Arrays of (stretches, context_length + 1) tokens, the last of one stretch being the first of the next."""
+    """Arrays of (spans, context_length + 1) tokens, the last of one span being the first of the next."""
     n_whole = (len(tokens) - 1) // context_length
     starts = np.arange(n_whole) * context_length
     few = 0 < batches * batch_size < n_whole

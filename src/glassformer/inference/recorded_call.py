@@ -17,10 +17,10 @@ from glassformer.models import spec_of
 from glassformer.models.spec import TWO_HALVES
 from glassformer.nn.kv_cache import full
 
-Call = Callable[..., Tensor]  # of a module and its inputs
+ModelCall = Callable[..., Tensor]  # of a module and its inputs
 
 
-def call_of(module: Any) -> Call:
+def call_of(module: Any) -> ModelCall:
     """The call of a whole model of ours: of an encoder-decoder `both_halves`, else the module's own."""
     return both_halves if spec_of(module.config).kind in TWO_HALVES else nn.Module.__call__
 

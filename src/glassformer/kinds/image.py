@@ -81,9 +81,9 @@ def measure(
     processor: Path | None = None,
 ) -> Metrics:
     """Accuracy on a folder with one folder a class, an .npz, or MNIST's images with their labels as `target`."""
-    pictures = open_image_files(Path(data), target)
+    images = open_image_files(Path(data), target)
     prepare = chosen_processor(model, processor)
-    measured = accuracy(model.module, pictures, prepare, batch_size=batch_size, limit=limit, progress=progress)
+    measured = accuracy(model.module, images, prepare, batch_size=batch_size, limit=limit, progress=progress)
     return {"accuracy": measured.rate, **asdict(measured), "classes": [asdict(each) for each in measured.classes]}
 
 

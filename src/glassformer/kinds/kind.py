@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from glassformer.errors import GenerationError, GlassformerError
 from glassformer.inference.logits import without
-from glassformer.inference.recorded_call import Call
+from glassformer.inference.recorded_call import ModelCall
 from glassformer.models.spec import IN_WORDS, KindName
 from glassformer.tokenizers import Tokenizer
 
 Given = str | Path | Sequence[int]  # a text, the path of a file, or a text's token ids
 FIRST_TEXTS = ("The cat sat on the mat because it was", "The cat sat", "CBABBC", "the cat sat", "cat")
-Pass = tuple[Call, tuple[Tensor, ...]]  # what is called with the module, and with which inputs
+Pass = tuple[ModelCall, tuple[Tensor, ...]]  # what is called with the module, and with which inputs
 Metrics = dict[str, Any]  # by their names; a list has details
 Progress = Callable[[int, int], None]  # (units that are done, of how many)
 

@@ -24,8 +24,8 @@ from glassformer.tracing import costs
 from glassformer.tracing.formula import Apply, Formula, Number, Operand, Reduce, call
 from glassformer.tracing.render import render, shorten
 from glassformer.tracing.rules import rule_of
-from glassformer.tracing.rules.rule import RuleFault, Step
-from glassformer.tracing.trace import Cell, Operation, Source
+from glassformer.tracing.rules.rule import BoundOperation, RuleFault
+from glassformer.tracing.trace import Cell, Operation, SourceLine
 
 UNIT = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float64: 2.0**-53, torch.complex128: 2.0**-53}
 SINGLE = 2.0**-24
@@ -74,7 +74,7 @@ class Explanation:
         return self.cell.value
 
     @property
-    def source(self) -> Source | None:
+    def source(self) -> SourceLine | None:
         """The line that computed it."""
         return None if self.operation is None else self.operation.source
 
@@ -228,7 +228,9 @@ def derive(cell: Cell, operation: Operation) -> Formula:
     if rule is None:
         raise NotImplementedError(f"there is no rule for {operation.name}")
     try:
-        formula = rule(Step(cell.trace, operation, operation.outputs.index(cell.tensor)), cell.index).computed()
+        formula = rule(
+            BoundOperation(cell.trace, operation, operation.outputs.index(cell.tensor)), cell.index
+        ).computed()
         if formula.value.size != 1:
             raise ValueError(f"{formula.value.size} numbers for one cell")
         return formula

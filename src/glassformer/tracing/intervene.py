@@ -28,24 +28,24 @@ from glassformer.tracing.recorder import record
 from glassformer.tracing.replay import Edit, Replay
 from glassformer.tracing.trace import Cell, Change, Operation, Patched, Recorded, Ref, Trace
 
-Place = Cell | Recorded | str
-Function = Callable[[Tensor], None]  # writes into a tensor of our own
+EditTarget = Cell | Recorded | str
+Writer = Callable[[Tensor], None]  # writes into a tensor of our own
 
 
-def patch(trace: Trace, changes: Mapping[Place, Change]) -> Patched:
+def patch(trace: Trace, changes: Mapping[EditTarget, Change]) -> Patched:
     """Run the recorded module again with `changes` in place.
 
     A place is a cell, a recorded tensor or its path. What goes there is a number, a tensor that broadcasts to the
     place, or a function of what would be there without the change. Random draws are those of the recorded run.
     """
     replay = _replay_of(trace)
-    functions: dict[int, list[Function]] = {}
+    functions: dict[int, list[Writer]] = {}
     for place, change in changes.items():
         tensor, function = _function(trace, place, change)
         functions.setdefault(tensor, []).append(function)
-    inputs: dict[int, list[Function]] = {}
-    weights: dict[int, list[Function]] = {}
-    results: dict[int, dict[int, list[Function]]] = {}  # by operation
+    inputs: dict[int, list[Writer]] = {}
+    weights: dict[int, list[Writer]] = {}
+    results: dict[int, dict[int, list[Writer]]] = {}  # by operation
     for tensor, its_functions in functions.items():
         operation = _maker(trace, tensor)
         if operation is not None:
@@ -127,7 +127,7 @@ def attention_patterns(trace: Trace, name: str = "weights") -> dict[str, Tensor]
 # ---- what is to be changed
 
 
-def _function(trace: Trace, place: Place, change: Change) -> tuple[int, Function]:
+def _function(trace: Trace, place: EditTarget, change: Change) -> tuple[int, Writer]:
     """The tensor that a place is in, and what is done to it."""
     if not isinstance(place, str) and place.trace is not trace:
         raise TraceError(f"{place} is of another trace: pick the place from the trace that is patched.")
@@ -223,7 +223,7 @@ def _run(
     trace: Trace,
     replay: Replay,
     module: nn.Module,
-    changed: Mapping[int, list[Function]],
+    changed: Mapping[int, list[Writer]],
     edits: Mapping[int, Edit],
 ) -> Trace:
     inputs, keywords = copied((replay.inputs, replay.keywords))
@@ -244,7 +244,7 @@ def _run(
             raise TraceError(f"With these changes the model does not run: {reason}.") from error
 
 
-def _with_weights(module: nn.Module, trace: Trace, changed: Mapping[int, list[Function]]) -> nn.Module:
+def _with_weights(module: nn.Module, trace: Trace, changed: Mapping[int, list[Writer]]) -> nn.Module:
     """A copy of the module that shares its weights, but for those that are changed, and has its state for itself."""
     memo: dict[int, Any] = {id(weight): weight for weight in module.parameters()}
     for tensor, functions in changed.items():
@@ -257,7 +257,7 @@ def _with_weights(module: nn.Module, trace: Trace, changed: Mapping[int, list[Fu
 
 
 def _edits(
-    trace: Trace, changed: Mapping[int, Mapping[int, list[Function]]], earlier: Mapping[int, Edit]
+    trace: Trace, changed: Mapping[int, Mapping[int, list[Writer]]], earlier: Mapping[int, Edit]
 ) -> dict[int, Edit]:
     """Edits by the numbers of operations; those of a run that was patched itself come first."""
     edits = dict(earlier)
@@ -272,7 +272,7 @@ def _after(first: Edit | None, second: Edit) -> Edit:
     return second if first is None else lambda output, tensor: second(output, first(output, tensor))
 
 
-def _edit(trace: Trace, operation: Operation, tensors: Mapping[int, list[Function]]) -> Edit:
+def _edit(trace: Trace, operation: Operation, tensors: Mapping[int, list[Writer]]) -> Edit:
     """Return a changed copy: the result may be a view of a weight."""
 
     def edit(output: int, tensor: Tensor) -> Tensor:
@@ -289,7 +289,7 @@ def _edit(trace: Trace, operation: Operation, tensors: Mapping[int, list[Functio
     return edit
 
 
-def _edit_in_place(trace: Trace, operation: Operation, tensors: Mapping[int, list[Function]]) -> Edit:
+def _edit_in_place(trace: Trace, operation: Operation, tensors: Mapping[int, list[Writer]]) -> Edit:
     """Write into the result, which is the very tensor that the operation wrote into, or a window of it."""
     storages = [trace.tensors[number].storage for number in operation.outputs]
 

@@ -26,7 +26,7 @@ from glassformer.tracing.replay import Call, Edit, replay_of
 from glassformer.tracing.schema import TURNED_IN_PLACE, schema_of
 from glassformer.tracing.storage_table import GIB, StorageTable
 from glassformer.tracing.tensor_names import TensorNames, join
-from glassformer.tracing.trace import Kind, ModuleRecord, Operation, Ref, Trace
+from glassformer.tracing.trace import ModuleRecord, Operation, Ref, TensorKind, Trace
 from glassformer.tracing.visible_steps import steps_of, visible_steps
 
 PLAIN = {type(None), bool, int, float, str}  # arguments that are kept as they are
@@ -123,7 +123,7 @@ class Recorder(DispatchMode):  # type: ignore[no-untyped-call]
         for name, buffer in module.named_buffers(remove_duplicate=False):
             self._note_weight(name, buffer, "buffer")
 
-    def _note_weight(self, name: str, weight: Tensor, kind: Kind) -> None:
+    def _note_weight(self, name: str, weight: Tensor, kind: TensorKind) -> None:
         tensor = self.storages.tensor(weight.detach(), kind)
         self.names.add(name, tensor)
         if not weight.is_inference():  # such a tensor counts no versions
@@ -237,7 +237,7 @@ class Recorder(DispatchMode):  # type: ignore[no-untyped-call]
         )
         self.trace.operations.append(operation)
         self.names.locate(located)
-        kind: Kind = "constant" if number in self.edits or schema.drawn else "computed"
+        kind: TensorKind = "constant" if number in self.edits or schema.drawn else "computed"
         self._note_outputs(operation, output, targets, kind)
         if not targets:
             self.names.results(operation, located)
@@ -254,7 +254,7 @@ class Recorder(DispatchMode):  # type: ignore[no-untyped-call]
             return [part if type(part) in PLAIN else self._argument(part) for part in value]
         return value if isinstance(value, bool | int | float | str | complex) else str(value)
 
-    def _note_outputs(self, operation: Operation, output: Any, targets: Sequence[Tensor], kind: Kind) -> None:
+    def _note_outputs(self, operation: Operation, output: Any, targets: Sequence[Tensor], kind: TensorKind) -> None:
         """The results of an operation: what it returns, and what it wrote into without returning it."""
         results = [output] if isinstance(output, Tensor) else [tensor for _, tensor in tensors_in(output)]
         if targets:

@@ -17,7 +17,7 @@ from typing import Literal
 
 import torch
 
-from glassformer.tracing.trace import Source
+from glassformer.tracing.trace import SourceLine
 
 TORCH = torch.__path__[0].replace("\\", "/") + "/"
 LAYERS = re.compile(r"nn/modules/(?!module\.py)")
@@ -25,14 +25,14 @@ WRITTEN_OUT = re.compile(r"multi_head_attention_forward|_in_projection")  # of n
 BORDER = re.compile(r"/glassformer/tracing/recorder\.py$")  # what calls `Recorder.run` is no part of the model
 PASSED_OVER = re.compile(r"/(glassformer/(twins|tracing/\w+)|contextlib|functools)\.py$|^<|/(jaxtyping|beartype)/")
 Span = tuple[int | None, int | None, int | None, int | None]
-Role = Literal["assigned", "returned", "inner", "inside a return"]
+ExpressionRole = Literal["assigned", "returned", "inner", "inside a return"]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """What an expression is in its statement, and the names that the statement assigns (None where it has none)."""
 
-    role: Role
+    role: ExpressionRole
     names: tuple[str | None, ...] = ()
 
 
@@ -40,7 +40,7 @@ class Place:
 class Located:
     """Where an operation stands, and what its results are called; `inner` names what is a part of a larger one."""
 
-    source: Source
+    source: SourceLine
     names: tuple[str | None, ...]
     inner: bool
     key: tuple[int, int]  # of the expression: equal for what one expression does
@@ -55,9 +55,9 @@ class Code:
         self.is_forward = code.co_name == "forward"
         self.is_border = code.co_name == "run" and bool(BORDER.search(code.co_filename.replace("\\", "/")))
         self._spans: list[Span] = list(code.co_positions())
-        self._found: dict[int, tuple[Place, Source]] = {}
+        self._found: dict[int, tuple[Place, SourceLine]] = {}
 
-    def at(self, instruction: int) -> tuple[Place, Source]:
+    def at(self, instruction: int) -> tuple[Place, SourceLine]:
         """The expression that an instruction belongs to, and its line."""
         found = self._found.get(instruction)
         if found is None:
@@ -65,7 +65,7 @@ class Code:
             span = self._spans[number] if 0 <= number < len(self._spans) else (None,) * 4
             file, line = self.code.co_filename, span[0] or self.code.co_firstlineno
             text = linecache.getline(file, line).strip()
-            source = Source(file=file, line=line, text=text, function=self.code.co_qualname)
+            source = SourceLine(file=file, line=line, text=text, function=self.code.co_qualname)
             found = self._found[instruction] = _places(file).get(span, Place("inner")), source
         return found
 
@@ -84,7 +84,7 @@ def locate() -> Located:
     """The line that the caller of the recorder runs, and the names of what comes out of it."""
     frame, code = _visible(sys._getframe(1))
     if frame is None or code is None:
-        return Located(Source(), (), False, (0, 0))
+        return Located(SourceLine(), (), False, (0, 0))
     place, source = code.at(frame.f_lasti)
     key = id(frame), frame.f_lasti
     inner = False
@@ -170,7 +170,9 @@ def _whole(value: ast.expr, place: Place, found: dict[Span, Place]) -> None:
     _inside(value, place.names, found, "inside a return" if place.role == "returned" else "inner")
 
 
-def _inside(value: ast.expr, names: tuple[str | None, ...], found: dict[Span, Place], role: Role = "inner") -> None:
+def _inside(
+    value: ast.expr, names: tuple[str | None, ...], found: dict[Span, Place], role: ExpressionRole = "inner"
+) -> None:
     for node in ast.walk(value):
         if isinstance(node, ast.expr) and node is not value:
             found.setdefault(_of(node), Place(role, names))

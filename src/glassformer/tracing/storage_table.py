@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from glassformer.errors import TraceError
 from glassformer.torch_internals import storage_key, undispatched
-from glassformer.tracing.trace import Kind, Operation, Storage, TensorRecord, Trace
+from glassformer.tracing.trace import Operation, Storage, TensorKind, TensorRecord, Trace
 
 GIB = 1 << 30
-Window = tuple[int, torch.dtype, Any, tuple[int, ...], tuple[int, ...]]  # a version, dtype, offset, shape, strides
+StorageWindow = tuple[
+    int, torch.dtype, Any, tuple[int, ...], tuple[int, ...]
+]  # a version, dtype, offset, shape, strides
 
 
 class StorageTable:
@@ -27,14 +29,14 @@ class StorageTable:
         self.trace, self.max_bytes, self.place = trace, max_bytes, place
         self.nbytes = 0
         self._newest: dict[int, int] = {}  # by a storage's key: its newest version
-        self._kinds: dict[int, Kind] = {}  # of versions
+        self._kinds: dict[int, TensorKind] = {}  # of versions
         self._overwritten: set[int] = set()  # versions that an operation in place has replaced
         self._owned: set[int] = set()  # versions whose bytes nobody else can write into
-        self._windows: dict[Window, int] = {}
+        self._windows: dict[StorageWindow, int] = {}
         self._met: dict[int, tuple[int, int, Tensor, int]] = {}  # by id of a tensor: record, version, itself, address
         self._alive: list[torch.UntypedStorage] = []
 
-    def tensor(self, tensor: Tensor, kind: Kind = "constant") -> int:
+    def tensor(self, tensor: Tensor, kind: TensorKind = "constant") -> int:
         """The number of a tensor's record; `kind` is for a storage that was not seen before."""
         met = self._met.get(id(tensor))
         if met is not None and met[1] not in self._overwritten and met[3] == tensor.data_ptr():
@@ -45,7 +47,7 @@ class StorageTable:
             version = self._new_version(tensor, storage, kind, None, None)
         return self._window(tensor, version)
 
-    def result(self, tensor: Tensor, kind: Kind, operation: Operation) -> tuple[int, int | None]:
+    def result(self, tensor: Tensor, kind: TensorKind, operation: Operation) -> tuple[int, int | None]:
         """The record of an operation's result, and where it has written into a storage the version before that."""
         storage = tensor.untyped_storage()
         version = self._newest.get(storage_key(storage))
@@ -111,7 +113,7 @@ class StorageTable:
         return number
 
     def _new_version(
-        self, tensor: Tensor, storage: Any, kind: Kind, written_by: int | None, previous: int | None
+        self, tensor: Tensor, storage: Any, kind: TensorKind, written_by: int | None, previous: int | None
     ) -> int:
         """Take note of a storage, or of what an operation in place has made of it."""
         if storage is None or type(tensor) not in (Tensor, nn.Parameter) or tensor.is_conj() or tensor.is_neg():

@@ -24,7 +24,7 @@ from glassformer.errors import TraceError
 from glassformer.torch_internals import version
 from glassformer.tracing.transformer_lens import Alias, transformer_lens_aliases
 
-Kind = Literal["weight", "buffer", "input", "constant", "computed", "gradient"]
+TensorKind = Literal["weight", "buffer", "input", "constant", "computed", "gradient"]
 Index = tuple[int, ...]
 Change = float | int | Tensor | Callable[[Tensor], Tensor]  # numbers to put in place, or what to make of those there
 
@@ -54,7 +54,7 @@ class TensorRecord:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     offset: int
-    kind: Kind
+    kind: TensorKind
     name: str = ""
     axes: tuple[str, ...] = ()
     made_by: int | None = None  # an operation, which computed it or made the view
@@ -72,7 +72,7 @@ class TensorRecord:
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class Source:
+class SourceLine:
     """A line of source, and the function it stands in."""
 
     file: str = ""
@@ -110,7 +110,7 @@ class Operation:
     arguments: Mapping[str, Any]
     outputs: tuple[int, ...]
     module: str
-    source: Source
+    source: SourceLine
     writes: bool  # False for a view, which computes nothing
 
     @property

@@ -14,7 +14,7 @@ import torch
 from glassformer import strict_json
 from glassformer.errors import CheckpointCorrupt
 from glassformer.tracing import validate
-from glassformer.tracing.trace import ModuleRecord, Operation, Ref, Source, Storage, TensorRecord, Trace
+from glassformer.tracing.trace import ModuleRecord, Operation, Ref, SourceLine, Storage, TensorRecord, Trace
 from glassformer.tracing.validate import DTYPES, MAX_TEXT, RECORDS
 
 FORMAT, VERSION = "glassformer-trace", 1
@@ -26,7 +26,7 @@ NOT_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 def encode(trace: Trace, places: Sequence[tuple[int, int]], data: Mapping[str, int]) -> dict[str, Any]:
     """All of a trace but the bytes of its storages, which are at these places in data files of these sizes."""
-    sources: dict[Source, int] = {}
+    sources: dict[SourceLine, int] = {}
     for operation in trace.operations:
         sources.setdefault(operation.source, len(sources))
     return {
@@ -76,7 +76,7 @@ def encode(trace: Trace, places: Sequence[tuple[int, int]], data: Mapping[str, i
     }
 
 
-def source_record(source: Source) -> dict[str, Any]:
+def source_record(source: SourceLine) -> dict[str, Any]:
     """A line of source as everybody may see it."""
     return {
         "file": _line(shown_path(source.file)),
@@ -138,7 +138,7 @@ def parse(records: bytes) -> dict[str, Any]:
 def decode(content: Mapping[str, Any]) -> Trace:
     """The records, with storages that are still empty. Every number that points somewhere is checked."""
     validate.check(content)
-    sources = [Source(**source) for source in content["sources"]]
+    sources = [SourceLine(**source) for source in content["sources"]]
     nothing = torch.UntypedStorage(0)  # type: ignore[no-untyped-call]
     trace = Trace(
         storages=[
@@ -171,7 +171,7 @@ def _tensor(number: int, tensor: Mapping[str, Any]) -> TensorRecord:
     )
 
 
-def _operation(number: int, operation: Mapping[str, Any], sources: Sequence[Source]) -> Operation:
+def _operation(number: int, operation: Mapping[str, Any], sources: Sequence[SourceLine]) -> Operation:
     return Operation(
         id=number,
         number=operation["number"],

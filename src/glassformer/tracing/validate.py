@@ -13,7 +13,7 @@ import torch
 
 from glassformer.errors import CheckpointCorrupt
 from glassformer.tracing.costs import OVERLAP
-from glassformer.tracing.trace import Kind, Trace, refs
+from glassformer.tracing.trace import TensorKind, Trace, refs
 
 RECORDS = "trace.json"
 MAX_EXPANDED = 1 << 28  # cells of a tensor that repeats its storage; one that does not may have as many as there are
@@ -82,7 +82,7 @@ TABLES: dict[str, dict[str, Check]] = {
         "shape": _many(count),
         "strides": _many(count),
         "offset": count,
-        "kind": _one_of(get_args(Kind)),
+        "kind": _one_of(get_args(TensorKind)),
         "name": text,
         "axes": _many(text),
         "made_by": _id,

@@ -73,7 +73,7 @@ class Next:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class PatchRequest:
     """POST …/patch: one cell and its new number."""
 
     tensor: int
@@ -188,7 +188,7 @@ class Api:
 
     async def patch(self, request: Request) -> Response:
         """POST: a step with another number in one place, as a new run."""
-        asked = await _content(request, Change)
+        asked = await _content(request, PatchRequest)
         return await self._record(
             lambda: self._session.patch(*_place(request), asked.tensor, asked.index, asked.value).to_json()
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from glassformer.viewer.items import Item
 from glassformer.viewer.roles import group_label, label
 from glassformer.viewer.scene import Block, Group, Token
-from glassformer.viewer.windows import Window
+from glassformer.viewer.windows import CellWindow
 
 Rect = tuple[int, int, int, int]  # x, y, and one past the last of each
 
@@ -38,7 +38,7 @@ class Canvas:
     def put(
         self,
         item: Item,
-        window: Window,
+        window: CellWindow,
         group: Group,
         at: tuple[int, int, int],
         axes: tuple[str, str] = ("", ""),
@@ -70,7 +70,7 @@ class Canvas:
         self.of.setdefault(item, []).append(block)
         return block
 
-    def put_behind(self, item: Item, window: Window, target: Block) -> None:
+    def put_behind(self, item: Item, window: CellWindow, target: Block) -> None:
         """A step in the first free place behind the block that it leads to."""
         x, y, z = target.pos
         rect = (x, y, x + window.size[0], y + window.size[1])

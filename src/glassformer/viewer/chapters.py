@@ -28,7 +28,7 @@ AT_A_LAYER = {"lens", "lens_probability"}
 
 
 @dataclass(slots=True, kw_only=True)
-class Report:
+class ChapterReport:
     """One chapter on one model."""
 
     chapter: str
@@ -64,14 +64,14 @@ def missing_roles(scene: Scene, chapter: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def check_chapters(scene: Scene, chapters: Sequence[Mapping[str, Any]]) -> list[Report]:
+def check_chapters(scene: Scene, chapters: Sequence[Mapping[str, Any]]) -> list[ChapterReport]:
     """A report for each chapter."""
     return [check_chapter(scene, chapter) for chapter in chapters]
 
 
-def check_chapter(scene: Scene, chapter: Mapping[str, Any]) -> Report:
+def check_chapter(scene: Scene, chapter: Mapping[str, Any]) -> ChapterReport:
     """What is wrong with a chapter on a model, each as a sentence."""
-    report = Report(chapter=chapter["id"], missing=missing_roles(scene, chapter))
+    report = ChapterReport(chapter=chapter["id"], missing=missing_roles(scene, chapter))
     report.problems += _languages("The title", chapter["title"])
     moving = sum(len(MOVING & step.keys()) for step in chapter["steps"])
     if moving < LEAST_MOVING:

@@ -15,7 +15,7 @@ from itertools import islice, pairwise
 from glassformer.tracing import costs
 from glassformer.tracing.trace import TensorRecord, Trace, refs
 from glassformer.viewer.roles import LAYER, readings_of, role_of
-from glassformer.viewer.windows import MAX_SLICES, Window, covers, flat, windows
+from glassformer.viewer.windows import MAX_SLICES, CellWindow, covers, flat, windows
 
 MANY = 64  # times that all tensors together show a storage, where it is looked at which of them show what
 MAX_SOURCES = 256  # of a step that no page shows by itself
@@ -33,7 +33,7 @@ class Item:
     role: str
     module: str
     order: int
-    windows: list[Window]
+    windows: list[CellWindow]
     step_of: "Item | None" = None
     sources: list["Item"] = field(default_factory=list)
 
@@ -66,14 +66,14 @@ def items(trace: Trace) -> list[Item]:
     return Reader(trace).items()
 
 
-def _affordable(found: Sequence[Window], record: TensorRecord, nbytes: int) -> bool:
+def _affordable(found: Sequence[CellWindow], record: TensorRecord, nbytes: int) -> bool:
     """Whether as much is drawn as is stored, or not much more: a tensor may repeat its storage without end."""
     n_elements = nbytes // record.dtype.itemsize
     area = max((math.prod(window.size) for window in found), default=0)
     return area <= max(costs.SHOWN, n_elements) and len(found) <= max(MAX_SLICES, n_elements)
 
 
-def _all_shown(found: Sequence[Window], record: TensorRecord, records: Sequence[TensorRecord], nbytes: int) -> bool:
+def _all_shown(found: Sequence[CellWindow], record: TensorRecord, records: Sequence[TensorRecord], nbytes: int) -> bool:
     """Whether all that other tensors show of the storage can be seen; not asked of those that show it many times."""
     if sum(other.n_different * other.dtype.itemsize for other in records) > MANY * (nbytes + costs.FREE):
         return False

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer import twins
-from glassformer.inference.recorded_call import Call
+from glassformer.inference.recorded_call import ModelCall
 from glassformer.models import spec_of
 from glassformer.nn import functional as F
 from glassformer.tracing import trace_json
@@ -33,7 +33,7 @@ from glassformer.viewer.scene import Arrow, Block, Scene, Token
 def record(
     module: nn.Module,
     *inputs: Tensor,
-    call: Call = nn.Module.__call__,
+    call: ModelCall = nn.Module.__call__,
     predicts: bool = True,
     max_bytes: int = 4 * GIB,
 ) -> Trace:
@@ -43,7 +43,7 @@ def record(
         return record_module(module, *inputs, call=whole, max_bytes=max_bytes)
 
 
-def with_probabilities(call: Call) -> Call:
+def with_probabilities(call: ModelCall) -> ModelCall:
     """What predicts tokens or classes, and then the softmax that is applied to its logits."""
 
     @functools.wraps(call)

@@ -14,7 +14,7 @@ from glassformer.errors import TraceError
 from glassformer.tracing.explain import Explanation, Verdict, explain
 from glassformer.tracing.formula import Number
 from glassformer.tracing.render import numpy_of, render
-from glassformer.tracing.trace import Cell, Recorded, Source, Trace
+from glassformer.tracing.trace import Cell, Recorded, SourceLine, Trace
 from glassformer.tracing.trace_json import source_record
 
 MAX_TERMS, MAX_SOURCES = 256, 4096  # as in types.ts
@@ -100,7 +100,7 @@ def _check(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def source_with_context(trace: Trace, source: Source) -> dict[str, Any]:
+def source_with_context(trace: Trace, source: SourceLine) -> dict[str, Any]:
     """A line of source with those around it, if it was recorded here: no file that a stranger's trace names is read."""
     lines = linecache.getlines(source.file) if trace.replay is not None else []
     first = max(1, source.line - CONTEXT)

@@ -37,7 +37,7 @@ class Cells:
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class SelectorSegment:
     """One segment: a role, and which of them."""
 
     role: str
@@ -90,18 +90,18 @@ def _id_at(scene: Scene, variables: Vars) -> int:
     return scene.tokens[position].id if -1 < position < len(scene.tokens) else 0
 
 
-def _word(text: str) -> Word:
+def _word(text: str) -> SelectorSegment:
     role, _, index = text.rstrip("]").partition("[")
-    return Word(role, index or "*")
+    return SelectorSegment(role, index or "*")
 
 
-def _blocks(scene: Scene, words: Sequence[Word], variables: Vars) -> list[Block]:
+def _blocks(scene: Scene, words: Sequence[SelectorSegment], variables: Vars) -> list[Block]:
     last, groups = words[-1], words[:-1]
     of_role = [block for block in scene.blocks if block.role == last.role]
     if any(group.role == last.role for group in scene.groups) and (last.index != "*" or not of_role):
         within = _within(scene, words, variables)
         return [block for block in scene.blocks if block.step_of is None and block.group in within]
-    before: list[Word] | None = list(groups)
+    before: list[SelectorSegment] | None = list(groups)
     while before is not None:
         within = _within(scene, before, variables)
         named = [block for block in of_role if block.group in within]
@@ -111,17 +111,17 @@ def _blocks(scene: Scene, words: Sequence[Word], variables: Vars) -> list[Block]
     return []
 
 
-def _head_before(scene: Scene, words: Sequence[Word], variables: Vars) -> list[Word] | None:
+def _head_before(scene: Scene, words: Sequence[SelectorSegment], variables: Vars) -> list[SelectorSegment] | None:
     """The same words with the head before the one that they name."""
     count = scene.sizes.get("H", 0)
     for place, word in enumerate(words):
         head = resolve(word.index, count, variables) if word.role == "head" else None
         if head and head < count:
-            return [*words[:place], Word("head", head - 1), *words[place + 1 :]]
+            return [*words[:place], SelectorSegment("head", head - 1), *words[place + 1 :]]
     return None
 
 
-def _within(scene: Scene, words: Sequence[Word], variables: Vars) -> set[int]:
+def _within(scene: Scene, words: Sequence[SelectorSegment], variables: Vars) -> set[int]:
     """The groups that lie in groups of all these words, the last word the innermost, or are such groups."""
     left: list[int] = []  # how many words are still to be found above each group
     siblings: dict[tuple[int | None, str], list[int]] = {}
@@ -135,7 +135,9 @@ def _within(scene: Scene, words: Sequence[Word], variables: Vars) -> set[int]:
     return {group.id for group in scene.groups if left[group.id] == len(words)}
 
 
-def _matches(group: Group, word: Word, siblings: Mapping[tuple[int | None, str], list[int]], variables: Vars) -> bool:
+def _matches(
+    group: Group, word: SelectorSegment, siblings: Mapping[tuple[int | None, str], list[int]], variables: Vars
+) -> bool:
     if group.role != word.role:
         return False
     same = siblings[group.parent, group.role]

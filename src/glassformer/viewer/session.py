@@ -46,7 +46,7 @@ MAX_LEVEL = 24  # of tiles: a texel of 2²⁴ × 2²⁴ cells is any matrix
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class RecordedStep:
     """A recorded pass as the page gets it."""
 
     inputs: Inputs
@@ -77,7 +77,7 @@ class Run:
 
     id: int
     label: dict[str, str]
-    steps: list[Step] = field(default_factory=list)
+    steps: list[RecordedStep] = field(default_factory=list)
     compared_to: int | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -125,7 +125,9 @@ class Session:
         """A session that shows how large a model is: a preset, or gpt3, without a number in it."""
         session = cls(None, name=name)
         scene = shapes_scene(name, configuration(name))
-        session._add(session._new_run(name), Step(inputs=Inputs(), tokens=[], trace=Trace(), scene=scene, module=None))
+        session._add(
+            session._new_run(name), RecordedStep(inputs=Inputs(), tokens=[], trace=Trace(), scene=scene, module=None)
+        )
         return session
 
     # ---- what the page asks for
@@ -147,14 +149,14 @@ class Session:
             "runs": [run.to_json() for run in self.runs],
         }
 
-    def step(self, run: int, number: int) -> Step:
+    def step(self, run: int, number: int) -> RecordedStep:
         """A recorded step."""
         steps = self._run(run).steps
         if not 0 <= number < len(steps):
             raise TraceError(f"There is no step {number} of run {run}.")
         return steps[number]
 
-    def steps(self) -> Iterator[tuple[int, int, Step]]:
+    def steps(self) -> Iterator[tuple[int, int, RecordedStep]]:
         """All steps with their places."""
         for run in self.runs:
             for number, step in enumerate(run.steps):
@@ -277,7 +279,7 @@ class Session:
             step = self._step(patched.after, before.inputs)
             return self._add(self._new_run(f"{cell} = {value:g}", compared_to=run), step)
 
-    def add(self, trace: Trace, label: str, gradients: Mapping[str, Tensor]) -> Step:
+    def add(self, trace: Trace, label: str, gradients: Mapping[str, Tensor]) -> RecordedStep:
         """One more recorded pass, with the gradients of its weights, as the next step of the first run."""
         with self._recording:
             step = self._step(trace, _inputs_read(trace))
@@ -309,12 +311,12 @@ class Session:
         """Of the text that grows: where the source has another, not that one."""
         return self.tokenizer if self.model is None else self.model.tokenizer
 
-    def _words(self, step: Step) -> str:
+    def _words(self, step: RecordedStep) -> str:
         """What a run is called: the text that was given."""
         given = step.scene.source if self.model and self.model.kind == "encoder-decoder" else step.tokens
         return ("" if self.tokenizer else " ").join(token.text for token in given)
 
-    def _record(self, model: ModelLike, given: Inputs, last: Step | None = None) -> Step:
+    def _record(self, model: ModelLike, given: Inputs, last: RecordedStep | None = None) -> RecordedStep:
         """A pass of the module that ran the last one: it may have a changed weight. What both computed is kept once."""
         call, arguments = kind_of(model).call(model, given)
         room = MAX_BYTES - _nbytes(self._traces()) + (0 if last is None else _nbytes([last.trace]))
@@ -327,7 +329,7 @@ class Session:
     def _traces(self) -> Iterator[Trace]:
         return (step.trace for _, _, step in self.steps())
 
-    def _step(self, trace: Trace, given: Inputs) -> Step:
+    def _step(self, trace: Trace, given: Inputs) -> RecordedStep:
         if _nbytes([*self._traces(), trace]) > MAX_BYTES:
             raise GenerationError(f"This run has grown to {MAX_BYTES / GIB:g} GiB: begin another one.")
         model = self.model
@@ -343,7 +345,7 @@ class Session:
             random=model is not None and "random" in model.note,
             lazy=sum(storage.nbytes for storage in trace.storages) > LAZY,
         )
-        return Step(inputs=given, tokens=tokens, trace=trace, scene=scene, module=module, names=self._names)
+        return RecordedStep(inputs=given, tokens=tokens, trace=trace, scene=scene, module=module, names=self._names)
 
     def _make_room(self) -> None:
         """Let the oldest runs go where there are many, or much: not the first one, which the page opens with."""
@@ -357,7 +359,7 @@ class Session:
         kept = compared_to if any(run.id == compared_to for run in self.runs) else None
         return Run(id=self._n_runs, label={"en": label, "zh": label}, compared_to=kept)
 
-    def _add(self, run: Run, step: Step) -> Run:
+    def _add(self, run: Run, step: RecordedStep) -> Run:
         """The step first, so that a run that is seen has what is asked of it."""
         run.steps.append(step)
         if run.id == self._n_runs:
@@ -366,7 +368,7 @@ class Session:
         return run
 
     @staticmethod
-    def _block(step: Step, block: int) -> Block:
+    def _block(step: RecordedStep, block: int) -> Block:
         if not 0 <= block < len(step.scene.blocks):
             raise TraceError(f"There is no block {block}.")
         found = step.scene.blocks[block]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from glassformer import models
-from glassformer.tracing.trace import Kind, TensorRecord
+from glassformer.tracing.trace import TensorKind, TensorRecord
 from glassformer.viewer.canvas import Canvas
 from glassformer.viewer.items import Item
 from glassformer.viewer.layout.decoder import DECODER
@@ -20,7 +20,7 @@ from glassformer.viewer.layout.spine import Spine
 from glassformer.viewer.scene import Arrow, Scene
 from glassformer.viewer.windows import windows
 
-Part = tuple[str, str, Kind, tuple[int, ...]]  # name, role, kind, shape
+Part = tuple[str, str, TensorKind, tuple[int, ...]]  # name, role, kind, shape
 GPT3 = {"context_length": 2048, "d_model": 12288, "n_layers": 96, "n_heads": 96}  # Brown et al. 2020, table 2.1
 
 
@@ -120,7 +120,7 @@ def _items(sizes: dict[str, int], config: Any) -> Iterator[Item]:
     yield _item("logits", "logits", "computed", (1, t, v))
 
 
-def _item(name: str, role: str, kind: Kind, shape: tuple[int, ...]) -> Item:
+def _item(name: str, role: str, kind: TensorKind, shape: tuple[int, ...]) -> Item:
     strides = [1]
     for n in reversed(shape[1:]):
         strides.insert(0, strides[0] * n)

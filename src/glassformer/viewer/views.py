@@ -6,7 +6,7 @@ from dataclasses import replace
 from glassformer.viewer.items import Item
 from glassformer.viewer.roles import role_of
 from glassformer.viewer.scene import Block
-from glassformer.viewer.windows import Window, heads, panels
+from glassformer.viewer.windows import CellWindow, heads, panels
 
 SHORTEST_PANEL = 256
 
@@ -17,7 +17,7 @@ class View:
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self.sizes = sizes
         self.panel = max(SHORTEST_PANEL, sizes["F"])
-        self._known: dict[Item, list[Window]] = {}
+        self._known: dict[Item, list[CellWindow]] = {}
 
     def axes(self, item: Item) -> tuple[str, str]:
         """The letters along x and y; the exponentials of the last softmax run over the vocabulary."""
@@ -25,13 +25,13 @@ class View:
             return ("T", "S") if item.layer is not None else ("T", "V")
         return role_of(item.role).axes
 
-    def windows(self, item: Item) -> list[Window]:
+    def windows(self, item: Item) -> list[CellWindow]:
         """What is shown of a tensor, in the order of its heads or panels."""
         if item not in self._known:
             self._known[item] = self._windows(item)
         return self._known[item]
 
-    def _windows(self, item: Item) -> list[Window]:
+    def _windows(self, item: Item) -> list[CellWindow]:
         found = [window.turned() for window in item.windows] if role_of(item.role).turned else item.windows
         by = role_of(item.role).heads
         if by == "query" and item.layer is not None:
@@ -46,7 +46,7 @@ class View:
         sizes = [window.size for window in self.windows(item)]
         return max(size[0] for size in sizes), max(size[1] for size in sizes)
 
-    def pairs(self, step: Item, targets: Sequence[Block]) -> Iterator[tuple[Window, Block]]:
+    def pairs(self, step: Item, targets: Sequence[Block]) -> Iterator[tuple[CellWindow, Block]]:
         """Each window of a step with the block that it is a step of: of its head, of its panel, or the first."""
         assert step.step_of is not None
         turned = role_of(step.step_of.role).turned

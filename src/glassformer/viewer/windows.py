@@ -20,7 +20,7 @@ MOST_SLICES = 1024  # where strides do not allow fewer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class CellWindow:
     """Cells (i, j) at element `offset` + i · strides[0] + j · strides[1] of a storage; i runs along x, j along y."""
 
     offset: int
@@ -30,11 +30,13 @@ class Window:
     index: str = ""  # of the slice, "[0,1]"
     head: int | None = None
 
-    def turned(self) -> "Window":
+    def turned(self) -> "CellWindow":
         """x and y exchanged."""
         return replace(self, strides=self.strides[::-1], size=self.size[::-1], start=self.start[::-1])
 
-    def cut(self, axis: int, begin: int, end: int, *, keep_start: bool = False, head: int | None = None) -> "Window":
+    def cut(
+        self, axis: int, begin: int, end: int, *, keep_start: bool = False, head: int | None = None
+    ) -> "CellWindow":
         """The cells from `begin` up to `end` along x (0) or y (1)."""
         size, start = list(self.size), list(self.start)
         size[axis] = end - begin
@@ -51,7 +53,7 @@ class Window:
         )
 
 
-def windows(record: TensorRecord) -> list[Window]:
+def windows(record: TensorRecord) -> list[CellWindow]:
     """All cells of a tensor, as few windows as MAX_SLICES asks for where its strides allow that.
 
     None of a tensor that would be more than MOST_SLICES.
@@ -59,7 +61,7 @@ def windows(record: TensorRecord) -> list[Window]:
     shape, strides = list(record.shape), list(record.strides)
     is_weight = record.kind in ("weight", "buffer")
     if len(shape) < 2:
-        column = Window(offset=record.offset, strides=(0, *strides, 0)[:2], size=(1, *shape, 1)[:2])  # type: ignore[arg-type]
+        column = CellWindow(offset=record.offset, strides=(0, *strides, 0)[:2], size=(1, *shape, 1)[:2])  # type: ignore[arg-type]
         return [column if is_weight else column.turned()]
     while len(shape) > 2 and math.prod(shape[:-2]) > MAX_SLICES and _fold(shape, strides):
         pass
@@ -67,7 +69,7 @@ def windows(record: TensorRecord) -> list[Window]:
         return []
     found = []
     for index in product(*map(range, shape[:-2])):
-        window = Window(
+        window = CellWindow(
             offset=record.offset + sum(i * stride for i, stride in zip(index, strides, strict=False)),
             strides=(strides[-2], strides[-1]),
             size=(shape[-2], shape[-1]),
@@ -88,7 +90,7 @@ def _fold(shape: list[int], strides: list[int]) -> bool:
     return False
 
 
-def heads(found: Sequence[Window], n_heads: int, axis: int) -> list[Window]:
+def heads(found: Sequence[CellWindow], n_heads: int, axis: int) -> list[CellWindow]:
     """One window for each head: they are slices already, or lie side by side along an axis."""
     if len(found) == n_heads:
         return [replace(window, head=head) for head, window in enumerate(found)]
@@ -98,7 +100,7 @@ def heads(found: Sequence[Window], n_heads: int, axis: int) -> list[Window]:
     return list(found)
 
 
-def panels(window: Window, axis: int, width: int) -> list[Window]:
+def panels(window: CellWindow, axis: int, width: int) -> list[CellWindow]:
     """A long axis cut into pieces that know where they begin."""
     n = window.size[axis]
     if n <= width:
@@ -106,7 +108,7 @@ def panels(window: Window, axis: int, width: int) -> list[Window]:
     return [window.cut(axis, i, min(i + width, n), keep_start=True) for i in range(0, n, width)]
 
 
-def covers(found: Sequence[Window], itemsize: int, records: Sequence[TensorRecord]) -> bool:
+def covers(found: Sequence[CellWindow], itemsize: int, records: Sequence[TensorRecord]) -> bool:
     """Whether every byte of these tensors is shown by the windows, which have cells of `itemsize` bytes."""
     spans = _spans(found, itemsize)
     rest = [record for record in records if record.n_cells and not _within(spans, record)]
@@ -121,7 +123,7 @@ def covers(found: Sequence[Window], itemsize: int, records: Sequence[TensorRecor
     return not (needed & ~shown).any()
 
 
-def _spans(found: Sequence[Window], itemsize: int) -> list[tuple[int, int]]:
+def _spans(found: Sequence[CellWindow], itemsize: int) -> list[tuple[int, int]]:
     """The bytes that dense windows show, from and to, those that touch each other in one: most often it is one."""
     spans: list[tuple[int, int]] = []
     dense = ((w.offset * itemsize, (w.offset + math.prod(w.size)) * itemsize) for w in found if _is_dense(w))
@@ -153,7 +155,7 @@ def _mark(marks: np.ndarray, itemsize: int, offset: int, shape: Sequence[int], s
     view[...] = True
 
 
-def _is_dense(window: Window) -> bool:
+def _is_dense(window: CellWindow) -> bool:
     (a, na), (b, nb) = sorted((s, n) for s, n in zip(window.strides, window.size, strict=True))
     return (na == 1 or a == 1) and (nb == 1 or b == (na if na > 1 else 1))
 
@@ -162,13 +164,13 @@ def _last(offset: int, shape: Sequence[int], strides: Sequence[int]) -> int:
     return offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
 
 
-def _end(window: Window) -> int:
+def _end(window: CellWindow) -> int:
     return _last(window.offset, window.size, window.strides) + 1
 
 
-def flat(record: TensorRecord, nbytes: int) -> Iterator[Window]:
+def flat(record: TensorRecord, nbytes: int) -> Iterator[CellWindow]:
     """A whole storage row by row: what always shows everything."""
     n = nbytes // record.dtype.itemsize
     width = record.shape[-1] if record.shape and record.shape[-1] and n % record.shape[-1] == 0 else n
     if n:
-        yield Window(offset=0, strides=(width, 1), size=(n // width, width), index="")
+        yield CellWindow(offset=0, strides=(width, 1), size=(n // width, width), index="")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from glassformer import models
 from glassformer.errors import ConfigError, ExportError
-from glassformer.models.published.fields import Classes, Field, Fixed, Group, Implied, Written
+from glassformer.models.published.fields import Classes, Field, FieldGroup, Fixed, Implied, Written
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import joined, modules, same, transposed
 
@@ -168,7 +168,7 @@ def test_a_group_says_what_it_reads_and_writes() -> None:
     for table in TABLES.values():
         config = table.config()
         for row in table.fields:
-            if isinstance(row, Group):
+            if isinstance(row, FieldGroup):
                 assert row.read({}).keys() == set(row.our_names)
                 assert set(row.write(config)) <= set(row.their_names)
 

@@ -202,7 +202,7 @@ class Classes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class FieldGroup:
     """Several settings of theirs and fields of ours that follow from each other only together."""
 
     theirs: tuple[str, ...]

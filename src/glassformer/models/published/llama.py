@@ -5,7 +5,7 @@ from typing import Any
 
 from glassformer.errors import ConfigError, ExportError
 from glassformer.models.llama import LlamaConfig
-from glassformer.models.published.fields import Field, Fixed, Group, Implied, Settings, Written
+from glassformer.models.published.fields import Field, FieldGroup, Fixed, Implied, Settings, Written
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, half_from_interleaved, same
 
@@ -63,7 +63,7 @@ FIELDS = (
     Field("max_position_embeddings", "context_length", default=2048),
     Field("hidden_size", "d_model", default=4096),
     Field("num_hidden_layers", "n_layers", default=32),
-    Group(
+    FieldGroup(
         theirs=("num_attention_heads",),
         ours=("n_heads",),
         read=lambda theirs: {"n_heads": theirs.get("num_attention_heads", 32)},
@@ -74,7 +74,7 @@ FIELDS = (
     Field("intermediate_size", "d_ff", default=11008),
     Fixed("hidden_act", "silu"),
     Field("rms_norm_eps", "norm_eps", default=1e-6),
-    Group(
+    FieldGroup(
         theirs=("rope_theta", "rope_scaling", "rope_parameters"),
         ours=("rope_theta", "rope_scaling"),
         read=read_rope,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from glassformer.errors import ConfigError, ExportError
-from glassformer.models.published.fields import ACTIVATIONS, Field, Fixed, Group, Implied, Settings, Written
+from glassformer.models.published.fields import ACTIVATIONS, Field, FieldGroup, Fixed, Implied, Settings, Written
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, modules, same, zeros
 from glassformer.models.transformer import TransformerConfig
@@ -56,7 +56,7 @@ def write_vocabularies(ours: TransformerConfig) -> dict[str, Any]:
 FIELDS = (
     Written("architectures", ["MarianMTModel"]),
     Written("is_encoder_decoder", True),
-    Group(
+    FieldGroup(
         theirs=("vocab_size", "decoder_vocab_size", "share_encoder_decoder_embeddings", "tie_word_embeddings"),
         ours=("vocab_size", "source_vocab_size", "tied_head"),
         read=read_vocabularies,

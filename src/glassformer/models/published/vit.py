@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glassformer.errors import ConfigError
-from glassformer.models.published.fields import ACTIVATIONS, Classes, Field, Group, Implied, Settings
+from glassformer.models.published.fields import ACTIVATIONS, Classes, Field, FieldGroup, Implied, Settings
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, modules, reshaped, same
 from glassformer.models.vit import ViTConfig
@@ -62,7 +62,7 @@ FIELDS = (
     Field("image_size", "image_size", default=224, to_ours=pair, to_theirs=one),
     Field("patch_size", "patch_size", default=16, to_ours=pair, to_theirs=one),
     Field("num_channels", "n_channels", default=3),
-    Group(
+    FieldGroup(
         theirs=("id2label", "label2id", "num_labels"),
         ours=("n_classes", "labels"),
         read=read_labels,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from glassformer.models.published.fields import Field, Fixed, Group, Settings, Written
+from glassformer.models.published.fields import Field, FieldGroup, Fixed, Settings, Written
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, modules, same
 from glassformer.models.whisper import PRESETS, WhisperConfig
@@ -42,8 +42,10 @@ FIELDS = (
     Fixed("activation_function", "gelu"),
     Fixed("scale_embedding", False),
     Fixed("tie_word_embeddings", True),
-    Group(theirs=("alignment_heads",), ours=("alignment_heads",), read=read_heads, write=write_heads),
-    Group(theirs=("pad_token_id", "decoder_start_token_id"), ours=(), read=lambda theirs: {}, write=special_tokens),
+    FieldGroup(theirs=("alignment_heads",), ours=("alignment_heads",), read=read_heads, write=write_heads),
+    FieldGroup(
+        theirs=("pad_token_id", "decoder_start_token_id"), ours=(), read=lambda theirs: {}, write=special_tokens
+    ),
     Written("suppress_tokens", None),
     Written("begin_suppress_tokens", None),
 )

@@ -1,15 +1,15 @@
 """How a cell of each operation's result follows from cells of its operands: one short rule an operation.
 
-A rule is a function of a `Step` and the index of a cell; it returns a `Formula` over *recorded operands*. It never
-calls the operation that it explains, with one exception: operations that only move numbers are replayed on numbers that
-say where they stood (`movement.py`). An operation without a rule leaves its cells unexplained, and fails the check.
-`rule.py` has what a file of rules is made with.
+A rule is a function of a `BoundOperation` and the index of a cell; it returns a `Formula` over *recorded operands*. It
+never calls the operation that it explains, with one exception: operations that only move numbers are replayed on
+numbers that say where they were (`movement.py`). An operation without a rule leaves its cells unexplained, and fails
+the check. `rule.py` has what a file of rules is made with.
 """
 
 import importlib
 from functools import cache
 
-from glassformer.tracing.rules.rule import RULES, Rule
+from glassformer.tracing.rules.rule import RULES, OperationRule
 from glassformer.tracing.trace import Operation
 
 FILES = ("elementwise", "movement", "contraction", "reduction", "normalisation", "signal", "source")
@@ -28,7 +28,7 @@ def has_rule(base: str) -> bool:
     return base in RULES
 
 
-def rule_of(operation: Operation) -> Rule | None:
+def rule_of(operation: Operation) -> OperationRule | None:
     """The rule of an operation, if it has one."""
     load()
     found = RULES.get(operation.base)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from glassformer.tracing import costs
 from glassformer.tracing.formula import Formula, Number, Operand, call
-from glassformer.tracing.rules.rule import Step, broadcast, rule
+from glassformer.tracing.rules.rule import BoundOperation, broadcast, rule
 from glassformer.tracing.trace import Index, Operation, Ref, Trace
 
 MOVED: dict[str, tuple[str, ...]] = {  # the arguments whose numbers move; the others say whereto
@@ -49,51 +49,51 @@ NEITHER = (  # arguments that say nothing about places, and what must not be wri
 
 
 @rule(*MOVED)
-def moved(step: Step, index: Index) -> Formula:
+def moved(op: BoundOperation, index: Index) -> Formula:
     """The number that moved here, and the numbers that said so."""
-    if step.arguments.get("accumulate") or step.arguments.get("reduce"):
+    if op.arguments.get("accumulate") or op.arguments.get("reduce"):
         raise NotImplementedError("adding up at repeated places")
-    places, tensors = _places(step.trace, step.operation)
-    if places[step.output].shape != step.result.shape:  # a mask among its operands has changed since
+    places, tensors = _places(op.trace, op.operation)
+    if places[op.output].shape != op.result.shape:  # a mask among its operands has changed since
         raise NotImplementedError("its operands, as recorded, lead to a result of another shape")
-    number = int(places[step.output][index])
+    number = int(places[op.output][index])
     if number == 0:
-        return _filled(step)
+        return _filled(op)
     for tensor, first in tensors:
-        record = step.trace.tensors[tensor]
+        record = op.trace.tensors[tensor]
         if first <= number < first + record.n_cells:
             rest, place = number - first, []
             for n in reversed(record.shape):
                 rest, i = divmod(rest, n)
                 place.append(i)
-            here = Operand(step.trace, tensor, tuple(reversed(place)))
-            return call("chosen", here, *_choosers(step, index))
+            here = Operand(op.trace, tensor, tuple(reversed(place)))
+            return call("chosen", here, *_choosers(op, index))
     raise AssertionError(f"no operand has the number {number}")
 
 
-def _filled(step: Step) -> Formula:
-    return Number(step["value"] if step.has("value") and not isinstance(step["value"], Ref) else 0)
+def _filled(op: BoundOperation) -> Formula:
+    return Number(op["value"] if op.has("value") and not isinstance(op["value"], Ref) else 0)
 
 
-def _choosers(step: Step, index: Index) -> list[Formula]:
+def _choosers(op: BoundOperation, index: Index) -> list[Formula]:
     """For a lookup: the cells that hold the row's number."""
-    base = step.operation.base
+    base = op.operation.base
     if base == "embedding":
-        return [step.at("indices", index[:-1])]
+        return [op.at("indices", index[:-1])]
     if base == "gather":
-        return [step.at("index", index)]
+        return [op.at("index", index)]
     if base == "index_select":
-        (dim,) = step.dims()
-        return [step.at("index", index[dim : dim + 1])]
+        (dim,) = op.dims()
+        return [op.at("index", index[dim : dim + 1])]
     if base == "index":
-        given = [(axis, value) for axis, value in enumerate(step["indices"]) if isinstance(value, Ref)]
-        if any(step.trace.tensors[value.tensor].dtype == torch.bool for _, value in given):
+        given = [(axis, value) for axis, value in enumerate(op["indices"]) if isinstance(value, Ref)]
+        if any(op.trace.tensors[value.tensor].dtype == torch.bool for _, value in given):
             return []
-        first, n_axes = given[0][0], max(len(step.trace.tensors[value.tensor].shape) for _, value in given)
+        first, n_axes = given[0][0], max(len(op.trace.tensors[value.tensor].shape) for _, value in given)
         if given[-1][0] - first == len(given) - 1:  # side by side: their axes stand where the first one stood
             here = index[first : first + n_axes]
             tensors = [value.tensor for _, value in given]
-            return [Operand(step.trace, t, broadcast(here, step.trace.tensors[t].shape)) for t in tensors]
+            return [Operand(op.trace, t, broadcast(here, op.trace.tensors[t].shape)) for t in tensors]
     return []
 
 

@@ -1,4 +1,4 @@
-"""What a file of rules is made with: the table, the declaration of a rule, and the step that a rule explains."""
+"""What a file of rules is made with: the table, the declaration of a rule, and the operation that a rule explains."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,19 +12,19 @@ from glassformer.tracing import costs
 from glassformer.tracing.formula import Formula, Number, Operand
 from glassformer.tracing.trace import Index, Operation, Ref, TensorRecord, Trace
 
-Rule = Callable[["Step", Index], Formula]
+OperationRule = Callable[["BoundOperation", Index], Formula]
 
-RULES: dict[str, tuple[str, Rule]] = {}  # operation: the file that has its rule, and the rule
+RULES: dict[str, tuple[str, OperationRule]] = {}  # operation: the file that has its rule, and the rule
 
 
 class RuleFault(RuntimeError):
     """A rule broke on what was recorded here: that is a fault of ours, and not of the recording."""
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
+def rule(*names: str) -> Callable[[OperationRule], OperationRule]:
     """Declare the rule of some operations, by the names that ATen gives them."""
 
-    def declare(function: Rule) -> Rule:
+    def declare(function: OperationRule) -> OperationRule:
         for name in names:
             RULES[name] = (function.__module__.rpartition(".")[2], function)
         return function
@@ -33,7 +33,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class BoundOperation:
     """An operation with its operands at hand; `output` says which of its results is asked about."""
 
     trace: Trace

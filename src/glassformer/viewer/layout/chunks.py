@@ -11,9 +11,9 @@ from glassformer.viewer.canvas import Canvas
 from glassformer.viewer.items import Item
 from glassformer.viewer.layout.flow import Flow, rows
 from glassformer.viewer.scene import Group
-from glassformer.viewer.windows import Window, panels
+from glassformer.viewer.windows import CellWindow, panels
 
-Place = tuple[int, int, int]
+Point = tuple[int, int, int]
 Cut = tuple[int, int, int, int]  # from x, to x, from y, to y
 LONGEST = 256  # cells of a vocabulary that stand in one panel
 
@@ -40,7 +40,7 @@ class Chunks:
         return list(dict.fromkeys(scope for scope, _ in self._found if scope.startswith(prefix)))
 
     def put(
-        self, item: Item, cut: Cut, at: Place, group: Group, axes: tuple[str, str], start: int | None = None
+        self, item: Item, cut: Cut, at: Point, group: Group, axes: tuple[str, str], start: int | None = None
     ) -> None:
         """A piece of an item's only window; `start` is the position of its first column, if it is not its own place."""
         window = carve(item.windows[0], cut)
@@ -53,7 +53,7 @@ class Chunks:
         self,
         found: Sequence[Item],
         n: int,
-        place: Callable[[int], Place],
+        place: Callable[[int], Point],
         group: Callable[[int], Group],
         axes: tuple[str, str],
         *,
@@ -126,7 +126,7 @@ class Chunks:
                     self.canvas.put_behind(item, window, targets[number if len(targets) == len(item.windows) else 0])
 
 
-def carve(window: Window, cut: Cut) -> Window:
+def carve(window: CellWindow, cut: Cut) -> CellWindow:
     """The cells of a window within a cut, named by where they were."""
     x0, x1, y0, y1 = cut
     if (x0, x1, y0, y1) == (0, window.size[0], 0, window.size[1]):

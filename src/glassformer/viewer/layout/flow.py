@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from glassformer.viewer.canvas import Canvas
 from glassformer.viewer.items import Item
 from glassformer.viewer.scene import Group
-from glassformer.viewer.windows import Window
+from glassformer.viewer.windows import CellWindow
 
 WIDE = 1.2  # how much wider than high a box is to be
 STRIPS = 8  # a strip beside its tensor counts as at least so wide when rows are filled
@@ -73,7 +73,7 @@ class Flow:
 
         return Box(max(size[0] for size in sizes), max(size[1] for size in sizes), put)
 
-    def _depths(self, item: Item, steps: Sequence[Item]) -> Iterator[tuple[Item, Window, int, int]]:
+    def _depths(self, item: Item, steps: Sequence[Item]) -> Iterator[tuple[Item, CellWindow, int, int]]:
         """Every window with its depth, and which of the item's slices it stands behind: slices first, then steps."""
         n = len(item.windows)
         paired = [step for step in steps if len(step.windows) == n]

@@ -17,7 +17,7 @@ from glassformer.viewer.canvas import Canvas
 from glassformer.viewer.items import Item
 from glassformer.viewer.layout.spine import Plan, Spine, sizes_of
 from glassformer.viewer.scene import Group, Text, Token
-from glassformer.viewer.windows import Window
+from glassformer.viewer.windows import CellWindow
 
 NEEDED = {"image", "patches", "patch_vectors", "class_token", "x", "q", "k", "scores", "weights", "out", "up", "logits"}
 MOST_PIECES = 1024  # into which a picture is cut
@@ -61,11 +61,11 @@ def put_patches(spine: Spine, x: int, y: int, group: Group) -> None:
     assert patches is not None
     y -= spine.sizes["I"] + spine.pad
     spine.put(patches, x, y, group)
-    picture = spine.canvas.group("images", "picture", group)
+    image_group = spine.canvas.group("images", "picture", group)
     if len(image.tensor.shape) == 6:
-        cut_apart(spine, image, x, y - spine.pad, picture)
+        cut_apart(spine, image, x, y - spine.pad, image_group)
     else:  # some pixels are in no patch
-        spine.put(image, x, y - spine.pad - spine.view.size(image)[1], picture)
+        spine.put(image, x, y - spine.pad - spine.view.size(image)[1], image_group)
     names = position_names(spine, image)
     spine.canvas.tokens = [Token(id=-1 - n, text=name, bytes=name.encode().hex()) for n, name in enumerate(names)]
 
@@ -122,7 +122,7 @@ def weighted(spine: Spine, product: Item, name: str, x: int, y: int, group: Grou
         spine.put(weight, x - 3 - spine.view.size(weight)[0], y, group)
 
 
-def pieces(image: Item) -> Iterator[tuple[tuple[int, int, int], Window]]:
+def pieces(image: Item) -> Iterator[tuple[tuple[int, int, int], CellWindow]]:
     """Of a picture recorded by channels, rows and columns of patches: the place of each piece, and its pixels.
 
     Where they would be too many, the picture is one piece.
@@ -136,7 +136,7 @@ def pieces(image: Item) -> Iterator[tuple[tuple[int, int, int], Window]]:
             for channel in range(channels):
                 yield (
                     (row, column, channel),
-                    Window(
+                    CellWindow(
                         offset=image.tensor.offset + channel * of_channel + row * of_row + column * of_column,
                         strides=(of_pixel, of_line),
                         size=(width, height),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from glassformer.viewer.canvas import Canvas
 from glassformer.viewer.items import Item
 from glassformer.viewer.layout import luong
-from glassformer.viewer.layout.chunks import LONGEST, Chunks, Place
+from glassformer.viewer.layout.chunks import LONGEST, Chunks, Point
 from glassformer.viewer.roles import RECURRENT
 from glassformer.viewer.scene import Group
 
@@ -129,7 +129,7 @@ class Stack:
         """The cells of the widest matrix of a role; 0 where there is none."""
         return max((item.windows[0].size[0] for item in self.chunks.all(scope, role)), default=0)
 
-    def at(self, role: str, y: int, z: int = 0) -> Callable[[int], Place]:
+    def at(self, role: str, y: int, z: int = 0) -> Callable[[int], Point]:
         """Where a role's column stands in each step of time."""
         return lambda t: (self.x + t * self.pitch + self.column[role], y, z)
 

@@ -13,7 +13,7 @@ from math import prod
 from glassformer.viewer.items import Item
 from glassformer.viewer.layout.spine import Spine
 from glassformer.viewer.scene import Group
-from glassformer.viewer.windows import Window
+from glassformer.viewer.windows import CellWindow
 
 ROW = ("log_mel", "mel", "power", "spectrum", "windowed", "frames")  # from the right
 
@@ -52,7 +52,7 @@ def convolve(spine: Spine, name: str, below: Item | None, y: int, group: Group) 
     weight = spine.find("", f"{name}_weight")
     if weight:
         d_out, n_inputs = weight.tensor.shape[0], prod(weight.tensor.shape[1:])
-        flat = Window(offset=weight.tensor.offset, strides=(1, n_inputs), size=(n_inputs, d_out))
+        flat = CellWindow(offset=weight.tensor.offset, strides=(1, n_inputs), size=(n_inputs, d_out))
         spine.placed.add(weight)
         spine.canvas.put(weight, flat, group, (-4 - n_inputs, y, 0), spine.view.axes(weight))
     spine.put(spine.find("", f"{name}_bias"), -2, y, group)
@@ -85,10 +85,10 @@ def hear(spine: Spine, bottom: int, group: Group) -> None:
             spine.canvas.put(waveform, window, group, (x + number * pieces[0].size[0], top, 0), axes)
 
 
-def in_columns(waveform: Item, hop: int) -> list[Window]:
+def in_columns(waveform: Item, hop: int) -> list[CellWindow]:
     """Samples in columns of as many as there are from one frame to the next, and those that are left over."""
     offset, n = waveform.windows[0].offset, prod(waveform.windows[0].size)
-    whole = Window(offset=offset, strides=(hop, 1), size=(n // hop, hop))
+    whole = CellWindow(offset=offset, strides=(hop, 1), size=(n // hop, hop))
     if n % hop == 0:
         return [whole]
     rest = replace(whole, offset=offset + n - n % hop, size=(1, n % hop), index=f"[{n - n % hop}:{n}]")
