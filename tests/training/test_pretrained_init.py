@@ -48,6 +48,12 @@ def test_a_run_begins_with_the_weights_configuration_and_tokenizer_of_another(tm
         assert torch.equal(old, new)
 
 
+def test_weights_are_taken_with_no_second_model_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(small(tmp_path, steps=1), tmp_path / "first")
+    monkeypatch.delattr("glassformer.checkpoints.load")
+    train(tuned(tmp_path, steps=1, optimizer={"lr": 0.0}), tmp_path / "second")
+
+
 def test_another_tokenizer_than_the_weights_were_trained_with_is_said(tmp_path: Path) -> None:
     train(small(tmp_path, steps=1), tmp_path / "first")
     alphabet = sorted(set((tmp_path / "text.txt").read_text()), reverse=True)
