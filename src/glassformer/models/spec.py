@@ -20,10 +20,12 @@ class ModelConfig(Protocol):
     architecture: ClassVar[str]  # the name by which the model's page is known, also where pages share a module
 
     @property
-    def vocab_size(self) -> int: ...
+    def vocab_size(self) -> int:
+        """V: how many tokens the model knows."""
 
     @property
-    def context_length(self) -> int: ...
+    def context_length(self) -> int:
+        """How many tokens the model can read at once; where it has no such limit, what it was trained on."""
 
 
 @runtime_checkable

@@ -21,6 +21,7 @@ class Everything:
     """Every query sees every key that is no padding."""
 
     def __call__(self, query: Tensor, key: Tensor) -> Tensor:
+        """Whether a key is no padding, whoever asks."""
         return (key >= 0).expand(torch.broadcast_shapes(query.shape, key.shape))  # type: ignore[no-untyped-call]
 
 
@@ -29,6 +30,7 @@ class Causal:
     """A query sees itself and what came before it."""
 
     def __call__(self, query: Tensor, key: Tensor) -> Tensor:
+        """Whether a key is at the query's position or before it."""
         return (key >= 0) & (key <= query)
 
 
@@ -46,6 +48,7 @@ class Window:
     n: int
 
     def __call__(self, query: Tensor, key: Tensor) -> Tensor:
+        """Whether a key is one of the last n up to the query's position."""
         return (key >= 0) & (key <= query) & (query - key < self.n)
 
 
@@ -61,6 +64,7 @@ class Sinks:
     recent: int
 
     def __call__(self, query: Tensor, key: Tensor) -> Tensor:
+        """Whether a key is one of the first tokens, or of the latest up to the query's position."""
         return (key >= 0) & (key <= query) & ((key < self.first) | (query - key < self.recent))
 
 
@@ -71,6 +75,7 @@ class Explicit:
     table: Bool[Tensor, "*B T S"]
 
     def __call__(self, query: Tensor, key: Tensor) -> Tensor:
+        """What the table has at the positions of queries and keys."""
         return self.table[..., query, key]
 
 
