@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from glassformer.tracing import source_names
+from glassformer.tracing.axes import axes_of
 from glassformer.tracing.source_names import Located
 from glassformer.tracing.storage_table import StorageTable
 from glassformer.tracing.trace import Operation, Trace, refs
@@ -84,7 +84,7 @@ class TensorNames:
             last = tensors[ids[-1]]
             if last.name == f"{path}#{len(ids)}":
                 last.name = path
-            axes = source_names.axes(path, len(last.shape))
+            axes = axes_of(path, len(last.shape))
             for tensor in ids if axes else ():
                 if not tensors[tensor].derived and len(tensors[tensor].shape) == len(axes):
                     tensors[tensor].axes = axes
