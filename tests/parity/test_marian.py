@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from glassformer.checkpoints.folder_files import FolderFiles
 from glassformer.checkpoints.huggingface import load_directory, read_eos_ids, save_directory
 from glassformer.errors import CheckpointMismatch
 from glassformer.inference.beam import Beams, beam_search
@@ -165,7 +166,7 @@ def test_what_we_save_is_the_same_model_in_transformers(tmp_path: Path) -> None:
 
         found, again = load_directory(folder)
         assert found == ours.config
-        assert read_eos_ids(folder) == {ours.config.eos_id}
+        assert read_eos_ids(FolderFiles(folder)) == {ours.config.eos_id}
         before, after = dict(ours.named_parameters()), dict(again.named_parameters())
         assert before.keys() == after.keys()
         assert all(torch.equal(before[name], after[name]) for name in before)
