@@ -4,8 +4,8 @@
 # make test-all the same with full counts (about an hour) and a seed of its own, which it prints; and write
 #               docs/reliability.md. What failed is drawn again by  make test-all SEED=…
 # make lint     ruff and mypy --strict
-# make bench    the speed table of this machine, into benchmarks/results/; benchmarks/speech.py and hearing.py are not in
-#               it, since they need recordings and published weights, which they are given by hand
+# make bench    the speed table of this machine, into benchmarks/results/; not in it are speech.py and hearing.py, which need
+#               recordings and published weights, and versions.py, which needs a checkout of an earlier version
 # make web      build the viewer's page into the package; only this needs Node.js
 # make lock     the versions and hashes of what is installed, after a change of pyproject.toml; UPGRADE=1 takes new ones
 #
