@@ -13,6 +13,7 @@ from checkpoints.hostile import CONFIG, publish, refused, set_config
 from glassformer import api, checkpoints
 from glassformer.checkpoints.huggingface import load_directory, save_directory
 from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError, GenerationError
+from glassformer.models.cs336 import CS336, CS336Config
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import Llama, LlamaConfig
 from glassformer.tokenizers import CharTokenizer, Tokenizer
@@ -128,6 +129,7 @@ def test_our_configuration_goes_first_so_that_interleaved_pairs_stay_so(tmp_path
     assert not torch.equal(turned.blocks[0].attn.q_proj.weight, model.blocks[0].attn.q_proj.weight)
 
 
+COURSE: dict[str, Any] = {"vocab_size": 5, "context_length": 8, "d_model": 8, "n_layers": 2, "n_heads": 2, "d_ff": 6}
 ABLATIONS: list[dict[str, Any]] = [
     {"norm_placement": "post"},
     {"norm_placement": "none"},
@@ -142,8 +144,8 @@ def test_what_the_format_cannot_express_is_written_under_our_name_or_not_at_all(
     ablation: dict[str, Any], tmp_path: Path
 ) -> None:
     transformers = pytest.importorskip("transformers")
-    config = replace(LLAMA, **ablation)
-    model = Llama(config).eval()
+    config = CS336Config(**COURSE, **ablation)
+    model = CS336(config).eval()
     with pytest.raises(ExportError, match=next(iter(ablation))):
         save_directory(model, tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
@@ -154,6 +156,22 @@ def test_what_the_format_cannot_express_is_written_under_our_name_or_not_at_all(
     assert torch.equal(again(tokens), model(tokens))
     with pytest.raises(ValueError, match="glassformer"):
         transformers.AutoModelForCausalLM.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("ablation", [{}, *ABLATIONS], ids=str)
+@torch.no_grad()
+def test_a_folder_in_which_ablations_are_those_of_a_llama_still_opens(ablation: dict[str, Any], tmp_path: Path) -> None:
+    """As versions before this one wrote it, with all three settings."""
+    model = CS336(CS336Config(**COURSE, **ablation)).eval()
+    folder = save_directory(model, tmp_path / "a", native=True)
+    ours = json.loads((folder / "glassformer.json").read_text())
+    assert ours["config"].keys() >= {"norm_placement", "ffn", "position", "rope_style"}
+    (folder / "glassformer.json").write_text(json.dumps(ours | {"architecture": "llama"}))
+    config, again = load_directory(folder)
+    assert config.architecture == ("cs336" if ablation else "llama")
+    assert config.rope_style == "interleaved"
+    tokens = torch.randint(5, (1, 8))
+    torch.testing.assert_close(again(tokens), model(tokens))
 
 
 def test_native_makes_no_difference_where_the_format_suffices(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from glassformer.checkpoints.build import build, copied
 from glassformer.checkpoints.names import to_ours, to_theirs
 from glassformer.errors import CheckpointCorrupt, CheckpointMismatch, ConfigError
 from glassformer.models import spec_of
+from glassformer.models.cs336 import CS336Config
 from glassformer.models.gpt2 import GPT2Config
 from glassformer.models.llama import LlamaConfig
 from glassformer.models.published.table import Published
@@ -25,20 +26,28 @@ TIED = replace(UNTIED, tied_head=True)
 ROTARY = LlamaConfig(
     vocab_size=5, context_length=8, d_model=12, n_layers=1, n_heads=2, d_ff=7, rope_style="interleaved"
 )
-CONFIGS = [UNTIED, TIED, ROTARY, replace(ROTARY, norm_placement="none", ffn="silu"), replace(ROTARY, position="none")]
+COURSE = CS336Config(vocab_size=5, context_length=8, d_model=12, n_layers=1, n_heads=2, d_ff=7)
+CONFIGS = [
+    UNTIED,
+    TIED,
+    ROTARY,
+    COURSE,
+    replace(COURSE, norm_placement="none", ffn="silu"),
+    replace(COURSE, position="none"),
+]
 
 
-def ours(config: GPT2Config | LlamaConfig) -> dict[str, Tensor]:
+def ours(config: GPT2Config | LlamaConfig | CS336Config) -> dict[str, Tensor]:
     return dict(spec_of(config).build(config).named_parameters())
 
 
-def table(config: GPT2Config | LlamaConfig) -> Published:
+def table(config: GPT2Config | LlamaConfig | CS336Config) -> Published:
     published = spec_of(config).published
     assert published is not None
     return published
 
 
-def theirs(config: GPT2Config | LlamaConfig) -> dict[str, Tensor]:
+def theirs(config: GPT2Config | LlamaConfig | CS336Config) -> dict[str, Tensor]:
     return to_theirs(ours(config), config)
 
 
@@ -72,7 +81,7 @@ def test_copying_holds_one_tensor_of_the_file_at_a_time_and_the_largest_first() 
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
-def test_there_and_back_again_is_where_we_were(config: GPT2Config | LlamaConfig) -> None:
+def test_there_and_back_again_is_where_we_were(config: GPT2Config | LlamaConfig | CS336Config) -> None:
     before = ours(config)
     after = copied(to_ours(to_theirs(before, config), config), None)
     assert before.keys() == after.keys()
@@ -112,7 +121,7 @@ def test_masks_and_tables_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("config", [TIED, replace(ROTARY, tied_head=True)], ids=str)
-def test_a_tied_head_may_be_repeated_but_not_differ(config: GPT2Config | LlamaConfig) -> None:
+def test_a_tied_head_may_be_repeated_but_not_differ(config: GPT2Config | LlamaConfig | CS336Config) -> None:
     state = theirs(config)
     embedding = state[table(config).tied["lm_head.weight"]]
     assert to_ours({**state, "lm_head.weight": embedding.clone()}, config).keys() == ours(config).keys()
@@ -121,7 +130,7 @@ def test_a_tied_head_may_be_repeated_but_not_differ(config: GPT2Config | LlamaCo
 
 
 @pytest.mark.parametrize("config", [TIED, UNTIED, ROTARY], ids=str)
-def test_the_bare_trunk_leaves_the_prefix_out(config: GPT2Config | LlamaConfig) -> None:
+def test_the_bare_trunk_leaves_the_prefix_out(config: GPT2Config | LlamaConfig | CS336Config) -> None:
     prefix = table(config).base_prefix
     state = {name.removeprefix(prefix): tensor for name, tensor in theirs(config).items()}
     assert to_ours(state, config).keys() == ours(config).keys()
@@ -148,7 +157,7 @@ def test_sizes_beyond_all_memory_are_refused() -> None:
 
 
 @pytest.mark.parametrize("config", [TIED, UNTIED, ROTARY], ids=str)
-def test_a_model_is_assembled_from_the_very_tensors(config: GPT2Config | LlamaConfig) -> None:
+def test_a_model_is_assembled_from_the_very_tensors(config: GPT2Config | LlamaConfig | CS336Config) -> None:
     weights = {name: tensor.detach() for name, tensor in ours(config).items()}
     model = build(config, weights)
     assert not model.training

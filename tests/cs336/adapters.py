@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from glassformer.data.memmap import get_batch
-from glassformer.models.llama import Llama, LlamaConfig, block
+from glassformer.models.cs336 import CS336, CS336Config, block
 from glassformer.nn import functional as F
 from glassformer.nn.attend import attend
 from glassformer.nn.attention import Attention
@@ -169,7 +169,7 @@ def run_transformer_block(
     weights: dict[str, Tensor],
     in_features: Float[Tensor, " batch sequence_length d_model"],
 ) -> Float[Tensor, " batch sequence_length d_model"]:
-    config = LlamaConfig(context_length=max_seq_len, d_model=d_model, n_heads=num_heads, d_ff=d_ff)
+    config = CS336Config(context_length=max_seq_len, d_model=d_model, n_heads=num_heads, d_ff=d_ff)
     pre_norm = block(config)
     pre_norm.load_state_dict(renamed(weights))
     over = Mask.over(Causal(), in_features.shape[-2])
@@ -189,7 +189,7 @@ def run_transformer_lm(
     weights: dict[str, Tensor],
     in_indices: Int[Tensor, " batch_size sequence_length"],
 ) -> Float[Tensor, " batch_size sequence_length vocab_size"]:
-    config = LlamaConfig(
+    config = CS336Config(
         vocab_size=vocab_size,
         context_length=context_length,
         d_model=d_model,
@@ -197,9 +197,8 @@ def run_transformer_lm(
         n_heads=num_heads,
         d_ff=d_ff,
         rope_theta=rope_theta,
-        rope_style="interleaved",
     )
-    model = Llama(config)
+    model = CS336(config)
     model.load_state_dict(renamed(weights))
     return model(in_indices)
 

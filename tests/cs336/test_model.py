@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cs336 import adapters
-from glassformer.models.llama import Llama, LlamaConfig
+from glassformer.models.cs336 import CS336, CS336Config
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.linear import Linear
 from glassformer.nn.norm import RMSNorm
@@ -236,10 +236,10 @@ def test_a_language_model_gives_unnormalised_logits_for_texts_up_to_the_context(
 
 
 def test_the_course_names_every_weight_of_the_model_and_no_other() -> None:
-    config = LlamaConfig(
+    config = CS336Config(
         vocab_size=17, context_length=8, d_model=12, n_layers=2, n_heads=3, d_ff=20, rope_style="interleaved"
     )
-    assert set(adapters.renamed(weights_of_model(2))) == set(Llama(config).state_dict())
+    assert set(adapters.renamed(weights_of_model(2))) == set(CS336(config).state_dict())
 
 
 def test_a_weight_with_a_wrong_name_is_not_passed_over() -> None:

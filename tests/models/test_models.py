@@ -13,6 +13,7 @@ from glassformer import models
 from glassformer.errors import ConfigError
 from glassformer.models.published.tensors import half_from_interleaved, joined, same, transposed
 from glassformer.models.spec import ModelSpec
+from glassformer.nn.moe import Experts
 from glassformer.twins import use
 from support.tolerances import assert_close
 
@@ -29,15 +30,20 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "rnn": {"vocab_size": 13, "context_length": 16, "d_model": 12, "n_layers": 2},
 }
+SMALL["cs336"] = SMALL["llama"]
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {}),
     "gpt2 untied": ("gpt2", {"tied_head": False, "activation": "relu"}),
     "llama": ("llama", {}),
     "llama interleaved": ("llama", {"rope_style": "interleaved", "tied_head": True}),
-    "llama post-norm": ("llama", {"norm_placement": "post"}),
-    "llama without norm": ("llama", {"norm_placement": "none"}),
-    "llama silu": ("llama", {"ffn": "silu"}),
-    "llama without positions": ("llama", {"position": "none"}),
+    "cs336 post-norm": ("cs336", {"norm_placement": "post"}),
+    "cs336 without norm": ("cs336", {"norm_placement": "none"}),
+    "cs336 silu": ("cs336", {"ffn": "silu"}),
+    "cs336 without positions": ("cs336", {"position": "none"}),
+    "decoder with all": (
+        "llama",
+        {"qkv_bias": True, "qk_norm": True, "windows": (3, 0), "experts": Experts(n=4, top_k=2)},
+    ),
     "rnn": ("rnn", {"kind": "rnn"}),
     "rnn gru": ("rnn", {"kind": "gru"}),
     "rnn lstm": ("rnn", {"kind": "lstm"}),

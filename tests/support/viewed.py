@@ -22,9 +22,9 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {**LLAMA, "n_kv_heads": 2}),
     "llama without shared heads": ("llama", LLAMA),
     "llama interleaved": ("llama", {**LLAMA, "n_kv_heads": 1, "rope_style": "interleaved", "tied_head": True}),
-    "no positions": ("llama", {**LLAMA, "position": "none", "ffn": "silu"}),
-    "post-norm": ("llama", {**LLAMA, "norm_placement": "post"}),
-    "no norm": ("llama", {**LLAMA, "norm_placement": "none"}),
+    "no positions": ("cs336", {**LLAMA, "position": "none", "ffn": "silu"}),
+    "post-norm": ("cs336", {**LLAMA, "norm_placement": "post"}),
+    "no norm": ("cs336", {**LLAMA, "norm_placement": "none"}),
 }
 SMALL = {"vocab_size": 11, "context_length": 8, "d_model": 8}
 SEQ2SEQ = {**SMALL, "source_vocab_size": 9, "n_layers": 1, "kind": "gru"}

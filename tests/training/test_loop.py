@@ -367,7 +367,7 @@ def test_a_run_that_was_interrupted_leaves_a_model_too(tmp_path: Path, monkeypat
 def test_an_ablation_that_hugging_face_cannot_express_is_saved_and_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = {"architecture": "llama", "d_ff": 16, "norm_placement": "post", "position": "none"}
+    model = {"architecture": "cs336", "d_ff": 16, "norm_placement": "post", "position": "none"}
     config = small(tmp_path, model=model)
     train(config, tmp_path / "straight")
     with monkeypatch.context() as patch:

@@ -41,7 +41,7 @@ from glassformer.checkpoints.rest import NOTHING, TOKENIZER_CONFIG, Rest
 from glassformer.checkpoints.tokenizer_files import tokenizer_config, write_json, write_tokenizers
 from glassformer.config import from_mapping, to_mapping
 from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError
-from glassformer.models import spec_of, specs
+from glassformer.models import as_declared_now, spec_of, specs
 from glassformer.tokenizers.base import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -202,6 +202,7 @@ def _our_config(content: Mapping[str, Any]) -> Any:
         raise ConfigError(f"{OURS} must have format 1, an architecture and its config.")
     if architecture not in specs():
         raise ConfigError(f"{OURS}: there is no architecture {architecture!r}; {', '.join(specs())} are known.")
+    architecture, settings = as_declared_now(architecture, settings)
     return from_mapping(specs()[architecture].config, settings)
 
 

@@ -17,10 +17,24 @@ from glassformer.config import from_mapping, merge
 from glassformer.errors import ConfigError
 from glassformer.models.spec import ModelConfig, ModelSpec
 
+_registered: dict[str, ModelSpec] = {}
+
+
+def register(spec: ModelSpec) -> None:
+    """Add an architecture from outside of this package; its `published` table, if it has one, is in the spec itself."""
+    if spec.name in _ours():
+        raise ConfigError(f"There is an architecture {spec.name!r} already; the new one needs a name of its own.")
+    _registered[spec.name] = spec
+
+
+def specs() -> dict[str, ModelSpec]:
+    """Every architecture by its name: those of this package, and those that were registered."""
+    return {**_ours(), **_registered}
+
 
 @cache
-def specs() -> dict[str, ModelSpec]:
-    """Every architecture by its name, with its table of published names: what is in this package and in `published`."""
+def _ours() -> dict[str, ModelSpec]:
+    """The pages of this package, each with its table of published names, which is in `published`."""
     tables = importlib.import_module(f"{__name__}.published").__path__
     with_table = {entry.name for entry in pkgutil.iter_modules(tables)}
     by_name: dict[str, ModelSpec] = {}
@@ -44,6 +58,18 @@ def presets() -> dict[str, ModelConfig]:
     return {name: config for spec in specs().values() for name, config in spec.presets.items()}
 
 
+ABLATIONS = {"norm_placement": "pre", "ffn": "swiglu", "position": "rope"}
+
+
+def as_declared_now(architecture: str, settings: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """What runs and folders of earlier versions say, as it is said now: CS336's ablations were settings of a Llama."""
+    if architecture != "llama" or not ABLATIONS.keys() & settings.keys():
+        return architecture, settings
+    if any(settings.get(name, value) != value for name, value in ABLATIONS.items()):
+        return "cs336", {"rope_style": "half", **settings}
+    return architecture, {name: value for name, value in settings.items() if name not in ABLATIONS}
+
+
 def configure(name: str, changes: Mapping[str, Any], where: str = "") -> ModelConfig:
     """The configuration of a preset, or the defaults of an architecture, with some fields changed.
 
@@ -51,6 +77,7 @@ def configure(name: str, changes: Mapping[str, Any], where: str = "") -> ModelCo
     with `where` before it.
     """
     known = presets()
+    name, changes = as_declared_now(name, changes)
     if name in known:
         base: Any = known[name]
         config_class: type[Any] = type(base)

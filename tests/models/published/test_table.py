@@ -154,7 +154,7 @@ def test_a_table_has_every_setting_once(name: str) -> None:
     assert len(theirs) == len(set(theirs))
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", [name for name, table in TABLES.items() if table.model_types])
 def test_a_default_is_that_of_transformers(name: str) -> None:
     theirs = transformers.AutoConfig.for_model(TABLES[name].model_types[0]).to_dict()
     for row in TABLES[name].fields:

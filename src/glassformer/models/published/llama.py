@@ -1,122 +1,25 @@
-"""Llama in Hugging Face's folders. Rotary pairs that are neighbours here are half a head apart there."""
+"""Llama in Hugging Face's folders."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from glassformer.errors import ConfigError, ExportError
 from glassformer.models.llama import LlamaConfig
-from glassformer.models.published.fields import Field, FieldGroup, Fixed, Implied, Settings, Written
+from glassformer.models.published.decoder import FIELDS, IGNORED, INDICES, TIED, decoder_tensors
+from glassformer.models.published.fields import Implied, Written
 from glassformer.models.published.table import Published
-from glassformer.models.published.tensors import Rename, half_from_interleaved, same
-
-
-def read_rope(theirs: Settings) -> dict[str, Any]:
-    """The rotary settings, where version 4 or where version 5 of `transformers` writes them."""
-    rope = theirs.get("rope_parameters") or theirs.get("rope_scaling") or {}
-    if not isinstance(rope, Mapping):
-        raise ConfigError(f"the rotary settings must be an object, not {rope!r}.")
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    names = {  # ours: theirs
-        "default": {},
-        "linear": {"factor": "factor"},
-        "llama3": {
-            "factor": "factor",
-            "low_freq_factor": "low_freq_factor",
-            "high_freq_factor": "high_freq_factor",
-            "original_context_length": "original_max_position_embeddings",
-        },
-    }
-    if not isinstance(kind, str) or kind not in names:
-        raise ConfigError(f'rope_type {kind!r} is not supported; "default", "linear" and "llama3" are.')
-    scaling = {"kind": kind, **{ours: rope.get(name) for ours, name in names[kind].items()}}
-    return {
-        "rope_theta": rope.get("rope_theta", theirs.get("rope_theta", 10_000.0)),
-        "rope_scaling": None if kind == "default" else scaling,
-    }
-
-
-def write_rope(ours: LlamaConfig) -> dict[str, Any]:
-    """The rotary settings where version 4 writes them, which version 5 reads too."""
-    scaling = ours.rope_scaling
-    rope: dict[str, Any] | None = None
-    if scaling is not None:
-        rope = {"rope_type": scaling.kind, "factor": scaling.factor}
-        if scaling.kind == "llama3":
-            rope |= {
-                "low_freq_factor": scaling.low_freq_factor,
-                "high_freq_factor": scaling.high_freq_factor,
-                "original_max_position_embeddings": scaling.original_context_length,
-            }
-    return {"rope_theta": ours.rope_theta, "rope_scaling": rope}
-
-
-def write_heads(ours: LlamaConfig) -> dict[str, Any]:
-    """The number of heads, which must divide d_model there even where d_head says otherwise."""
-    if ours.d_model % ours.n_heads:
-        raise ExportError(f"needs a d_model that divides into heads, not {ours.d_model} and {ours.n_heads}.")
-    return {"num_attention_heads": ours.n_heads}
-
-
-FIELDS = (
-    Written("architectures", ["LlamaForCausalLM"]),
-    Field("vocab_size", "vocab_size", default=32000),
-    Field("max_position_embeddings", "context_length", default=2048),
-    Field("hidden_size", "d_model", default=4096),
-    Field("num_hidden_layers", "n_layers", default=32),
-    FieldGroup(
-        theirs=("num_attention_heads",),
-        ours=("n_heads",),
-        read=lambda theirs: {"n_heads": theirs.get("num_attention_heads", 32)},
-        write=write_heads,
-    ),
-    Field("num_key_value_heads", "n_kv_heads", default=None, null=0),
-    Field("head_dim", "d_head", default=None, null=0),
-    Field("intermediate_size", "d_ff", default=11008),
-    Fixed("hidden_act", "silu"),
-    Field("rms_norm_eps", "norm_eps", default=1e-6),
-    FieldGroup(
-        theirs=("rope_theta", "rope_scaling", "rope_parameters"),
-        ours=("rope_theta", "rope_scaling"),
-        read=read_rope,
-        write=write_rope,
-    ),
-    Implied("rope_style", "half", converted=("interleaved",)),
-    Fixed("attention_bias", False),
-    Fixed("mlp_bias", False),
-    Field("attention_dropout", "dropout", default=0.0),
-    Field("tie_word_embeddings", "tied_head", default=False),
-    Implied("norm_placement", "pre"),
-    Implied("ffn", "swiglu"),
-    Implied("position", "rope"),
-)
-
-
-def tensors(config: LlamaConfig) -> list[Rename]:
-    """A head of its own has a tensor of its own; the ablations, in folders that we alone read, lack some."""
-    ours, theirs = "blocks.{i}.", "model.layers.{i}."
-    rows = [same("token_embedding.weight", "model.embed_tokens.weight")]
-    for name in "qkvo":
-        a, b = f"{ours}attn.{name}_proj.weight", f"{theirs}self_attn.{name}_proj.weight"
-        turned = name in "qk" and config.position == "rope" and config.rope_style == "interleaved"
-        rows.append(half_from_interleaved(a, b, config.d_head) if turned else same(a, b))
-    ffn = ("gate", "up", "down") if config.ffn == "swiglu" else ("up", "down")
-    rows += [same(f"{ours}mlp.{name}_proj.weight", f"{theirs}mlp.{name}_proj.weight") for name in ffn]
-    if config.norm_placement != "none":
-        rows += [
-            same(f"{ours}attn_norm.weight", f"{theirs}input_layernorm.weight"),
-            same(f"{ours}mlp_norm.weight", f"{theirs}post_attention_layernorm.weight"),
-            same("final_norm.weight", "model.norm.weight"),
-        ]
-    return rows if config.tied_head else [*rows, same("lm_head.weight", "lm_head.weight")]
-
 
 PUBLISHED = Published(
     config=LlamaConfig,
     name="Llama",
     model_types=("llama",),
-    fields=FIELDS,
-    tensors=tensors,
-    ignored=(r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
+    fields=(
+        Written("architectures", ["LlamaForCausalLM"]),
+        *FIELDS,
+        Implied("qkv_bias", False),
+        Implied("qk_norm", False),
+        Implied("windows", ()),
+        Implied("experts", None),
+    ),
+    tensors=decoder_tensors,
+    indices=INDICES,
+    ignored=IGNORED,
     base_prefix="model.",
-    tied={"lm_head.weight": "model.embed_tokens.weight"},
+    tied=TIED,
 )

@@ -18,13 +18,13 @@ INDEX = re.compile(r"\{(\w+)\}")
 class Published:
     """How an architecture stands in Hugging Face's folders.
 
-    `name` is what messages call it there. `model_types` are those of config.json, of which the first is written where
-    no row says another. `fields` cover every field of `config`. `tensors` are the names for a configuration, and
-    `indices` the fields that count the indices in them; `own_tensors` are those of folders that we alone read, where
-    they are others. `ignored` are patterns of names in
-    published files that hold no weights (masks, tables), `elsewhere` of weights that only other tasks use, which are
-    left out; `base_prefix` is what files of the bare trunk lack; `tied` maps a name under which a file may repeat a
-    tied tensor to the name that it has anyway.
+    `name` is what messages call it there. `model_types` are the types of config.json that are read as this one, of
+    which the first is written where no row says another; none, where such a folder is read as another architecture.
+    `fields` cover every field of `config`. `tensors` are the names for a configuration, and `indices` the fields that
+    count the indices in them; `own_tensors` are those of folders that we alone read, where they are others. `ignored`
+    are patterns of names in published files that hold no weights (masks, tables), `elsewhere` of weights that only
+    other tasks use, which are left out; `base_prefix` is what files of the bare trunk lack; `tied` maps a name
+    under which a file may repeat a tied tensor to the name that it has anyway.
     """
 
     config: type[Any]
@@ -56,7 +56,7 @@ class Published:
 
     def to_huggingface(self, ours: Any) -> dict[str, Any]:
         """The config.json that `transformers` builds the same model from; raises `ExportError` where none does."""
-        theirs: dict[str, Any] = {"architectures": [], "model_type": self.model_types[0]}
+        theirs: dict[str, Any] = {"architectures": [], "model_type": next(iter(self.model_types), "")}
         for row in self.fields:
             try:
                 theirs |= row.write(ours)

@@ -93,9 +93,9 @@ def half_from_interleaved(ours: str, theirs: str, d_head: int) -> Rename:
     """Rows of a projection of ours whose rotary pairs are neighbours; theirs are d_head / 2 apart. See `nn/rope.py`."""
 
     def read(tensor: Tensor) -> Sequence[Tensor]:
-        return [tensor.reshape(-1, 2, d_head // 2, tensor.shape[-1]).transpose(1, 2).flatten(0, 2)]
+        return [tensor.reshape(-1, 2, d_head // 2, *tensor.shape[1:]).transpose(1, 2).flatten(0, 2)]
 
     def write(tensors: Sequence[Tensor]) -> Tensor:
-        return tensors[0].reshape(-1, d_head // 2, 2, tensors[0].shape[-1]).transpose(1, 2).flatten(0, 2)
+        return tensors[0].reshape(-1, d_head // 2, 2, *tensors[0].shape[1:]).transpose(1, 2).flatten(0, 2)
 
     return Rename(theirs=theirs, ours=(ours,), read=read, write=write)

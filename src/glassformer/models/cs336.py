@@ -1,0 +1,124 @@
+"""The language model of Stanford's CS336, assignment 1, and the course's ablations of it.
+
+A Llama with interleaved rotary pairs; an ablation changes where the norms are, takes the gate or the positions away.
+Without one it is written as a Llama, whose page is `llama.py`. Next to read: `decoder.py`, what the modern ones share.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from glassformer.models.decoder import check_decoder, initialize
+from glassformer.models.spec import ModelSpec, check_choice
+from glassformer.nn.attention import Attention
+from glassformer.nn.block import Block
+from glassformer.nn.embedding import Embedding
+from glassformer.nn.feedforward import MLP, SwiGLU
+from glassformer.nn.kv_cache import KVCache, Policy, uncached
+from glassformer.nn.linear import Linear
+from glassformer.nn.norm import Dropout, RMSNorm
+from glassformer.nn.rope import RoPE, RopeScaling, Style
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CS336Config:
+    """Sizes and choices; the defaults are the course's base model for TinyStories, with 22.7 million parameters."""
+
+    architecture: ClassVar[str] = "cs336"
+
+    vocab_size: int = 10_000
+    context_length: int = 256
+    d_model: int = 512
+    n_layers: int = 4
+    n_heads: int = 16
+    n_kv_heads: int = 0  # 0: as many as n_heads
+    d_head: int = 0  # 0: d_model / n_heads
+    d_ff: int = 1344
+    norm_eps: float = 1e-5
+    rope_theta: float = 10_000.0
+    rope_style: Style = "interleaved"
+    rope_scaling: RopeScaling | None = None
+    tied_head: bool = False
+    dropout: float = 0.0  # on attention weights and sublayer outputs, while training
+    norm_placement: Literal["pre", "post", "none"] = "pre"  # the others are ablations
+    ffn: Literal["swiglu", "silu"] = "swiglu"
+    position: Literal["rope", "none"] = "rope"
+
+    def __post_init__(self) -> None:
+        check_decoder(self, rotary=self.position == "rope")
+        check_choice(self, "norm_placement", ("pre", "post", "none"))
+        check_choice(self, "ffn", ("swiglu", "silu"))
+        check_choice(self, "position", ("rope", "none"))
+
+
+class CS336(nn.Module):
+    """Tokens to the logits of the token after each."""
+
+    def __init__(self, config: CS336Config) -> None:
+        super().__init__()
+        self.config = config
+        self.token_embedding = Embedding(config.vocab_size, config.d_model)
+        self.rope = (
+            RoPE(d_head=config.d_head, theta=config.rope_theta, style=config.rope_style, scaling=config.rope_scaling)
+            if config.position == "rope"
+            else None
+        )
+        self.dropout = Dropout(config.dropout)
+        self.blocks = nn.ModuleList(block(config) for _ in range(config.n_layers))
+        self.final_norm = norm(config)
+        self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
+        if config.tied_head:
+            self.lm_head.weight = self.token_embedding.weight
+
+    def begin(self, source: None, policy: Policy) -> KVCache:
+        """An empty cache under a policy; a language model has no source text."""
+        return KVCache(self.config.n_layers, policy, self.rope)
+
+    def forward(
+        self, tokens: Int[Tensor, "B T"], state: KVCache | None = None, valid: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T V"]:
+        """Logits after each token. `state` remembers earlier tokens and takes these in; `valid` is False at padding."""
+        step = uncached(tokens, len(self.blocks), valid) if state is None else state.step(tokens, valid)
+        rotation = None if self.rope is None else self.rope(step.positions.unsqueeze(-2))  # one axis for the heads
+        x = self.token_embedding(tokens)
+        x = self.dropout(x)
+        for block, (mask, cache) in zip(self.blocks, step.layers, strict=True):
+            x = block(x, mask, rotation=rotation, cache=cache)
+        x = self.final_norm(x)
+        logits: Tensor = self.lm_head(x)
+        return logits
+
+
+def block(config: CS336Config) -> Block:
+    """One of the n_layers equal blocks."""
+    return Block(
+        attn_norm=norm(config),
+        attn=Attention(
+            config.d_model,
+            config.n_heads,
+            n_kv_heads=config.n_kv_heads,
+            d_head=config.d_head,
+            bias=False,
+            dropout=config.dropout,
+        ),
+        mlp_norm=norm(config),
+        mlp=(
+            SwiGLU(config.d_model, config.d_ff)
+            if config.ffn == "swiglu"
+            else MLP(config.d_model, config.d_ff, "silu", bias=False)
+        ),
+        norm_placement="post" if config.norm_placement == "post" else "pre",
+        dropout=config.dropout,
+    )
+
+
+def norm(config: CS336Config) -> nn.Module:
+    """RMSNorm, or nothing in the ablation without."""
+    return nn.Identity() if config.norm_placement == "none" else RMSNorm(config.d_model, eps=config.norm_eps)
+
+
+PRESETS = {"cs336": CS336Config()}
+
+SPEC = ModelSpec(config=CS336Config, module=CS336, initialize=initialize, presets=PRESETS)

@@ -1,0 +1,167 @@
+"""The modern decoder: RMSNorm, rotary positions, grouped queries and a gated feed-forward network or several experts.
+
+What Llama and the models after it share. A family is a page of its own, `llama.py` for one: its name, its defaults and
+its published sizes. What would take this page more than a field or two is a module of its own.
+Next to read: `nn/block.py`, `nn/rope.py`, `nn/feedforward.py`, `nn/moe.py`.
+"""
+
+import sys
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from glassformer.errors import ConfigError
+from glassformer.models.spec import check_choice, check_fraction, check_sizes
+from glassformer.nn.attention import Attention
+from glassformer.nn.block import Block
+from glassformer.nn.embedding import Embedding
+from glassformer.nn.feedforward import SwiGLU
+from glassformer.nn.init import init_like_gpt2
+from glassformer.nn.kv_cache import KVCache, Policy, uncached, window
+from glassformer.nn.linear import Linear
+from glassformer.nn.mask import Rule, Window
+from glassformer.nn.moe import Experts, MoE
+from glassformer.nn.norm import Dropout, RMSNorm
+from glassformer.nn.rope import RoPE, RopeScaling, Style
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderConfig:
+    """Sizes and choices of a modern decoder; a family derives from it, and declares its name."""
+
+    architecture: ClassVar[str]
+
+    vocab_size: int = 32000
+    context_length: int = 2048
+    d_model: int = 4096
+    n_layers: int = 32
+    n_heads: int = 32
+    n_kv_heads: int = 0  # 0: as many as n_heads
+    d_head: int = 0  # 0: d_model / n_heads
+    d_ff: int = 11008  # of each expert, where there are several
+    norm_eps: float = 1e-5
+    rope_theta: float = 10_000.0
+    rope_style: Style = "half"
+    rope_scaling: RopeScaling | None = None
+    tied_head: bool = False
+    dropout: float = 0.0  # on attention weights and sublayer outputs, while training; published models have none
+    qkv_bias: bool = False  # on queries, keys and values, not on what attention writes
+    qk_norm: bool = False  # RMSNorm over the features of each head of queries and keys
+    windows: tuple[int, ...] = ()  # how many latest tokens a layer sees, 0 for all; in turn from the first layer on
+    experts: Experts | None = None
+
+    def __post_init__(self) -> None:
+        check_decoder(self)
+        check_choice(self, "qkv_bias", (True, False))
+        check_choice(self, "qk_norm", (True, False))
+        for n in self.windows:
+            if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= self.context_length:
+                raise ConfigError(f"windows must be whole numbers from 0 to {self.context_length}, not {n!r}.")
+
+    @property
+    def n_experts(self) -> int:
+        """How many experts a block has; 0 where its network is one."""
+        return 0 if self.experts is None else self.experts.n
+
+    @property
+    def local(self) -> dict[int, int]:
+        """The window of each layer that has one."""
+        cycle = [self.windows[i % len(self.windows)] if self.windows else 0 for i in range(self.n_layers)]
+        return {i: n for i, n in enumerate(cycle) if n}
+
+
+def check_decoder(config: Any, *, rotary: bool = True) -> None:
+    """Raise for sizes that no decoder can have; a number of key-value heads or a d_head that is 0 follows from others.
+
+    `rotary` says whether features turn in pairs.
+    """
+    if config.n_kv_heads == 0:
+        object.__setattr__(config, "n_kv_heads", config.n_heads)
+    check_sizes(config, "vocab_size", "context_length", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff")
+    if config.d_head == 0:
+        if config.d_model % config.n_heads:
+            raise ConfigError(f"d_model {config.d_model} does not divide into {config.n_heads} heads; set d_head.")
+        object.__setattr__(config, "d_head", config.d_model // config.n_heads)
+    check_sizes(config, "d_head")
+    check_choice(config, "tied_head", (True, False))
+    check_fraction(config, "dropout")
+    check_fraction(config, "norm_eps")
+    check_choice(config, "rope_style", ("half", "interleaved"))
+    if config.n_heads % config.n_kv_heads:
+        raise ConfigError(f"n_heads {config.n_heads} is not a multiple of n_kv_heads {config.n_kv_heads}.")
+    if rotary and config.d_head % 2:
+        raise ConfigError(f"Rotary positions turn pairs of features, so d_head must be even, not {config.d_head}.")
+    if not isinstance(config.rope_theta, int | float) or not 0 < config.rope_theta <= sys.float_info.max:
+        raise ConfigError(f"rope_theta must be a positive number, not {config.rope_theta!r}.")
+
+
+class Decoder(nn.Module):
+    """Tokens to the logits of the token after each."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.token_embedding = Embedding(config.vocab_size, config.d_model)
+        self.rope = RoPE(
+            d_head=config.d_head, theta=config.rope_theta, style=config.rope_style, scaling=config.rope_scaling
+        )
+        self.rules: dict[int, Rule] = {i: Window(n) for i, n in config.local.items()}
+        self.dropout = Dropout(config.dropout)
+        self.blocks = nn.ModuleList(block(config) for _ in range(config.n_layers))
+        self.final_norm = RMSNorm(config.d_model, eps=config.norm_eps)
+        self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
+        if config.tied_head:
+            self.lm_head.weight = self.token_embedding.weight
+
+    def begin(self, source: None, policy: Policy) -> KVCache:
+        """An empty cache under a policy, in which a layer with a smaller window keeps that; there is no source text."""
+        local = {i: window(n) for i, n in self.config.local.items() if n < policy.capacity}
+        return KVCache(self.config.n_layers, policy, self.rope, local=local)
+
+    def forward(
+        self, tokens: Int[Tensor, "B T"], state: KVCache | None = None, valid: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T V"]:
+        """Logits after each token. `state` remembers earlier tokens and takes these in; `valid` is False at padding."""
+        step = (
+            uncached(tokens, len(self.blocks), valid, local=self.rules) if state is None else state.step(tokens, valid)
+        )
+        rotation = self.rope(step.positions.unsqueeze(-2))  # one axis for the heads
+        x = self.token_embedding(tokens)
+        x = self.dropout(x)
+        for block, (mask, cache) in zip(self.blocks, step.layers, strict=True):
+            x = block(x, mask, rotation=rotation, cache=cache)
+        x = self.final_norm(x)
+        logits: Tensor = self.lm_head(x)
+        return logits
+
+
+def block(config: DecoderConfig) -> Block:
+    """One of the n_layers blocks; which tokens it sees is not its own affair."""
+    experts = config.experts
+    return Block(
+        attn_norm=RMSNorm(config.d_model, eps=config.norm_eps),
+        attn=Attention(
+            config.d_model,
+            config.n_heads,
+            n_kv_heads=config.n_kv_heads,
+            d_head=config.d_head,
+            bias=config.qkv_bias,
+            o_bias=False,
+            q_norm=RMSNorm(config.d_head, eps=config.norm_eps) if config.qk_norm else None,
+            k_norm=RMSNorm(config.d_head, eps=config.norm_eps) if config.qk_norm else None,
+            dropout=config.dropout,
+        ),
+        mlp_norm=RMSNorm(config.d_model, eps=config.norm_eps),
+        mlp=SwiGLU(config.d_model, config.d_ff) if experts is None else MoE(config.d_model, config.d_ff, experts),
+        norm_placement="pre",
+        dropout=config.dropout,
+    )
+
+
+def initialize(model: nn.Module, generator: torch.Generator | None = None) -> None:
+    """As GPT-2 starts, with the projections into the residual stream made smaller by the number of layers."""
+    config: Any = model.config
+    init_like_gpt2(model, generator, n_layers=config.n_layers)

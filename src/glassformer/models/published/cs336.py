@@ -1,0 +1,34 @@
+"""The course's model in Hugging Face's folders: a Llama, unless it is an ablation, which only we read."""
+
+from glassformer.models.cs336 import CS336Config
+from glassformer.models.published.decoder import FIELDS, IGNORED, TIED, attention, gated, norms, trunk
+from glassformer.models.published.fields import Implied, Written
+from glassformer.models.published.table import Published
+from glassformer.models.published.tensors import Rename
+
+
+def tensors(config: CS336Config) -> list[Rename]:
+    """Those of a Llama; an ablation lacks some."""
+    turned = config.position == "rope" and config.rope_style == "interleaved"
+    names = ("gate", "up", "down") if config.ffn == "swiglu" else ("up", "down")
+    rows = [*trunk(config), *attention(config, turned=turned), *gated(*names)]
+    return rows if config.norm_placement == "none" else [*rows, *norms()]
+
+
+PUBLISHED = Published(
+    config=CS336Config,
+    name="Llama",
+    model_types=(),  # such a folder is read as a Llama, which `llama.py` does
+    fields=(
+        Written("architectures", ["LlamaForCausalLM"]),
+        Written("model_type", "llama"),
+        *FIELDS,
+        Implied("norm_placement", "pre"),
+        Implied("ffn", "swiglu"),
+        Implied("position", "rope"),
+    ),
+    tensors=tensors,
+    ignored=IGNORED,
+    base_prefix="model.",
+    tied=TIED,
+)
