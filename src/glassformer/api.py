@@ -327,11 +327,11 @@ class Model:
         """
         kind = kind_of(self)
         self.require(*(name for name, each in kinds().items() if each.measure is not None))
-        if foreign := sorted(settings.keys() - set(kind.measure_settings)):
-            raise ConfigError(f"is not for {IN_WORDS[kind.name]}, which this model is.", setting=foreign[0])
         for name in ("limit", "batch_size", "max_new_tokens"):
             if (value := settings.get(name)) is not None and value < 1:
                 raise ConfigError(f"must be at least 1, not {value}.", setting=name)
+        if foreign := sorted(settings.keys() - set(kind.measure_settings)):
+            raise ConfigError(f"is not for {IN_WORDS[kind.name]}, which this model is.", setting=foreign[0])
         figures: Metrics = cast(Callable[..., Metrics], kind.measure)(self, str(data), progress=progress, **settings)
         return figures
 
