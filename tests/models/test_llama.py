@@ -112,8 +112,8 @@ def test_rotary_settings_are_read_where_version_4_and_where_version_5_write_them
         ({"rope_style": "whole"}, "rope_style must be one of half, interleaved, not 'whole'"),
         ({"dropout": 1.5}, "dropout must be at least 0 and below 1"),
         ({"qkv_bias": 1.5}, "qkv_bias must be one of True, False"),
-        ({"windows": (-1,)}, "windows must be whole numbers from 0 to 16, not -1"),
-        ({"windows": (17,)}, "windows must be whole numbers from 0 to 16, not 17"),
+        ({"sliding_windows": (-1,)}, "sliding_windows must be whole numbers from 0 to 16, not -1"),
+        ({"sliding_windows": (17,)}, "sliding_windows must be whole numbers from 0 to 16, not 17"),
         ({"tied_head": None}, "tied_head must be one of True, False"),
     ],
 )
@@ -141,7 +141,7 @@ def test_a_published_variant_that_we_do_not_have_is_refused_by_name(theirs: dict
         PUBLISHED.from_huggingface(theirs)
 
 
-@pytest.mark.parametrize("changes", [{"qkv_bias": True}, {"qk_norm": True}, {"windows": (4, 0)}], ids=str)
+@pytest.mark.parametrize("changes", [{"qkv_bias": True}, {"qk_norm": True}, {"sliding_windows": (4, 0)}], ids=str)
 def test_what_no_llama_has_is_not_written_as_one(changes: dict[str, Any]) -> None:
     with pytest.raises(ExportError, match=f"Llama cannot express {next(iter(changes))}"):
         PUBLISHED.to_huggingface(LlamaConfig(**SIZES | changes))

@@ -42,7 +42,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cs336 without positions": ("cs336", {"position": "none"}),
     "decoder with all": (
         "llama",
-        {"qkv_bias": True, "qk_norm": True, "windows": (3, 0), "experts": Experts(n=4, top_k=2)},
+        {"qkv_bias": True, "qk_norm": True, "sliding_windows": (3, 0), "experts": Experts(n=4, top_k=2)},
     ),
     "rnn": ("rnn", {"kind": "rnn"}),
     "rnn gru": ("rnn", {"kind": "gru"}),

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from glassformer.errors import ConfigError, GenerationError
+from glassformer.models.cs336 import CS336, CS336Config
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import Llama, LlamaConfig
 from glassformer.nn import kv_cache, mask
@@ -47,16 +48,16 @@ def policy_of(held: Kept, context_length: int) -> Policy:
 # The definition
 
 
-def by_definition(model: GPT2 | Llama, tokens: list[int], held: Kept) -> Array:
+def by_definition(model: GPT2 | Llama | CS336, tokens: list[int], held: Kept) -> Array:
     """Logits of every token of the text."""
     return (
         llama_by_definition(model, tokens, held)
-        if isinstance(model, Llama)
+        if isinstance(model, Llama | CS336)
         else gpt2_by_definition(model, tokens, held)
     )
 
 
-def llama_by_definition(model: Llama, tokens: list[int], held: Kept) -> Array:
+def llama_by_definition(model: Llama | CS336, tokens: list[int], held: Kept) -> Array:
     """Logits of every token; a key's angle is its rank among what the query holds, the query's its own rank."""
     w = {name: array(tensor) for name, tensor in model.state_dict().items()}
     config = model.config
@@ -147,15 +148,21 @@ class Problem:
     mode: Mode
     choose: Random  # how to cut the text into chunks
 
-    def model(self) -> GPT2 | Llama:
-        built = Llama(LlamaConfig(**self.sizes)) if self.llama else GPT2(GPT2Config(**self.sizes))
+    def model(self) -> GPT2 | Llama | CS336:
+        built: GPT2 | Llama | CS336
+        if not self.llama:
+            built = GPT2(GPT2Config(**self.sizes))
+        elif self.sizes["position"] == "none":
+            built = CS336(CS336Config(**self.sizes))
+        else:
+            built = Llama(LlamaConfig(**{name: size for name, size in self.sizes.items() if name != "position"}))
         spread(built, self.seed)
         return built.double().eval().requires_grad_(False)
 
     def tokens(self) -> Tensor:
         return torch.randint(13, self.valid.shape, generator=torch.Generator().manual_seed(self.seed))
 
-    def cached(self, model: GPT2 | Llama) -> Tensor:
+    def cached(self, model: GPT2 | Llama | CS336) -> Tensor:
         """Logits by way of the cache, in chunks of random sizes as far as there is room."""
         state = model.begin(None, policy_of(self.held, CONTEXT))
         pieces, done, length = [], 0, self.valid.shape[1]

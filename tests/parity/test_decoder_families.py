@@ -90,7 +90,7 @@ def its_own(name: str, value: Any) -> FieldGroup:
 FAMILIES: dict[str, tuple[dict[str, Any], tuple[FieldGroup, ...], Callable[[Any], Sequence[Rename]]]] = {
     "Qwen2": ({}, (its_own("qkv_bias", True),), decoder_tensors),
     "Qwen3": ({"head_dim": 8}, (its_own("qk_norm", True),), decoder_tensors),
-    "Mistral": ({"sliding_window": 5}, (its_own("windows", (5,)),), decoder_tensors),
+    "Mistral": ({"sliding_window": 5}, (its_own("sliding_windows", (5,)),), decoder_tensors),
     "Phi3": ({}, (), fused),
     "Mixtral": ({"num_local_experts": 4}, (its_own("experts", Experts(n=4, top_k=2)),), mixture),
 }

@@ -698,7 +698,12 @@ def test_arithmetic_in_bfloat16_keeps_weights_and_moments_in_float32(dtype: str,
     assert {parameter.dtype for parameter in trainer.module.parameters()} == {torch.float32}
 
 
-OF_ARCHITECTURE: dict[str, dict[str, int]] = {"gpt2": {"n_heads": 2}, "llama": {"n_heads": 2, "d_ff": 16}, "rnn": {}}
+OF_ARCHITECTURE: dict[str, dict[str, int]] = {
+    "gpt2": {"n_heads": 2},
+    "llama": {"n_heads": 2, "d_ff": 16},
+    "cs336": {"n_heads": 2, "d_ff": 16},
+    "rnn": {},
+}
 
 
 def test_every_language_model_trains(tmp_path: Path) -> None:

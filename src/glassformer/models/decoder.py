@@ -50,16 +50,16 @@ class DecoderConfig:
     dropout: float = 0.0  # on attention weights and sublayer outputs, while training; published models have none
     qkv_bias: bool = False  # on queries, keys and values, not on what attention writes
     qk_norm: bool = False  # RMSNorm over the features of each head of queries and keys
-    windows: tuple[int, ...] = ()  # how many latest tokens a layer sees, 0 for all; in turn from the first layer on
+    sliding_windows: tuple[int, ...] = ()  # latest tokens that each layer sees in turn, 0 for all
     experts: Experts | None = None
 
     def __post_init__(self) -> None:
         check_decoder(self)
         check_choice(self, "qkv_bias", (True, False))
         check_choice(self, "qk_norm", (True, False))
-        for n in self.windows:
+        for n in self.sliding_windows:
             if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= self.context_length:
-                raise ConfigError(f"windows must be whole numbers from 0 to {self.context_length}, not {n!r}.")
+                raise ConfigError(f"sliding_windows must be whole numbers from 0 to {self.context_length}, not {n!r}.")
 
     @property
     def n_experts(self) -> int:
@@ -69,7 +69,8 @@ class DecoderConfig:
     @property
     def local(self) -> dict[int, int]:
         """The window of each layer that has one."""
-        cycle = [self.windows[i % len(self.windows)] if self.windows else 0 for i in range(self.n_layers)]
+        sizes = self.sliding_windows or (0,)
+        cycle = [sizes[i % len(sizes)] for i in range(self.n_layers)]
         return {i: n for i, n in enumerate(cycle) if n}
 
 

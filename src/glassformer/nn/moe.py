@@ -20,7 +20,7 @@ from glassformer.nn.linear import Linear
 class Experts:
     """How many experts there are, and how many of them each token goes through."""
 
-    n: int
+    n: int = 8
     top_k: int = 2
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ PUBLISHED = Published(
         *FIELDS,
         Implied("qkv_bias", False),
         Implied("qk_norm", False),
-        Implied("windows", ()),
+        Implied("sliding_windows", ()),
         Implied("experts", None),
     ),
     tensors=decoder_tensors,
