@@ -29,6 +29,14 @@ def test_every_number_of_a_pass_recomputes(name: str) -> None:
         assert torch.equal(trace["logits"].value, model(*given))
 
 
+def test_every_number_of_a_decoder_with_experts_windows_and_norms_of_queries_recomputes() -> None:
+    choices = {"experts": {"n": 3, "top_k": 2}, "sliding_windows": (3, 0), "qk_norm": True, "qkv_bias": True}
+    model = gf.build("llama", **TINY["llama"] | {"n_layers": 2}, **choices)
+    report = gf.trace(model, *inputs(model)).check(cells=count("cells of a model"))
+    assert report.failures == []
+    assert report.checked > 500
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_a_saved_model_is_the_model(name: str, tmp_path: Path) -> None:
     model = gf.build(name, **TINY[name])
