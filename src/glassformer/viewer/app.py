@@ -147,16 +147,16 @@ class Api:
     async def tiles(self, request: Request) -> Response:
         """Several at once, since most are small: the width and height of each, then the numbers of each."""
         places = _list(request, "of")
-        found = await self._reading.run(lambda: self._session.tiles(*_place(request), places))
-        sizes = np.array([values.shape[::-1] for values, _ in found], "<i4")
-        numbers = [np.stack(tile).astype("<f4").tobytes() for tile in found]
+        tiles = await self._reading.run(lambda: self._session.tiles(*_place(request), places))
+        sizes = np.array([values.shape[::-1] for values, _ in tiles], "<i4")
+        numbers = [np.stack(tile).astype("<f4").tobytes() for tile in tiles]
         return Response(b"".join([sizes.tobytes(), *numbers]), media_type="application/octet-stream")
 
     async def numbers(self, request: Request) -> Response:
         """GET: a window of a block, as float64, row by row."""
         asked = _numbers(request, "block", "x", "y", "nx", "ny")
-        found = await self._answering.run(lambda: self._session.numbers(*_place(request), *asked))
-        return Response(found.tobytes(), media_type="application/octet-stream")
+        numbers = await self._answering.run(lambda: self._session.numbers(*_place(request), *asked))
+        return Response(numbers.tobytes(), media_type="application/octet-stream")
 
     async def tokens(self, request: Request) -> Response:
         """GET: the texts of these token ids, or the names of classes."""

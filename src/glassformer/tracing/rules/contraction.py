@@ -34,17 +34,17 @@ def product(op: BoundOperation, index: Index) -> Formula:
 def product_plus(op: BoundOperation, index: Index) -> Formula:
     """β · c + α · a b."""
     if op.has("vec"):
-        made = dot(op, "mat", "vec", index, ())
+        product = dot(op, "mat", "vec", index, ())
     else:
         a, b = ("mat1", "mat2") if op.has("mat1") else ("batch1", "batch2")
-        made = dot(op, a, b, index[:-1], (*index[:-2], index[-1]))
+        product = dot(op, a, b, index[:-1], (*index[:-2], index[-1]))
     if op.arguments.get("alpha", 1) != 1:
-        made = times(op["alpha"], made)
+        product = times(op["alpha"], product)
     beta = op.arguments.get("beta", 1)
     if beta == 0:
-        return made
+        return product
     plus = op.broadcast("self", index)
-    return add(made, plus if beta == 1 else times(beta, plus))
+    return add(product, plus if beta == 1 else times(beta, plus))
 
 
 @rule("convolution")
@@ -65,8 +65,8 @@ def convolution(op: BoundOperation, index: Index) -> Formula:
     inside = np.all([(at >= 0) & (at < n) for at, n in zip(places, sizes, strict=True)], axis=0)
     values = op.at("input", (batch, group * channels + c[inside], *(at[inside] for at in places)))
     weights = op.at("weight", (channel, c[inside], *(offset[inside] for offset in offsets)))
-    made = total(times(values, weights))
-    return add(made, op.at("bias", (channel,))) if op.has("bias") else made
+    product = total(times(values, weights))
+    return add(product, op.at("bias", (channel,))) if op.has("bias") else product
 
 
 _WINDOW = ("stride", "padding", "dilation")

@@ -196,8 +196,8 @@ def masked_fill(op: BoundOperation, index: Index) -> Formula:
 def add_product(op: BoundOperation, index: Index) -> Formula:
     """x + value · a · b, x + value · a / b."""
     a, b = op.broadcast("tensor1", index), op.broadcast("tensor2", index)
-    made = times(a, b) if op.operation.base == "addcmul" else over(a, b)
-    return add(op.broadcast("self", index), times(op["value"], made))
+    term = times(a, b) if op.operation.base == "addcmul" else over(a, b)
+    return add(op.broadcast("self", index), times(op["value"], term))
 
 
 @rule("lerp")

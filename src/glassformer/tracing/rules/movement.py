@@ -86,22 +86,22 @@ def _choosers(op: BoundOperation, index: Index) -> list[Formula]:
         (dim,) = op.dims()
         return [op.at("index", index[dim : dim + 1])]
     if base == "index":
-        given = [(axis, value) for axis, value in enumerate(op["indices"]) if isinstance(value, Ref)]
-        if any(op.trace.tensors[value.tensor].dtype == torch.bool for _, value in given):
+        indices = [(axis, value) for axis, value in enumerate(op["indices"]) if isinstance(value, Ref)]
+        if any(op.trace.tensors[value.tensor].dtype == torch.bool for _, value in indices):
             return []
-        first, n_axes = given[0][0], max(len(op.trace.tensors[value.tensor].shape) for _, value in given)
-        if given[-1][0] - first == len(given) - 1:  # side by side: their axes stand where the first one stood
+        first, n_axes = indices[0][0], max(len(op.trace.tensors[value.tensor].shape) for _, value in indices)
+        if indices[-1][0] - first == len(indices) - 1:  # side by side: their axes stand where the first one stood
             here = index[first : first + n_axes]
-            tensors = [value.tensor for _, value in given]
+            tensors = [value.tensor for _, value in indices]
             return [Operand(op.trace, t, broadcast(here, op.trace.tensors[t].shape)) for t in tensors]
     return []
 
 
 def _places(trace: Trace, operation: Operation) -> tuple[list[Any], list[tuple[int, int]]]:
     """For each result, where its numbers stood (0: nowhere); and each operand with the number of its first cell."""
-    known = trace.movements.get(operation.id)
-    if known is not None:
-        return known  # type: ignore[no-any-return]
+    movements = trace.movements.get(operation.id)
+    if movements is not None:
+        return movements  # type: ignore[no-any-return]
     tensors: list[tuple[int, int]] = []
     next_number = 1
 

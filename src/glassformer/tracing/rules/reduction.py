@@ -50,8 +50,8 @@ def variance(op: BoundOperation, index: Index) -> Formula:
     correction = op.arguments.get("correction")
     if correction is None:
         correction = 1 if op.arguments.get("unbiased", True) else 0
-    made = over(mean_of_squares(run, mu, n), Number((n - correction) / n))
-    return call("√", made) if op.operation.base == "std" else made
+    variance = over(mean_of_squares(run, mu, n), Number((n - correction) / n))
+    return call("√", variance) if op.operation.base == "std" else variance
 
 
 def mean_of_squares(run: Formula, mu: Formula, n: int, label: str = "") -> Formula:

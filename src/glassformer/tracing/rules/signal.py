@@ -31,6 +31,6 @@ def inverse_fft(op: BoundOperation, index: Index) -> Formula:
     return _normalised(op, call("Re", total(times(run, roots))), size)
 
 
-def _normalised(op: BoundOperation, made: Formula, size: int) -> Formula:
+def _normalised(op: BoundOperation, transform: Formula, size: int) -> Formula:
     scale = {0: 1.0, 1: size**-0.5, 2: 1 / size}[op["normalization"]]
-    return made if scale == 1 else times(made, scale)
+    return transform if scale == 1 else times(transform, scale)
