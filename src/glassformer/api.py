@@ -31,6 +31,7 @@ from glassformer.inference.embed import Pooling, embed
 from glassformer.inference.generate import Generation, generate
 from glassformer.inference.logits import Sampling, sampling_of
 from glassformer.inference.recorded_call import ModelCall, call_of
+from glassformer.inference.request import LogitFilter
 from glassformer.inference.streaming_text import Piece, stream_text
 from glassformer.inference.transcribe import Options, Transcript, transcribe
 from glassformer.kinds import image, kind_of, kinds, sound, translation
@@ -187,12 +188,14 @@ class Model:
         cache: str = "full",
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        filters: Sequence[LogitFilter] = (),
         **sampling: Any,
     ) -> Iterator[str]:
         """Continue the prompt; the text comes in pieces, as soon as each is sure.
 
         `sampling` are settings of `Sampling`; what is left out is as the model's files say, or as usual (temperature
-        0.8, top_p 0.95).
+        0.8, top_p 0.95). `filters` are functions of the logits (N, V) of the N texts and of their tokens so far,
+        which give the logits that a token is chosen by.
 
         What cannot be served raises at once, before the first piece is asked for.
         """
@@ -203,6 +206,7 @@ class Model:
             cache=cache,
             stop=stop,
             ignore_eos=ignore_eos,
+            filters=filters,
         )
         return (piece.text for piece in pieces)
 
@@ -215,6 +219,7 @@ class Model:
         cache: str = "full",
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        filters: Sequence[LogitFilter] = (),
     ) -> Iterator[Piece]:
         """Continue several prompts at once; each piece says which sequence it belongs to, and the last why it ended.
 
@@ -222,7 +227,7 @@ class Model:
         """
         tokenizer = needs_tokenizer(self)
         encoded = [self.encode(prompt) for prompt in prompts]
-        tokens = self.tokens(encoded, max_new_tokens, sampling, cache, ignore_eos=ignore_eos)
+        tokens = self.tokens(encoded, max_new_tokens, sampling, cache, ignore_eos=ignore_eos, filters=filters)
         return stream_text(
             tokens, tokenizer, prompts=encoded, stop=stop, eos_ids=self.stop_tokens, cancel=tokens.cancel
         )
@@ -235,6 +240,7 @@ class Model:
         cache: str,
         *,
         ignore_eos: bool = False,
+        filters: Sequence[LogitFilter] = (),
     ) -> Generation:
         """The same on tokens: each new one with its sequence."""
         self.require("language-model")
@@ -247,6 +253,7 @@ class Model:
             stop_tokens=frozenset() if ignore_eos else self.stop_tokens,
             n_tokens=None if self.tokenizer is None else self.tokenizer.vocab_size,
             suppressed=self.suppressed,
+            filters=filters,
         )
 
     def generate_ids(
@@ -256,6 +263,7 @@ class Model:
         max_new_tokens: int = 256,
         cache: str = "full",
         ignore_eos: bool = False,
+        filters: Sequence[LogitFilter] = (),
         **sampling: Any,
     ) -> Int[Tensor, "B N"]:
         """The prompts with their continuations; a sequence that has ended is filled with its last token."""
@@ -268,7 +276,7 @@ class Model:
             )
         rows: list[list[int]] = tokens.tolist()
         chosen = self.sampled(sampling)
-        for new in self.tokens(tokens.tolist(), max_new_tokens, chosen, cache, ignore_eos=ignore_eos):
+        for new in self.tokens(tokens.tolist(), max_new_tokens, chosen, cache, ignore_eos=ignore_eos, filters=filters):
             rows[new.sequence].append(new.token)
         longest = max(map(len, rows))
         return torch.tensor([row + row[-1:] * (longest - len(row)) for row in rows])

@@ -140,7 +140,7 @@ def test_a_format_of_ones_own_is_one_module(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "plug").mkdir()
     (tmp_path / "plug" / "toy.py").touch()
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path / "plug")])
-    all_formats.cache_clear()
+    package._ours.cache_clear()
     try:
         path = tmp_path / "model.toy"
         path.write_text('{"vocab_size": 7, "context_length": 8, "d_model": 8, "n_layers": 1}')
@@ -150,7 +150,7 @@ def test_a_format_of_ones_own_is_one_module(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(CheckpointError, match=r"\.toy of this test"):
             checkpoints.load(tmp_path / "plug" / "toy.py")
     finally:
-        all_formats.cache_clear()
+        package._ours.cache_clear()
 
 
 @pytest.fixture

@@ -2,11 +2,18 @@
 
 import json
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from glassformer.models import presets
+from glassformer.models.gpt2 import GPT2
+from glassformer.nn.kv_cache import uncached
 from glassformer.tracing.trace import Trace
+from glassformer.viewer.chapters import check_chapters, load_chapters
+from glassformer.viewer.pack import pack_scene, record
 from glassformer.viewer.scene import Block, Scene
 from glassformer.viewer.tiles import block_window
 from support.foreign import FOREIGN
@@ -50,17 +57,15 @@ def test_every_cell_of_every_computed_tensor_and_weight_is_in_a_block(both: tupl
     for block in scene.blocks:
         marks = shown.setdefault(block.storage, np.zeros(trace.storages[block.storage].nbytes, bool))
         mark(marks, itemsize(block), block.offset, block.size, block.strides)
-    for record in trace.tensors:
-        if record.kind in ("computed", "weight", "buffer", "input") and record.n_cells:
-            assert record.storage in shown, record
-            needed = np.zeros(trace.storages[record.storage].nbytes, bool)
-            mark(needed, record.dtype.itemsize, record.offset, record.shape, record.strides)
-            assert not (needed & ~shown[record.storage]).any(), record
+    for each in trace.tensors:
+        if each.kind in ("computed", "weight", "buffer", "input") and each.n_cells:
+            assert each.storage in shown, each
+            needed = np.zeros(trace.storages[each.storage].nbytes, bool)
+            mark(needed, each.dtype.itemsize, each.offset, each.shape, each.strides)
+            assert not (needed & ~shown[each.storage]).any(), each
 
 
 def itemsize(block: Block) -> int:
-    import torch
-
     size: int = getattr(torch, block.dtype).itemsize
     return size
 
@@ -204,3 +209,23 @@ def test_what_every_module_has_is_called_after_its_module(name: str) -> None:
     of_modules = [block for block in recorded(name)[1].blocks if "." in block.name.partition("[")[0]]
     assert of_modules
     assert not {block.label.en for block in of_modules} & {"weight", "bias", "output"}
+
+
+class OneForward(GPT2):
+    """Its blocks have no forward of their own, so no residual stream belongs to a layer."""
+
+    def forward(self, tokens: torch.Tensor, state: Any = None, valid: Any = None) -> torch.Tensor:
+        step = uncached(tokens, len(self.blocks), valid)
+        x = self.token_embedding(tokens) + self.position_embedding(step.places)
+        for block, (mask, _) in zip(self.blocks, step.layers, strict=True):
+            x = x + block.attn(block.attn_norm(x), mask)
+            x = x + block.mlp(block.mlp_norm(x))
+        logits: torch.Tensor = self.lm_head(self.final_norm(x))
+        return logits
+
+
+def test_a_chapter_that_fits_a_model_finds_all_it_points_at() -> None:
+    module = OneForward(presets()["nano-sort"]).eval()
+    trace = record(module, torch.tensor([[2, 1, 0, 1, 1, 2]]))
+    scene = pack_scene(trace, module=module, config=module.config, name="one forward", tokens=[])
+    assert [problem for report in check_chapters(scene, load_chapters()) for problem in report.problems] == []

@@ -28,12 +28,14 @@ def run() -> None:
     from glassformer.cli.app import app
     from glassformer.cli.failures import ending
     from glassformer.cli.output import remarks
+    from glassformer.cli.plugins import load_plugins
     from glassformer.printable import printable
 
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     try:
         try:
             with remarks():
+                load_plugins()
                 app(sys.argv[1:], result_action="return_none")
         finally:
             sys.stdout.flush()  # a full disk is noticed here at the latest

@@ -11,7 +11,7 @@ from torch import Tensor
 from glassformer.errors import GenerationError
 from glassformer.inference.engine import Engine
 from glassformer.inference.logits import Sampling, Suppress
-from glassformer.inference.request import NewToken, Request, check_prompts
+from glassformer.inference.request import LogitFilter, NewToken, Request, check_prompts
 from glassformer.models.spec import CausalModel
 from glassformer.nn.kv_cache import Policy, full, parse_policy
 
@@ -38,6 +38,7 @@ def generate(
     stop_tokens: frozenset[int] = frozenset(),
     n_tokens: int | None = None,
     suppressed: frozenset[int] = frozenset(),
+    filters: Sequence[LogitFilter] = (),
     source: Tensor | None = None,
     source_valid: Bool[Tensor, "B S"] | None = None,
 ) -> Generation:
@@ -45,7 +46,7 @@ def generate(
 
     Sequence i draws its random numbers from seed + i, so what it becomes does not depend on its neighbours. With
     `n_tokens`, ids from there on never come: some models have more rows than their tokenizer has tokens. Nor do those
-    that are `suppressed`.
+    that are `suppressed`. `filters` change the logits before a token is chosen, in their order.
     An encoder-decoder has a `source` for each prompt, which begins its target; `source_valid` is False at padding.
     `max_new_tokens` is one number, or one for each prompt. What cannot be served raises here, before the first token is
     asked for.
@@ -54,7 +55,7 @@ def generate(
     limits = limits_of(max_new_tokens, len(prompts))
     engine = Engine(module, policy_for(module.config, prompts, limits, cache), n_tokens=n_tokens)
     sources = sources_of(source, source_valid, len(prompts))
-    filters = (Suppress(suppressed),) if suppressed else ()
+    filters = (*((Suppress(suppressed),) if suppressed else ()), *filters)
     for i, (prompt, limit, of_prompt) in enumerate(zip(prompts, limits, sources, strict=True)):
         engine.admit(
             Request(

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from glassformer.nn.mask import Mask
 from glassformer.twins import BACKENDS as BACKENDS
-from glassformer.twins import backend_named, current, register
+from glassformer.twins import backend_named, current
+from glassformer.twins import register as register
 
 for file in pkgutil.iter_modules(__path__):
     register(importlib.import_module(f"{__name__}.{file.name}").BACKEND)

@@ -24,9 +24,10 @@ def place(items: Sequence[Item], canvas: Canvas) -> dict[str, int] | None:
 
 def is_decoder(items: Sequence[Item]) -> bool:
     """Whether the layout here fits: layers of heads around a stream, and one text."""
-    found = {item.role: item for item in items if item.step_of is None}
+    by_role = {item.role: item.tensor for item in items if item.step_of is None}
     needed = {"tokens", "x", "q", "k", "v", "scores", "weights", "out", "heads", "up", "logits"}
-    return needed <= set(found) and found["logits"].tensor.shape[0] == 1 and len(found["q"].tensor.shape) == 4
+    has_stream = any(item.role == "x" and item.layer is not None for item in items)
+    return has_stream and needed <= by_role.keys() and by_role["logits"].shape[0] == 1 and len(by_role["q"].shape) == 4
 
 
 def embedding(spine: Spine, group: Group) -> int:

@@ -1,0 +1,137 @@
+"""A family, a format, a backend and a filter from outside the package: one file each, and no other file is changed."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import glassformer as gf
+from glassformer.inference.request import LogitFilter
+from support import toy_family, toy_filter
+from support.commands import run_process
+
+TOYS = Path(toy_family.__file__).parent
+MAX_LINES = 60
+
+
+def with_plugin(name: str, *arguments: str) -> str:
+    """What the command line prints with a plugin of `tests/support`."""
+    done = run_process(*arguments, GLASSFORMER_PLUGINS=f"support.{name}")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the toy family, trained to sort for some steps."""
+    runs = tmp_path_factory.mktemp("runs")
+    steps = ["--steps", "200", "--threads", "1", "--eval-interval", "200"]
+    with_plugin("toy_family", "train", "sort", "--model.preset", "toy-sort", "--runs", str(runs), *steps)
+    return runs / "sort"
+
+
+@pytest.mark.parametrize("toy", sorted(TOYS.glob("toy_*.py")), ids=lambda path: path.stem)
+def test_a_toy_is_short(toy: Path) -> None:
+    assert len(toy.read_text().splitlines()) <= MAX_LINES
+
+
+def test_a_family_from_outside_generates(trained: Path) -> None:
+    text = with_plugin("toy_family", "generate", str(trained), "--prompt", "CBABBC", "--max-new-tokens", "5")
+    assert len(text.strip()) == 11
+    assert set(text.strip()) <= set("ABC")
+
+
+def test_a_family_from_outside_is_converted_and_continues_the_same(trained: Path, tmp_path: Path) -> None:
+    with_plugin("toy_family", "convert", str(trained), str(tmp_path / "a"))
+    weights = load_file(tmp_path / "a" / "model.safetensors")
+    assert all(torch.equal(weights[name], tensor) for name, tensor in load_file(trained / "model.safetensors").items())
+    prompt = ["--prompt", "BACCAB", "--max-new-tokens", "5", "--temperature", "0"]
+    before, after = (with_plugin("toy_family", "generate", str(path), *prompt) for path in (trained, tmp_path / "a"))
+    assert before == after
+
+
+def test_every_number_of_a_family_from_outside_is_explained(trained: Path, tmp_path: Path) -> None:
+    with_plugin("toy_family", "trace", str(trained), "--input", "CBABBC", "--out", str(tmp_path / "trace"))
+    report = json.loads(with_plugin("toy_family", "trace", "--check", str(tmp_path / "trace"), "--json"))
+    assert report["failures"] == 0
+    assert report["checked"] == report["computed_cells"] > 10_000
+
+
+def test_a_family_from_outside_is_walked_through(trained: Path) -> None:
+    """It names its parts as other models do, so that chapters fit which nobody has written for it."""
+    reports = json.loads(with_plugin("toy_family", "view", str(trained), "--input", "CBABBC", "--check", "--json"))
+    fit = {report["chapter"] for report in reports if not report["missing"]}
+    assert {"tokens", "query-key-value", "scores", "softmax", "heads", "mlp"} <= fit
+    assert [problem for report in reports for problem in report["problems"]] == []
+
+
+def test_without_its_plugin_a_folder_says_which_architecture_it_needs(trained: Path) -> None:
+    done = run_process("generate", str(trained), "--prompt", "CBABBC")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "toy" in done.stderr
+
+
+def test_a_format_from_outside_is_opened_and_converted(tmp_path: Path) -> None:
+    sizes = {"vocab_size": 3, "context_length": 8, "d_model": 8, "n_layers": 1}
+    model = gf.build("gpt2", **sizes, n_heads=2)
+    weights = {name: weight.tolist() for name, weight in model.module.named_parameters()}
+    (tmp_path / "model.bin").write_text(json.dumps({"toy": sizes, "letters": "ABC", "weights": weights}))
+    with_plugin("toy_format", "convert", str(tmp_path / "model.bin"), str(tmp_path / "a"), "--option", "n_heads=2")
+    loaded = gf.load(tmp_path / "a")
+    tokens = torch.tensor([[0, 2, 1]])
+    assert loaded.config == model.config
+    assert torch.equal(loaded(tokens), model(tokens))
+    text = with_plugin("toy_format", "generate", str(tmp_path / "model.bin"), "A", "--option", "n_heads=2", "--json")
+    assert json.loads(text)["results"][0]["finish"] == "context"
+
+
+def test_a_backend_from_outside_attends_on_the_command_line() -> None:
+    greedy = ["generate", "nano-sort", "--prompt", "CBABBC", "--max-new-tokens", "6", "--temperature", "0"]
+    assert with_plugin("toy_backend", *greedy) == "CBABBCABBBCC\n"
+    backends = with_plugin("toy_backend", "doctor")
+    assert "row-by-row" in backends
+
+
+def test_a_filter_from_outside_decides_what_comes() -> None:
+    model = gf.load("nano-sort")
+    filters: list[LogitFilter] = [toy_filter.no_stutter]
+    text = "".join(model.generate("CBABBC", max_new_tokens=5, temperature=0.0, filters=filters))
+    assert all(a != b for a, b in zip("C" + text, text, strict=False))
+    assert text != "".join(model.generate("CBABBC", max_new_tokens=5, temperature=0.0))
+    rows = model.generate_ids([[2, 1, 0, 1, 1, 2]] * 2, max_new_tokens=5, filters=filters)
+    assert (rows[:, 6:] != rows[:, 5:-1]).all()
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (None, "ModuleNotFoundError: No module named 'broken_plugin'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("from glassformer import models\nmodels.register(models.specs()['gpt2'])", "already; the new one needs a"),
+    ],
+)
+def test_a_plugin_that_does_not_load_is_named(
+    source: str | None, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    if source is not None:
+        (tmp_path / "broken_plugin.py").write_text(source)
+    done = run_process("generate", "nano-sort", GLASSFORMER_PLUGINS="support.toy_backend, broken_plugin")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "The plugin broken_plugin, of GLASSFORMER_PLUGINS, does not load" in done.stderr
+    assert says in done.stderr
+
+
+def test_the_plugins_of_an_installed_package_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    (tmp_path / "toys-1.0.dist-info").mkdir()
+    (tmp_path / "toys-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
+    names = tmp_path / "toys-1.0.dist-info" / "entry_points.txt"
+    names.write_text("[glassformer.plugins]\nbackend = support.toy_backend\n")
+    assert "row-by-row" in run_process("doctor").stdout
+    names.write_text("[glassformer.plugins]\nbackend = support.no_toy\n")
+    assert "The plugin support.no_toy, of the package toys, does not load" in run_process("doctor").stderr
