@@ -237,7 +237,7 @@ def test_two_writers_of_one_folder_both_leave_it_whole(tmp_path: Path) -> None:
         (first / "x").write_text("first")
         with files.new_directory(tmp_path / "a", overwrite=True) as second:
             (second / "x").write_text("second")
-        files.sweep(tmp_path)  # must not take the first writer for a dead one
+        files.clean_up(tmp_path)  # must not take the first writer for a dead one
     assert (tmp_path / "a" / "x").read_text() == "first"
     files.verify(tmp_path / "a")
     assert leftovers(tmp_path) == []
@@ -251,20 +251,20 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
     assert step_of(tmp_path / "a") == 2
 
 
-def test_sweeping_puts_back_what_a_dead_writer_had_moved_aside(tmp_path: Path) -> None:
+def test_cleaning_up_restores_what_a_dead_writer_had_moved_aside(tmp_path: Path) -> None:
     save(tmp_path / "a", 1)
     save(tmp_path / "b", 2)
     dead_writer(tmp_path / "a", old=tmp_path / "a", new=tmp_path / "b")
     (tmp_path / ".glassformer-00000000").mkdir()
     (tmp_path / ".glassformer-00000001").mkdir()
     (tmp_path / ".glassformer-00000001" / "writing.json").touch()
-    files.sweep(tmp_path)
+    files.clean_up(tmp_path)
     assert step_of(tmp_path / "a") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
-    files.sweep(tmp_path / "nothing")
+    files.clean_up(tmp_path / "nothing")
 
 
-def test_a_sweep_believes_no_name(tmp_path: Path) -> None:
+def test_cleaning_up_believes_no_name(tmp_path: Path) -> None:
     for name in (".thesis.tex.old-20240131", ".notes.new-deadbeef", ".glassformer-deadbeef", ".glassformer-0000000f"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "new").write_text("years of work")
@@ -274,31 +274,31 @@ def test_a_sweep_believes_no_name(tmp_path: Path) -> None:
     (tmp_path / ".glassformer-0123abcd").symlink_to(signed)
     (tmp_path / ".glassformer-00000002").write_text("a file")
     before = everything(tmp_path)
-    files.sweep(tmp_path)
+    files.clean_up(tmp_path)
     assert everything(tmp_path) == before
 
 
-def test_what_another_process_sweeps_or_finishes_meanwhile_disturbs_nobody(
+def test_what_another_process_removes_or_finishes_meanwhile_disturbs_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mkdir, iterdir = Path.mkdir, Path.iterdir
 
-    def swept_at_once(path: Path, *arguments: Any, **options: Any) -> None:
+    def removed_at_once(path: Path, *arguments: Any, **options: Any) -> None:
         mkdir(path, *arguments, **options)
-        files.sweep(path.parent)
+        files.clean_up(path.parent)
 
     def finished_before(path: Path) -> Iterator[Path]:
         shutil.rmtree(path)
         return iterdir(path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "mkdir", swept_at_once)
+        patched.setattr(Path, "mkdir", removed_at_once)
         files.check_new_file(tmp_path / "new")
     dead_writer(tmp_path / "model")
     with monkeypatch.context() as patched:
         patched.setattr(Path, "iterdir", finished_before)
         assert files.leftovers(tmp_path) == []
-        files.sweep(tmp_path)
+        files.clean_up(tmp_path)
 
 
 def test_the_next_writer_of_a_target_removes_what_a_dead_one_has_left_and_nothing_else(tmp_path: Path) -> None:
@@ -346,10 +346,10 @@ def test_where_a_drive_knows_no_locks_nothing_that_was_begun_is_removed(
     monkeypatch.setattr(fcntl, "flock", flock)
     with files.new_directory(tmp_path / "a") as folder:
         (folder / "x").write_text("being written")
-        files.sweep(tmp_path)
+        files.clean_up(tmp_path)
     assert (tmp_path / "a" / "x").read_text() == "being written"
     aside = dead_writer(tmp_path / "a", old=tmp_path / "a")
-    files.sweep(tmp_path)
+    files.clean_up(tmp_path)
     assert (aside / "old" / "x").read_text() == "being written"
 
 
@@ -428,7 +428,7 @@ def test_a_failing_disk_at_any_call_leaves_the_old_checkpoint_or_the_new(
         harmless = message == "" and not forever  # to make a folder that is there already may fail
         assert harmless or "cannot be written" in message
         assert step_of(target) == (1 if last or harmless else 0)
-        files.sweep(tmp_path)
+        files.clean_up(tmp_path)
         assert leftovers(tmp_path) == []
         if last or harmless:
             save(target, 0)
@@ -496,7 +496,7 @@ def test_a_killed_writer_loses_at_most_the_save_it_was_at(tmp_path: Path) -> Non
                 if word == "pid":
                     time.sleep(choose.random() * 0.3)
                     os.kill(int(number), signal.SIGKILL)
-            files.sweep(tmp_path)
+            files.clean_up(tmp_path)
             assert leftovers(tmp_path) == []
             assert step_of(target) in (step, step + 1)
             step = step_of(target)
@@ -598,9 +598,9 @@ def test_a_name_that_is_no_plain_name_of_a_file_inside_is_refused(name: str, tmp
     (folder / "sub").mkdir(parents=True)
     (folder / "x").touch()
     (folder / "sub" / "x").touch()
-    assert files.inside(folder, "sub/x") == folder / "sub" / "x"
+    assert files.file_in(folder, "sub/x") == folder / "sub" / "x"
     with pytest.raises(CheckpointCorrupt):
-        files.inside(folder, name)
+        files.file_in(folder, name)
 
 
 def test_a_folder_from_elsewhere_needs_no_manifest(tmp_path: Path) -> None:

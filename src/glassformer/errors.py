@@ -56,7 +56,7 @@ class TokenizerError(GlassformerError, ValueError):
 
 
 class CheckpointError(GlassformerError):
-    """A checkpoint cannot be read or written."""
+    """A checkpoint, or another file of a model, a run or a recording, cannot be read or written."""
 
 
 class CheckpointCorrupt(CheckpointError, ValueError):

@@ -6,8 +6,8 @@
     check_new_file, check_new_directory   the refusals of these, before the work that gives them something to write
     copy_into(source, names, target)      the same for some files among others in a folder
     verify(folder)                        every byte is what was written, or an error
-    sweep(parent)                         end what killed writers have begun
-    put_back(target)                      the least of that, which a reader may do
+    clean_up(parent)                      end what killed writers have begun
+    restore(target)                       the least of that, which a reader may do
     with only_one(path):                  one process at a time, as long as it lives
 
 One rule holds for all that is written. What stands at the target is replaced with `overwrite=True` alone; of a folder
@@ -21,7 +21,7 @@ Until it is complete it stands beside its target, in a folder under a lock that 
       new            what is being written; a folder's files go to the disk, then `manifest.json` with their SHA-256
       old            the folder that stood at the target, since no rename puts a folder in the place of another
 
-A process that dies leaves that folder. `sweep` removes it, and gives what stood at the target its name again.
+A process that dies leaves that folder. `clean_up` removes it, and gives what stood at the target its name again.
 """
 
 import hashlib
@@ -190,7 +190,7 @@ def _check_place(target: Path, reads: Iterable[Path]) -> None:
         raise CheckpointError(f"{target} cannot be written: {home} is a file, not a folder. Choose another place.")
     trial = home / f".glassformer-{secrets.token_hex(4)}"
     trial.mkdir()
-    with suppress(FileNotFoundError):  # another writer may have swept it
+    with suppress(FileNotFoundError):  # another writer may have removed it
         trial.rmdir()
 
 
@@ -198,9 +198,9 @@ def verify(folder: Path, *, required: bool = True) -> None:
     """Raise unless every file is what the manifest says. Without `required`, a folder may have no manifest."""
     if not required and not (folder / MANIFEST).exists():
         return
-    with about(folder):
+    with errors_about(folder):
         for name, (size, digest) in _read_manifest(folder).items():
-            path = inside(folder, name)
+            path = file_in(folder, name)
             found = path.stat().st_size
             if found != size:
                 raise CheckpointCorrupt(f"{name} has {found:,} bytes; {MANIFEST} says {size:,}. {REMEDY}")
@@ -210,11 +210,11 @@ def verify(folder: Path, *, required: bool = True) -> None:
 
 def listed(folder: Path) -> list[str]:
     """The names of the files that a folder's manifest lists."""
-    with about(folder):
+    with errors_about(folder):
         return list(_read_manifest(folder))
 
 
-def inside(folder: Path, name: str) -> Path:
+def file_in(folder: Path, name: str) -> Path:
     """The regular file of this name in a folder; a name or a link that leads out of it is an error."""
     check_name(name)
     path = folder / name
@@ -237,7 +237,7 @@ def check_name(name: str) -> None:
 
 
 @contextmanager
-def about(path: Path) -> Iterator[None]:
+def errors_about(path: Path) -> Iterator[None]:
     """Begin the message of what goes wrong in the block with the path that it is about."""
     try:
         yield
@@ -253,7 +253,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sweep(parent: Path, target: Path | None = None) -> None:
+def clean_up(parent: Path, target: Path | None = None) -> None:
     """Remove what killed writers have left in a folder, or of `target` alone, and put back what they had moved aside.
 
     On a drive without locks nobody knows whether a writer is still at work: what it has begun stays.
@@ -265,7 +265,7 @@ def sweep(parent: Path, target: Path | None = None) -> None:
                     _settle(aside, owner)
 
 
-def put_back(target: Path) -> None:
+def restore(target: Path) -> None:
     """Give a folder its name again that a killed writer had moved aside; nothing is removed, whatever else is there."""
     place = target.resolve()
     for aside, owner in _asides(place.parent):
@@ -309,7 +309,7 @@ def _owner(aside: Path) -> Path | None:
 @contextmanager
 def _aside(target: Path) -> Iterator[Path]:
     """Where a new file or folder can be made beside its target; afterwards it is in its place, or gone."""
-    sweep(target.parent, target)
+    clean_up(target.parent, target)
     with ExitStack() as stack:
         aside = _begin(target, stack)
         try:
@@ -325,7 +325,7 @@ def _begin(target: Path, stack: ExitStack) -> Path:
         aside = target.with_name(f".glassformer-{token}")
         aside.mkdir()
         try:
-            with suppress(FileNotFoundError, BlockingIOError):  # swept before it was signed
+            with suppress(FileNotFoundError, BlockingIOError):  # removed before it was signed
                 stack.enter_context(_lock(aside))
                 write(aside / SIGNED, json.dumps({"format": 1, "target": target.name, "token": token}).encode())
                 _sync(aside / SIGNED)
@@ -460,7 +460,7 @@ def _writing(target: Path) -> Iterator[None]:
 
 def _read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
     """The size and the SHA-256 of each file."""
-    path = inside(folder, MANIFEST)
+    path = file_in(folder, MANIFEST)
     broken = CheckpointCorrupt(f"{MANIFEST} is broken, or not a manifest of ours. {REMEDY}")
     try:
         content = strict_json.read(path, MAX_MANIFEST_BYTES)

@@ -390,7 +390,9 @@ def test_the_settings_saved_with_the_run_are_those_of_the_run(tmp_path: Path) ->
     assert load_run_config(tmp_path / "run" / "run.json") == config
 
 
-def test_leftovers_of_a_killed_process_are_swept_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leftovers_of_a_killed_process_are_removed_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     interrupt_after(monkeypatch, 4)
     train(small(tmp_path), tmp_path / "run")
     left = dead_writer(tmp_path / "run" / "checkpoints" / "step-00000004", new=None)

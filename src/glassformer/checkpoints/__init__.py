@@ -41,7 +41,7 @@ def load(
     With dtype None each weight keeps the precision that it has there. For the rest see `read`.
     """
     contents, weights = read(path, from_pickle=from_pickle, options=options)
-    with files.about(path):
+    with files.errors_about(path):
         module = build(contents.config, copied(weights, dtype))
     return Checkpoint(module=module, **{each.name: getattr(contents, each.name) for each in fields(Contents)})
 
@@ -53,15 +53,15 @@ def read(
 
     `formats/` has a module for each format. `options` are what a format must be told, such as the number of heads.
     """
-    with files.about(path):
+    with files.errors_about(path):
         if not path.exists():
-            files.put_back(path)
+            files.restore(path)
         if not path.exists():
             raise CheckpointError("there is nothing of this name.")
         source = Source(path, from_pickle=from_pickle)
         of_path = format_of(source)
         settings = of_path.checked(options or {})
-    with nullcontext() if source.is_folder else files.about(path):  # a folder's reader names its files itself
+    with nullcontext() if source.is_folder else files.errors_about(path):  # a folder's reader names its files itself
         contents, weights = of_path.read(source, **settings)
     return contents, weights
 

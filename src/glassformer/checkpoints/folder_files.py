@@ -27,7 +27,7 @@ MAX_BYTES = 4 << 20  # of a file of settings
 class FolderFiles:
     """A folder, and what has been read of it: every file of settings is opened once, and so is a header of weights.
 
-    Messages begin with a file's name; who opens the folder says which one it is (`files.about`).
+    Messages begin with a file's name; who opens the folder says which one it is (`files.errors_about`).
     """
 
     def __init__(self, path: Path, *, from_pickle: bool = False) -> None:
@@ -42,7 +42,7 @@ class FolderFiles:
     def content(self, name: str, max_bytes: int = MAX_BYTES) -> bytes:
         """The bytes of a file; raises `CheckpointError` for one that is too large, or lies outside of the folder."""
         if name not in self._contents:
-            path = files.inside(self.path, name)
+            path = files.file_in(self.path, name)
             size = path.stat().st_size
             if size > max_bytes:
                 raise CheckpointCorrupt(f"{name} has {size:,} bytes; at most {max_bytes:,} are read here.")
@@ -66,7 +66,7 @@ class FolderFiles:
     def tensors(self) -> Mapping[str, Tensor]:
         """The tensors, mapped from the file or from all its shards; from pickles where that is allowed."""
         if self.has(WEIGHTS):
-            return safetensors.read(files.inside(self.path, WEIGHTS))
+            return safetensors.read(files.file_in(self.path, WEIGHTS))
         if self.has(INDEX):
             return self._shards(INDEX, ".safetensors", safetensors.read)
         pickled = [name for name in (PICKLED, PICKLED_INDEX) if self.has(name)]
@@ -77,7 +77,7 @@ class FolderFiles:
                 command="--from-pickle reads its tensors and nothing else.",
             )
         if PICKLED in pickled:
-            return pickles.load_state(files.inside(self.path, PICKLED))
+            return pickles.load_state(files.file_in(self.path, PICKLED))
         if pickled:
             return self._shards(PICKLED_INDEX, ".bin", pickles.load_state)
         raise CheckpointError(f"There is neither {WEIGHTS} nor {INDEX}.")
@@ -91,7 +91,7 @@ class FolderFiles:
             raise CheckpointCorrupt(f"{index}: weight_map must map each tensor to a {suffix} file.")
         shards: list[Mapping[str, Tensor]] = []
         for shard in sorted(set(file_of.values())):
-            content = read(files.inside(self.path, shard))
+            content = read(files.file_in(self.path, shard))
             listed = {tensor for tensor, name in file_of.items() if name == shard}
             if content.keys() != listed:
                 tensor = min(content.keys() ^ listed)

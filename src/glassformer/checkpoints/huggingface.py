@@ -55,7 +55,7 @@ def load_directory(folder: Path, *, dtype: torch.dtype | None = torch.float32) -
 
     Who opens a folder verifies it first (`files.verify`).
     """
-    with files.about(folder):
+    with files.errors_about(folder):
         config, tensors = read_weights(FolderFiles(folder))
         return config, build(config, copied(tensors, dtype))
 
@@ -68,7 +68,7 @@ def read_weights(folder: FolderFiles) -> tuple[Any, names.OurTensors]:
 
 def check_directory(path: Path) -> Any:
     """The configuration of a folder whose weights are those that it promises; nothing is built."""
-    with files.about(path):
+    with files.errors_about(path):
         return read_weights(FolderFiles(path))[0]
 
 

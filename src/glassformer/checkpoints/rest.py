@@ -137,7 +137,7 @@ def read(
             unknown.append(name)
             continue
         try:
-            size = files.inside(folder.path, name).stat().st_size
+            size = files.file_in(folder.path, name).stat().st_size
             largest = min(room, MAX_FILE_BYTES if of_tokenizer else 4 << 20)
             if size > largest or len(contents) == MAX_FILES:
                 left_out.append(f"{name}: too large, or one of too many files.")

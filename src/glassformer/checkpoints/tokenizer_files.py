@@ -21,7 +21,7 @@ from glassformer.tokenizers.formats import SOURCE_FOLDER, find, find_source
 from glassformer.tokenizers.marian import MarianTokenizer, write_pair
 from glassformer.tokenizers.speech_tokens import SpeechTokens
 from glassformer.tokenizers.tokenizer_json import template_processing
-from glassformer.tokenizers.untrusted_files import inside
+from glassformer.tokenizers.untrusted_files import file_in
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 ROLES = {  # how `transformers` asks for special tokens, and what they are called
@@ -64,7 +64,7 @@ def first_readable(paths: Sequence[Path], vocab_size: int | None = None) -> tupl
     reason = ""
     for path in filter(Path.is_file, paths):
         try:
-            tokenizer = Tokenizer.load(inside(path.parent, path.name))
+            tokenizer = Tokenizer.load(file_in(path.parent, path.name))
         except (TokenizerError, MissingExtra) as error:
             reason = reason or error.anywhere()
         else:

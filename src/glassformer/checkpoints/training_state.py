@@ -26,7 +26,7 @@ def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and values of a checkpoint's state; who reads it verifies the checkpoint first."""
     if not (folder / FOLDER).is_dir():
         raise CheckpointError(f"{folder} holds no training state, so training cannot resume from it.")
-    with files.about(folder):
-        tensors = safetensors.read(files.inside(folder, f"{FOLDER}/state.safetensors"))
-        values = strict_json.read(files.inside(folder, f"{FOLDER}/state.json"))
+    with files.errors_about(folder):
+        tensors = safetensors.read(files.file_in(folder, f"{FOLDER}/state.safetensors"))
+        values = strict_json.read(files.file_in(folder, f"{FOLDER}/state.json"))
         return {name: tensor.clone() for name, tensor in tensors.items()}, values

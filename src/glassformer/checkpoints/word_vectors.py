@@ -44,7 +44,7 @@ class WordVectors:
 
 def read(path: Path, format: VectorFormat | None = None) -> WordVectors:
     """The words and vectors of a file; without a format, of one that its beginning looks like."""
-    with files.about(path):
+    with files.errors_about(path):
         if not path.is_file():
             raise CheckpointError("there is no file of this name.")
         format = format or guess_format(path)

@@ -106,7 +106,7 @@ def open_tokens(folder: Path, *, verify: bool = True, tokenizer: Tokenizer | Non
         raise DataError(f"{folder} was made with another tokenizer than this model's; encode its text again.")
     if verify:
         files.verify(folder)
-    path = files.inside(folder, "tokens.bin")
+    path = files.file_in(folder, "tokens.bin")
     dtype = DTYPES[info.dtype]
     size = path.stat().st_size
     if size != info.count * dtype.itemsize:

@@ -112,8 +112,8 @@ def middle(pixels: UInt8[Tensor, "K H W"], crop: tuple[int, int]) -> UInt8[Tenso
 
 def load(folder: Path) -> ImageProcessor:
     """What a folder's preprocessor_config.json says."""
-    with files.about(folder):
-        return from_huggingface(strict_json.read(files.inside(folder, FILE), 1 << 20))
+    with files.errors_about(folder):
+        return from_huggingface(strict_json.read(files.file_in(folder, FILE), 1 << 20))
 
 
 def save(processor: ImageProcessor, folder: Path) -> Path:

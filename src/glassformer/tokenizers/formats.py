@@ -21,7 +21,7 @@ from glassformer.tokenizers.sentencepiece import SentencePieceTokenizer, parse_m
 from glassformer.tokenizers.subword import DICTIONARY, read_subword
 from glassformer.tokenizers.tiktoken import parse_ranks, read_tiktoken
 from glassformer.tokenizers.tokenizer_json import check_around, excerpt, model_type
-from glassformer.tokenizers.untrusted_files import Json, inside, read_bytes, read_json
+from glassformer.tokenizers.untrusted_files import Json, file_in, read_bytes, read_json
 from glassformer.tokenizers.word_level import WordTokenizer
 from glassformer.tokenizers.wordpiece import WordPieceTokenizer, read_vocab_txt
 
@@ -131,13 +131,13 @@ def find(folder: Path, within: str = "") -> Path | None:
         if format.in_folder is not None:
             names = [path.name for path in (folder / within).glob(format.in_folder) if path.is_file()]
             if len(names) == 1:
-                return inside(folder, f"{within}{names[0]}")
+                return file_in(folder, f"{within}{names[0]}")
     return None
 
 
 def find_source(folder: Path) -> Path | None:
     """The same for the source of an encoder-decoder; None where it shares the tokenizer of the target."""
-    return find(folder, f"{SOURCE_FOLDER}/") or (inside(folder, SOURCE) if (folder / SOURCE).is_file() else None)
+    return find(folder, f"{SOURCE_FOLDER}/") or (file_in(folder, SOURCE) if (folder / SOURCE).is_file() else None)
 
 
 Tokenizer._load, Tokenizer._train = load, train_tokenizer

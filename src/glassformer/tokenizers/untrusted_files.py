@@ -40,10 +40,10 @@ def read_json(path: Path) -> Json:
     return strict_json.parse(read_bytes(path), str(path), max_values=MAX_JSON_ITEMS, error=TokenizerError)
 
 
-def inside(folder: Path, name: str) -> Path:
+def file_in(folder: Path, name: str) -> Path:
     """A file of a folder; a link that leads out of the folder is an error."""
     try:
-        return files.inside(folder, name)
+        return files.file_in(folder, name)
     except CheckpointError as error:
         raise TokenizerError(f"{folder}: {error}") from None
 
@@ -52,4 +52,4 @@ def sibling(path: Path, name: str) -> Path:
     """The file of another name in the same folder, which must exist."""
     if not path.with_name(name).is_file():
         raise TokenizerError(f"{path}: expected {name} beside it, and there is none.")
-    return inside(path.parent, name)
+    return file_in(path.parent, name)

@@ -51,7 +51,7 @@ def save(trace: Trace, path: str | Path, *, overwrite: bool = False) -> Path:
     text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     with _faults():
         written = text.encode("utf-8", "surrogatepass")
-        with files.about(path):
+        with files.errors_about(path):
             trace_json.decode(trace_json.parse(written))
         if path.suffix == SUFFIX:
             with files.new_file(path, overwrite=overwrite) as file:
@@ -72,7 +72,7 @@ def load(path: Path) -> Trace:
             files.verify(path, required=False)
         elif not path.is_file():
             raise CheckpointError(f"There is no trace at {path}.")
-        with files.about(path), _folder(path) if path.is_dir() else _zip(path) as members:
+        with files.errors_about(path), _folder(path) if path.is_dir() else _zip(path) as members:
             content = trace_json.parse(_read_whole(members))
             trace = trace_json.decode(content)
             _read_data(trace, content, members)
@@ -104,7 +104,7 @@ class Members:
 @contextmanager
 def _folder(path: Path) -> Iterator[Members]:
     names = [name for name in _names(path) if name != files.MANIFEST]
-    found = {name: files.inside(path, name) for name in names}
+    found = {name: files.file_in(path, name) for name in names}
     yield Members({name: file.stat().st_size for name, file in found.items()}, lambda name: found[name].open("rb"))
 
 

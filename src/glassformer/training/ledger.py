@@ -34,7 +34,7 @@ class Ledger:
         names = content.get("files")
         if content.get("format") != 1 or not isinstance(names, list) or FILE not in names:
             return set()
-        with files.about(path):
+        with files.errors_about(path):
             for name in names:
                 files.check_name(str(name))
         return {str(name) for name in names}

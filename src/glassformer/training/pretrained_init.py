@@ -44,7 +44,7 @@ def take_weights(module: nn.Module, folder: Path, task: Task, say: Say) -> None:
     for name, parameter in module.named_parameters():
         weight = weights.get(name)
         if weight is not None and weight.shape == parameter.shape:
-            with files.about(folder):
+            with files.errors_about(folder):
                 check_finite(name, weight)
             parameter.copy_(weight)
         else:

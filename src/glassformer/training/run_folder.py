@@ -66,7 +66,7 @@ class RunFolder:
                 stack.enter_context(files.only_one(self.path / LOCK))
                 self._check(config, resume, overwrite)  # another process may have come first
                 for folder in (self.path, self.checkpoints):
-                    files.sweep(folder)
+                    files.clean_up(folder)
             except BlockingIOError:
                 raise TrainingError(
                     f"A run is at work in {self.path}{self._holder()}: wait for its end, or take another name."

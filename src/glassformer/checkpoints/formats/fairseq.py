@@ -23,7 +23,7 @@ from glassformer.config import from_mapping
 from glassformer.errors import CheckpointMismatch, TokenizerError
 from glassformer.models.transformer import TransformerConfig
 from glassformer.tokenizers.base import Tokenizer
-from glassformer.tokenizers.untrusted_files import inside
+from glassformer.tokenizers.untrusted_files import file_in
 
 HALVES = ("encoder", "decoder")
 NO_WEIGHTS = re.compile(r"(encoder|decoder)\.(version|embed_positions\._float_tensor)")
@@ -68,7 +68,9 @@ FORMAT = Format(
 def dictionaries(path: Path, config: TransformerConfig) -> Tokenizers:
     """fairseq's dict.SOURCE.txt and dict.TARGET.txt; which is which, the numbers of their tokens say."""
     try:
-        tokenizers = [Tokenizer.load(inside(path.parent, file.name)) for file in sorted(path.parent.glob("dict.*.txt"))]
+        tokenizers = [
+            Tokenizer.load(file_in(path.parent, file.name)) for file in sorted(path.parent.glob("dict.*.txt"))
+        ]
     except TokenizerError as error:
         return Tokenizers(missing=error.anywhere())
     if not tokenizers:

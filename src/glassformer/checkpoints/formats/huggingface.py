@@ -17,7 +17,7 @@ def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
     """The contents and our parameters, after the files have been compared with their manifest, if there is one."""
     files.verify(source.path, required=False)
     folder = FolderFiles(source.path, from_pickle=source.from_pickle)
-    with files.about(source.path):
+    with files.errors_about(source.path):
         config, weights = read_weights(folder)
         tokenizers = read_tokenizers(source.path)
         processor, eos_ids = read_processor(folder, config), read_eos_ids(folder)
