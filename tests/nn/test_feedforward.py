@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from glassformer.nn.dropout import Dropout
 from glassformer.nn.feedforward import ACTIVATIONS, MLP, SwiGLU
-from glassformer.nn.norm import Dropout, LayerNorm, RMSNorm
+from glassformer.nn.norm import LayerNorm, RMSNorm
 from glassformer.twins import use
 from support import oracles
 from support.oracles import array

@@ -9,7 +9,7 @@ from torch import nn
 
 from glassformer.data.image_files import ImageFiles
 from glassformer.errors import DataError
-from glassformer.evaluation.mode import evaluating
+from glassformer.evaluation.eval_mode import evaluating
 from glassformer.features.image_processor import ImageProcessor
 from glassformer.inference.classify import label
 

@@ -14,7 +14,7 @@ from torch import nn
 from glassformer.data.memmap import TokenFile, open_tokens
 from glassformer.data.text import read_text
 from glassformer.errors import DataError
-from glassformer.evaluation.mode import evaluating
+from glassformer.evaluation.eval_mode import evaluating
 from glassformer.nn import functional as F
 from glassformer.tokenizers import Tokenizer
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from glassformer.data import sort
-from glassformer.evaluation.mode import evaluating
+from glassformer.evaluation.eval_mode import evaluating
 from glassformer.inference.generate import generate
 from glassformer.inference.logits import Sampling
 from glassformer.models.spec import CausalModel

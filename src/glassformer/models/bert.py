@@ -21,12 +21,13 @@ from glassformer.models.spec import (
 )
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import Block
+from glassformer.nn.dropout import Dropout
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import ACTIVATIONS, MLP
 from glassformer.nn.init import init_like_bert
 from glassformer.nn.linear import Linear
 from glassformer.nn.mask import Everything, Mask
-from glassformer.nn.norm import Dropout, LayerNorm
+from glassformer.nn.norm import LayerNorm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,11 +14,12 @@ from glassformer.models.decoder import check_decoder, initialize
 from glassformer.models.spec import ModelSpec, check_choice
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import Block
+from glassformer.nn.dropout import Dropout
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import MLP, SwiGLU
 from glassformer.nn.kv_cache import KVCache, Policy, uncached
 from glassformer.nn.linear import Linear
-from glassformer.nn.norm import Dropout, RMSNorm
+from glassformer.nn.norm import RMSNorm
 from glassformer.nn.rope import RoPE, RopeScaling, Style
 
 

@@ -17,6 +17,7 @@ from glassformer.errors import ConfigError
 from glassformer.models.spec import check_choice, check_fraction, check_sizes
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import Block
+from glassformer.nn.dropout import Dropout
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import SwiGLU
 from glassformer.nn.init import init_like_gpt2
@@ -24,7 +25,7 @@ from glassformer.nn.kv_cache import KVCache, Policy, uncached, window
 from glassformer.nn.linear import Linear
 from glassformer.nn.mask import Rule, Window
 from glassformer.nn.moe import Experts, MoE
-from glassformer.nn.norm import Dropout, RMSNorm
+from glassformer.nn.norm import RMSNorm
 from glassformer.nn.rope import RoPE, RopeScaling, Style
 
 

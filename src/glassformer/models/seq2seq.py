@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from glassformer.errors import ConfigError
 from glassformer.models.spec import ModelSpec, check_choice, check_fraction, check_sizes
+from glassformer.nn.dropout import Dropout
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.kv_cache import Policy, count_positions
 from glassformer.nn.linear import Linear
 from glassformer.nn.luong import Luong, LuongWindow
 from glassformer.nn.memory import padded
-from glassformer.nn.norm import Dropout
 from glassformer.nn.recurrent import CELLS, CellKind, Hidden, Recurrent, join_rows, select_rows
 
 

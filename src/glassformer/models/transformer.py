@@ -24,13 +24,14 @@ from glassformer.models.spec import (
 from glassformer.nn import init
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import Block, CrossBlock
+from glassformer.nn.dropout import Dropout
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import ACTIVATIONS, MLP
 from glassformer.nn.kv_cache import Policy, Step, uncached
 from glassformer.nn.linear import Linear
 from glassformer.nn.mask import Everything
 from glassformer.nn.memory import DecoderState
-from glassformer.nn.norm import Dropout, LayerNorm
+from glassformer.nn.norm import LayerNorm
 from glassformer.nn.position import Layout, sinusoidal
 
 PROJECTIONS = {"q": "q", "k": "k", "v": "v", "o": "out"}  # ours: Hugging Face's

@@ -19,13 +19,14 @@ from glassformer.nn import init
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import Block, CrossBlock
 from glassformer.nn.convolution import Conv1d
+from glassformer.nn.dropout import Dropout
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import MLP
 from glassformer.nn.kv_cache import Policy
 from glassformer.nn.linear import Linear
 from glassformer.nn.mask import Everything, Mask
 from glassformer.nn.memory import DecoderState
-from glassformer.nn.norm import Dropout, LayerNorm
+from glassformer.nn.norm import LayerNorm
 from glassformer.nn.position import sinusoidal
 
 Heads = tuple[tuple[int, int], ...]  # (block, head) of the decoder

@@ -13,10 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glassformer.nn.attention import Attention
+from glassformer.nn.dropout import Dropout
 from glassformer.nn.kv_cache import LayerStep
 from glassformer.nn.mask import Mask
 from glassformer.nn.memory import LayerMemory
-from glassformer.nn.norm import Dropout
 from glassformer.nn.rope import Rotation
 
 NormPlacement = Literal["pre", "post"]

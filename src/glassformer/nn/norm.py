@@ -1,4 +1,4 @@
-"""Layer norm, RMS norm, and dropout's module: what stands between the sublayers."""
+"""Layer norm and RMS norm: what stands between the sublayers."""
 
 import torch
 from jaxtyping import Float
@@ -44,15 +44,3 @@ class RMSNorm(nn.Module):
     def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
         """x, normalised at each position."""
         return F.rms_norm(x, self.weight, self.eps)
-
-
-class Dropout(nn.Module):
-    """Dropout with probability p while training, nothing otherwise."""
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-        """x, thinned out while training."""
-        return F.dropout(x, self.p) if self.training and self.p > 0 else x

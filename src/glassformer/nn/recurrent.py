@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from glassformer.errors import CheckpointMismatch
 from glassformer.nn import init
+from glassformer.nn.dropout import Dropout
 from glassformer.nn.linear import Linear
-from glassformer.nn.norm import Dropout
 
 CellKind = Literal["rnn", "gru", "lstm"]
 Hidden = tuple[Float[Tensor, "B C"], ...]  # what one layer remembers: (h,), and (h, cell) of an LSTM

@@ -15,7 +15,7 @@ from glassformer import files
 from glassformer.data import augmentation
 from glassformer.data.images import ImageSet, list_folder, read_folder, read_idx_set, read_npz_set
 from glassformer.errors import ConfigError, DataError
-from glassformer.evaluation.mode import evaluating
+from glassformer.evaluation.eval_mode import evaluating
 from glassformer.features.image_processor import ImageProcessor, middle
 from glassformer.kinds.kind import Progress
 from glassformer.models.spec import KindName

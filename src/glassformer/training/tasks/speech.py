@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from glassformer.data.audio import Recording, seconds_of
 from glassformer.data.pairs import Order, Ragged, read_transcripts
 from glassformer.errors import DataError, MissingExtra
-from glassformer.evaluation.mode import evaluating
+from glassformer.evaluation.eval_mode import evaluating
 from glassformer.evaluation.wer import normaliser, word_errors
 from glassformer.features.log_mel import FRAMES_PER_SECOND, HOP, log_mel
 from glassformer.inference.transcribe import listen

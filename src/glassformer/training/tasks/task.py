@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from glassformer import files, strict_json
 from glassformer.errors import ConfigError, DataError
-from glassformer.evaluation.mode import evaluating
+from glassformer.evaluation.eval_mode import evaluating
 from glassformer.evaluation.perplexity import Loss
 from glassformer.inference.recorded_call import call_of
 from glassformer.kinds.kind import Progress

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from glassformer.checkpoints import safetensors, word_vectors
 from glassformer.data.word_corpus import count_words, numbers_of
 from glassformer.errors import ConfigError, DataError
-from glassformer.evaluation.mode import evaluating
+from glassformer.evaluation.eval_mode import evaluating
 from glassformer.kinds.kind import Progress
 from glassformer.models.spec import KindName
 from glassformer.nn.negative_sampling import keep_probability, negative_sampling_loss, noise
