@@ -244,19 +244,19 @@ def _whole(text: str, name: str) -> int:
 
 def _numbers(request: Request, *names: str) -> list[int]:
     """Whole numbers of the query, each once."""
-    found = []
+    numbers = []
     for name in names:
-        given = request.query_params.getlist(name)
-        found.append(_whole(given[0] if len(given) == 1 else "", name))
-    return found
+        values = request.query_params.getlist(name)
+        numbers.append(_whole(values[0] if len(values) == 1 else "", name))
+    return numbers
 
 
 def _list(request: Request, name: str) -> list[int]:
     """Whole numbers with commas between; none at all is an empty list."""
-    given = request.query_params.get(name, "")
-    if len(given) > MAX_LIST:
+    text = request.query_params.get(name, "")
+    if len(text) > MAX_LIST:
         raise ConfigError(f"{name} may have {MAX_LIST:,} characters.")
-    return [_whole(part, f"Each of {name}") for part in given.split(",") if given]
+    return [_whole(part, f"Each of {name}") for part in text.split(",") if text]
 
 
 async def _content(request: Request, kind: type[T]) -> T:

@@ -106,9 +106,9 @@ class Canvas:
 
 
 def _grow(boxes: dict[int, list[int]], group: int, box: Iterable[int]) -> None:
-    known = boxes.get(group)
+    old = boxes.get(group)
     new = list(box)
-    boxes[group] = new if known is None else [*map(min, known[:3], new[:3]), *map(max, known[3:], new[3:])]
+    boxes[group] = new if old is None else [*map(min, old[:3], new[:3]), *map(max, old[3:], new[3:])]
 
 
 def overlap(a: Rect, b: Rect) -> bool:

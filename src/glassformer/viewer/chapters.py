@@ -50,8 +50,8 @@ class ChapterReport:
 
 def load_chapters(folder: Path = CHAPTERS) -> list[dict[str, Any]]:
     """The chapters in their order."""
-    found = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
-    return sorted(found, key=lambda chapter: chapter["order"])
+    chapters = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
+    return sorted(chapters, key=lambda chapter: chapter["order"])
 
 
 def missing_roles(scene: Scene, chapter: Mapping[str, Any]) -> list[str]:
@@ -129,7 +129,9 @@ def _languages(where: str, text: Mapping[str, str]) -> Iterator[str]:
     for language in LANGUAGES:
         if not text.get(language, "").strip():
             yield f"{where} has no text in {language}."
-    en, zh = ({_without_words(found) for found in PLACEHOLDER.findall(text.get(one, ""))} for one in LANGUAGES)
+    en, zh = (
+        {_without_words(placeholder) for placeholder in PLACEHOLDER.findall(text.get(one, ""))} for one in LANGUAGES
+    )
     for kind, argument in sorted(en ^ zh):
         yield f"{where}: {{{kind}:{argument}}} is in one language only."
 
@@ -140,10 +142,10 @@ def _without_words(placeholder: tuple[str, str]) -> tuple[str, str]:
 
 
 def _written_out(where: str, text: Mapping[str, str], scene: Scene) -> Iterator[str]:
-    known = {*scene.sizes.values(), scene.model["n_parameters"]} - {0, 1}
+    sizes = {*scene.sizes.values(), scene.model["n_parameters"]} - {0, 1}
     for language in LANGUAGES:
         for number in NUMBER.findall(PLACEHOLDER.sub("", text.get(language, ""))):
-            if int(re.sub(r"\D", "", number)) in known:
+            if int(re.sub(r"\D", "", number)) in sizes:
                 yield f"{where} says {number} in {language}, which is a size of this model: use a placeholder."
 
 

@@ -65,7 +65,7 @@ def page_of(shown: Session | Trace) -> str:
     text = SCRIPT.sub("", text).replace("</body>", "\n".join([*parts, "</body>"]))
     policy = content_security_policy("'none'", *assets.inline_hashes(text)).partition("; frame-ancestors")[0]
     meta = f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">'
-    return re.sub(r"(<meta charset=[^>]*>)", lambda found: f"{found[0]}\n{meta}", text, count=1)
+    return re.sub(r"(<meta charset=[^>]*>)", lambda match: f"{match[0]}\n{meta}", text, count=1)
 
 
 def export_folder(shown: Session | Trace, directory: Path, *, overwrite: bool = False) -> Path:

@@ -45,13 +45,13 @@ class Item:
     @property
     def layer(self) -> int | None:
         """The number of the layer that it belongs to, if any."""
-        found = LAYER.match(self.name)
-        return int(found[1]) if found else None
+        match = LAYER.match(self.name)
+        return int(match[1]) if match else None
 
 
-def make_foreign(found: Sequence[Item]) -> None:
+def make_foreign(model_items: Sequence[Item]) -> None:
     """Where the whole is no model of ours, a name that happens to be one of our roles is not to be taken for it."""
-    for item in found:
+    for item in model_items:
         item.role = _own_role(item.name)
 
 
@@ -66,18 +66,20 @@ def items(trace: Trace) -> list[Item]:
     return Reader(trace).items()
 
 
-def _affordable(found: Sequence[CellWindow], record: TensorRecord, nbytes: int) -> bool:
+def _affordable(cell_windows: Sequence[CellWindow], record: TensorRecord, nbytes: int) -> bool:
     """Whether as much is drawn as is stored, or not much more: a tensor may repeat its storage without end."""
     n_elements = nbytes // record.dtype.itemsize
-    area = max((math.prod(window.size) for window in found), default=0)
-    return area <= max(costs.SHOWN, n_elements) and len(found) <= max(MAX_SLICES, n_elements)
+    area = max((math.prod(window.size) for window in cell_windows), default=0)
+    return area <= max(costs.SHOWN, n_elements) and len(cell_windows) <= max(MAX_SLICES, n_elements)
 
 
-def _all_shown(found: Sequence[CellWindow], record: TensorRecord, records: Sequence[TensorRecord], nbytes: int) -> bool:
+def _all_shown(
+    cell_windows: Sequence[CellWindow], record: TensorRecord, records: Sequence[TensorRecord], nbytes: int
+) -> bool:
     """Whether all that other tensors show of the storage can be seen; not asked of those that show it many times."""
     if sum(other.n_different * other.dtype.itemsize for other in records) > MANY * (nbytes + costs.FREE):
         return False
-    return covers(found, record.dtype.itemsize, records)
+    return covers(cell_windows, record.dtype.itemsize, records)
 
 
 def _nearest(source: Item, tied: Sequence[Item], reader: Item) -> Item:
@@ -86,10 +88,10 @@ def _nearest(source: Item, tied: Sequence[Item], reader: Item) -> Item:
     return next((item for item in same if item.module == reader.module), source)
 
 
-def _tell_versions_apart(found: Sequence[Item]) -> None:
+def _tell_versions_apart(main_items: Sequence[Item]) -> None:
     """Queries and keys before and after rotation, keys and values repeated for all heads, heads joined to one."""
     first: dict[tuple[str, str], Item] = {}
-    for item in found:
+    for item in main_items:
         if item.role in ("q", "k", "v"):
             before = first.setdefault((item.name.rpartition(".")[0], item.role), item)
             if item is not before:
@@ -108,49 +110,51 @@ class Reader:
 
     def items(self) -> list[Item]:
         """All items of the trace, in the order in which they came to be."""
-        shown = {
+        items_by_storage = {
             storage: self._item(storage, records)
             for storage, records in self._tensors_of.items()
             if any(record.n_cells for record in records)
         }
-        main = {storage: item for storage, item in shown.items() if not self._is_step(item)}
-        targets = self._targets(shown, main)
+        main = {storage: item for storage, item in items_by_storage.items() if not self._is_step(item)}
+        targets = self._targets(items_by_storage, main)
         n_steps = Counter(target for target in targets.values() if target)
-        for storage, item in shown.items():
+        for storage, item in items_by_storage.items():
             target = targets.get(storage)
             if target is None or n_steps[target] > MAX_STEPS:  # it leads nowhere, or is no step but a whole computation
                 main[storage] = item
             else:
                 item.step_of = target
         tied = list(self._tied(main))
-        self._find_sources(shown, main, tied)
-        found = sorted([*shown.values(), *tied], key=lambda item: item.order)
-        _tell_versions_apart([item for item in found if item.step_of is None])
-        for item in found:
+        self._find_sources(items_by_storage, main, tied)
+        all_items = sorted([*items_by_storage.values(), *tied], key=lambda item: item.order)
+        _tell_versions_apart([item for item in all_items if item.step_of is None])
+        for item in all_items:
             if item.role == "allowed" and item.tensor.n_cells > 1 and self._all_true(item.tensor):
                 item.role = "allowed_all"
-        return found
+        return all_items
 
     def _all_true(self, record: TensorRecord) -> bool:
         once = tuple(slice(None) if stride else slice(1) for stride in record.strides)
         return bool(self.trace.array(record.id)[once].all())
 
-    def _targets(self, shown: dict[int, Item], main: dict[int, Item]) -> dict[int, Item | None]:
+    def _targets(self, items_by_storage: dict[int, Item], main: dict[int, Item]) -> dict[int, Item | None]:
         """For each step the first item that is computed from it, however many steps later."""
-        found: dict[int, Item | None] = {}
-        for storage in sorted(shown.keys() - main.keys(), key=lambda storage: shown[storage].order, reverse=True):
+        targets: dict[int, Item | None] = {}
+        for storage in sorted(
+            items_by_storage.keys() - main.keys(), key=lambda storage: items_by_storage[storage].order, reverse=True
+        ):
             readers = self._readers.get(storage, [])
-            found[storage] = next(filter(None, (main.get(reader) or found.get(reader) for reader in readers)), None)
-        return found
+            targets[storage] = next(filter(None, (main.get(reader) or targets.get(reader) for reader in readers)), None)
+        return targets
 
-    def _find_sources(self, shown: dict[int, Item], main: dict[int, Item], tied: Sequence[Item]) -> None:
+    def _find_sources(self, items_by_storage: dict[int, Item], main: dict[int, Item], tied: Sequence[Item]) -> None:
         """Which items each is computed from, seen through steps."""
         through: dict[int, list[Item]] = {}
-        for storage in sorted(shown, key=lambda storage: shown[storage].order):
-            found: dict[Item, None] = {}
+        for storage in sorted(items_by_storage, key=lambda storage: items_by_storage[storage].order):
+            sources: dict[Item, None] = {}
             for read in self._reads.get(storage, []):
-                found.update(dict.fromkeys([main[read]] if read in main else through.get(read, [])))
-            through[storage] = list(found) if storage in main else list(found)[:MAX_SOURCES]
+                sources.update(dict.fromkeys([main[read]] if read in main else through.get(read, [])))
+            through[storage] = list(sources) if storage in main else list(sources)[:MAX_SOURCES]
         for storage, item in main.items():
             item.sources = [_nearest(source, tied, item) for source in through[storage] if source is not item]
 
@@ -170,21 +174,21 @@ class Reader:
         role, name, record = self._role(storage, records)
         nbytes = self.trace.storages[storage].nbytes
         widest = max(records, key=lambda other: other.n_cells * (0 not in other.strides))
-        for shown in (record, widest):
-            found = windows(shown)
-            if _affordable(found, shown, nbytes) and _all_shown(found, shown, records, nbytes):
+        for tensor in (record, widest):
+            cell_windows = windows(tensor)
+            if _affordable(cell_windows, tensor, nbytes) and _all_shown(cell_windows, tensor, records, nbytes):
                 break
         else:
-            found = list(flat(shown, nbytes))
+            cell_windows = list(flat(tensor, nbytes))
         written_by = self.trace.storages[storage].written_by
         return Item(
             storage=storage,
-            tensor=shown,
+            tensor=tensor,
             name=name,
             role=role,
             module=self._module(storage, name),
             order=-1 if written_by is None else written_by,
-            windows=found,
+            windows=cell_windows,
         )
 
     def _role(self, storage: int, records: Sequence[TensorRecord]) -> tuple[str, str, TensorRecord]:
@@ -192,7 +196,7 @@ class Reader:
         written_by = self.trace.storages[storage].written_by
         module = "" if written_by is None else self.trace.operations[written_by].module
         names = [(path, record) for record in records for path in self._paths_of.get(record.id, [])]
-        found: tuple[int, str, str, TensorRecord] | None = None  # the row that comes first, and of its names the last
+        best: tuple[int, str, str, TensorRecord] | None = None  # the row that comes first, and of its names the last
         for path, record in names:
             plain, _, version = path.partition("#")
             passed = plain.endswith(".output") and not module.startswith(plain.removesuffix(".output"))
@@ -200,10 +204,10 @@ class Reader:
                 continue
             for rank, role, given in readings_of(plain):
                 own = rank > 0 or path.rpartition(".")[0] == module
-                if own and not (given and version == "1") and (found is None or rank <= found[0]):
-                    found = rank, role, path, record
-        if found is not None:
-            return found[1:]
+                if own and not (given and version == "1") and (best is None or rank <= best[0]):
+                    best = rank, role, path, record
+        if best is not None:
+            return best[1:]
         by_variable = [record for record in records if not record.derived]
         record = max(by_variable or records, key=lambda record: (record.n_cells, record.id))
         return _own_role(record.name), record.name, record
@@ -240,13 +244,13 @@ class Reader:
     @cached_property
     def _read_by_name(self) -> dict[int, set[int]]:
         """What is computed from each storage, directly or by way of what has no name: two of them stand for all."""
-        found: dict[int, set[int]] = {}
+        readers_by_storage: dict[int, set[int]] = {}
         for storage in sorted(self._tensors_of, key=self._written, reverse=True):  # readers come later
             readers: set[int] = set()
             for reader in self._readers.get(storage, []):
-                readers |= found.get(reader, set()) if reader in self._derived else {reader}
-            found[storage] = set(islice(sorted(readers), 2))
-        return found
+                readers |= readers_by_storage.get(reader, set()) if reader in self._derived else {reader}
+            readers_by_storage[storage] = set(islice(sorted(readers), 2))
+        return readers_by_storage
 
     def _written(self, storage: int) -> int:
         written_by = self.trace.storages[storage].written_by
@@ -261,19 +265,19 @@ class Reader:
 
     @cached_property
     def _tensors_of(self) -> dict[int, list[TensorRecord]]:
-        found: dict[int, list[TensorRecord]] = {}
+        tensors: dict[int, list[TensorRecord]] = {}
         for record in self.trace.tensors:
-            found.setdefault(record.storage, []).append(record)
-        return found
+            tensors.setdefault(record.storage, []).append(record)
+        return tensors
 
     @cached_property
     def _paths_of(self) -> dict[int, list[str]]:
         """Every name that a tensor has, as `trace[...]` takes it."""
-        found: dict[int, list[str]] = {}
+        paths: dict[int, list[str]] = {}
         for path, ids in self.trace.names.items():
             for number, tensor in enumerate(ids, 1):
-                found.setdefault(tensor, []).append(path if number == len(ids) else f"{path}#{number}")
-        return found
+                paths.setdefault(tensor, []).append(path if number == len(ids) else f"{path}#{number}")
+        return paths
 
     @cached_property
     def _modules(self) -> set[str]:
@@ -282,7 +286,7 @@ class Reader:
     @cached_property
     def _reads(self) -> dict[int, list[int]]:
         """The storages that an operation read to write one."""
-        found: dict[int, list[int]] = {}
+        reads: dict[int, list[int]] = {}
         tensors = self.trace.tensors
         for operation in self.trace.operations:
             if operation.writes:
@@ -291,14 +295,14 @@ class Reader:
                     storage = self.trace.storages[tensors[output].storage]
                     if storage.written_by == operation.id:
                         before = [] if storage.previous is None else [storage.previous]
-                        known = found.setdefault(storage.id, [])
-                        known += [s for s in (*read, *before) if s != storage.id and s not in known]
-        return found
+                        sources = reads.setdefault(storage.id, [])
+                        sources += [s for s in (*read, *before) if s != storage.id and s not in sources]
+        return reads
 
     @cached_property
     def _readers(self) -> dict[int, list[int]]:
-        found: dict[int, list[int]] = {}
+        readers: dict[int, list[int]] = {}
         for written, read in self._reads.items():
             for storage in read:
-                found.setdefault(storage, []).append(written)
-        return found
+                readers.setdefault(storage, []).append(written)
+        return readers

@@ -84,10 +84,10 @@ def pack_scene(
     lazy: bool = False,
 ) -> Scene:
     """All that a trace has, placed in space."""
-    found = items(trace)
+    scene_items = items(trace)
     canvas = Canvas()
     canvas.scale = _scales(trace)
-    sizes = lay_out(found, canvas)
+    sizes = lay_out(scene_items, canvas)
     scene = Scene(
         model={
             "name": name,
@@ -103,8 +103,8 @@ def pack_scene(
         sizes=sizes,
     )
     scene.groups, scene.blocks = canvas.groups, canvas.blocks
-    scene.arrows = _arrows(found, canvas)
-    scene.stream = canvas.stream(found)
+    scene.arrows = _arrows(scene_items, canvas)
+    scene.stream = canvas.stream(scene_items)
     scene.logits = next((block.id for block in scene.blocks if block.role == "logits"), None)
     return scene
 
@@ -118,12 +118,12 @@ def _n_parameters(trace: Trace, module: nn.Module | None) -> int:
 
 
 def _scales(trace: Trace) -> Any:
-    known: dict[int, float] = {}
+    scales: dict[int, float] = {}
 
     def scale(item: Item) -> float:
-        if item.storage not in known:
-            known[item.storage] = tiles.scale(trace.array(item.tensor.id))
-        return known[item.storage]
+        if item.storage not in scales:
+            scales[item.storage] = tiles.scale(trace.array(item.tensor.id))
+        return scales[item.storage]
 
     return scale
 
@@ -134,10 +134,10 @@ def _settings(config: Any) -> dict[str, Any]:
     return dict(config) if isinstance(config, Mapping) else {}
 
 
-def _arrows(found: Sequence[Item], canvas: Canvas) -> list[Arrow]:
+def _arrows(scene_items: Sequence[Item], canvas: Canvas) -> list[Arrow]:
     """From every block to those that are computed from it: the same head's, the same slice's, else the first one's."""
     arrows = []
-    for item in found:
+    for item in scene_items:
         for source in item.sources:
             kind = "weight" if source.kind == "weight" else "data"
             if source.role in ("x", "source") and item.role in ("x", "source", "memory"):

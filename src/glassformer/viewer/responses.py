@@ -25,26 +25,26 @@ def answer(trace: Trace, tensor: int, index: Sequence[int]) -> dict[str, Any]:
     """All that the page shows of one number. Raises `TraceError` where there is no such cell, or no rule for it."""
     if not 0 <= tensor < len(trace.tensors):
         raise TraceError(f"The trace has no tensor {tensor}.")
-    found = explain(Recorded(trace, tensor)[tuple(index)])
+    explanation = explain(Recorded(trace, tensor)[tuple(index)])
     record = trace.tensors[tensor]
     dtype = str(record.dtype).removeprefix("torch.")
-    shown = {"cell": cell_ref(found.cell), "kind": record.kind, "dtype": dtype}
-    if found.formula is None or found.computed is None or found.operation is None:
-        return {**shown, **FROM_OUTSIDE, "numpy": numpy_of(Number(found.value), dtype)}
-    sources, operation = found.sources, found.operation
+    common = {"cell": cell_ref(explanation.cell), "kind": record.kind, "dtype": dtype}
+    if explanation.formula is None or explanation.computed is None or explanation.operation is None:
+        return {**common, **FROM_OUTSIDE, "numpy": numpy_of(Number(explanation.value), dtype)}
+    sources, operation = explanation.sources, explanation.operation
     return {
-        **shown,
-        "computed": None if found.computed == found.cell else cell_ref(found.computed),
-        "text": render(found.formula),
-        "numbers": render(found.formula, numbers=True),
-        "latex": render(found.formula, "latex"),
-        "mathml": render(found.formula, "mathml"),
-        "numpy": "" if len(sources) > MAX_SOURCES else numpy_of(found.formula, dtype),
-        "terms": _terms(found),
-        "n_terms": len(found.terms),
+        **common,
+        "computed": None if explanation.computed == explanation.cell else cell_ref(explanation.computed),
+        "text": render(explanation.formula),
+        "numbers": render(explanation.formula, numbers=True),
+        "latex": render(explanation.formula, "latex"),
+        "mathml": render(explanation.formula, "mathml"),
+        "numpy": "" if len(sources) > MAX_SOURCES else numpy_of(explanation.formula, dtype),
+        "terms": _terms(explanation),
+        "n_terms": len(explanation.terms),
         "sources": [cell_ref(cell) for cell in sources[:MAX_SOURCES]],
         "n_sources": len(sources),
-        "check": _check(found.check()),
+        "check": _check(explanation.check()),
         "operation": {"id": operation.id, "name": operation.name, "module": operation.module},
         "source": source_with_context(trace, operation.source),
     }
@@ -80,14 +80,14 @@ def plain(value: Any) -> int | float | str:
     return int(value) if isinstance(value, bool) else value
 
 
-def _terms(found: Explanation) -> list[dict[str, Any]]:
+def _terms(explanation: Explanation) -> list[dict[str, Any]]:
     return [
         {
             "operands": [cell_ref(cell) for cell in term.operands],
             "value": plain(term.value),
             "product": term.product,
         }
-        for term in found.why(MAX_TERMS)
+        for term in explanation.why(MAX_TERMS)
     ]
 
 

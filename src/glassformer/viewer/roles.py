@@ -50,9 +50,9 @@ def _table() -> dict[str, Any]:
     return tomllib.loads(TABLE.read_text("utf-8"))
 
 
-def _role(*, paths: Sequence[str] = (), en: str = "", zh: str = "", x: str = "", y: str = "", **others: Any) -> Role:
+def _role(*, paths: Sequence[str] = (), en: str = "", zh: str = "", x: str = "", y: str = "", **fields: Any) -> Role:
     label = Text(en, zh) if en or zh else None
-    return Role(paths=tuple(map(_pattern, paths)), label=label, axes=(x, y), **others)
+    return Role(paths=tuple(map(_pattern, paths)), label=label, axes=(x, y), **fields)
 
 
 def _pattern(path: str) -> re.Pattern[str]:

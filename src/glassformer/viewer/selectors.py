@@ -46,10 +46,10 @@ class SelectorSegment:
 
 def select(scene: Scene, selector: str, variables: Vars | None = None) -> list[Cells]:
     """Whole blocks, or cells in them, in the order of the scene."""
-    found = SELECTOR.fullmatch(selector.strip())
-    if found is None:
+    match = SELECTOR.fullmatch(selector.strip())
+    if match is None:
         raise SelectorError(f"{selector} is not a selector such as @layer[0].q{{t=last}}.")
-    negated, path, braces = found.groups()
+    negated, path, braces = match.groups()
     words = [_word(word) for word in path.split(".")]
     ranges = [part.split("=") for part in (braces or "").split(",") if part]
     if any(len(part) != 2 for part in ranges):
@@ -150,12 +150,12 @@ def _nth(blocks: Sequence[Block], index: str | int, variables: Vars) -> list[Blo
     by_group: dict[int, list[Block]] = {}
     for block in blocks:
         by_group.setdefault(block.group, []).append(block)
-    found = []
+    matches = []
     for block in blocks:
         siblings = by_group[block.group]
         if siblings.index(block) == resolve(index, len(siblings), variables):
-            found.append(block)
-    return found
+            matches.append(block)
+    return matches
 
 
 def _cut(scene: Scene, block: Block, ranges: Sequence[Sequence[str]], variables: Vars) -> Cells | None:

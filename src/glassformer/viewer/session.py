@@ -164,14 +164,14 @@ class Session:
 
     def blobs(self, names: Sequence[str]) -> bytes:
         """The bytes of these names, one after the other."""
-        known = {name: storage for _, _, step in self.steps() for name, storage in step.blobs.items()}
-        missing = [name for name in names if name not in known]
+        storages = {name: storage for _, _, step in self.steps() for name, storage in step.blobs.items()}
+        missing = [name for name in names if name not in storages]
         if missing or len(set(names)) < len(names):
             raise TraceError("There are no numbers of this name." if missing else "Each name once.")
-        found = [pack.blob_bytes(known[name]) for name in names]
-        if sum(data.nbytes for data in found) > LAZY:
+        blobs = [pack.blob_bytes(storages[name]) for name in names]
+        if sum(data.nbytes for data in blobs) > LAZY:
             raise GenerationError(f"At most {LAZY >> 20} MiB are sent at once.")
-        return b"".join(found)
+        return b"".join(blobs)
 
     def tiles(self, run: int, number: int, places: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Several tiles: of each its block, level, x and y."""
@@ -182,10 +182,10 @@ class Session:
     def tile(self, run: int, number: int, block: int, level: int, x: int, y: int) -> tuple[np.ndarray, np.ndarray]:
         """Texels of a block: their values, and the roots of their mean squares."""
         step = self.step(run, number)
-        found = self._block(step, block)
-        if level > MAX_LEVEL or any(at << level >= n for at, n in zip((x, y), found.size, strict=True)):
-            raise TraceError(f"{found.name} has no texel {x}, {y} on level {level}.")
-        return self._pyramids.tile(step.trace, found, level, x, y)
+        scene_block = self._block(step, block)
+        if level > MAX_LEVEL or any(at << level >= n for at, n in zip((x, y), scene_block.size, strict=True)):
+            raise TraceError(f"{scene_block.name} has no texel {x}, {y} on level {level}.")
+        return self._pyramids.tile(step.trace, scene_block, level, x, y)
 
     def numbers(self, run: int, number: int, block: int, x: int, y: int, nx: int, ny: int) -> np.ndarray:
         """A window of a block's numbers."""
@@ -228,13 +228,13 @@ class Session:
         kind = kind_of(model)
         return self.start(kind.read(model, (tokens or ()) if text is None else kind.tokens(model, text)))
 
-    def start(self, given: Inputs) -> Run:
+    def start(self, inputs: Inputs) -> Run:
         """A new run on whatever its kind of model reads, begun where the model writes."""
         model = self._needs_model()
         with self._recording:
             self._make_room()
-            step = self._record(model, kind_of(model).begun(model, given))
-            return self._add(self._new_run(given.label or self._words(step)), step)
+            step = self._record(model, kind_of(model).begun(model, inputs))
+            return self._add(self._new_run(inputs.label or self._words(step)), step)
 
     def next(self, run: int, sampling: Sampling) -> dict[str, Any]:
         """One more token of a run, drawn from the recorded logits as `generate` draws it, and the step that reads it.
@@ -296,11 +296,11 @@ class Session:
         return self.model
 
     def _run(self, run: int) -> Run:
-        found = next((kept for kept in self.runs if kept.id == run), None)
-        if found is None:
+        kept_run = next((kept for kept in self.runs if kept.id == run), None)
+        if kept_run is None:
             gone = 0 <= run < self._n_runs
             raise TraceError(f"There is no run {run}{' any more: newer ones took its place' if gone else ''}.")
-        return found
+        return kept_run
 
     @property
     def _reads_no_text(self) -> bool:
@@ -313,27 +313,27 @@ class Session:
 
     def _words(self, step: RecordedStep) -> str:
         """What a run is called: the text that was given."""
-        given = step.scene.source if self.model and self.model.kind == "encoder-decoder" else step.tokens
-        return ("" if self.tokenizer else " ").join(token.text for token in given)
+        tokens = step.scene.source if self.model and self.model.kind == "encoder-decoder" else step.tokens
+        return ("" if self.tokenizer else " ").join(token.text for token in tokens)
 
-    def _record(self, model: ModelLike, given: Inputs, last: RecordedStep | None = None) -> RecordedStep:
+    def _record(self, model: ModelLike, inputs: Inputs, last: RecordedStep | None = None) -> RecordedStep:
         """A pass of the module that ran the last one: it may have a changed weight. What both computed is kept once."""
-        call, arguments = kind_of(model).call(model, given)
+        call, arguments = kind_of(model).call(model, inputs)
         room = MAX_BYTES - _nbytes(self._traces()) + (0 if last is None else _nbytes([last.trace]))
         module = model.module if last is None else last.module or model.module
         trace = pack.record(module, *arguments, call=call, predicts=pack.predicts(model.config), max_bytes=room)
         if last is not None:
             pack.share_equal(trace, last.trace)
-        return self._step(trace, given)
+        return self._step(trace, inputs)
 
     def _traces(self) -> Iterator[Trace]:
         return (step.trace for _, _, step in self.steps())
 
-    def _step(self, trace: Trace, given: Inputs) -> RecordedStep:
+    def _step(self, trace: Trace, inputs: Inputs) -> RecordedStep:
         if _nbytes([*self._traces(), trace]) > MAX_BYTES:
             raise GenerationError(f"This run has grown to {MAX_BYTES / GIB:g} GiB: begin another one.")
         model = self.model
-        tokens = shown_tokens(self._target_tokenizer, given.tokens)
+        tokens = shown_tokens(self._target_tokenizer, inputs.tokens)
         module = None if trace.replay is None else trace.replay.module
         scene = pack.pack_scene(
             trace,
@@ -341,11 +341,11 @@ class Session:
             config=None if model is None else model.config,
             name=self.name,
             tokens=tokens,
-            source=shown_tokens(self.tokenizer, given.source),
+            source=shown_tokens(self.tokenizer, inputs.source),
             random=model is not None and "random" in model.note,
             lazy=sum(storage.nbytes for storage in trace.storages) > LAZY,
         )
-        return RecordedStep(inputs=given, tokens=tokens, trace=trace, scene=scene, module=module, names=self._names)
+        return RecordedStep(inputs=inputs, tokens=tokens, trace=trace, scene=scene, module=module, names=self._names)
 
     def _make_room(self) -> None:
         """Let the oldest runs go where there are many, or much: not the first one, which the page opens with."""
@@ -371,10 +371,10 @@ class Session:
     def _block(step: RecordedStep, block: int) -> Block:
         if not 0 <= block < len(step.scene.blocks):
             raise TraceError(f"There is no block {block}.")
-        found = step.scene.blocks[block]
-        if found.tensor < 0:
-            raise TraceError(f"{found.name} has no numbers: only its shape is known.")
-        return found
+        scene_block = step.scene.blocks[block]
+        if scene_block.tensor < 0:
+            raise TraceError(f"{scene_block.name} has no numbers: only its shape is known.")
+        return scene_block
 
 
 def _nbytes(traces: Iterable[Trace]) -> int:
@@ -385,10 +385,10 @@ def _nbytes(traces: Iterable[Trace]) -> int:
 
 def _inputs_read(trace: Trace) -> Inputs:
     """The token ids that a model was given: inputs of whole numbers, of one row."""
-    found: dict[str, tuple[int, ...]] = {}
+    ids_by_name: dict[str, tuple[int, ...]] = {}
     for record in trace.tensors:
         whole = record.kind == "input" and record.dtype in (torch.int64, torch.int32) and record.shape[:-1] == (1,)
         if whole and not costs.repeats(record, trace.storages[record.storage].nbytes):
-            found[record.name] = tuple(trace.value(record.id)[0].tolist())
-    source = found.pop("source", None) or found.pop("candidates", ())
-    return Inputs(tokens=next(iter(found.values()), ()), source=source)
+            ids_by_name[record.name] = tuple(trace.value(record.id)[0].tolist())
+    source = ids_by_name.pop("source", None) or ids_by_name.pop("candidates", ())
+    return Inputs(tokens=next(iter(ids_by_name.values()), ()), source=source)

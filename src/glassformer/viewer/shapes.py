@@ -128,10 +128,12 @@ def _item(name: str, role: str, kind: TensorKind, shape: tuple[int, ...]) -> Ite
         id=-1, storage=-1, dtype=torch.float32, shape=shape, strides=tuple(strides), offset=0, kind=kind, name=name
     )
     if len(shape) == 4:  # heads, however many
-        found = [window for head in range(shape[1]) for window in windows(_head(record, head))]
+        cell_windows = [window for head in range(shape[1]) for window in windows(_head(record, head))]
     else:
-        found = windows(record)
-    return Item(storage=-1, tensor=record, name=name, role=role, module=name.rpartition(".")[0], order=0, windows=found)
+        cell_windows = windows(record)
+    return Item(
+        storage=-1, tensor=record, name=name, role=role, module=name.rpartition(".")[0], order=0, windows=cell_windows
+    )
 
 
 def _head(record: TensorRecord, head: int) -> TensorRecord:

@@ -31,7 +31,7 @@ def shown_classes(config: Any) -> list[Token]:
 def readable(data: bytes) -> str:
     """Bytes as text, and in hexadecimal where they are none."""
     text = data.decode("utf-8", "surrogateescape")
-    return BROKEN.sub(lambda found: f"⟨{found[0].encode('utf-8', 'surrogateescape').hex(' ').upper()}⟩", text)
+    return BROKEN.sub(lambda match: f"⟨{match[0].encode('utf-8', 'surrogateescape').hex(' ').upper()}⟩", text)
 
 
 def tokenized(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[dict[str, Any]]:

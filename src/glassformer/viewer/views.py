@@ -32,14 +32,14 @@ class View:
         return self._known[item]
 
     def _windows(self, item: Item) -> list[CellWindow]:
-        found = [window.turned() for window in item.windows] if role_of(item.role).turned else item.windows
+        cell_windows = [window.turned() for window in item.windows] if role_of(item.role).turned else item.windows
         by = role_of(item.role).heads
         if by == "query" and item.layer is not None:
-            return heads(found, self.sizes["H"], 1)
+            return heads(cell_windows, self.sizes["H"], 1)
         if by == "key":
-            return heads(found, self.sizes["G"], 1)
+            return heads(cell_windows, self.sizes["G"], 1)
         axes = self.axes(item)
-        return panels(found[0], axes.index("V"), self.panel) if "V" in axes else list(found)
+        return panels(cell_windows[0], axes.index("V"), self.panel) if "V" in axes else list(cell_windows)
 
     def size(self, item: Item) -> tuple[int, int]:
         """How much of the plane it takes."""
@@ -50,11 +50,11 @@ class View:
         """Each window of a step with the block that it is a step of: of its head, of its panel, or the first."""
         assert step.step_of is not None
         turned = role_of(step.step_of.role).turned
-        found = [window.turned() for window in step.windows] if turned else list(step.windows)
+        cell_windows = [window.turned() for window in step.windows] if turned else list(step.windows)
         if len(targets) > 1 and targets[0].head is not None:
-            found = heads(found, len(targets), 1)
-        elif len(targets) > 1 and len(found) == 1 and "V" in self.axes(step.step_of):
-            found = panels(found[0], self.axes(step.step_of).index("V"), self.panel)
-        for n, window in enumerate(found):
-            target = targets[n] if len(found) == len(targets) else targets[0]
+            cell_windows = heads(cell_windows, len(targets), 1)
+        elif len(targets) > 1 and len(cell_windows) == 1 and "V" in self.axes(step.step_of):
+            cell_windows = panels(cell_windows[0], self.axes(step.step_of).index("V"), self.panel)
+        for n, window in enumerate(cell_windows):
+            target = targets[n] if len(cell_windows) == len(targets) else targets[0]
             yield replace(window, head=target.head), target

@@ -67,7 +67,7 @@ def windows(record: TensorRecord) -> list[CellWindow]:
         pass
     if math.prod(shape[:-2]) > MOST_SLICES:
         return []
-    found = []
+    cell_windows = []
     for index in product(*map(range, shape[:-2])):
         window = CellWindow(
             offset=record.offset + sum(i * stride for i, stride in zip(index, strides, strict=False)),
@@ -75,8 +75,8 @@ def windows(record: TensorRecord) -> list[CellWindow]:
             size=(shape[-2], shape[-1]),
             index=f"[{','.join(map(str, index))}]" if math.prod(shape[:-2]) > 1 else "",
         )
-        found.append(window.turned() if is_weight else window)
-    return found
+        cell_windows.append(window.turned() if is_weight else window)
+    return cell_windows
 
 
 def _fold(shape: list[int], strides: list[int]) -> bool:
@@ -90,14 +90,14 @@ def _fold(shape: list[int], strides: list[int]) -> bool:
     return False
 
 
-def heads(found: Sequence[CellWindow], n_heads: int, axis: int) -> list[CellWindow]:
+def heads(cell_windows: Sequence[CellWindow], n_heads: int, axis: int) -> list[CellWindow]:
     """One window for each head: they are slices already, or lie side by side along an axis."""
-    if len(found) == n_heads:
-        return [replace(window, head=head) for head, window in enumerate(found)]
-    if len(found) == 1 and found[0].size[axis] % n_heads == 0:
-        n = found[0].size[axis] // n_heads
-        return [found[0].cut(axis, head * n, (head + 1) * n, head=head) for head in range(n_heads)]
-    return list(found)
+    if len(cell_windows) == n_heads:
+        return [replace(window, head=head) for head, window in enumerate(cell_windows)]
+    if len(cell_windows) == 1 and cell_windows[0].size[axis] % n_heads == 0:
+        n = cell_windows[0].size[axis] // n_heads
+        return [cell_windows[0].cut(axis, head * n, (head + 1) * n, head=head) for head in range(n_heads)]
+    return list(cell_windows)
 
 
 def panels(window: CellWindow, axis: int, width: int) -> list[CellWindow]:
@@ -108,25 +108,27 @@ def panels(window: CellWindow, axis: int, width: int) -> list[CellWindow]:
     return [window.cut(axis, i, min(i + width, n), keep_start=True) for i in range(0, n, width)]
 
 
-def covers(found: Sequence[CellWindow], itemsize: int, records: Sequence[TensorRecord]) -> bool:
+def covers(cell_windows: Sequence[CellWindow], itemsize: int, records: Sequence[TensorRecord]) -> bool:
     """Whether every byte of these tensors is shown by the windows, which have cells of `itemsize` bytes."""
-    spans = _spans(found, itemsize)
-    rest = [record for record in records if record.n_cells and not _within(spans, record)]
-    if not rest:
+    spans = _spans(cell_windows, itemsize)
+    outside = [record for record in records if record.n_cells and not _within(spans, record)]
+    if not outside:
         return True
-    shown = np.zeros(max([*(_bytes_of(record)[1] for record in rest), *(_end(w) * itemsize for w in found)]), bool)
-    needed = np.zeros_like(shown)
-    for window in found:
-        _mark(shown, itemsize, window.offset, window.size, window.strides)
-    for record in rest:
+    covered = np.zeros(
+        max([*(_bytes_of(record)[1] for record in outside), *(_end(w) * itemsize for w in cell_windows)]), bool
+    )
+    needed = np.zeros_like(covered)
+    for window in cell_windows:
+        _mark(covered, itemsize, window.offset, window.size, window.strides)
+    for record in outside:
         _mark(needed, record.dtype.itemsize, record.offset, record.shape, record.strides)
-    return not (needed & ~shown).any()
+    return not (needed & ~covered).any()
 
 
-def _spans(found: Sequence[CellWindow], itemsize: int) -> list[tuple[int, int]]:
+def _spans(cell_windows: Sequence[CellWindow], itemsize: int) -> list[tuple[int, int]]:
     """The bytes that dense windows show, from and to, those that touch each other in one: most often it is one."""
     spans: list[tuple[int, int]] = []
-    dense = ((w.offset * itemsize, (w.offset + math.prod(w.size)) * itemsize) for w in found if _is_dense(w))
+    dense = ((w.offset * itemsize, (w.offset + math.prod(w.size)) * itemsize) for w in cell_windows if _is_dense(w))
     for begin, end in sorted(dense):
         if spans and begin <= spans[-1][1]:
             spans[-1] = spans[-1][0], max(end, spans[-1][1])

@@ -51,7 +51,7 @@ class Chunks:
 
     def columns(
         self,
-        found: Sequence[Item],
+        items: Sequence[Item],
         n: int,
         place: Callable[[int], Point],
         group: Callable[[int], Group],
@@ -61,11 +61,11 @@ class Chunks:
         backwards: bool = False,
     ) -> None:
         """Position by position, from one tensor of all positions or from one a position; of them some features only."""
-        if len(found) not in (1, n) or any(len(item.windows) != 1 for item in found):
+        if len(items) not in (1, n) or any(len(item.windows) != 1 for item in items):
             return
         for t in range(n):
-            whole = len(found) == 1
-            item = found[0] if whole else found[n - 1 - t if backwards else t]
+            whole = len(items) == 1
+            item = items[0] if whole else items[n - 1 - t if backwards else t]
             nx, ny = item.windows[0].size
             if nx != (n if whole else 1):
                 return
@@ -74,23 +74,23 @@ class Chunks:
             self.put(item, (*column, low, high), place(t), group(t), axes, start=t)
 
     def matrix(
-        self, found: Sequence[Item], x: int, y: int, group: Group, axes: tuple[str, str], z: int = 0
+        self, items: Sequence[Item], x: int, y: int, group: Group, axes: tuple[str, str], z: int = 0
     ) -> tuple[int, int]:
         """One picture of all positions: columns side by side, what is more than a column behind each other.
 
         Returns its width and its height, 0 where there is nothing.
         """
         width = height = 0
-        for number, item in enumerate(found):
+        for number, item in enumerate(items):
             self.placed.add(item)
             n_steps = len(self.flow.steps.get(item, []))
             for slice_, window in enumerate(item.windows):
-                at = number if len(found) > 1 else slice_
-                alone = len(found) == 1 and len(item.windows) == 1
+                at = number if len(items) > 1 else slice_
+                alone = len(items) == 1 and len(item.windows) == 1
                 column = window.size[0] == 1 and not alone
                 depth = 0 if column else 2 * (1 + n_steps) * at
-                shown = replace(window, start=(at, 0)) if column else window
-                self.canvas.put(item, shown, group, (x + at * column, y, z - depth), axes)
+                shifted = replace(window, start=(at, 0)) if column else window
+                self.canvas.put(item, shifted, group, (x + at * column, y, z - depth), axes)
                 width, height = max(width, at * column + window.size[0]), max(height, window.size[1])
         return width, height
 
@@ -131,5 +131,5 @@ def carve(window: CellWindow, cut: Cut) -> CellWindow:
     x0, x1, y0, y1 = cut
     if (x0, x1, y0, y1) == (0, window.size[0], 0, window.size[1]):
         return window
-    found = window.cut(0, x0, x1).cut(1, y0, y1)
-    return replace(found, index=f"[{x0 if x1 == x0 + 1 else f'{x0}:{x1}'},{y0}:{y1}]")
+    carved = window.cut(0, x0, x1).cut(1, y0, y1)
+    return replace(carved, index=f"[{x0 if x1 == x0 + 1 else f'{x0}:{x1}'},{y0}:{y1}]")

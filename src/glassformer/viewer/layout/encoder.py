@@ -23,9 +23,9 @@ HERE = {
 
 def place(items: Sequence[Item], canvas: Canvas) -> dict[str, int] | None:
     """An encoder's blocks, and the lengths of its axes; None where the items are none's."""
-    found = {item.role: item for item in items if item.step_of is None}
+    by_role = {item.role: item for item in items if item.step_of is None}
     halves = {item.name.partition(".")[0] for item in items if item.role == "q"}
-    if not set(found) >= NEEDED or halves != {"encoder"} or found["tokens"].tensor.shape[0] != 1:
+    if not set(by_role) >= NEEDED or halves != {"encoder"} or by_role["tokens"].tensor.shape[0] != 1:
         return None
     sizes = sizes_of(items)
     for item in items:

@@ -20,20 +20,20 @@ OF_SOURCE = {"source_tokens", "source_embedding", "waveform"}
 
 def place(items: Sequence[Item], canvas: Canvas) -> dict[str, int] | None:
     """Both spines, and the lengths of their axes; None where the items are no encoder's and decoder's."""
-    shown = [item for item in items if item.step_of is None]
-    crossing = [item for item in shown if ".cross_attn." in item.name]
+    main_items = [item for item in items if item.step_of is None]
+    crossing = [item for item in main_items if ".cross_attn." in item.name]
     needed = {"q", "scores", "weights", "heads"} <= {item.role for item in crossing}
-    logits = next((item.tensor.shape for item in shown if item.role == "logits"), (0,))
+    logits = next((item.tensor.shape for item in main_items if item.role == "logits"), (0,))
     if not needed or logits[0] != 1:
         return None
-    encoding = [item.order for item in shown if item.name.startswith("encoder.") and item.order >= 0]
+    encoding = [item.order for item in main_items if item.name.startswith("encoder.") and item.order >= 0]
     of_source = {item for item in items if _is_of_source(item, min(encoding))}
     for item in items:
         if item.role == "positions" and len(item.tensor.shape) > 1:
             item.role = "position_encoding"
     model = canvas.group("", "model", None)
-    sizes = _sizes([item for item in shown if item not in of_source], crossing)
-    sizes |= sound.sizes_of(shown)
+    sizes = _sizes([item for item in main_items if item not in of_source], crossing)
+    sizes |= sound.sizes_of(main_items)
     view = Sided(sizes, of_source)
     right = _half(DECODER, [item for item in items if item not in of_source], sizes, canvas, view, model)
     right.main()
@@ -55,10 +55,10 @@ def place(items: Sequence[Item], canvas: Canvas) -> dict[str, int] | None:
 
 
 def _is_of_source(item: Item, encoder_begins: int) -> bool:
-    shown = item.step_of or item
-    if shown.name.startswith(("encoder.", "decoder.")):
-        return shown.name.startswith("encoder.")
-    return shown.role in OF_SOURCE or 0 <= shown.order < encoder_begins
+    main_item = item.step_of or item
+    if main_item.name.startswith(("encoder.", "decoder.")):
+        return main_item.name.startswith("encoder.")
+    return main_item.role in OF_SOURCE or 0 <= main_item.order < encoder_begins
 
 
 def _sizes(of_target: Sequence[Item], crossing: Sequence[Item]) -> dict[str, int]:

@@ -38,8 +38,8 @@ class Flow:
             if item.step_of:
                 self.steps.setdefault(item.step_of, []).append(item)
             for source in item.sources:
-                known = self.first_use.get(source, item.order)
-                self.first_use[source] = min(known, item.order)
+                first = self.first_use.get(source, item.order)
+                self.first_use[source] = min(first, item.order)
 
     def order(self, item: Item) -> float:
         """When something is met first: made, or for what was there before, used."""
@@ -55,21 +55,21 @@ class Flow:
         boxes = [(self.order(item), self.item(item, group)) for item in own]
         for child, its_items in sorted(inner.items(), key=lambda entry: min(map(self.order, entry[1]))):
             word = child.rpartition(".")[2]
-            made = self.canvas.group(child, "module", group, int(word) if word.isdecimal() else None)
-            boxes.append((min(map(self.order, its_items)), self.module(child, its_items, made)))
+            child_group = self.canvas.group(child, "module", group, int(word) if word.isdecimal() else None)
+            boxes.append((min(map(self.order, its_items)), self.module(child, its_items, child_group)))
         boxes.sort(key=lambda entry: entry[0])  # stable: weights keep their order
         return rows([box for _, box in boxes])
 
     def item(self, item: Item, group: Group) -> Box:
         """A tensor with its steps: all in one column of space, at different depths."""
         steps = self.steps.get(item, [])
-        sizes = [window.size for shown in (item, *steps) for window in shown.windows]
+        sizes = [window.size for part in (item, *steps) for window in part.windows]
 
         def put(x: int, y: int) -> None:
-            for shown, window, depth, behind in self._depths(item, steps):
-                step_of = None if shown is item else self.canvas.of[item][behind].id
-                axes = tuple(shown.tensor.axes[-2:]) if shown is item and len(shown.tensor.axes) > 1 else ("", "")
-                self.canvas.put(shown, window, group, (x, y, -depth), axes, step_of)  # type: ignore[arg-type]
+            for part, window, depth, behind in self._depths(item, steps):
+                step_of = None if part is item else self.canvas.of[item][behind].id
+                axes = tuple(part.tensor.axes[-2:]) if part is item and len(part.tensor.axes) > 1 else ("", "")
+                self.canvas.put(part, window, group, (x, y, -depth), axes, step_of)  # type: ignore[arg-type]
 
         return Box(max(size[0] for size in sizes), max(size[1] for size in sizes), put)
 
@@ -119,8 +119,8 @@ def _child(path: str, module: str) -> str:
     """The module directly below `path` that a module is or lies in; "" for `path` itself."""
     if module == path or (path and not module.startswith(f"{path}.")):
         return ""
-    rest = module[len(path) + 1 :] if path else module
-    return f"{path}.{rest.partition('.')[0]}" if path else rest.partition(".")[0]
+    relative = module[len(path) + 1 :] if path else module
+    return f"{path}.{relative.partition('.')[0]}" if path else relative.partition(".")[0]
 
 
 def lay_out(items: Sequence[Item], canvas: Canvas) -> None:

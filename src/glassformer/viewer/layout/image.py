@@ -25,10 +25,10 @@ MOST_PIECES = 1024  # into which a picture is cut
 
 def place(items: Sequence[Item], canvas: Canvas) -> dict[str, int] | None:
     """An image classifier's blocks, and the lengths of its axes; None where the items are none's."""
-    found = {item.role: item for item in items if item.step_of is None}
-    if not set(found) >= NEEDED or len(found["logits"].tensor.shape) != 2 or found["logits"].tensor.shape[0] != 1:
+    by_role = {item.role: item for item in items if item.step_of is None}
+    if not set(by_role) >= NEEDED or len(by_role["logits"].tensor.shape) != 2 or by_role["logits"].tensor.shape[0] != 1:
         return None
-    *_, n_patches, n_pixels = found["patches"].tensor.shape
+    *_, n_patches, n_pixels = by_role["patches"].tensor.shape
     sizes = sizes_of(items) | {"P": n_patches, "I": n_pixels}
     Spine(items, sizes, canvas, IMAGE_CLASSIFIER).lay_out()
     return sizes
@@ -80,12 +80,12 @@ def position_names(spine: Spine, image: Item) -> list[str]:
 
 def cut_apart(spine: Spine, image: Item, x: int, bottom: int, group: Group) -> None:
     """The pixels of each patch, with a gap around them; channels stand behind each other."""
-    found = list(pieces(image))
-    (width, height), rows = found[0][1].size, 1 + found[-1][0][0]
+    piece_windows = list(pieces(image))
+    (width, height), rows = piece_windows[0][1].size, 1 + piece_windows[-1][0][0]
     gap = max(1, width // 8)
     top = bottom - rows * (height + gap)
     spine.placed.add(image)
-    for (row, column, channel), window in found:
+    for (row, column, channel), window in piece_windows:
         at = x + column * (width + gap), top + row * (height + gap), -channel * spine.pitch
         block = spine.canvas.put(image, window, group, at, spine.view.axes(image))
         if rows > 1:

@@ -43,10 +43,10 @@ def _row(chunks: Chunks, row: Sequence[str], x: int, y: int, group: Group, gap: 
     """Matrices side by side, with strips above; returns the lower edge."""
     bottom = y
     for role in row:
-        found = chunks.all("attention", role)
+        items = chunks.all("attention", role)
         if role in STRIPS:
             strip = f"alignment_{STRIPS[role]}"
             chunks.matrix(chunks.all("attention", strip), x, y - 2, group, role_of(strip).axes)
-        width, height = chunks.matrix(found, x, y, group, role_of(role).axes)
+        width, height = chunks.matrix(items, x, y, group, role_of(role).axes)
         x, bottom = x + width + (gap + 2 if width else 0), max(bottom, y + height)
     return bottom

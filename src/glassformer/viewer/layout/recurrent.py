@@ -25,8 +25,8 @@ SPACE = 5  # between one step of time and the next
 
 def place(items: Sequence[Item], canvas: Canvas) -> dict[str, int] | None:
     """Recurrent networks' blocks and the lengths of their axes; None where the items are none's."""
-    found = {item.role: item for item in items if item.step_of is None}
-    if not {"from_x", "from_h", "h", "logits", "tokens"} <= set(found) or found["logits"].tensor.shape[0] != 1:
+    by_role = {item.role: item for item in items if item.step_of is None}
+    if not {"from_x", "from_h", "h", "logits", "tokens"} <= set(by_role) or by_role["logits"].tensor.shape[0] != 1:
         return None
     begin = min((item.order for item in items if item.name.startswith("encoder.") and item.order >= 0), default=0)
     last = max(item.layer or 0 for item in items if item.role == "h")
@@ -44,8 +44,8 @@ def place(items: Sequence[Item], canvas: Canvas) -> dict[str, int] | None:
 
 
 def _scope(item: Item) -> str:
-    found = SCOPE.match(item.name)
-    return found[0].rstrip(".") if found else ""
+    match = SCOPE.match(item.name)
+    return match[0].rstrip(".") if match else ""
 
 
 class Network:
@@ -193,10 +193,10 @@ class Stack:
                     chunks.put(item, (0, item.windows[0].size[0], *rows), (x, y, z), group, ("", letter))
                 x -= 1 if role.endswith("bias") else self.network.gap
             for role in ("from_x", "from_h"):
-                found = chunks.all(scope, role)
+                items = chunks.all(scope, role)
                 axes = (self.letter, letter)
                 chunks.columns(
-                    found, self.n, self.at(role, y, z), steps.__getitem__, axes, features=rows, backwards=backwards
+                    items, self.n, self.at(role, y, z), steps.__getitem__, axes, features=rows, backwards=backwards
                 )
         for number, role in enumerate([*self.gates, "cell", "h"]):
             z = -number * self.depth if role in self.gates else 0

@@ -20,11 +20,11 @@ ROW = ("log_mel", "mel", "power", "spectrum", "windowed", "frames")  # from the 
 
 def sizes_of(items: Sequence[Item]) -> dict[str, int]:
     """The lengths of the axes that only sound has; none where nothing is heard."""
-    found = {item.role: item.tensor.shape for item in items if item.step_of is None}
-    if "log_mel" not in found or "first_conv" not in found:
+    shapes = {item.role: item.tensor.shape for item in items if item.step_of is None}
+    if "log_mel" not in shapes or "first_conv" not in shapes:
         return {}
-    sizes = {"U": found["log_mel"][-2], "M": found["log_mel"][-1]}
-    return sizes | {letter: found[role][-1] for letter, role in (("W", "frames"), ("K", "power")) if role in found}
+    sizes = {"U": shapes["log_mel"][-2], "M": shapes["log_mel"][-1]}
+    return sizes | {letter: shapes[role][-1] for letter, role in (("W", "frames"), ("K", "power")) if role in shapes}
 
 
 def stem(spine: Spine, group: Group) -> int:
@@ -91,5 +91,5 @@ def in_columns(waveform: Item, hop: int) -> list[CellWindow]:
     whole = CellWindow(offset=offset, strides=(hop, 1), size=(n // hop, hop))
     if n % hop == 0:
         return [whole]
-    rest = replace(whole, offset=offset + n - n % hop, size=(1, n % hop), index=f"[{n - n % hop}:{n}]")
-    return [rest] if n < hop else [whole, rest]
+    leftover = replace(whole, offset=offset + n - n % hop, size=(1, n % hop), index=f"[{n - n % hop}:{n}]")
+    return [leftover] if n < hop else [whole, leftover]

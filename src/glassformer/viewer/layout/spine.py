@@ -109,10 +109,10 @@ class Spine:
             y = self.layer(layer, x, y)
             bottom = max(bottom, y)
         self.plan.output(self, x, y)
-        rest = [item for item in self.items if item.step_of is None and item not in self.placed]
-        if rest:
+        unplaced = [item for item in self.items if item.step_of is None and item not in self.placed]
+        if unplaced:
             group = self.group("bookkeeping", "bookkeeping", self.model) if self.plan.bookkeeping else embedding
-            self.box(rest, group).put(right + self.pad, 0)
+            self.box(unplaced, group).put(right + self.pad, 0)
 
     # ---- items
 
@@ -130,8 +130,8 @@ class Spine:
             slab = None if window.head is None else self.slab(item, window.head)
             depth = -n * self.pitch if slab is None else self.z_of(slab)
             own = group if isinstance(group, Group) else group[slab or 0]
-            shown = window if window.head == slab else replace(window, head=slab)
-            self.canvas.put(item, shown, own, (x, y, z + depth), axes)
+            slab_window = window if window.head == slab else replace(window, head=slab)
+            self.canvas.put(item, slab_window, own, (x, y, z + depth), axes)
 
     def slab(self, item: Item, head: int) -> int:
         """In which query head's slab a head stands: keys that several heads share with the first of them."""
@@ -141,20 +141,20 @@ class Spine:
         """Heads fan out around the plane of the stream, the first one in front."""
         return (self.sizes["H"] - 1) * self.pitch // 2 - slab * self.pitch
 
-    def box(self, rest: Sequence[Item], group: Group) -> Box:
+    def box(self, unplaced: Sequence[Item], group: Group) -> Box:
         """What has no place of its own here."""
-        self.placed.update(rest)
-        return rows([self.flow.item(item, group) for item in sorted(rest, key=self.flow.order)])
+        self.placed.update(unplaced)
+        return rows([self.flow.item(item, group) for item in sorted(unplaced, key=self.flow.order)])
 
     # ---- parts
 
     def rotations(self, x: int, parent: Group) -> int:
         """By how much each pair of features turns at each position; returns the right edge."""
-        found = [its[0] for role in ("cos", "sin") for (_, own), its in self.by_role.items() if own == role]
-        if not found:
+        cos_and_sin = [its[0] for role in ("cos", "sin") for (_, own), its in self.by_role.items() if own == role]
+        if not cos_and_sin:
             return x
         group = self.canvas.group("rotation", "rotary", parent)
-        for item in (*(self.find("", role) for role in ("pair", "frequency", "angles")), *found):
+        for item in (*(self.find("", role) for role in ("pair", "frequency", "angles")), *cos_and_sin):
             if item:
                 self.put(item, x, 0, group)
                 x += self.view.size(item)[0] + self.gap
@@ -184,9 +184,11 @@ class Spine:
             self.norm(f"{path}.mlp_norm", 2, x + self.t, below, group, 1)
         self.put(streams[0] if streams else None, x, below, group)
         scopes = {path, *(scope for scope, _ in self.by_role if scope.startswith(f"{path}."))}
-        rest = [i for (scope, _), its in self.by_role.items() if scope in scopes for i in its if i not in self.placed]
-        if rest:
-            box = self.box(rest, group)
+        unplaced = [
+            i for (scope, _), its in self.by_role.items() if scope in scopes for i in its if i not in self.placed
+        ]
+        if unplaced:
+            box = self.box(unplaced, group)
             own = [block for block in self.canvas.blocks if block.layer == layer]
             box.put(min(block.pos[0] for block in own) - self.pad - box.width, y)
         return below
@@ -235,11 +237,11 @@ class Spine:
             [f"{name}{part}" for name in "qkv"] for part in ("_shared", "_kept", "_rotated", "", "_bias", "_weight")
         ]
         for roles in columns:
-            found = [self.find(path, role) for role in roles]
-            width = max((self.view.size(item)[0] for item in found if item), default=0)
+            items = [self.find(path, role) for role in roles]
+            width = max((self.view.size(item)[0] for item in items if item), default=0)
             if width:
                 x -= width + (1 if width in (1, self.c) else self.gap)
-                for number, item in enumerate(found):
+                for number, item in enumerate(items):
                     self.put(item, x, y + number * row, slabs)
         return x, max(at, y + 3 * row) - self.gap
 
@@ -266,10 +268,10 @@ class Spine:
                 self.put(item, x, y, group, z=-n * behind)
             y += max((self.view.size(item)[1] + gap for item in both), default=0)
         for role in ("opened", "inner", "below", "activated"):
-            found = self.find(path, role)
-            if found:
-                self.put(found, x, y, group)
-                y += self.view.size(found)[1] + self.gap
+            hidden = self.find(path, role)
+            if hidden:
+                self.put(hidden, x, y, group)
+                y += self.view.size(hidden)[1] + self.gap
         self.put(self.find(path, "down_weight"), x, y, group)
         self.put(self.find(path, "mlp_out"), spine + self.t + room + self.gap, y, group)
         self.put(self.find(path, "down_bias"), x - 2, y, group)
