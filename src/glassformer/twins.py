@@ -157,15 +157,15 @@ def twin(fast_module: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def decorate(readable: Callable[P, R]) -> Callable[P, R]:
         entry = Twin(readable=readable, fast_module=fast_module)
         TWINS[entry.name] = entry
-        found: list[Callable[P, R]] = []  # empty until first used, so that importing loads no library
+        implementations: list[Callable[P, R]] = []  # empty until first used, so that importing loads no library
 
         @functools.wraps(readable)
         def either(*args: P.args, **kwargs: P.kwargs) -> R:
             if current().mode == "readable":
                 return readable(*args, **kwargs)
-            if not found:
-                found.append(entry.fast() or readable)  # type: ignore[arg-type]
-            return found[0](*args, **kwargs)
+            if not implementations:
+                implementations.append(entry.fast() or readable)  # type: ignore[arg-type]
+            return implementations[0](*args, **kwargs)
 
         return either
 

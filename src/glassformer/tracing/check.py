@@ -60,7 +60,7 @@ def check(
     patterns = [modules] if isinstance(modules, str) else modules
     check_patterns(patterns, [module.path for module in trace.modules])
     computed = trace.computed()
-    targets = [found for found in computed if any(fnmatch.fnmatchcase(found[0].module, one) for one in patterns)]
+    targets = [target for target in computed if any(fnmatch.fnmatchcase(target[0].module, one) for one in patterns)]
     total = sum(trace.tensors[output].n_cells for _, output in targets)
     chosen = _sample(trace, targets, cells, seed) if cells is not None else None
     tallies: dict[str, Tally] = {}

@@ -118,15 +118,15 @@ class Explanation:
         recorded = self.computed.value
         if recomputed.shape != ():
             recomputed = recomputed.reshape(())
-        mine = recomputed.item()
+        number = recomputed.item()
         bound = self._bound(spread)
-        difference = _difference(mine, recorded)
+        difference = _difference(number, recorded)
         dtype = self.computed.trace.tensors[self.computed.tensor].dtype
         whole = not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
-        if whole and isinstance(mine, int) and difference:  # whole numbers wrap around
+        if whole and isinstance(number, int) and difference:  # whole numbers wrap around
             difference = float(int(difference) % 2 ** (8 * dtype.itemsize))
         return Verdict(
-            recomputed=mine, recorded=recorded, difference=difference, bound=bound, passed=difference <= bound
+            recomputed=number, recorded=recorded, difference=difference, bound=bound, passed=difference <= bound
         )
 
     def _bound(self, spread: float) -> float:
@@ -203,11 +203,11 @@ def _explained(cell: Cell, work: costs.Work) -> Explanation:
 def _reinterpreted(cell: Cell, origin: Cell, operation: Operation, formula: Formula) -> Formula:
     """The formula of a complex number read as a pair, or of a pair read as a complex number."""
     trace = cell.trace
-    written, shown = trace.tensors[origin.tensor], trace.tensors[cell.tensor]
-    if written.dtype.is_complex and shown.dtype == written.dtype.to_real():
-        element = shown.offset + sum(i * s for i, s in zip(cell.index, shown.strides, strict=True))
+    written, view = trace.tensors[origin.tensor], trace.tensors[cell.tensor]
+    if written.dtype.is_complex and view.dtype == written.dtype.to_real():
+        element = view.offset + sum(i * s for i, s in zip(cell.index, view.strides, strict=True))
         return call("Im" if element % 2 else "Re", formula)
-    if shown.dtype.is_complex and written.dtype == shown.dtype.to_real() and written.strides[-1:] == (1,):
+    if view.dtype.is_complex and written.dtype == view.dtype.to_real() and written.strides[-1:] == (1,):
         other = Cell(trace, origin.tensor, (*origin.index[:-1], origin.index[-1] + 1))
         return call("+", formula, call("·", derive(other, operation), Number(1j, "i")))
     raise TraceError(f"{cell} reads the bytes of {origin} as another type, so no arithmetic made it.")
@@ -248,14 +248,14 @@ def why(cell: Cell, n: int = 5) -> list[Term]:
     return explain(cell).why(n)
 
 
-def _difference(mine: Any, recorded: Any) -> float:
-    if isinstance(mine, bool) or isinstance(recorded, bool):
-        return float(bool(mine) != bool(recorded))
-    if isinstance(mine, int) and isinstance(recorded, int):
-        return float(abs(mine - recorded))
-    if mine == recorded or (np.isnan(mine) and np.isnan(recorded)):
+def _difference(recomputed: Any, recorded: Any) -> float:
+    if isinstance(recomputed, bool) or isinstance(recorded, bool):
+        return float(bool(recomputed) != bool(recorded))
+    if isinstance(recomputed, int) and isinstance(recorded, int):
+        return float(abs(recomputed - recorded))
+    if recomputed == recorded or (np.isnan(recomputed) and np.isnan(recorded)):
         return 0.0
-    difference = float(abs(mine - recorded))
+    difference = float(abs(recomputed - recorded))
     return math.inf if math.isnan(difference) else difference
 
 
@@ -330,15 +330,15 @@ def describe(explanation: Explanation, terms: int = 8) -> str:
     met: set[Cell] = set()
     waiting = [(explanation, 0)]
     while waiting:
-        shown, depth = waiting.pop()
+        step, depth = waiting.pop()
         margin = "    " * min(depth, MARGINS)
-        if shown.cell in met:
-            lines.append(f"{margin}{shown.cell} = {shorten(shown.cell.value)}   (see above)")
+        if step.cell in met:
+            lines.append(f"{margin}{step.cell} = {shorten(step.cell.value)}   (see above)")
             continue
-        lines += _lines(shown, terms, margin)
-        if shown.formula is not None:
-            met.add(shown.cell)
-        inner = [each for each in shown.inner.values() if not _stands_among_terms(each)]
+        lines += _lines(step, terms, margin)
+        if step.formula is not None:
+            met.add(step.cell)
+        inner = [each for each in step.inner.values() if not _stands_among_terms(each)]
         waiting += [(each, depth + 1) for each in reversed(inner)]
     return "\n".join(lines)
 

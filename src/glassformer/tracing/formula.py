@@ -96,9 +96,9 @@ class Operand(Formula):
     @cached_property
     def value(self) -> Array:
         """The recorded numbers: floats in float64, whole numbers in int64."""
-        found = np.asarray(self.trace.array(self.tensor)[self.index])
-        wide = {"c": np.complex128, "f": np.float64, "i": np.int64, "u": np.int64}.get(found.dtype.kind)
-        return found if wide is None else found.astype(wide)
+        array = np.asarray(self.trace.array(self.tensor)[self.index])
+        wide = {"c": np.complex128, "f": np.float64, "i": np.int64, "u": np.int64}.get(array.dtype.kind)
+        return array if wide is None else array.astype(wide)
 
     @cached_property
     def spread(self) -> Array:

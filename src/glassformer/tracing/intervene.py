@@ -104,24 +104,24 @@ def logit_lens(
     nostalgebraist 2020, "interpreting GPT: the logit lens". A `*` in `layers` stands for one part of a path.
     """
     replay = _replay_of(trace)
-    found = [part.path for part in trace.modules if _fits(part.path, layers)]
-    if not found:
+    paths = [part.path for part in trace.modules if _fits(part.path, layers)]
+    if not paths:
         raise TraceError(f"The model has no modules {layers}: give the pattern of its layers, such as blocks.*")
     last_norm, last_head = (_module(replay.module, path) for path in (norm, head))
-    outputs = [trace[f"{path}.output" if f"{path}.output" in trace else f"{path}.output.0"].value for path in found]
+    outputs = [trace[f"{path}.output" if f"{path}.output" in trace else f"{path}.output.0"].value for path in paths]
     with twins.use(replay.choice.mode, attention=replay.choice.attention), torch.no_grad():
         return torch.stack([last_head(last_norm(output)) for output in outputs])
 
 
 def attention_patterns(trace: Trace, name: str = "weights") -> dict[str, Tensor]:
     """The attention weights of each module that has a variable of this name with an axis for heads: its last one."""
-    found = {}
+    patterns_by_module = {}
     for path in trace.names:
         module, _, variable = path.rpartition(".")
         patterns = [pattern for pattern in _all(trace, path) if len(pattern.shape) == 4]
         if variable == name and patterns:
-            found[module] = patterns[-1].value
-    return found
+            patterns_by_module[module] = patterns[-1].value
+    return patterns_by_module
 
 
 # ---- what is to be changed
@@ -168,9 +168,9 @@ def _check_range(value: int | float, dtype: torch.dtype, name: str) -> None:
         return
     limits = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
     if not limits.min <= value <= limits.max:
-        shown = f"{value:g}" if abs(value) < sys.float_info.max else "a number of hundreds of digits"
+        number = f"{value:g}" if abs(value) < sys.float_info.max else "a number of hundreds of digits"
         raise TraceError(
-            f"{name} holds {dtype}, from {limits.min:g} to {limits.max:g}, which {shown} does not fit into."
+            f"{name} holds {dtype}, from {limits.min:g} to {limits.max:g}, which {number} does not fit into."
         )
 
 
@@ -202,8 +202,8 @@ def _tables(trace: Trace, tensor: int) -> Iterator[tuple[int, int]]:
 
 def _maker(trace: Trace, tensor: int) -> Operation | None:
     """The operation whose result is replaced: that which made the tensor, or wrote the bytes that it shows."""
-    found = trace.tensors[tensor]
-    number = found.made_by if found.made_by is not None else trace.storages[found.storage].written_by
+    replaced = trace.tensors[tensor]
+    number = replaced.made_by if replaced.made_by is not None else trace.storages[replaced.storage].written_by
     return None if number is None else trace.operations[number]
 
 
@@ -227,12 +227,12 @@ def _run(
     edits: Mapping[int, Edit],
 ) -> Trace:
     inputs, keywords = copied((replay.inputs, replay.keywords))
-    given = [tensor for _, tensor in tensors_in((inputs, keywords))]
+    tensors = [tensor for _, tensor in tensors_in((inputs, keywords))]
     for number, functions in changed.items():
         for function in functions:
-            function(given[number])
-        if not given[number].is_floating_point():
-            _check_places(trace, trace.inputs[number], given[number])
+            function(tensors[number])
+        if not tensors[number].is_floating_point():
+            _check_places(trace, trace.inputs[number], tensors[number])
     with twins.use(replay.choice.mode, attention=replay.choice.attention), torch.random.fork_rng(devices=[]):
         torch.set_rng_state(replay.random_state)
         try:
@@ -295,9 +295,9 @@ def _edit_in_place(trace: Trace, operation: Operation, tensors: Mapping[int, lis
 
     def edit(output: int, tensor: Tensor) -> Tensor:
         for number, functions in tensors.items():
-            shown = trace.tensors[number]
-            if storages.index(shown.storage) == output:
-                window = tensor.as_strided(shown.shape, shown.strides, shown.offset)
+            target = trace.tensors[number]
+            if storages.index(target.storage) == output:
+                window = tensor.as_strided(target.shape, target.strides, target.offset)
                 for function in functions:
                     function(window)
         return tensor
@@ -325,8 +325,8 @@ def _same_steps(before: Trace, after: Trace, changed: Sequence[Operation]) -> No
     """The operations that were edited must be those that were meant: other numbers may lead a model another way."""
     numbers = {operation.number: operation for operation in after.operations}
     for operation in changed:
-        found = numbers.get(operation.number)
-        if found is None or (found.name, found.module) != (operation.name, operation.module):
+        counterpart = numbers.get(operation.number)
+        if counterpart is None or (counterpart.name, counterpart.module) != (operation.name, operation.module):
             raise _other_steps(before, operation)
 
 

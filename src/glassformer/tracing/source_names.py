@@ -59,25 +59,25 @@ class Code:
 
     def at(self, instruction: int) -> tuple[Place, SourceLine]:
         """The expression that an instruction belongs to, and its line."""
-        found = self._found.get(instruction)
-        if found is None:
+        place_and_line = self._found.get(instruction)
+        if place_and_line is None:
             number = instruction // 2
             span = self._spans[number] if 0 <= number < len(self._spans) else (None,) * 4
             file, line = self.code.co_filename, span[0] or self.code.co_firstlineno
             text = linecache.getline(file, line).strip()
             source = SourceLine(file=file, line=line, text=text, function=self.code.co_qualname)
-            found = self._found[instruction] = _places(file).get(span, Place("inner")), source
-        return found
+            place_and_line = self._found[instruction] = _places(file).get(span, Place("inner")), source
+        return place_and_line
 
 
 _codes: dict[int, Code] = {}  # by address, since a code's hash is that of all its instructions; `Code` keeps it alive
 
 
 def _code(code: CodeType) -> Code:
-    known = _codes.get(id(code))
-    if known is None:
-        known = _codes[id(code)] = Code(code)
-    return known
+    cached = _codes.get(id(code))
+    if cached is None:
+        cached = _codes[id(code)] = Code(code)
+    return cached
 
 
 def locate() -> Located:
@@ -127,55 +127,55 @@ def _places(file: str) -> dict[Span, Place]:
         tree = ast.parse("".join(linecache.getlines(file)))
     except SyntaxError:
         return {}
-    found: dict[Span, Place] = {}
+    places: dict[Span, Place] = {}
     for node in ast.walk(tree):
         match node:
             case ast.Assign(targets=[*_, target], value=value):
-                _assign(target, value, found)
+                _assign(target, value, places)
             case ast.AnnAssign(target=target, value=ast.expr() as value):
-                _assign(target, value, found)
+                _assign(target, value, places)
             case ast.NamedExpr(target=target, value=value):
-                _assign(target, value, found)
+                _assign(target, value, places)
             case ast.AugAssign(target=target):
-                found[_of(node)] = Place("assigned", (_name(target),))
-                _inside(node.value, (_name(target),), found)
+                places[_of(node)] = Place("assigned", (_name(target),))
+                _inside(node.value, (_name(target),), places)
             case ast.Return(value=ast.expr() as value):
-                _whole(value, Place("returned"), found)
+                _whole(value, Place("returned"), places)
             case ast.Lambda(body=value):
-                _whole(value, Place("returned"), found)
+                _whole(value, Place("returned"), places)
             case ast.Expr(value=ast.Call(func=ast.Attribute(value=owner)) as value):  # x.masked_fill_(…)
-                found.setdefault(_of(value), Place("assigned", (_name(owner),)))
-    return found
+                places.setdefault(_of(value), Place("assigned", (_name(owner),)))
+    return places
 
 
-def _assign(target: ast.expr, value: ast.expr, found: dict[Span, Place]) -> None:
+def _assign(target: ast.expr, value: ast.expr, places: dict[Span, Place]) -> None:
     if isinstance(target, ast.Tuple | ast.List):
         if isinstance(value, ast.Tuple) and len(value.elts) == len(target.elts):
             for one, its_value in zip(target.elts, value.elts, strict=True):
-                _assign(one, its_value, found)
+                _assign(one, its_value, places)
             return
         names = tuple(_name(one) for one in target.elts)
     else:
         names = (_name(target),)
-    _whole(value, Place("assigned", names), found)
+    _whole(value, Place("assigned", names), places)
 
 
-def _whole(value: ast.expr, place: Place, found: dict[Span, Place]) -> None:
+def _whole(value: ast.expr, place: Place, places: dict[Span, Place]) -> None:
     """The expression has the place's role; what is inside of it is inner."""
     if isinstance(value, ast.IfExp):
-        _whole(value.body, place, found)
-        _whole(value.orelse, place, found)
+        _whole(value.body, place, places)
+        _whole(value.orelse, place, places)
         return
-    found[_of(value)] = place
-    _inside(value, place.names, found, "inside a return" if place.role == "returned" else "inner")
+    places[_of(value)] = place
+    _inside(value, place.names, places, "inside a return" if place.role == "returned" else "inner")
 
 
 def _inside(
-    value: ast.expr, names: tuple[str | None, ...], found: dict[Span, Place], role: ExpressionRole = "inner"
+    value: ast.expr, names: tuple[str | None, ...], places: dict[Span, Place], role: ExpressionRole = "inner"
 ) -> None:
     for node in ast.walk(value):
         if isinstance(node, ast.expr) and node is not value:
-            found.setdefault(_of(node), Place(role, names))
+            places.setdefault(_of(node), Place(role, names))
 
 
 def _of(node: ast.expr | ast.stmt) -> Span:

@@ -79,13 +79,13 @@ class StorageTable:
 
     def same_window(self, tensor: int, version: int) -> int:
         """The record of a tensor as it shows another version of its storage."""
-        shown = self.trace.tensors[tensor]
-        window = (version, shown.dtype, shown.offset, shown.shape, shown.strides)
+        record = self.trace.tensors[tensor]
+        window = (version, record.dtype, record.offset, record.shape, record.strides)
         number = self._windows.get(window)
         if number is None:
             number = self._windows[window] = len(self.trace.tensors)
             kind = self._kinds[version]
-            self.trace.tensors.append(dataclasses.replace(shown, id=number, storage=version, kind=kind, made_by=None))
+            self.trace.tensors.append(dataclasses.replace(record, id=number, storage=version, kind=kind, made_by=None))
         return number
 
     # ---- records

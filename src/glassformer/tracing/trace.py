@@ -246,10 +246,10 @@ class Trace:
     # ---- by name
 
     def __getitem__(self, path: str) -> Recorded:
-        found = self._find(path)
-        if found is None:
+        recorded = self._find(path)
+        if recorded is None:
             raise TraceError(f"The trace has no tensor {path}. {self._near(path.partition('#')[0])}")
-        return found
+        return recorded
 
     def __contains__(self, path: str) -> bool:
         return self._find(path) is not None
@@ -305,20 +305,20 @@ class Trace:
         if not record.derived:
             return tensor, tuple(index)
         elements = record.offset + sum(np.asarray(i) * s for i, s in zip(index, record.strides, strict=True))
-        for known in reversed(self._named_windows.get(record.storage, [])):
-            other = self.tensors[known]
+        for candidate in reversed(self._named_windows.get(record.storage, [])):
+            other = self.tensors[candidate]
             place = place_of(elements, other) if other.id < record.id and other.dtype == record.dtype else None
             if place is not None:
-                return known, place
+                return candidate, place
         return tensor, tuple(index)
 
     @cached_property
     def _named_windows(self) -> dict[int, list[int]]:
-        found: dict[int, list[int]] = {}
+        ids_by_storage: dict[int, list[int]] = {}
         for record in self.tensors:
             if not record.derived:
-                found.setdefault(record.storage, []).append(record.id)
-        return found
+                ids_by_storage.setdefault(record.storage, []).append(record.id)
+        return ids_by_storage
 
     def origin(self, cell: Cell) -> Cell | None:
         """The cell of an operation's result that these bytes were written as; None for what came from outside.
@@ -371,13 +371,13 @@ class Patched:
                 name = self.before.tensors[tensor].name
                 its_own = path == name.partition("#")[0] and self.before[name].id == tensor
                 paths[tensor] = name if its_own else paths.get(tensor, f"{path}#{k}")
-        found = {}
+        differences = {}
         for tensor, path in sorted(paths.items()):
             if not self.before.tensors[tensor].derived and path in self.after:
                 difference = self.difference(path)
                 if difference.any():
-                    found[path] = difference.abs().max().item()
-        return found
+                    differences[path] = difference.abs().max().item()
+        return differences
 
 
 def _difference(before: Recorded, after: Recorded) -> Tensor:
@@ -401,10 +401,10 @@ def widened(window: Tensor) -> Tensor:
 
 def place_of(elements: Any, record: TensorRecord) -> tuple[Any, ...] | None:
     """Where a tensor shows an element of its storage, or an array of them; None where it does not show them all."""
-    rest = elements - record.offset
-    index: list[Any] = [rest * 0] * len(record.shape)
+    remainder = elements - record.offset
+    index: list[Any] = [remainder * 0] * len(record.shape)
     for axis in sorted(range(len(index)), key=lambda a: record.strides[a], reverse=True):
         if record.shape[axis] > 1 and record.strides[axis] > 0:
-            index[axis], rest = divmod(rest, record.strides[axis])
-    fits = np.all(rest == 0) and all(np.all((i >= 0) & (i < n)) for i, n in zip(index, record.shape, strict=True))
+            index[axis], remainder = divmod(remainder, record.strides[axis])
+    fits = np.all(remainder == 0) and all(np.all((i >= 0) & (i < n)) for i, n in zip(index, record.shape, strict=True))
     return tuple(index) if fits else None

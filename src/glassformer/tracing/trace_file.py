@@ -104,8 +104,8 @@ class Members:
 @contextmanager
 def _folder(path: Path) -> Iterator[Members]:
     names = [name for name in _names(path) if name != files.MANIFEST]
-    found = {name: files.file_in(path, name) for name in names}
-    yield Members({name: file.stat().st_size for name, file in found.items()}, lambda name: found[name].open("rb"))
+    paths = {name: files.file_in(path, name) for name in names}
+    yield Members({name: file.stat().st_size for name, file in paths.items()}, lambda name: paths[name].open("rb"))
 
 
 def _names(folder: Path) -> list[str]:

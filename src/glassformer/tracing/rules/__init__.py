@@ -31,8 +31,8 @@ def has_rule(base: str) -> bool:
 def rule_of(operation: Operation) -> OperationRule | None:
     """The rule of an operation, if it has one."""
     load()
-    found = RULES.get(operation.base)
-    return None if found is None else found[1]
+    entry = RULES.get(operation.base)
+    return None if entry is None else entry[1]
 
 
 def kind_of(operation: Operation) -> str:

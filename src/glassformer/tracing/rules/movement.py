@@ -62,9 +62,9 @@ def moved(op: BoundOperation, index: Index) -> Formula:
     for tensor, first in tensors:
         record = op.trace.tensors[tensor]
         if first <= number < first + record.n_cells:
-            rest, place = number - first, []
+            flat_index, place = number - first, []
             for n in reversed(record.shape):
-                rest, i = divmod(rest, n)
+                flat_index, i = divmod(flat_index, n)
                 place.append(i)
             here = Operand(op.trace, tensor, tuple(reversed(place)))
             return call("chosen", here, *_choosers(op, index))

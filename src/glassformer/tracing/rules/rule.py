@@ -60,8 +60,8 @@ class BoundOperation:
 
     def record(self, name: str) -> TensorRecord:
         """The record of an argument that is a tensor."""
-        found: TensorRecord = self.trace.tensors[self.arguments[name].tensor]
-        return found
+        record: TensorRecord = self.trace.tensors[self.arguments[name].tensor]
+        return record
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Its shape."""
@@ -84,8 +84,8 @@ class BoundOperation:
     def dims(self, name: str = "dim", of: str = "self") -> list[int]:
         """Axes given as a number, a list or not at all, which means all, counted from 0."""
         n = len(self.shape(of))
-        given = self.arguments.get(name)
-        axes = range(n) if given is None or given == [] else [given] if isinstance(given, int) else given
+        argument = self.arguments.get(name)
+        axes = range(n) if argument is None or argument == [] else [argument] if isinstance(argument, int) else argument
         return [axis % n if n else 0 for axis in axes]
 
     def along(self, name: str, index: Sequence[Any], dims: Sequence[int]) -> Formula:
@@ -107,8 +107,8 @@ class BoundOperation:
         n = len(self.shape(of))
         if len(index) == n:  # keepdim
             return [0 if axis in dims else i for axis, i in enumerate(index)]
-        rest = iter(index)
-        return [0 if axis in dims else next(rest) for axis in range(n)]
+        kept = iter(index)
+        return [0 if axis in dims else next(kept) for axis in range(n)]
 
 
 def broadcast(index: Sequence[Any], shape: Sequence[int]) -> tuple[Any, ...]:
@@ -119,5 +119,5 @@ def broadcast(index: Sequence[Any], shape: Sequence[int]) -> tuple[Any, ...]:
 
 def dtype(name: str) -> torch.dtype:
     """torch's dtype from its name, as arguments keep it."""
-    found: torch.dtype = getattr(torch, name.removeprefix("torch."))
-    return found
+    torch_dtype: torch.dtype = getattr(torch, name.removeprefix("torch."))
+    return torch_dtype
