@@ -283,10 +283,10 @@ class Model:
 
     def translate(self, *texts: str, beams: Beams | None = None, **limits: Any) -> list[str]:
         """Each text's translation; four beams search for it, one writes greedily (see `translations`)."""
-        found = [""] * len(texts)
+        translations = [""] * len(texts)
         for piece in self.translations(texts, beams=beams or Beams(), **limits):
-            found[piece.sequence] += piece.text
-        return found
+            translations[piece.sequence] += piece.text
+        return translations
 
     def translations(self, texts: Sequence[str], *, beams: Beams, **limits: Any) -> Iterator[Piece]:
         """The same in pieces, as they come; `limits` are those of `inference/translate.py`."""

@@ -48,9 +48,9 @@ def write(path: Path, *chunks: bytes | memoryview) -> None:
     """Write a file that nobody reads yet."""
     with path.open("wb", buffering=0) as file:
         for chunk in chunks:
-            rest = memoryview(chunk).cast("B")
-            while rest:
-                rest = rest[os.write(file.fileno(), rest) :]
+            unwritten = memoryview(chunk).cast("B")
+            while unwritten:
+                unwritten = unwritten[os.write(file.fileno(), unwritten) :]
 
 
 def write_file(path: Path, data: bytes, *, overwrite: bool = False) -> None:
@@ -201,9 +201,9 @@ def verify(folder: Path, *, required: bool = True) -> None:
     with errors_about(folder):
         for name, (size, digest) in _read_manifest(folder).items():
             path = file_in(folder, name)
-            found = path.stat().st_size
-            if found != size:
-                raise CheckpointCorrupt(f"{name} has {found:,} bytes; {MANIFEST} says {size:,}. {REMEDY}")
+            n_bytes = path.stat().st_size
+            if n_bytes != size:
+                raise CheckpointCorrupt(f"{name} has {n_bytes:,} bytes; {MANIFEST} says {size:,}. {REMEDY}")
             if sha256(path) != digest:
                 raise CheckpointCorrupt(f"{name} has changed since it was written: its SHA-256 is another. {REMEDY}")
 
@@ -469,8 +469,8 @@ def _read_manifest(folder: Path) -> dict[str, tuple[int, str]]:
         listed = {name: (entry.pop("size"), entry.pop("sha256"), entry) for name, entry in content["files"].items()}
     except (CheckpointCorrupt, AttributeError, KeyError, TypeError):
         raise broken from None
-    for name, (size, digest, rest) in listed.items():
+    for name, (size, digest, extra) in listed.items():
         check_name(name)
-        if type(size) is not int or type(digest) is not str or rest:
+        if type(size) is not int or type(digest) is not str or extra:
             raise broken
     return {name: (size, digest) for name, (size, digest, _) in listed.items()}

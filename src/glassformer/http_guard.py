@@ -187,10 +187,10 @@ class HttpRequest:
     def query_token(self) -> str:
         """The token in the address, where there is exactly one; else an empty text."""
         try:
-            found = parse_qs(self._query.decode("ascii"), max_num_fields=32).get("token", [])
+            tokens = parse_qs(self._query.decode("ascii"), max_num_fields=32).get("token", [])
         except ValueError:
             raise Refused(400, "The address cannot be read.") from None
-        return found[0] if len(found) == 1 else ""
+        return tokens[0] if len(tokens) == 1 else ""
 
     def cookie(self, name: str) -> str:
         """Its value; what other servers of this machine have put beside it may be anything."""
@@ -211,12 +211,12 @@ class Answer:
         """Send a message of ASGI, the first one with our headers, and not to be stored unless it says otherwise."""
         if message["type"] == "http.response.start":
             self._started = True
-            given = list(message.get("headers", ()))
-            names = {name.lower() for name, _ in given}
+            headers = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in headers}
             ours = {name.encode(): value.encode() for name, value in self.headers.items()}
             if b"cache-control" not in names:
                 ours[b"cache-control"] = b"no-store"
-            message = {**message, "headers": [*given, *ours.items()]}
+            message = {**message, "headers": [*headers, *ours.items()]}
         await self._send(message)
 
     async def refuse(self, refused: Refused) -> None:
@@ -257,5 +257,5 @@ def content_security_policy(own: str, *hashes: str) -> str:
     )
 
 
-def _same(given: str, token: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())
+def _same(candidate: str, token: str) -> bool:
+    return hmac.compare_digest(candidate.encode("utf-8", "replace"), token.encode())

@@ -12,4 +12,4 @@ def printable(text: str, *, keep: str = "") -> str:
     >>> printable("a\x1b[2J\n", keep="\n")
     'a\\x1b[2J\n'
     """
-    return OBEYED.sub(lambda found: found[0] if found[0] in keep else repr(found[0])[1:-1], text)
+    return OBEYED.sub(lambda match: match[0] if match[0] in keep else repr(match[0])[1:-1], text)

@@ -73,8 +73,8 @@ def save(module: nn.Module, path: Path, **options: Any) -> Path:
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path, *, native: bool = False, overwrite: bool = False) -> Path:
     """The same for a model with all that lies beside it."""
-    others = {name: getattr(checkpoint, name) for name in WRITTEN}
-    return save(checkpoint.module, path, native=native, overwrite=overwrite, **others)
+    extras = {name: getattr(checkpoint, name) for name in WRITTEN}
+    return save(checkpoint.module, path, native=native, overwrite=overwrite, **extras)
 
 
 def format_of(source: Source) -> Format:

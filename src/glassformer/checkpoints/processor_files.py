@@ -39,8 +39,8 @@ def read_sound(settings: Mapping[str, Any], config: Any) -> SoundProcessor:
 
 def implied_sound(config: Any) -> SoundProcessor | None:
     """Whisper's, if its window has whole seconds, which is how it can be written down."""
-    seconds, rest = divmod(2 * config.audio_context_length, FRAMES_PER_SECOND)
-    return SoundProcessor(n_mels=config.n_mels, seconds=seconds) if rest == 0 else None
+    seconds, remainder = divmod(2 * config.audio_context_length, FRAMES_PER_SECOND)
+    return SoundProcessor(n_mels=config.n_mels, seconds=seconds) if remainder == 0 else None
 
 
 FORMATS: Mapping[KindName, ProcessorFormat] = {

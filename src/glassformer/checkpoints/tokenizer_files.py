@@ -115,7 +115,7 @@ def tokenizer_config(tokenizer: Tokenizer, config: Any) -> dict[str, Any]:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
         "model_max_length": config.context_length,
-        **{role: name for role, known in ROLES.items() for name in known if name in tokenizer.special_tokens},
+        **{role: name for role, spellings in ROLES.items() for name in spellings if name in tokenizer.special_tokens},
         **{role: names[id] for role, id in ends.items() if id is not None},
     }
 

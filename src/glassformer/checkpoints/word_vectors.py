@@ -82,31 +82,31 @@ def has_header(path: Path) -> bool:
 
 
 def embedding_rows(
-    found: WordVectors, tokenizer: Tokenizer
+    vectors: WordVectors, tokenizer: Tokenizer
 ) -> tuple[Float[Tensor, "tokens C"], Bool[Tensor, " tokens"]]:
     """A row for each token of a tokenizer, and which tokens have a vector; the rows of the others are 0.
 
     A token is looked up as it is written, without the space in front of it, and then in lower case. Special tokens
     stand for no word.
     """
-    places = {word: place for place, word in enumerate(found.words)}
-    rows = torch.zeros(tokenizer.vocab_size, found.vectors.shape[1])
-    known = torch.zeros(tokenizer.vocab_size, dtype=torch.bool)
+    places = {word: place for place, word in enumerate(vectors.words)}
+    rows = torch.zeros(tokenizer.vocab_size, vectors.vectors.shape[1])
+    has_vector = torch.zeros(tokenizer.vocab_size, dtype=torch.bool)
     special = set(tokenizer.special_tokens.values())
     for id in tokenizer.vocab.keys() - special:
         word = tokenizer.token_bytes(id).decode(errors="replace").removeprefix(" ")
         place = places.get(word, places.get(word.lower()))
         if place is not None:
-            rows[id], known[id] = found.vectors[place], True
-    return rows, known
+            rows[id], has_vector[id] = vectors.vectors[place], True
+    return rows, has_vector
 
 
-def write(path: Path, found: WordVectors, format: VectorFormat, *, overwrite: bool = False) -> None:
+def write(path: Path, vectors: WordVectors, format: VectorFormat, *, overwrite: bool = False) -> None:
     """Write them; read again, text has the same float32 numbers too."""
-    table = found.vectors.detach().float().cpu().numpy()
-    _check_words(found.words, len(table))
+    table = vectors.vectors.detach().float().cpu().numpy()
+    _check_words(vectors.words, len(table))
     lines = []
-    for word, vector in zip(found.words, table, strict=True):
+    for word, vector in zip(vectors.words, table, strict=True):
         if format == "word2vec-binary":
             lines.append(word.encode() + b" " + vector.astype("<f4").tobytes() + b"\n")
         else:

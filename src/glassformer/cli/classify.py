@@ -72,21 +72,21 @@ def classify(
     results, broken = [], 0
     with ExitStack() as stack:
         progress = stack.enter_context(progress_bar("classifying", len(image))) if json else None
-        for number, (path, found) in enumerate(_classify(loaded, prepare, image, top_k, batch_size), 1):
+        for number, (path, guesses) in enumerate(_classify(loaded, prepare, image, top_k, batch_size), 1):
             if progress is not None:
                 progress(number)
-            if found is None:
+            if guesses is None:
                 broken += 1
                 continue
             grid = Grid.of(path, prepare, loaded.config) if patches else None
             if json:
                 cut = {} if grid is None else {"pixels": grid.size, "patch": grid.patch, "patches": grid.patches}
-                results.append({"file": str(path), "classes": [asdict(guess) for guess in found], **cut})
+                results.append({"file": str(path), "classes": [asdict(guess) for guess in guesses], **cut})
                 continue
             print_line(str(path))
             if grid is not None:
                 grid.show()
-            for guess in found:
+            for guess in guesses:
                 print_line(f"  {guess.probability:7.2%}  {guess.label}")
     if json:
         print_json({"pictures": results, "broken": broken})
@@ -109,8 +109,8 @@ def _classify(
         ready = {
             path: images for path in batch if (images := _read(prepare, path, loaded.config.patch_size)) is not None
         }
-        found = classify(loaded.module, torch.cat(list(ready.values())), top_k=top_k) if ready else []
-        guesses = dict(zip(ready, found, strict=True))
+        top_classes = classify(loaded.module, torch.cat(list(ready.values())), top_k=top_k) if ready else []
+        guesses = dict(zip(ready, top_classes, strict=True))
         yield from ((path, guesses.get(path)) for path in batch)
 
 

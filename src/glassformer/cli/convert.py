@@ -77,10 +77,10 @@ def convert(
     if json:
         print_json({"destination": str(destination), "architecture": architecture, "parameters": parameters})
     else:
-        found = {
+        parts = {
             "its tokenizer": model.tokenizer,
             "that of its source": model.source_tokenizer,
             "its processor": model.processor,
         }
-        kept = " and ".join(name for name, what in found.items() if what is not None)
+        kept = " and ".join(name for name, what in parts.items() if what is not None)
         print_line(f"{destination}: {architecture}, {parameters:,} parameters{f', with {kept}' if kept else ''}")

@@ -59,7 +59,7 @@ def demo(
         ended = train(config, folder, overwrite=True, on_event=on_event)
     exit_if_interrupted(ended)
     model = api.load(folder)
-    found = sort_accuracy(model.module)
+    accuracy = sort_accuracy(model.module)
     answer = "".join(model.generate("CBABBC", max_new_tokens=6, temperature=0.0))
     session = Session(model, name="nano-sort")
     session.run(text="CBABBC")
@@ -67,11 +67,11 @@ def demo(
     export_html(session, page, overwrite=True)
     if json:
         seconds = round(ended.seconds, 1)
-        print_json({"folder": str(folder), "page": str(page), "seconds": seconds, **asdict(found), "CBABBC": answer})
+        print_json({"folder": str(folder), "page": str(page), "seconds": seconds, **asdict(accuracy), "CBABBC": answer})
         return
     print_line(f"trained in        {ended.seconds:.0f} s")
-    print_line(f"sorted right      {found.correct} of all {found.total} inputs")
-    print_line(f"of the held-out   {found.held_out_correct} of {found.held_out_total}")
+    print_line(f"sorted right      {accuracy.correct} of all {accuracy.total} inputs")
+    print_line(f"of the held-out   {accuracy.held_out_correct} of {accuracy.held_out_total}")
     print_line(f"CBABBC            {answer}")
     print_line(f"the model is in   {folder}")
     print_line(f"to walk through   {page}")

@@ -86,21 +86,21 @@ def explain(
     if match is None:
         raise ConfigError(f"--cell {cell}: give a tensor's name and a place in it, such as x[0,5,2].")
     index = [int(part) for part in match["index"].rstrip(",").split(",") if part]
-    found = explaining.explain(trace[match["path"]][index], depth, terms=terms)
+    explanation = explaining.explain(trace[match["path"]][index], depth, terms=terms)
     if latex:
-        print_line("" if found.formula is None else render(found.formula, "latex", of=found.cell))
+        print_line("" if explanation.formula is None else render(explanation.formula, "latex", of=explanation.cell))
     elif json:
-        print_json(as_mapping(found, set()))
+        print_json(as_mapping(explanation, set()))
     else:
-        write_text(f"{explaining.describe(found, terms)}\n")
+        write_text(f"{explaining.describe(explanation, terms)}\n")
 
 
 def list_names(trace: Any, pattern: str, *, json: bool) -> None:
     """The names of a trace that fit a pattern, with shapes and the lines that computed them."""
     from glassformer.errors import ConfigError
 
-    known = [path for path, ids in trace.names.items() if not trace.tensors[ids[-1]].derived]
-    rows = [(path, trace[path]) for path in known if fnmatch.fnmatchcase(path, pattern)]
+    paths = [path for path, ids in trace.names.items() if not trace.tensors[ids[-1]].derived]
+    rows = [(path, trace[path]) for path in paths if fnmatch.fnmatchcase(path, pattern)]
     if not rows:
         raise ConfigError(f"--names {pattern}: no name fits; a * stands for any letters, as in *.scores.")
     if json:
@@ -115,24 +115,24 @@ def list_names(trace: Any, pattern: str, *, json: bool) -> None:
     )
 
 
-def as_mapping(found: Any, met: set[Any]) -> dict[str, Any]:
+def as_mapping(explanation: Any, met: set[Any]) -> dict[str, Any]:
     """An explanation for a program; within it, each cell is given where it occurs first."""
     from glassformer.tracing.render import render
 
-    verdict = found.check()
-    new = [inner for cell, inner in found.inner.items() if cell not in met]
-    met.update(found.inner)
+    verdict = explanation.check()
+    new = [inner for cell, inner in explanation.inner.items() if cell not in met]
+    met.update(explanation.inner)
     return {
-        "cell": str(found.cell),
-        "value": found.value,
-        "formula": None if found.formula is None else render(found.formula),
-        "latex": None if found.formula is None else render(found.formula, "latex", of=found.cell),
-        "mathml": None if found.formula is None else render(found.formula, "mathml", of=found.cell),
+        "cell": str(explanation.cell),
+        "value": explanation.value,
+        "formula": None if explanation.formula is None else render(explanation.formula),
+        "latex": None if explanation.formula is None else render(explanation.formula, "latex", of=explanation.cell),
+        "mathml": None if explanation.formula is None else render(explanation.formula, "mathml", of=explanation.cell),
         "terms": [
             {"operands": {str(cell): cell.value for cell in term.operands}, "value": term.value}
-            for term in found.why(len(found.terms))
+            for term in explanation.why(len(explanation.terms))
         ],
-        "sources": [str(cell) for cell in found.sources],
+        "sources": [str(cell) for cell in explanation.sources],
         "check": {
             "passed": verdict.passed,
             "recomputed": verdict.recomputed,
@@ -140,7 +140,7 @@ def as_mapping(found: Any, met: set[Any]) -> dict[str, Any]:
             "bound": verdict.bound,
         },
         "source": None
-        if found.source is None
-        else {"file": found.source.file, "line": found.source.line, "text": found.source.text},
+        if explanation.source is None
+        else {"file": explanation.source.file, "line": explanation.source.line, "text": explanation.source.text},
         "inner": [as_mapping(inner, met) for inner in new],
     }

@@ -195,7 +195,7 @@ def show(tokenizer: Path, text: str | None = None, /, *, json: Flag = False) -> 
     if json:
         print_json({**summary, "tokens": [{"id": token, "bytes": piece.hex(" ")} for token, piece in rows]})
         return
-    shown = [(str(token), repr(piece.decode("utf-8", errors="replace"))[1:-1], piece.hex(" ")) for token, piece in rows]
-    print_table(("id", "text", "bytes"), shown, title=title, right=("id",))
+    table = [(str(token), repr(piece.decode("utf-8", errors="replace"))[1:-1], piece.hex(" ")) for token, piece in rows]
+    print_table(("id", "text", "bytes"), table, title=title, right=("id",))
     if loaded.special_tokens and text is None:
         print_line("special: " + ", ".join(f"{name} = {i}" for name, i in loaded.special_tokens.items()))

@@ -129,13 +129,13 @@ def watching(name: str) -> "Iterator[OnEvent]":
 
 def parse(tokens: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, str]]:
     """The configurations named, and the settings that flags give by dotted name, read against the fields there are."""
-    given: dict[str, str] = {}
+    settings: dict[str, str] = {}
     named: tuple[str, ...] = ()
 
     def collect(*names: str, **values: str | None) -> None:
         nonlocal named
         named = names
-        given.update({name.replace("__", "."): value for name, value in values.items() if value is not None})
+        settings.update({name.replace("__", "."): value for name, value in values.items() if value is not None})
 
     parameters = [inspect.Parameter("names", inspect.Parameter.VAR_POSITIONAL, annotation=str)]
     parameters += [
@@ -151,7 +151,7 @@ def parse(tokens: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, str]]:
     reader = App(print_error=False, exit_on_error=False, help_flags=[], version_flags=[])
     reader.default(collect)
     reader(tokens, result_action="return_none")
-    return named, given
+    return named, settings
 
 
 def spellings(name: str) -> tuple[str, ...]:
@@ -165,28 +165,28 @@ def setting_defaults() -> dict[str, Any]:
     from glassformer.training.config import RunConfig
     from glassformer.training.tasks import TASKS
 
-    found: dict[str, Any] = {f"model.{name}": "" for name in ("preset", "architecture", "from", "embedding_init")}
-    collect_defaults(RunConfig, "", found)
+    defaults: dict[str, Any] = {f"model.{name}": "" for name in ("preset", "architecture", "from", "embedding_init")}
+    collect_defaults(RunConfig, "", defaults)
     for task in TASKS.values():
         for name, default in collect_defaults(task.data_config, "data.", {}).items():
-            found.setdefault(name, default)
+            defaults.setdefault(name, default)
     for spec in specs().values():
         for name, default in collect_defaults(spec.config, "model.", {}).items():
-            found.setdefault(name, default)
-    return found
+            defaults.setdefault(name, default)
+    return defaults
 
 
-def collect_defaults(cls: Any, prefix: str, found: dict[str, Any]) -> dict[str, Any]:
+def collect_defaults(cls: Any, prefix: str, defaults: dict[str, Any]) -> dict[str, Any]:
     """The fields of a dataclass and of the dataclasses in it."""
     hints = get_type_hints(cls)
     for field in dataclasses.fields(cls):
         hint = hints[field.name]
         inner = [option for option in (hint, *get_args(hint)) if dataclasses.is_dataclass(option)]
         if inner:
-            collect_defaults(inner[0], f"{prefix}{field.name}.", found)
+            collect_defaults(inner[0], f"{prefix}{field.name}.", defaults)
         elif field.name not in ("model", "data"):  # whose settings are those of the architectures and tasks
-            found[f"{prefix}{field.name}"] = field.default
-    return found
+            defaults[f"{prefix}{field.name}"] = field.default
+    return defaults
 
 
 def values_of(config: "RunConfig") -> dict[str, Any]:

@@ -81,23 +81,23 @@ def translate(
         raise ConfigError("There is nothing to translate.")
     pieces = loaded.translations(texts, beams=settings, max_new_tokens=max_new_tokens, batch_size=batch_size)
     streams = beams == len(texts) == 1 and out is None and not json
-    found, finishes = [""] * len(texts), [""] * len(texts)
+    translations, finishes = [""] * len(texts), [""] * len(texts)
     with ExitStack() as stack:
         progress = None if streams else stack.enter_context(progress_bar("translating", len(texts)))
         for piece in pieces:
-            found[piece.sequence] += piece.text
+            translations[piece.sequence] += piece.text
             finishes[piece.sequence] = piece.finish or ""
             if progress is None:
                 write_text(piece.text, at_once=True)
             elif piece.finish:
                 progress(len(texts) - finishes.count(""))
-    lines = "".join(f"{' '.join(line.splitlines())}\n" for line in found)
+    lines = "".join(f"{' '.join(line.splitlines())}\n" for line in translations)
     if out is not None:
         files.write_file(out, lines.encode(), overwrite=overwrite)
     elif not json:
         write_text("\n" if streams else lines)
     if json:
-        results = zip(texts, found, finishes, strict=True)
+        results = zip(texts, translations, finishes, strict=True)
         print_json({"translations": [{"source": s, "translation": t, "finish": f} for s, t, f in results]})
     if endless := len(texts) - finishes.count("stop"):
         remark(f"{endless} of {len(texts)} texts came to no end; --max-new-tokens says how long they may be.")

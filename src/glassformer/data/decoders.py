@@ -126,9 +126,9 @@ def _goes_on(file: BinaryIO, format: str) -> bool:
     """Whether there is more in a file than libsndfile has read up to here."""
     at = file.tell()
     if format == "MP3":  # which is read frame by frame
-        rest = file.read(256)
-        rest = rest[128:] if rest.startswith(b"TAG") else rest
-        return len(rest) > 4 and not rest.startswith(b"APETAGEX")
+        tail = file.read(256)
+        tail = tail[128:] if tail.startswith(b"TAG") else tail
+        return len(tail) > 4 and not tail.startswith(b"APETAGEX")
     file.seek(max(at - READ_AHEAD, 1))
     return PART.search(file.read(2 * READ_AHEAD)) is not None
 

@@ -63,11 +63,11 @@ _MNIST_FILES = {
 }
 
 
-def _files(folder: str, known: Mapping[str, tuple[int, str]], prefix: str = "") -> tuple[File, ...]:
+def _files(folder: str, sizes_and_hashes: Mapping[str, tuple[int, str]], prefix: str = "") -> tuple[File, ...]:
     """The files of a folder on the web, of which bytes and SHA-256 are known."""
     return tuple(
         File(name=f"{prefix}{name}", url=f"{folder}/{name}", sha256=sha256, max_bytes=size)
-        for name, (size, sha256) in known.items()
+        for name, (size, sha256) in sizes_and_hashes.items()
     )
 
 

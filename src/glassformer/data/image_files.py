@@ -35,10 +35,10 @@ def open_image_files(path: Path, labels: Path | None = None) -> ImageFiles:
         paths, numbers, classes = list_folder(path)
         return ImageFiles(open=lambda i: open_image(paths[i]), labels=numbers, classes=tuple(classes))
     if path.suffix == ".npz":
-        found = read_npz_set(path, images="x_test", labels="y_test")
+        images = read_npz_set(path, images="x_test", labels="y_test")
     else:
-        found = read_idx_set(path, labels or _labels_beside(path))
-    return ImageFiles(open=lambda i: to_pillow(found.pixels[i]), labels=found.labels.tolist(), classes=found.classes)
+        images = read_idx_set(path, labels or _labels_beside(path))
+    return ImageFiles(open=lambda i: to_pillow(images.pixels[i]), labels=images.labels.tolist(), classes=images.classes)
 
 
 def _labels_beside(path: Path) -> Path:

@@ -129,11 +129,11 @@ def read_npz(path: Path, names: Sequence[str]) -> list[Num[np.ndarray, "..."]]:
     arrays = []
     try:
         with zipfile.ZipFile(path) as archive:
-            known = archive.namelist()
+            members = archive.namelist()
             for name in names:
-                if f"{name}.npy" not in known:
-                    there = ", ".join(other.removesuffix(".npy")[:40] for other in known[:10])
-                    raise DataError(f"{path} has no array {name!r}; it has {there or 'none'}.")
+                if f"{name}.npy" not in members:
+                    array_names = ", ".join(other.removesuffix(".npy")[:40] for other in members[:10])
+                    raise DataError(f"{path} has no array {name!r}; it has {array_names or 'none'}.")
                 info = archive.getinfo(f"{name}.npy")
                 if info.file_size > inflation_limit(size):
                     raise DataError(f"{path}: {name} would inflate to {info.file_size:,} bytes.")
@@ -181,11 +181,11 @@ def list_folder(folder: Path) -> tuple[list[Path], list[int], list[str]]:
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted(path for path in (folder / name).iterdir() if path.suffix.lower() in SUFFIXES)
-        if not found:
+        pictures = sorted(path for path in (folder / name).iterdir() if path.suffix.lower() in SUFFIXES)
+        if not pictures:
             raise DataError(f"{folder / name} has no pictures ({' '.join(SUFFIXES)}).")
-        paths += found
-        labels += [label] * len(found)
+        paths += pictures
+        labels += [label] * len(pictures)
     if not paths:
         raise DataError(f"{folder} has no folders, of which each would be a class.")
     return paths, labels, classes

@@ -37,9 +37,9 @@ def read_pairs(source: Path, target: Path | None = None) -> list[tuple[str, str]
 
 def _tabbed(source: Path) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(read_lines(source), 1):
-        first, *others = line.split("\t")
-        if others:
-            yield first, others[0]
+        first, *columns = line.split("\t")
+        if columns:
+            yield first, columns[0]
         elif line.strip():
             raise DataError(
                 f"{source}: line {number} has no tab between its two texts. Where they are in two files, name both."
@@ -47,12 +47,12 @@ def _tabbed(source: Path) -> Iterator[tuple[str, str]]:
 
 
 def _side_by_side(source: Path, target: Path) -> Iterator[tuple[str, str]]:
-    lines, others = read_lines(source), read_lines(target)
-    for number, (line, other) in enumerate(zip_longest(lines, others), 1):
+    lines, target_lines = read_lines(source), read_lines(target)
+    for number, (line, other) in enumerate(zip_longest(lines, target_lines), 1):
         if line is None or other is None:
             n_lines, n_others = (
-                number - 1 if last is None else number + sum(1 for _ in rest)
-                for last, rest in ((line, lines), (other, others))
+                number - 1 if last is None else number + sum(1 for _ in remaining)
+                for last, remaining in ((line, lines), (other, target_lines))
             )
             raise DataError(
                 f"{source} has {n_lines:,} lines and {target} has {n_others:,}: line by line, each must be the "

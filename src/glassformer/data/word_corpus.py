@@ -26,18 +26,18 @@ def words_of(paths: Sequence[Path]) -> Iterator[list[str]]:
     ["don't", 'stop', 'nd', "o'clock"]
     """
     for path in paths:
-        rest = ""
+        tail = ""
         for chunk in read_text(path):
-            text = rest + chunk
+            text = tail + chunk
             end = max(text.rfind(" "), text.rfind("\n")) + 1
             yield WORD.findall(text[:end].lower())
-            rest = text[end:]
-            if len(rest) > LONGEST:
+            tail = text[end:]
+            if len(tail) > LONGEST:
                 raise DataError(
-                    f"{path} has {len(rest):,} characters in a row, from {rest[:20]!r} on, without a space or the end "
+                    f"{path} has {len(tail):,} characters in a row, from {tail[:20]!r} on, without a space or the end "
                     f"of a line; {LONGEST:,} are allowed."
                 )
-        yield WORD.findall(rest.lower())
+        yield WORD.findall(tail.lower())
 
 
 def count_words(paths: Sequence[Path]) -> Counter[str]:
@@ -50,5 +50,5 @@ def count_words(paths: Sequence[Path]) -> Counter[str]:
 
 def numbers_of(paths: Sequence[Path], ids: Mapping[str, int]) -> Int[np.ndarray, " N"]:
     """The texts as the ids of their words; others are left out, so that those around them are neighbours."""
-    found = [np.array([ids[word] for word in words if word in ids], dtype=np.int64) for words in words_of(paths)]
-    return np.concatenate(found)
+    arrays = [np.array([ids[word] for word in words if word in ids], dtype=np.int64) for words in words_of(paths)]
+    return np.concatenate(arrays)

@@ -70,7 +70,7 @@ def read_tokens(path: Path, tokenizer: Tokenizer | None) -> UInt[np.ndarray, " N
     """The tokens of a text file, or of a folder that `memmap.tokenize_files` has written."""
     if (path / "tokens.json").is_file():
         return open_tokens(path, tokenizer=tokenizer).tokens
-    if inner := sorted(str(found.parent) for found in path.glob("*/tokens.json")):
+    if inner := sorted(str(file.parent) for file in path.glob("*/tokens.json")):
         raise DataError(f"{path} holds no token ids itself; name {' or '.join(inner)}.")
     if tokenizer is None:
         raise DataError("This model came without a tokenizer; give a folder of token ids that a run has written.")
@@ -86,6 +86,6 @@ def _batches(tokens: np.ndarray, context_length: int, batch_size: int, batches: 
         starts = starts[np.linspace(0, n_whole - 1, batches * batch_size).round().astype(np.int64)]
     for first in range(0, len(starts), batch_size):
         yield tokens[starts[first : first + batch_size, None] + np.arange(context_length + 1)]
-    rest = tokens[n_whole * context_length :]
-    if not few and len(rest) > 1:
-        yield rest[None]
+    tail = tokens[n_whole * context_length :]
+    if not few and len(tail) > 1:
+        yield tail[None]

@@ -45,9 +45,9 @@ def word_errors(references: Sequence[str], transcripts: Sequence[str], *, langua
     words = sum(len(text.split()) for text in said)
     if words == 0:
         raise DataError("Nothing was said: the reference texts have no words, of which an error rate could be a part.")
-    found = jiwer.process_words(said, written)
+    counts = jiwer.process_words(said, written)
     return WordErrors(
-        substitutions=found.substitutions, deletions=found.deletions, insertions=found.insertions, words=words
+        substitutions=counts.substitutions, deletions=counts.deletions, insertions=counts.insertions, words=words
     )
 
 

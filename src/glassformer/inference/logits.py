@@ -136,8 +136,8 @@ def distribution(
 
 def without(logits: Float[Tensor, "B V"], tokens: Collection[int]) -> Float[Tensor, "B V"]:
     """The logits, or log-probabilities, with −∞ for tokens that shall never come."""
-    known = [token for token in tokens if token < logits.shape[-1]]
-    return logits.index_fill(-1, torch.tensor(known), -torch.inf) if known else logits
+    ids = [token for token in tokens if token < logits.shape[-1]]
+    return logits.index_fill(-1, torch.tensor(ids), -torch.inf) if ids else logits
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,8 @@ def nearest(vectors: WordVectors, word: str, n: int = 10) -> list[Neighbour]:
     directions = unit(vectors.vectors)
     cosines = directions @ directions[place]
     order = cosines.sort(descending=True, stable=True).indices.tolist()
-    others = [other for other in order if other != place][:n]
-    return [Neighbour(word=vectors.words[other], cosine=float(cosines[other])) for other in others]
+    neighbours = [other for other in order if other != place][:n]
+    return [Neighbour(word=vectors.words[other], cosine=float(cosines[other])) for other in neighbours]
 
 
 def _place(vectors: WordVectors, word: str) -> int:

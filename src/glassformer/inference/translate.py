@@ -85,14 +85,14 @@ def _run(
             new = generate(this, starts, sampling=Sampling(temperature=0.0), **settings)
             pieces = stream_text(new, tokenizer, prompts=[()] * len(rows), eos_ids=settings["stop_tokens"])
         else:
-            found = beam_search(this, starts, beams=beams, **settings)
+            hypotheses = beam_search(this, starts, beams=beams, **settings)
             pieces = (
                 Piece(
                     sequence=number,
                     text=tokenizer.decode(best.tokens[:-1] if best.finish == "stop" else best.tokens),
                     finish=best.finish,
                 )
-                for number, (best,) in enumerate(found)
+                for number, (best,) in enumerate(hypotheses)
             )
         for piece in pieces:
             yield replace(piece, sequence=places[rows[piece.sequence]])

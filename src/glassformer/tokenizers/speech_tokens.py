@@ -111,8 +111,8 @@ class SpeechTokens:
     @property
     def names(self) -> tuple[str, ...]:
         """How the special tokens are written, from `end_of_text` to `no_times`."""
-        others = ("translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps")
-        names = ("endoftext", "startoftranscript", *self.languages, *others)
+        control_tokens = ("translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps")
+        names = ("endoftext", "startoftranscript", *self.languages, *control_tokens)
         return tuple(f"<|{name}|>" for name in names)
 
     def opening(self, language: str, task: SpeechTask) -> list[int]:

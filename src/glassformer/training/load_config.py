@@ -117,11 +117,11 @@ def data_of(task: str, table: Mapping[str, Any], *, pretrained: str) -> DataConf
     """
     own = {}
     for name, value in table.items():
-        others = [other for other, each in TASKS.items() if name in data_fields(each.data_config)]
-        if others and name not in data_fields(TASKS[task].data_config):
-            record = TASKS[others[0]].data_config
+        owners = [other for other, each in TASKS.items() if name in data_fields(each.data_config)]
+        if owners and name not in data_fields(TASKS[task].data_config):
+            record = TASKS[owners[0]].data_config
             if getattr(config.from_mapping(record, {name: value}, "data."), name) != data_fields(record)[name]:
-                raise ConfigError(f"data.{name} is a setting of {', '.join(others)}, and this run's task is {task}.")
+                raise ConfigError(f"data.{name} is a setting of {', '.join(owners)}, and this run's task is {task}.")
         else:
             own[name] = value
     if pretrained and "tokenizer" in data_fields(TASKS[task].data_config) and own.get("tokenizer", "auto") == "auto":

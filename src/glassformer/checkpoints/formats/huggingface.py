@@ -21,7 +21,7 @@ def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
         config, weights = read_weights(folder)
         tokenizers = read_tokenizers(source.path)
         processor, eos_ids = read_processor(folder, config), read_eos_ids(folder)
-        others = rest.read(
+        extras = rest.read(
             folder,
             config,
             tokenizer=tokenizers.tokenizer,
@@ -38,7 +38,7 @@ def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
             processor=processor,
             eos_ids=eos_ids,
             suppressed=read_suppressed(folder),
-            rest=others,
+            rest=extras,
         )
     return contents, weights
 

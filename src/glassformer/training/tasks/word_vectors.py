@@ -107,8 +107,8 @@ class WordEmbedding(PredictionTask):
             away = 1 + random.choice(window, size=n, p=distances)
             inputs, valid = words[places][:, None], np.ones((n, 1), dtype=bool)
             targets = words[places + np.where(random.random(n) < 0.5, -away, away)]
-        others = np.searchsorted(self.noise, random.random((n, self.n_negative)), side="right")
-        candidates = np.concatenate([targets[:, None], others.clip(max=len(self.noise) - 1)], axis=1)
+        negatives = np.searchsorted(self.noise, random.random((n, self.n_negative)), side="right")
+        candidates = np.concatenate([targets[:, None], negatives.clip(max=len(self.noise) - 1)], axis=1)
         arrays = (inputs, candidates, valid)
         tensors = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)
         return Batch(inputs=tensors, targets=torch.zeros(n, dtype=torch.int64), count=n)
