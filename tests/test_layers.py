@@ -12,7 +12,7 @@ from architecture import LAYERS, PAGE, TABLE, table
 SOURCE = Path(glassformer.__file__).parent
 
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
-FOUNDATION = ("errors", "strict_json")  # what the other single files of layer 0 may use; each those before it
+FOUNDATION = ("errors", "strict_json", "registration")  # which other files of layer 0 may use; each those before it
 
 Sources = Mapping[str, str]  # dotted module name ("glassformer.nn" for its __init__): source text
 

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 
 import glassformer as gf
 from glassformer.inference.request import LogitFilter
-from support import toy_family, toy_filter
+from support import toy_filter  # no other toy: this process has no plugins
 from support.commands import run_process
 
-TOYS = Path(toy_family.__file__).parent
+TOYS = Path(__file__).parent / "support"
 MAX_LINES = 60
 
 
@@ -74,17 +74,18 @@ def test_without_its_plugin_a_folder_says_which_architecture_it_needs(trained: P
     assert "toy" in done.stderr
 
 
-def test_a_format_from_outside_is_opened_and_converted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model.bin", "model.json"])
+def test_a_format_from_outside_is_opened_and_converted(name: str, tmp_path: Path) -> None:
     sizes = {"vocab_size": 3, "context_length": 8, "d_model": 8, "n_layers": 1}
     model = gf.build("gpt2", **sizes, n_heads=2)
     weights = {name: weight.tolist() for name, weight in model.module.named_parameters()}
-    (tmp_path / "model.bin").write_text(json.dumps({"toy": sizes, "letters": "ABC", "weights": weights}))
-    with_plugin("toy_format", "convert", str(tmp_path / "model.bin"), str(tmp_path / "a"), "--option", "n_heads=2")
+    (tmp_path / name).write_text(json.dumps({"toy": sizes, "letters": "ABC", "weights": weights}))
+    with_plugin("toy_format", "convert", str(tmp_path / name), str(tmp_path / "a"), "--option", "n_heads=2")
     loaded = gf.load(tmp_path / "a")
     tokens = torch.tensor([[0, 2, 1]])
     assert loaded.config == model.config
     assert torch.equal(loaded(tokens), model(tokens))
-    text = with_plugin("toy_format", "generate", str(tmp_path / "model.bin"), "A", "--option", "n_heads=2", "--json")
+    text = with_plugin("toy_format", "generate", str(tmp_path / name), "A", "--option", "n_heads=2", "--json")
     assert json.loads(text)["results"][0]["finish"] == "context"
 
 
@@ -105,12 +106,50 @@ def test_a_filter_from_outside_decides_what_comes() -> None:
     assert (rows[:, 6:] != rows[:, 5:-1]).all()
 
 
+TAKES = """
+from dataclasses import dataclass, replace
+from typing import ClassVar
+from glassformer import models
+from glassformer.models.gpt2 import GPT2, GPT2Config
+from glassformer.models.published.gpt2 import PUBLISHED
+taken = dict(architecture="new", presets={{}}, model_types=())
+taken["{0}"] = {1}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(GPT2Config):
+    architecture: ClassVar[str] = taken["architecture"]
+published = replace(PUBLISHED, model_types=taken["model_types"])
+models.register(models.ModelSpec(config=Config, module=GPT2, presets=taken["presets"], published=published))
+"""
+
+
 @pytest.mark.parametrize(
     ("source", "says"),
     [
         (None, "ModuleNotFoundError: No module named 'broken_plugin'"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
-        ("from glassformer import models\nmodels.register(models.specs()['gpt2'])", "already; the new one needs a"),
+        ("import sys\nsys.exit(0)", "SystemExit: 0"),
+        ("print('a result?')\n1 / 0", "ZeroDivisionError: division by zero"),
+        (TAKES.format("architecture", "'gpt2'"), "There is an architecture 'gpt2' already, of glassformer.models.gpt2"),
+        (TAKES.format("presets", "{'gpt2': None}"), "There is a preset 'gpt2' already, of glassformer.models.gpt2"),
+        (
+            TAKES.format("model_types", "('llama',)"),
+            "There is a model type 'llama' already, of glassformer.models.llama",
+        ),
+        (
+            "from glassformer.nn.attend import register\nfrom glassformer.twins import Backend\n"
+            "register(Backend(name='naive', fn=lambda *a, **b: 0))",
+            "There is an attention backend 'naive' already, of glassformer.nn.attend.naive",
+        ),
+        (
+            "from glassformer.checkpoints.formats import register\nfrom support.toy_format import Format, sniff\n"
+            "register(Format(name='minGPT', files='', sniff=sniff, read=lambda source: 0))",
+            "There is a format 'minGPT' already, of glassformer.checkpoints.formats.mingpt",
+        ),
+        (
+            "from glassformer.checkpoints.formats import register\nfrom support.toy_format import Format, sniff\n"
+            "register(Format(name='toy', files='', sniff=sniff, read=lambda source: 0))",
+            "There is a format 'toy' already, of support.toy_format",
+        ),
     ],
 )
 def test_a_plugin_that_does_not_load_is_named(
@@ -119,11 +158,24 @@ def test_a_plugin_that_does_not_load_is_named(
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     if source is not None:
         (tmp_path / "broken_plugin.py").write_text(source)
-    done = run_process("generate", "nano-sort", GLASSFORMER_PLUGINS="support.toy_backend, broken_plugin")
+    plugins = {"GLASSFORMER_PLUGINS": "support.toy_backend, broken_plugin"}
+    done = run_process("generate", "nano-sort", **plugins)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 1 + ("a result?" in done.stderr)
     assert "The plugin broken_plugin, of GLASSFORMER_PLUGINS, does not load" in done.stderr
     assert says in done.stderr
+
+
+def test_a_broken_plugin_stops_neither_the_version_nor_the_doctor() -> None:
+    plugins = {"GLASSFORMER_PLUGINS": "support.toy_backend, no_such_plugin"}
+    assert run_process("--version", **plugins).returncode == 0
+    doctor = run_process("doctor", "--json", **plugins)
+    assert doctor.returncode == 0
+    assert json.loads(doctor.stdout)["plugins"] == {
+        "support.toy_backend": "loaded, of GLASSFORMER_PLUGINS",
+        "no_such_plugin": "does not load (ModuleNotFoundError: No module named 'no_such_plugin'), of "
+        "GLASSFORMER_PLUGINS",
+    }
 
 
 def test_the_plugins_of_an_installed_package_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,4 +186,4 @@ def test_the_plugins_of_an_installed_package_are_loaded(tmp_path: Path, monkeypa
     names.write_text("[glassformer.plugins]\nbackend = support.toy_backend\n")
     assert "row-by-row" in run_process("doctor").stdout
     names.write_text("[glassformer.plugins]\nbackend = support.no_toy\n")
-    assert "The plugin support.no_toy, of the package toys, does not load" in run_process("doctor").stderr
+    assert "The plugin support.no_toy, of the package toys, does not load" in run_process("generate", "x").stderr

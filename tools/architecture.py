@@ -14,7 +14,18 @@ PAGE = ROOT / "docs" / "architecture.md"
 TABLE = re.compile(r"\| layer \|.*?\n(?!\|)", re.DOTALL)
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "strict_json", "printable", "config", "twins", "files", "torch_internals", "http_guard", "kernels"),
+    (
+        "errors",
+        "strict_json",
+        "printable",
+        "config",
+        "registration",
+        "twins",
+        "files",
+        "torch_internals",
+        "http_guard",
+        "kernels",
+    ),
     ("nn", "tokenizers", "features"),
     ("models",),
     ("checkpoints", "data"),

@@ -106,6 +106,11 @@ def to_mapping(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def defaults_of(config: Any) -> dict[str, Any]:
+    """The default of every field of a dataclass."""
+    return {field.name: field.default for field in dataclasses.fields(config)}
+
+
 def _convert(hint: Any, value: Any, name: str) -> Any:
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from glassformer.errors import ConfigError
+from glassformer.registration import check_free
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,6 +86,8 @@ BACKENDS: dict[str, Backend] = {}  # in the order in which "auto" asks them
 
 def register(backend: Backend) -> None:
     """Let `use(attention=…)` choose the backend by its name, and "auto" by its priority."""
+    owner = BACKENDS[backend.name].fn.__module__ if backend.name in BACKENDS else None
+    check_free("an attention backend", backend.name, owner, backend.fn.__module__)
     BACKENDS[backend.name] = backend
     in_order = sorted(BACKENDS.values(), key=lambda backend: (-backend.priority, backend.name))
     BACKENDS.clear()

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import struct
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -208,6 +209,15 @@ def test_a_file_is_known_by_what_it_holds_and_not_by_its_name(name: str, tmp_pat
     (tmp_path / "weights").rename(tmp_path / name)
     with pytest.raises(CheckpointError, match="no tensor of fairseq's tells"):
         gf.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("d_model", [512, 640, 896, 1152])
+def test_sizes_whose_bytes_begin_as_a_pickle_does_are_sizes(d_model: int, tmp_path: Path) -> None:
+    header = struct.pack("<7i", d_model, 4, 1, 2, 2, 3, 8)
+    (tmp_path / "model.bin").write_bytes(header)
+    with pytest.raises(CheckpointError, match=r"a llama2\.c model of the sizes in this header has"):
+        gf.load(tmp_path / "model.bin")
+    assert Source(tmp_path / "model.bin").content == "unknown"
 
 
 @pytest.mark.parametrize("name", ["model.bin", "model.json", "model.pt", "model"])

@@ -482,3 +482,126 @@ def test_texts_about_one_sound_share_its_memory_when_one_of_them_has_ended() -> 
     state.select(torch.tensor([0, 2, 3]))
     (kept, _) = state.memories[0].kept
     assert (kept.shape[0], kept.stride(0), state.memory.stride(0)) == (3, 0, 0)
+
+
+def greedy(*tokens: int, n: int = 4, **settings: Any) -> Request:
+    return Request(tokens=tokens, sampling=Sampling(temperature=0.0), max_new_tokens=n, **settings)
+
+
+def texts_of(engine: Engine) -> dict[int, list[int]]:
+    texts: dict[int, list[int]] = {}
+    while engine.running:
+        for new in engine.step():
+            texts.setdefault(new.sequence, []).append(new.token)
+    return texts
+
+
+def never_the_likeliest(logits: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
+    """Writes into what it is given."""
+    logits[torch.arange(len(logits)), logits.argmax(-1)] = -torch.inf
+    return logits
+
+
+def test_a_filter_that_writes_in_place_changes_nothing_for_others() -> None:
+    engine = Engine(KINDS["llama"].module(), full(CONTEXT))
+    engine.remember((1, 2, 3))
+    engine.admit(greedy(1, 2, 3))
+    expected = texts_of(engine)[0]
+    for _ in range(2):
+        engine.admit(greedy(1, 2, 3, filters=(never_the_likeliest,)))
+    filtered = texts_of(engine)
+    assert filtered[1] == filtered[2] != expected
+    engine.admit(greedy(1, 2, 3))
+    assert texts_of(engine)[3] == expected
+
+
+@pytest.mark.parametrize("name", ["llama", "transformer", "luong", "lstm"])
+def test_rows_that_cannot_be_joined_leave_those_that_run_as_they_were(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = KINDS[name].source
+    sources = {"source": None if source is None else source(Random(0))}
+    engine = Engine(KINDS[name].module(), full(CONTEXT))
+    engine.admit(greedy(1, 2, 3, **sources))
+    expected = texts_of(engine)[0]
+    engine.admit(greedy(1, 2, 3, **sources))
+    engine.step()
+    engine.admit(greedy(4, 5, **sources))
+    cat, calls = torch.cat, iter(range(10**6))
+
+    def out_of_memory(tensors: Any, *arguments: Any, **settings: Any) -> Tensor:
+        joins = len(tensors) == 2 and all(len(part) == 1 for part in tensors)
+        if joins and not arguments and not settings and next(calls) == 2:  # the third of several that a join makes
+            raise MemoryError
+        joined: Tensor = cat(tensors, *arguments, **settings)
+        return joined
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "cat", out_of_memory)
+        news = {new.sequence: new for new in engine.step()}
+    assert isinstance(news[2].error, MemoryError)
+    texts = texts_of(engine)
+    assert [*expected[:1], news[1].token, *texts[1]] == expected
+
+
+class Breaks:
+    """A search that cannot go on."""
+
+    def advance(self, logits: Tensor, *, context_over: bool) -> tuple[list[int], list[int]]:
+        raise ValueError("no beam is left")
+
+
+def test_a_search_that_fails_ends_its_own_sequence_and_no_token_of_others_is_lost() -> None:
+    engine = Engine(KINDS["llama"].module(), full(CONTEXT))
+    engine.admit(greedy(1, 2, 3))
+    expected = texts_of(engine)[0]
+    engine.admit(greedy(1, 2, 3))
+    engine.admit(Request(tokens=(4,), search=Breaks()))
+    news = engine.step()
+    assert [str(new.error) for new in news if new.finish == "error"] == ["no beam is left"]
+    assert [*(new.token for new in news if new.sequence == 1), *texts_of(engine)[1]] == expected
+
+
+def test_a_search_takes_no_settings_that_it_would_not_ask() -> None:
+    with pytest.raises(GenerationError, match="its request has no filters, stop tokens or logprobs"):
+        Request(tokens=(4,), search=Breaks(), filters=(never_the_likeliest,))
+
+
+def test_a_step_that_is_interrupted_ends_what_ran_and_keeps_what_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = KINDS["llama"].module()
+    engine = Engine(module, full(CONTEXT))
+    engine.admit(greedy(1, 2, 3))
+    expected = texts_of(engine)[0]
+
+    def interrupt(x: Tensor) -> Tensor:
+        raise KeyboardInterrupt
+
+    engine.admit(greedy(1, 2, 3))
+    with monkeypatch.context() as patch:
+        patch.setattr(module.final_norm, "forward", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            engine.step()
+    engine.step()  # what waited still waits: it is read now
+    engine.admit(greedy(1, 2, 3))
+    with monkeypatch.context() as patch:
+        patch.setattr(module.final_norm, "forward", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            engine.step()
+    assert engine.running
+    news = engine.step()
+    assert [(new.sequence, new.finish) for new in news] == [(1, "error"), (2, None)]
+    assert "interrupted" in str(news[0].error)
+    assert [news[1].token, *texts_of(engine)[2]] == expected
+
+
+def test_static_rows_forget_the_numbers_of_whom_they_had() -> None:
+    """NaN times a weight of 0 is NaN: it must not stand in a slot, even where no query sees it."""
+    module = KINDS["llama"].module()
+    module.token_embedding.weight[7] = torch.inf
+    engine = Engine(module, full(CONTEXT), n_rows=1)
+    engine.admit(greedy(1, 2, 3, 4, 7, 7))
+    assert texts_of(engine) == {0: [-1]}
+    engine.admit(greedy(1, 2))
+    alone = Engine(module, full(CONTEXT))
+    alone.admit(greedy(1, 2))
+    assert texts_of(engine)[1] == texts_of(alone)[0]

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from glassformer.errors import ConfigError, GenerationError
-from glassformer.inference.engine import Engine, left_padded
+from glassformer.inference.engine import Engine
 from glassformer.inference.generate import generate
 from glassformer.inference.logits import Sampling
+from glassformer.inference.padding import left_padded
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import Llama, LlamaConfig
 from glassformer.models.spec import State

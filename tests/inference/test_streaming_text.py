@@ -8,7 +8,8 @@ import glassformer as gf
 from glassformer.errors import GenerationError
 from glassformer.inference.generate import NewToken
 from glassformer.inference.logits import Sampling
-from glassformer.inference.streaming_text import overlap, stream_text
+from glassformer.inference.stopping import overlap
+from glassformer.inference.streaming_text import stream_text
 from glassformer.tokenizers import BPETokenizer, SentencePieceTokenizer
 from support.counts import count
 

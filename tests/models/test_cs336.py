@@ -116,3 +116,6 @@ def test_a_run_in_which_ablations_are_those_of_a_llama_is_understood() -> None:
     before = {**SIZES, "rope_style": "half", "norm_placement": "pre", "ffn": "swiglu", "position": "rope"}
     assert models.configure("llama", before) == LlamaConfig(**SIZES)
     assert models.configure("llama", before | {"ffn": "silu"}) == CS336Config(**SIZES, rope_style="half", ffn="silu")
+    few = models.configure("llama", {"norm_placement": "post", "d_model": 16, "n_heads": 2, "n_layers": 1})
+    assert isinstance(few, CS336Config)
+    assert (few.vocab_size, few.context_length, few.d_ff, few.rope_style) == (32000, 2048, 11008, "half")

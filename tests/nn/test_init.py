@@ -1,16 +1,18 @@
 """How weights start: bounds and deviations of what the papers prescribe."""
 
+import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from glassformer.errors import ConfigError
 from glassformer.models import spec_of, specs
-from glassformer.models.gpt2 import GPT2Config
+from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import LlamaConfig
-from glassformer.models.spec import set_parameters
+from glassformer.models.spec import ModelSpec, set_parameters
 from glassformer.models.transformer import TransformerConfig
 from glassformer.models.vit import ViTConfig
 from glassformer.models.word2vec import Word2VecConfig
@@ -156,3 +158,29 @@ def test_word2vec_starts_as_its_code_does() -> None:
     model = build(Word2VecConfig(vocab_size=300, d_model=50))
     assert 0.0099 < model.token_embedding.weight.abs().max() <= 0.01
     assert (model.context_embedding.weight == 0).all()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignConfig(GPT2Config):
+    """A family from outside the package, whose author has not read how models start."""
+
+    architecture: ClassVar[str] = "foreign"
+
+
+def foreign(part: str) -> ModelSpec:
+    class Foreign(GPT2):
+        def __init__(self, config: ForeignConfig) -> None:
+            super().__init__(config)
+            if part == "scale":
+                self.register_buffer("scale", torch.ones(()))
+            else:
+                setattr(self, part, nn.Parameter(torch.zeros(3)) if part == "gain" else nn.Linear(2, 2))
+
+    return ModelSpec(config=ForeignConfig, module=Foreign, presets={})
+
+
+@pytest.mark.parametrize("part", ["gain", "linear.weight", "scale"])
+def test_what_would_start_as_anything_that_memory_holds_is_refused(part: str) -> None:
+    says = "has the buffer scale, which no file would hold" if part == "scale" else f"draws no numbers for {part}"
+    with pytest.raises(ConfigError, match=f"The architecture foreign {says}"):
+        foreign(part.partition(".")[0]).build(ForeignConfig(d_model=12, n_layers=1, n_heads=2, vocab_size=5))

@@ -21,7 +21,7 @@ from glassformer.models.published.decoder import (
     norms,
     trunk,
 )
-from glassformer.models.published.fields import FieldGroup, Fixed
+from glassformer.models.published.fields import FieldGroup, TheirConstant
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, joined, same
 from glassformer.nn.kv_cache import parse_policy
@@ -43,7 +43,7 @@ SIZES: dict[str, Any] = {
     "attn_implementation": "eager",
     "experts_implementation": "eager",  # the other has no float64
 }
-SHARED = tuple(row for row in FIELDS if not isinstance(row, Fixed))
+SHARED = tuple(row for row in FIELDS if not isinstance(row, TheirConstant))
 
 
 class FamilyConfig(DecoderConfig):

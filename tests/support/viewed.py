@@ -103,8 +103,8 @@ def recorded(name: str) -> tuple[Trace, Scene]:
 def of_pair(model: gf.Model, name: str) -> tuple[Trace, Scene]:
     """A pass over a source of five tokens, where the model reads one, and a target of four."""
     source, ids = [3, 1, 4, 1, 5], [2, 7, 1, 8]
-    reads_source = model.kind == "encoder-decoder"
-    texts = [torch.tensor([source])] * reads_source + [torch.tensor([ids])]
+    is_encoder_decoder = model.kind == "encoder-decoder"
+    texts = [torch.tensor([source])] * is_encoder_decoder + [torch.tensor([ids])]
     words = {n: [Token(i, f"{letter}{i}", "") for i in given] for n, letter, given in ((0, "s", source), (1, "t", ids))}
     trace = record(model.module, *texts, call=call_of(model.module))
     return trace, pack_scene(
@@ -113,7 +113,7 @@ def of_pair(model: gf.Model, name: str) -> tuple[Trace, Scene]:
         config=model.config,
         name=name,
         tokens=words[1],
-        source=words[0] if reads_source else [],
+        source=words[0] if is_encoder_decoder else [],
     )
 
 

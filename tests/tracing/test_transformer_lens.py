@@ -5,6 +5,7 @@ ours. Its name for a tensor also finds it in a trace, with the axes in its order
 """
 
 import copy
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 import glassformer
+from glassformer.models.llama import Llama, LlamaConfig
 from glassformer.tracing import transformer_lens as names
 from glassformer.tracing.intervene import ablate_head, activation_patching, attention_patterns, logit_lens, patch
 from glassformer.tracing.recorder import record
@@ -118,6 +120,19 @@ def test_each_hook_point_is_found_under_its_name_with_its_axes(trace: Trace, cac
 
 def test_a_hook_point_that_a_model_lacks_is_not_found(trace: Trace) -> None:
     assert not [hook for hook in ("attn.hook_rot_q", "mlp.hook_pre_linear") if f"blocks.0.{hook}" in trace]
+
+
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_what_is_rotated_is_named_so_whether_or_not_it_was_normalised_before(qk_norm: bool) -> None:
+    sizes = {"vocab_size": 11, "context_length": 8, "d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 12}
+    module = Llama(LlamaConfig(**sizes, qk_norm=qk_norm)).eval()
+    with glassformer.use("readable", attention="naive"):
+        trace = record(module, torch.tensor([[1, 2, 3]]))
+    attn = module.blocks[0].attn
+    q, k = (trace[f"blocks.0.attn.hook_rot_{name}"].value.transpose(1, 2) for name in "qk")
+    scores = trace["blocks.0.attn.hook_attn_scores"].value
+    allowed = torch.ones(3, 3, dtype=torch.bool).tril()
+    assert_close((q @ k.mT / math.sqrt(attn.d_head))[..., allowed], scores[..., allowed])
 
 
 def test_a_cell_picked_by_their_axes_is_the_cell_of_ours(trace: Trace) -> None:

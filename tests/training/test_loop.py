@@ -378,6 +378,25 @@ def test_an_ablation_that_hugging_face_cannot_express_is_saved_and_resumed(
     assert checkpoints.load(tmp_path / "run").config.norm_placement == "post"
 
 
+def test_a_run_of_the_courses_model_from_before_it_had_a_page_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ablations were settings of a Llama, which its checkpoints declare; its settings name the preset."""
+    config = small(tmp_path, model={"architecture": "cs336", "d_ff": 16})
+    train(config, tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 14)
+        train(config, tmp_path / "run")
+    newest = newest_checkpoint(tmp_path / "run")
+    declared = json.loads((newest / "glassformer.json").read_text())
+    (newest / "glassformer.json").write_text(json.dumps(declared | {"architecture": "llama"}))
+    (newest / "manifest.json").unlink()
+    train(config, tmp_path / "run", resume=True)
+    straight, resumed = (checkpoints.load(tmp_path / name) for name in ("straight", "run"))
+    weights = zip(straight.module.parameters(), resumed.module.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in weights)
+
+
 def test_the_newest_checkpoints_stay_and_the_others_go(tmp_path: Path) -> None:
     train(small(tmp_path, save_interval=1, keep=3), tmp_path / "run")
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())

@@ -89,5 +89,5 @@ def format_of(source: Source) -> Format:
     names = ", ".join(each.files for each in all_formats())
     if source.is_pickle:
         raise CheckpointCorrupt(f"what was pickled is none of the formats known here: {names}.")
-    folder = " Of a Hugging Face model, name the folder." if source.content == "safetensors" else ""
+    folder = " Of a Hugging Face model, name the folder." if source.content in ("safetensors", "json") else ""
     raise CheckpointError(f"its format is none of those known here: {names}.{folder}")

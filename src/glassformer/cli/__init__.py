@@ -35,7 +35,8 @@ def run() -> None:
     try:
         try:
             with remarks():
-                load_plugins()
+                if verb not in ("", "doctor"):  # which says itself what became of them
+                    load_plugins()
                 app(sys.argv[1:], result_action="return_none")
         finally:
             sys.stdout.flush()  # a full disk is noticed here at the latest

@@ -56,10 +56,12 @@ def examine() -> dict[str, dict[str, Any]]:
     import torch
 
     from glassformer import __version__
+    from glassformer.cli import plugins
     from glassformer.nn.attend import BACKENDS
     from glassformer.training.device import choose_device, choose_dtype
     from glassformer.twins import TWINS, current
 
+    of_plugins = plugins.report()
     device, why_device = choose_device("auto")
     dtype, why_dtype = choose_dtype("auto", device)
     choice = current()
@@ -84,4 +86,5 @@ def examine() -> dict[str, dict[str, Any]]:
             extra: "installed" if importlib.util.find_spec(library) else f"missing: pip install 'glassformer[{extra}]'"
             for extra, library in EXTRAS.items()
         },
+        **({"plugins": of_plugins} if of_plugins else {}),
     }

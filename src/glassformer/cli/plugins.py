@@ -6,6 +6,8 @@ the group `glassformer.plugins`; a module that is not goes into GLASSFORMER_PLUG
 """
 
 import os
+import sys
+from contextlib import redirect_stdout
 from importlib.metadata import EntryPoint, entry_points
 
 from glassformer.errors import ConfigError
@@ -14,15 +16,36 @@ GROUP = "glassformer.plugins"
 VARIABLE = "GLASSFORMER_PLUGINS"  # names of modules, with commas between
 
 
+def plugins() -> list[EntryPoint]:
+    """The plugins of installed packages, and those of the environment."""
+    modules = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
+    return [*entry_points(group=GROUP), *(EntryPoint(name, name, VARIABLE) for name in modules)]
+
+
 def load_plugins() -> None:
     """Import every plugin; raises `ConfigError` for one that cannot be."""
-    modules = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
-    for plugin in (*entry_points(group=GROUP), *(EntryPoint(name, name, VARIABLE) for name in modules)):
-        try:
-            plugin.load()
-        except Exception as error:  # whatever a module of others may raise
-            origin = VARIABLE if plugin.dist is None else f"the package {plugin.dist.name}"
+    for plugin in plugins():
+        if fault := fault_of(plugin):
             raise ConfigError(
-                f"The plugin {plugin.value}, of {origin}, does not load ({type(error).__name__}: {error}): mend it, or "
-                "take it out there."
-            ) from error
+                f"The plugin {plugin.value}, of {origin_of(plugin)}, {fault}: mend it, or take it out there."
+            )
+
+
+def report() -> dict[str, str]:
+    """What each plugin came to, by its name."""
+    return {plugin.value: f"{fault_of(plugin) or 'loaded'}, of {origin_of(plugin)}" for plugin in plugins()}
+
+
+def fault_of(plugin: EntryPoint) -> str:
+    """Import a plugin; returns why it cannot be, or nothing. What it prints is no result of ours."""
+    try:
+        with redirect_stdout(sys.stderr):
+            plugin.load()
+    except (Exception, SystemExit) as error:  # whatever a module of others may raise
+        return f"does not load ({type(error).__name__}: {error})"
+    return ""
+
+
+def origin_of(plugin: EntryPoint) -> str:
+    """Where a plugin is named."""
+    return VARIABLE if plugin.dist is None else f"the package {plugin.dist.name}"

@@ -181,11 +181,11 @@ def list_folder(folder: Path) -> tuple[list[Path], list[int], list[str]]:
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        pictures = sorted(path for path in (folder / name).iterdir() if path.suffix.lower() in SUFFIXES)
-        if not pictures:
+        image_paths = sorted(path for path in (folder / name).iterdir() if path.suffix.lower() in SUFFIXES)
+        if not image_paths:
             raise DataError(f"{folder / name} has no pictures ({' '.join(SUFFIXES)}).")
-        paths += pictures
-        labels += [label] * len(pictures)
+        paths += image_paths
+        labels += [label] * len(image_paths)
     if not paths:
         raise DataError(f"{folder} has no folders, of which each would be a class.")
     return paths, labels, classes

@@ -17,7 +17,8 @@ from glassformer.errors import GenerationError
 from glassformer.inference.engine import Engine
 from glassformer.inference.generate import limits_of, policy_for, sources_of
 from glassformer.inference.logits import without
-from glassformer.inference.request import Finish, Request, check_prompts
+from glassformer.inference.request import Request, check_prompts
+from glassformer.inference.stopping import Finish
 from glassformer.models.spec import CausalModel
 from glassformer.nn import functional as F
 

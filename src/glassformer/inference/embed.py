@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from glassformer.errors import ConfigError, GenerationError
+from glassformer.inference.padding import right_padded
 from glassformer.models.bert import Bert
 
 Pooling = Literal["mean", "cls"]
@@ -50,7 +51,7 @@ def unit(x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
 
 
 def padded(texts: Sequence[Sequence[int]], context_length: int) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
-    """The texts as one batch, filled up on the right with id 0, and which of its tokens are theirs."""
+    """The texts as one batch, and where it holds their tokens; raises for a text that cannot be read."""
     lengths = [len(text) for text in texts]
     if min(lengths, default=0) == 0:
         raise GenerationError("There must be at least one text, and every text must have at least one token.")
@@ -58,6 +59,5 @@ def padded(texts: Sequence[Sequence[int]], context_length: int) -> tuple[Int[Ten
         raise GenerationError(
             f"Text {lengths.index(max(lengths))} has {max(lengths)} tokens; this model reads at most {context_length}."
         )
-    tokens = torch.tensor([[*text, *[0] * (max(lengths) - len(text))] for text in texts])
-    valid = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    return tokens, valid
+    tokens, valid = right_padded([torch.tensor(text) for text in texts])
+    return tokens, torch.ones_like(tokens, dtype=torch.bool) if valid is None else valid

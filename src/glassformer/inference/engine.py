@@ -18,12 +18,14 @@ from torch import Tensor
 
 from glassformer.errors import GenerationError
 from glassformer.inference.logits import NOT_FINITE, choose, finite_rows
-from glassformer.inference.request import Finish, NewToken, Request, reads_source
+from glassformer.inference.padding import left_padded, right_padded
+from glassformer.inference.request import NewToken, Request, is_encoder_decoder
+from glassformer.inference.stopping import finish_of
 from glassformer.models.spec import CausalModel, ReadsTexts, State
 from glassformer.nn.kv_cache import KVCache, Policy
 
 T = TypeVar("T")
-NONE = float("nan")  # the log-probability of a token for which it was not asked
+NO_LOGPROB = float("nan")  # the log-probability of a token for which it was not asked
 
 
 @dataclass(slots=True, eq=False)
@@ -32,25 +34,25 @@ class Live:
 
     id: int
     request: Request
-    settings: Hashable  # requests with the same are served in one
+    settings: Hashable  # requests with equal ones are sampled together
     random: torch.Generator
-    text: list[int]  # the prompt and what has been written
+    tokens: list[int]  # of the prompt, and those that have come
     rows: list[int] = field(default_factory=list)
     chosen: list[int] = field(default_factory=list)
-    seen: Bool[Tensor, " V"] | None = None  # the tokens of the text, for a repetition penalty
+    seen: Bool[Tensor, " V"] | None = None  # which tokens of the vocabulary have come, for a repetition penalty
 
     def append(self, token: int) -> None:
         """One more token has been chosen."""
-        self.text.append(token)
+        self.tokens.append(token)
         self.chosen = [token]
         if self.seen is not None:
             self.seen[token] = True
 
     def seen_of(self, vocab_size: int) -> Bool[Tensor, " V"]:
-        """Which tokens of the vocabulary the text has."""
+        """Which tokens of the vocabulary it has already."""
         if self.seen is None:
             self.seen = torch.zeros(vocab_size, dtype=torch.bool)
-            self.seen[[token for token in self.text if token < vocab_size]] = True
+            self.seen[[token for token in self.tokens if token < vocab_size]] = True
         return self.seen
 
 
@@ -66,7 +68,7 @@ class Engine:
     """Continues requests side by side; what becomes of one does not depend on its neighbours.
 
     A request that cannot go on ends with finish "error", and the others go on. `policy` says what each row's cache
-    keeps. With `n_tokens`, ids from there on never come: some models have more rows than their tokenizer has tokens.
+    keeps. With `n_tokens`, ids from there on never come: some models embed more tokens than their tokenizer has.
     `begin(n)` makes a state of n rows where the model's own would encode a source that is encoded already. With
     `n_rows`, a language model's state is static: so many rows at most run at once, in buffers and shapes that never
     change, and what is admitted beyond that waits.
@@ -91,10 +93,11 @@ class Engine:
         self.module, self.policy, self.n_tokens, self.n_rows = module, policy, n_tokens, n_rows
         self.device = next(iter(module.parameters())).device
         self._begin = begin
-        self._needs_sources = begin is None and reads_source(module.config)
+        self._needs_sources = begin is None and is_encoder_decoder(module.config)
         self._ids = count()
         self._waiting: list[Live] = []
         self._live: list[Live] = []  # whose prompts have been read
+        self._interrupted: list[Live] = []  # by a step that did not come to its end
         self._state: State | None = None
         self._logits: Float[Tensor, "rows V"] = torch.empty(0, 0)  # after the last token of each row, on the CPU
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
@@ -118,11 +121,12 @@ class Engine:
         """End a sequence; its row costs nothing from the next step on. One that has ended already is no error."""
         self._waiting = [live for live in self._waiting if live.id != sequence]
         self._live = [live for live in self._live if live.id != sequence]
+        self._interrupted = [live for live in self._interrupted if live.id != sequence]
 
     @property
     def running(self) -> bool:
         """Whether anything is left to do."""
-        return bool(self._live or self._waiting)
+        return bool(self._live or self._waiting or self._interrupted)
 
     def run(self) -> Iterator[NewToken]:
         """Step until everything has ended; an error of any sequence is raised."""
@@ -138,9 +142,9 @@ class Engine:
         Request(tokens=tuple(tokens)).check(self.module.config, self.policy)
         if self._needs_sources:
             raise GenerationError("Texts about sources of their own have no beginning in common to remember.")
-        state = self._fresh([None])
+        state = self._new_state([None])
         logits = torch.cat([*self._read(torch.tensor([list(tokens)]), state)], 1)
-        self._prefixes[tuple(tokens)] = Prefix(state, logits[:, -1].cpu())
+        self._prefixes[tuple(tokens)] = Prefix(state, logits[:, -1].cpu().clone())
         return logits
 
     def forget(self, tokens: Sequence[int]) -> None:
@@ -149,15 +153,25 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[NewToken]:
-        """One more token of every sequence that has not ended, in the order in which they were admitted."""
-        news = [*self._decode(), *self._prefill(), *self._choose()]
+        """One more token of every sequence that has not ended, in the order in which they were admitted.
+
+        Where Ctrl-C ends a step halfway, nobody knows what the caches have taken in: the sequences that ran end with an
+        error at the next step, and those that waited still wait.
+        """
+        news = _errors(self._interrupted, GenerationError("The step in which it was to go on has been interrupted."))
+        self._interrupted = []
+        try:
+            news += [*self._decode_step(), *self._prefill(), *self._choose()]
+        except BaseException:
+            self._interrupted, self._live, self._state = self._live, [], None
+            raise
         if not self._live and self.n_rows is None:
             self._state, self._logits = None, torch.empty(0, 0)
         return sorted(news, key=lambda new: new.sequence)
 
     # ---- reading
 
-    def _decode(self) -> list[NewToken]:
+    def _decode_step(self) -> list[NewToken]:
         """Read what the last step chose; rows that nobody goes on with are dropped first."""
         if self._state is None or not self._live:
             return []
@@ -190,17 +204,19 @@ class Engine:
         waiting = self._waiting
         if self.n_rows is not None:
             waiting = waiting[: self.n_rows - len(self._live)]
-        self._waiting = self._waiting[len(waiting) :]
         news = []
-        for (prefix, _), group in grouped(waiting, lambda live: (self._remembered(live.request), _form(live.request))):
+        for (prefix, _), group in grouped(
+            waiting, lambda live: (self._longest_prefix(live.request), _source_shape(live.request))
+        ):
             try:
-                self._join(group, *self._prefilled(group, prefix))
+                self._add_rows(group, *self._prefilled(group, prefix))
             except Exception as error:  # the rows that run are as they were
                 news += _errors(group, error)
+            self._waiting = [live for live in self._waiting if live not in group]
         return news
 
-    def _remembered(self, request: Request) -> tuple[tuple[int, ...], bool]:
-        """The longest beginning of a request that is known, and whether more follows it."""
+    def _longest_prefix(self, request: Request) -> tuple[tuple[int, ...], bool]:
+        """The longest remembered beginning of a request, and whether more follows it."""
         fitting = [tokens for tokens in self._prefixes if request.tokens[: len(tokens)] == tokens]
         longest = max(fitting, key=len, default=())
         return longest, len(longest) < len(request.tokens)
@@ -213,14 +229,14 @@ class Engine:
             state = prefix.state.branch(torch.zeros(len(group), dtype=torch.long, device=self.device))
             logits = prefix.logits.expand(len(group), -1)
         else:
-            state = self._fresh([live.request.source for live in group])
+            state = self._new_state([live.request.source for live in group])
         if more:
             prompts, valid = left_padded([live.request.tokens[len(tokens) :] for live in group])
             for piece in self._read(prompts, state, valid):
                 logits = piece[:, -1].cpu()
         return state, logits
 
-    def _fresh(self, sources: Sequence[Tensor | None]) -> State:
+    def _new_state(self, sources: Sequence[Tensor | None]) -> State:
         """A state of so many rows in which no token has been read; an encoder-decoder reads its sources here."""
         if self._begin is not None:
             return self._begin(len(sources))
@@ -246,16 +262,17 @@ class Engine:
             yield self.module(tokens[:, piece], state, valid if valid is None else valid[:, piece])
             start = piece.stop
 
-    def _join(self, group: list[Live], state: State, logits: Float[Tensor, "B V"]) -> None:
+    def _add_rows(self, group: list[Live], state: State, logits: Float[Tensor, "B V"]) -> None:
         """Put prefilled rows beside those that run."""
         if self.n_rows is not None:
-            self._place(group, state, logits)
+            self._fill_free_rows(group, state, logits)
             return
         if self._state is None:
             self._state, self._logits = state, logits
         else:
+            joined = torch.cat([self._logits, logits])
             self._state.join(state)
-            self._logits = torch.cat([self._logits, logits])
+            self._logits = joined
         for row, live in enumerate(group, start=len(self._logits) - len(group)):
             live.rows = [row]
         self._live += group
@@ -271,12 +288,12 @@ class Engine:
         state = cast(KVCache, self._state)
         return self.decode(everywhere.to(self.device), state, valid.to(self.device))[:, -1].cpu()
 
-    def _place(self, group: list[Live], state: State, logits: Float[Tensor, "B V"]) -> None:
+    def _fill_free_rows(self, group: list[Live], state: State, logits: Float[Tensor, "B V"]) -> None:
         """Put prefilled rows into free ones."""
         if not isinstance(state, KVCache):
             raise GenerationError(f"A {type(self.module).__name__} has no static rows: leave out n_rows.")
         if self._state is None:
-            self._state = state.branch(torch.zeros(1, dtype=torch.long)).reserve(self.n_rows or 0)
+            self._state = state.branch(torch.zeros(1, dtype=torch.long)).with_static_rows(self.n_rows or 0)
             self._logits = logits[:1].expand(self.n_rows or 0, -1).clone()
         used = {row for live in self._live for row in live.rows}
         free = [row for row in range(len(self._logits)) if row not in used][: len(group)]
@@ -290,7 +307,7 @@ class Engine:
     # ---- choosing
 
     def _choose(self) -> list[NewToken]:
-        """Choose the next tokens; requests with the same settings are served in one."""
+        """Choose the next tokens; requests with equal settings are sampled together."""
         if not self._live or self._state is None:
             return []
         rooms, logits = self._state.rooms, self._logits[:, : self.n_tokens]
@@ -306,12 +323,22 @@ class Engine:
                 continue
             for live, (token, logprob) in zip(group, choices, strict=True):
                 live.append(token)
-                finish = finish_of(live, token, rooms[live.rows[0]])
+                finish = finish_of(
+                    token,
+                    stop_tokens=live.request.stop_tokens,
+                    n_new_tokens=len(live.tokens) - len(live.request.tokens),
+                    max_new_tokens=live.request.max_new_tokens,
+                    room=rooms[live.rows[0]],
+                )
                 news.append(NewToken(sequence=live.id, token=token, finish=finish, logprob=logprob))
         for live in sound:
             if live.request.search is not None:
                 over = min(rooms[row] for row in live.rows) == 0
-                parents, live.chosen = live.request.search.advance(logits[live.rows], context_over=over)
+                try:
+                    parents, live.chosen = live.request.search.advance(logits[live.rows], context_over=over)
+                except Exception as error:
+                    news += _errors([live], error)
+                    continue
                 live.rows = [live.rows[parent] for parent in parents]
         ended = {new.sequence for new in news if new.finish is not None}
         self._live = [live for live in self._live if live.rows and live.id not in ended]
@@ -326,7 +353,7 @@ def grouped(items: Iterable[Live], key: Callable[[Live], T]) -> list[tuple[T, li
     return list(groups.items())
 
 
-def _form(request: Request) -> Hashable:
+def _source_shape(request: Request) -> Hashable:
     """Sources of the same form are read in one batch: texts of any length, sounds and images of one size."""
     source = request.source
     if source is None:
@@ -345,7 +372,8 @@ def _sampled(logits: Float[Tensor, "rows V"], group: list[Live]) -> list[tuple[i
     if rows != list(range(len(logits))):
         logits = logits[rows]
     if request.filters:
-        texts = [live.text for live in group]
+        logits = logits.clone()  # a filter may write in place
+        texts = [live.tokens for live in group]
         for change in request.filters:
             logits = change(logits, texts)
         if not finite_rows(logits).all():
@@ -355,31 +383,8 @@ def _sampled(logits: Float[Tensor, "rows V"], group: list[Live]) -> list[tuple[i
         seen = torch.stack([live.seen_of(logits.shape[-1]) for live in group])
     uniform = [torch.rand((), generator=live.random, dtype=torch.float64) for live in group if sampling.temperature > 0]
     tokens = choose(logits, seen, sampling, uniform)
-    logprobs = [NONE] * len(group)
+    logprobs = [NO_LOGPROB] * len(group)
     if request.logprobs:
         logits = logits.float()
         logprobs = (logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)).tolist()
     return list(zip(tokens.tolist(), logprobs, strict=True))
-
-
-def finish_of(live: Live, token: int, room: int) -> Finish | None:
-    """Why a sequence ends with this token, if it does."""
-    if token in live.request.stop_tokens:
-        return "stop"
-    if len(live.text) - len(live.request.tokens) >= live.request.max_new_tokens:
-        return "length"
-    return "context" if room == 0 else None
-
-
-def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"] | None]:
-    """The prompts as one array that ends with their last tokens, and where it holds tokens (None: everywhere)."""
-    tokens, valid = right_padded([torch.tensor(prompt).flip(0) for prompt in prompts])
-    return tokens.flip(-1), valid if valid is None else valid.flip(-1)
-
-
-def right_padded(texts: Sequence[Int[Tensor, " _"]]) -> tuple[Int[Tensor, "B S"], Bool[Tensor, "B S"] | None]:
-    """The texts as one array that begins with their first tokens, and where it holds tokens (None: everywhere)."""
-    lengths = torch.tensor([len(text) for text in texts])
-    tokens = torch.nn.utils.rnn.pad_sequence(list(texts), batch_first=True)
-    valid = torch.arange(tokens.shape[-1]) < lengths[:, None]
-    return tokens, None if valid.all() else valid

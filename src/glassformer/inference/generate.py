@@ -45,7 +45,7 @@ def generate(
     """Continue all prompts at once; new tokens come as soon as they are chosen, sequence by sequence.
 
     Sequence i draws its random numbers from seed + i, so what it becomes does not depend on its neighbours. With
-    `n_tokens`, ids from there on never come: some models have more rows than their tokenizer has tokens. Nor do those
+    `n_tokens`, ids from there on never come: some models embed more tokens than their tokenizer has. Nor do those
     that are `suppressed`. `filters` change the logits before a token is chosen, in their order.
     An encoder-decoder has a `source` for each prompt, which begins its target; `source_valid` is False at padding.
     `max_new_tokens` is one number, or one for each prompt. What cannot be served raises here, before the first token is

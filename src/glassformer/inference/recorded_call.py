@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from glassformer.features.log_mel import cut, log_mel_of_frames
 from glassformer.models import spec_of
-from glassformer.models.spec import TWO_HALVES
+from glassformer.models.spec import ENCODER_DECODERS
 from glassformer.nn.kv_cache import full
 
 ModelCall = Callable[..., Tensor]  # of a module and its inputs
@@ -22,7 +22,7 @@ ModelCall = Callable[..., Tensor]  # of a module and its inputs
 
 def call_of(module: Any) -> ModelCall:
     """The call of a whole model of ours: of an encoder-decoder `both_halves`, else the module's own."""
-    return both_halves if spec_of(module.config).kind in TWO_HALVES else nn.Module.__call__
+    return both_halves if spec_of(module.config).kind in ENCODER_DECODERS else nn.Module.__call__
 
 
 def both_halves(module: Any, source: Tensor, tokens: Tensor, source_valid: Tensor | None = None) -> Tensor:

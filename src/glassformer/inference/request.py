@@ -3,18 +3,17 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 from glassformer.errors import GenerationError
 from glassformer.inference.logits import Sampling
+from glassformer.inference.stopping import Finish
 from glassformer.models import spec_of
-from glassformer.models.spec import TWO_HALVES, ModelConfig
+from glassformer.models.spec import ENCODER_DECODERS, ModelConfig
 from glassformer.nn.kv_cache import Policy
-
-Finish = Literal["stop", "length", "context", "error"]
 
 # (logits (N, V), the tokens of each of the N texts so far, prompts included) -> logits (N, V)
 LogitFilter = Callable[[Float[Tensor, "N V"], Sequence[Sequence[int]]], Float[Tensor, "N V"]]
@@ -36,8 +35,8 @@ class Request:
     """A prompt and how to continue it.
 
     `filters` change the logits before a token is chosen. An encoder-decoder continues the target's beginning and has a
-    `source`: tokens (S,), or whatever its `begin` takes a batch of. With a `search` that decides, `sampling`,
-    `filters` and `stop_tokens` are not asked.
+    `source`: tokens (S,), or whatever its `begin` takes a batch of. A `search` chooses in place of `sampling`, and ends
+    by itself: filters, stop tokens and `max_new_tokens` are its own affair.
     """
 
     tokens: tuple[int, ...]
@@ -56,6 +55,8 @@ class Request:
             raise GenerationError(f"Tokens, and how many may come, are whole numbers, not {wrong[0]!r}.")
         object.__setattr__(self, "tokens", tuple(map(int, self.tokens)))
         object.__setattr__(self, "stop_tokens", frozenset(map(int, self.stop_tokens)))
+        if self.search is not None and (self.filters or self.stop_tokens or self.logprobs):
+            raise GenerationError("A search chooses by itself: its request has no filters, stop tokens or logprobs.")
 
     def check(self, config: Any, policy: Policy) -> None:
         """Raise unless a model of this configuration can serve it under the policy."""
@@ -68,7 +69,7 @@ class Request:
                 f"or let old tokens leave with a cache such as sinks:4+{max(policy.capacity - 4, 1)}."
             )
         if self.source is not None:
-            if not reads_source(config):
+            if not is_encoder_decoder(config):
                 raise GenerationError("The model is no encoder-decoder: a request has no source.")
             check_source(self.source, config)
 
@@ -90,9 +91,9 @@ class NewToken:
     error: Exception | None = None
 
 
-def reads_source(config: Any) -> bool:
+def is_encoder_decoder(config: Any) -> bool:
     """Whether the model of this configuration writes about a source."""
-    return isinstance(config, ModelConfig) and spec_of(config).kind in TWO_HALVES
+    return isinstance(config, ModelConfig) and spec_of(config).kind in ENCODER_DECODERS
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], vocab_size: int) -> None:

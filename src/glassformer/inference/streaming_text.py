@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from glassformer.errors import GenerationError
-from glassformer.inference.request import Finish, NewToken
+from glassformer.inference.request import NewToken
+from glassformer.inference.stopping import Finish, StopStrings
 from glassformer.tokenizers import Tokenizer
 
 
@@ -32,30 +32,29 @@ def stream_text(
     where the sequence goes on after one, or after several in a row, an empty line stands there. `cancel` is called with
     a sequence that has met a stop string: the decode engine need not go on with it.
     """
-    if not all(stop):
-        raise GenerationError("A stop string must have at least one character.")
-    return _stream(tokens, tokenizer, prompts, stop, eos_ids, cancel)
+    streams = [(SequenceText(tokenizer, prompt), StopStrings(stop)) for prompt in prompts]
+    return _stream(tokens, dict(enumerate(streams)), eos_ids, cancel)
 
 
 def _stream(
     tokens: Iterator[NewToken],
-    tokenizer: Tokenizer,
-    prompts: Sequence[Sequence[int]],
-    stop: Sequence[str],
+    running: dict[int, tuple["SequenceText", StopStrings]],
     eos_ids: frozenset[int],
     cancel: Callable[[int], object],
 ) -> Iterator[Piece]:
-    running = {sequence: HeldBack(tokenizer, prompt, stop) for sequence, prompt in enumerate(prompts)}
     for new in tokens:
         if new.sequence not in running:
             continue
-        held = running[new.sequence]
+        stream, stop = running[new.sequence]
+        text = ""
         if new.token not in eos_ids:
-            held.push(new.token)
+            text = stream.push(new.token)
         elif new.finish is None:
-            held.begin_anew(new.token)
-        text = held.take(last=new.finish is not None)
-        finish = "stop" if held.stopped else new.finish
+            text = stream.begin_anew(new.token)
+        if new.finish is not None:
+            text += stream.finish()
+        text = stop.take(text, last=new.finish is not None)
+        finish = "stop" if stop.met else new.finish
         if finish is not None:
             del running[new.sequence]
             cancel(new.sequence)
@@ -65,46 +64,26 @@ def _stream(
             return
 
 
-class HeldBack:
-    """The text of one sequence, less what may turn out to be the beginning of a stop string."""
+class SequenceText:
+    """The text of one sequence; tokens that end a text begin another, behind an empty line."""
 
-    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], stop: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> None:
         self._tokenizer = tokenizer
         self._stream = tokenizer.stream(prompt)
-        self._stop = stop
-        self._text = ""
-        self._between = False  # two texts
-        self.stopped = False
+        self._between_texts = False
 
-    def push(self, token: int) -> None:
-        """One more token has come."""
-        self._text += self._stream.push(token)
-        self._between = False
+    def push(self, token: int) -> str:
+        """What is sure of the text, now that one more token has come."""
+        self._between_texts = False
+        return self._stream.push(token)
 
-    def begin_anew(self, end: int) -> None:
-        """One text has ended with this token, and another begins."""
-        self._text += self._stream.finish() + "\n\n" * (not self._between)
+    def begin_anew(self, end: int) -> str:
+        """What is left of the text that has ended with this token, and what stands between it and the next."""
+        text = self._stream.finish() + "\n\n" * (not self._between_texts)
         self._stream = self._tokenizer.stream((end,))
-        self._between = True
-
-    def take(self, *, last: bool) -> str:
-        """The text that is sure by now; `last` says that no more will come."""
-        if last:
-            self._text += self._stream.finish()
-        found = [self._text.find(stop) for stop in self._stop if stop in self._text]
-        if found:
-            self.stopped = True
-            return self._text[: min(found)]
-        unsure = 0 if last else max((overlap(self._text, stop) for stop in self._stop), default=0)
-        sure = len(self._text) - unsure
-        text, self._text = self._text[:sure], self._text[sure:]
+        self._between_texts = True
         return text
 
-
-def overlap(text: str, stop: str) -> int:
-    """The length of the longest end of `text` that begins `stop`.
-
-    >>> overlap("the en", "end")
-    2
-    """
-    return max((n for n in range(1, min(len(text), len(stop)) + 1) if text.endswith(stop[:n])), default=0)
+    def finish(self) -> str:
+        """What is left of the text."""
+        return self._stream.finish()

@@ -13,17 +13,28 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from glassformer.config import from_mapping, merge
+from glassformer.config import defaults_of, from_mapping, merge
 from glassformer.errors import ConfigError
 from glassformer.models.spec import ModelConfig, ModelSpec
+from glassformer.registration import check_free
 
 _registered: dict[str, ModelSpec] = {}
 
 
 def register(spec: ModelSpec) -> None:
-    """Add an architecture from outside of this package; its `published` table, if it has one, is in the spec itself."""
-    if spec.name in _ours():
-        raise ConfigError(f"There is an architecture {spec.name!r} already; the new one needs a name of its own.")
+    """Add an architecture from outside of this package; its `published` table, if it has one, is in the spec itself.
+
+    Raises `ConfigError` where its name, a preset's, or a model type of its table is another architecture's.
+    """
+    for name, other in specs().items():
+        owner, module = other.config.__module__, spec.config.__module__
+        if name == spec.name:
+            check_free("an architecture", name, owner, module)
+            continue
+        for preset in spec.presets.keys() & other.presets.keys():
+            check_free("a preset", preset, owner, module)
+        for model_type in spec.model_types & other.model_types:
+            check_free("a model type", model_type, owner, module)
     _registered[spec.name] = spec
 
 
@@ -66,7 +77,8 @@ def as_declared_now(architecture: str, settings: Mapping[str, Any]) -> tuple[str
     if architecture != "llama" or not ABLATIONS.keys() & settings.keys():
         return architecture, settings
     if any(settings.get(name, value) != value for name, value in ABLATIONS.items()):
-        return "cs336", {"rope_style": "half", **settings}
+        of_llama, of_cs336 = (defaults_of(specs()[name].config) for name in ("llama", "cs336"))
+        return "cs336", {name: of_llama[name] for name in of_cs336 if name in of_llama} | dict(settings)
     return architecture, {name: value for name, value in settings.items() if name not in ABLATIONS}
 
 

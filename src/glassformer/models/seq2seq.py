@@ -111,12 +111,15 @@ class Seq2SeqState:
     def join(self, other: "Seq2SeqState") -> None:
         """Go on with the rows of another state too, behind these; the shorter memory is padded."""
         length = max(self.memory.shape[1], other.memory.shape[1])
-        self.memory = torch.cat([padded(self.memory, length), padded(other.memory, length)])
         positions = [padded(state.memory_positions + 1, length) - 1 for state in (self, other)]  # −1 at padding
-        self.memory_positions = torch.cat(positions)
-        self.attended = torch.cat([self.attended, other.attended])
-        self.length = torch.cat([self.length, other.length])
-        self.hidden = join_rows(self.hidden, other.hidden)
+        joined = (
+            torch.cat([padded(self.memory, length), padded(other.memory, length)]),
+            torch.cat(positions),
+            torch.cat([self.attended, other.attended]),
+            torch.cat([self.length, other.length]),
+            join_rows(self.hidden, other.hidden),
+        )
+        self.memory, self.memory_positions, self.attended, self.length, self.hidden = joined  # all of it, or nothing
 
 
 class Seq2Seq(nn.Module):

@@ -1,5 +1,6 @@
 """What a model's page tells the rest of the house: its configuration, its presets, how it starts and what it is for."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
@@ -78,7 +79,7 @@ class ReadsTexts(CausalModel, Protocol):
 KindName = Literal[
     "language-model", "encoder-decoder", "encoder", "image-classifier", "speech-recognizer", "word-vectors"
 ]
-TWO_HALVES: tuple[KindName, ...] = ("encoder-decoder", "speech-recognizer")  # of which the second writes
+ENCODER_DECODERS: tuple[KindName, ...] = ("encoder-decoder", "speech-recognizer")  # of which the second writes
 IN_WORDS: dict[KindName, str] = {
     "language-model": "a language model",
     "encoder-decoder": "an encoder-decoder",
@@ -111,6 +112,11 @@ class ModelSpec:
         architecture: str = self.config.architecture
         return architecture
 
+    @property
+    def model_types(self) -> frozenset[str]:
+        """The types of a config.json that are read as this architecture."""
+        return frozenset(() if self.published is None else self.published.model_types)
+
     def outline(self, config: Any) -> nn.Module:
         """The model without memory: its weights have shapes and nothing else, on torch's meta device."""
         too_large = ConfigError(f"no memory holds a model of these sizes: {config}.")
@@ -121,15 +127,29 @@ class ModelSpec:
             raise too_large from None
         if sum(parameter.numel() for parameter in module.parameters()) > MAX_PARAMETERS:
             raise too_large
+        if buffers := [name for name, _ in module.named_buffers()]:
+            raise ConfigError(
+                f"The architecture {self.name} has the buffer {buffers[0]}, which no file would hold: compute it in "
+                "the model's forward, or make it a parameter."
+            )
         return module
 
     def build(self, config: Any, generator: torch.Generator | None = None) -> nn.Module:
         """The model with random weights, drawn from the generator, or from torch's own."""
         module = self.outline(config)
         set_parameters(
-            module, {name: torch.empty(weight.shape, dtype=weight.dtype) for name, weight in module.named_parameters()}
+            module,
+            {
+                name: torch.full(weight.shape, math.nan, dtype=weight.dtype)
+                for name, weight in module.named_parameters()
+            },
         )
         self.initialize(module, generator)
+        if missing := [name for name, weight in module.named_parameters() if weight.isnan().any()]:
+            raise ConfigError(
+                f"The architecture {self.name} draws no numbers for {missing[0]}: its layer needs an `initialize`, or "
+                "the spec one that sets all parameters."
+            )
         return module
 
 

@@ -9,10 +9,10 @@ another takes its slot.
     window(n)             the n latest tokens
     sinks(first, recent)  the first tokens and the latest ones: StreamingLLM (Xiao et al. 2023, arXiv:2309.17453)
 
-Positions are places in the cache, as §3.2 of that paper asks: what a query sees is always numbered 0, 1, 2, … without
-a gap, however far the text has come. Rotary positions only matter by their differences. So a key is turned once, by its
-place in the whole text, and when tokens have left in between, the sinks alone are turned again to close up to the
-others: a handful of keys a step instead of all of them.
+As §3.2 of that paper asks, what a query sees is numbered by its place in the cache, 0, 1, 2, … without a gap, however
+far the text has come. Of rotary positions only the differences matter. So a key is rotated once, by its position in the
+whole text, and when tokens have left in between, the sinks alone are rotated again, to close up to the others: a few
+keys a step instead of all of them.
 A learned position is added to a token before the first layer and cannot be changed later: a token keeps the place at
 which it came in, which for a cache that has filled is its last place.
 """
@@ -36,35 +36,37 @@ from glassformer.nn.rope import RoPE, Rotation
 class Policy:
     """Which slot the token at a position takes, and whom a query then sees.
 
-    The `first` tokens of a text keep their slots; the later ones take turns in the others. No slot is beyond its
+    The first `n_sinks` tokens of a text keep their slots; the later ones go round in the others. No slot is beyond its
     token's position, so that a short text needs few slots whatever the capacity.
     """
 
     name: str
     capacity: int
     rule: Rule
-    first: int = 0
+    n_sinks: int = 0
     endless: bool = True
 
     def slot(self, position: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
         """The slot of the token at each position."""
-        return torch.where(position < self.first, position, self.first + (position - self.first) % self._in_turn)
+        return torch.where(
+            position < self.n_sinks, position, self.n_sinks + (position - self.n_sinks) % self._ring_size
+        )
 
     def positions(self, lengths: Int[Tensor, "*B 1"], n_slots: int) -> Int[Tensor, "*B n_slots"]:
         """The position of the token in each slot after that many tokens; −1 where there is none."""
         slots = torch.arange(n_slots, device=lengths.device)
-        latest = lengths - 1 - (lengths - 1 - slots) % self._in_turn  # of the positions that take turns in a slot
-        if self.first:
-            latest = torch.where(slots < self.first, slots.minimum(lengths - 1), latest)
+        latest = lengths - 1 - (lengths - 1 - slots) % self._ring_size  # of the positions that go round in a slot
+        if self.n_sinks:
+            latest = torch.where(slots < self.n_sinks, slots.minimum(lengths - 1), latest)
         return torch.where(latest >= slots, latest, -1)
 
     def room(self, length: int) -> int:
-        """How many tokens may come at once after that many: once an endless cache is full one, which pushes one out."""
+        """How many tokens may come at once after that many; once an endless cache is full, one, and one leaves."""
         return max(self.capacity - length, 1 if self.endless else 0)
 
     @property
-    def _in_turn(self) -> int:
-        return self.capacity - self.first
+    def _ring_size(self) -> int:
+        return self.capacity - self.n_sinks
 
 
 def full(capacity: int) -> Policy:
@@ -79,7 +81,9 @@ def window(size: int) -> Policy:
 
 def sinks(first: int, recent: int) -> Policy:
     """Keep the first tokens, which attract the weight that has nowhere else to go, and the latest ones."""
-    return Policy(name=f"sinks:{first}+{recent}", capacity=first + recent, rule=mask.Sinks(first, recent), first=first)
+    return Policy(
+        name=f"sinks:{first}+{recent}", capacity=first + recent, rule=mask.Sinks(first, recent), n_sinks=first
+    )
 
 
 def parse_policy(text: str, context_length: int) -> Policy:
@@ -156,7 +160,8 @@ class KVCache:
     `lengths` counts the tokens that each row has taken in; which token is in which slot follows from it. Buffers grow
     with the longest row up to the policy's capacity, and have one slot more, the first, which takes the padding. A
     `static` cache has all its slots from the beginning, and asks all of them at every step: no shape depends on how far
-    a text has come, as a compiled step or a captured graph needs it.
+    a text has come, as a compiled step or a captured graph needs it. Nor does it refuse a token for which there is no
+    room: who steps it asks `rooms` first.
     """
 
     def __init__(
@@ -180,14 +185,14 @@ class KVCache:
         n_new, device = tokens.shape[-1], tokens.device
         before = torch.zeros(len(tokens), dtype=torch.long, device=device) if self.lengths is None else self.lengths
         lengths = before + (n_new if valid is None else valid.sum(-1))
-        aligned, longest, first = False, None, False
+        aligned, longest, is_first = False, None, False
         if not self.static:
             # What is known without the device is not asked of it: training's only step is a first one, without padding.
             host = [0] * len(tokens) if self.lengths is None else self.lengths.tolist()
             aligned = valid is None and min(host) == max(host)
-            first = max(host) == 0
+            is_first = max(host) == 0
             ends = [length + n_new for length in host] if valid is None else lengths.tolist()
-            longest = self._checked(host, ends)
+            longest = self._longest_after(host, ends)
 
         after = lengths[:, None]
         if aligned:  # one row of positions stands for all
@@ -201,7 +206,7 @@ class KVCache:
                 rule=mask.Everything() if aligned and n_new == 1 else policy.rule,  # one token sees all that is kept
                 queries=positions if aligned else positions[:, None],
                 keys=keys if aligned else keys[:, None],
-                in_order=aligned and first,
+                in_order=aligned and is_first,
                 unpadded=aligned,
             )
             for policy, (_, keys) in placements.items()
@@ -228,16 +233,18 @@ class KVCache:
         """
         # Where nothing but padding has come there is one slot all the same, an empty one: attention needs a key.
         n_slots = policy.capacity if longest is None else min(max(longest, 1), policy.capacity)
-        turn = None
-        if policy.first and self._rope is not None:  # the sinks close up to what is left of the text
-            turn = self._rope((lengths - policy.capacity).clamp(min=0)[..., None])  # (1, 1) or (B, 1, 1): heads, keys
+        rotation = None
+        if policy.n_sinks and self._rope is not None:  # the sinks close up to what is left of the text
+            rotation = self._rope(
+                (lengths - policy.capacity).clamp(min=0)[..., None]
+            )  # (1, 1) or (B, 1, 1): heads, keys
         placement = Placement(
             slots=torch.where(positions >= 0, policy.slot(positions) + 1, 0),
-            sink_slots=torch.where((positions >= 0) & (positions < policy.first), positions + 1, 0),
+            sink_slots=torch.where((positions >= 0) & (positions < policy.n_sinks), positions + 1, 0),
             n_slots=n_slots,
-            n_sinks=policy.first if turn is not None else 0,
+            n_rotated_sinks=policy.n_sinks if rotation is not None else 0,
             capacity=policy.capacity,
-            turn=turn,
+            rotation=rotation,
         )
         return placement, policy.positions(lengths, n_slots)
 
@@ -251,7 +258,7 @@ class KVCache:
 
     @property
     def rooms(self) -> list[int]:
-        """How many tokens each row may take in at once: once an endless cache is full one, which pushes one out."""
+        """How many tokens each row may take in at once; one, for which one leaves, in an endless cache that is full."""
         lengths = [0] if self.lengths is None else self.lengths.tolist()
         policies = self._policies
         return [min([policy.room(length) for policy in policies]) for length in lengths]
@@ -280,12 +287,11 @@ class KVCache:
         """Go on with the rows of another cache too, behind these; both have read some tokens."""
         if self.lengths is None or other.lengths is None:
             raise GenerationError("A cache that has read nothing has no rows to join.")
-        self.lengths = torch.cat([self.lengths, other.lengths])
-        for layer, more in zip(self.layers, other.layers, strict=True):
-            layer.join(more)
+        joined = [layer.joined(more) for layer, more in zip(self.layers, other.layers, strict=True)]
+        self.lengths, self.layers = torch.cat([self.lengths, other.lengths]), joined  # all of it, or nothing
 
-    def reserve(self, n_rows: int) -> "KVCache":
-        """A static cache with so many rows, all like the only one here; `replace` gives them others."""
+    def with_static_rows(self, n_rows: int) -> "KVCache":
+        """A static cache of so many rows, all copies of the only one here; `replace` overwrites them later."""
         cache = self.branch(torch.zeros(n_rows, dtype=torch.long))
         cache.static = True
         for layer, policy in zip(cache.layers, self._policy_of_each, strict=True):
@@ -300,8 +306,8 @@ class KVCache:
         for layer, more in zip(self.layers, other.layers, strict=True):
             layer.replace(rows, more)
 
-    def _checked(self, before: list[int], lengths: list[int]) -> int:
-        """The greatest length; raises where a row has no room for what comes."""
+    def _longest_after(self, before: list[int], lengths: list[int]) -> int:
+        """The greatest of the `lengths` after a step; raises where a row has no room for what comes."""
         for policy in self._policies:
             for length, after in zip(before, lengths, strict=True):
                 if after - length > policy.room(length):
@@ -320,13 +326,13 @@ class Placement:
     slots: Int[Tensor, "*B T"]
     sink_slots: Int[Tensor, "*B T"]  # the same for the copy of the sinks, 0 for all others
     n_slots: int  # that are read
-    n_sinks: int  # that are turned anew
+    n_rotated_sinks: int  # whose keys are rotated anew, by `rotation`
     capacity: int
-    turn: Rotation | None
+    rotation: Rotation | None
 
 
 class LayerCache:
-    """The buffers of one layer: keys (already turned), values, and the sinks' keys as they came."""
+    """The buffers of one layer: keys (already rotated), values, and the sinks' keys as they came."""
 
     def __init__(self, buffers: Sequence[Float[Tensor, "B G _ _"]] = ()) -> None:
         self.buffers = list(buffers)
@@ -343,17 +349,20 @@ class LayerCache:
         """Buffers of their own for these rows."""
         return LayerCache([buffer[rows] for buffer in self.buffers])
 
-    def join(self, other: "LayerCache") -> None:
-        """Another's rows behind these; slots that one of them lacks are empty."""
-        self.buffers = [
-            torch.cat([with_slots(one, more.shape[2]), with_slots(more, one.shape[2])])
-            for one, more in zip(self.buffers, other.buffers, strict=True)
-        ]
+    def joined(self, other: "LayerCache") -> "LayerCache":
+        """These rows and another's behind them; slots that one of them lacks are empty."""
+        return LayerCache(
+            [
+                torch.cat([with_slots(one, more.shape[2]), with_slots(more, one.shape[2])])
+                for one, more in zip(self.buffers, other.buffers, strict=True)
+            ]
+        )
 
     def replace(self, rows: Int[Tensor, " N"], other: "LayerCache") -> None:
         """Another's rows in the place of these."""
         for buffer, more in zip(self.buffers, other.buffers, strict=True):
             buffer[rows, :, : more.shape[2]] = more
+            buffer[rows, :, more.shape[2] :] = 0  # what stood there may be NaN, and NaN times a weight of 0 is NaN
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,21 +375,21 @@ class LayerStep:
     def update(
         self, k: Float[Tensor, "B G T D"], v: Float[Tensor, "B G T E"]
     ) -> tuple[Float[Tensor, "B G S D"], Float[Tensor, "B G S E"]]:
-        """Put the new keys (already turned to their positions) and values away; all that are kept come back."""
+        """Put the new keys (already rotated to their positions) and values away; all that are kept come back."""
         cache, at = self.cache, self.placement
         if not cache.buffers:
             cache.buffers = [x.new_zeros(*x.shape[:2], 1, x.shape[-1]) for x in (k, v)]
-            if at.turn is not None:
-                cache.buffers.append(k.new_zeros(*k.shape[:2], at.n_sinks + 1, k.shape[-1]))
+            if at.rotation is not None:
+                cache.buffers.append(k.new_zeros(*k.shape[:2], at.n_rotated_sinks + 1, k.shape[-1]))
         cache.buffers[:2] = (with_room(buffer, at.n_slots, at.capacity) for buffer in cache.buffers[:2])
         keys, values = cache.buffers[:2]
         put(keys, at.slots, k)
         put(values, at.slots, v)
-        if at.turn is not None:
+        if at.rotation is not None:
             sinks = cache.buffers[2]
             put(sinks, at.sink_slots, k)
-            n = min(at.n_sinks, at.n_slots)
-            keys[:, :, 1 : n + 1] = at.turn(sinks[:, :, 1 : n + 1])
+            n = min(at.n_rotated_sinks, at.n_slots)
+            keys[:, :, 1 : n + 1] = at.rotation(sinks[:, :, 1 : n + 1])
         return keys[:, :, 1 : at.n_slots + 1], values[:, :, 1 : at.n_slots + 1]
 
 

@@ -119,13 +119,14 @@ class DecoderState:
     def join(self, other: "DecoderState") -> None:
         """Go on with the rows of another state too, behind these; the shorter memory is padded."""
         length = max(self.memory.shape[1], other.memory.shape[1])
+        valid = None
         if self._valid is not None or other._valid is not None or self.memory.shape[1] != other.memory.shape[1]:
-            self._valid = torch.cat([padded(state._valid_or_all(), length) for state in (self, other)])
-        self.memory = torch.cat([padded(state.memory, length) for state in (self, other)])
-        self._sources = torch.cat([self._sources, other._sources + self._sources.amax() + 1])
+            valid = torch.cat([padded(state._valid_or_all(), length) for state in (self, other)])
+        memory = torch.cat([padded(state.memory, length) for state in (self, other)])
+        sources = torch.cat([self._sources, other._sources + self._sources.amax() + 1])
+        memories = [one.joined(more, memory) for one, more in zip(self.memories, other.memories, strict=True)]
         self.cache.join(other.cache)
-        pairs = zip(self.memories, other.memories, strict=True)
-        self.memories = [one.joined(more, self.memory) for one, more in pairs]
+        self._valid, self.memory, self._sources, self.memories = valid, memory, sources, memories  # all, or nothing
 
     def _valid_or_all(self) -> Bool[Tensor, "B S"]:
         return torch.ones_like(self.memory[..., 0], dtype=torch.bool) if self._valid is None else self._valid

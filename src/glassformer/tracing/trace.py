@@ -256,6 +256,8 @@ class Trace:
 
     def _find(self, path: str) -> Recorded | None:
         for alias in (Alias(path), *transformer_lens_aliases(path)):
+            if alias.beside and alias.beside not in self.names:
+                continue
             name, _, number = alias.path.partition("#")
             ids = self.names.get(name, [])
             if ids and not number:

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """Our name for what others call differently, and the order in which they have its axes, where it is another."""
+    """Our name for what others call differently, and the order in which they have its axes, where it is another.
+
+    It holds only for a trace that has a tensor of the name `beside`.
+    """
 
     path: str
     order: tuple[int, ...] = ()
+    beside: str = ""
 
 
 LENS = {
@@ -47,6 +51,10 @@ LENS_IN_LLAMA_BLOCK = {  # what a rotation and a gate add, or have instead
     "mlp.hook_pre_linear": "mlp.up",
     "mlp.hook_post": "mlp.gated",
 }
+LENS_AFTER_QK_NORM = {  # and the name beside which it holds
+    "attn.hook_rot_q": ("attn.q#3", "attn.q_norm.output"),
+    "attn.hook_rot_k": ("attn.k#3", "attn.k_norm.output"),
+}
 LENS_HEADS_THIRD = {f"attn.hook_{name}" for name in ("q", "k", "v", "z", "rot_q", "rot_k")}  # B T H D, ours is B H T D
 
 
@@ -56,6 +64,9 @@ def transformer_lens_aliases(path: str) -> Iterator[Alias]:
         yield Alias(LENS[path])
     block, number, hook = [*path.split(".", 2), "", ""][:3]
     order = (0, 2, 1, 3) if hook in LENS_HEADS_THIRD else ()
+    if block == "blocks" and hook in LENS_AFTER_QK_NORM:
+        name, norm = LENS_AFTER_QK_NORM[hook]
+        yield Alias(f"blocks.{number}.{name}", order, beside=f"blocks.{number}.{norm}")
     for table in (LENS_IN_BLOCK, LENS_IN_LLAMA_BLOCK):
         if block == "blocks" and hook in table:
             yield Alias(f"blocks.{number}.{table[hook]}", order)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from glassformer import models
-from glassformer.config import to_mapping
+from glassformer.config import defaults_of, to_mapping
 from glassformer.errors import CheckpointMismatch, TrainingError
 from glassformer.training.adamw import AdamW, parameter_groups
 from glassformer.training.clip import clip_gradients
@@ -156,12 +156,13 @@ class Trainer:
     @torch.no_grad()
     def restore(self, module: nn.Module, state: RunState) -> None:
         """Go on from a checkpoint's model and state, where they are of this run's model and not beyond its end."""
-        saved, wanted = to_mapping(module.config), to_mapping(self.module.config)
-        for name in {**wanted, **saved}:
-            if saved.get(name) != wanted.get(name) and name != "dropout":  # the weights mean the same with another
+        defaults = {**defaults_of(module.config), **defaults_of(self.module.config)}  # of fields that only one has
+        saved, wanted = defaults | to_mapping(module.config), defaults | to_mapping(self.module.config)
+        for name in defaults:
+            if saved[name] != wanted[name] and name != "dropout":  # the weights mean the same with another
                 raise CheckpointMismatch(
-                    f"The checkpoint does not fit this run's settings: its model has {name} = {saved.get(name)!r}, "
-                    f"the settings {wanted.get(name)!r}. Resume with the model that the run began with."
+                    f"The checkpoint does not fit this run's settings: its model has {name} = {saved[name]!r}, "
+                    f"the settings {wanted[name]!r}. Resume with the model that the run began with."
                 )
         try:
             self.module.load_state_dict(module.state_dict())

@@ -13,7 +13,14 @@ from torch import Tensor
 
 from glassformer import models
 from glassformer.errors import ConfigError, ExportError
-from glassformer.models.published.fields import Classes, Field, FieldGroup, Fixed, Implied, Written
+from glassformer.models.published.fields import (
+    ArchitectureClass,
+    Field,
+    FieldGroup,
+    OurConstant,
+    TheirConstant,
+    WriteOnly,
+)
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import joined, modules, same, transposed
 
@@ -36,13 +43,13 @@ TOY = Published(
     name="Toy",
     model_types=("toy",),
     fields=(
-        Field("hidden", "d_model", default=8, also=("width",), agree=True),
+        Field("hidden", "d_model", default=8, aliases=("width",), must_agree=True),
         Field("depth", "n_layers", default=None, null=7),
         Field("act", "activation", default="new", values={"new": "gelu_tanh", "tanh": "gelu_tanh", "relu": "relu"}),
-        Implied("norm_placement", "pre", converted=("post",)),
-        Implied("n_experts", 3),
-        Fixed("rotary", False),
-        Written("architectures", ["ToyModel"]),
+        OurConstant("norm_placement", "pre", converted=("post",)),
+        OurConstant("n_experts", 3),
+        TheirConstant("rotary", False),
+        WriteOnly("architectures", ["ToyModel"]),
     ),
     tensors=lambda config: [
         same("embedding", "wte"),
@@ -112,7 +119,7 @@ def test_a_field_that_no_model_of_theirs_has_is_refused_by_name(changes: dict[st
 
 
 def test_the_class_of_a_file_says_what_stands_on_the_trunk() -> None:
-    row = Classes("activation", {"A": ("one", "x"), "B": ("two", "y"), "C": ("two", "x")})
+    row = ArchitectureClass("activation", {"A": ("one", "x"), "B": ("two", "y"), "C": ("two", "x")})
     values = [row.read({"model_type": kind})["activation"] for kind in ("one", "two", "three", [])]
     assert values == ["x", "y", "x", "x"]
     assert row.read({"model_type": "two", "architectures": ["C", "A"]}) == {"activation": "x"}
@@ -160,7 +167,7 @@ def test_a_default_is_that_of_transformers(name: str) -> None:
     for row in TABLES[name].fields:
         if isinstance(row, Field) and row.null is None:  # what is null there follows from other settings
             assert theirs.get(row.theirs, row.default) == row.default, row.theirs
-        if isinstance(row, Fixed):
+        if isinstance(row, TheirConstant):
             assert theirs.get(row.theirs, row.value) == row.value, row.theirs
 
 

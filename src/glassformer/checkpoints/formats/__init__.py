@@ -5,15 +5,15 @@ import pkgutil
 from functools import cache
 
 from glassformer.checkpoints.formats.format import Format
-from glassformer.errors import ConfigError
+from glassformer.registration import check_free
 
 _registered: dict[str, Format] = {}
 
 
 def register(new: Format) -> None:
     """Add a format from outside of this package."""
-    if new.name in {each.name for each in _ours()}:
-        raise ConfigError(f"There is a format {new.name!r} already; the new one needs a name of its own.")
+    owners = {each.name: each.read.__module__ for each in all_formats()}
+    check_free("a format", new.name, owners.get(new.name), new.read.__module__)
     _registered[new.name] = new
 
 

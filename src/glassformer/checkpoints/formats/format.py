@@ -70,7 +70,7 @@ class Source:
             return "unknown"
         if head.startswith(b"PK\3\4"):
             return "zip"
-        if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):  # the opcode PROTO of a pickle
+        if re.match(rb"\x80[\2-\5][^\0]", head):  # the opcode PROTO of a pickle, and another, which is no zero
             return "pickle"
         header = int.from_bytes(head[:8], "little")
         if self.path.suffix == ".safetensors" or (header < strict_json.MAX_BYTES and head[8:9] == b"{"):

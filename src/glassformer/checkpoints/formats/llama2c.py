@@ -32,7 +32,9 @@ def sniff(source: Source) -> bool:
     """Whether it begins with seven numbers that could be sizes, the sixth of which may be negative."""
     if source.content != "unknown" or len(source.head) < HEADER.size:
         return False
-    return all(abs(size) < MOST for size in HEADER.unpack(source.head[: HEADER.size]))
+    sizes = list(HEADER.unpack(source.head[: HEADER.size]))
+    sizes[5] = abs(sizes[5])
+    return all(0 < size < MOST for size in sizes)
 
 
 FORMAT = Format(name="llama2.c", files=".bin of llama2.c", sniff=sniff, read=read)

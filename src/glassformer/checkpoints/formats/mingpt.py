@@ -42,8 +42,8 @@ def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
 
 
 def sniff(source: Source) -> bool:
-    """Whether it is JSON, by whose name nothing else is known, or with a tensor of minGPT's at its beginning."""
-    return source.content == "json" and (source.path.suffix == ".json" or b'"transformer.' in source.head)
+    """Whether it is JSON that begins with the sizes or with a tensor of minGPT's."""
+    return source.content == "json" and re.search(rb'"(config"|transformer\.)', source.head) is not None
 
 
 FORMAT = Format(name="minGPT", files=".json of minGPT", sniff=sniff, read=read)

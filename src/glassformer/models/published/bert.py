@@ -1,12 +1,12 @@
 """BERT in Hugging Face's folders, which keep the names of Google's code."""
 
 from glassformer.models.bert import BertConfig
-from glassformer.models.published.fields import ACTIVATIONS, Classes, Field, Fixed
+from glassformer.models.published.fields import ACTIVATIONS, ArchitectureClass, Field, TheirConstant
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, modules, same
 
 FIELDS = (
-    Classes(
+    ArchitectureClass(
         "head",
         {
             "BertForMaskedLM": ("bert", "masked-token"),
@@ -24,11 +24,11 @@ FIELDS = (
     Field("hidden_act", "activation", default="gelu", values=ACTIVATIONS),
     Field("layer_norm_eps", "norm_eps", default=1e-12),
     # Of two, since ours are one: that of the sublayers.
-    Field("hidden_dropout_prob", "dropout", default=0.1, also=("attention_probs_dropout_prob",)),
-    Fixed("tie_word_embeddings", True),
-    Fixed("position_embedding_type", "absolute"),
-    Fixed("is_decoder", False),
-    Fixed("add_cross_attention", False),
+    Field("hidden_dropout_prob", "dropout", default=0.1, aliases=("attention_probs_dropout_prob",)),
+    TheirConstant("tie_word_embeddings", True),
+    TheirConstant("position_embedding_type", "absolute"),
+    TheirConstant("is_decoder", False),
+    TheirConstant("add_cross_attention", False),
 )
 
 

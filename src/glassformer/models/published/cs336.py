@@ -2,7 +2,7 @@
 
 from glassformer.models.cs336 import CS336Config
 from glassformer.models.published.decoder import FIELDS, IGNORED, TIED, attention, gated, norms, trunk
-from glassformer.models.published.fields import Implied, Written
+from glassformer.models.published.fields import OurConstant, WriteOnly
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename
 
@@ -20,12 +20,12 @@ PUBLISHED = Published(
     name="Llama",
     model_types=(),  # such a folder is read as a Llama, which `llama.py` does
     fields=(
-        Written("architectures", ["LlamaForCausalLM"]),
-        Written("model_type", "llama"),
+        WriteOnly("architectures", ["LlamaForCausalLM"]),
+        WriteOnly("model_type", "llama"),
         *FIELDS,
-        Implied("norm_placement", "pre"),
-        Implied("ffn", "swiglu"),
-        Implied("position", "rope"),
+        OurConstant("norm_placement", "pre"),
+        OurConstant("ffn", "swiglu"),
+        OurConstant("position", "rope"),
     ),
     tensors=tensors,
     ignored=IGNORED,

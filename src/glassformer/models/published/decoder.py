@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glassformer.errors import ConfigError, ExportError
-from glassformer.models.published.fields import Field, FieldGroup, Fixed, Implied, Row, Settings
+from glassformer.models.published.fields import Field, FieldGroup, OurConstant, Row, Settings, TheirConstant
 from glassformer.models.published.tensors import Rename, half_from_interleaved, same
 
 
@@ -72,7 +72,7 @@ FIELDS: tuple[Row, ...] = (
     Field("num_key_value_heads", "n_kv_heads", default=None, null=0),
     Field("head_dim", "d_head", default=None, null=0),
     Field("intermediate_size", "d_ff", default=11008),
-    Fixed("hidden_act", "silu"),
+    TheirConstant("hidden_act", "silu"),
     Field("rms_norm_eps", "norm_eps", default=1e-6),
     FieldGroup(
         theirs=("rope_theta", "rope_scaling", "rope_parameters"),
@@ -80,9 +80,9 @@ FIELDS: tuple[Row, ...] = (
         read=read_rope,
         write=write_rope,
     ),
-    Implied("rope_style", "half", converted=("interleaved",)),
-    Fixed("attention_bias", False),
-    Fixed("mlp_bias", False),
+    OurConstant("rope_style", "half", converted=("interleaved",)),
+    TheirConstant("attention_bias", False),
+    TheirConstant("mlp_bias", False),
     Field("attention_dropout", "dropout", default=0.0),
     Field("tie_word_embeddings", "tied_head", default=False),
 )

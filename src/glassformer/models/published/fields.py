@@ -1,11 +1,11 @@
 """Rows of a table of settings: how fields of a configuration stand in a config.json, each read in both directions.
 
-    Field("n_embd", "d_model", default=768)        a setting of theirs is a field of ours
-    Fixed("scale_attn_weights", True)              a setting of theirs that has one value in all models of ours
-    Implied("norm_placement", "post")              a field of ours that has one value in all models of theirs
-    Classes("head", {…})                           what stands on the trunk, by the class of `transformers`
-    Group(theirs=(…), ours=(…), read=…, write=…)   several that say something only together
-    Written("architectures", ["GPT2LMHeadModel"])  a setting that is written for other programs, and never read
+    Field("n_embd", "d_model", default=768)          a setting of theirs is a field of ours
+    TheirConstant("scale_attn_weights", True)        a setting of theirs that has one value in all models of ours
+    OurConstant("norm_placement", "post")            a field of ours that has one value in all models of theirs
+    ArchitectureClass("head", {…})                   what stands on the trunk, by the class of `transformers`
+    FieldGroup(theirs=(…), ours=(…), read=…, …)      several that follow from each other only together
+    WriteOnly("architectures", ["GPT2LMHeadModel"])  a setting that is written for other programs, and never read
 
 A default is the value that `transformers` takes where config.json leaves the setting out. Errors begin with the setting
 at fault; `table.py` says whose it is.
@@ -43,8 +43,9 @@ class Field:
     """One setting of theirs is one field of ours.
 
     `values` are the values of theirs that have one of ours; of several for the same one, the first is written.
-    `to_ours` and `to_theirs` convert other values. `null` is our value for a null of theirs. `also` are settings that
-    are written with the same value; where they `agree`, another value of theirs is refused, and else it is not read.
+    `to_ours` and `to_theirs` convert other values. `null` is our value for a null of theirs. `aliases` are written with
+    the same value. With `must_agree`, an alias with another value is refused when it is read; without, aliases are not
+    read.
     """
 
     theirs: str
@@ -55,13 +56,13 @@ class Field:
     values: Mapping[Any, Any] | None = None
     to_ours: Callable[[Any], Any] | None = None
     to_theirs: Callable[[Any], Any] | None = None
-    also: tuple[str, ...] = ()
-    agree: bool = False
+    aliases: tuple[str, ...] = ()
+    must_agree: bool = False
 
     @property
     def their_names(self) -> tuple[str, ...]:
         """The setting, and those that are written with it."""
-        return (self.theirs, *self.also)
+        return (self.theirs, *self.aliases)
 
     @property
     def our_names(self) -> tuple[str, ...]:
@@ -71,7 +72,7 @@ class Field:
     def read(self, theirs: Settings) -> Mapping[str, Any]:
         """The field's value; raises `ConfigError` where `values` has none for theirs, or where settings disagree."""
         value = theirs.get(self.theirs, self.default)
-        for name in self.also if self.agree else ():
+        for name in self.aliases if self.must_agree else ():
             other = theirs.get(name, self.default)
             if other != value:
                 raise ConfigError(f"{self.theirs} and {name} must be equal, not {value!r} and {other!r}.")
@@ -100,8 +101,8 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Fixed:
-    """A setting of theirs that no field of ours has: it must have this value, or be left out."""
+class WriteOnly:
+    """A setting that other programs need, and that says nothing about our model."""
 
     theirs: str
     value: Any
@@ -117,10 +118,7 @@ class Fixed:
         return ()
 
     def read(self, theirs: Settings) -> Mapping[str, Any]:
-        """Nothing; raises `ConfigError` where the setting has another value."""
-        value = theirs.get(self.theirs, self.value)
-        if type(value) is not type(self.value) or value != self.value:
-            raise ConfigError(f"{self.theirs} = {value!r} is not supported; it must be {self.value!r}.")
+        """Nothing."""
         return {}
 
     def write(self, ours: Any) -> Settings:
@@ -128,8 +126,21 @@ class Fixed:
         return {self.theirs: self.value}
 
 
+class TheirConstant(WriteOnly):
+    """A setting of theirs that no field of ours has: it must have this value, or be left out."""
+
+    __slots__ = ()
+
+    def read(self, theirs: Settings) -> Mapping[str, Any]:
+        """Nothing; raises `ConfigError` where the setting has another value."""
+        value = theirs.get(self.theirs, self.value)
+        if type(value) is not type(self.value) or value != self.value:
+            raise ConfigError(f"{self.theirs} = {value!r} is not supported; it must be {self.value!r}.")
+        return {}
+
+
 @dataclass(frozen=True, slots=True)
-class Implied:
+class OurConstant:
     """A field of ours that no setting of theirs has, since all of their models have this value.
 
     Those of `converted` are no obstacle, since the table of tensors makes the same model of them.
@@ -163,7 +174,7 @@ class Implied:
 
 
 @dataclass(frozen=True, slots=True)
-class Classes:
+class ArchitectureClass:
     """`architectures`: the class of `transformers` says what stands on the trunk, which is a field of ours.
 
     `classes` has for each class its model type and the field's value. A file that names none has the first class of its
@@ -219,32 +230,6 @@ class FieldGroup:
     def our_names(self) -> tuple[str, ...]:
         """The fields."""
         return self.ours
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A setting that other programs need, and that says nothing about our model."""
-
-    theirs: str
-    value: Any
-
-    @property
-    def their_names(self) -> tuple[str, ...]:
-        """The setting."""
-        return (self.theirs,)
-
-    @property
-    def our_names(self) -> tuple[str, ...]:
-        """None."""
-        return ()
-
-    def read(self, theirs: Settings) -> Mapping[str, Any]:
-        """Nothing."""
-        return {}
-
-    def write(self, ours: Any) -> Settings:
-        """The setting."""
-        return {self.theirs: self.value}
 
 
 def _inexpressible(name: str, value: Any, values: tuple[Any, ...]) -> str:

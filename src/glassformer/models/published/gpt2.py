@@ -1,12 +1,12 @@
 """GPT-2 in Hugging Face's folders, which keep the names of OpenAI's code, and its (d_in, d_out) matrices."""
 
 from glassformer.models.gpt2 import GPT2Config
-from glassformer.models.published.fields import ACTIVATIONS, Field, Fixed, Written
+from glassformer.models.published.fields import ACTIVATIONS, Field, TheirConstant, WriteOnly
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, joined, modules, same, transposed
 
 FIELDS = (
-    Written("architectures", ["GPT2LMHeadModel"]),
+    WriteOnly("architectures", ["GPT2LMHeadModel"]),
     Field("vocab_size", "vocab_size", default=50257),
     Field("n_positions", "context_length", default=1024),
     Field("n_embd", "d_model", default=768),
@@ -15,11 +15,11 @@ FIELDS = (
     Field("n_inner", "d_ff", default=None, null=0),
     Field("activation_function", "activation", default="gelu_new", values=ACTIVATIONS),
     Field("layer_norm_epsilon", "norm_eps", default=1e-5),
-    Field("resid_pdrop", "dropout", default=0.1, also=("embd_pdrop", "attn_pdrop")),  # of three, since ours are one
+    Field("resid_pdrop", "dropout", default=0.1, aliases=("embd_pdrop", "attn_pdrop")),  # of three, since ours are one
     Field("tie_word_embeddings", "tied_head", default=True),
-    Fixed("scale_attn_weights", True),
-    Fixed("scale_attn_by_inverse_layer_idx", False),
-    Fixed("add_cross_attention", False),
+    TheirConstant("scale_attn_weights", True),
+    TheirConstant("scale_attn_by_inverse_layer_idx", False),
+    TheirConstant("add_cross_attention", False),
 )
 
 

@@ -2,7 +2,7 @@
 
 from glassformer.models.llama import LlamaConfig
 from glassformer.models.published.decoder import FIELDS, IGNORED, INDICES, TIED, decoder_tensors
-from glassformer.models.published.fields import Implied, Written
+from glassformer.models.published.fields import OurConstant, WriteOnly
 from glassformer.models.published.table import Published
 
 PUBLISHED = Published(
@@ -10,12 +10,12 @@ PUBLISHED = Published(
     name="Llama",
     model_types=("llama",),
     fields=(
-        Written("architectures", ["LlamaForCausalLM"]),
+        WriteOnly("architectures", ["LlamaForCausalLM"]),
         *FIELDS,
-        Implied("qkv_bias", False),
-        Implied("qk_norm", False),
-        Implied("sliding_windows", ()),
-        Implied("experts", None),
+        OurConstant("qkv_bias", False),
+        OurConstant("qk_norm", False),
+        OurConstant("sliding_windows", ()),
+        OurConstant("experts", None),
     ),
     tensors=decoder_tensors,
     indices=INDICES,

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from glassformer.errors import ConfigError, ExportError
-from glassformer.models.published.fields import ACTIVATIONS, Field, FieldGroup, Fixed, Implied, Settings, Written
+from glassformer.models.published.fields import (
+    ACTIVATIONS,
+    Field,
+    FieldGroup,
+    OurConstant,
+    Settings,
+    TheirConstant,
+    WriteOnly,
+)
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, modules, same, zeros
 from glassformer.models.transformer import TransformerConfig
@@ -54,8 +62,8 @@ def write_vocabularies(ours: TransformerConfig) -> dict[str, Any]:
 
 
 FIELDS = (
-    Written("architectures", ["MarianMTModel"]),
-    Written("is_encoder_decoder", True),
+    WriteOnly("architectures", ["MarianMTModel"]),
+    WriteOnly("is_encoder_decoder", True),
     FieldGroup(
         theirs=("vocab_size", "decoder_vocab_size", "share_encoder_decoder_embeddings", "tie_word_embeddings"),
         ours=("vocab_size", "source_vocab_size", "tied_head"),
@@ -66,25 +74,25 @@ FIELDS = (
     Field("d_model", "d_model", default=1024),
     Field("encoder_layers", "n_encoder_layers", default=12),
     Field("decoder_layers", "n_decoder_layers", default=12),
-    Field("encoder_attention_heads", "n_heads", default=16, also=("decoder_attention_heads",), agree=True),
-    Field("encoder_ffn_dim", "d_ff", default=4096, also=("decoder_ffn_dim",), agree=True),
+    Field("encoder_attention_heads", "n_heads", default=16, aliases=("decoder_attention_heads",), must_agree=True),
+    Field("encoder_ffn_dim", "d_ff", default=4096, aliases=("decoder_ffn_dim",), must_agree=True),
     Field("activation_function", "activation", default="gelu", values=ACTIVATIONS),
-    Field("dropout", "dropout", default=0.1, also=("attention_dropout",)),  # of several, since ours are one
+    Field("dropout", "dropout", default=0.1, aliases=("attention_dropout",)),  # of several, since ours are one
     Field("scale_embedding", "scaled_embedding", default=False),
     Field("decoder_start_token_id", "start_id", default=58100),
     Field("eos_token_id", "eos_id", default=0),
     Field("pad_token_id", "pad_id", default=58100),
-    Written("bos_token_id", None),
-    Written("forced_eos_token_id", None),
-    Implied("norm_placement", "post"),
-    Implied("norm_eps", 1e-5),
-    Implied("first_position", 0),
-    Implied("position_layout", "halves", converted=("interleaved",)),
-    Implied("head_bias", True, converted=(False,)),
-    Fixed("normalize_before", False),
-    Fixed("normalize_embedding", False),
-    Fixed("add_final_layer_norm", False),
-    Fixed("static_position_embeddings", True),
+    WriteOnly("bos_token_id", None),
+    WriteOnly("forced_eos_token_id", None),
+    OurConstant("norm_placement", "post"),
+    OurConstant("norm_eps", 1e-5),
+    OurConstant("first_position", 0),
+    OurConstant("position_layout", "halves", converted=("interleaved",)),
+    OurConstant("head_bias", True, converted=(False,)),
+    TheirConstant("normalize_before", False),
+    TheirConstant("normalize_embedding", False),
+    TheirConstant("add_final_layer_norm", False),
+    TheirConstant("static_position_embeddings", True),
 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glassformer.errors import ConfigError
-from glassformer.models.published.fields import ACTIVATIONS, Classes, Field, FieldGroup, Implied, Settings
+from glassformer.models.published.fields import ACTIVATIONS, ArchitectureClass, Field, FieldGroup, OurConstant, Settings
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, modules, reshaped, same
 from glassformer.models.vit import ViTConfig
@@ -51,7 +51,7 @@ def numbered(n_classes: int) -> list[str]:
 
 
 FIELDS = (
-    Classes(
+    ArchitectureClass(
         "distillation",
         {
             "ViTForImageClassification": ("vit", "none"),
@@ -75,10 +75,10 @@ FIELDS = (
     Field("hidden_act", "activation", default="gelu", values=ACTIVATIONS),
     Field("layer_norm_eps", "norm_eps", default=1e-12),
     # Of two, since ours are one: that of the sublayers.
-    Field("hidden_dropout_prob", "dropout", default=0.0, also=("attention_probs_dropout_prob",)),
+    Field("hidden_dropout_prob", "dropout", default=0.0, aliases=("attention_probs_dropout_prob",)),
     Field("qkv_bias", "qkv_bias", default=True),
-    Implied("final_norm", True),
-    Implied("head", "linear"),
+    OurConstant("final_norm", True),
+    OurConstant("head", "linear"),
 )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from glassformer.models.published.fields import Field, FieldGroup, Fixed, Settings, Written
+from glassformer.models.published.fields import Field, FieldGroup, Settings, TheirConstant, WriteOnly
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, modules, same
 from glassformer.models.whisper import PRESETS, WhisperConfig
@@ -27,8 +27,8 @@ def special_tokens(ours: WhisperConfig) -> dict[str, Any]:
 
 
 FIELDS = (
-    Written("architectures", ["WhisperForConditionalGeneration"]),
-    Written("is_encoder_decoder", True),
+    WriteOnly("architectures", ["WhisperForConditionalGeneration"]),
+    WriteOnly("is_encoder_decoder", True),
     Field("vocab_size", "vocab_size", default=51865),
     Field("max_target_positions", "context_length", default=448),
     Field("max_source_positions", "audio_context_length", default=1500),
@@ -36,18 +36,18 @@ FIELDS = (
     Field("d_model", "d_model", default=384),
     Field("encoder_layers", "n_encoder_layers", default=4),
     Field("decoder_layers", "n_decoder_layers", default=4),
-    Field("encoder_attention_heads", "n_heads", default=6, also=("decoder_attention_heads",), agree=True),
-    Field("encoder_ffn_dim", "d_ff", default=1536, also=("decoder_ffn_dim",), agree=True),
-    Field("dropout", "dropout", default=0.0, also=("attention_dropout",)),  # of two, since ours are one
-    Fixed("activation_function", "gelu"),
-    Fixed("scale_embedding", False),
-    Fixed("tie_word_embeddings", True),
+    Field("encoder_attention_heads", "n_heads", default=6, aliases=("decoder_attention_heads",), must_agree=True),
+    Field("encoder_ffn_dim", "d_ff", default=1536, aliases=("decoder_ffn_dim",), must_agree=True),
+    Field("dropout", "dropout", default=0.0, aliases=("attention_dropout",)),  # of two, since ours are one
+    TheirConstant("activation_function", "gelu"),
+    TheirConstant("scale_embedding", False),
+    TheirConstant("tie_word_embeddings", True),
     FieldGroup(theirs=("alignment_heads",), ours=("alignment_heads",), read=read_heads, write=write_heads),
     FieldGroup(
         theirs=("pad_token_id", "decoder_start_token_id"), ours=(), read=lambda theirs: {}, write=special_tokens
     ),
-    Written("suppress_tokens", None),
-    Written("begin_suppress_tokens", None),
+    WriteOnly("suppress_tokens", None),
+    WriteOnly("begin_suppress_tokens", None),
 )
 
 
