@@ -8,7 +8,7 @@
     verify(folder)                        every byte is what was written, or an error
     clean_up(parent)                      end what killed writers have begun
     restore(target)                       the least of that, which a reader may do
-    with only_one(path):                  one process at a time, as long as it lives
+    with exclusive_lock(path):            one process at a time, as long as it lives
 
 One rule holds for all that is written. What stands at the target is replaced with `overwrite=True` alone; of a folder
 even then only what its manifest proves to be as we wrote it, and a folder with anything else in it is refused. What is
@@ -116,10 +116,11 @@ def copy_into(source: Path, names: Iterable[str], target: Path) -> None:
 
 
 @contextmanager
-def only_one(path: Path) -> Iterator[None]:
-    """Hold a file that no other process can hold, with our number in it; BlockingIOError where one does.
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Hold a file that no other process can hold, with our process id in it; BlockingIOError where one does.
 
-    The kernel frees it when the process dies, so that a file left behind stops nobody. It goes when the block ends.
+    The kernel frees it when the process dies, so that a file left behind stops nobody. It goes when the block ends. On
+    a drive without locks several may hold it.
     """
     with ExitStack() as stack:
         while True:
@@ -162,7 +163,7 @@ def check_new_directory(target: Path, *, overwrite: bool = False, reads: Iterabl
                 f"{target} is the folder that you are in, or where a drive is mounted, and no other can take its "
                 f"place: name a folder in it."
             )
-        if strange := next(_strangers(place, unchanged=overwrite), None):
+        if strange := next(_foreign_paths(place, check_hashes=overwrite), None):
             raise CheckpointError(
                 f"{target} holds {strange.relative_to(place)}, which was not written here, or has changed since, and "
                 f"would be lost: move it away, or choose another folder."
@@ -337,13 +338,13 @@ def _begin(target: Path, stack: ExitStack) -> Path:
 
 @contextmanager
 def _abandoned(aside: Path) -> Iterator[bool]:
-    """Whether nobody writes there any more, and nobody will in the block."""
+    """True where we hold the lock of a writer's folder, so that nobody writes there; False where there are no locks."""
     with _lock(aside) as held:
         yield held
 
 
 def _settle(aside: Path, target: Path) -> None:
-    """Whatever has happened: have a folder in its place, and nothing beside it."""
+    """Give the old folder its name again where no new one has taken it, then remove all that the writer has made."""
     old = aside / OLD
     if old.is_dir():
         if target.exists():
@@ -358,7 +359,7 @@ def _settle(aside: Path, target: Path) -> None:
 
 def _discard(old: Path, target: Path) -> None:
     """Remove a folder that another one has replaced, except what others have put into it: that moves."""
-    for path in list(_strangers(old)):
+    for path in list(_foreign_paths(old)):
         place = target / path.relative_to(old)
         while os.path.lexists(place):
             place = place.with_name(f"{place.name}.kept")
@@ -374,8 +375,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _strangers(folder: Path, *, unchanged: bool = False) -> Iterator[Path]:
-    """What is in a folder and not in its manifest, or `unchanged` since: files, links, folders with nothing of ours."""
+def _foreign_paths(folder: Path, *, check_hashes: bool = False) -> Iterator[Path]:
+    """The paths in a folder that its manifest does not list; with `check_hashes`, also those that have changed."""
     try:
         listed = _read_manifest(folder)
         ours = {MANIFEST, *listed}
@@ -389,7 +390,7 @@ def _strangers(folder: Path, *, unchanged: bool = False) -> Iterator[Path]:
                 as_written = name in homes
             else:
                 as_written = name in ours and not path.is_symlink()
-                if unchanged and as_written and name in listed:
+                if check_hashes and as_written and name in listed:
                     size, digest = listed[name]
                     as_written = path.stat().st_size == size and sha256(path) == digest
             if not as_written:
@@ -449,7 +450,7 @@ def _flock(descriptor: int) -> bool:
 
 @contextmanager
 def _writing(target: Path) -> Iterator[None]:
-    """Turn a failing disk into a sentence."""
+    """Raise what the disk refuses as a `CheckpointError`, in a sentence."""
     try:
         yield
     except OSError as error:

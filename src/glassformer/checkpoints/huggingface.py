@@ -46,14 +46,21 @@ from glassformer.tokenizers.base import Tokenizer
 
 logger = logging.getLogger(__name__)
 
-OWN_TOKENS = ("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id")  # some configurations have them
-OF_GENERATION = ("alignment_heads",)  # what belongs to a configuration of ours, and stands in generation_config.json
+TOKENS_IN_CONFIG = (
+    "decoder_start_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+)  # some configurations have them
+CONFIG_IN_GENERATION = (
+    "alignment_heads",
+)  # what belongs to a configuration of ours, and stands in generation_config.json
 
 
 def load_directory(folder: Path, *, dtype: torch.dtype | None = torch.float32) -> tuple[Any, nn.Module]:
     """The configuration and the model, in eval mode; with dtype None each tensor keeps the type that it has there.
 
-    Who opens a folder verifies it first (`files.verify`).
+    Checksums are the caller's to compare, by `files.verify`.
     """
     with files.errors_about(folder):
         config, tensors = read_weights(FolderFiles(folder))
@@ -67,7 +74,7 @@ def read_weights(folder: FolderFiles) -> tuple[Any, names.OurTensors]:
 
 
 def check_directory(path: Path) -> Any:
-    """The configuration of a folder whose weights are those that it promises; nothing is built."""
+    """The configuration of a folder, after names and shapes of tensors have been compared with it; builds nothing."""
     with files.errors_about(path):
         return read_weights(FolderFiles(path))[0]
 
@@ -102,8 +109,8 @@ def write_directory(
     """Fill a folder that is being written. `eos_ids` end a text, beside the token that does so in the tokenizer.
 
     `suppressed` tokens never come in one. `source_tokenizer` is an encoder-decoder's, where it is another one;
-    Whisper's processor follows from its configuration. Of the `rest` of the model's source goes along what is still
-    true; with `eos_ids` None, its texts end as they did there.
+    Whisper's processor follows from its configuration. What the model's source held beside these is copied from
+    `rest`, where it still holds; with `eos_ids` None, texts end as they did there.
     """
     rest = rest.for_model(tokenizer, source_tokenizer, eos_ids)
     config: Any = module.config
@@ -116,21 +123,22 @@ def write_directory(
     except CheckpointCorrupt as error:
         raise ExportError(str(error)) from None
     tensors = names.to_theirs(weights, config, native=theirs["model_type"] == NATIVE)
-    own = set() if tokenizer is None or tokenizer.eos_id is None else {tokenizer.eos_id}
-    eos_token_ids = sorted(rest.ends | own)
-    ends = {
+    of_tokenizer = set() if tokenizer is None or tokenizer.eos_id is None else {tokenizer.eos_id}
+    eos_token_ids = sorted(rest.eos_ids | of_tokenizer)
+    special_tokens = {
         "bos_token_id": None if tokenizer is None else tokenizer.bos_id,
         "eos_token_id": eos_token_ids if len(eos_token_ids) > 1 else next(iter(eos_token_ids), None),
     }
-    ends |= {name: theirs[name] for name in OWN_TOKENS if name in theirs}
-    generation = {name: theirs.pop(name) for name in OF_GENERATION if name in theirs}
+    special_tokens |= {name: theirs[name] for name in TOKENS_IN_CONFIG if name in theirs}
+    generation = {name: theirs.pop(name) for name in CONFIG_IN_GENERATION if name in theirs}
     if suppressed:
         generation["bad_words_ids"] = [[token] for token in sorted(suppressed)]
     precision = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     speech = whisper_folder.speech_of(config, tokenizer)
     of_speech = {} if speech is None else whisper_folder.generation(speech, config)
-    write_json(folder / CONFIG, {**theirs, **ends, **rest.config, **theirs, "torch_dtype": precision})
-    write_json(folder / GENERATION, {**ends, **of_speech, **rest.generation, **generation})
+    # The source's order of settings is kept, and what the model says goes over what the source did.
+    write_json(folder / CONFIG, {**theirs, **special_tokens, **rest.config, **theirs, "torch_dtype": precision})
+    write_json(folder / GENERATION, {**special_tokens, **of_speech, **rest.generation, **generation})
     write_json(folder / OURS, {"format": 1, "architecture": spec.name, "config": to_mapping(config)})
     if tokenizer is not None and not rest.has_tokenizer:
         write_tokenizers(folder, tokenizer, source_tokenizer, speech, config)
@@ -192,7 +200,7 @@ def read_config(folder: FolderFiles) -> Any:
     if not folder.has(CONFIG):
         raise CheckpointCorrupt(f"{CONFIG} is missing, or is no file.")
     generation = folder.settings(GENERATION)
-    moved = {name: generation[name] for name in OF_GENERATION if name in generation}
+    moved = {name: generation[name] for name in CONFIG_IN_GENERATION if name in generation}
     return _their_config({**folder.settings(CONFIG), **moved})
 
 

@@ -61,23 +61,25 @@ class Rest:
     tokenizer: Tokenizer | None = None
     source_tokenizer: Tokenizer | None = None
     processor: Any = None
-    ends: frozenset[int] = frozenset()
+    eos_ids: frozenset[int] = frozenset()
     left_out: tuple[str, ...] = ()
 
-    def for_model(self, tokenizer: Tokenizer | None, source: Tokenizer | None, ends: frozenset[int] | None) -> "Rest":
+    def for_model(
+        self, tokenizer: Tokenizer | None, source: Tokenizer | None, eos_ids: frozenset[int] | None
+    ) -> "Rest":
         """What is still true of a model with these tokenizers, whose texts end with these tokens (None: as before)."""
         if not (alike(tokenizer, self.tokenizer) and alike(source, self.source_tokenizer)):
             gone = [name for name in self.contents if OF_THE_TOKENIZER.fullmatch(name)]
             return replace(
                 self._without(TOKENS),
                 contents={name: data for name, data in self.contents.items() if name not in gone},
-                ends=ends or frozenset(),
+                eos_ids=eos_ids or frozenset(),
                 left_out=(*self.left_out, *([f"{_listed(gone)}: of another tokenizer."] if gone else ())),
             )
         own = {id for id in [tokenizer and tokenizer.eos_id] if id is not None}
-        if ends is None or ends | own == self.ends | own:
+        if eos_ids is None or eos_ids | own == self.eos_ids | own:
             return self
-        return replace(self._without(re.compile("eos_token_id")), ends=ends)
+        return replace(self._without(re.compile("eos_token_id")), eos_ids=eos_ids)
 
     def _without(self, setting: "re.Pattern[str]") -> "Rest":
         config, generation = (
@@ -121,7 +123,7 @@ def read(
     tokenizer: Tokenizer | None = None,
     source_tokenizer: Tokenizer | None = None,
     processor: Any = None,
-    ends: frozenset[int] = frozenset(),
+    eos_ids: frozenset[int] = frozenset(),
     tensors: Sequence[str] = (),
 ) -> Rest:
     """The rest of a folder whose configuration, tokenizers and processor have been read, and all but some `tensors`."""
@@ -155,7 +157,7 @@ def read(
         tokenizer=tokenizer,
         source_tokenizer=source_tokenizer,
         processor=processor,
-        ends=ends,
+        eos_ids=eos_ids,
         left_out=tuple(left_out),
     )
 

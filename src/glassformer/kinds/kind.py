@@ -1,6 +1,6 @@
 """What kinds of models there are to the rest of the house: what one reads, what runs on it, and how it goes on.
 
-A kind is one module of this package with a `KIND`; nothing else asks what kind a model is of.
+A kind is one module of this package with a `KIND`. What differs by the kind belongs there.
 """
 
 import inspect

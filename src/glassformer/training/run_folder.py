@@ -63,7 +63,7 @@ class RunFolder:
                 if not self.path.exists():
                     self.path.mkdir(parents=True, exist_ok=True)
                     stack.callback(self._remove_if_empty)
-                stack.enter_context(files.only_one(self.path / LOCK))
+                stack.enter_context(files.exclusive_lock(self.path / LOCK))
                 self._check(config, resume, overwrite)  # another process may have come first
                 for folder in (self.path, self.checkpoints):
                     files.clean_up(folder)
@@ -124,7 +124,7 @@ class RunFolder:
             )
         if self.path.exists() and not self.path.is_dir():
             raise TrainingError(f"{self.path} is a file; take another name for the run.")
-        strangers = self._strangers()
+        strangers = self._foreign_paths()
         if strangers and not self.ledger.names():
             raise TrainingError(f"{self.path} holds other files ({strangers[0].name}); take another name for the run.")
         names = {SETTINGS, METRICS, PLOT, TENSORBOARD, "tokens", "checkpoints"}  # which the run is going to use
@@ -133,7 +133,7 @@ class RunFolder:
         for path in (*in_the_way, *links):
             raise TrainingError(f"{path} is not of the run that was here: move it away, or take another name.")
 
-    def _strangers(self) -> list[Path]:
+    def _foreign_paths(self) -> list[Path]:
         """What the folder holds that no run has written."""
         ours = [*files.leftovers(self.path), *([self.path / LOCK] if self._lock_is_ours() else [])]
         return [path for path in self.ledger.strangers() if path not in ours]
@@ -198,7 +198,7 @@ class RunFolder:
         """Put the model of the newest checkpoint at the top of the run's folder, without the state of training."""
         newest = self._newest_first()[0]
         names = [name for name in files.listed(newest) if not name.startswith(f"{training_state.FOLDER}/")]
-        for path in self._strangers():
+        for path in self._foreign_paths():
             if path.name in (files.MANIFEST, *names):
                 raise TrainingError(
                     f"{path} is not of this run, and the model belongs there: move it away, and put the model there "

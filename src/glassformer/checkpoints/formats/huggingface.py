@@ -27,7 +27,7 @@ def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
             tokenizer=tokenizers.tokenizer,
             source_tokenizer=tokenizers.source,
             processor=processor,
-            ends=eos_ids,
+            eos_ids=eos_ids,
             tensors=left_out(folder, config),
         )
         contents = Contents(
