@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -71,7 +72,15 @@ def test_a_family_from_outside_is_walked_through(trained: Path) -> None:
 def test_without_its_plugin_a_folder_says_which_architecture_it_needs(trained: Path) -> None:
     done = run_process("generate", str(trained), "--prompt", "CBABBC")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "toy" in done.stderr
+    assert "no architecture 'toy'" in done.stderr
+    assert "One from outside needs its plugin, in GLASSFORMER_PLUGINS or installed." in done.stderr
+
+
+@pytest.mark.parametrize("name", ["../toy_family.py", "toy_family:", "toy;other", "toy_family.py,"])
+def test_a_plugin_is_named_as_a_module(name: str) -> None:
+    done = run_process("generate", "nano-sort", GLASSFORMER_PLUGINS=name)
+    assert done.returncode == 2
+    assert "is no name of a module" in done.stderr or "No module named 'toy_family'" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["model.bin", "model.json"])
@@ -106,19 +115,62 @@ def test_a_filter_from_outside_decides_what_comes() -> None:
     assert (rows[:, 6:] != rows[:, 5:-1]).all()
 
 
+BROKEN_FORMAT = """
+import numpy as np
+import torch
+from glassformer.checkpoints import formats
+from glassformer.checkpoints.formats.format import Contents, Format
+from glassformer.models.gpt2 import GPT2, GPT2Config
+def read(source):
+    config = GPT2Config(vocab_size=3, context_length=8, d_model=8, n_layers=1, n_heads=2)
+    return Contents(config=config), {**dict(GPT2(config).named_parameters()), **CHANGES}
+formats.register(Format(name="broken", files=".npz", sniff=lambda source: SNIFF, read=read))
+"""
+
+
+@pytest.mark.parametrize(
+    ("sniff", "changes", "says"),
+    [
+        (
+            "1 / 0",
+            "{}",
+            "the format broken, of broken_format, fails to look at it (ZeroDivisionError: division",
+        ),
+        ("source.is_numpy", "{'extra': torch.zeros(1)}", "extra has the shape (1,) in the file, and none in the model"),
+        ("source.is_numpy", "{'lm_head.weight': torch.zeros(3, 7)}", "shape (3, 7) in the file, and none in the model"),
+        (
+            "source.is_numpy",
+            "{'token_embedding.weight': torch.zeros(3, 7)}",
+            "shape (3, 7) in the file, and (3, 8) in the model",
+        ),
+    ],
+)
+def test_a_format_from_outside_is_held_against_the_model(
+    sniff: str, changes: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    (tmp_path / "broken_format.py").write_text(BROKEN_FORMAT.replace("SNIFF", sniff).replace("CHANGES", changes))
+    np.savez(tmp_path / "model.npz", marker=np.zeros(1))
+    done = run_process("convert", str(tmp_path / "model.npz"), str(tmp_path / "a"), GLASSFORMER_PLUGINS="broken_format")
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert says in done.stderr
+    assert not (tmp_path / "a").exists()
+
+
 TAKES = """
 from dataclasses import dataclass, replace
 from typing import ClassVar
 from glassformer import models
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.published.gpt2 import PUBLISHED
-taken = dict(architecture="new", presets={{}}, model_types=())
+taken = dict(architecture="new", presets={{}}, model_types=(), tensors=PUBLISHED.tensors)
 taken["{0}"] = {1}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(GPT2Config):
     architecture: ClassVar[str] = taken["architecture"]
-published = replace(PUBLISHED, model_types=taken["model_types"])
-models.register(models.ModelSpec(config=Config, module=GPT2, presets=taken["presets"], published=published))
+published = replace(PUBLISHED, config=Config, model_types=taken["model_types"], tensors=taken["tensors"])
+presets = taken["presets"] or {{"new-1": Config(n_layers=1)}}
+models.register(models.ModelSpec(config=Config, module=GPT2, presets=presets, published=published))
 """
 
 
@@ -131,6 +183,7 @@ models.register(models.ModelSpec(config=Config, module=GPT2, presets=taken["pres
         ("print('a result?')\n1 / 0", "ZeroDivisionError: division by zero"),
         (TAKES.format("architecture", "'gpt2'"), "There is an architecture 'gpt2' already, of glassformer.models.gpt2"),
         (TAKES.format("presets", "{'gpt2': None}"), "There is a preset 'gpt2' already, of glassformer.models.gpt2"),
+        (TAKES.format("tensors", "lambda config: ()"), "The table of new does not fit its preset new-1: blocks.0.attn"),
         (
             TAKES.format("model_types", "('llama',)"),
             "There is a model type 'llama' already, of glassformer.models.llama",

@@ -14,6 +14,7 @@ from glassformer.inference.engine import Engine
 from glassformer.inference.generate import generate
 from glassformer.inference.logits import Sampling, Suppress
 from glassformer.inference.request import LogitFilter, Request
+from glassformer.models import spec_of
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import Llama, LlamaConfig
 from glassformer.models.rnn import RNN, RNNConfig
@@ -515,6 +516,22 @@ def test_a_filter_that_writes_in_place_changes_nothing_for_others() -> None:
     assert texts_of(engine)[3] == expected
 
 
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        (lambda logits: logits[:, :-1], r"shape \(1, 11\), not of shape \(1, 10\)"),
+        (lambda logits: logits[0], r"not of shape \(11,\)"),
+        (lambda logits: logits.numpy(), "not ndarray"),
+        (lambda logits: None, "not NoneType"),
+    ],
+)
+def test_a_filter_that_returns_no_logits_is_told_what_to_return(returned: Callable[[Tensor], Any], says: str) -> None:
+    engine = Engine(KINDS["gpt2"].module(), full(CONTEXT))
+    engine.admit(greedy(1, filters=(lambda logits, texts: returned(logits),)))
+    with pytest.raises(GenerationError, match=says):
+        list(engine.run())
+
+
 @pytest.mark.parametrize("name", ["llama", "transformer", "luong", "lstm"])
 def test_rows_that_cannot_be_joined_leave_those_that_run_as_they_were(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -560,6 +577,21 @@ def test_a_search_that_fails_ends_its_own_sequence_and_no_token_of_others_is_los
     news = engine.step()
     assert [str(new.error) for new in news if new.finish == "error"] == ["no beam is left"]
     assert [*(new.token for new in news if new.sequence == 1), *texts_of(engine)[1]] == expected
+
+
+def test_a_model_that_takes_no_more_tokens_is_not_made_to() -> None:
+    class Narrow(GPT2):
+        def begin(self, source: None, policy: Policy) -> Any:
+            state = super().begin(source, policy)
+            state.__class__ = type("Full", (type(state),), {"room": property(lambda self: 0)})
+            return state
+
+    module = Narrow(GPT2Config(**SIZES, **LAYERS))
+    spec_of(module.config).initialize(module, None)
+    engine = Engine(module, full(CONTEXT))
+    engine.admit(greedy(1, 2))
+    with pytest.raises(GenerationError, match="After 0 tokens of the prompt the model has no room for the next one"):
+        list(engine.run())
 
 
 def test_a_search_takes_no_settings_that_it_would_not_ask() -> None:

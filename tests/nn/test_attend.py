@@ -185,6 +185,13 @@ def test_a_backend_is_one_registration_away() -> None:
         BACKENDS.update(before)
 
 
+def test_a_backend_that_gives_another_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v = problem(MASKS["causal"])
+    monkeypatch.setitem(BACKENDS, "last", Backend(name="last", fn=lambda q, k, v, mask, **settings: v[..., -1:, :]))
+    with use(attention="last"), pytest.raises(ConfigError, match="it must keep the queries' shape"):
+        attend(q, k, v, MASKS["causal"])
+
+
 FULLY_MASKED = {
     "a table with an empty row": Mask.explicit(torch.tensor([[True, False], [False, False], [True, True]])),
     "nothing allowed at all": Mask.explicit(torch.zeros(3, 2, dtype=torch.bool)),

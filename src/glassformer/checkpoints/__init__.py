@@ -17,7 +17,7 @@ from glassformer.checkpoints import huggingface
 from glassformer.checkpoints.build import build, copied
 from glassformer.checkpoints.formats import all_formats
 from glassformer.checkpoints.formats.format import Contents, Format, Source
-from glassformer.errors import CheckpointCorrupt, CheckpointError
+from glassformer.errors import CheckpointCorrupt, CheckpointError, GlassformerError
 
 WRITTEN = ("tokenizer", "source_tokenizer", "processor", "eos_ids", "suppressed", "rest")  # beside the weights
 
@@ -81,7 +81,7 @@ def format_of(source: Source) -> Format:
     """The format whose marks a path has."""
     if not source.is_folder and not source.path.is_file():
         raise CheckpointError("this is neither a file nor a folder.")
-    claims = [each for each in all_formats() if each.sniff(source)]
+    claims = [each for each in all_formats() if _sniffs(each, source)]
     if len(claims) == 1:
         return claims[0]
     if claims:
@@ -91,3 +91,16 @@ def format_of(source: Source) -> Format:
         raise CheckpointCorrupt(f"what was pickled is none of the formats known here: {names}.")
     folder = " Of a Hugging Face model, name the folder." if source.content in ("safetensors", "json") else ""
     raise CheckpointError(f"its format is none of those known here: {names}.{folder}")
+
+
+def _sniffs(each: Format, source: Source) -> bool:
+    """Whether a format knows a path for its own; one that cannot even look is named."""
+    try:
+        return each.sniff(source)
+    except (GlassformerError, OSError):
+        raise
+    except Exception as error:
+        fault = f"{type(error).__name__}: {error}"
+        raise CheckpointError(
+            f"the format {each.name}, of {each.sniff.__module__}, fails to look at it ({fault})."
+        ) from error

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glassformer.errors import CheckpointCorrupt
+from glassformer.errors import CheckpointCorrupt, CheckpointMismatch
 from glassformer.models import spec_of
 from glassformer.models.spec import set_parameters
 
@@ -16,8 +16,18 @@ def build(config: Any, weights: Mapping[str, Tensor]) -> nn.Module:
     for name, weight in weights.items():
         check_finite(name, weight)
     module = spec_of(config).outline(config)
+    _check_shapes({name: weight.shape for name, weight in weights.items()}, module)
     set_parameters(module, weights)
     return module.eval()
+
+
+def _check_shapes(shapes: Mapping[str, torch.Size], module: nn.Module) -> None:
+    """Raise unless the weights are the model's, by their names and shapes: a format from outside may read anything."""
+    wanted = {name: parameter.shape for name, parameter in module.named_parameters()}
+    for name in {**wanted, **shapes}:
+        if shapes.get(name) != wanted.get(name):
+            of_file, of_model = (tuple(each[name]) if name in each else "none" for each in (shapes, wanted))
+            raise CheckpointMismatch(f"{name} has the shape {of_file} in the file, and {of_model} in the model.")
 
 
 def copied(tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:

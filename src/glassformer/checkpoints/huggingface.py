@@ -209,7 +209,11 @@ def _our_config(content: Mapping[str, Any]) -> Any:
     if content.get("format") != 1 or not isinstance(settings, Mapping) or not isinstance(architecture, str):
         raise ConfigError(f"{OURS} must have format 1, an architecture and its config.")
     if architecture not in specs():
-        raise ConfigError(f"{OURS}: there is no architecture {architecture!r}; {', '.join(specs())} are known.")
+        raise ConfigError(
+            f"{OURS}: there is no architecture {architecture!r}; {', '.join(specs())} are known.",
+            python="One from outside is known once its module is imported.",
+            command="One from outside needs its plugin, in GLASSFORMER_PLUGINS or installed.",
+        )
     architecture, settings = as_declared_now(architecture, settings)
     return from_mapping(specs()[architecture].config, settings)
 

@@ -35,7 +35,7 @@ def run() -> None:
     try:
         try:
             with remarks():
-                if verb not in ("", "doctor"):  # which says itself what became of them
+                if verb not in ("", "doctor") and not {"--help", "-h"} & set(sys.argv):  # doctor reports on them
                     load_plugins()
                 app(sys.argv[1:], result_action="return_none")
         finally:

@@ -28,10 +28,12 @@ OUT_OF_MEMORY = re.compile(
 )
 WANTED = re.compile(r"allocate (\d+) bytes|(?:allocate|allocate memory:) ([\d.]+ [KMGTPE]iB)")
 FAULT_OF_OURS = 70  # EX_SOFTWARE of sysexits.h
+SHOW = "With GLASSFORMER_DEBUG=1 before the command it shows where"
 
 
 def ending(error: BaseException, verb: str) -> tuple[str, int]:
     """The sentence for this error and the exit code of the command."""
+    from glassformer.cli.plugins import plugins
     from glassformer.errors import GlassformerError
 
     if isinstance(error, GlassformerError):
@@ -45,10 +47,13 @@ def ending(error: BaseException, verb: str) -> tuple[str, int]:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'A file'} cannot be used: {error.strerror}.", 2
     first = str(error).strip().partition("\n")[0][:200]
-    return (
-        f"This is a fault of glassformer's own, not of yours: {type(error).__name__}{first and f', {first}'}. "
-        f"With GLASSFORMER_DEBUG=1 before the command it shows where; please report it."
-    ), FAULT_OF_OURS
+    what = f"{type(error).__name__}{first and f', {first}'}"
+    if names := [plugin.value for plugin in plugins()]:
+        return (
+            f"This is a fault of a plugin ({', '.join(names)}), or of glassformer's own: {what}. {SHOW}.",
+            FAULT_OF_OURS,
+        )
+    return f"This is a fault of glassformer's own, not of yours: {what}. {SHOW}; please report it.", FAULT_OF_OURS
 
 
 def out_of_memory(told: str, verb: str) -> str:

@@ -38,6 +38,8 @@ def report() -> dict[str, str]:
 
 def fault_of(plugin: EntryPoint) -> str:
     """Import a plugin; returns why it cannot be, or nothing. What it prints is no result of ours."""
+    if not all(part.isidentifier() for part in plugin.value.split(".")):
+        return "is no name of a module, such as my_family or my_package.my_family"
     try:
         with redirect_stdout(sys.stderr):
             plugin.load()

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,7 +19,7 @@ from torch import Tensor
 from glassformer.errors import GenerationError
 from glassformer.inference.logits import NOT_FINITE, choose, finite_rows
 from glassformer.inference.padding import left_padded, right_padded
-from glassformer.inference.request import NewToken, Request, is_encoder_decoder
+from glassformer.inference.request import LogitFilter, NewToken, Request, is_encoder_decoder
 from glassformer.inference.stopping import finish_of
 from glassformer.models.spec import CausalModel, ReadsTexts, State
 from glassformer.nn.kv_cache import KVCache, Policy
@@ -258,7 +258,10 @@ class Engine:
         valid = valid if valid is None else valid.to(self.device)
         start = 0
         while start < tokens.shape[-1]:
-            piece = slice(start, start + max(state.room, 1))
+            room = state.room
+            if room < 1:
+                raise GenerationError(f"After {start} tokens of the prompt the model has no room for the next one.")
+            piece = slice(start, start + room)
             yield self.module(tokens[:, piece], state, valid if valid is None else valid[:, piece])
             start = piece.stop
 
@@ -361,6 +364,15 @@ def _source_shape(request: Request) -> Hashable:
     return tuple(source.shape) if source.is_floating_point() else "text"
 
 
+def filtered(change: LogitFilter, logits: Float[Tensor, "N V"], texts: Sequence[list[int]]) -> Float[Tensor, "N V"]:
+    """What a filter makes of the logits; raises where that is something else than logits of this shape."""
+    changed: Any = change(logits, texts)
+    if not isinstance(changed, Tensor) or changed.shape != logits.shape:
+        what = f"of shape {tuple(changed.shape)}" if isinstance(changed, Tensor) else type(changed).__name__
+        raise GenerationError(f"A filter must return a tensor of the logits' shape {tuple(logits.shape)}, not {what}.")
+    return changed
+
+
 def _errors(group: Sequence[Live], error: Exception) -> list[NewToken]:
     return [NewToken(sequence=live.id, token=-1, finish="error", error=error) for live in group]
 
@@ -375,7 +387,7 @@ def _sampled(logits: Float[Tensor, "rows V"], group: list[Live]) -> list[tuple[i
         logits = logits.clone()  # a filter may write in place
         texts = [live.tokens for live in group]
         for change in request.filters:
-            logits = change(logits, texts)
+            logits = filtered(change, logits, texts)
         if not finite_rows(logits).all():
             raise GenerationError("The filters of a request leave no token that could come next.")
     seen = None

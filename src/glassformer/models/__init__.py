@@ -24,7 +24,8 @@ _registered: dict[str, ModelSpec] = {}
 def register(spec: ModelSpec) -> None:
     """Add an architecture from outside of this package; its `published` table, if it has one, is in the spec itself.
 
-    Raises `ConfigError` where its name, a preset's, or a model type of its table is another architecture's.
+    Raises `ConfigError` where its name, a preset's, or a model type of its table is another architecture's, and where
+    its table leaves out a parameter of a preset: its weights would be lost when they are written.
     """
     for name, other in specs().items():
         owner, module = other.config.__module__, spec.config.__module__
@@ -35,7 +36,18 @@ def register(spec: ModelSpec) -> None:
             check_free("a preset", preset, owner, module)
         for model_type in spec.model_types & other.model_types:
             check_free("a model type", model_type, owner, module)
+    for preset, config in spec.presets.items():
+        _check_table(spec, preset, config)
     _registered[spec.name] = spec
+
+
+def _check_table(spec: ModelSpec, preset: str, config: Any) -> None:
+    if spec.published is not None:
+        parameters = {name for name, _ in spec.outline(config).named_parameters()}
+        in_table = {name for _, names, _ in spec.published.renames(config) for name in names}
+        if different := sorted(parameters ^ in_table):
+            where = "the table has no row for it" if different[0] in parameters else "the model has no such parameter"
+            raise ConfigError(f"The table of {spec.name} does not fit its preset {preset}: {different[0]}, {where}.")
 
 
 def specs() -> dict[str, ModelSpec]:

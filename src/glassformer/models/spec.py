@@ -1,6 +1,7 @@
 """What a model's page tells the rest of the house: its configuration, its presets, how it starts and what it is for."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
@@ -123,8 +124,10 @@ class ModelSpec:
         try:
             with torch.device("meta"):
                 module = self.module(config)
-        except (RuntimeError, OverflowError, TypeError):  # a tensor of more than 2⁶³ bytes
-            raise too_large from None
+        except (RuntimeError, OverflowError, TypeError) as error:
+            if TOO_LARGE.search(str(error)):
+                raise too_large from None
+            raise
         if sum(parameter.numel() for parameter in module.parameters()) > MAX_PARAMETERS:
             raise too_large
         if buffers := [name for name, _ in module.named_buffers()]:
@@ -164,6 +167,7 @@ def set_parameters(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 MAX_PARAMETERS = 1 << 48
+TOO_LARGE = re.compile("overflow|too large|out of range", re.IGNORECASE)  # of more than 2⁶³ bytes, as torch says it
 # Ten times the deepest that anybody has trained: each layer costs memory before its weights are looked at.
 MAX_LAYERS = 10_000
 

@@ -59,9 +59,9 @@ def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
     return Contents(config=CONFIG, tokenizer=TARGET, source_tokenizer=SOURCE), to_ours(weights, CONFIG)
 
 
-FORMAT = Format(
-    name="g2p_en",
-    files=".npz of g2p_en",
-    sniff=lambda source: source.is_numpy,
-    read=read,
-)
+def sniff(source: Source) -> bool:
+    """Whether numpy wrote it, and one of its arrays, whose names are at its beginning, is of these."""
+    return source.is_numpy and any(f"{name}.npy".encode() in source.head for name in OURS)
+
+
+FORMAT = Format(name="g2p_en", files=".npz of g2p_en", sniff=sniff, read=read)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor
 
+from glassformer.errors import ConfigError
 from glassformer.nn.mask import Mask
 from glassformer.twins import BACKENDS as BACKENDS
 from glassformer.twins import backend_named, current
@@ -56,4 +57,9 @@ def attend(
     else:
         attending = next(backend.fn for backend in BACKENDS.values() if backend.supports(q, k, v, mask, **settings))
     out: Tensor = attending(q, k, v, mask, **settings)
+    if out.shape != (*q.shape[:-1], v.shape[-1]):
+        raise ConfigError(
+            f"An attention backend gave the shape {tuple(out.shape)} for queries of {tuple(q.shape)} and values of "
+            f"{tuple(v.shape)}: it must keep the queries' shape, with the values' features."
+        )
     return out
