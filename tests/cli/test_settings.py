@@ -75,3 +75,12 @@ def test_a_run_that_begins_with_the_model_of_this_folder_has_its_name(
 def test_a_name_that_is_no_text_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"model.{name} must be a text, not 5"):
         load_run_config("sort", {"model": {name: 5}})
+
+
+@pytest.mark.parametrize("flag", ["--model.norm_placement", "--model.norm-placement"])
+def test_an_ablation_of_the_course_is_a_flag(flag: str) -> None:
+    told = json.loads(run("train", "cs336", flag, "post", "--settings", "--json").stdout)
+    assert (told["model.preset"], told["model.norm_placement"]) == ("cs336", "post")
+    done = run("train", "cs336", flag, "middle", "--settings")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "model.norm_placement must be one of pre, post, none, not 'middle'." in done.stderr
