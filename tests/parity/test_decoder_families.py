@@ -1,162 +1,168 @@
-"""The modern decoder carries what other families have: their weights, moved by a table, give their logits in float64.
+"""Families of the modern decoder and `transformers`: random small models are the same ones, in both directions."""
 
-No family is registered by these tables; they show that one needs a page and nothing else.
-"""
-
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from glassformer.models.decoder import Decoder, DecoderConfig
-from glassformer.models.published.decoder import (
-    FIELDS,
-    INDICES,
-    OURS,
-    THEIRS,
-    attention,
-    decoder_tensors,
-    gated,
-    norms,
-    trunk,
-)
-from glassformer.models.published.fields import FieldGroup, TheirConstant
-from glassformer.models.published.table import Published
-from glassformer.models.published.tensors import Rename, joined, same
-from glassformer.nn.kv_cache import parse_policy
-from glassformer.nn.moe import Experts
+import glassformer as gf
+from glassformer import models
+from glassformer.checkpoints.huggingface import load_directory
+from glassformer.config import to_mapping
+from glassformer.models.decoder import DecoderConfig
+from glassformer.twins import use
+from support.counts import count
+from support.tiny import FAMILIES
+from support.tolerances import assert_greedy
 
 transformers = pytest.importorskip("transformers")
-TOLERANCE = 1e-5  # transformers computes norms and angles in float32 whatever the weights are
-SIZES: dict[str, Any] = {
-    "vocab_size": 13,
-    "hidden_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 20,
-    "max_position_embeddings": 32,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "attn_implementation": "eager",
-    "experts_implementation": "eager",  # the other has no float64
-}
-SHARED = tuple(row for row in FIELDS if not isinstance(row, TheirConstant))
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+TOLERANCE = 1e-5  # in float64, but transformers computes norms, angles and routers in float32 all the same
+CONTEXT = 48
 
 
-class FamilyConfig(DecoderConfig):
-    """A family of this test's own."""
-
-    architecture: ClassVar[str] = "a family"
-
-
-def fused(config: DecoderConfig) -> list[Rename]:
-    """Phi-3's: queries, keys and values in one matrix, with fewer rows of keys and values; gate and up likewise."""
-    attn, kv = f"{OURS}attn.", config.n_kv_heads * config.d_head
-    qkv = [f"{attn}{name}_proj.weight" for name in "qkv"]
-    return [
-        *trunk(config),
-        *norms(),
-        joined(qkv, f"{THEIRS}self_attn.qkv_proj.weight", rows=(config.n_heads * config.d_head, kv, kv)),
-        same(f"{attn}o_proj.weight", f"{THEIRS}self_attn.o_proj.weight"),
-        joined([f"{OURS}mlp.{name}_proj.weight" for name in ("gate", "up")], f"{THEIRS}mlp.gate_up_proj.weight"),
-        *gated("down"),
-    ]
+def test_every_family_of_the_decoder_is_here() -> None:
+    families = {name for name, spec in models.specs().items() if issubclass(spec.config, DecoderConfig)}
+    assert {"llama", *FAMILIES} == families == {"llama", *THEIRS} == {"llama", *OURS}
 
 
-def mixture(config: DecoderConfig) -> list[Rename]:
-    """Mixtral's, as its published files have them: each expert's matrices by themselves."""
-    ours, theirs = f"{OURS}mlp.", f"{THEIRS}block_sparse_moe."
-    names = {"gate": "w1", "down": "w2", "up": "w3"}
-    return [
-        *trunk(config),
-        *norms(),
-        *attention(config, turned=False),
-        same(f"{ours}router.weight", f"{theirs}gate.weight"),
-        *(
-            same(f"{ours}experts.{{e}}.{name}_proj.weight", f"{theirs}experts.{{e}}.{w}.weight")
-            for name, w in names.items()
-        ),
-    ]
+# What a family has beside the sizes of all: as `transformers` names it, and as we do.
 
 
-def its_own(name: str, value: Any) -> FieldGroup:
-    """A field that this family has in all its models."""
-    return FieldGroup(theirs=(), ours=(name,), read=lambda theirs: {name: value}, write=lambda ours: {})
-
-
-FAMILIES: dict[str, tuple[dict[str, Any], tuple[FieldGroup, ...], Callable[[Any], Sequence[Rename]]]] = {
-    "Qwen2": ({}, (its_own("qkv_bias", True),), decoder_tensors),
-    "Qwen3": ({"head_dim": 8}, (its_own("qk_norm", True),), decoder_tensors),
-    "Mistral": ({"sliding_window": 5}, (its_own("sliding_windows", (5,)),), decoder_tensors),
-    "Phi3": ({}, (), fused),
-    "Mixtral": ({"num_local_experts": 4}, (its_own("experts", Experts(n=4, top_k=2)),), mixture),
-}
-
-
-def published_weights(theirs: Any) -> dict[str, torch.Tensor]:
-    """Their weights under the names of published files, where experts stand one by one."""
-    state = {}
-    for name, weight in theirs.state_dict().items():
-        if name.endswith("mlp.experts.gate_up_proj"):
-            base = name.replace("mlp.experts.gate_up_proj", "block_sparse_moe.experts")
-            for e, both in enumerate(weight):
-                state[f"{base}.{e}.w1.weight"], state[f"{base}.{e}.w3.weight"] = both.chunk(2)
-        elif name.endswith("mlp.experts.down_proj"):
-            base = name.replace("mlp.experts.down_proj", "block_sparse_moe.experts")
-            state |= {f"{base}.{e}.w2.weight": down for e, down in enumerate(weight)}
-        elif name.endswith("mlp.gate.weight"):
-            state[name.replace("mlp.gate", "block_sparse_moe.gate")] = weight
-        else:
-            state[name] = weight
-    return state
-
-
-def pair(family: str) -> tuple[Any, Decoder]:
-    """A random model of `transformers`, and ours with its weights."""
-    settings, rows, tensors = FAMILIES[family]
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{family}Config")(**SIZES, **settings)
-    theirs = getattr(transformers, f"{family}ForCausalLM")(config).double().eval()
-    for weight in theirs.parameters():
-        torch.nn.init.normal_(weight, mean=float(weight.dim() == 1), std=0.3)
-    table = Published(
-        config=FamilyConfig,
-        name=family,
-        model_types=(config.model_type,),
-        fields=(*SHARED, *rows),
-        tensors=tensors,
-        indices=INDICES,
-    )
-    ours = Decoder(table.from_huggingface(config.to_dict())).double().eval()
-    state = published_weights(theirs)
-    renames = list(table.renames(ours.config))
-    assert {name for name, _, _ in renames} == state.keys() - table.tied.keys()
-    weights = {
-        one: part for name, names, rename in renames for one, part in zip(names, rename.read(state[name]), strict=True)
+def windows_of_qwen(choose: random.Random, n_layers: int) -> dict[str, Any]:
+    return {
+        "use_sliding_window": choose.random() < 0.7,
+        "sliding_window": choose.choice([3, 7, 20]),
+        "max_window_layers": choose.randint(0, n_layers),
     }
-    ours.load_state_dict(weights)
-    back = {name: rename.write([weights[one] for one in names]) for name, names, rename in renames}
-    assert all(torch.equal(back[name], state[name]) for name in state)
-    return theirs, ours
+
+
+def some_window(choose: random.Random, n_layers: int) -> dict[str, Any]:
+    return {"sliding_window": choose.choice([None, 2, 5, 20])}
+
+
+THEIRS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
+    "mistral": some_window,
+    "qwen2": windows_of_qwen,
+    "qwen3": windows_of_qwen,
+}
+
+
+def one_window(choose: random.Random, n_layers: int) -> dict[str, Any]:
+    return {"sliding_windows": choose.choice([(), (2,), (5,), (20,)])}
+
+
+def windows(choose: random.Random, n_layers: int) -> dict[str, Any]:
+    n = choose.choice([3, 7, 20])
+    return {"sliding_windows": choose.choice([(), (n,), (0, n), (n, 0), (n, n, 0)])}
+
+
+OURS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
+    "mistral": one_window,
+    "qwen2": windows,
+    "qwen3": windows,
+}
+
+
+def their_config(family: str, choose: random.Random) -> Any:
+    n_kv_heads = choose.choice([1, 2, 3])
+    n_heads = n_kv_heads * choose.choice([1, 2, 3])
+    d_head = choose.choice([2, 6, 8])
+    n_layers = choose.randint(1, 3)
+    scaled = {"rope_type": "linear", "factor": 2.5, "rope_theta": 500.0}
+    return transformers.AutoConfig.for_model(
+        family,
+        vocab_size=choose.randint(8, 40),
+        max_position_embeddings=CONTEXT,
+        hidden_size=n_heads * choose.choice([d_head, 5]),
+        num_hidden_layers=n_layers,
+        num_attention_heads=n_heads,
+        num_key_value_heads=n_kv_heads,
+        head_dim=d_head,
+        intermediate_size=choose.choice([5, 24]),
+        rms_norm_eps=choose.choice([1e-5, 1e-6, 1e-3]),
+        rope_parameters=choose.choice([{"rope_type": "default", "rope_theta": 77.5}, scaled]),
+        tie_word_embeddings=choose.random() < 0.5,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+        **THEIRS[family](choose, n_layers),
+    )
+
+
+def our_config(family: str, choose: random.Random) -> Any:
+    n_kv_heads = choose.choice([1, 2, 3])
+    n_heads = n_kv_heads * choose.choice([1, 2, 3])
+    n_layers = choose.randint(1, 3)
+    return models.specs()[family].config(
+        vocab_size=choose.randint(8, 40),
+        context_length=CONTEXT,
+        d_model=n_heads * choose.choice([2, 5]),
+        n_layers=n_layers,
+        n_heads=n_heads,
+        n_kv_heads=n_kv_heads,
+        d_head=choose.choice([0, 2, 6]) if n_heads > 1 else 4,
+        d_ff=choose.choice([5, 24]),
+        rope_theta=choose.choice([10_000.0, 77.5]),
+        rope_style=choose.choice(["half", "interleaved"]),
+        tied_head=choose.random() < 0.5,
+        **OURS[family](choose, n_layers),
+    )
+
+
+def far_from_start(model: nn.Module) -> None:
+    """Give every parameter values that matter: biases are not 0 and norms not 1."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
-def test_a_family_is_the_decoder_with_its_table(family: str) -> None:
-    theirs, ours = pair(family)
-    tokens = torch.randint(3, 13, (2, 11))
-    expected = theirs(tokens, attention_mask=torch.ones_like(tokens)).logits
-    torch.testing.assert_close(ours(tokens), expected, atol=TOLERANCE, rtol=TOLERANCE)
+def test_what_transformers_saves_is_the_same_model_here(family: str, tmp_path: Path) -> None:
+    for seed in range(count("decoder families imported")):
+        torch.manual_seed(seed)
+        config = their_config(family, random.Random(seed))
+        theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
+        far_from_start(theirs)
+        theirs.save_pretrained(tmp_path / f"{seed}")
+        _, ours = load_directory(tmp_path / f"{seed}")
+        assert ours.config.architecture == family
+        theirs, ours = theirs.double(), ours.double()
+        tokens = torch.randint(config.vocab_size, (2, 33))
+        expected = theirs(tokens, attention_mask=torch.ones_like(tokens)).logits
+        for mode in ("readable", "fast"):
+            with use(mode):
+                torch.testing.assert_close(ours(tokens), expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
-def test_a_family_reads_a_text_in_parts_as_it_does_whole(family: str) -> None:
-    _, ours = pair(family)
-    tokens = torch.randint(3, 13, (2, 11))
-    state = ours.begin(None, parse_policy("full", 32))
-    parts = [ours(tokens[:, :5], state), *(ours(tokens[:, t : t + 1], state) for t in range(5, 11))]
-    torch.testing.assert_close(torch.cat(parts, 1), ours(tokens), atol=1e-10, rtol=1e-10)
+def test_what_we_save_is_the_same_model_in_transformers_and_writes_the_same_text(family: str, tmp_path: Path) -> None:
+    for seed in range(count("decoder families exported")):
+        torch.manual_seed(seed)
+        model = gf.build(family, **to_mapping(our_config(family, random.Random(seed))))
+        far_from_start(model.module)
+        folder = tmp_path / f"{seed}"
+        gf.save(model, folder)
+        assert gf.load(folder).config == model.config
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).double()
+        ours = model.to(dtype="float64")
+        tokens = torch.randint(model.config.vocab_size, (1, 13))
+        expected = theirs(tokens, attention_mask=torch.ones_like(tokens)).logits
+        torch.testing.assert_close(ours(tokens), expected, atol=TOLERANCE, rtol=TOLERANCE)
+
+        text = theirs.generate(
+            tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=32, do_sample=False, pad_token_id=0
+        )
+        cached = ours.generate_ids(tokens, max_new_tokens=32, temperature=0.0)
+        for written in (text, cached):
+            assert written.shape == (1, 45)
+            assert_greedy(ours(written[:, :-1])[:, 12:], written[:, 13:])
+        assert torch.equal(cached, text)

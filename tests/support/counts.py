@@ -66,6 +66,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     "words spoken": (10, 300),
     "models of transformers imported": (4, 50),
     "models exported to transformers": (3, 50),
+    "decoder families imported": (3, 30),  # of each family
+    "decoder families exported": (3, 30),
     "Whispers of transformers imported": (3, 40),
     "Whispers exported to transformers": (2, 40),
     "checkpoints round trips": (4, 50),

@@ -7,10 +7,17 @@ from torch import Tensor
 
 import glassformer as gf
 
+DECODER = {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_heads": 2, "n_kv_heads": 1, "d_ff": 12}
+FAMILIES: dict[str, dict[str, Any]] = {  # of the modern decoder, each with what is its own
+    "mistral": {**DECODER, "n_layers": 1, "sliding_windows": (3,)},
+    "qwen2": {**DECODER, "n_layers": 2, "sliding_windows": (0, 3)},
+    "qwen3": {**DECODER, "n_layers": 1, "d_head": 6},
+}
 TINY: dict[str, dict[str, Any]] = {
     "gpt2": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2},
     "llama": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 12},
     "cs336": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 12},
+    **FAMILIES,
     "rnn": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 2},
     "bert": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 12},
     "seq2seq": {"vocab_size": 11, "source_vocab_size": 9, "context_length": 8, "d_model": 8, "attention": "general"},

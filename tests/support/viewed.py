@@ -13,6 +13,7 @@ from glassformer.tracing.trace import Trace
 from glassformer.viewer.pack import pack_scene, record
 from glassformer.viewer.scene import Scene, Token
 from support.foreign import FOREIGN
+from support.tiny import FAMILIES
 
 LLAMA = {"vocab_size": 40, "context_length": 32, "d_model": 32, "n_layers": 2, "n_heads": 4, "d_ff": 48}
 OURS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -22,6 +23,7 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {**LLAMA, "n_kv_heads": 2}),
     "llama without shared heads": ("llama", LLAMA),
     "llama interleaved": ("llama", {**LLAMA, "n_kv_heads": 1, "rope_style": "interleaved", "tied_head": True}),
+    **{name: (name, {**sizes, "context_length": 16}) for name, sizes in FAMILIES.items()},
     "no positions": ("cs336", {**LLAMA, "position": "none", "ffn": "silu"}),
     "post-norm": ("cs336", {**LLAMA, "norm_placement": "post"}),
     "no norm": ("cs336", {**LLAMA, "norm_placement": "none"}),

@@ -34,6 +34,7 @@ from glassformer.training.loop import train
 from glassformer.training.schedule import learning_rate
 from glassformer.training.trainer import Trainer
 from support.counts import count
+from support.tiny import FAMILIES
 from support.tolerances import assert_close
 from test_files import dead_writer
 from training.runs import everything, newest_checkpoint, small, sorting, trainer_of
@@ -719,10 +720,11 @@ def test_arithmetic_in_bfloat16_keeps_weights_and_moments_in_float32(dtype: str,
     assert {parameter.dtype for parameter in trainer.module.parameters()} == {torch.float32}
 
 
-OF_ARCHITECTURE: dict[str, dict[str, int]] = {
+OF_ARCHITECTURE: dict[str, dict[str, Any]] = {
     "gpt2": {"n_heads": 2},
     "llama": {"n_heads": 2, "d_ff": 16},
     "cs336": {"n_heads": 2, "d_ff": 16},
+    **{name: {key: n for key, n in sizes.items() if key != "vocab_size"} for name, sizes in FAMILIES.items()},
     "rnn": {},
 }
 
@@ -731,6 +733,6 @@ def test_every_language_model_trains(tmp_path: Path) -> None:
     language_models = [name for name, spec in models.specs().items() if spec.kind == "language-model"]
     assert set(OF_ARCHITECTURE) == set(language_models)
     for name in language_models:
-        sizes = {"context_length": 8, "d_model": 16, "n_layers": 1, "dropout": 0.2, **OF_ARCHITECTURE[name]}
+        sizes = {"n_layers": 1, **OF_ARCHITECTURE[name], "context_length": 8, "d_model": 16, "dropout": 0.2}
         config = dataclasses.replace(small(tmp_path, steps=1), model={"architecture": name, **sizes})
         assert train(config, tmp_path / name).finished

@@ -1,7 +1,7 @@
 """The course's model in Hugging Face's folders: a Llama, unless it is an ablation, which only we read."""
 
 from glassformer.models.cs336 import CS336Config
-from glassformer.models.published.decoder import FIELDS, IGNORED, TIED, attention, gated, norms, trunk
+from glassformer.models.published.decoder import IGNORED, NO_BIASES, TIED, attention, fields, gated, norms, trunk
 from glassformer.models.published.fields import OurConstant, WriteOnly
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename
@@ -22,7 +22,8 @@ PUBLISHED = Published(
     fields=(
         WriteOnly("architectures", ["LlamaForCausalLM"]),
         WriteOnly("model_type", "llama"),
-        *FIELDS,
+        *fields(),
+        *NO_BIASES,
         OurConstant("norm_placement", "pre"),
         OurConstant("ffn", "swiglu"),
         OurConstant("position", "rope"),

@@ -6,13 +6,15 @@ A family's file adds what is its own. Rotary pairs that are neighbours here are 
 from collections.abc import Mapping
 from typing import Any
 
+from glassformer.config import defaults_of
 from glassformer.errors import ConfigError, ExportError
+from glassformer.models.decoder import DecoderConfig
 from glassformer.models.published.fields import Field, FieldGroup, OurConstant, Row, Settings, TheirConstant
 from glassformer.models.published.tensors import Rename, half_from_interleaved, same
 
 
-def read_rope(theirs: Settings) -> dict[str, Any]:
-    """The rotary settings, where version 4 or where version 5 of `transformers` writes them."""
+def read_rope(theirs: Settings, theta: float = 10_000.0) -> dict[str, Any]:
+    """The rotary settings, where version 4 or where version 5 of `transformers` writes them; `theta` is the default."""
     rope = theirs.get("rope_parameters") or theirs.get("rope_scaling") or {}
     if not isinstance(rope, Mapping):
         raise ConfigError(f"the rotary settings must be an object, not {rope!r}.")
@@ -31,7 +33,7 @@ def read_rope(theirs: Settings) -> dict[str, Any]:
         raise ConfigError(f'rope_type {kind!r} is not supported; "default", "linear" and "llama3" are.')
     scaling = {"kind": kind, **{ours: rope.get(name) for ours, name in names[kind].items()}}
     return {
-        "rope_theta": rope.get("rope_theta", theirs.get("rope_theta", 10_000.0)),
+        "rope_theta": rope.get("rope_theta", theirs.get("rope_theta", theta)),
         "rope_scaling": None if kind == "default" else scaling,
     }
 
@@ -58,34 +60,65 @@ def write_heads(ours: Any) -> dict[str, Any]:
     return {"num_attention_heads": ours.n_heads}
 
 
-FIELDS: tuple[Row, ...] = (
-    Field("vocab_size", "vocab_size", default=32000),
-    Field("max_position_embeddings", "context_length", default=2048),
-    Field("hidden_size", "d_model", default=4096),
-    Field("num_hidden_layers", "n_layers", default=32),
-    FieldGroup(
-        theirs=("num_attention_heads",),
-        ours=("n_heads",),
-        read=lambda theirs: {"n_heads": theirs.get("num_attention_heads", 32)},
-        write=write_heads,
-    ),
-    Field("num_key_value_heads", "n_kv_heads", default=None, null=0),
-    Field("head_dim", "d_head", default=None, null=0),
-    Field("intermediate_size", "d_ff", default=11008),
-    TheirConstant("hidden_act", "silu"),
-    Field("rms_norm_eps", "norm_eps", default=1e-6),
-    FieldGroup(
-        theirs=("rope_theta", "rope_scaling", "rope_parameters"),
-        ours=("rope_theta", "rope_scaling"),
-        read=read_rope,
-        write=write_rope,
-    ),
-    OurConstant("rope_style", "half", converted=("interleaved",)),
-    TheirConstant("attention_bias", False),
-    TheirConstant("mlp_bias", False),
-    Field("attention_dropout", "dropout", default=0.0),
-    Field("tie_word_embeddings", "tied_head", default=False),
-)
+DEFAULTS: dict[str, Any] = {  # Llama's, which `transformers` takes where config.json leaves a setting out
+    "vocab_size": 32000,
+    "max_position_embeddings": 2048,
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": None,
+    "head_dim": None,
+    "intermediate_size": 11008,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10_000.0,
+    "tie_word_embeddings": False,
+}
+QWEN: dict[str, Any] = {
+    "vocab_size": 151936,
+    "max_position_embeddings": 32768,
+    "num_key_value_heads": 32,
+    "intermediate_size": 22016,
+}
+
+
+def fields(*, d_ff: str = "intermediate_size", **changed: Any) -> tuple[Row, ...]:
+    """The settings that all families have, with some defaults changed; `d_ff` is the one that ours stands in."""
+    default = DEFAULTS | changed
+    return (
+        Field("vocab_size", "vocab_size", default=default["vocab_size"]),
+        Field("max_position_embeddings", "context_length", default=default["max_position_embeddings"]),
+        Field("hidden_size", "d_model", default=default["hidden_size"]),
+        Field("num_hidden_layers", "n_layers", default=default["num_hidden_layers"]),
+        FieldGroup(
+            theirs=("num_attention_heads",),
+            ours=("n_heads",),
+            read=lambda theirs: {"n_heads": theirs.get("num_attention_heads", default["num_attention_heads"])},
+            write=write_heads,
+        ),
+        Field("num_key_value_heads", "n_kv_heads", default=default["num_key_value_heads"], null=0),
+        Field("head_dim", "d_head", default=default["head_dim"], null=0),
+        Field(d_ff, "d_ff", default=default[d_ff]),
+        TheirConstant("hidden_act", "silu"),
+        Field("rms_norm_eps", "norm_eps", default=default["rms_norm_eps"]),
+        FieldGroup(
+            theirs=("rope_theta", "rope_scaling", "rope_parameters"),
+            ours=("rope_theta", "rope_scaling"),
+            read=lambda theirs: read_rope(theirs, default["rope_theta"]),
+            write=write_rope,
+        ),
+        OurConstant("rope_style", "half", converted=("interleaved",)),
+        Field("attention_dropout", "dropout", default=0.0),
+        Field("tie_word_embeddings", "tied_head", default=default["tie_word_embeddings"]),
+    )
+
+
+def without(*names: str) -> tuple[Row, ...]:
+    """What no model of a family has: each choice of these names as it is where nobody asks for it."""
+    plain = defaults_of(DecoderConfig)
+    return tuple(OurConstant(name, plain[name]) for name in names)
+
+
+NO_BIASES = (TheirConstant("attention_bias", False), TheirConstant("mlp_bias", False))
 IGNORED = (r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq",)
 INDICES = {"i": "n_layers", "e": "n_experts"}
 TIED = {"lm_head.weight": "model.embed_tokens.weight"}

@@ -1,8 +1,8 @@
 """Llama in Hugging Face's folders."""
 
 from glassformer.models.llama import LlamaConfig
-from glassformer.models.published.decoder import FIELDS, IGNORED, INDICES, TIED, decoder_tensors
-from glassformer.models.published.fields import OurConstant, WriteOnly
+from glassformer.models.published.decoder import IGNORED, INDICES, NO_BIASES, TIED, decoder_tensors, fields, without
+from glassformer.models.published.fields import WriteOnly
 from glassformer.models.published.table import Published
 
 PUBLISHED = Published(
@@ -11,11 +11,9 @@ PUBLISHED = Published(
     model_types=("llama",),
     fields=(
         WriteOnly("architectures", ["LlamaForCausalLM"]),
-        *FIELDS,
-        OurConstant("qkv_bias", False),
-        OurConstant("qk_norm", False),
-        OurConstant("sliding_windows", ()),
-        OurConstant("experts", None),
+        *fields(),
+        *NO_BIASES,
+        *without("qkv_bias", "qk_norm", "sliding_windows", "experts"),
     ),
     tensors=decoder_tensors,
     indices=INDICES,

@@ -1,0 +1,26 @@
+"""Qwen3 in Hugging Face's folders."""
+
+from glassformer.models.published.decoder import IGNORED, INDICES, QWEN, TIED, decoder_tensors, fields, without
+from glassformer.models.published.fields import OurConstant, TheirConstant, WriteOnly
+from glassformer.models.published.table import Published
+from glassformer.models.published.windows import WINDOWS_BY_LAYER
+from glassformer.models.qwen3 import Qwen3Config
+
+PUBLISHED = Published(
+    config=Qwen3Config,
+    name="Qwen3",
+    model_types=("qwen3",),
+    fields=(
+        WriteOnly("architectures", ["Qwen3ForCausalLM"]),
+        *fields(**QWEN, head_dim=128),
+        TheirConstant("attention_bias", False),
+        WINDOWS_BY_LAYER,
+        OurConstant("qk_norm", True),
+        *without("qkv_bias", "experts"),
+    ),
+    tensors=decoder_tensors,
+    indices=INDICES,
+    ignored=IGNORED,
+    base_prefix="model.",
+    tied=TIED,
+)

@@ -1,0 +1,102 @@
+"""The families of the modern decoder: published sizes, and windows as configuration files say them."""
+
+from typing import Any
+
+import pytest
+
+from glassformer import models
+from glassformer.errors import ConfigError, ExportError
+from support.tiny import FAMILIES
+
+PARAMETERS = {
+    "mistral": {"mistral-7b-v0.1": 7_241_732_096, "mistral-7b-v0.3": 7_248_023_552},
+    "qwen2": {
+        "qwen2.5-0.5b": 494_032_768,
+        "qwen2.5-1.5b": 1_543_714_304,
+        "qwen2.5-3b": 3_085_938_688,
+        "qwen2.5-7b": 7_615_616_512,
+        "qwen2.5-14b": 14_770_033_664,
+        "qwen2.5-32b": 32_763_876_352,
+    },
+    "qwen3": {
+        "qwen3-0.6b": 596_049_920,
+        "qwen3-1.7b": 1_720_574_976,
+        "qwen3-4b": 4_022_468_096,
+        "qwen3-8b": 8_190_735_360,
+        "qwen3-14b": 14_768_307_200,
+        "qwen3-32b": 32_762_123_264,
+    },
+}
+
+
+def to_huggingface(family: str, **changes: Any) -> dict[str, Any]:
+    spec: Any = models.specs()[family]
+    written: dict[str, Any] = spec.published.to_huggingface(spec.config(**FAMILIES[family] | changes))
+    return written
+
+
+def from_huggingface(family: str, **theirs: Any) -> Any:
+    published: Any = models.specs()[family].published
+    return published.from_huggingface({"num_hidden_layers": 3, **theirs})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_preset_has_the_published_number_of_parameters(family: str) -> None:
+    spec = models.specs()[family]
+    built = {name: spec.outline(config) for name, config in spec.presets.items()}
+    sizes = {name: sum(parameter.numel() for parameter in model.parameters()) for name, model in built.items()}
+    assert sizes == PARAMETERS[family]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_from_huggingface_undoes_to_huggingface(family: str) -> None:
+    spec: Any = models.specs()[family]
+    for config in [*spec.presets.values(), spec.config(**FAMILIES[family])]:
+        assert spec.published.from_huggingface(spec.published.to_huggingface(config)) == config
+
+
+def test_mistral_has_one_window_or_none() -> None:
+    assert from_huggingface("mistral").sliding_windows == (4096,)
+    assert from_huggingface("mistral", sliding_window=None).sliding_windows == ()
+    assert from_huggingface("mistral", sliding_window=64, max_position_embeddings=64).sliding_windows == ()
+    assert to_huggingface("mistral", n_layers=2, sliding_windows=(3, 3))["sliding_window"] == 3
+    assert to_huggingface("mistral", sliding_windows=())["sliding_window"] is None
+    with pytest.raises(ExportError, match=r"Mistral cannot express sliding_windows = \(3, 0\); it has one for all"):
+        to_huggingface("mistral", n_layers=2, sliding_windows=(3, 0))
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+def test_qwens_windows_are_in_the_layers_that_are_named_or_counted(family: str) -> None:
+    uses = {"use_sliding_window": True, "sliding_window": 9}
+    assert from_huggingface(family, sliding_window=9, max_window_layers=0).sliding_windows == ()
+    assert from_huggingface(family, **uses).sliding_windows == ()  # from layer 28 on
+    assert from_huggingface(family, **uses, max_window_layers=1).sliding_windows == (0, 9, 9)
+    assert from_huggingface(family, **uses, max_window_layers=0).sliding_windows == (9,)
+    types = ["sliding_attention", "full_attention", "full_attention"]
+    assert from_huggingface(family, **uses, max_window_layers=1, layer_types=types).sliding_windows == (9, 0, 0)
+    written = to_huggingface(family, n_layers=3, sliding_windows=(0, 0, 5))
+    assert (written["sliding_window"], written["max_window_layers"]) == (5, 2)
+    assert written["layer_types"] == ["full_attention", "full_attention", "sliding_attention"]
+    with pytest.raises(ExportError, match="they are all of one size there"):
+        to_huggingface(family, n_layers=2, sliding_windows=(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("family", "theirs", "says"),
+    [
+        ("mistral", {"sliding_window": 0}, "config.json: sliding_window must be a whole number from 1 on, or null"),
+        ("mistral", {"sliding_window": "all"}, "sliding_window must be a whole number from 1 on, or null, not 'all'"),
+        ("qwen2", {"max_window_layers": None}, "max_window_layers must be a whole number, not None"),
+        ("qwen2", {"num_hidden_layers": 10**12}, "num_hidden_layers must be a whole number from 1 to 10,000"),
+        ("qwen2", {"layer_types": ["full_attention"]}, "layer_types must name full_attention or sliding_attention for"),
+        ("qwen3", {"layer_types": ["linear_attention"] * 3}, "layer_types must name full_attention or"),
+        ("qwen3", {"attention_bias": True}, "attention_bias = True is not supported"),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("unchecked")
+def test_a_setting_that_no_model_of_a_family_has_is_refused_by_name(
+    family: str, theirs: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        from_huggingface(family, **theirs)
