@@ -171,14 +171,14 @@ class Model:
         return replace(self.sampling, **settings)
 
     def encode(self, prompt: str) -> list[int]:
-        """The prompt's tokens, behind the one that begins a text, where the tokenizer has it."""
+        """The prompt's tokens, behind those that open a text for this model."""
         if not isinstance(prompt, str):
             raise GenerationError(f"must be a text, not {type(prompt).__name__}.", setting="prompt")
         tokenizer = needs_tokenizer(self)
-        begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-        if not begin and not prompt and tokenizer.eos_id is not None:
-            begin = [tokenizer.eos_id]  # GPT-2 has one token for both: where a text ends, the next begins
-        return begin + tokenizer.encode(prompt)
+        ids = [*tokenizer.begin_ids, *tokenizer.encode(prompt)]  # without those that close a text: it goes on
+        if not ids:  # GPT-2 has one token for both: where a text ends, the next begins
+            ids = [id for id in (tokenizer.bos_id, tokenizer.eos_id) if id is not None][:1]
+        return ids
 
     def generate(
         self,

@@ -4,6 +4,7 @@
     ├── ConfigError            a setting is unknown, of the wrong type, out of range, or contradicts another
     ├── DataError              a corpus or a token file is missing, empty, broken, or does not fit the model
     ├── TokenizerError         a tokenizer file is broken, or an id or a special token is unknown to it
+    │   └── UnsupportedPipeline  a tokenizer.json is whole, and asks for what a class of ours does not do
     ├── CheckpointError        a checkpoint cannot be read or written
     │   ├── CheckpointCorrupt  its bytes are not what was written, or not what its format allows
     │   ├── CheckpointMismatch a tensor is missing, unread, or of another shape than the model's
@@ -53,6 +54,10 @@ class DataError(GlassformerError, ValueError):
 
 class TokenizerError(GlassformerError, ValueError):
     """A tokenizer file is broken, or an id or a special token is unknown to it."""
+
+
+class UnsupportedPipeline(TokenizerError):
+    """A tokenizer.json is whole, and asks for what a class of ours does not do; the `tokenizers` library may."""
 
 
 class CheckpointError(GlassformerError):

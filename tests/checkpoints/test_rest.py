@@ -258,6 +258,8 @@ def test_an_export_says_what_its_special_tokens_are_for_and_how_long_a_text_may_
 
     (tmp_path / "text").write_text("to be or not to be")
     tokenizer = Tokenizer.train(tmp_path / "text", 262, ["<s>", "</s>", "<pad>", "<unk>"])
+    tokenizer.bos_id = tokenizer.special_tokens["<s>"]
+    tokenizer.begin_ids = (tokenizer.bos_id,)
     checkpoints.save(GPT2(replace(CONFIG, vocab_size=262)), tmp_path / "a", tokenizer=tokenizer)
     theirs = AutoTokenizer.from_pretrained(tmp_path / "a")
     assert (theirs.bos_token, theirs.eos_token, theirs.pad_token, theirs.unk_token) == ("<s>", "</s>", "<pad>", "<unk>")

@@ -17,6 +17,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     # tokenizers
     "tokenizer parity strings": (2_000, 5_000),
     "tokenizer round trips": (300, 2_000),
+    "strings of every tokenizer.json": (60, 2_000),
     "characters of a parity text": (20_000, 5_000_000),
     "random strings against tiktoken": (1_000, 10_000),
     "chunkings": (60, 300),

@@ -38,6 +38,7 @@ def test_an_impossible_alphabet_is_refused(alphabet, why):
         CharTokenizer(alphabet)
 
 
-def test_ids_out_of_range_are_refused():
+def test_ids_out_of_range_have_no_bytes_and_decode_to_nothing():
+    assert CharTokenizer("ABC").decode([2, 3, 0]) == "CA"
     with pytest.raises(TokenizerError, match="3 is no token id"):
-        CharTokenizer("ABC").decode([3])
+        CharTokenizer("ABC").token_bytes(3)

@@ -1,5 +1,6 @@
 """tokenizer.json: what we write, `tokenizers` reads and encodes alike; what we cannot follow, we refuse."""
 
+import base64
 import copy
 import json
 
@@ -9,11 +10,13 @@ import tokenizers
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers import BPETokenizer, CharTokenizer, SentencePieceTokenizer, Tokenizer
 from glassformer.tokenizers.byte_level import BYTE_LEVEL
+from glassformer.tokenizers.library import LibraryTokenizer
 from glassformer.tokenizers.pretokenize import PATTERNS
 from support.counts import count
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 END = "<|endoftext|>"
+OFF = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 CHARACTERS = ["h", "e", "l", "o", "▁", "▁h", "lo", "el", "▁hel", "é"]
 PIECES = ["<unk>", "<s>", "</s>", *BYTES, *CHARACTERS]
@@ -135,24 +138,37 @@ def split(pattern: str, **options) -> dict:
     return {"type": "Sequence", "pretokenizers": [before, BYTE_LEVEL | {"use_regex": False}]}
 
 
+def template(parts: list[dict], tokens: dict | None = None) -> dict:
+    return {"type": "TemplateProcessing", "single": parts, "special_tokens": tokens or {"x": {"ids": [1]}}}
+
+
+A = {"Sequence": {"id": "A", "type_id": 0}}
+CHARSMAPS = [None, "?", "AAAA", base64.b64encode(b"\4\0\0\0" + b"\0" * 4 + b"x" * 100_000).decode()]
 UNSUPPORTED = {
-    ("normalizer",): [{"type": "NFC"}, {"type": "Lowercase"}, {"type": "Sequence", "normalizers": []}, 3, []],
-    ("pre_tokenizer",): [
-        None,
-        {"type": "Whitespace"},
-        {"type": "Metaspace"},
-        BYTE_LEVEL | {"add_prefix_space": True},
-        BYTE_LEVEL | {"use_regex": False},
-        split("(a+)+$"),
-        split(PATTERNS["gpt2"], behavior="MergedWithNext"),
-        split(PATTERNS["gpt2"], invert=True),
-        {"type": "Sequence", "pretokenizers": [{"type": "Digits"}, BYTE_LEVEL]},
-        {"type": "Sequence", "pretokenizers": 5},
+    ("normalizer",): [
+        *(3, [], {"type": "Novelty"}, {"type": "Sequence", "normalizers": [{"type": "NFC"}] * 100}),
+        {"type": "Replace", "pattern": {"Regex": "(a|a)*$"}, "content": ""},
+        {"type": "Prepend", "prepend": "x" * 10_000},
+        {"type": "Sequence", "normalizers": [{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}] * 20},
+        *({"type": "Precompiled", "precompiled_charsmap": table} for table in CHARSMAPS),
     ],
-    ("decoder",): [None, {"type": "WordPiece"}, "ByteLevel", {"type": "Fuse"}],
-    ("post_processor",): [{"type": "BertProcessing"}, 7, {"type": "Sequence", "processors": [{"type": "Other"}]}],
-    ("truncation",): [{"max_length": 4}],
-    ("padding",): [{"strategy": "BatchLongest"}],
+    ("pre_tokenizer",): [
+        *({"type": "Metaspace"}, split("(a+)+$"), {"type": "Sequence", "pretokenizers": 5}, split("[a")),
+        {"type": "FixedLength", "length": 0},
+    ],
+    ("decoder",): [{"type": "WordPiece"}, "ByteLevel"],
+    ("post_processor",): [
+        *({"type": "BertProcessing"}, 7, {"type": "Sequence", "processors": [{"type": "Other"}]}),
+        {"type": "RobertaProcessing", "cls": ["a", -1], "sep": ["b", 1]},
+        {"type": "RobertaProcessing", "cls": ["a", True], "sep": ["b", 1]},
+        template([]),
+        template([A, A]),
+        template([{"SpecialToken": {"id": "y"}}, A]),
+        template([{"SpecialToken": {"id": "x"}}] * 1_000 + [A]),
+        template([A], {"x": 5}) | {"single": 5},
+        template([{"SpecialToken": {"id": "x"}}, A], {"x": {"ids": ["1"]}}),
+        template([{"SpecialToken": {"id": "x"}}, A], {"x": {"ids": [1] * 1_000}}),
+    ],
     ("surprise",): [1, None],
     ("added_tokens",): [
         None,
@@ -172,17 +188,11 @@ UNSUPPORTED = {
         [{"id": 5, "content": END}],
         [{"id": 257, "content": END}, {"id": 257, "content": "y"}],
         [{"id": 257, "content": END}, {"id": 258, "content": END}],
-        [{"id": 257, "content": END, "lstrip": True}],
-        [{"id": 257, "content": END, "rstrip": True}],
-        [{"id": 257, "content": END, "single_word": True}],
     ],
     ("model",): [None, 5, [], {}, {"type": "Unigram", "vocab": []}, {"type": "WordPiece", "vocab": {}}, {"type": 3}],
     ("model", "dropout"): [0.1, "x"],
     ("model", "continuing_subword_prefix"): ["##"],
-    ("model", "end_of_word_suffix"): ["</w>"],
-    ("model", "byte_fallback"): [True],
     ("model", "ignore_merges"): ["yes", 1],
-    ("model", "novelty"): [1],
     ("model", "vocab"): [
         None,
         [],
@@ -236,14 +246,46 @@ def test_a_file_that_we_cannot_follow_is_refused_in_one_sentence(where, value, w
     assert [entry.name for entry in tmp_path.iterdir()] == ["tokenizer.json"]
 
 
+OF_THE_LIBRARY = {
+    "normalizer": [{"type": "NFC"}, {"type": "Lowercase"}, {"type": "Sequence", "normalizers": []}],
+    "pre_tokenizer": [
+        *(None, {"type": "Whitespace"}, BYTE_LEVEL | {"add_prefix_space": True}, BYTE_LEVEL | {"use_regex": False}),
+        *(split(PATTERNS["gpt2"], behavior="MergedWithNext"), split(PATTERNS["gpt2"], invert=True)),
+        {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL]},
+    ],
+    "decoder": [None, {"type": "Fuse"}],
+    "added_tokens": [[{"id": 257, "content": END, **OFF, o: True}] for o in ("lstrip", "rstrip", "single_word")],
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "value"), [(part, value) for part, values in OF_THE_LIBRARY.items() for value in values], ids=str
+)
+def test_what_our_classes_do_not_follow_the_library_does(part, value, written, tmp_path, random_texts):
+    ours = loaded(written | {part: value}, tmp_path)
+    assert isinstance(ours, LibraryTokenizer)
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    for text in [*random_texts(60), f"ab  {END} ab, ABe\u0301"]:
+        ids = library.encode(text, add_special_tokens=False).ids
+        assert ours.encode(text) == ids
+        if part != "decoder":
+            assert ours.decode(ids) == library.decode(ids, skip_special_tokens=False)
+
+
+def test_a_text_may_be_refused_by_the_library_in_one_sentence(written, tmp_path):
+    words = {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "<unk>"}
+    ours = loaded(written | {"model": words, "added_tokens": [], "pre_tokenizer": {"type": "Whitespace"}}, tmp_path)
+    assert ours.encode("a b") == [0, 1]
+    with pytest.raises(TokenizerError, match="the tokenizers library says: WordLevel error: Missing"):
+        ours.encode("a c")
+
+
 def test_sentencepiece_files_of_other_kinds_are_refused(tmp_path):
     tokenizer = SentencePieceTokenizer(PIECES, [-float(i) for i in range(len(PIECES))])
     written = json.loads(tokenizer.save(tmp_path).read_text())
     for part, value in (
-        ("normalizer", None),
         ("pre_tokenizer", {"type": "Metaspace"}),
         ("decoder", {"type": "ByteLevel"}),
-        ("added_tokens", [entry | {"normalized": True} for entry in written["added_tokens"]]),
         ("model", written["model"] | {"merges": [["h", "zz"]]}),
         ("model", written["model"] | {"vocab": written["model"]["vocab"] | {"zz": 999}}),
         ("model", written["model"] | {"vocab": {"<unk>": 0, "<s>": 1, "</s>": 2}, "merges": []}),
@@ -257,8 +299,6 @@ def test_word_level_files_of_words_are_refused(tmp_path):
     for vocab in ({"hello": 0}, {"A": 0, "B": 2}, {"A": 1}, {"": 0}):
         with pytest.raises(TokenizerError):
             loaded(written | {"model": written["model"] | {"vocab": vocab}}, tmp_path)
-    with pytest.raises(TokenizerError):
-        loaded(written | {"pre_tokenizer": {"type": "Whitespace"}}, tmp_path)
 
 
 def test_a_special_token_that_is_written_as_another_token_is_refused(tmp_path):

@@ -102,7 +102,8 @@ def _write_tokenizer(folder: Path, tokenizer: Tokenizer, config: Any) -> None:
         tokenizer.save(folder)
         return
     source = spec_of(config).kind == "encoder-decoder"
-    around = template_processing(tokenizer.special_tokens, None, tokenizer.eos_id) if source else tokenizer.template()
+    end = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
+    around = template_processing(tokenizer.special_tokens, (), end) if source else tokenizer.template()
     tokenizer.write_tokenizer_json(folder, around)
     write_json(folder / TOKENIZER_CONFIG, tokenizer_config(tokenizer, config))
 
@@ -116,7 +117,8 @@ def tokenizer_config(tokenizer: Tokenizer, config: Any) -> dict[str, Any]:
         "clean_up_tokenization_spaces": False,
         "model_max_length": config.context_length,
         **{role: name for role, spellings in ROLES.items() for name in spellings if name in tokenizer.special_tokens},
-        **{role: names[id] for role, id in ends.items() if id is not None},
+        **{role: names[id] for role, id in ends.items() if id in names},
+        "add_bos_token": tokenizer.bos_id is not None and tokenizer.begin_ids == (tokenizer.bos_id,),
     }
 
 

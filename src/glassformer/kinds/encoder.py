@@ -10,7 +10,7 @@ from glassformer.kinds.language_model import call
 def encode(model: ModelLike, text: str) -> list[int]:
     """The tokens of a text between [CLS] and [SEP], or what the tokenizer has for them."""
     tokenizer = text_tokenizer(model)
-    begin, end = (None, None) if tokenizer is None else (tokenizer.bos_id, tokenizer.eos_id)
+    begin, end = ((), ()) if tokenizer is None else (tokenizer.begin_ids, tokenizer.end_ids)
     return texts.encode(model, text, begin=begin, end=end)
 
 

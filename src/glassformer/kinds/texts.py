@@ -11,15 +11,15 @@ from glassformer.inference.request import check_prompts
 from glassformer.kinds.kind import Inputs, ModelLike, text_tokenizer
 
 
-def encode(model: ModelLike, text: str, *, begin: int | None = None, end: int | None = None) -> list[int]:
-    """The tokens of a text between two others, where there are those."""
+def encode(model: ModelLike, text: str, *, begin: Sequence[int] = (), end: Sequence[int] = ()) -> list[int]:
+    """The tokens of a text between others."""
     tokenizer = text_tokenizer(model)
     if tokenizer is None:  # which says why there is none
         return model.encode(text)
     ids = tokenizer.encode(text)
     if not ids:
         raise GenerationError("The input is empty: give the model a text to read.")
-    return [id for id in (begin, *ids, end) if id is not None]
+    return [*begin, *ids, *end]
 
 
 def batch(model: ModelLike, ids: Sequence[int]) -> Int[Tensor, "1 T"]:

@@ -21,8 +21,9 @@ def encode(model: ModelLike, text: str) -> list[int]:
     """The tokens of a source, and the one that ends it."""
     tokenizer = text_tokenizer(model)
     end = None if tokenizer is None else tokenizer.eos_id
-    shared = model.source_tokenizer is None
-    return texts.encode(model, text, end=model.config.eos_id if end is None and shared else end)
+    if end is None and model.source_tokenizer is None:
+        end = model.config.eos_id
+    return texts.encode(model, text, end=() if end is None else (end,))
 
 
 def of_tokens(model: ModelLike, ids: Sequence[int]) -> Inputs:

@@ -21,8 +21,7 @@ from glassformer.tokenizers.untrusted_files import Json
 
 AllowedSpecial = Literal["all", "none"]
 
-BEGIN_TOKENS = ("<|begin_of_text|>", "<|startoftext|>", "<s>", "<bos>")
-END_TOKENS = ("<|end_of_text|>", "<|endoftext|>", "</s>", "<eos>")
+END_TOKENS = ("<|end_of_text|>", "<|endoftext|>", "</s>", "<eos>")  # where no file says what ends a text
 
 CACHED_PRE_TOKENS = 1 << 16
 CACHED_CHARACTERS = 64  # longer pre-tokens seldom come again
@@ -32,11 +31,16 @@ WATCHED_CHARACTERS = 64  # of a pre-token whose merges `steps` lists one by one:
 class Tokenizer(ABC):
     """Text to token ids and back; the base of all tokenizers.
 
-    `encode` adds nothing to the text: who wants a begin or end token puts `bos_id` or `eos_id` there. What the
-    tokenizer.json that it came from lets other programs add is its `post_processor`, which goes along when it is saved.
+    A model reads a text between `begin_ids` and `end_ids`, as the tokenizer's files declare; `encode` adds them where
+    it is asked to (`special`). `bos_id` and `eos_id` are the tokens that stand for the beginning and the end of texts,
+    whether they are added or not. A `post_processor` is that of the file, and goes along when it is saved.
     """
 
     post_processor: Json | None = None
+    begin_ids: tuple[int, ...] = ()
+    end_ids: tuple[int, ...] = ()
+    bos_id: int | None = None
+    eos_id: int | None = None
 
     # `formats.py`, which imports every kind, fills these in: a base class cannot import those that derive from it.
     _load: ClassVar[Callable[[Path, str | None], "Tokenizer"]]
@@ -47,6 +51,7 @@ class Tokenizer(ABC):
         self.vocab = dict(vocab)
         self.special_tokens = dict(special_tokens)
         self._special_ids = frozenset(self.special_tokens.values())
+        self.eos_id = next((self.special_tokens[name] for name in END_TOKENS if name in self.special_tokens), None)
         self._pretokenizer = {
             "all": PreTokenizer(pattern, self.special_tokens),
             "none": PreTokenizer(pattern),
@@ -102,13 +107,13 @@ class Tokenizer(ABC):
         return dump(self.to_json(), self.special_tokens, post_processor or self.template())
 
     def template(self) -> Json | None:
-        """What stands around a text that the tokenizer's model reads: as its file says, else the token that begins it.
+        """The post-processor that puts `begin_ids` and `end_ids` around a text: the file's own, if it has one.
 
-        None: nothing does.
+        None: nothing is put there.
         """
         if self.post_processor is not None:
             return self.post_processor
-        return template_processing(self.special_tokens, self.bos_id, None)
+        return template_processing(self.special_tokens, self.begin_ids, self.end_ids)
 
     def to_json(self) -> Json:
         """The parts of tokenizer.json that make this tokenizer: normalizer, pre_tokenizer, decoder and model."""
@@ -128,12 +133,15 @@ class Tokenizer(ABC):
     def _encode_pre_token(self, pre_token: str) -> list[int]:
         """The ids of one pre-token, a span of text that no token crosses."""
 
-    def encode(self, text: str, *, allowed_special: AllowedSpecial = "all") -> list[int]:
-        """The ids of a text; with `allowed_special="none"`, special tokens in it are text like any other."""
+    def encode(self, text: str, *, special: bool = False, allowed_special: AllowedSpecial = "all") -> list[int]:
+        """The ids of a text; with `special`, between the tokens that open and close one for the model.
+
+        With `allowed_special="none"`, special tokens that are written in it are text like any other.
+        """
         ids: list[int] = []
         for block in self._encode((text[i : i + BLOCK] for i in range(0, len(text), BLOCK)), allowed_special):
             ids += block
-        return ids
+        return [*self.begin_ids, *ids, *self.end_ids] if special else ids
 
     def encode_iterable(self, chunks: Iterable[str], *, allowed_special: AllowedSpecial = "all") -> Iterator[int]:
         """The ids of the joined chunks, one at a time, in constant memory, wherever the chunks are cut."""
@@ -208,9 +216,9 @@ class Tokenizer(ABC):
         return self.token_bytes(id)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of a sequence of tokens."""
+        """The bytes of a sequence of tokens; an id that no token has stands for none."""
         parts, previous = [], None
-        for id in ids:
+        for id in filter(self.vocab.__contains__, ids):  # a model may have rows that no token has
             parts.append(self._bytes_after(previous, id))
             previous = id
         return b"".join(parts)
@@ -229,19 +237,6 @@ class Tokenizer(ABC):
     def vocab_size(self) -> int:
         """One more than the largest id: the rows that an embedding needs."""
         return max(self.vocab) + 1
-
-    @property
-    def bos_id(self) -> int | None:
-        """The special token that begins a text, if the vocabulary has one."""
-        return self._first_of(BEGIN_TOKENS)
-
-    @property
-    def eos_id(self) -> int | None:
-        """The special token that ends a text, if the vocabulary has one."""
-        return self._first_of(END_TOKENS)
-
-    def _first_of(self, names: Iterable[str]) -> int | None:
-        return next((self.special_tokens[name] for name in names if name in self.special_tokens), None)
 
     def __repr__(self) -> str:
         """The kind, the size of the vocabulary and the special tokens."""
@@ -274,6 +269,8 @@ class TextStream:
 
     def push(self, id: int) -> str:
         """The characters that `id` completes, perhaps none."""
+        if id not in self._tokenizer.vocab:
+            return ""
         data = self._tokenizer._bytes_after(self._previous, id)
         self._previous = id
         return self._decoder.decode(data)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from glassformer.errors import TokenizerError
+from glassformer.errors import TokenizerError, UnsupportedPipeline
 from glassformer.files import write_file
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.bpe import merge, merge_steps
@@ -155,7 +155,7 @@ class BPETokenizer(Tokenizer):
         pattern = _pattern_name(path, file.get("pre_tokenizer"))
         decoder = file.get("decoder")
         if not isinstance(decoder, dict) or decoder.get("type") != "ByteLevel":
-            raise TokenizerError(f"{path}: the decoder is {excerpt(decoder)}, and byte-level BPE has ByteLevel.")
+            raise UnsupportedPipeline(f"{path}: the decoder is {excerpt(decoder)}, and byte-level BPE has ByteLevel.")
         whole_pieces = model.get("ignore_merges", False)
         if not isinstance(whole_pieces, bool):
             raise TokenizerError(f"{path}: ignore_merges is {excerpt(whole_pieces)}, expected true or false.")
@@ -182,7 +182,7 @@ def _pattern_name(path: Path, pre_tokenizer: object) -> str:
             ],
         } if pattern in PATTERN_NAMES and (behavior, invert) in {("Isolated", False), ("Removed", True)}:
             return PATTERN_NAMES[pattern]
-    raise TokenizerError(
+    raise UnsupportedPipeline(
         f"{path}: the pre-tokenizer {excerpt(pre_tokenizer)} is not supported: expected ByteLevel, or the split "
         f"pattern of {', '.join(PATTERNS)} before it."
     )

@@ -10,21 +10,24 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from glassformer.errors import TokenizerError
+from glassformer.errors import TokenizerError, UnsupportedPipeline
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.bpe_train import train_tokenizer
 from glassformer.tokenizers.byte_level import BPETokenizer, read_vocab_and_merges
 from glassformer.tokenizers.char import CharTokenizer
+from glassformer.tokenizers.library import LibraryTokenizer
 from glassformer.tokenizers.marian import SOURCE, TARGET, read_marian
 from glassformer.tokenizers.nanogpt import read_meta
 from glassformer.tokenizers.sentencepiece import SentencePieceTokenizer, parse_model, read_llama2c
 from glassformer.tokenizers.subword import DICTIONARY, read_subword
 from glassformer.tokenizers.tiktoken import parse_ranks, read_tiktoken
-from glassformer.tokenizers.tokenizer_json import check_around, excerpt, model_type
-from glassformer.tokenizers.untrusted_files import Json, file_in, read_bytes, read_json
+from glassformer.tokenizers.tokenizer_config import declare, read_settings
+from glassformer.tokenizers.tokenizer_json import check_around, check_options, excerpt, model_type, tokens_around
+from glassformer.tokenizers.untrusted_files import Json, file_in, read_bytes, read_json, read_text
 from glassformer.tokenizers.word_level import WordTokenizer
 from glassformer.tokenizers.wordpiece import WordPieceTokenizer, read_vocab_txt
 
+TOKENIZER_JSON = "tokenizer.json"
 SOURCE_FOLDER = "source_tokenizer"  # in the folder of an encoder-decoder whose source has a tokenizer of its own
 
 
@@ -44,11 +47,21 @@ class TokenizerFormat:
 
 
 def read_tokenizer_json(path: Path) -> Tokenizer:
-    """The tokenizer that a tokenizer.json describes, if it is of one of our kinds."""
-    file = read_json(path)
+    """The tokenizer that a tokenizer.json describes: of one of our kinds, or run by the `tokenizers` library."""
+    text, file = read_text(path), read_json(path)
     special_tokens = check_around(path, file)
-    tokenizer = _kind(path, file).from_json(path, file, special_tokens)
-    tokenizer.post_processor = file.get("post_processor")
+    processor = file.get("post_processor")
+    begin, end = tokens_around(path, processor)
+    tokenizer: Tokenizer
+    try:
+        check_options(path, file)
+        tokenizer = _kind(path, file).from_json(path, file, special_tokens)
+    except UnsupportedPipeline:
+        tokenizer = LibraryTokenizer.from_file(path, text, file)
+    tokenizer.post_processor = processor
+    tokenizer.begin_ids, tokenizer.end_ids = begin, end
+    tokenizer.bos_id = begin[0] if begin else None
+    tokenizer.eos_id = end[-1] if end else tokenizer.eos_id
     return tokenizer
 
 
@@ -65,9 +78,7 @@ def _kind(path: Path, file: Json) -> type[Tokenizer]:
             has_unknown = isinstance(vocab, dict) and model.get("unk_token") in vocab
             return WordTokenizer if has_unknown else CharTokenizer
         case other:
-            raise TokenizerError(
-                f"{path}: the model is {excerpt(other)}, and only BPE, WordPiece and WordLevel are supported."
-            )
+            raise UnsupportedPipeline(f"{path}: the model is {excerpt(other)}, which none of our classes is.")
 
 
 def read_model(path: Path, pattern: str | None = None) -> Tokenizer:
@@ -80,7 +91,7 @@ def read_model(path: Path, pattern: str | None = None) -> Tokenizer:
 
 FORMATS = (  # in the order in which a folder is searched
     TokenizerFormat(names=("*.spm",), in_folder=TARGET, read=read_marian),
-    TokenizerFormat(names=("*.json",), in_folder="tokenizer.json", read=read_tokenizer_json),
+    TokenizerFormat(names=("*.json",), in_folder=TOKENIZER_JSON, read=read_tokenizer_json),
     TokenizerFormat(
         names=("*vocab.json", "*merges.txt"), in_folder="vocab.json", read=read_vocab_and_merges, unsplit=True
     ),
@@ -100,7 +111,10 @@ def load(path: Path, pattern: str | None = None) -> Tokenizer:
     if format is None:
         names = ", ".join(name for format in FORMATS for name in format.names)
         raise TokenizerError(f"{path}: expected a tokenizer's file ({names}), or a folder that has one.")
-    return format.read(file, pattern) if format.unsplit else format.read(file)
+    tokenizer = format.read(file, pattern) if format.unsplit else format.read(file)
+    if file.name == format.in_folder:
+        declare(tokenizer, read_settings(file.parent), around=file.name != TOKENIZER_JSON)
+    return tokenizer
 
 
 def format_of(name: str) -> TokenizerFormat | None:

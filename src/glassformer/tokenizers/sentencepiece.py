@@ -23,7 +23,8 @@ from glassformer.tokenizers.vocabulary import MAX_VOCAB_SIZE, check_no_gaps, che
 
 SPACE = "▁"
 WORDS = r"[ ▁]*[^ ▁]+|[ ▁]+"  # spaces and what follows them
-CONTROL = ("<unk>", "<s>", "</s>")
+BEGIN = "<s>"
+CONTROL = ("<unk>", BEGIN, "</s>")
 LONGEST_PIECE = 1024
 
 MARK_SPACES: list[Json] = [
@@ -70,6 +71,8 @@ class SentencePieceTokenizer(Tokenizer):
         # Where a piece goes on after a word, merges cross from word to word: then the whole text is one piece.
         one_word = all(regex.fullmatch(f"{SPACE}*[^{SPACE}]*", piece) for piece in pieces)
         super().__init__(vocab, special_tokens, WORDS if one_word else r"[\s\S]+")
+        self.bos_id = self.special_tokens.get(BEGIN)
+        self.begin_ids = () if self.bos_id is None else (self.bos_id,)
         self.pieces = list(pieces)
         self.collapse_spaces = collapse_spaces
         self._byte_ids = byte_ids
@@ -226,4 +229,8 @@ def parse_model(path: Path, data: bytes) -> SentencePieceTokenizer:
     control = [piece.piece for piece in model.pieces if piece.type in (kinds.UNKNOWN, kinds.CONTROL)]
     pieces, scores = [piece.piece for piece in model.pieces], [piece.score for piece in model.pieces]
     collapse_spaces = bool(normalizer.remove_extra_whitespaces)
-    return SentencePieceTokenizer(pieces, scores, control, collapse_spaces=collapse_spaces)
+    tokenizer = SentencePieceTokenizer(pieces, scores, control, collapse_spaces=collapse_spaces)
+    begin, end = (id if 0 <= id < len(pieces) else None for id in (trainer.bos_id, trainer.eos_id))  # -1: there is none
+    tokenizer.bos_id, tokenizer.eos_id = begin, end
+    tokenizer.begin_ids = () if begin is None else (begin,)
+    return tokenizer

@@ -42,6 +42,7 @@ class SubwordTokenizer(Tokenizer):
             raise TokenizerError(f"expected tokens that begin with {', '.join(SPECIAL)}, and no doubles.")
         vocab = {id: token.removesuffix(GOES_ON).encode() for id, token in enumerate(tokens)}
         super().__init__(vocab, {token: id for id, token in enumerate(SPECIAL)}, WORDS)
+        self.bos_id = self.special_tokens["<s>"]
         self.merges = list(merges)
         self.tokens = list(tokens)
         self._symbols = list(dict.fromkeys(symbol for pair in merges for symbol in (*pair, "".join(pair))))

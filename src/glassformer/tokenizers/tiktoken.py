@@ -15,8 +15,9 @@ from glassformer.tokenizers.vocabulary import check_no_gaps
 
 LONGEST_RANKED_TOKEN = 4096
 
+BEGIN = "<|begin_of_text|>"
 _LLAMA3 = (
-    ["<|begin_of_text|>", "<|end_of_text|>", *(f"<|reserved_special_token_{i}|>" for i in range(4))]
+    [BEGIN, "<|end_of_text|>", *(f"<|reserved_special_token_{i}|>" for i in range(4))]
     + ["<|start_header_id|>", "<|end_header_id|>", "<|reserved_special_token_4|>", "<|eot_id|>"]
     + [f"<|reserved_special_token_{i}|>" for i in range(5, 251)]
 )
@@ -71,4 +72,8 @@ def parse_ranks(path: Path, data: bytes, name: str, pattern: str | None = None) 
         )
     check_no_gaps(path, vocab, special_tokens.values())
     vocab |= {id: token.encode() for token, id in special_tokens.items()}
-    return BPETokenizer(vocab, None, special_tokens, pattern)
+    tokenizer = BPETokenizer(vocab, None, special_tokens, pattern)
+    if BEGIN in special_tokens:
+        tokenizer.bos_id = special_tokens[BEGIN]
+        tokenizer.begin_ids = (special_tokens[BEGIN],)
+    return tokenizer

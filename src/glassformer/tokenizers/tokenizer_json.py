@@ -2,19 +2,21 @@
 
 The file describes a pipeline: normalizer, pre-tokenizer, model, decoder. Each kind of tokenizer writes and reads these
 four parts itself (`to_json`, `from_json`); this file has the rest: added tokens, the post-processor, and the checks.
-Whatever a file asks for that is not followed here is refused, never left out.
+Whatever a file asks for that is not followed here is an `UnsupportedPipeline`, never left out: `library.py` has those.
+Truncation and padding are the caller's business, whatever a file says.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from glassformer.errors import TokenizerError
+from glassformer.errors import TokenizerError, UnsupportedPipeline
 from glassformer.tokenizers.untrusted_files import Json
 from glassformer.tokenizers.vocabulary import special_bytes
 
 MAX_ADDED_TOKENS = 1 << 13
 MAX_ADDED_CHARACTERS = 1 << 18  # of all of them: the pattern that finds them takes some 200 bytes for each
+MAX_AROUND = 64  # tokens before or behind a text
 
 FUSE: Json = {"type": "Fuse"}
 EACH_CHARACTER: Json = {
@@ -57,20 +59,21 @@ def dump(parts: Json, special_tokens: Mapping[str, int], post_processor: Json | 
     return json.dumps(around | parts, ensure_ascii=False)
 
 
-def template_processing(special_tokens: Mapping[str, int], begin: int | None, end: int | None) -> Json | None:
+def template_processing(special_tokens: Mapping[str, int], begin: Sequence[int], end: Sequence[int]) -> Json | None:
     """The post-processor that puts special tokens before and behind a text; None where there is nothing to put."""
     name_of = {id: name for name, id in special_tokens.items()}
-    used = [id for id in (begin, end) if id is not None]
-    if not used:
+    if not (begin or end):
         return None
 
-    def around(sequence: str, type: int, ids: tuple[int | None, int | None]) -> list[Json]:
-        before, behind = ([] if id is None else [{"SpecialToken": {"id": name_of[id], "type_id": type}}] for id in ids)
-        return [*before, {"Sequence": {"id": sequence, "type_id": type}}, *behind]
+    def around(sequence: str, type: int, before: Sequence[int], behind: Sequence[int]) -> list[Json]:
+        first, last = (
+            [{"SpecialToken": {"id": name_of[id], "type_id": type}} for id in ids] for ids in (before, behind)
+        )
+        return [*first, {"Sequence": {"id": sequence, "type_id": type}}, *last]
 
-    single = around("A", 0, (begin, end))
-    second = around("B", 1, (begin if end is None else None, end))  # one token is enough between two texts
-    tokens = {name_of[id]: {"id": name_of[id], "ids": [id], "tokens": [name_of[id]]} for id in used}
+    single = around("A", 0, begin, end)
+    second = around("B", 1, () if end else begin, end)  # what closes one text is enough between two
+    tokens = {name_of[id]: {"id": name_of[id], "ids": [id], "tokens": [name_of[id]]} for id in (*begin, *end)}
     return {"type": "TemplateProcessing", "single": single, "pair": single + second, "special_tokens": tokens}
 
 
@@ -83,12 +86,7 @@ def check_around(path: Path, file: Json) -> dict[str, int]:
         raise TokenizerError(f'{path}: expected a tokenizer.json, an object with a "model".')
     for key in file.keys() - AROUND - PARTS:
         raise TokenizerError(f"{path}: {key!r} is no part of a tokenizer.json that we know.")
-    for key in ("truncation", "padding"):
-        if file.get(key) is not None and model_type(file) != "WordPiece":  # whose caller truncates and pads
-            raise TokenizerError(f"{path} asks for {key}, which is not supported: set it to null.")
-    _check_post_processor(path, file.get("post_processor"))
-    unsupported = ["single_word", "lstrip", "rstrip"] + ["normalized"] * (file.get("normalizer") is not None)
-    return _added_tokens(path, file.get("added_tokens", []), unsupported)
+    return _added_tokens(path, file.get("added_tokens", []))
 
 
 def model_type(file: Json) -> object:
@@ -97,7 +95,17 @@ def model_type(file: Json) -> object:
     return model.get("type", "BPE" if "merges" in model else None)
 
 
-def _added_tokens(path: Path, entries: object, unsupported: list[str]) -> dict[str, int]:
+def check_options(path: Path, file: Json) -> None:
+    """Raise where an added token is to be looked for in another way than character by character."""
+    unsupported = ["single_word", "lstrip", "rstrip"] + ["normalized"] * (file.get("normalizer") is not None)
+    for entry in file.get("added_tokens", []):
+        if asked := [option for option in unsupported if entry.get(option)]:
+            raise UnsupportedPipeline(
+                f"{path}: the added token {excerpt(entry['content'])} asks for {asked[0]}, which is not supported."
+            )
+
+
+def _added_tokens(path: Path, entries: object) -> dict[str, int]:
     """Text to id of the tokens that are looked for in a text as a whole."""
     if not isinstance(entries, list) or len(entries) > MAX_ADDED_TOKENS:
         raise TokenizerError(f"{path}: expected added_tokens, a list of at most {MAX_ADDED_TOKENS}.")
@@ -109,11 +117,6 @@ def _added_tokens(path: Path, entries: object, unsupported: list[str]) -> dict[s
                 special_bytes(text)
             case _:
                 raise TokenizerError(f"{path}: {excerpt(entry)} is no added token: expected its id and its content.")
-        for option in unsupported:
-            if entry.get(option):
-                raise TokenizerError(
-                    f"{path}: the added token {excerpt(text)} asks for {option}, which is not supported."
-                )
         if text in tokens or id in ids:
             raise TokenizerError(f"{path}: the added token {excerpt(text)} or its id comes twice.")
         tokens[text] = id
@@ -125,16 +128,49 @@ def _added_tokens(path: Path, entries: object, unsupported: list[str]) -> dict[s
     return tokens
 
 
-def _check_post_processor(path: Path, processor: object) -> None:
-    """Only what adds begin and end tokens, which `encode` leaves to its caller, or moves offsets, which it has not."""
+def tokens_around(path: Path, processor: object) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The tokens that a post-processor puts before a text, and those behind it."""
+    before: tuple[int, ...] = ()
+    behind: tuple[int, ...] = ()
     match processor:
-        case None | {"type": "ByteLevel" | "TemplateProcessing"}:
-            return
-        case {"type": "Sequence", "processors": [*steps]} if all(isinstance(step, dict) for step in steps):
+        case None | {"type": "ByteLevel"}:
+            pass
+        case {"type": "BertProcessing" | "RobertaProcessing", "cls": [str(), int(first)], "sep": [str(), int(last)]}:
+            before, behind = (first,), (last,)
+        case {"type": "TemplateProcessing", "single": [*parts], "special_tokens": dict(tokens)}:
+            before, behind = _tokens_of_template(path, parts, tokens)
+        case {"type": "Sequence", "processors": [*steps]} if len(steps) <= MAX_AROUND:
             for step in steps:
-                expect(path, "post-processor", step.get("type"), ["ByteLevel", "TemplateProcessing"])
+                before_one, behind_one = tokens_around(path, step)
+                before, behind = before_one + before, behind + behind_one
         case _:
             raise TokenizerError(f"{path}: the post-processor {excerpt(processor)} is not supported.")
+    if max(len(before), len(behind)) > MAX_AROUND or not all(type(id) is int and id >= 0 for id in before + behind):
+        raise TokenizerError(f"{path}: the post-processor {excerpt(processor)} puts no such tokens around a text.")
+    return before, behind
+
+
+def _tokens_of_template(
+    path: Path, parts: Sequence[object], tokens: Mapping[str, object]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The same of a template, which has the text once between tokens, each of which stands for some ids."""
+    around: tuple[list[int], list[int]] = [], []
+    texts = 0
+    for part in parts[: 2 * MAX_AROUND + 1]:
+        match part:
+            case {"Sequence": {"id": "A"}}:
+                texts += 1
+            case {"SpecialToken": {"id": str(name)}}:
+                entry = tokens.get(name)
+                ids = entry.get("ids") if isinstance(entry, dict) else None
+                if not isinstance(ids, list):
+                    raise TokenizerError(f"{path}: the post-processor has no ids for {excerpt(name)}.")
+                around[texts > 0].extend(ids[: MAX_AROUND + 1])
+            case _:
+                raise TokenizerError(f"{path}: {excerpt(part)} is no part of a template.")
+    if texts != 1:
+        raise TokenizerError(f"{path}: the post-processor must have the text once, not {texts} times.")
+    return tuple(around[0]), tuple(around[1])
 
 
 def check_added_ids(path: Path, vocab: Mapping[str, int], special_tokens: Mapping[str, int]) -> None:
@@ -151,13 +187,13 @@ def check_bpe(path: Path, model: Json, used: set[str]) -> None:
     """Raise unless every setting of a BPE model is one that is followed, or is off."""
     for key, value in model.items():
         if key not in used | {"type", "vocab", "merges"} and (key not in BPE or value):
-            raise TokenizerError(f"{path}: the model sets {key!r} to {excerpt(value)}, which is not supported.")
+            raise UnsupportedPipeline(f"{path}: the model sets {key!r} to {excerpt(value)}, which is not supported.")
 
 
 def expect(path: Path, part: str, value: object, supported: Sequence[object]) -> None:
     """Raise unless a part of a file is one of those that this kind of tokenizer follows."""
     if value not in supported:
-        raise TokenizerError(f"{path}: the {part} {excerpt(value)} is not supported by this kind of tokenizer.")
+        raise UnsupportedPipeline(f"{path}: the {part} {excerpt(value)} is not supported by this kind of tokenizer.")
 
 
 def excerpt(value: object) -> str:

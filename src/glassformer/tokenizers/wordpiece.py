@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from glassformer.errors import MissingExtra, TokenizerError
+from glassformer.errors import TokenizerError, UnsupportedPipeline
 from glassformer.tokenizers.base import Tokenizer
-from glassformer.tokenizers.tokenizer_json import check_added_ids, excerpt, template_processing
+from glassformer.tokenizers.tokenizer_json import check_added_ids, excerpt
 from glassformer.tokenizers.untrusted_files import Json, read_text
 from glassformer.tokenizers.vocabulary import MAX_VOCAB_SIZE, check_no_gaps, checked_vocab
 
@@ -51,6 +51,8 @@ class WordPieceTokenizer(Tokenizer):
             raise TokenizerError(f"expected at most {MAX_VOCAB_SIZE} pieces, not {len(pieces)}.")
         ids = {**pieces, **special_tokens}
         super().__init__({id: piece.encode() for piece, id in ids.items()}, special_tokens, WORDS)
+        self.bos_id, self.eos_id = (self.special_tokens.get(name) for name in (BEGIN, END))
+        self.begin_ids, self.end_ids = (() if id is None else (id,) for id in (self.bos_id, self.eos_id))
         self.pieces = dict(pieces)
         self.lowercase = lowercase
         self.strip_accents = strip_accents
@@ -61,10 +63,7 @@ class WordPieceTokenizer(Tokenizer):
 
     def _build(self) -> Any:
         """The library's pipeline, without special tokens, which `base.py` finds before."""
-        try:
-            library = importlib.import_module("tokenizers")
-        except ImportError:
-            raise MissingExtra("tokenizers", "text", "WordPiece, BERT's tokenizer,") from None
+        library = importlib.import_module("tokenizers")
         model = library.models.WordPiece(
             self.pieces,
             unk_token=UNKNOWN,
@@ -96,16 +95,6 @@ class WordPieceTokenizer(Tokenizer):
             ids, types = ids + second, types + [1] * len(second)
         return ids, types
 
-    @property
-    def bos_id(self) -> int | None:
-        """[CLS]."""
-        return self.special_tokens.get(BEGIN)
-
-    @property
-    def eos_id(self) -> int | None:
-        """[SEP]."""
-        return self.special_tokens.get(END)
-
     def _bytes_after(self, previous: int | None, id: int) -> bytes:
         """A piece that continues a word follows at once; all others follow a space."""
         piece = self.token_bytes(id)
@@ -113,12 +102,6 @@ class WordPieceTokenizer(Tokenizer):
             return piece
         continuation = piece.removeprefix(CONTINUES.encode())
         return continuation if continuation != piece else b" " + piece
-
-    def template(self) -> Json | None:
-        """BERT reads a text between [CLS] and [SEP], where its file says nothing else."""
-        if self.post_processor is not None:
-            return self.post_processor
-        return template_processing(self.special_tokens, self.bos_id, self.eos_id)
 
     def to_json(self) -> Json:
         """A WordPiece model behind BERT's normalizer and pre-tokenizer."""
@@ -151,13 +134,13 @@ class WordPieceTokenizer(Tokenizer):
         for part, needed in parts.items():
             value = file.get(part)
             if not isinstance(value, dict) or value.get("type") != needed:
-                raise TokenizerError(
+                raise UnsupportedPipeline(
                     f"{path}: the {part} of a WordPiece vocabulary must be {needed}, not {excerpt(value)}."
                 )
         model, normalizer = file["model"], file["normalizer"]
         for name, only in {"unk_token": UNKNOWN, "continuing_subword_prefix": CONTINUES}.items():
             if model.get(name, only) != only:
-                raise TokenizerError(f"{path}: {name} is {excerpt(model[name])}, and only {only!r} is supported.")
+                raise UnsupportedPipeline(f"{path}: {name} is {excerpt(model[name])}, and only {only!r} is supported.")
         longest_word = model.get("max_input_chars_per_word", LONGEST_WORD)
         if type(longest_word) is not int or not 1 <= longest_word <= MAX_LONGEST_WORD:
             raise TokenizerError(

@@ -1,0 +1,270 @@
+"""Any other tokenizer.json: its pipeline is run by the `tokenizers` library, behind the interface of `base.py`.
+
+What a file may cost is bounded before the library reads it: patterns (`foreign_patterns.py`), how much a text may grow,
+the sizes of vocabularies. Our own classes, which need no library, have the pipelines that they follow exactly.
+"""
+
+import base64
+import binascii
+import importlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any, TypeVar
+
+from glassformer.errors import TokenizerError
+from glassformer.tokenizers.base import AllowedSpecial, PreToken, Tokenizer
+from glassformer.tokenizers.byte_level import from_printable
+from glassformer.tokenizers.foreign_patterns import check_pattern
+from glassformer.tokenizers.pretokenize import without_surrogates
+from glassformer.tokenizers.tokenizer_json import excerpt
+from glassformer.tokenizers.untrusted_files import Json
+from glassformer.tokenizers.vocabulary import MAX_VOCAB_SIZE, checked_merges, checked_vocab
+from glassformer.tokenizers.wordpiece import LONGEST_WORD, MAX_LONGEST_WORD
+
+T = TypeVar("T")
+
+LONGEST_TEXT = 1 << 24  # characters that are encoded at once, since a pipeline may look anywhere
+LONGEST_STRING = 1 << 10  # characters of a piece, and of what a pipeline looks for
+MAX_PIECES_CHARACTERS = 1 << 23  # of a unigram vocabulary, whose tree of pieces takes some 100 bytes for each
+MAX_STEPS = 64  # of a normalizer, a pre-tokenizer or a decoder
+MAX_GROWTH = 1 << 8  # how many characters may come of one
+LONGEST_NORMAL_FORM = 1 << 8  # bytes that one character may become by sentencepiece's table
+BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
+BEFORE = "a"  # a piece before another one, which then is not the first of its text
+
+
+class LibraryTokenizer(Tokenizer):
+    """The tokenizer of a tokenizer.json, as the library reads it; `file` is its text, which is saved as it is."""
+
+    def __init__(self, file: str) -> None:
+        """Take the text of a tokenizer.json whose cost has been checked."""
+        self.file = file
+        self._content: Json = json.loads(file)
+        self._library = {"all": self._build(with_special=True)}
+        added = self._content.get("added_tokens") or []
+        pieces: dict[str, int] = self._library["all"].get_vocab(with_added_tokens=True)
+        self._pieces = {id: piece for piece, id in pieces.items()}
+        decoders = {step.get("type") for step in steps_of(self._content.get("decoder"))}
+        self._byte_level, self._has_byte_pieces = "ByteLevel" in decoders, "ByteFallback" in decoders
+        vocab = {id: self._bytes_within_a_text(piece) for id, piece in self._pieces.items()}
+        super().__init__(vocab, {each["content"]: each["id"] for each in added if each.get("special")}, r"[\s\S]+")
+
+    @classmethod
+    def from_file(cls, path: Path, text: str, file: Json) -> "LibraryTokenizer":
+        """The tokenizer of a file whose added tokens have been checked; a TokenizerError where it is broken."""
+        try:
+            check_model(path, file["model"])
+            for part in ("normalizer", "pre_tokenizer", "decoder"):
+                check_steps(file.get(part))
+            tokenizer = cls(text)
+        except TokenizerError as error:
+            raise (error if str(path) in str(error) else error.about(path)) from None
+        for entry in file.get("added_tokens") or []:
+            if tokenizer._pieces.get(entry["id"]) != entry["content"]:
+                raise TokenizerError(
+                    f"{path}: the added token {excerpt(entry['content'])} and the vocabulary disagree about the id "
+                    f"{entry['id']}."
+                )
+        return tokenizer
+
+    def _build(self, *, with_special: bool) -> Any:
+        """The library's tokenizer, which neither truncates nor pads, and adds no tokens of its own."""
+        library = importlib.import_module("tokenizers")
+        pipeline = guarded(lambda: library.Tokenizer.from_str(self.file))
+        pipeline.no_truncation()
+        pipeline.no_padding()
+        pipeline.encode_special_tokens = not with_special
+        return pipeline
+
+    # ---- text to ids
+
+    def _encode(self, chunks: Iterable[str], allowed_special: AllowedSpecial) -> Iterator[list[int]]:
+        yield self._encoding("".join(bounded(chunks)), allowed_special).ids
+
+    def _encoding(self, text: str, allowed_special: AllowedSpecial) -> Any:
+        if allowed_special not in ("all", "none"):
+            raise TokenizerError(f'allowed_special={allowed_special!r}: expected "all" or "none".')
+        if allowed_special not in self._library:
+            self._library[allowed_special] = self._build(with_special=allowed_special == "all")
+        pipeline = self._library[allowed_special]
+        return guarded(lambda: pipeline.encode(without_surrogates(text), add_special_tokens=False))
+
+    def _encode_pre_token(self, pre_token: str) -> list[int]:
+        ids: list[int] = self._encoding(pre_token, "all").ids
+        return ids
+
+    def steps(self, text: str, *, allowed_special: AllowedSpecial = "all") -> list[PreToken]:
+        """The pre-tokens that the library cut, each with the characters before it that none has; no merges."""
+        encoding = self._encoding(text, allowed_special)
+        steps: list[PreToken] = []
+        start = 0
+        for _, group in groupby(range(len(encoding.ids)), key=encoding.word_ids.__getitem__):
+            places = list(group)
+            ids = [encoding.ids[place] for place in places]
+            end = max(start, *(encoding.offsets[place][1] for place in places))
+            symbols = [[self.token_bytes(id) for id in ids]]
+            special = self._special_ids.issuperset(ids)
+            steps.append(PreToken(text=text[start:end], ids=ids, symbols=symbols, special=special))
+            start = end
+        return steps
+
+    # ---- ids to text
+
+    def _bytes_after(self, previous: int | None, id: int) -> bytes:
+        """What the library's decoder adds for a token after another one."""
+        piece = self._pieces[id]
+        if self._byte_level or self._is_byte(piece):
+            return self.vocab[id]
+        if previous is None:
+            return self._decoded([piece]).encode()
+        before = self._pieces[previous]
+        before = BEFORE if self._is_byte(before) else before
+        return self._decoded([before, piece])[len(self._decoded([before])) :].encode()
+
+    def _bytes_within_a_text(self, piece: str) -> bytes:
+        if self._is_byte(piece):
+            return bytes([int(piece[3:5], 16)])
+        if self._byte_level:
+            try:
+                return from_printable(piece)
+            except TokenizerError:  # an added token is written as it is
+                return piece.encode()
+        return self._decoded([BEFORE, piece])[len(self._decoded([BEFORE])) :].encode()
+
+    def _is_byte(self, piece: str) -> bool:
+        return self._has_byte_pieces and BYTE_PIECE.fullmatch(piece) is not None
+
+    def _decoded(self, pieces: list[str]) -> str:
+        decoder = self._decoder
+        return " ".join(pieces) if decoder is None else str(guarded(lambda: decoder.decode(pieces)))
+
+    @cached_property
+    def _decoder(self) -> Any:
+        return self._library["all"].decoder
+
+    # ---- keeping it
+
+    def to_json(self) -> Json:
+        """The parts that make the tokenizer, as the file has them."""
+        return {part: self._content.get(part) for part in ("normalizer", "pre_tokenizer", "decoder", "model")}
+
+    def tokenizer_json(self, post_processor: Json | None = None) -> str:
+        """The very file, unless another post-processor is asked for."""
+        if post_processor in (None, self._content.get("post_processor")):
+            return self.file
+        return json.dumps(self._content | {"post_processor": post_processor}, ensure_ascii=False)
+
+
+def guarded(run: Callable[[], T]) -> T:
+    """What the library returns; its errors, and its panics, which are no exceptions, are a TokenizerError."""
+    try:
+        return run()
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise TokenizerError(f"the tokenizers library says: {reason}.") from None
+
+
+def bounded(chunks: Iterable[str]) -> Iterator[str]:
+    """The chunks of a text that is not too long to be encoded at once."""
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > LONGEST_TEXT:
+            raise TokenizerError(
+                f"The text has more than {LONGEST_TEXT:,} characters, the most that such a tokenizer reads at once."
+            )
+        yield chunk
+
+
+# ---- what a file may cost
+
+
+def steps_of(part: object) -> list[Json]:
+    """The steps of a normalizer, a pre-tokenizer or a decoder, those of nested sequences among them."""
+    if not isinstance(part, dict):
+        return []
+    steps: list[Json] = [part]
+    for key in ("normalizers", "pretokenizers", "decoders"):
+        if isinstance(part.get(key), list):
+            steps += [step for each in part[key] for step in steps_of(each)]
+    return steps
+
+
+def check_steps(part: object) -> None:
+    """Raise where a normalizer, a pre-tokenizer or a decoder could take much time or memory for a short text."""
+    steps = steps_of(part)
+    if len(steps) > MAX_STEPS:
+        raise TokenizerError(f"a pipeline of {len(steps)} steps, and {MAX_STEPS} are the most.")
+    growth = 1
+    for step in steps:
+        pattern = step.get("pattern")
+        if isinstance(pattern, dict) and isinstance(pattern.get("Regex"), str):
+            check_pattern(pattern["Regex"])
+        if any(isinstance(value, str) and len(value) > LONGEST_STRING for value in _strings(step)):
+            raise TokenizerError(f"the step {excerpt(step)} has a string of more than {LONGEST_STRING} characters.")
+        growth *= max(1, *(len(step[key]) for key in ("content", "prepend") if isinstance(step.get(key), str)), 1)
+        if growth > MAX_GROWTH:
+            raise TokenizerError(f"the step {excerpt(step)} makes texts more than {MAX_GROWTH} times as long.")
+        if step.get("type") == "Precompiled":
+            _check_charsmap(step.get("precompiled_charsmap"))
+        if step.get("type") == "FixedLength" and not step.get("length", 5):
+            raise TokenizerError("a pre-tokenizer asks for pre-tokens of no length.")
+
+
+def _strings(step: Json) -> Iterator[object]:
+    pattern = step.get("pattern")
+    yield from (step.get(key) for key in ("content", "prepend", "prefix", "suffix", "replacement"))
+    yield pattern.get("String") if isinstance(pattern, dict) else pattern
+
+
+def _check_charsmap(encoded: object) -> None:
+    """sentencepiece's table of normal forms: the size of a tree, the tree, and strings, each before a zero byte."""
+    try:
+        table = base64.b64decode(encoded, validate=True) if isinstance(encoded, str) else b""
+    except (binascii.Error, ValueError):
+        table = b""
+    size = int.from_bytes(table[:4], "little")
+    if not 0 < size <= len(table) - 4:
+        raise TokenizerError("the precompiled_charsmap of the normalizer is none.")
+    if max(map(len, table[4 + size :].split(b"\0"))) > LONGEST_NORMAL_FORM:
+        raise TokenizerError(f"the precompiled_charsmap makes more than {LONGEST_NORMAL_FORM} bytes of a character.")
+
+
+def check_model(path: Path, model: Json) -> None:
+    """Raise where a model's vocabulary is none, or too large, or encoding would be random."""
+    if model.get("dropout"):
+        raise TokenizerError("the model drops merges at random (dropout), which only training does.")
+    if isinstance(model.get("vocab"), list):
+        _check_scored(model["vocab"])
+        return
+    vocab = checked_vocab(path, model.get("vocab"))
+    if max(vocab.values()) >= MAX_VOCAB_SIZE:
+        raise TokenizerError(f"the id {max(vocab.values())} is beyond the largest that is read, {MAX_VOCAB_SIZE - 1}.")
+    if "merges" in model:
+        checked_merges(path, model["merges"])
+    longest_word = model.get("max_input_chars_per_word", LONGEST_WORD)
+    if type(longest_word) is not int or not 1 <= longest_word <= MAX_LONGEST_WORD:
+        raise TokenizerError(f"max_input_chars_per_word must be a whole number from 1 to {MAX_LONGEST_WORD}.")
+
+
+def _check_scored(vocab: list[object]) -> None:
+    """A unigram vocabulary: pieces and their scores, in the order of their ids."""
+    size = 0
+    for entry in vocab:
+        match entry:
+            case [str(piece), float() | int() as score] if len(piece) <= LONGEST_STRING and math.isfinite(score):
+                size += len(piece)
+            case _:
+                raise TokenizerError(f"{excerpt(entry)} is no piece with its score.")
+    if not vocab or len(vocab) >= MAX_VOCAB_SIZE or size > MAX_PIECES_CHARACTERS:
+        raise TokenizerError(
+            f"expected a vocabulary of at most {MAX_VOCAB_SIZE} pieces, which have at most {MAX_PIECES_CHARACTERS:,} "
+            "characters in all."
+        )

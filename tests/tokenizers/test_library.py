@@ -1,0 +1,347 @@
+"""Every kind of tokenizer.json, as its own saver writes it: the ids of `transformers`, here and in what we save."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tokenizers
+from glassformer.checkpoints.tokenizer_files import write_tokenizers
+from glassformer.errors import TokenizerError
+from glassformer.models.llama import LlamaConfig
+from glassformer.tokenizers import Tokenizer
+from glassformer.tokenizers.foreign_patterns import check_pattern
+from glassformer.tokenizers.library import LibraryTokenizer
+from support.counts import count
+from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import models as parts
+
+transformers = pytest.importorskip("transformers")
+
+ENGLISH = ["The cat sat on the mat, and 1234 cats didn't; it cost 12,345.67 in all!\n\n  Once upon a time."] * 60
+DEEPSEEK = (
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+    r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+UNMARK = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+
+
+def fast(pipeline: Any, **settings: Any) -> Any:
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=pipeline, **settings)
+
+
+def byte_level(texts: list[str], pre_tokenizer: Any, special: list[str], normalizer: Any = None) -> Any:
+    pipeline = tokenizers.Tokenizer(parts.BPE())
+    pipeline.normalizer, pipeline.pre_tokenizer, pipeline.decoder = normalizer, pre_tokenizer, decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    pipeline.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(vocab_size=700, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+    )
+    return pipeline
+
+
+def sentencepiece(texts: list[str], special: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """A vocabulary with bytes, and merges, of texts whose spaces are marked."""
+    learner = tokenizers.Tokenizer(parts.BPE())
+    learner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    learner.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    learner.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=500, limit_alphabet=200, show_progress=False))
+    model = json.loads(learner.to_str())["model"]
+    pieces = [*special, *BYTES, *sorted(model["vocab"], key=model["vocab"].get)]
+    return {piece: id for id, piece in enumerate(dict.fromkeys(pieces))}, [tuple(pair) for pair in model["merges"]]
+
+
+def fallback(texts: list[str], special: list[str], normalizer: Any, decoder: Any, pre_tokenizer: Any = None) -> Any:
+    vocab, merges = sentencepiece(texts, special)
+    model = parts.BPE(vocab=vocab, merges=merges, unk_token=special[0], fuse_unk=True, byte_fallback=True)
+    pipeline = tokenizers.Tokenizer(model)
+    pipeline.normalizer, pipeline.decoder = normalizer, decoders.Sequence(decoder)
+    if pre_tokenizer is not None:
+        pipeline.pre_tokenizer = pre_tokenizer
+    pipeline.add_special_tokens(special)
+    return pipeline
+
+
+def begins_with(pipeline: Any, token: str) -> Any:
+    pipeline.post_processor = processors.TemplateProcessing(
+        single=f"{token} $A", pair=f"{token} $A {token} $B", special_tokens=[(token, pipeline.token_to_id(token))]
+    )
+    return pipeline
+
+
+PREPEND = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+STRIP = [*UNMARK, decoders.Strip(" ", 1, 0)]
+
+
+def smollm2(texts: list[str]) -> Any:
+    cut = pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    return fast(byte_level(texts, cut, special), bos_token="<|im_start|>", eos_token="<|im_end|>")
+
+
+def mistral(texts: list[str]) -> Any:
+    pipeline = begins_with(fallback(texts, ["<unk>", "<s>", "</s>"], PREPEND, STRIP), "<s>")
+    return fast(pipeline, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+def llama_of_transformers(texts: list[str]) -> Any:
+    vocab, merges = sentencepiece(texts, ["<unk>", "<s>", "</s>"])
+    return transformers.LlamaTokenizer(vocab=vocab, merges=merges, add_bos_token=True)
+
+
+def phi3(texts: list[str]) -> Any:
+    pipeline = begins_with(fallback(texts, ["<unk>", "<s>", "<|endoftext|>"], PREPEND, STRIP), "<s>")
+    pipeline.add_special_tokens([AddedToken(token, rstrip=True) for token in ("<|user|>", "<|end|>")])
+    return fast(pipeline, bos_token="<s>", eos_token="<|endoftext|>", unk_token="<unk>")
+
+
+def yi(texts: list[str]) -> Any:
+    special = ["<unk>", "<|startoftext|>", "<|endoftext|>"]
+    pipeline = fallback(texts, special, normalizers.Replace(" ", "▁"), UNMARK)
+    return fast(pipeline, bos_token=special[1], eos_token=special[2], unk_token=special[0], add_bos_token=False)
+
+
+def gemma(texts: list[str]) -> Any:
+    split = pre_tokenizers.Split(" ", "merged_with_previous")
+    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    pipeline = begins_with(fallback(texts, special, normalizers.Replace(" ", "▁"), UNMARK, split), "<bos>")
+    return fast(pipeline, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>", pad_token="<pad>")
+
+
+def qwen2(texts: list[str]) -> Any:
+    model = json.loads(byte_level(texts, pre_tokenizers.ByteLevel(add_prefix_space=False), []).to_str())["model"]
+    qwen = transformers.Qwen2Tokenizer(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]])
+    qwen.add_tokens([AddedToken("<|im_end|>", special=True), AddedToken("<tool_call>", special=False)])
+    return qwen
+
+
+def deepseek(texts: list[str]) -> Any:
+    splits = [r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", DEEPSEEK]
+    cut = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in splits]
+    cut = pre_tokenizers.Sequence([*cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    begin, end = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
+    pipeline = begins_with(byte_level(texts, cut, [begin, end], normalizers.Sequence([])), begin)
+    return fast(pipeline, bos_token=begin, eos_token=end)
+
+
+def gpt_neox(texts: list[str]) -> Any:
+    model = json.loads(byte_level(texts, pre_tokenizers.ByteLevel(add_prefix_space=False), []).to_str())["model"]
+    merges = [tuple(pair) for pair in model["merges"]]
+    neox = transformers.GPTNeoXTokenizer(vocab=model["vocab"], merges=merges)
+    neox.add_tokens([AddedToken(" " * n, normalized=True, special=False) for n in range(2, 6)])
+    return neox
+
+
+def roberta(texts: list[str]) -> Any:
+    pipeline = byte_level(texts, pre_tokenizers.ByteLevel(add_prefix_space=True), ["<s>", "<pad>", "</s>", "<unk>"])
+    pipeline.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    pipeline.add_special_tokens([AddedToken("<mask>", lstrip=True)])
+    return fast(pipeline, bos_token="<s>", eos_token="</s>", cls_token="<s>", sep_token="</s>", mask_token="<mask>")
+
+
+def both_ends(texts: list[str]) -> Any:
+    pipeline = byte_level(texts, pre_tokenizers.ByteLevel(add_prefix_space=False), ["<a>", "<b>", "<c>"])
+    pipeline.post_processor = processors.Sequence(
+        [
+            processors.ByteLevel(),
+            processors.TemplateProcessing(single="<a> <b> $A <c>", special_tokens=[("<a>", 0), ("<b>", 1), ("<c>", 2)]),
+        ]
+    )
+    return fast(pipeline, bos_token="<a>", eos_token="<c>")
+
+
+def pieces_of_words(texts: list[str], *, lowercase: bool) -> dict[str, int]:
+    learner = tokenizers.Tokenizer(parts.WordPiece(unk_token="[UNK]"))
+    learner.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    learner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=600, special_tokens=special, limit_alphabet=300, show_progress=False)
+    learner.train_from_iterator(texts, trainer)
+    return learner.get_vocab()
+
+
+def bert(texts: list[str]) -> Any:
+    return transformers.BertTokenizer(vocab=pieces_of_words(texts, lowercase=True))
+
+
+def cased_bert_of_old(texts: list[str]) -> Any:
+    vocab = pieces_of_words(texts, lowercase=False)
+    pipeline = tokenizers.Tokenizer(parts.WordPiece(vocab, unk_token="[UNK]"))
+    pipeline.normalizer = normalizers.BertNormalizer(lowercase=False)
+    pipeline.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    pipeline.decoder = decoders.WordPiece()
+    pipeline.post_processor = processors.BertProcessing(("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"]))
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return fast(pipeline, mask_token="[MASK]", **names)
+
+
+def t5(texts: list[str]) -> Any:
+    learner = tokenizers.Tokenizer(parts.Unigram())
+    learner.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<pad>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(vocab_size=1_500, special_tokens=special, unk_token="<unk>", show_progress=False)
+    learner.train_from_iterator(texts, trainer)
+    vocab = [tuple(entry) for entry in json.loads(learner.to_str())["model"]["vocab"]]
+    return transformers.T5Tokenizer(vocab=[*vocab, *((f"<extra_id_{n}>", 0.0) for n in reversed(range(100)))])
+
+
+KINDS: dict[str, Callable[[list[str]], Any]] = {
+    make.__name__: make
+    for make in (
+        smollm2,
+        mistral,
+        llama_of_transformers,
+        phi3,
+        yi,
+        gemma,
+        qwen2,
+        deepseek,
+        gpt_neox,
+        roberta,
+        both_ends,
+    )
+} | {"bert": bert, "cased_bert_of_old": cased_bert_of_old, "t5": t5}
+OURS = {"mistral", "bert", "cased_bert_of_old", "both_ends"}  # which need no library
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, random_texts: Any) -> Path:
+    path = tmp_path_factory.mktemp(request.param) / request.param
+    texts = [text.replace("s>", "") for text in random_texts(600)]  # special tokens are no words to be learnt
+    KINDS[request.param]([*texts, *ENGLISH]).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def texts(random_texts: Any) -> list[str]:
+    special = [
+        "<s> a</s>b",
+        "x <|im_end|> y",
+        "a <mask> b",
+        "[MASK] it",
+        "<|user|>  hi<|end|> ",
+        "a    b",
+        "<tool_call>{}",
+    ]
+    return [*random_texts(count("strings of every tokenizer.json")), *ENGLISH[:1], *special, "", " ", "  two", "é☃"]
+
+
+def ids_of(folder: Path, texts: list[str]) -> Iterator[tuple[str, list[int]]]:
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    return ((text, theirs(text)["input_ids"]) for text in texts)
+
+
+def test_ids_are_those_of_transformers_with_what_stands_around_a_text(folder: Path, texts: list[str]) -> None:
+    ours = Tokenizer.load(folder)
+    assert isinstance(ours, LibraryTokenizer) is (folder.name not in OURS)
+    for text, ids in ids_of(folder, texts):
+        assert ours.encode(text, special=True) == ids, text
+
+
+def test_what_is_saved_is_the_file_itself_and_gives_the_same_ids(
+    folder: Path, texts: list[str], tmp_path: Path
+) -> None:
+    ours = Tokenizer.load(folder)
+    saved = ours.save(tmp_path / "saved")
+    if isinstance(ours, LibraryTokenizer):
+        assert saved.read_bytes() == (folder / "tokenizer.json").read_bytes()
+    shutil.copy(folder / "tokenizer_config.json", tmp_path / "saved")
+    (tmp_path / "with a model").mkdir()
+    config = LlamaConfig()
+    write_tokenizers(tmp_path / "with a model", ours, None, None, config)
+    for written in (tmp_path / "saved", tmp_path / "with a model"):
+        again = Tokenizer.load(written)
+        assert (again.begin_ids, again.end_ids) == (ours.begin_ids, ours.end_ids)
+        for text, ids in ids_of(written, texts):
+            assert ours.encode(text, special=True) == again.encode(text, special=True) == ids, text
+
+
+def test_decoding_id_by_id_gives_the_text_of_the_whole(folder: Path, texts: list[str]) -> None:
+    ours = Tokenizer.load(folder)
+    library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    for text in texts:
+        ids = ours.encode(text)
+        stream = ours.stream()
+        pushed = [stream.push(id) for id in ids]
+        assert "".join(pushed) + stream.finish() == ours.decode(ids), text
+        assert all("\ufffd" not in each for each in pushed) or "\ufffd" in text
+        if isinstance(ours, LibraryTokenizer):
+            assert ours.decode(ids) == library.decode(ids, skip_special_tokens=False), text
+        assert ours.decode([ours.vocab_size + 5, *ids, 10**7]) == ours.decode(ids)
+        assert [id for step in ours.steps(text) for id in step.ids] == ids
+
+
+def test_special_tokens_in_a_text_may_be_text(folder: Path, texts: list[str]) -> None:
+    ours = Tokenizer.load(folder)
+    for token, id in list(ours.special_tokens.items())[:5]:
+        assert ours.encode(token) == [id]
+    if isinstance(ours, LibraryTokenizer):
+        library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        library.encode_special_tokens = True
+        for text in [*texts, *ours.special_tokens]:
+            assert ours.encode(text, allowed_special="none") == library.encode(text, add_special_tokens=False).ids
+
+
+def test_truncation_and_padding_in_a_file_are_left_to_the_caller(
+    folder: Path, texts: list[str], tmp_path: Path
+) -> None:
+    library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    library.enable_truncation(2)
+    library.enable_padding(length=7)
+    library.save(str(tmp_path / "tokenizer.json"))
+    ours, asked = Tokenizer.load(folder), Tokenizer.load(tmp_path)
+    for text in texts:
+        assert asked.encode(text, special=True) == ours.encode(text, special=True)
+
+
+# ---- strangers
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *(
+            DEEPSEEK,
+            r"\p{N}{1,3}",
+            r" ?[^(\s|[.,!?…。，、।۔،])]+",
+            r"[0-9][0-9][0-9]",
+            r"\s?[A-Za-zµÀ-Ö]+",
+            r"\A +|[ ▁]+\z",
+        ),
+        r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]",
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)",
+        r"[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))*((?=[\p{L}])([^A-Z]))+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}|\s+",
+        r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+        r"(?=(?:\d{3})+(?!\d))|[\p{Lu}\p{M}&&[^\p{Han}]]*[\p{Ll}]+",
+    ],
+)
+def test_patterns_that_are_in_use_are_run(pattern: str) -> None:
+    check_pattern(pattern)
+    pre_tokenizers.Split(Regex(pattern), "isolated")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("(a+)+$", "(a|a)*$", "(?:a*)*b", "(a|aa)+$", "a*a*a*b", "(x+x+)+y", r"(\w\s?)*!", "(?:a{1,9}){1,9}b"),
+        *(
+            "a?" * 30 + "a" * 30,
+            "(" * 300 + "a" + ")" * 300,
+            r"(a)\1*",
+            r"\g<0>a",
+            "(?<n>a)\\k<n>",
+            "(?~a)",
+            "a" * 20_000,
+        ),
+        *("(?:(?:a+){1,3}){1,3}b", "(a+){40}b", "((a{1,16}){1,16}){1,16}b", "a)", "[a", "a{1,500}{1,500}"),
+    ],
+    ids=lambda pattern: pattern[:30],
+)
+def test_patterns_that_could_take_for_ever_are_not(pattern: str) -> None:
+    with pytest.raises(TokenizerError):
+        check_pattern(pattern)
