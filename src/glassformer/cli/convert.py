@@ -34,8 +34,8 @@ def convert(
     Parameters
     ----------
     source
-        A directory, llama2.c's .bin, minGPT's .json, fairseq's weights as .safetensors, g2p_en's .npz, a .pt of
-        nanoGPT's, Whisper's or vit-pytorch's, or preset:NAME.
+        A directory, llama.cpp's .gguf, llama2.c's .bin, minGPT's .json, fairseq's weights as .safetensors, g2p_en's
+        .npz, a .pt of nanoGPT's, Whisper's or vit-pytorch's, or preset:NAME.
     destination
         The directory to write.
     tokenizer

@@ -1,0 +1,131 @@
+"""GGUF, llama.cpp's files: a model with its tokenizer and chat template, quantized or not, in one file.
+
+What the file says becomes what a folder of Hugging Face's would say, and is read by the tables of `models/published/`:
+`gguf_families.py` has the names of settings and tensors, `gguf_tokenizer.py` those of the tokenizer, `gguf_file.py` the
+container. Quantized weights are read as the float32 numbers that they stand for.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from glassformer.checkpoints import gguf_families, gguf_tokenizer, names
+from glassformer.checkpoints.formats.format import Contents, Format, Source
+from glassformer.checkpoints.gguf_file import MAGIC, GGUFFile
+from glassformer.checkpoints.rest import Rest
+from glassformer.checkpoints.tokenizer_files import Tokenizers
+from glassformer.errors import CheckpointCorrupt, ConfigError, TokenizerError
+from glassformer.models import specs
+
+EMBEDDING, HEAD = "token_embd.weight", "output.weight"
+COMPARED_BYTES = 1 << 20  # at once
+
+
+def sniff(source: Source) -> bool:
+    """Whether it begins as such files do."""
+    return source.head.startswith(MAGIC)
+
+
+def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
+    """The contents and our parameters, each dequantized when it is asked for."""
+    file = GGUFFile(source.path)
+    theirs = _settings(file)
+    config = _config(theirs)
+    tensors = FolderTensors(file, theirs)
+    held = names.checked({name: tensors.outline(name) for name in tensors}, config)
+    tokenizer, eos_ids, rest = _texts(file.metadata)
+    contents = Contents(
+        config=config,
+        tokenizer=tokenizer.tokenizer,
+        no_tokenizer=tokenizer.missing,
+        eos_ids=eos_ids,
+        rest=rest,
+    )
+    return contents, names.OurTensors(tensors, held)
+
+
+FORMAT = Format(name="GGUF", files=".gguf of llama.cpp", sniff=sniff, read=read)
+
+
+class FolderTensors(Mapping[str, Tensor]):
+    """The tensors of a GGUF file under the names, and in the layout, of Hugging Face's folders."""
+
+    def __init__(self, file: GGUFFile, theirs: Mapping[str, Any]) -> None:
+        self._file = file
+        _, family = gguf_families.family_of(file.metadata)
+        self._places: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {}
+        for name in file:
+            if name != gguf_families.ROPE_FREQUENCIES and not (name == HEAD and theirs["tie_word_embeddings"]):
+                self._places[family.folder_name(name)] = name, family.change(name, theirs)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The tensor of that name."""
+        theirs, change = self._places[name]
+        return change(self._file[theirs])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def outline(self, name: str) -> Tensor:
+        """The tensor without its numbers."""
+        theirs, change = self._places[name]
+        return change(self._file.outline(theirs))
+
+
+def _settings(file: GGUFFile) -> dict[str, Any]:
+    gguf_families.family_of(file.metadata)
+    if EMBEDDING not in file:
+        raise CheckpointCorrupt(f"it has no {EMBEDDING}, as models have that read tokens.")
+    frequencies = gguf_families.ROPE_FREQUENCIES
+    if frequencies in file and file.stored[frequencies].n_bytes > COMPARED_BYTES:
+        raise CheckpointCorrupt(
+            f"{frequencies} has {file.stored[frequencies].n_bytes:,} bytes, more than heads are wide."
+        )
+    return gguf_families.settings_of(
+        file.metadata,
+        tied=HEAD not in file or _alike(file, EMBEDDING, HEAD),
+        vocab_size=file.stored[EMBEDDING].shape[0],
+        frequencies=file[frequencies].float() if frequencies in file else None,
+    )
+
+
+def _config(theirs: Mapping[str, Any]) -> Any:
+    """Our configuration, by the table of the family that is published under this model type."""
+    for spec in specs().values():
+        if spec.published is not None and theirs["model_type"] in spec.published.model_types:
+            try:
+                return spec.published.from_huggingface(theirs)
+            except ConfigError as error:
+                raise ConfigError(
+                    error.anywhere().replace("config.json", "its metadata, as in config.json", 1)
+                ) from None
+    raise ConfigError(f"a model of the type {theirs['model_type']!r} is not known here.")
+
+
+def _alike(file: GGUFFile, one: str, other: str) -> bool:
+    """Whether two tensors are the same to the byte: a tied head that is stored twice."""
+    if (file.stored[one].shape, file.stored[one].format) != (file.stored[other].shape, file.stored[other].format):
+        return False
+    a, b = file.raw(one), file.raw(other)
+    return all(
+        bytes(a[i : i + COMPARED_BYTES]) == bytes(b[i : i + COMPARED_BYTES]) for i in range(0, len(a), COMPARED_BYTES)
+    )
+
+
+def _texts(metadata: Mapping[str, Any]) -> tuple[Tokenizers, frozenset[int], Rest]:
+    """The tokenizer, or why there is none; the tokens that end a text; and what goes along into a folder."""
+    if not any(name.startswith(gguf_tokenizer.KEY) for name in metadata):
+        return Tokenizers(), frozenset(), Rest()
+    try:
+        contents, eos_ids = gguf_tokenizer.files_of(metadata), gguf_tokenizer.end_ids(metadata)
+    except TokenizerError as error:
+        return Tokenizers(missing=error.anywhere()), frozenset(), Rest()
+    tokenizer = gguf_tokenizer.read(contents)
+    roles = {name: gguf_tokenizer.token_id(metadata, role) for role, name in gguf_tokenizer.ROLES.items()}
+    ids = {f"{name}_id": id for name, id in roles.items() if id is not None and name in ("bos_token", "pad_token")}
+    rest = Rest(config=ids, generation=ids, contents=contents, tokenizer=tokenizer.tokenizer, eos_ids=eos_ids)
+    return tokenizer, eos_ids, rest

