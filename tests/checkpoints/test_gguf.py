@@ -10,7 +10,15 @@ from typing import Any
 import gguf
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 import glassformer as gf
 from checkpoints.hostile import refused
@@ -69,6 +77,21 @@ def test_a_llama_has_the_logits_of_the_model_that_was_converted(tmp_path: Path, 
 
 def test_heads_may_be_of_another_width_than_their_part_of_the_model(tmp_path: Path) -> None:
     theirs = llama(head_dim=24)
+    assert_same_logits(write_llama(tmp_path / "m.gguf", theirs), theirs)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+def test_a_qwen_has_the_logits_of_the_model_that_was_converted(tmp_path: Path, family: str, tied: bool) -> None:
+    """Its rotary pairs stay half a head apart; Qwen2 has biases, Qwen3 norms of queries and keys, and wide heads."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 32}
+    wide = {"head_dim": 24} if family == "qwen3" else {}
+    config = AutoConfig.for_model(family, **sizes, **heads, **wide, tie_word_embeddings=tied)
+    theirs = AutoModelForCausalLM.from_config(config).eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
     assert_same_logits(write_llama(tmp_path / "m.gguf", theirs), theirs)
 
 

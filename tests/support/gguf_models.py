@@ -14,9 +14,10 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 
 def write_llama(path: Path, model: Any, kind: str = "F32", tokenizer: Settings = MappingProxyType({})) -> Path:
-    """A LlamaForCausalLM; queries and keys are permuted as `LlamaModel.permute` of convert_hf_to_gguf.py has it."""
+    """A Llama, Qwen2 or Qwen3; of Llamas queries and keys are permuted as by `permute` in convert_hf_to_gguf.py."""
     config = model.config
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, config.model_type)
+    d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
@@ -25,13 +26,14 @@ def write_llama(path: Path, model: Any, kind: str = "F32", tokenizer: Settings =
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_dimension_count(d_head)
     writer.add_vocab_size(config.vocab_size)
-    if config.head_dim * config.num_attention_heads != config.hidden_size:
-        writer.add_key_length(config.head_dim)
-        writer.add_value_length(config.head_dim)
+    if d_head * config.num_attention_heads != config.hidden_size:
+        writer.add_key_length(d_head)
+        writer.add_value_length(d_head)
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    heads = heads if config.model_type == "llama" else {}
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[config.model_type.upper()], config.num_hidden_layers)
     for name, tensor in _tensors(model).items():
         array = tensor.numpy()
         for projection, n in heads.items():

@@ -108,6 +108,10 @@ DECODER_MODULES = {
     "blk.{i}.ffn_up": "model.layers.{i}.mlp.up_proj",
     "blk.{i}.ffn_down": "model.layers.{i}.mlp.down_proj",
 }
+HEAD_NORMS = {
+    "blk.{i}.attn_q_norm": "model.layers.{i}.self_attn.q_norm",
+    "blk.{i}.attn_k_norm": "model.layers.{i}.self_attn.k_norm",
+}
 FAMILIES = {  # by general.architecture
     "llama": GGUFFamily(
         model_type="llama",
@@ -115,6 +119,10 @@ FAMILIES = {  # by general.architecture
         optional=OF_DECODER,
         modules=DECODER_MODULES,
         turned={"blk.{i}.attn_q": "num_attention_heads", "blk.{i}.attn_k": "num_key_value_heads"},
+    ),
+    "qwen2": GGUFFamily(model_type="qwen2", settings=DECODER, optional=OF_DECODER, modules=DECODER_MODULES),
+    "qwen3": GGUFFamily(
+        model_type="qwen3", settings=DECODER, optional=OF_DECODER, modules={**DECODER_MODULES, **HEAD_NORMS}
     ),
     "gpt2": GGUFFamily(
         model_type="gpt2",
@@ -187,7 +195,7 @@ def _is_off(value: Any) -> bool:
 
 
 def _rope(left: dict[str, Any], config: Mapping[str, Any], frequencies: Tensor | None) -> dict[str, Any]:
-    """The rotary settings of config.json; takes theirs out of those that are left to be read."""
+    """The width of a head and the rotary settings of config.json; takes theirs out of what is left to be read."""
     n_heads = config["num_attention_heads"]
     if not isinstance(n_heads, int) or not isinstance(config["hidden_size"], int) or n_heads < 1:
         raise ConfigError("its sizes must be whole numbers from 1 on.")
@@ -202,11 +210,13 @@ def _rope(left: dict[str, Any], config: Mapping[str, Any], frequencies: Tensor |
     if frequencies is not None:
         if kind not in ("none", "llama3"):
             raise ConfigError(f"it has both {ROPE_FREQUENCIES} and a rotary scaling of type {str(kind)[:40]!r}.")
-        return {"rope_scaling": _llama3(frequencies, d_head, config.get("rope_theta", 10_000.0))}
+        return {"head_dim": d_head, "rope_scaling": _llama3(frequencies, d_head, config.get("rope_theta", 10_000.0))}
     if kind in ("none", ""):
-        return {}
+        return {"head_dim": d_head}
     scaling = {"rope_type": kind, "factor": factor}
-    return {"rope_scaling": scaling if original is None else {**scaling, "original_max_position_embeddings": original}}
+    if original is not None:
+        scaling["original_max_position_embeddings"] = original
+    return {"head_dim": d_head, "rope_scaling": scaling}
 
 
 def _llama3(frequencies: Tensor, d_head: int, theta: float) -> dict[str, Any]:
