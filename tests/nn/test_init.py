@@ -184,3 +184,9 @@ def test_what_would_start_as_anything_that_memory_holds_is_refused(part: str) ->
     says = "has the buffer scale, which no file would hold" if part == "scale" else f"draws no numbers for {part}"
     with pytest.raises(ConfigError, match=f"The architecture foreign {says}"):
         foreign(part.partition(".")[0]).build(ForeignConfig(d_model=12, n_layers=1, n_heads=2, vocab_size=5))
+
+
+def test_a_model_is_built_without_memory_where_torch_is_told_so() -> None:
+    with torch.device("meta"):
+        model = build(CONFIGS["gpt2"])
+    assert all(parameter.is_meta for parameter in model.parameters())

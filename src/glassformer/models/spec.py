@@ -148,7 +148,8 @@ class ModelSpec:
             },
         )
         self.initialize(module, generator)
-        if missing := [name for name, weight in module.named_parameters() if weight.isnan().any()]:
+        drawn = {name: weight for name, weight in module.named_parameters() if not weight.is_meta}
+        if missing := [name for name, weight in drawn.items() if weight.isnan().any()]:
             raise ConfigError(
                 f"The architecture {self.name} draws no numbers for {missing[0]}: its layer needs an `initialize`, or "
                 "the spec one that sets all parameters."
