@@ -103,7 +103,7 @@ def our_config(family: str, choose: random.Random) -> Any:
     return models.specs()[family].config(
         vocab_size=choose.randint(8, 40),
         context_length=CONTEXT,
-        d_model=n_heads * choose.choice([2, 5]),
+        d_model=n_heads * choose.choice([2, 6]),
         n_layers=n_layers,
         n_heads=n_heads,
         n_kv_heads=n_kv_heads,
