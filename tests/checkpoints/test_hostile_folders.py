@@ -129,6 +129,17 @@ def test_a_pattern_of_a_strangers_is_never_run(tmp_path: Path) -> None:
         Tokenizer.load(path)
 
 
+def test_a_tree_of_pieces_is_bounded_before_it_is_grown(tmp_path: Path) -> None:
+    choose = Random(1)
+    for number, length in ((8_000, 1_000), (40_000, 100), (10, 0)):
+        pieces = [["".join(choose.choices("abcdefgh", k=length)), -1.0] for _ in range(number)]
+        model = {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], *pieces, *[["x"] * (not length)]]}
+        (tmp_path / f"{number}").mkdir()
+        path = written(tmp_path / f"{number}", model=model, added_tokens=[], pre_tokenizer=None)
+        with refused(path):
+            Tokenizer.load(path)
+
+
 def test_layers_that_no_file_holds_are_refused_before_any_is_built(tmp_path: Path) -> None:
     for number in (3, 9_999, 10**6):
         folder = publish(tmp_path / f"{number}")

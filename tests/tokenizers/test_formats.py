@@ -49,6 +49,30 @@ def test_a_pair_of_files_may_have_a_name_before_it(data_dir):
         assert Tokenizer.load(folder / name).special_tokens == {END: 50256}
 
 
+def test_added_tokens_and_what_stands_around_a_text_are_read_beside_a_pair_of_files(data_dir, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    for name in ("vocab.json", "merges.txt"):
+        content = (data_dir / "tokenizers" / f"gpt2-{name}").read_bytes()
+        (tmp_path / name).write_bytes(content.replace(b"\n", b"\r\n") if name == "merges.txt" else content)
+    (tmp_path / "added_tokens.json").write_text('{"<|user|>": 50257}')
+    settings = {
+        "tokenizer_class": "GPT2Tokenizer",
+        "bos_token": "<|user|>",
+        "eos_token": {"__type": "AddedToken", "content": END},
+    }
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"add_bos_token": True}))
+    ours, theirs = Tokenizer.load(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    text = f"<|user|>Hello there{END}"
+    assert ours.encode(text) == theirs(text, add_special_tokens=False)["input_ids"] == [50257, 15496, 612, 50256]
+    assert (ours.bos_id, ours.eos_id) == (50257, 50256)
+    assert ours.encode("Hello", special=True) == [50257, 15496]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"add_eos_token": True}))
+    assert Tokenizer.load(tmp_path).encode("Hello", special=True) == [15496, 50256]
+    (tmp_path / "added_tokens.json").write_text('{"<|user|>": 50000}')
+    with pytest.raises(TokenizerError, match="at 50000, where another token is"):
+        Tokenizer.load(tmp_path)
+
+
 def test_a_directory_is_read_by_the_files_in_it(tmp_path, data_dir):
     shutil.copy(data_dir / "tokenizers" / "gpt2.tiktoken", tmp_path)
     assert Tokenizer.load(tmp_path).vocab_size == 50257
@@ -135,7 +159,6 @@ HOSTILE = {
         b"!!!! 0\n",
         b"YQ== x\n",
         b"YQ== -1\n",
-        b"YQ== 0\n",
         b"YQ== 99999999999\n",
         ranks() + b"YQ== 300\n",
         ranks() + b"YWI= 256\n",

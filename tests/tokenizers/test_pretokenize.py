@@ -98,8 +98,12 @@ def test_a_stream_keeps_no_more_than_a_block():
     assert len(taken) * 12_000 <= 2 * BLOCK
 
 
-def test_surrogates_become_replacement_characters():
-    assert flat(PreTokenizer(PATTERNS["gpt2"]), ["a\ud83d", "\ude00b"]) == ["a", "\ufffd\ufffd", "b"]
+def test_surrogates_are_joined_and_become_replacement_characters_where_they_are_alone():
+    split = PreTokenizer(PATTERNS["gpt2"])
+    for chunks in (["a\ud83d\ude00b"], ["a\ud83d", "\ude00b"], ["a", "\ud83d", "", "\ude00", "b"]):
+        assert flat(split, chunks) == ["a", "😀", "b"]
+    assert flat(split, ["a\ude00", "\ud83db"]) == ["a", "\ufffd\ufffd", "b"]
+    assert flat(split, ["a\ud83d"]) == ["a", "\ufffd"]
 
 
 def test_an_unknown_pattern_is_refused():

@@ -272,6 +272,31 @@ def test_what_our_classes_do_not_follow_the_library_does(part, value, written, t
             assert ours.decode(ids) == library.decode(ids, skip_special_tokens=False)
 
 
+@pytest.mark.parametrize("added", ["д", " ab", "\n\n"])
+def test_an_added_token_may_have_the_bytes_of_an_ordinary_one(added, tmp_path, random_texts):
+    vocab = {byte: bytes([byte]) for byte in range(256)} | {256: b"ab", 257: b" ab", 258: b"\n\n", 259: "д".encode()}
+    merges = [(b"a", b"b"), (b" ", b"ab"), (b"\n", b"\n"), (b"\xd0", b"\xb4")]
+    written = json.loads(BPETokenizer(vocab, merges).tokenizer_json())
+    ours = loaded(written | {"added_tokens": [{"id": 260, "content": added, **OFF}]}, tmp_path)
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    for text in [*random_texts(60), "x ab ab\n\nдд"]:
+        ids = library.encode(text).ids
+        assert ours.encode(text) == ids
+        assert ours.decode(ids) == text
+    assert 260 in ids
+
+
+def test_byte_level_bpe_by_the_recipe_of_courses_opens(tmp_path):
+    theirs = tokenizers.Tokenizer(models.BPE())
+    theirs.pre_tokenizer, theirs.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    theirs.train_from_iterator(["the cat ate the hat"] * 5, trainers.BpeTrainer(vocab_size=40, show_progress=False))
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    ours = Tokenizer.load(tmp_path)
+    assert ours.encode("that cat") == theirs.encode("that cat").ids
+    with pytest.raises(TokenizerError, match="lacks the byte 0x64, which ' dog' needs"):
+        ours.encode("the dog")
+
+
 def test_a_text_may_be_refused_by_the_library_in_one_sentence(written, tmp_path):
     words = {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "<unk>"}
     ours = loaded(written | {"model": words, "added_tokens": [], "pre_tokenizer": {"type": "Whitespace"}}, tmp_path)

@@ -144,6 +144,32 @@ def test_a_file_that_we_cannot_follow_is_refused(
         Tokenizer.load(tmp_path)
 
 
+def test_lines_of_vocab_txt_end_as_files_do_and_not_at_every_separator_of_unicode(tmp_path: Path) -> None:
+    pieces = [*SPECIAL, "\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "a\u2028b", "hello"]
+    for end in ("\n", "\r\n"):
+        (tmp_path / "vocab.txt").write_bytes("".join(piece + end for piece in pieces).encode())
+        ours = Tokenizer.load(tmp_path)
+        assert isinstance(ours, WordPieceTokenizer)
+        assert list(ours.pieces) == pieces
+        assert ours.encode("hello") == [len(pieces) - 1]
+
+
+@pytest.mark.parametrize("lowercase", [False, True])
+@pytest.mark.parametrize("strip_accents", [None, False, True])
+@pytest.mark.parametrize("chinese", [False, True])
+def test_the_settings_of_a_folder_without_tokenizer_json_are_those_of_transformers(
+    lowercase: bool, strip_accents: bool | None, chinese: bool, tmp_path: Path, random_texts: Any
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    pieces = [*SPECIAL, "hello", "world", "cafe", "café", "你", "你好", "##好", "Hello"]
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    settings = {"do_lower_case": lowercase, "strip_accents": strip_accents, "tokenize_chinese_chars": chinese}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"tokenizer_class": "BertTokenizer"}))
+    ours, theirs = Tokenizer.load(tmp_path), transformers.BertTokenizer.from_pretrained(tmp_path)
+    for text in ["Hello world", "hello CAFÉ café", "你好 hello", *random_texts(20)]:
+        assert ours.encode(text, special=True) == theirs(text)["input_ids"], text
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [(b"a\nb\na\n", "stands on two lines"), (b"a\n", r"lacks \[UNK\]"), (b"\xff\xfe", "is not UTF-8")],

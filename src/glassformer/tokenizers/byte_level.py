@@ -16,6 +16,7 @@ from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.bpe import merge, merge_steps
 from glassformer.tokenizers.merge_table import MergeTable
 from glassformer.tokenizers.pretokenize import PATTERNS, split_pattern
+from glassformer.tokenizers.tokenizer_config import read_added_tokens
 from glassformer.tokenizers.tokenizer_json import BPE, check_added_ids, check_bpe, excerpt, expect
 from glassformer.tokenizers.untrusted_files import Json, read_json, read_text, sibling
 from glassformer.tokenizers.vocabulary import (
@@ -58,7 +59,7 @@ class BPETokenizer(Tokenizer):
         self.merges = None if merges is None else list(merges)
         self.whole_pieces = merges is None if whole_pieces is None else whole_pieces
         self._ids = self._ordinary_ids()
-        self._byte_ids = self._ids_of_bytes()
+        self._byte_ids = {byte: self._ids[bytes([byte])] for byte in range(256) if bytes([byte]) in self._ids}
         self._table = self._merge_table()
 
     @classmethod
@@ -88,10 +89,10 @@ class BPETokenizer(Tokenizer):
         data = pre_token.encode()
         if self.whole_pieces and data in self._ids:
             return [self._ids[data]]
-        return merge(list(map(self._byte_ids.__getitem__, data)), self._table)
+        return merge(self._ids_of_bytes(data), self._table)
 
     def _merge_steps(self, pre_token: str) -> list[list[int]]:
-        return list(merge_steps([self._byte_ids[byte] for byte in pre_token.encode()], self._table))
+        return list(merge_steps(self._ids_of_bytes(pre_token.encode()), self._table))
 
     def _ordinary_ids(self) -> dict[bytes, int]:
         """Bytes to id, without the special tokens; a special token that is a single byte stays a byte."""
@@ -107,14 +108,14 @@ class BPETokenizer(Tokenizer):
             ids[token] = id
         return ids
 
-    def _ids_of_bytes(self) -> list[int]:
-        missing = [byte for byte in range(256) if bytes([byte]) not in self._ids]
-        if missing:
+    def _ids_of_bytes(self, data: bytes) -> list[int]:
+        try:
+            return list(map(self._byte_ids.__getitem__, data))
+        except KeyError as missing:
             raise TokenizerError(
-                f"the vocabulary lacks {len(missing)} of the 256 bytes, the first is 0x{missing[0]:02x}: "
-                "a byte-level vocabulary must have them all, so that any text can be written."
-            )
-        return [self._ids[bytes([byte])] for byte in range(256)]
+                f"the vocabulary lacks the byte 0x{missing.args[0]:02x}, which {shorten(data.decode())} needs: "
+                "with all 256 bytes any text can be written."
+            ) from None
 
     # ---- tokenizer.json
 
@@ -164,6 +165,11 @@ class BPETokenizer(Tokenizer):
         special_ids = set(special_tokens.values())
         ordinary = {id: from_printable(text) for text, id in printable.items() if id not in special_ids}
         check_no_gaps(path, ordinary, special_ids)
+        bytes_of = set(ordinary.values())
+        if not bytes_of.isdisjoint(text.encode() for text in special_tokens):
+            raise UnsupportedPipeline(f"{path}: an added token has the bytes of an ordinary one.")
+        if model.get("unk_token") is not None and not bytes_of.issuperset(bytes([byte]) for byte in range(256)):
+            raise UnsupportedPipeline(f"{path}: bytes that the vocabulary lacks become {excerpt(model['unk_token'])}.")
         vocab = ordinary | {id: text.encode() for text, id in special_tokens.items()}
         merges = _merges_from_printable(path, model.get("merges"))
         return cls(vocab, merges, special_tokens, pattern, whole_pieces=whole_pieces)
@@ -227,6 +233,11 @@ def read_vocab_and_merges(path: Path, pattern: str | None = None) -> BPETokenize
     prefix = path.name.removesuffix("vocab.json").removesuffix("merges.txt")
     vocab = _vocab_of_file(sibling(path, f"{prefix}vocab.json"))
     merges = _merges_of_file(sibling(path, f"{prefix}merges.txt"))
+    added = {} if prefix else read_added_tokens(path.parent)
+    for text, id in added.items():
+        if vocab.setdefault(id, text.encode()) != text.encode():
+            raise TokenizerError(f"{path}: added_tokens.json has {text[:40]!r} at {id}, where another token is.")
+    check_no_gaps(path, vocab)
     merged = {left + right for left, right in merges}
     special = [token for token in vocab.values() if len(token) > 1 and token not in merged]
     try:
@@ -258,7 +269,7 @@ def _vocab_of_file(path: Path) -> dict[int, bytes]:
 
 def _merges_of_file(path: Path) -> list[tuple[bytes, bytes]]:
     """The merges of merges.txt, a pair a line, perhaps after a line with a version."""
-    lines = read_text(path).split("\n")
+    lines = read_text(path).replace("\r\n", "\n").split("\n")
     merges = [line for number, line in enumerate(lines) if line and not (number == 0 and line.startswith("#version"))]
     return _merges_from_printable(path, merges)
 

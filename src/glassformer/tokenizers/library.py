@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,7 +30,8 @@ T = TypeVar("T")
 
 LONGEST_TEXT = 1 << 24  # characters that are encoded at once, since a pipeline may look anywhere
 LONGEST_STRING = 1 << 10  # characters of a piece, and of what a pipeline looks for
-MAX_PIECES_CHARACTERS = 1 << 23  # of a unigram vocabulary, whose tree of pieces takes some 100 bytes for each
+LONGEST_SCORED = 1 << 7  # characters of a unigram piece: each place of a text is looked up with pieces of all lengths
+MAX_NODES = 1 << 21  # of a unigram vocabulary's tree of bytes, each of which takes some 350 bytes
 MAX_STEPS = 64  # of a normalizer, a pre-tokenizer or a decoder
 MAX_GROWTH = 1 << 8  # how many characters may come of one
 LONGEST_NORMAL_FORM = 1 << 8  # bytes that one character may become by sentencepiece's table
@@ -245,6 +246,8 @@ def check_model(path: Path, model: Json) -> None:
         _check_scored(model["vocab"])
         return
     vocab = checked_vocab(path, model.get("vocab"))
+    if max(map(len, vocab)) > LONGEST_STRING:
+        raise TokenizerError(f"a token has {max(map(len, vocab))} characters, and {LONGEST_STRING} is the most.")
     if max(vocab.values()) >= MAX_VOCAB_SIZE:
         raise TokenizerError(f"the id {max(vocab.values())} is beyond the largest that is read, {MAX_VOCAB_SIZE - 1}.")
     if "merges" in model:
@@ -256,15 +259,25 @@ def check_model(path: Path, model: Json) -> None:
 
 def _check_scored(vocab: list[object]) -> None:
     """A unigram vocabulary: pieces and their scores, in the order of their ids."""
-    size = 0
+    pieces: list[bytes] = []
     for entry in vocab:
         match entry:
-            case [str(piece), float() | int() as score] if len(piece) <= LONGEST_STRING and math.isfinite(score):
-                size += len(piece)
+            case [str(piece), float() | int() as score] if len(piece) <= LONGEST_SCORED and math.isfinite(score):
+                pieces.append(piece.encode())
             case _:
-                raise TokenizerError(f"{excerpt(entry)} is no piece with its score.")
-    if not vocab or len(vocab) >= MAX_VOCAB_SIZE or size > MAX_PIECES_CHARACTERS:
+                raise TokenizerError(
+                    f"{excerpt(entry)} is no piece of at most {LONGEST_SCORED} characters with its score."
+                )
+    pieces.sort()
+    shared = sum(_shared(*pair) for pair in pairwise(pieces))
+    if not pieces or len(pieces) >= MAX_VOCAB_SIZE or sum(map(len, pieces)) - shared > MAX_NODES:
         raise TokenizerError(
-            f"expected a vocabulary of at most {MAX_VOCAB_SIZE} pieces, which have at most {MAX_PIECES_CHARACTERS:,} "
-            "characters in all."
+            f"expected a vocabulary of at most {MAX_VOCAB_SIZE} pieces, which begin in at most {MAX_NODES:,} ways."
         )
+
+
+def _shared(first: bytes, second: bytes) -> int:
+    """How many bytes two pieces begin with alike."""
+    return next(
+        (n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )

@@ -42,11 +42,11 @@ def split_pattern(name: str) -> str:
 
 
 def without_surrogates(text: str) -> str:
-    """`text` with U+FFFD for every surrogate, which UTF-8 cannot express."""
+    """`text` with its pairs of surrogates joined, and U+FFFD for one alone, which UTF-8 cannot express."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        return str(SURROGATES.sub("\ufffd", text))
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
 
 
@@ -74,9 +74,11 @@ class PreTokenizer:
         Text is scanned again only when it has doubled, so that a pre-token of n characters costs O(n).
         """
         waiting: list[str] = []
-        size, enough = 0, BLOCK
+        size, enough, half = 0, BLOCK, ""
         for chunk in chunks:
-            waiting.append(without_surrogates(chunk))
+            text = half + chunk
+            half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""  # of a pair that the next chunk may join
+            waiting.append(without_surrogates(text[: len(text) - len(half)]))
             size += len(chunk)
             if size < enough:
                 continue
@@ -89,7 +91,7 @@ class PreTokenizer:
                     f"where it may be cut into words; {LONGEST:,} are allowed."
                 )
             enough = max(BLOCK, 2 * size)
-        yield from self._rest("".join(waiting))
+        yield from self._rest("".join([*waiting, without_surrogates(half)]))
 
     def _decided(self, text: str) -> Generator[tuple[list[str], str | None], None, int]:
         """The pre-tokens of a text that goes on which no more text can change; returns where the others begin."""

@@ -6,10 +6,14 @@ for that, whether they are put around one.
 
 from pathlib import Path
 
+from glassformer.errors import TokenizerError
 from glassformer.tokenizers.base import Tokenizer
+from glassformer.tokenizers.tokenizer_json import MAX_ADDED_TOKENS
 from glassformer.tokenizers.untrusted_files import Json, file_in, read_json
+from glassformer.tokenizers.vocabulary import checked_vocab, special_bytes
 
 TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP = "tokenizer_config.json", "special_tokens_map.json"
+ADDED_TOKENS = "added_tokens.json"
 
 
 def read_settings(folder: Path) -> Json:
@@ -19,6 +23,17 @@ def read_settings(folder: Path) -> Json:
         if (folder / name).is_file():
             settings |= read_json(file_in(folder, name))
     return settings
+
+
+def read_added_tokens(folder: Path) -> dict[str, int]:
+    """The tokens of added_tokens.json, which a folder without a tokenizer.json has beside its vocabulary."""
+    if not (folder / ADDED_TOKENS).is_file():
+        return {}
+    content = read_json(file_in(folder, ADDED_TOKENS))
+    tokens = checked_vocab(folder / ADDED_TOKENS, content) if content else {}
+    if len(tokens) > MAX_ADDED_TOKENS or not all(special_bytes(text) for text in tokens):
+        raise TokenizerError(f"{folder / ADDED_TOKENS}: expected at most {MAX_ADDED_TOKENS} tokens.")
+    return tokens
 
 
 def declare(tokenizer: Tokenizer, settings: Json, *, around: bool) -> None:

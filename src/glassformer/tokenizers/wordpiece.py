@@ -12,6 +12,7 @@ from typing import Any
 
 from glassformer.errors import TokenizerError, UnsupportedPipeline
 from glassformer.tokenizers.base import Tokenizer
+from glassformer.tokenizers.tokenizer_config import read_settings
 from glassformer.tokenizers.tokenizer_json import check_added_ids, excerpt
 from glassformer.tokenizers.untrusted_files import Json, read_text
 from glassformer.tokenizers.vocabulary import MAX_VOCAB_SIZE, check_no_gaps, checked_vocab
@@ -162,11 +163,20 @@ class WordPieceTokenizer(Tokenizer):
 
 
 def read_vocab_txt(path: Path) -> WordPieceTokenizer:
-    """BERT's vocab.txt: a piece a line, in the order of the ids; a vocabulary without capitals is an uncased one."""
-    lines = read_text(path).splitlines()
+    """BERT's vocab.txt: a piece a line, in the order of the ids; its folder's tokenizer_config.json has the settings.
+
+    Where those do not say so, a vocabulary without capitals is an uncased one.
+    """
+    lines = read_text(path).replace("\r\n", "\n").removesuffix("\n").split("\n")
     pieces = {line: id for id, line in enumerate(lines)}
     if len(pieces) != len(lines):
         doubled = next(line for id, line in enumerate(lines) if pieces[line] != id)
         raise TokenizerError(f"{path}: the piece {doubled[:40]!r} stands on two lines.")
-    lowercase = not any(piece != piece.lower() for piece in pieces if not piece.startswith("["))
-    return WordPieceTokenizer(pieces, lowercase=lowercase)
+    settings = read_settings(path.parent)
+    uncased = not any(piece != piece.lower() for piece in pieces if not piece.startswith("["))
+    return WordPieceTokenizer(
+        pieces,
+        lowercase=bool(settings.get("do_lower_case", uncased)),
+        strip_accents=None if settings.get("strip_accents") is None else bool(settings["strip_accents"]),
+        split_chinese=bool(settings.get("tokenize_chinese_chars", True)),
+    )
