@@ -54,8 +54,8 @@ def read(contents: Mapping[str, bytes]) -> Tokenizers:
     with tempfile.TemporaryDirectory() as folder:
         for name, data in contents.items():
             files.write(Path(folder, name), data)
-        tokenizers = read_tokenizers(Path(folder))
-        return tokenizers._replace(missing=tokenizers.missing.replace(f"{folder}/", ""))
+        tokenizer, source, missing = read_tokenizers(Path(folder))
+        return Tokenizers(tokenizer, source, missing.replace(f"{folder}/", ""))
 
 
 def files_of(metadata: Mapping[str, Any]) -> dict[str, bytes]:

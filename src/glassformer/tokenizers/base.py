@@ -149,8 +149,7 @@ class Tokenizer(ABC):
             yield from block
 
     def _encode(self, chunks: Iterable[str], allowed_special: AllowedSpecial) -> Iterator[list[int]]:
-        if allowed_special not in self._pretokenizer:
-            raise TokenizerError(f'allowed_special={allowed_special!r}: expected "all" or "none".')
+        check_allowed_special(allowed_special)
         cache, at_beginning = self._cache, True
         for split, special in self._pretokenizer[allowed_special].stream(chunks):
             pre_tokens = [self._begin(split[0]), *split[1:]] if split and at_beginning else split
@@ -278,3 +277,9 @@ class TextStream:
     def finish(self) -> str:
         """What a text that ends here still owes: U+FFFD for a character cut short, else nothing."""
         return self._decoder.decode(b"", final=True)
+
+
+def check_allowed_special(allowed_special: str) -> None:
+    """Raise unless it says which special tokens a text may write."""
+    if allowed_special not in ("all", "none"):
+        raise TokenizerError(f'allowed_special={allowed_special!r}: expected "all" or "none".')

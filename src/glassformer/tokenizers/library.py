@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from glassformer.errors import TokenizerError
-from glassformer.tokenizers.base import AllowedSpecial, PreToken, Tokenizer
+from glassformer.tokenizers.base import AllowedSpecial, PreToken, Tokenizer, check_allowed_special
 from glassformer.tokenizers.byte_level import from_printable
 from glassformer.tokenizers.foreign_patterns import check_pattern
 from glassformer.tokenizers.pretokenize import without_surrogates
@@ -88,8 +88,7 @@ class LibraryTokenizer(Tokenizer):
         yield self._encoding("".join(bounded(chunks)), allowed_special).ids
 
     def _encoding(self, text: str, allowed_special: AllowedSpecial) -> Any:
-        if allowed_special not in ("all", "none"):
-            raise TokenizerError(f'allowed_special={allowed_special!r}: expected "all" or "none".')
+        check_allowed_special(allowed_special)
         if allowed_special not in self._library:
             self._library[allowed_special] = self._build(with_special=allowed_special == "all")
         pipeline = self._library[allowed_special]
