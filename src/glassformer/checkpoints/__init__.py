@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer import files
-from glassformer.checkpoints import huggingface
+from glassformer.checkpoints import gguf_export, huggingface
 from glassformer.checkpoints.build import build, copied
 from glassformer.checkpoints.formats import all_formats
 from glassformer.checkpoints.formats.format import Contents, Format, Source
@@ -75,6 +75,11 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, *, native: bool = False,
     """The same for a model with all that lies beside it."""
     extras = {name: getattr(checkpoint, name) for name in WRITTEN}
     return save(checkpoint.module, path, native=native, overwrite=overwrite, **extras)
+
+
+def save_gguf(checkpoint: Checkpoint, path: Path, *, kind: str, overwrite: bool = False) -> Path:
+    """Write a GGUF file with matrices of the kind "f32", "f16" or "q8_0"."""
+    return gguf_export.save(checkpoint.module, checkpoint, path, kind=kind, overwrite=overwrite)
 
 
 def format_of(source: Source) -> Format:

@@ -1,4 +1,4 @@
-"""ggml's block formats: the bytes of a quantized row, back to numbers.
+"""ggml's block formats: the bytes of a quantized row, back to numbers; and Q8_0 out of numbers.
 
 Weights stand in blocks of 32 or 256, each with scales of its own: a weight is `scale * q`, in some formats minus or
 plus an offset, and q has 2 to 8 bits. Next to read: `gguf_file.py`, which has the tensors in such blocks.
@@ -154,6 +154,15 @@ def q6_k(blocks: Bytes) -> Floats:
     s = blocks[:, 192:208].view(np.int8)
     q = unpacked(blocks[:, :128], 64, 4) | unpacked(blocks[:, 128:192], 32, 2) << 4
     return scaled(half(blocks, 208) * s, q.astype(np.float32) - 32).reshape(len(blocks), -1)
+
+
+def to_q8_0(weights: Floats) -> Bytes:
+    """Blocks (N, 34) of weights (N, 32): d is a 127th of the largest, q is rounded, halves away from zero."""
+    scale = np.abs(weights).max(axis=1, keepdims=True) / np.float32(127)
+    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
+    steps = weights * inverse
+    q = (np.sign(steps) * np.floor(np.abs(steps) + np.float32(0.5))).astype(np.int8)
+    return np.concatenate([scale.astype("<f2").view(np.uint8), q.view(np.uint8)], axis=1)
 
 
 FORMATS = {  # by ggml's number for the type

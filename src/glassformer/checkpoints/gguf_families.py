@@ -55,6 +55,14 @@ class GGUFFamily:
         names = {theirs: ours for ours, theirs in self.modules.items()}
         return f"{names[pattern]}.{part}".format(i=layer and layer[1])
 
+    def change_back(self, name: str, config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
+        """What makes the tensor of this name in GGUF of a folder's."""
+        module = LAYER.sub("blk.{i}.", name.rpartition(".")[0])
+        if module in self.turned:
+            n_heads = config[self.turned[module]]
+            return lambda tensor: neighbours_from_half(tensor, n_heads)
+        return self.change(name, config)
+
     def change(self, name: str, config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
         """What makes a folder's tensor of that of this name in GGUF."""
         module = LAYER.sub("blk.{i}.", name.rpartition(".")[0])

@@ -178,6 +178,62 @@ def _scalar(kind: int, value: Any, name: str) -> Any:
     return value
 
 
+def write(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, tuple[int, Tensor]]) -> None:
+    """Write a file that nobody reads yet: each tensor as ggml's type of that number, F32, F16 or Q8_0."""
+    parts = [MAGIC, struct.pack("<IQQ", 3, len(tensors), len(metadata))]
+    for name, value in metadata.items():
+        parts += [_packed_string(name), _packed(value)]
+    offset = 0
+    for name, (kind, tensor) in tensors.items():
+        format = ggml_blocks.FORMATS[kind]
+        dims = tuple(tensor.shape)[::-1]
+        parts += [_packed_string(name), struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, offset)]
+        n_bytes = tensor.numel() // format.n_weights * format.n_bytes
+        offset += n_bytes + -n_bytes % 32
+    header = b"".join(parts)
+    with path.open("wb") as file:
+        file.write(header + bytes(-len(header) % 32))
+        for data in _padded(tensors):
+            file.write(data)
+
+
+def _padded(tensors: Mapping[str, tuple[int, Tensor]]) -> Iterator[bytes]:
+    """The bytes of each tensor, made when they are written."""
+    for kind, tensor in tensors.values():
+        numbers = tensor.detach().cpu().float().contiguous().numpy()
+        match ggml_blocks.FORMATS[kind].name:
+            case "Q8_0":
+                data = ggml_blocks.to_q8_0(numbers.reshape(-1, 32)).tobytes()
+            case "F16":
+                data = numbers.astype("<f2").tobytes()
+            case _:
+                data = numbers.astype("<f4").tobytes()
+        yield data + bytes(-len(data) % 32)
+
+
+def _packed_string(text: str) -> bytes:
+    data = text.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def _packed(value: Any) -> bytes:
+    """A value of metadata with its type; whole numbers are u32, others float32, those of an `array` as it has them."""
+    match value:
+        case bool():
+            return struct.pack("<I?", BOOL, value)
+        case int():
+            return struct.pack("<II", 4, value)
+        case float():
+            return struct.pack("<If", 6, value)
+        case str():
+            return struct.pack("<I", STRING) + _packed_string(value)
+        case array():
+            kind = {letter: kind for kind, letter in SCALARS.items()}[value.typecode]
+            return struct.pack(f"<IIQ{len(value)}{value.typecode}", ARRAY, kind, len(value), *value)
+        case _:
+            return struct.pack("<IIQ", ARRAY, STRING, len(value)) + b"".join(map(_packed_string, value))
+
+
 def _header(cursor: _Cursor) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
     """The metadata and the list of tensors."""
     version, n_tensors, n_metadata = cursor.unpack("IQQ")

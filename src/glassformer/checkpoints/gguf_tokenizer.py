@@ -27,7 +27,7 @@ from glassformer.tokenizers.untrusted_files import Json
 
 KEY = "tokenizer.ggml."
 CHAT_TEMPLATE = "tokenizer.chat_template"
-UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 2, 3, 4, 5  # of token_type, beside 1, normal, and 6, a byte
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5  # of token_type, beside 6, a byte
 ROLES = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
 ENDS = ("eos", "eot", "eom")  # tokens of these roles end a text; chat models have several
 

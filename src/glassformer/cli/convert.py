@@ -1,4 +1,4 @@
-"""`glassformer convert`: published formats into a Hugging Face directory."""
+"""`glassformer convert`: published formats into a Hugging Face directory, or a GGUF file."""
 
 from pathlib import Path
 
@@ -22,6 +22,7 @@ def convert(
     *,
     opening: Opening = OPENING,
     tokenizer: Path | None = None,
+    quantize: str | None = None,
     native: Flag = False,
     overwrite: Flag = False,
     json: Flag = False,
@@ -37,9 +38,11 @@ def convert(
         A directory, llama.cpp's .gguf, llama2.c's .bin, minGPT's .json, fairseq's weights as .safetensors, g2p_en's
         .npz, a .pt of nanoGPT's, Whisper's or vit-pytorch's, or preset:NAME.
     destination
-        The directory to write.
+        The directory to write; with --quantize, a .gguf file for llama.cpp.
     tokenizer
         A tokenizer's file or folder, where none stands beside the source: Whisper's is OpenAI's gpt2.tiktoken.
+    quantize
+        Write one GGUF file with matrices as q8_0, f16 or f32.
     native
         Write what Hugging Face's format cannot express, too; glassformer alone reads such a directory. Architectures
         that Hugging Face does not have (rnn, seq2seq, word2vec) are written so without being told.
@@ -49,12 +52,14 @@ def convert(
         Print a JSON object.
     """
 
-    from glassformer import api, models
+    from glassformer import api, checkpoints, models
     from glassformer.errors import ConfigError
     from glassformer.tokenizers import Tokenizer
 
     read = [path for path in (source, tokenizer) if path is not None]
-    new_destination(destination, overwrite=overwrite, folder=True, reads=read)
+    if (destination.suffix == ".gguf") != (quantize is not None):
+        raise ConfigError("--quantize q8_0, f16 or f32 goes with a destination that ends in .gguf, and neither alone.")
+    new_destination(destination, overwrite=overwrite, folder=quantize is None, reads=read)
     model = opened(source, opening, dtype=None)
     if tokenizer is not None:
         tokens = Tokenizer.load(tokenizer)
@@ -65,7 +70,10 @@ def convert(
                 f"--tokenizer takes the one that it was trained with."
             )
         model = model.having(tokenizer=tokens, no_tokenizer="")
-    api.save(model, destination, native=native, overwrite=overwrite)
+    if quantize is None:
+        api.save(model, destination, native=native, overwrite=overwrite)
+    else:
+        checkpoints.save_gguf(model.checkpoint, destination, kind=quantize, overwrite=overwrite)
     if model.no_tokenizer and model.rest.has_tokenizer:
         remark(f"Its tokenizer goes along as it is, and was not understood: {model.no_tokenizer}")
     elif model.no_tokenizer:

@@ -1,0 +1,163 @@
+"""A model with its tokenizer as one GGUF file, which llama.cpp and what is built on it run.
+
+The settings are written, read again as any file's and compared: what GGUF cannot say is refused, not left out. Matrices
+are F32, F16 or Q8_0; vectors and learned positions always F32, rows that do not divide into blocks F16.
+Next to read: `formats/gguf.py`, the other direction.
+"""
+
+import json
+from array import array
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from glassformer import files
+from glassformer.checkpoints import gguf_families, gguf_file, huggingface, names
+from glassformer.checkpoints.build import check_finite
+from glassformer.checkpoints.formats.format import Contents
+from glassformer.checkpoints.gguf_families import FAMILIES, GGUFFamily
+from glassformer.checkpoints.gguf_tokenizer import (
+    CHAT_TEMPLATE,
+    CONTROL,
+    KEY,
+    NORMAL,
+    PRE,
+    UNUSED,
+    USER_DEFINED,
+    WHOLE_WORDS,
+)
+from glassformer.checkpoints.rest import TOKENIZER_CONFIG, Rest
+from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError
+from glassformer.models import spec_of
+from glassformer.tokenizers.base import Tokenizer
+
+KINDS = {"f32": 0, "f16": 1, "q8_0": 8}  # ggml's numbers
+FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7}  # llama.cpp's for whole files
+NOT_OF_THE_MODEL = ("dropout", "rope_style")  # which rows are reordered for, and what training alone uses
+
+
+def save(module: nn.Module, contents: Contents, path: Path, *, kind: str, overwrite: bool = False) -> Path:
+    """Write the file in one step; `kind` is "f32", "f16" or "q8_0"."""
+    if kind not in KINDS:
+        raise ConfigError(f"GGUF is written as {', '.join(KINDS)}, not as {kind!r}.")
+    config: Any = module.config
+    theirs = huggingface.their_settings(config, native=False)
+    name, family = _family(theirs)
+    metadata = {"general.architecture": name, "general.file_type": FILE_TYPES[kind], "general.quantization_version": 2}
+    metadata |= _settings(name, family, theirs, config)
+    metadata |= _tokenizer(contents, config.vocab_size)
+    weights = dict(module.named_parameters())
+    try:
+        for each, weight in weights.items():
+            check_finite(each, weight)
+    except CheckpointCorrupt as error:
+        raise ExportError(str(error)) from None
+    tensors: dict[str, tuple[int, Tensor]] = {}
+    for folder_name, tensor in names.to_theirs(weights, config).items():
+        place = family.gguf_name(folder_name)
+        tensors[place] = _kind(place, tensor, kind), family.change_back(place, theirs)(tensor)
+    with files.new_file(path, overwrite=overwrite) as new:
+        gguf_file.write(new, metadata, tensors)
+    return path
+
+
+def _kind(name: str, tensor: Tensor, kind: str) -> int:
+    if tensor.ndim == 1 or name.startswith("position_embd"):
+        return KINDS["f32"]
+    return KINDS["f16" if kind == "q8_0" and tensor.shape[-1] % 32 else kind]
+
+
+def _family(theirs: Mapping[str, Any]) -> tuple[str, GGUFFamily]:
+    for name, family in FAMILIES.items():
+        if family.model_type == theirs["model_type"]:
+            return name, family
+    raise ExportError(f"GGUF is written of {', '.join(FAMILIES)}, not of a {theirs['model_type']}.")
+
+
+def _settings(name: str, family: GGUFFamily, theirs: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """The metadata of a configuration, after it has been read from them again."""
+    known = {**family.settings, **family.optional}
+    metadata = {f"{name}.{key}": theirs[each] for key, each in known.items() if theirs.get(each) is not None}
+    metadata[f"{name}.vocab_size"] = config.vocab_size
+    if family.optional:
+        metadata |= dict.fromkeys((f"{name}.rope.dimension_count", f"{name}.attention.value_length"), config.d_head)
+    on_disk = {
+        key: float(str(np.float32(value))) if isinstance(value, float) else value for key, value in metadata.items()
+    }
+    again = gguf_families.settings_of(
+        {"general.architecture": name, **on_disk}, tied=config.tied_head, vocab_size=config.vocab_size, frequencies=None
+    )
+    published = spec_of(config).published
+    assert published is not None
+    kept = {each: getattr(config, each) for each in NOT_OF_THE_MODEL if hasattr(config, each)}
+    read = replace(published.from_huggingface(again), **kept)
+    for field in fields(config):
+        if getattr(read, field.name) != getattr(config, field.name):
+            raise ExportError(
+                f"GGUF cannot express {field.name} = {getattr(config, field.name)!r}, as it is written here."
+            )
+    return metadata
+
+
+def _tokenizer(contents: Contents, vocab_size: int) -> dict[str, Any]:
+    """The tokenizer's metadata; none where the model has no tokenizer."""
+    tokenizer = contents.tokenizer
+    if tokenizer is None:
+        return {}
+    file = json.loads(tokenizer.tokenizer_json())
+    model = file["model"]
+    pre = [
+        name
+        for name, parts in PRE.items()
+        if parts["pre_tokenizer"] == file.get("pre_tokenizer")
+        and parts.get("normalizer") == file.get("normalizer")
+        and (name in WHOLE_WORDS) == bool(model.get("ignore_merges"))
+    ]
+    if model.get("type") != "BPE" or not pre:
+        raise ExportError(
+            f"its tokenizer is not among those that are written in GGUF, byte-level BPE that splits text as one of "
+            f"{', '.join(PRE)}."
+        )
+    tokens = {id: text for text, id in model["vocab"].items()}
+    types = dict.fromkeys(tokens, NORMAL)
+    for added in file["added_tokens"]:
+        tokens[added["id"]] = added["content"]
+        types[added["id"]] = CONTROL if added["special"] else USER_DEFINED
+    if max(tokens) >= vocab_size:
+        raise ExportError(f"the tokenizer has the id {max(tokens)}, and the model {vocab_size:,} tokens.")
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    metadata: dict[str, Any] = {
+        f"{KEY}model": "gpt2",
+        f"{KEY}pre": pre[0],
+        f"{KEY}tokens": [tokens.get(id, f"[PAD{id}]") for id in range(vocab_size)],
+        f"{KEY}token_type": array("i", [types.get(id, UNUSED) for id in range(vocab_size)]),
+        f"{KEY}merges": merges,
+    }
+    rest = contents.rest.for_model(tokenizer, contents.source_tokenizer, contents.eos_ids)
+    template = _chat_template(rest)
+    return metadata | _around(tokenizer, rest.eos_ids) | ({} if template is None else {CHAT_TEMPLATE: template})
+
+
+def _chat_template(rest: Rest) -> str | None:
+    """The template in a file of its own, or among the tokenizer's settings."""
+    if "chat_template.jinja" in rest.contents:
+        return rest.contents["chat_template.jinja"].decode(errors="replace")
+    template = json.loads(rest.contents.get(TOKENIZER_CONFIG, b"{}")).get("chat_template")
+    return template if isinstance(template, str) else None
+
+
+def _around(tokenizer: Tokenizer, eos_ids: frozenset[int]) -> dict[str, Any]:
+    """The tokens that begin and end a text: of several that end one, GGUF has room for three."""
+    ends = list(dict.fromkeys(id for id in (tokenizer.eos_id, *sorted(eos_ids)) if id is not None))
+    ids = dict(zip(("eos", "eot", "eom"), ends, strict=False))
+    if tokenizer.bos_id is not None:
+        ids["bos"] = tokenizer.bos_id
+    for role, around in (("bos", tokenizer.begin_ids), ("eos", tokenizer.end_ids)):
+        if around not in ((), (ids.get(role),)):
+            raise ExportError(f"GGUF cannot express that the tokens {list(around)} stand around a text.")
+    flags = {f"{KEY}add_bos_token": bool(tokenizer.begin_ids), f"{KEY}add_eos_token": bool(tokenizer.end_ids)}
+    return {f"{KEY}{role}_token_id": id for role, id in ids.items()} | flags

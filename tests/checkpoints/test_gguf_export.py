@@ -1,0 +1,125 @@
+"""GGUF files that we write, read by the library `gguf`, by `transformers` and by ourselves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import glassformer as gf
+from checkpoints.test_gguf import TEXTS, byte_level
+from glassformer import checkpoints
+from glassformer.checkpoints.ggml_blocks import to_q8_0
+from glassformer.errors import ConfigError, ExportError
+from glassformer.nn.rope import RopeScaling
+from glassformer.tokenizers import Tokenizer
+from support.commands import run
+from support.gguf_models import write_llama
+
+SIZES = {"vocab_size": 300, "context_length": 32, "d_model": 64, "n_layers": 2, "n_heads": 4, "d_ff": 96}
+# For `transformers` the heads of a Qwen3 in GGUF are always 128 wide, all sizes of a GPT-2 but three its first one's.
+MODELS: dict[str, dict[str, Any]] = {
+    "llama": {**SIZES, "n_kv_heads": 2, "tied_head": True, "rope_theta": 500.0},
+    "qwen2": {**SIZES, "n_kv_heads": 2},
+    "qwen3": {**SIZES, "n_kv_heads": 2, "d_head": 128},
+    "gpt2": {**SIZES, "d_ff": 256, "context_length": 1024, "vocab_size": 50257},
+}
+
+
+def built(name: str) -> gf.Model:
+    model = gf.build(name, **MODELS[name], seed=1)
+    for parameter in model.module.parameters():
+        torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(parameter.numel()))
+    return model
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("kind", ["f32", "f16", "q8_0"])
+def test_what_is_written_is_read_by_transformers_with_our_logits(tmp_path: Path, name: str, kind: str) -> None:
+    path = checkpoints.save_gguf(built(name).checkpoint, tmp_path / "m.gguf", kind=kind)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=path.name, dtype=torch.float32).eval()
+    tokens = torch.randint(300, (2, 9), generator=torch.Generator().manual_seed(1))
+    ours = checkpoints.load(path)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.module(tokens), theirs(tokens).logits, rtol=1e-4, atol=1e-4)
+        wanted = built(name).module(tokens)
+        allowed = {"f32": 1e-5, "f16": 0.05, "q8_0": 1.0}[kind] * float(wanted.std())
+        torch.testing.assert_close(ours.module(tokens), wanted, rtol=0, atol=allowed)
+
+
+def test_q8_0_is_that_of_the_library() -> None:
+    weights = np.random.default_rng(0).normal(size=(500, 32)).astype(np.float32)
+    weights[3] = 0
+    np.testing.assert_array_equal(to_q8_0(weights), gguf.quantize(weights, gguf.GGMLQuantizationType.Q8_0))
+
+
+@pytest.mark.parametrize("pre", ["gpt-2", "smollm", "llama-bpe", "qwen2"])
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_file_written_again_has_the_same_metadata(tmp_path: Path, pre: str, begins: bool) -> None:
+    """Tokenizer, begin and end tokens and chat template; `pre` may get another name for the same way to split."""
+    torch.manual_seed(0)
+    model = gf.build("llama", **MODELS["llama"])
+    plain = checkpoints.save_gguf(model.checkpoint, tmp_path / "plain.gguf", kind="f32")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=plain.name)
+    settings = byte_level(pre, add_bos_token=begins, add_eos_token=False, chat_template="{{ messages }}")
+    first = gf.load(write_llama(tmp_path / "first.gguf", theirs, tokenizer=settings))
+    assert first.tokenizer is not None
+    second = gf.load(checkpoints.save_gguf(first.checkpoint, tmp_path / "second.gguf", kind="q8_0"))
+    assert second.tokenizer is not None
+    for text in TEXTS:
+        assert second.tokenizer.encode(text) == first.tokenizer.encode(text)
+    assert second.tokenizer.begin_ids == first.tokenizer.begin_ids == (260,) * begins
+    assert second.eos_ids == first.eos_ids == {261}
+    assert second.rest.contents["chat_template.jinja"] == b"{{ messages }}"
+    metadata = [gguf.GGUFReader(tmp_path / f"{name}.gguf") for name in ("first", "second")]
+    for key in ("tokens", "token_type", "merges", "bos_token_id", "eos_token_id"):
+        a, b = (reader.get_field(f"tokenizer.ggml.{key}").contents() for reader in metadata)
+        assert a == b
+
+
+def test_another_tokenizer_takes_the_place_of_the_files_own(tmp_path: Path) -> None:
+    """So does a template among the settings of a folder, where the tokenizer stays."""
+    gf.save(built("llama"), tmp_path / "model")
+    path = write_llama(
+        tmp_path / "a.gguf", AutoModelForCausalLM.from_pretrained(tmp_path / "model"), "F32", byte_level()
+    )
+    first = gf.load(path)
+    other = Tokenizer.train([__file__], 270, ["<|endoftext|>"])
+    again = checkpoints.save_gguf(first.having(tokenizer=other).checkpoint, tmp_path / "b.gguf", kind="f32")
+    second = gf.load(again).tokenizer
+    assert second is not None
+    assert second.encode("def test_") == other.encode("def test_")
+    gf.save(first, tmp_path / "folder")
+    settings = tmp_path / "folder" / "tokenizer_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "chat_template": "{{ x }}"}))
+    (tmp_path / "folder" / "manifest.json").unlink()
+    third = checkpoints.save_gguf(gf.load(tmp_path / "folder").checkpoint, tmp_path / "c.gguf", kind="f32")
+    assert gguf.GGUFReader(third).get_field("tokenizer.chat_template").contents() == "{{ x }}"
+
+
+def test_what_gguf_cannot_say_is_refused(tmp_path: Path) -> None:
+    scaled = {"rope_scaling": RopeScaling(kind="llama3", factor=8.0)}
+    refused = [("gpt2", {"activation": "relu"}, "activation"), ("llama", scaled, "rope_scaling")]
+    for name, changes, setting in refused:
+        model = gf.build(name, **SIZES, **changes)
+        with pytest.raises(ExportError, match=setting):
+            checkpoints.save_gguf(model.checkpoint, tmp_path / "m.gguf", kind="f32")
+    with pytest.raises(ExportError, match="bert"):
+        checkpoints.save_gguf(gf.build("bert", **SIZES).checkpoint, tmp_path / "m.gguf", kind="f32")
+    with pytest.raises(ConfigError, match="q8_0"):
+        checkpoints.save_gguf(built("llama").checkpoint, tmp_path / "m.gguf", kind="q2_k")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_writes_a_file_where_both_say_so(tmp_path: Path) -> None:
+    gf.save(built("llama"), tmp_path / "model")
+    source, out = str(tmp_path / "model"), tmp_path / "m.gguf"
+    assert run("convert", source, str(out)).returncode == 2
+    assert run("convert", source, str(tmp_path / "folder"), "--quantize", "q8_0").returncode == 2
+    assert run("convert", source, str(out), "--quantize", "q8_0").returncode == 0
+    assert run("convert", source, str(out), "--quantize", "q8_0").returncode == 2  # it is there already
+    assert gf.load(out).config == gf.load(source).config
