@@ -119,7 +119,7 @@ def _tokenizer(contents: Contents, vocab_size: int) -> dict[str, Any]:
     ]
     if model.get("type") != "BPE" or not pre:
         raise ExportError(
-            f"its tokenizer is not among those that are written in GGUF, byte-level BPE that splits text as one of "
+            f"Its tokenizer is not among those that are written in GGUF, byte-level BPE that splits text as one of "
             f"{', '.join(PRE)}."
         )
     tokens = {id: text for text, id in model["vocab"].items()}
@@ -128,7 +128,7 @@ def _tokenizer(contents: Contents, vocab_size: int) -> dict[str, Any]:
         tokens[added["id"]] = added["content"]
         types[added["id"]] = CONTROL if added["special"] else USER_DEFINED
     if max(tokens) >= vocab_size:
-        raise ExportError(f"the tokenizer has the id {max(tokens)}, and the model {vocab_size:,} tokens.")
+        raise ExportError(f"The tokenizer has the id {max(tokens)}, and the model {vocab_size:,} tokens.")
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     metadata: dict[str, Any] = {
         f"{KEY}model": "gpt2",
