@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from glassformer import models
+from glassformer.config import from_mapping
 from glassformer.errors import ConfigError, ExportError
 from support.tiny import FAMILIES
 
@@ -26,12 +27,16 @@ PARAMETERS = {
         "qwen3-14b": 14_768_307_200,
         "qwen3-32b": 32_762_123_264,
     },
+    "mixtral": {"mixtral-8x7b": 46_702_792_704, "mixtral-8x22b": 140_620_634_112},
+    "qwen3_moe": {"qwen3-30b-a3b": 30_532_122_624, "qwen3-235b-a22b": 235_093_634_560},
+    "phi3": {"phi-3-mini-4k": 3_821_079_552, "phi-3-medium-4k": 13_960_238_080, "phi-4": 14_659_507_200},
 }
 
 
 def to_huggingface(family: str, **changes: Any) -> dict[str, Any]:
     spec: Any = models.specs()[family]
-    written: dict[str, Any] = spec.published.to_huggingface(spec.config(**FAMILIES[family] | changes))
+    config = from_mapping(spec.config, FAMILIES[family] | changes)
+    written: dict[str, Any] = spec.published.to_huggingface(config)
     return written
 
 
@@ -51,7 +56,7 @@ def test_a_preset_has_the_published_number_of_parameters(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_from_huggingface_undoes_to_huggingface(family: str) -> None:
     spec: Any = models.specs()[family]
-    for config in [*spec.presets.values(), spec.config(**FAMILIES[family])]:
+    for config in [*spec.presets.values(), spec.config()]:
         assert spec.published.from_huggingface(spec.published.to_huggingface(config)) == config
 
 
@@ -91,6 +96,11 @@ def test_qwens_windows_are_in_the_layers_that_are_named_or_counted(family: str) 
         ("qwen2", {"layer_types": ["full_attention"]}, "layer_types must name full_attention or sliding_attention for"),
         ("qwen3", {"layer_types": ["linear_attention"] * 3}, "layer_types must name full_attention or"),
         ("qwen3", {"attention_bias": True}, "attention_bias = True is not supported"),
+        ("qwen3_moe", {"mlp_only_layers": [1]}, r"mlp_only_layers = \[1\] is not supported"),
+        ("qwen3_moe", {"num_experts": 10**9}, "experts.n must be a whole number from 1 to 10000"),
+        ("mixtral", {"num_experts_per_tok": 9}, "experts.top_k must be a whole number from 1 to 8, not 9"),
+        ("phi3", {"partial_rotary_factor": 0.75}, "partial_rotary_factor = 0.75 is not supported"),
+        ("phi3", {"rope_scaling": {"type": "longrope"}}, "rope_type 'longrope' is not supported"),
     ],
     ids=str,
 )
@@ -100,3 +110,23 @@ def test_a_setting_that_no_model_of_a_family_has_is_refused_by_name(
 ) -> None:
     with pytest.raises(ConfigError, match=says):
         from_huggingface(family, **theirs)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "says"),
+    [
+        ("mixtral", {"experts": {"n": 3, "norm_top_k": False}}, "Mixtral cannot express experts.norm_top_k = False"),
+        ("phi3", {"rope_style": "interleaved"}, "Phi3 cannot express rope_style = 'interleaved'"),
+        ("phi3", {"rope_scaling": {"kind": "linear"}}, "Phi3 cannot express rope_scaling"),
+        ("qwen3_moe", {"n_layers": 2, "sliding_windows": [3, 0]}, "Qwen3MoE cannot express sliding_windows"),
+    ],
+    ids=str,
+)
+def test_what_no_model_of_a_family_has_is_not_written_as_one(family: str, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ExportError, match=says):
+        to_huggingface(family, **changes)
+
+
+def test_the_number_of_experts_is_read_by_either_name() -> None:
+    for name in ("num_experts", "num_local_experts"):
+        assert from_huggingface("qwen3_moe", **{name: 24}).experts.n == 24

@@ -14,6 +14,7 @@ from glassformer import models
 from glassformer.checkpoints.huggingface import load_directory
 from glassformer.config import to_mapping
 from glassformer.models.decoder import DecoderConfig
+from glassformer.nn.moe import Experts
 from glassformer.twins import use
 from support.counts import count
 from support.tiny import FAMILIES
@@ -25,6 +26,7 @@ transformers.utils.logging.disable_progress_bar()
 
 TOLERANCE = 1e-5  # in float64, but transformers computes norms, angles and routers in float32 all the same
 CONTEXT = 48
+EXPERTS = {key: {"experts_implementation": "eager"} for key in ["mixtral", "qwen3_moe"]}  # the other has no float64
 
 
 def test_every_family_of_the_decoder_is_here() -> None:
@@ -51,6 +53,23 @@ THEIRS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
     "mistral": some_window,
     "qwen2": windows_of_qwen,
     "qwen3": windows_of_qwen,
+    "mixtral": lambda choose, n_layers: {
+        **some_window(choose, n_layers),
+        "num_local_experts": choose.choice([2, 4]),
+        "num_experts_per_tok": choose.randint(1, 2),
+    },
+    "qwen3_moe": lambda choose, n_layers: {
+        "use_sliding_window": choose.random() < 0.5,
+        "sliding_window": choose.choice([3, 7, 20]),
+        "num_experts": choose.choice([3, 6]),
+        "num_experts_per_tok": choose.randint(1, 3),
+        "norm_topk_prob": choose.random() < 0.5,
+        "moe_intermediate_size": choose.choice([3, 8]),
+    },
+    "phi3": lambda choose, n_layers: {
+        **some_window(choose, n_layers),
+        "rope_parameters": {"rope_type": "default", "rope_theta": 77.5},
+    },
 }
 
 
@@ -67,6 +86,12 @@ OURS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
     "mistral": one_window,
     "qwen2": windows,
     "qwen3": windows,
+    "mixtral": lambda choose, n_layers: {**one_window(choose, n_layers), "experts": Experts(n=4, top_k=2)},
+    "qwen3_moe": lambda choose, n_layers: {
+        **one_window(choose, n_layers),
+        "experts": Experts(n=choose.choice([3, 6]), top_k=choose.randint(1, 3), norm_top_k=choose.random() < 0.5),
+    },
+    "phi3": lambda choose, n_layers: {**one_window(choose, n_layers), "rope_style": "half"},
 }
 
 
@@ -76,44 +101,43 @@ def their_config(family: str, choose: random.Random) -> Any:
     d_head = choose.choice([2, 6, 8])
     n_layers = choose.randint(1, 3)
     scaled = {"rope_type": "linear", "factor": 2.5, "rope_theta": 500.0}
-    return transformers.AutoConfig.for_model(
-        family,
-        vocab_size=choose.randint(8, 40),
-        max_position_embeddings=CONTEXT,
-        hidden_size=n_heads * choose.choice([d_head, 5]),
-        num_hidden_layers=n_layers,
-        num_attention_heads=n_heads,
-        num_key_value_heads=n_kv_heads,
-        head_dim=d_head,
-        intermediate_size=choose.choice([5, 24]),
-        rms_norm_eps=choose.choice([1e-5, 1e-6, 1e-3]),
-        rope_parameters=choose.choice([{"rope_type": "default", "rope_theta": 77.5}, scaled]),
-        tie_word_embeddings=choose.random() < 0.5,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
-        **THEIRS[family](choose, n_layers),
-    )
+    settings: dict[str, Any] = {
+        "vocab_size": choose.randint(8, 40),
+        "max_position_embeddings": CONTEXT,
+        "hidden_size": n_heads * choose.choice([d_head, 5]),
+        "num_hidden_layers": n_layers,
+        "num_attention_heads": n_heads,
+        "num_key_value_heads": n_kv_heads,
+        "head_dim": d_head,
+        "intermediate_size": choose.choice([5, 24]),
+        "rms_norm_eps": choose.choice([1e-5, 1e-6, 1e-3]),
+        "rope_parameters": choose.choice([{"rope_type": "default", "rope_theta": 77.5}, scaled]),
+        "tie_word_embeddings": choose.random() < 0.5,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+    }
+    return transformers.AutoConfig.for_model(family, **settings | THEIRS[family](choose, n_layers))
 
 
 def our_config(family: str, choose: random.Random) -> Any:
     n_kv_heads = choose.choice([1, 2, 3])
     n_heads = n_kv_heads * choose.choice([1, 2, 3])
     n_layers = choose.randint(1, 3)
-    return models.specs()[family].config(
-        vocab_size=choose.randint(8, 40),
-        context_length=CONTEXT,
-        d_model=n_heads * choose.choice([2, 6]),
-        n_layers=n_layers,
-        n_heads=n_heads,
-        n_kv_heads=n_kv_heads,
-        d_head=choose.choice([0, 2, 6]) if n_heads > 1 else 4,
-        d_ff=choose.choice([5, 24]),
-        rope_theta=choose.choice([10_000.0, 77.5]),
-        rope_style=choose.choice(["half", "interleaved"]),
-        tied_head=choose.random() < 0.5,
-        **OURS[family](choose, n_layers),
-    )
+    settings: dict[str, Any] = {
+        "vocab_size": choose.randint(8, 40),
+        "context_length": CONTEXT,
+        "d_model": n_heads * choose.choice([2, 6]),
+        "n_layers": n_layers,
+        "n_heads": n_heads,
+        "n_kv_heads": n_kv_heads,
+        "d_head": choose.choice([0, 2, 6]) if n_heads > 1 else 4,
+        "d_ff": choose.choice([5, 24]),
+        "rope_theta": choose.choice([10_000.0, 77.5]),
+        "rope_style": choose.choice(["half", "interleaved"]),
+        "tied_head": choose.random() < 0.5,
+    }
+    return models.specs()[family].config(**settings | OURS[family](choose, n_layers))
 
 
 def far_from_start(model: nn.Module) -> None:
@@ -129,7 +153,7 @@ def test_what_transformers_saves_is_the_same_model_here(family: str, tmp_path: P
     for seed in range(count("decoder families imported")):
         torch.manual_seed(seed)
         config = their_config(family, random.Random(seed))
-        theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
+        theirs = transformers.AutoModelForCausalLM.from_config(config, **EXPERTS.get(family, {})).eval()
         far_from_start(theirs)
         theirs.save_pretrained(tmp_path / f"{seed}")
         _, ours = load_directory(tmp_path / f"{seed}")
@@ -152,7 +176,7 @@ def test_what_we_save_is_the_same_model_in_transformers_and_writes_the_same_text
         folder = tmp_path / f"{seed}"
         gf.save(model, folder)
         assert gf.load(folder).config == model.config
-        theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).double()
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, **EXPERTS.get(family, {})).double()
         ours = model.to(dtype="float64")
         tokens = torch.randint(model.config.vocab_size, (1, 13))
         expected = theirs(tokens, attention_mask=torch.ones_like(tokens)).logits

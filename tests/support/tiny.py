@@ -6,12 +6,16 @@ import torch
 from torch import Tensor
 
 import glassformer as gf
+from glassformer.nn.moe import Experts
 
 DECODER = {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_heads": 2, "n_kv_heads": 1, "d_ff": 12}
 FAMILIES: dict[str, dict[str, Any]] = {  # of the modern decoder, each with what is its own
     "mistral": {**DECODER, "n_layers": 1, "sliding_windows": (3,)},
     "qwen2": {**DECODER, "n_layers": 2, "sliding_windows": (0, 3)},
     "qwen3": {**DECODER, "n_layers": 1, "d_head": 6},
+    "mixtral": {**DECODER, "n_layers": 1, "experts": Experts(n=3, top_k=2)},
+    "qwen3_moe": {**DECODER, "n_layers": 1, "experts": Experts(n=3, top_k=2, norm_top_k=False)},
+    "phi3": {**DECODER, "n_layers": 1},
 }
 TINY: dict[str, dict[str, Any]] = {
     "gpt2": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2},

@@ -29,6 +29,9 @@ FITTING = {
     "mistral": f"{CORE} llama rope",
     "qwen2": f"{CORE} llama rope",
     "qwen3": f"{CORE} llama rope",
+    "phi3": f"{CORE} llama rope",
+    "mixtral": f"{CORE.replace('mlp ', '')} rope",  # whose networks are several
+    "qwen3_moe": f"{CORE.replace('mlp ', '')} rope",
     "no positions": CORE,
     "vit": f"image {INSIDE_A_LAYER}",
     "bert": f"both-ways {OF_AN_ENCODER}",

@@ -136,8 +136,11 @@ def write_directory(
     precision = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     speech = whisper_folder.speech_of(config, tokenizer)
     of_speech = {} if speech is None else whisper_folder.generation(speech, config)
+    # A family's default for padding, such as Phi-3's 32000, need not be a token of this vocabulary.
+    padding = {"pad_token_id": None} if spec.kind == "language-model" else {}
     # The source's order of settings is kept, and what the model says goes over what the source did.
-    write_json(folder / CONFIG, {**theirs, **special_tokens, **rest.config, **theirs, "torch_dtype": precision})
+    settings = {**theirs, **special_tokens, **padding, **rest.config, **theirs, "torch_dtype": precision}
+    write_json(folder / CONFIG, settings)
     write_json(folder / GENERATION, {**special_tokens, **of_speech, **rest.generation, **generation})
     write_json(folder / OURS, {"format": 1, "architecture": spec.name, "config": to_mapping(config)})
     if tokenizer is not None and not rest.has_tokenizer:

@@ -16,7 +16,7 @@ class View:
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self.sizes = sizes
-        self.panel = max(SHORTEST_PANEL, sizes["F"])
+        self.panel = max(SHORTEST_PANEL, sizes.get("F", 0))
         self._known: dict[Item, list[CellWindow]] = {}
 
     def axes(self, item: Item) -> tuple[str, str]:

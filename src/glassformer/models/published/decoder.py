@@ -18,6 +18,9 @@ def read_rope(theirs: Settings, theta: float = 10_000.0) -> dict[str, Any]:
     rope = theirs.get("rope_parameters") or theirs.get("rope_scaling") or {}
     if not isinstance(rope, Mapping):
         raise ConfigError(f"the rotary settings must be an object, not {rope!r}.")
+    partial = rope.get("partial_rotary_factor", theirs.get("partial_rotary_factor", 1.0))
+    if partial != 1:
+        raise ConfigError(f"partial_rotary_factor = {partial!r} is not supported; it must be 1.0.")
     kind = rope.get("rope_type", rope.get("type", "default"))
     names = {  # ours: theirs
         "default": {},

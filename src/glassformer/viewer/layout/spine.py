@@ -261,6 +261,8 @@ class Spine:
         """
         group = self.group(path, "mlp", layer)
         x = max(x, spine + room + 2 * (self.t + self.gap) + 3)  # the output and its bias stand between
+        if self.find(path, "up") is None:
+            return self.mixture(path, x, y, group)
         behind = max(self.pitch, self.c // 2)
         for role, gap in (("_weight", 1), ("_bias", self.gap), ("", self.gap)):
             both = [item for item in (self.find(path, f"{part}{role}") for part in ("gate", "up")) if item]
@@ -276,6 +278,13 @@ class Spine:
         self.put(self.find(path, "mlp_out"), spine + self.t + room + self.gap, y, group)
         self.put(self.find(path, "down_bias"), x - 2, y, group)
         return y
+
+    def mixture(self, path: str, x: int, y: int, group: Group) -> int:
+        """A router and several networks in the place of one, by their flow of data. Returns where they end."""
+        own = [i for (scope, _), its in self.by_role.items() if scope == path for i in its if i not in self.placed]
+        box = self.box(own, group)
+        box.put(x, y)
+        return y + box.height
 
     # ---- steps
 
@@ -300,7 +309,7 @@ def sizes_of(items: Sequence[Item]) -> dict[str, int]:
         "G": by_role["k"][-3],
         "D": by_role["q"][-1],
         **({"R": by_role["angles"][-1]} if "angles" in by_role else {}),
-        "F": by_role["up"][-1],
+        **({"F": by_role["up"][-1]} if "up" in by_role else {}),
         "V": by_role["logits"][-1] if "logits" in by_role else by_role["token_embedding"][0],
         "L": len({item.layer for item in items if item.layer is not None}),
     }
