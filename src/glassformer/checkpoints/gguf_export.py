@@ -80,8 +80,8 @@ def _family(theirs: Mapping[str, Any]) -> tuple[str, GGUFFamily]:
 
 def _settings(name: str, family: GGUFFamily, theirs: Mapping[str, Any], config: Any) -> dict[str, Any]:
     """The metadata of a configuration, after it has been read from them again."""
-    known = {**family.settings, **family.optional}
-    metadata = {f"{name}.{key}": theirs[each] for key, each in known.items() if theirs.get(each) is not None}
+    hf_names = {**family.settings, **family.optional}
+    metadata = {f"{name}.{key}": theirs[each] for key, each in hf_names.items() if theirs.get(each) is not None}
     metadata[f"{name}.vocab_size"] = config.vocab_size
     if family.optional:
         metadata |= dict.fromkeys((f"{name}.rope.dimension_count", f"{name}.attention.value_length"), config.d_head)
