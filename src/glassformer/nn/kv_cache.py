@@ -3,7 +3,7 @@
 Each row of a batch has a length of its own: rows join, leave and branch while others go on, and padding takes no room.
 
 A policy gives every token of an endless text a slot in a buffer that never exceeds its capacity; a token leaves when
-another takes its slot.
+another takes its slot. Many tokens may come at once: under a window they see what was kept beside each other.
 
     full(capacity)        every token, until the buffer is full
     window(n)             the n latest tokens
@@ -30,6 +30,8 @@ from glassformer.errors import ConfigError, GenerationError
 from glassformer.nn import mask
 from glassformer.nn.mask import Mask, Rule
 from glassformer.nn.rope import RoPE, Rotation
+
+BESIDE = 512  # tokens that a window takes at once, although fewer fit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +63,14 @@ class Policy:
         return torch.where(latest >= slots, latest, -1)
 
     def room(self, length: int) -> int:
-        """How many tokens may come at once after that many; once an endless cache is full, one, and one leaves."""
-        return max(self.capacity - length, 1 if self.endless else 0)
+        """How many tokens may come at once after that many.
+
+        Once the cache is full, a window still takes many, which are seen beside those that then leave. With sinks one
+        comes and one leaves, since their keys are rotated to where that one stands.
+        """
+        if not self.endless:
+            return max(self.capacity - length, 0)
+        return max(self.capacity - length, 1 if self.n_sinks else BESIDE)
 
     @property
     def _ring_size(self) -> int:
@@ -192,15 +200,17 @@ class KVCache:
             aligned = valid is None and min(host) == max(host)
             is_first = max(host) == 0
             ends = [length + n_new for length in host] if valid is None else lengths.tolist()
-            longest = self._longest_after(host, ends)
+            self._check_room(host, ends)
+            longest = max(host), max(ends)
 
-        after = lengths[:, None]
+        before, after = before[:, None], lengths[:, None]
         if aligned:  # one row of positions stands for all
-            after = lengths[:1]
+            before, after = before[0], after[0]
             positions = torch.arange(host[0], host[0] + n_new, device=device)
         else:
-            positions = count_positions(torch.ones_like(tokens, dtype=torch.bool) if valid is None else valid, before)
-        placements = {policy: self._place(policy, positions, after, longest) for policy in self._policies}
+            everywhere = torch.ones_like(tokens, dtype=torch.bool)
+            positions = count_positions(everywhere if valid is None else valid, before[:, 0])
+        placements = {policy: self._place(policy, positions, before, after, longest) for policy in self._policies}
         masks = {
             policy: Mask(
                 rule=mask.Everything() if aligned and n_new == 1 else policy.rule,  # one token sees all that is kept
@@ -225,28 +235,39 @@ class KVCache:
         )
 
     def _place(
-        self, policy: Policy, positions: Int[Tensor, "*B T"], lengths: Int[Tensor, "*B 1"], longest: int | None
+        self,
+        policy: Policy,
+        positions: Int[Tensor, "*B T"],
+        before: Int[Tensor, "*B 1"],
+        lengths: Int[Tensor, "*B 1"],
+        longest: tuple[int, int] | None,
     ) -> tuple["Placement", Int[Tensor, "*B S"]]:
-        """Where tokens at these positions go under a policy, and the positions of all keys that are then there.
+        """Where tokens at these positions go under a policy, and the positions of all keys that they then see.
 
-        `lengths` are those after this step, `longest` the greatest of them; None asks for all slots.
+        `before` and `lengths` are those before and after this step, `longest` the greatest of each; None asks for all
+        slots.
         """
         # Where nothing but padding has come there is one slot all the same, an empty one: attention needs a key.
-        n_slots = policy.capacity if longest is None else min(max(longest, 1), policy.capacity)
-        rotation = None
+        n_slots = policy.capacity if longest is None else min(max(longest[1], 1), policy.capacity)
+        keys, stays, n_beside, rotation = policy.positions(lengths, n_slots), positions >= 0, None, None
         if policy.n_sinks and self._rope is not None:  # the sinks close up to what is left of the text
             rotation = self._rope(
                 (lengths - policy.capacity).clamp(min=0)[..., None]
             )  # (1, 1) or (B, 1, 1): heads, keys
+        elif longest is not None and longest[1] > policy.capacity and positions.shape[-1] > 1 and not policy.n_sinks:
+            n_beside = min(longest[0], policy.capacity)
+            keys = torch.cat([policy.positions(before, n_beside), positions], -1)
+            stays = stays & (positions >= lengths - policy.capacity)
         placement = Placement(
-            slots=torch.where(positions >= 0, policy.slot(positions) + 1, 0),
-            sink_slots=torch.where((positions >= 0) & (positions < policy.n_sinks), positions + 1, 0),
+            slots=torch.where(stays, policy.slot(positions) + 1, 0),
+            sink_slots=torch.where(stays & (positions < policy.n_sinks), positions + 1, 0),
             n_slots=n_slots,
+            n_beside=n_beside,
             n_rotated_sinks=policy.n_sinks if rotation is not None else 0,
             capacity=policy.capacity,
             rotation=rotation,
         )
-        return placement, policy.positions(lengths, n_slots)
+        return placement, keys
 
     @property
     def _policy_of_each(self) -> list[Policy]:
@@ -306,17 +327,17 @@ class KVCache:
         for layer, more in zip(self.layers, other.layers, strict=True):
             layer.replace(rows, more)
 
-    def _longest_after(self, before: list[int], lengths: list[int]) -> int:
-        """The greatest of the `lengths` after a step; raises where a row has no room for what comes."""
+    def _check_room(self, before: list[int], lengths: list[int]) -> None:
+        """Raise where a row has no room for what comes in a step, after which it has one of the `lengths`."""
         for policy in self._policies:
             for length, after in zip(before, lengths, strict=True):
-                if after - length > policy.room(length):
-                    remedy = "feed one token at a time" if policy.endless else "the context is full"
+                room = policy.room(length)
+                if after - length > room:
+                    remedy = f"feed at most {room} at once" if room else "the context is full"
                     raise GenerationError(
                         f"The cache {policy.name} of {policy.capacity} tokens has taken {length} and cannot "
                         f"take {after - length} at once: {remedy}."
                     )
-        return max(lengths)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,6 +347,7 @@ class Placement:
     slots: Int[Tensor, "*B T"]
     sink_slots: Int[Tensor, "*B T"]  # the same for the copy of the sinks, 0 for all others
     n_slots: int  # that are read
+    n_beside: int | None  # of those that are read as they were before, beside the new tokens; None: as they are after
     n_rotated_sinks: int  # whose keys are rotated anew, by `rotation`
     capacity: int
     rotation: Rotation | None
@@ -383,8 +405,13 @@ class LayerStep:
                 cache.buffers.append(k.new_zeros(*k.shape[:2], at.n_rotated_sinks + 1, k.shape[-1]))
         cache.buffers[:2] = (with_room(buffer, at.n_slots, at.capacity) for buffer in cache.buffers[:2])
         keys, values = cache.buffers[:2]
+        if at.n_beside is not None:  # before the new ones take the slots of some
+            kept = slice(1, at.n_beside + 1)
+            seen = torch.cat([keys[:, :, kept], k], 2), torch.cat([values[:, :, kept], v], 2)
         put(keys, at.slots, k)
         put(values, at.slots, v)
+        if at.n_beside is not None:
+            return seen
         if at.rotation is not None:
             sinks = cache.buffers[2]
             put(sinks, at.sink_slots, k)
