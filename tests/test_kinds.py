@@ -1,6 +1,7 @@
 """Models of every kind behind the one facade: called, recorded, recomputed to the last number, saved and loaded."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 import glassformer as gf
 from glassformer import models
 from glassformer.errors import ConfigError, GenerationError
+from glassformer.nn.rope import KINDS
 from glassformer.training.load_config import resolve
 from support.counts import count
 from support.tiny import TINY, inputs
@@ -32,6 +34,18 @@ def test_every_number_of_a_pass_recomputes(name: str) -> None:
 def test_every_number_of_a_decoder_with_experts_windows_and_norms_of_queries_recomputes() -> None:
     choices = {"experts": {"n": 3, "top_k": 2}, "sliding_windows": (3, 0), "qk_norm": True, "qkv_bias": True}
     model = gf.build("llama", **TINY["llama"] | {"n_layers": 2}, **choices)
+    report = gf.trace(model, *inputs(model)).check(cells=count("cells of a model"))
+    assert report.failures == []
+    assert report.checked > 500
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_number_of_a_decoder_with_scaled_rotary_positions_recomputes(kind: str) -> None:
+    scaling: dict[str, Any] = {"kind": kind, "factor": 2.0, "original_context_length": 3}
+    if kind == "longrope":
+        scaling |= {"short_factors": [1.0, 1.5], "long_factors": [2.0, 3.0]}
+    sizes = {**TINY["phi3"], "d_model": 12, "d_rotary": 4}
+    model = gf.build("phi3", **sizes, rope_scaling=scaling)
     report = gf.trace(model, *inputs(model)).check(cells=count("cells of a model"))
     assert report.failures == []
     assert report.checked > 500

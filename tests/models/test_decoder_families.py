@@ -99,8 +99,19 @@ def test_qwens_windows_are_in_the_layers_that_are_named_or_counted(family: str) 
         ("qwen3_moe", {"mlp_only_layers": [1]}, r"mlp_only_layers = \[1\] is not supported"),
         ("qwen3_moe", {"num_experts": 10**9}, "experts.n must be a whole number from 1 to 10000"),
         ("mixtral", {"num_experts_per_tok": 9}, "experts.top_k must be a whole number from 1 to 8, not 9"),
-        ("phi3", {"partial_rotary_factor": 0.75}, "partial_rotary_factor = 0.75 is not supported"),
-        ("phi3", {"rope_scaling": {"type": "longrope"}}, "rope_type 'longrope' is not supported"),
+        ("phi3", {"partial_rotary_factor": 0.01}, "0.01 of a head's features are 0, which do not turn in pairs"),
+        (
+            "phi3",
+            {"partial_rotary_factor": 1.5},
+            "the part of a head that turns must be above 0 and at most 1, not 1.5",
+        ),
+        (
+            "phi3",
+            {"partial_rotary_factor": 0.5, "hidden_size": "8"},
+            "num_attention_heads and head_dim must be whole",
+        ),
+        ("phi3", {"rope_scaling": {"type": "linear"}}, "rope_type 'linear' is not supported; default and longrope are"),
+        ("phi3", {"rope_scaling": {"type": "su"}}, "rope_scaling.short_factors must be a list, not None"),
     ],
     ids=str,
 )
@@ -117,7 +128,7 @@ def test_a_setting_that_no_model_of_a_family_has_is_refused_by_name(
     [
         ("mixtral", {"experts": {"n": 3, "norm_top_k": False}}, "Mixtral cannot express experts.norm_top_k = False"),
         ("phi3", {"rope_style": "interleaved"}, "Phi3 cannot express rope_style = 'interleaved'"),
-        ("phi3", {"rope_scaling": {"kind": "linear"}}, "Phi3 cannot express rope_scaling"),
+        ("phi3", {"rope_scaling": {"kind": "linear"}}, "Phi3 cannot express a rope_scaling of kind linear"),
         ("qwen3_moe", {"n_layers": 2, "sliding_windows": [3, 0]}, "Qwen3MoE cannot express sliding_windows"),
     ],
     ids=str,

@@ -97,6 +97,38 @@ def test_rotary_settings_are_read_where_version_4_and_where_version_5_write_them
     assert new.rope_scaling == RopeScaling(factor=8.0)
 
 
+@pytest.mark.parametrize("kind", ["yarn", "longrope", "llama3"])
+def test_the_original_context_stands_with_the_scaling_or_outside_or_is_the_whole_context(kind: str) -> None:
+    rope = {"rope_type": kind, "factor": 2.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    if kind == "longrope":
+        rope |= {"short_factor": [1.0] * 64, "long_factor": [2] * 64}
+    inside = {**rope, "original_max_position_embeddings": 512}
+    settings = {"max_position_embeddings": 1024, "rope_scaling": inside, "original_max_position_embeddings": 256}
+    assert PUBLISHED.from_huggingface(settings).rope_scaling.original_context_length == 256
+    del settings["original_max_position_embeddings"]
+    assert PUBLISHED.from_huggingface(settings).rope_scaling.original_context_length == 512
+    assert PUBLISHED.from_huggingface(settings | {"rope_scaling": rope}).rope_scaling.original_context_length == 1024
+
+
+def test_a_factor_that_is_left_out_follows_from_both_contexts() -> None:
+    rope = {"type": "yarn", "original_max_position_embeddings": 256, "factor": None}
+    settings = {"max_position_embeddings": 1024, "rope_scaling": rope}
+    assert PUBLISHED.from_huggingface(settings).rope_scaling == RopeScaling(
+        kind="yarn", factor=4.0, original_context_length=256
+    )
+    scales = rope | {"mscale": 1.0, "mscale_all_dim": 1.0}
+    assert PUBLISHED.from_huggingface(settings | {"rope_scaling": scales}).rope_scaling.amplitude == 1.0
+
+
+def test_dynamic_scaling_reaches_factor_times_as_far() -> None:
+    settings = {"max_position_embeddings": 64, "rope_scaling": {"type": "dynamic", "factor": 2.5}}
+    config = PUBLISHED.from_huggingface(settings)
+    assert (config.context_length, config.rope_scaling.original_context_length) == (160, 64)
+    assert PUBLISHED.to_huggingface(config)["max_position_embeddings"] == 64
+    with pytest.raises(ExportError, match=r"cannot express context_length = 100 with dynamic scaling by 2\.5"):
+        PUBLISHED.to_huggingface(dataclasses.replace(config, context_length=100))
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -129,7 +161,12 @@ def test_a_setting_that_cannot_work_is_refused_by_name(wrong: dict[str, object],
         ({"attention_bias": True}, "attention_bias = True is not supported"),
         ({"mlp_bias": True}, "mlp_bias = True is not supported"),
         ({"hidden_act": "gelu"}, "hidden_act = 'gelu' is not supported"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_type 'yarn' is not supported"),
+        ({"rope_scaling": {"rope_type": "proportional"}}, "rope_type 'proportional' is not supported"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 0.5}}, "rope_scaling.factor is 0.5; it must be at least 1"),
+        ({"rope_scaling": {"rope_type": "yarn", "mscale": "2", "mscale_all_dim": 1}}, "mscale and mscale_all_dim must"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 1e300}}, "context_length must be a whole number"),
+        ({"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}, "rope_scaling.short_factors must be a list"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5 is not supported"),
         ({"rope_scaling": "llama3"}, "the rotary settings must be an object"),
         ({"rope_scaling": {"rope_type": "llama3"}}, "rope_scaling.factor must be a number, not None"),
         ({"rope_scaling": {"rope_type": "linear", "factor": "8"}}, "rope_scaling.factor must be a number, not '8'"),

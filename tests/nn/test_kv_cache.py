@@ -33,6 +33,7 @@ from support.oracles import Array, array, kept
 from support.tolerances import ENLARGED, assert_close
 
 Turn = Callable[[Array, Sequence[int]], Array]
+SCALING = RopeScaling(original_context_length=32)
 Kept = tuple[object, ...]  # ("full",), ("window", n) or ("sinks", first, recent)
 
 
@@ -193,7 +194,7 @@ def problems(draw: st.DrawFn) -> Problem:
     if llama:
         sizes |= {"d_model": 12, "n_kv_heads": n_kv_heads, "d_head": draw(st.sampled_from([2, 4, 6])), "d_ff": 10}
         sizes["rope_style"] = draw(st.sampled_from(["half", "interleaved"]))
-        sizes["rope_scaling"] = draw(st.sampled_from([None, RopeScaling(original_context_length=32)]))
+        sizes["rope_scaling"] = draw(st.sampled_from([None, SCALING]))
         sizes["position"] = draw(st.sampled_from(["rope", "rope", "rope", "none"]))
     else:
         sizes["d_model"] = 3 * n_heads

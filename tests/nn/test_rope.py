@@ -1,6 +1,9 @@
 """Rotary positions against complex numbers in numpy float64, and against transformers' frequencies."""
 
 import math
+import random
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +15,11 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from glassformer.errors import ConfigError
-from glassformer.nn.rope import RoPE, RopeScaling, Style
+from glassformer.nn.rope import KINDS, RoPE, RopeScaling, Style
 from support import oracles
 from support.counts import count
 from support.oracles import array
+from support.scalings import random_scaling
 from support.tolerances import assert_close
 
 STYLES: tuple[Style, ...] = ("half", "interleaved")
@@ -93,44 +97,53 @@ def test_float32_queries_are_turned_by_float64_angles() -> None:
     assert_close(turned, oracles.rope(array(x), positions, oracles.rope_frequencies(64, 10_000.0), "half"))
 
 
-SCALINGS = [
-    (
-        {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192},
-        500_000.0,
-    ),
-    (
-        {"factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192},
-        500_000.0,
-    ),
-    (
-        {"factor": 3.0, "low_freq_factor": 2.0, "high_freq_factor": 9.0, "original_max_position_embeddings": 64},
-        10_000.0,
-    ),
-]
+@pytest.mark.parametrize("kind", KINDS)
+def test_frequencies_of_every_kind_are_those_of_transformers(kind: str) -> None:
+    for seed in range(count("scalings of rotary frequencies")):
+        choose = random.Random(seed)
+        d_head, theta = choose.choice([4, 10, 64, 128]), choose.choice([50.0, 10_000.0, 500_000.0])
+        d_rotary = choose.choice([4, d_head])
+        scaling, settings = random_scaling(kind, choose, d_rotary // 2, theta)
+        config = LlamaConfig(
+            head_dim=d_head,
+            max_position_embeddings=scaling.original_context_length if kind == "dynamic" else 131_072,
+            rope_parameters={**settings, "partial_rotary_factor": d_rotary / d_head},
+        )
+        rope = RoPE(d_head=d_head, d_rotary=d_rotary, theta=theta, scaling=scaling)
+        for length in (1, 16, 17, 64, 65, 1000, 4097, 20_000):
+            ours = rope.frequencies(torch.tensor([length])).flatten()
+            theirs, factor = ROPE_INIT_FUNCTIONS[kind](config, "cpu", seq_len=length)
+            torch.testing.assert_close(ours.float(), theirs, rtol=1e-5, atol=0)
+            assert scaling.amplitude == pytest.approx(factor)
+        torch.testing.assert_close(rope.frequencies().float(), ROPE_INIT_FUNCTIONS[kind](config, "cpu")[0])
 
 
-@pytest.mark.parametrize("d_head", [4, 64, 128])
-@pytest.mark.parametrize(("rope", "theta"), SCALINGS)
-def test_llama_3_frequencies_are_those_of_transformers(rope: dict[str, float], theta: float, d_head: int) -> None:
-    config = LlamaConfig(
-        head_dim=d_head,
-        max_position_embeddings=131_072,
-        rope_parameters={"rope_type": "llama3", "rope_theta": theta, **rope},
-    )
-    theirs, factor = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
-    ours = RoPE(
-        d_head=d_head,
-        theta=theta,
-        scaling=RopeScaling(
-            kind="llama3",
-            factor=rope["factor"],
-            low_freq_factor=rope["low_freq_factor"],
-            high_freq_factor=rope["high_freq_factor"],
-            original_context_length=int(rope["original_max_position_embeddings"]),
-        ),
-    ).frequencies()
-    assert factor == 1.0
-    torch.testing.assert_close(ours.float(), theirs, rtol=1e-5, atol=0)
+def test_the_frequencies_of_a_row_follow_from_its_own_length() -> None:
+    scaling = RopeScaling(kind="dynamic", factor=4.0, original_context_length=8)
+    rope, x = RoPE(d_head=6, scaling=scaling), torch.randn(2, 9, 6, dtype=torch.float64)
+    positions = torch.stack([torch.arange(9) - 5, torch.arange(9) + 11])  # −1 and less is padding
+    turned = rope(positions)(x)
+    assert_close(turned[0, 5:], RoPE(d_head=6)(torch.arange(4))(x[0, 5:]))
+    frequencies = array(rope.frequencies(torch.tensor([20])))
+    assert_close(turned[1], oracles.rope(array(x[1]), positions[1], frequencies, "half"))
+
+
+@pytest.mark.parametrize("kind", ["yarn", "longrope"])
+def test_cos_and_sin_are_multiplied_and_what_moves_on_is_not_multiplied_again(kind: str) -> None:
+    x, by = torch.randn(3, 4, dtype=torch.float64), torch.tensor([40, 41, 42])
+    scaling, _ = random_scaling(kind, random.Random(3), 2, 10_000.0)
+    rope = RoPE(d_head=4, scaling=replace(scaling, attention_factor=1.5, original_context_length=64))
+    moved = rope.further(by, torch.tensor([47]))(rope(torch.arange(3))(x))
+    assert_close(moved, rope(torch.arange(3) + by)(x))
+    assert_close(moved.norm(dim=-1), 1.5 * x.norm(dim=-1))
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_features_beyond_d_rotary_stay(style: Style) -> None:
+    x, positions = torch.randn(5, 8, dtype=torch.float64), torch.arange(5)
+    turned = RoPE(d_head=8, d_rotary=6, style=style)(positions)(x)
+    assert torch.equal(turned[:, 6:], x[:, 6:])
+    assert torch.equal(turned[:, :6], RoPE(d_head=6, style=style)(positions)(x[:, :6]))
 
 
 def test_llama_3_keeps_fast_frequencies_and_slows_slow_ones() -> None:
@@ -159,8 +172,34 @@ def test_linear_scaling_is_positions_divided_by_the_factor() -> None:
         {"low_freq_factor": 0.0},
         {"low_freq_factor": float("nan")},
         {"original_context_length": 0},
+        {"original_context_length": 1, "kind": "longrope"},
+        {"kind": "yarn", "beta_fast": 0.5},
+        {"short_factors": (1.0, 0.0)},
+        {"long_factors": (float("inf"),)},
+        {"attention_factor": -1.0},
     ],
+    ids=str,
 )
-def test_a_scaling_that_cannot_be_is_a_config_error(wrong: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=f"rope_scaling.*{next(iter(wrong))}"):
-        RopeScaling(**wrong)  # type: ignore[arg-type]
+def test_a_scaling_that_cannot_be_is_a_config_error(wrong: dict[str, Any]) -> None:
+    name = next(name for name in wrong if name != "kind")
+    with pytest.raises(ConfigError, match=f"rope_scaling.*{name}"):
+        RopeScaling(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"d_rotary": 3}, "d_rotary must be an even number from 0 to d_head 8, not 3"),
+        ({"d_rotary": 10}, "d_rotary must be an even number from 0 to d_head 8, not 10"),
+        ({"theta": 1.0, "scaling": RopeScaling(kind="yarn")}, "needs a rope_theta above 1, not 1.0"),
+        ({"d_rotary": 2, "scaling": RopeScaling(kind="dynamic")}, "needs two pairs of features or more"),
+        (
+            {"scaling": RopeScaling(kind="longrope", short_factors=(1.0,) * 4, long_factors=(1.0,) * 8)},
+            "rope_scaling.long_factors has 8 numbers for 4 pairs of features",
+        ),
+    ],
+    ids=str,
+)
+def test_what_no_head_can_turn_by_is_a_config_error(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        RoPE(d_head=8, **settings)

@@ -34,6 +34,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "tiled equals naive": (60, 400),
     "cached equals the policy's definition": (40, 600),
     "relative positions": (30, 500),
+    "scalings of rotary frequencies": (8, 100),  # of each kind
     "convolutions": (40, 400),
     "calls of MultiheadAttention": (60, 300),
     "recurrent networks": (12, 200),
@@ -69,6 +70,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     "models exported to transformers": (3, 50),
     "decoder families imported": (3, 30),  # of each family
     "decoder families exported": (3, 30),
+    "scaled models of transformers": (3, 30),  # of each kind
+    "scaled models to transformers": (2, 30),
     "Whispers of transformers imported": (3, 40),
     "Whispers exported to transformers": (2, 40),
     "checkpoints round trips": (4, 50),

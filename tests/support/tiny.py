@@ -15,7 +15,7 @@ FAMILIES: dict[str, dict[str, Any]] = {  # of the modern decoder, each with what
     "qwen3": {**DECODER, "n_layers": 1, "d_head": 6},
     "mixtral": {**DECODER, "n_layers": 1, "experts": Experts(n=3, top_k=2)},
     "qwen3_moe": {**DECODER, "n_layers": 1, "experts": Experts(n=3, top_k=2, norm_top_k=False)},
-    "phi3": {**DECODER, "n_layers": 1},
+    "phi3": {**DECODER, "n_layers": 1, "d_rotary": 2},
 }
 TINY: dict[str, dict[str, Any]] = {
     "gpt2": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2},

@@ -8,6 +8,7 @@ import torch
 import glassformer as gf
 from glassformer.features.log_mel import hann_window, mel_filters
 from glassformer.inference.recorded_call import ModelCall, call_of, from_sound
+from glassformer.nn.rope import RopeScaling
 from glassformer.tracing.recorder import record as record_module
 from glassformer.tracing.trace import Trace
 from glassformer.viewer.pack import pack_scene, record
@@ -16,6 +17,7 @@ from support.foreign import FOREIGN
 from support.tiny import FAMILIES
 
 LLAMA = {"vocab_size": 40, "context_length": 32, "d_model": 32, "n_layers": 2, "n_heads": 4, "d_ff": 48}
+LONGROPE = RopeScaling(kind="longrope", original_context_length=4, short_factors=(1.0, 1.5), long_factors=(2.0, 4.0))
 OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "nano-sort": ("nano-sort", {}),
     "a wide vocabulary": ("gpt2", {**LLAMA, "vocab_size": 700, "n_layers": 1}),
@@ -24,6 +26,9 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama without shared heads": ("llama", LLAMA),
     "llama interleaved": ("llama", {**LLAMA, "n_kv_heads": 1, "rope_style": "interleaved", "tied_head": True}),
     **{name: (name, {**sizes, "context_length": 16}) for name, sizes in FAMILIES.items()},
+    "yarn": ("llama", {**LLAMA, "rope_scaling": RopeScaling(kind="yarn", factor=4.0, original_context_length=8)}),
+    "longrope": ("phi3", {**LLAMA, "d_rotary": 4, "rope_scaling": LONGROPE}),
+    "dynamic": ("llama", {**LLAMA, "rope_scaling": RopeScaling(kind="dynamic", original_context_length=4)}),
     "no positions": ("cs336", {**LLAMA, "position": "none", "ffn": "silu"}),
     "post-norm": ("cs336", {**LLAMA, "norm_placement": "post"}),
     "no norm": ("cs336", {**LLAMA, "norm_placement": "none"}),

@@ -47,6 +47,7 @@ class DecoderConfig:
     rope_theta: float = 10_000.0
     rope_style: Style = "half"
     rope_scaling: RopeScaling | None = None
+    d_rotary: int = 0  # features of a head that turn, the first ones; 0: all
     tied_head: bool = False
     dropout: float = 0.0  # on attention weights and sublayer outputs, while training; published models have none
     qkv_bias: bool = False  # on queries, keys and values, not on what attention writes
@@ -56,6 +57,9 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         check_decoder(self)
+        if self.d_rotary == self.d_head:
+            object.__setattr__(self, "d_rotary", 0)
+        self.rope()
         check_choice(self, "qkv_bias", (True, False))
         check_choice(self, "qk_norm", (True, False))
         for n in self.sliding_windows:
@@ -66,6 +70,16 @@ class DecoderConfig:
     def n_experts(self) -> int:
         """How many experts a block has; 0 where its network is one."""
         return 0 if self.experts is None else self.experts.n
+
+    def rope(self) -> RoPE:
+        """From positions to rotations; raises for what no head of this size can have."""
+        return RoPE(
+            d_head=self.d_head,
+            d_rotary=self.d_rotary,
+            theta=self.rope_theta,
+            style=self.rope_style,
+            scaling=self.rope_scaling,
+        )
 
     @property
     def local(self) -> dict[int, int]:
@@ -107,9 +121,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.token_embedding = Embedding(config.vocab_size, config.d_model)
-        self.rope = RoPE(
-            d_head=config.d_head, theta=config.rope_theta, style=config.rope_style, scaling=config.rope_scaling
-        )
+        self.rope = config.rope()
         self.rules: dict[int, Rule] = {i: Window(n) for i, n in config.local.items()}
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(block(config) for _ in range(config.n_layers))

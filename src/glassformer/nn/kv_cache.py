@@ -251,9 +251,8 @@ class KVCache:
         n_slots = policy.capacity if longest is None else min(max(longest[1], 1), policy.capacity)
         keys, stays, n_beside, rotation = policy.positions(lengths, n_slots), positions >= 0, None, None
         if policy.n_sinks and self._rope is not None:  # the sinks close up to what is left of the text
-            rotation = self._rope(
-                (lengths - policy.capacity).clamp(min=0)[..., None]
-            )  # (1, 1) or (B, 1, 1): heads, keys
+            by = (lengths - policy.capacity).clamp(min=0)
+            rotation = self._rope.further(by[..., None], lengths[..., None])  # (1, 1) or (B, 1, 1): heads, keys
         elif longest is not None and longest[1] > policy.capacity and positions.shape[-1] > 1 and not policy.n_sinks:
             n_beside = min(longest[0], policy.capacity)
             keys = torch.cat([policy.positions(before, n_beside), positions], -1)

@@ -22,7 +22,7 @@ PUBLISHED = Published(
     fields=(
         WriteOnly("architectures", ["LlamaForCausalLM"]),
         WriteOnly("model_type", "llama"),
-        *fields(),
+        *(row for row in fields() if "d_rotary" not in row.our_names),
         *NO_BIASES,
         OurConstant("norm_placement", "pre"),
         OurConstant("ffn", "swiglu"),

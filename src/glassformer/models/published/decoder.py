@@ -3,57 +3,14 @@
 A family's file adds what is its own. Rotary pairs that are neighbours here are half a head apart there.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from glassformer.config import defaults_of
-from glassformer.errors import ConfigError, ExportError
+from glassformer.errors import ExportError
 from glassformer.models.decoder import DecoderConfig
-from glassformer.models.published.fields import Field, FieldGroup, OurConstant, Row, Settings, TheirConstant
+from glassformer.models.published.fields import Field, FieldGroup, OurConstant, Row, TheirConstant
+from glassformer.models.published.rope import rope_of_all
 from glassformer.models.published.tensors import Rename, half_from_interleaved, same
-
-
-def read_rope(theirs: Settings, theta: float = 10_000.0) -> dict[str, Any]:
-    """The rotary settings, where version 4 or where version 5 of `transformers` writes them; `theta` is the default."""
-    rope = theirs.get("rope_parameters") or theirs.get("rope_scaling") or {}
-    if not isinstance(rope, Mapping):
-        raise ConfigError(f"the rotary settings must be an object, not {rope!r}.")
-    partial = rope.get("partial_rotary_factor", theirs.get("partial_rotary_factor", 1.0))
-    if partial != 1:
-        raise ConfigError(f"partial_rotary_factor = {partial!r} is not supported; it must be 1.0.")
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    names = {  # ours: theirs
-        "default": {},
-        "linear": {"factor": "factor"},
-        "llama3": {
-            "factor": "factor",
-            "low_freq_factor": "low_freq_factor",
-            "high_freq_factor": "high_freq_factor",
-            "original_context_length": "original_max_position_embeddings",
-        },
-    }
-    if not isinstance(kind, str) or kind not in names:
-        raise ConfigError(f'rope_type {kind!r} is not supported; "default", "linear" and "llama3" are.')
-    scaling = {"kind": kind, **{ours: rope.get(name) for ours, name in names[kind].items()}}
-    return {
-        "rope_theta": rope.get("rope_theta", theirs.get("rope_theta", theta)),
-        "rope_scaling": None if kind == "default" else scaling,
-    }
-
-
-def write_rope(ours: Any) -> dict[str, Any]:
-    """The rotary settings where version 4 writes them, which version 5 reads too."""
-    scaling = ours.rope_scaling
-    rope: dict[str, Any] | None = None
-    if scaling is not None:
-        rope = {"rope_type": scaling.kind, "factor": scaling.factor}
-        if scaling.kind == "llama3":
-            rope |= {
-                "low_freq_factor": scaling.low_freq_factor,
-                "high_freq_factor": scaling.high_freq_factor,
-                "original_max_position_embeddings": scaling.original_context_length,
-            }
-    return {"rope_theta": ours.rope_theta, "rope_scaling": rope}
 
 
 def write_heads(ours: Any) -> dict[str, Any]:
@@ -89,7 +46,6 @@ def fields(*, d_ff: str = "intermediate_size", **changed: Any) -> tuple[Row, ...
     default = DEFAULTS | changed
     return (
         Field("vocab_size", "vocab_size", default=default["vocab_size"]),
-        Field("max_position_embeddings", "context_length", default=default["max_position_embeddings"]),
         Field("hidden_size", "d_model", default=default["hidden_size"]),
         Field("num_hidden_layers", "n_layers", default=default["num_hidden_layers"]),
         FieldGroup(
@@ -103,12 +59,8 @@ def fields(*, d_ff: str = "intermediate_size", **changed: Any) -> tuple[Row, ...
         Field(d_ff, "d_ff", default=default[d_ff]),
         TheirConstant("hidden_act", "silu"),
         Field("rms_norm_eps", "norm_eps", default=default["rms_norm_eps"]),
-        FieldGroup(
-            theirs=("rope_theta", "rope_scaling", "rope_parameters"),
-            ours=("rope_theta", "rope_scaling"),
-            read=lambda theirs: read_rope(theirs, default["rope_theta"]),
-            write=write_rope,
-        ),
+        rope_of_all(default["rope_theta"], default["max_position_embeddings"]),
+        OurConstant("d_rotary", 0),
         OurConstant("rope_style", "half", converted=("interleaved",)),
         Field("attention_dropout", "dropout", default=0.0),
         Field("tie_word_embeddings", "tied_head", default=default["tie_word_embeddings"]),

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from glassformer.errors import ExportError
+from glassformer.errors import ConfigError, ExportError
 from glassformer.models.phi3 import Phi3Config
+from glassformer.models.published import rope as published_rope
 from glassformer.models.published.decoder import (
     IGNORED,
     INDICES,
@@ -13,21 +14,54 @@ from glassformer.models.published.decoder import (
     fields,
     gated,
     norms,
-    read_rope,
     trunk,
     without,
 )
-from glassformer.models.published.fields import FieldGroup, OurConstant, WriteOnly
+from glassformer.models.published.fields import FieldGroup, OurConstant, Settings, WriteOnly
+from glassformer.models.published.rope import ORIGINAL
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, joined, same
 from glassformer.models.published.windows import window_of_all
 
 
+def read_rope(theirs: Settings) -> dict[str, Any]:
+    """The context and the rotary settings, whose one kind of scaling has had three names."""
+    rope = published_rope.rope_parameters(theirs)
+    kind = {"su": "longrope", "yarn": "longrope"}.get(name := published_rope.kind_of(rope), name)
+    if kind not in ("default", "longrope"):
+        raise ConfigError(f"rope_type {kind!r} is not supported; default and longrope are.")
+    settings = {ORIGINAL: 4096, **theirs, "rope_scaling": {**rope, "rope_type": kind}}
+    partial = published_rope.partial_factor(theirs)
+    return {
+        **published_rope.read_rope(settings, 10_000.0, 4096),
+        "d_rotary": published_rope.read_rotary(partial, theirs, d_model=3072, n_heads=32),
+    }
+
+
 def write_rope(ours: Phi3Config) -> dict[str, Any]:
-    """The rotary settings; no kind of scaling that Phi-3 has is ours."""
-    if ours.rope_scaling is not None:
-        raise ExportError(f"cannot express rope_scaling = {ours.rope_scaling}; it always has None.")
-    return {"rope_theta": ours.rope_theta, "rope_scaling": None}
+    """The context and the rotary settings; version 4 of `transformers` allows no more than the published ones."""
+    scaling, context = ours.rope_scaling, ours.context_length
+    settings = {
+        "max_position_embeddings": context,
+        ORIGINAL: context,
+        "rope_theta": ours.rope_theta,
+        "rope_scaling": None,
+        "partial_rotary_factor": published_rope.write_rotary(ours),
+    }
+    if scaling is None:
+        return settings
+    if scaling.kind != "longrope":
+        raise ExportError(f"cannot express a rope_scaling of kind {scaling.kind}; it always has None or longrope.")
+    if ours.d_head != ours.d_model // ours.n_heads:
+        raise ExportError(f"cannot express longrope with d_head = {ours.d_head}; it is d_model / n_heads.")
+    original = scaling.original_context_length
+    rope: dict[str, Any] = {"type": "longrope"}
+    rope |= {"short_factor": [*scaling.short_factors], "long_factor": [*scaling.long_factors]}
+    if scaling.factor != published_rope.context_factor(context, original, "longrope"):
+        rope["factor"] = scaling.factor
+    if scaling.attention_factor is not None:
+        rope["attention_factor"] = scaling.attention_factor
+    return settings | {ORIGINAL: original, "rope_scaling": rope}
 
 
 def tensors(config: Phi3Config) -> list[Rename]:
@@ -58,10 +92,17 @@ PUBLISHED = Published(
     model_types=("phi3",),
     fields=(
         WriteOnly("architectures", ["Phi3ForCausalLM"]),
-        *(row for row in SHARED if not {"rope_theta", "rope_style"} & {*row.our_names}),
+        *(row for row in SHARED if not {"rope_theta", "rope_style", "d_rotary"} & {*row.our_names}),
         FieldGroup(
-            theirs=("rope_theta", "rope_scaling", "rope_parameters"),
-            ours=("rope_theta", "rope_scaling"),
+            theirs=(
+                "max_position_embeddings",
+                ORIGINAL,
+                "rope_theta",
+                "rope_scaling",
+                "rope_parameters",
+                "partial_rotary_factor",
+            ),
+            ours=("context_length", "rope_theta", "rope_scaling", "d_rotary"),
             read=read_rope,
             write=write_rope,
         ),

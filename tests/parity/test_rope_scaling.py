@@ -1,0 +1,140 @@
+"""Scaled rotary positions and `transformers`: the same numbers for a text at once and token by token, both ways."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import glassformer as gf
+from glassformer.checkpoints.huggingface import load_directory
+from glassformer.config import to_mapping
+from glassformer.models.llama import LlamaConfig
+from glassformer.models.phi3 import Phi3Config
+from glassformer.nn.kv_cache import full
+from glassformer.nn.rope import KINDS
+from support.counts import count
+from support.scalings import random_scaling
+
+transformers = pytest.importorskip("transformers")
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+TOLERANCE = 1e-5  # in float64, but transformers computes norms and angles in float32 all the same
+LENGTHS = (20, 30)  # of original contexts; a text of 48 tokens begins in them and leaves them
+
+
+def assert_same_model(ours: Any, theirs: Any, tokens: torch.Tensor) -> None:
+    """At once, and token by token after a prompt, which `transformers` must see first: it remembers lengths."""
+    ours, theirs = ours.double().eval(), theirs.double().eval()
+    state, past, begin = ours.begin(None, full(48)), transformers.DynamicCache(config=theirs.config), 0
+    for end in (15, *range(16, 49)):
+        piece = tokens[:, begin:end]
+        expected = theirs(piece, past_key_values=past).logits
+        torch.testing.assert_close(ours(piece, state), expected, atol=TOLERANCE, rtol=TOLERANCE)
+        begin = end
+    for length in (48, 12):
+        text = tokens[:, :length]
+        torch.testing.assert_close(ours(text), theirs(text).logits, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def sizes(choose: random.Random) -> dict[str, Any]:
+    n_kv_heads, d_head = choose.choice([1, 2]), choose.choice([4, 8, 12])
+    n_heads = n_kv_heads * choose.choice([1, 2])
+    return {"n_heads": n_heads, "n_kv_heads": n_kv_heads, "d_head": d_head, "d_model": n_heads * d_head}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_a_scaled_llama_of_transformers_is_the_same_here(kind: str, tmp_path: Path) -> None:
+    for seed in range(count("scaled models of transformers")):
+        torch.manual_seed(seed)
+        choose = random.Random(seed)
+        size = sizes(choose)
+        scaling, settings = random_scaling(kind, choose, size["d_head"] // 2, 100.0, LENGTHS)
+        context = scaling.original_context_length if kind == "dynamic" else 48
+        config = transformers.LlamaConfig(
+            vocab_size=30,
+            max_position_embeddings=context,
+            hidden_size=size["d_model"],
+            num_hidden_layers=2,
+            num_attention_heads=size["n_heads"],
+            num_key_value_heads=size["n_kv_heads"],
+            intermediate_size=24,
+            rope_parameters=settings,
+        )
+        theirs = transformers.LlamaForCausalLM(config)
+        theirs.save_pretrained(tmp_path / f"{seed}")
+        _, ours = load_directory(tmp_path / f"{seed}")
+        assert ours.config.context_length == (int(context * scaling.factor) if kind == "dynamic" else context)
+        assert_same_model(ours, theirs, torch.randint(30, (1, 48)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_a_scaled_llama_of_ours_is_the_same_in_transformers(kind: str, tmp_path: Path) -> None:
+    for seed in range(count("scaled models to transformers")):
+        torch.manual_seed(seed)
+        choose = random.Random(seed)
+        size = sizes(choose)
+        scaling, _ = random_scaling(kind, choose, size["d_head"] // 2, 100.0, LENGTHS)
+        context = int(scaling.original_context_length * scaling.factor) if kind == "dynamic" else 48
+        config = LlamaConfig(
+            **size,
+            vocab_size=30,
+            context_length=context,
+            n_layers=2,
+            d_ff=24,
+            rope_theta=100.0,
+            rope_style=choose.choice(["half", "interleaved"]),
+            rope_scaling=scaling,
+        )
+        model = gf.build("llama", **to_mapping(config))
+        gf.save(model, tmp_path / f"{seed}")
+        assert gf.load(tmp_path / f"{seed}").config == config
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / f"{seed}")
+        assert_same_model(model.module, theirs, torch.randint(30, (1, 48)))
+
+
+@torch.no_grad()
+def test_phi_3_with_two_lists_of_factors_and_features_that_stay(tmp_path: Path) -> None:
+    for seed in range(count("scaled models of transformers")):
+        torch.manual_seed(seed)
+        choose = random.Random(seed)
+        size = sizes(choose) | {"d_head": 8}
+        size["d_model"] = 8 * size["n_heads"]
+        d_rotary = choose.choice([2, 4, 6, 8])
+        scaling, settings = random_scaling("longrope", choose, d_rotary // 2, 100.0, LENGTHS)
+        kind = choose.choice(["default", "longrope", "longrope"])
+        outside = {"original_max_position_embeddings": settings.pop("original_max_position_embeddings")}
+        if choose.random() < 0.5:
+            del settings["factor"]
+        if kind == "default":
+            settings = {"rope_type": "default", "rope_theta": 100.0}
+        config = transformers.Phi3Config(
+            **outside,
+            vocab_size=30,
+            max_position_embeddings=48,
+            hidden_size=size["d_model"],
+            num_hidden_layers=2,
+            num_attention_heads=size["n_heads"],
+            num_key_value_heads=size["n_kv_heads"],
+            intermediate_size=24,
+            rope_parameters={**settings, "partial_rotary_factor": d_rotary / 8},
+            pad_token_id=None,
+        )
+        theirs = transformers.Phi3ForCausalLM(config)
+        theirs.save_pretrained(tmp_path / f"{seed}")
+        _, ours = load_directory(tmp_path / f"{seed}")
+        assert isinstance(ours.config, Phi3Config)
+        assert ours.config.d_rotary == (0 if d_rotary == 8 else d_rotary)
+        if kind == "longrope":
+            assert ours.config.rope_scaling.long_factors == scaling.long_factors
+        tokens = torch.randint(30, (1, 48))
+        assert_same_model(ours, theirs, tokens)
+
+        gf.save(gf.load(tmp_path / f"{seed}"), tmp_path / f"{seed} again")
+        assert gf.load(tmp_path / f"{seed} again").config == ours.config
+        again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / f"{seed} again")
+        assert_same_model(ours, again, tokens)
