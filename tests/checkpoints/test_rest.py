@@ -253,6 +253,25 @@ def test_llama_2_keeps_its_begin_token_through_load_and_save(form: str, data_dir
     assert api.load(tmp_path / "copy").encode("Hello there") == [1, 15043, 727]
 
 
+def test_a_file_beside_a_tokenizer_json_that_cannot_be_read_is_named_and_not_taken(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    """It may be older; what a tokenizer.json alone can say, such as tokens that were added, would go missing."""
+    model = Llama(LlamaConfig(vocab_size=32000, context_length=16, **LLAMA))
+    source = checkpoints.save(model, tmp_path / "source")
+    (source / "manifest.json").unlink()
+    original = data_dir / "tokenizers" / "llama2-tokenizer.model"
+    (source / "tokenizer.model").write_bytes(original.read_bytes())
+    (source / "tokenizer.json").write_text('{"model": ')
+    loaded = api.load(source)
+    assert loaded.tokenizer is None
+    assert "tokenizer.model beside it may be older" in loaded.no_tokenizer
+    named = loaded.having(tokenizer=Tokenizer.load(source / "tokenizer.model"))
+    assert named.encode("Hello there") == [1, 15043, 727]
+    (source / "tokenizer.json").unlink()
+    assert api.load(source).encode("Hello there") == [1, 15043, 727]
+
+
 def test_an_export_says_what_its_special_tokens_are_for_and_how_long_a_text_may_be(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 

@@ -1,5 +1,6 @@
 """Every kind of tokenizer.json, as its own saver writes it: the ids of `transformers`, here and in what we save."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,13 +16,24 @@ from glassformer.models.llama import LlamaConfig
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.foreign_patterns import check_pattern
 from glassformer.tokenizers.library import LibraryTokenizer
+from glassformer.tokenizers.pretokenize import PATTERNS
 from support.counts import count
 from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import models as parts
 
 transformers = pytest.importorskip("transformers")
 
+END = "<|endoftext|>"
 ENGLISH = ["The cat sat on the mat, and 1234 cats didn't; it cost 12,345.67 in all!\n\n  Once upon a time."] * 60
+MARKED = [
+    "<s> a</s>b",
+    "x <|im_end|> y",
+    "a <mask> b",
+    "[MASK] it",
+    "<|user|>  hi<|end|> ",
+    "a    b",
+    "<tool_call>{}",
+]
 DEEPSEEK = (
     r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -137,6 +149,49 @@ def gpt_neox(texts: list[str]) -> Any:
     return neox
 
 
+def gpt2(texts: list[str]) -> Any:
+    model = json.loads(byte_level(texts, pre_tokenizers.ByteLevel(add_prefix_space=False), [END]).to_str())["model"]
+    return transformers.GPT2Tokenizer(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]])
+
+
+def llama_3(texts: list[str]) -> Any:
+    cut = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PATTERNS["llama3"]), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    special = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"]
+    pipeline = byte_level(texts, cut, special)
+    file = json.loads(pipeline.to_str())
+    file["model"]["ignore_merges"] = True
+    begin = begins_with(pipeline, special[0]).post_processor
+    pipeline = tokenizers.Tokenizer.from_str(json.dumps(file))
+    pipeline.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), begin])
+    return fast(pipeline, bos_token=special[0], eos_token=special[1])
+
+
+def course(texts: list[str]) -> Any:
+    """By the recipe of Hugging Face's course: bytes that no text has are none of the vocabulary's."""
+    pipeline = tokenizers.Tokenizer(parts.BPE())
+    pipeline.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(vocab_size=700, special_tokens=[END], show_progress=False)
+    pipeline.train_from_iterator(texts, trainer)
+    pipeline.post_processor, pipeline.decoder = processors.ByteLevel(trim_offsets=False), decoders.ByteLevel()
+    return fast(pipeline, bos_token=END, eos_token=END)
+
+
+def word_level(texts: list[str]) -> Any:
+    pipeline = tokenizers.Tokenizer(parts.WordLevel(unk_token="[UNK]"))
+    pipeline.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase(), normalizers.StripAccents()])
+    pipeline.pre_tokenizer = pre_tokenizers.Whitespace()
+    trainer = trainers.WordLevelTrainer(vocab_size=400, special_tokens=["[UNK]", "[CLS]", "[SEP]"], show_progress=False)
+    pipeline.train_from_iterator(texts, trainer)
+    around = [("[CLS]", 1), ("[SEP]", 2)]
+    pipeline.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=around)
+    return fast(pipeline, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]")
+
+
 def roberta(texts: list[str]) -> Any:
     pipeline = byte_level(texts, pre_tokenizers.ByteLevel(add_prefix_space=True), ["<s>", "<pad>", "</s>", "<unk>"])
     pipeline.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
@@ -169,6 +224,13 @@ def bert(texts: list[str]) -> Any:
     return transformers.BertTokenizer(vocab=pieces_of_words(texts, lowercase=True))
 
 
+def chinese_bert(texts: list[str]) -> Any:
+    """Cased letters, every Chinese character a word, and a separator of lines of Unicode's among the pieces."""
+    vocab = pieces_of_words(texts, lowercase=False)
+    vocab["\u2028"] = len(vocab)
+    return transformers.BertTokenizer(vocab=vocab, do_lower_case=False, tokenize_chinese_chars=True)
+
+
 def cased_bert_of_old(texts: list[str]) -> Any:
     vocab = pieces_of_words(texts, lowercase=False)
     pipeline = tokenizers.Tokenizer(parts.WordPiece(vocab, unk_token="[UNK]"))
@@ -180,14 +242,34 @@ def cased_bert_of_old(texts: list[str]) -> Any:
     return fast(pipeline, mask_token="[MASK]", **names)
 
 
-def t5(texts: list[str]) -> Any:
+def scored(texts: list[str], special: list[str]) -> list[tuple[str, float]]:
+    """A unigram vocabulary."""
     learner = tokenizers.Tokenizer(parts.Unigram())
     learner.pre_tokenizer = pre_tokenizers.Metaspace()
-    special = ["<pad>", "</s>", "<unk>"]
     trainer = trainers.UnigramTrainer(vocab_size=1_500, special_tokens=special, unk_token="<unk>", show_progress=False)
     learner.train_from_iterator(texts, trainer)
     # Rounded: of two ways to cut "aaa" with equal scores the last bit decides, in which readers of JSON differ.
-    vocab = [(piece, round(score, 4)) for piece, score in json.loads(learner.to_str())["model"]["vocab"]]
+    return [(piece, round(score, 4)) for piece, score in json.loads(learner.to_str())["model"]["vocab"]]
+
+
+def xlm_roberta(texts: list[str]) -> Any:
+    """With sentencepiece's own table of normal forms."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    from sentencepiece import sentencepiece_model_pb2
+
+    learnt = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(ENGLISH), model_writer=learnt, vocab_size=40, minloglevel=2
+    )
+    model = sentencepiece_model_pb2.ModelProto()
+    model.ParseFromString(learnt.getvalue())
+    table = model.normalizer_spec.precompiled_charsmap
+    vocab = [*scored(texts, ["<s>", "<pad>", "</s>", "<unk>"]), ("<mask>", 0.0)]
+    return transformers.XLMRobertaTokenizer(vocab=vocab, _spm_precompiled_charsmap=table)
+
+
+def t5(texts: list[str]) -> Any:
+    vocab = scored(texts, ["<pad>", "</s>", "<unk>"])
     return transformers.T5Tokenizer(vocab=[*vocab, *((f"<extra_id_{n}>", 0.0) for n in reversed(range(100)))])
 
 
@@ -203,33 +285,38 @@ KINDS: dict[str, Callable[[list[str]], Any]] = {
         qwen2,
         deepseek,
         gpt_neox,
+        gpt2,
+        llama_3,
+        course,
         roberta,
         both_ends,
+        bert,
+        chinese_bert,
+        cased_bert_of_old,
+        word_level,
+        t5,
+        xlm_roberta,
     )
-} | {"bert": bert, "cased_bert_of_old": cased_bert_of_old, "t5": t5}
-OURS = {"mistral", "bert", "cased_bert_of_old", "both_ends"}  # which need no library
+}
+OURS = {  # which need no library
+    *("mistral", "gpt2", "llama_3", "course", "bert", "chinese_bert", "cased_bert_of_old", "both_ends")
+}
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, random_texts: Any) -> Path:
     path = tmp_path_factory.mktemp(request.param) / request.param
     texts = [text.replace("s>", "") for text in random_texts(600)]  # special tokens are no words to be learnt
-    KINDS[request.param]([*texts, *ENGLISH]).save_pretrained(path)
+    characters = "".join(
+        dict.fromkeys("".join([*random_texts(2_000), *MARKED]))
+    )  # for those that lack what they have not seen
+    KINDS[request.param]([*texts, characters, *ENGLISH]).save_pretrained(path)
     return path
 
 
 @pytest.fixture(scope="module")
 def texts(random_texts: Any) -> list[str]:
-    special = [
-        "<s> a</s>b",
-        "x <|im_end|> y",
-        "a <mask> b",
-        "[MASK] it",
-        "<|user|>  hi<|end|> ",
-        "a    b",
-        "<tool_call>{}",
-    ]
-    return [*random_texts(count("strings of every tokenizer.json")), *ENGLISH[:1], *special, "", " ", "  two", "é☃"]
+    return [*random_texts(count("strings of every tokenizer.json")), *ENGLISH[:1], *MARKED, "", " ", "  two", "é☃"]
 
 
 def ids_of(folder: Path, texts: list[str]) -> Iterator[tuple[str, list[int]]]:

@@ -40,9 +40,28 @@ def test_a_text_that_goes_on_changes_only_its_last_two_pre_tokens(name):
             assert whole[: len(decided)] == decided, (text, cut)
 
 
+@pytest.mark.parametrize("specials", [[], ["<|endoftext|>"], SPECIALS])
+def test_no_line_is_asked_for_before_what_is_decided_has_been_given(specials):
+    """With each id that comes, all that was read is out but two pre-tokens, and what may be a special token."""
+    lines = ["one two three four\n", "<|endof\n", "five six\n", "<|endoftext|>seven\n", "eight <\n"] * 3
+    read: list[str] = []
+
+    def chunks():
+        for line in lines:
+            read.append(line)
+            yield line
+
+    pretokenizer = PreTokenizer(PATTERNS["gpt2"], specials)
+    n_characters = 0
+    for pre_tokens, token in pretokenizer.stream(chunks()):
+        n_characters += sum(map(len, pre_tokens)) + len(token or "")
+        left = "".join(read)[n_characters:]
+        assert token or len(pretokenizer.split(left)) <= UNDECIDED + 2  # a piece of a special token splits in two
+    assert n_characters == len("".join(lines))
+
+
 @pytest.mark.parametrize("name", PATTERNS)
-def test_chunks_can_be_cut_anywhere(name, monkeypatch):
-    monkeypatch.setattr("glassformer.tokenizers.pretokenize.BLOCK", 4)
+def test_chunks_can_be_cut_anywhere(name):
     pretokenizer = PreTokenizer(PATTERNS[name], SPECIALS)
     rng = random.Random(1)
     for _ in range(count("chunkings") * 10):

@@ -17,7 +17,7 @@ from glassformer.checkpoints import whisper_folder
 from glassformer.errors import MissingExtra, TokenizerError
 from glassformer.models import spec_of
 from glassformer.tokenizers.base import Tokenizer
-from glassformer.tokenizers.formats import SOURCE_FOLDER, find, find_source
+from glassformer.tokenizers.formats import SOURCE_FOLDER, find, find_source, names_in
 from glassformer.tokenizers.marian import MarianTokenizer, write_pair
 from glassformer.tokenizers.speech_tokens import SpeechTokens
 from glassformer.tokenizers.tokenizer_json import template_processing
@@ -42,7 +42,11 @@ class Tokenizers(NamedTuple):
 
 
 def read_tokenizers(folder: Path) -> Tokenizers:
-    """The tokenizers of a folder. A model without them still works on tokens."""
+    """The tokenizers of a folder. A model without them still works on tokens.
+
+    A file that cannot be read is damaged or hostile. Another one beside it is named and not read in its place: what has
+    been added to a tokenizer.json since, tokens and what stands around a text, it does not say.
+    """
     try:
         paths = find(folder), find_source(folder)
     except TokenizerError as error:
@@ -50,6 +54,8 @@ def read_tokenizers(folder: Path) -> Tokenizers:
     (tokenizer, reason), (source_tokenizer, source_reason) = (
         first_readable([] if path is None else [path]) for path in paths
     )
+    if reason and (others := names_in(folder)[1:]):
+        reason += f" {others[0]} beside it may be older: name it, as --tokenizer or having(tokenizer=…), to take it."
     return Tokenizers(tokenizer, source_tokenizer, reason or source_reason)
 
 

@@ -16,7 +16,6 @@ from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.bpe import merge, merge_steps
 from glassformer.tokenizers.merge_table import MergeTable
 from glassformer.tokenizers.pretokenize import PATTERNS, split_pattern
-from glassformer.tokenizers.tokenizer_config import read_added_tokens
 from glassformer.tokenizers.tokenizer_json import BPE, check_added_ids, check_bpe, excerpt, expect
 from glassformer.tokenizers.untrusted_files import Json, read_json, read_text, sibling
 from glassformer.tokenizers.vocabulary import (
@@ -233,11 +232,6 @@ def read_vocab_and_merges(path: Path, pattern: str | None = None) -> BPETokenize
     prefix = path.name.removesuffix("vocab.json").removesuffix("merges.txt")
     vocab = _vocab_of_file(sibling(path, f"{prefix}vocab.json"))
     merges = _merges_of_file(sibling(path, f"{prefix}merges.txt"))
-    added = {} if prefix else read_added_tokens(path.parent)
-    for text, id in added.items():
-        if vocab.setdefault(id, text.encode()) != text.encode():
-            raise TokenizerError(f"{path}: added_tokens.json has {text[:40]!r} at {id}, where another token is.")
-    check_no_gaps(path, vocab)
     merged = {left + right for left, right in merges}
     special = [token for token in vocab.values() if len(token) > 1 and token not in merged]
     try:

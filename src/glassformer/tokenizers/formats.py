@@ -4,16 +4,18 @@ What writes them is with each kind of tokenizer: `save`, and `to_json` for its p
 file that imports all kinds.
 """
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from operator import itemgetter
 from pathlib import Path
 
 from glassformer.errors import TokenizerError, UnsupportedPipeline
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.bpe_train import train_tokenizer
-from glassformer.tokenizers.byte_level import BPETokenizer, read_vocab_and_merges
+from glassformer.tokenizers.byte_level import BYTE_LEVEL, BPETokenizer, read_vocab_and_merges
 from glassformer.tokenizers.char import CharTokenizer
 from glassformer.tokenizers.library import LibraryTokenizer
 from glassformer.tokenizers.marian import SOURCE, TARGET, read_marian
@@ -21,7 +23,7 @@ from glassformer.tokenizers.nanogpt import read_meta
 from glassformer.tokenizers.sentencepiece import SentencePieceTokenizer, parse_model, read_llama2c
 from glassformer.tokenizers.subword import DICTIONARY, read_subword
 from glassformer.tokenizers.tiktoken import parse_ranks, read_tiktoken
-from glassformer.tokenizers.tokenizer_config import declare, read_settings
+from glassformer.tokenizers.tokenizer_config import declare, id_of, read_added_tokens, read_settings
 from glassformer.tokenizers.tokenizer_json import check_around, check_options, excerpt, model_type, tokens_around
 from glassformer.tokenizers.untrusted_files import Json, file_in, read_bytes, read_json, read_text
 from glassformer.tokenizers.word_level import WordTokenizer
@@ -48,7 +50,11 @@ class TokenizerFormat:
 
 def read_tokenizer_json(path: Path) -> Tokenizer:
     """The tokenizer that a tokenizer.json describes: of one of our kinds, or run by the `tokenizers` library."""
-    text, file = read_text(path), read_json(path)
+    return tokenizer_of(path, read_text(path), read_json(path))
+
+
+def tokenizer_of(path: Path, text: str, file: Json) -> Tokenizer:
+    """The same of a file's text and what it says; `path` is for messages."""
     special_tokens = check_around(path, file)
     processor = file.get("post_processor")
     begin, end = tokens_around(path, processor)
@@ -113,8 +119,46 @@ def load(path: Path, pattern: str | None = None) -> Tokenizer:
         raise TokenizerError(f"{path}: expected a tokenizer's file ({names}), or a folder that has one.")
     tokenizer = format.read(file, pattern) if format.unsplit else format.read(file)
     if file.name == format.in_folder:
-        declare(tokenizer, read_settings(file.parent), around=file.name != TOKENIZER_JSON)
+        settings = read_settings(file.parent)
+        alone = file.name != TOKENIZER_JSON
+        if alone and isinstance(tokenizer, BPETokenizer | SentencePieceTokenizer | WordPieceTokenizer):
+            tokenizer = configured(file, tokenizer, settings)
+        declare(tokenizer, settings, around=alone)
     return tokenizer
+
+
+def configured(path: Path, tokenizer: Tokenizer, settings: Json) -> Tokenizer:
+    """The tokenizer of a vocabulary as its folder's settings have it, made by the tokenizer.json that says the same."""
+    added = []
+    for token in read_added_tokens(path.parent, settings):
+        id = token.get("id", id_of(tokenizer, token["content"]))
+        if id is not None:
+            added.append(token | {"id": id})
+    normalizes = not isinstance(tokenizer, BPETokenizer)
+    changes = _spaces_in_front(tokenizer, settings)
+    if not changes and all(
+        tokenizer.special_tokens.get(token["content"]) == token["id"]
+        and not (token["single_word"] or token["lstrip"] or token["rstrip"] or (token["normalized"] and normalizes))
+        for token in added
+    ):
+        return tokenizer
+    file = json.loads(tokenizer.tokenizer_json()) | changes
+    tokens = {token["content"]: token for token in (*file["added_tokens"], *added)}
+    file["added_tokens"] = sorted(tokens.values(), key=itemgetter("id"))
+    again = tokenizer_of(path, json.dumps(file, ensure_ascii=False), file)
+    again.bos_id, again.eos_id = tokenizer.bos_id, tokenizer.eos_id
+    return again
+
+
+def _spaces_in_front(tokenizer: Tokenizer, settings: Json) -> Json:
+    """What tokenizer.json says otherwise where the settings say before what a space is put: a text, each part of it."""
+    prefix = settings.get("add_prefix_space")
+    match tokenizer:
+        case BPETokenizer(pattern="gpt2") if prefix is True:
+            return {"pre_tokenizer": BYTE_LEVEL | {"add_prefix_space": True}}
+        case SentencePieceTokenizer() if prefix is False or settings.get("legacy") is False:
+            return tokenizer.parts_with_spaces("never" if prefix is False else "first")
+    return {}
 
 
 def format_of(name: str) -> TokenizerFormat | None:
@@ -141,12 +185,18 @@ def find(folder: Path, within: str = "") -> Path | None:
 
     `within` is a folder in this one, which also may be no link out of it.
     """
+    names = names_in(folder / within)
+    return file_in(folder, f"{within}{names[0]}") if names else None
+
+
+def names_in(folder: Path) -> list[str]:
+    """The files by which a folder's tokenizer could be read, the first of which counts."""
+    names: list[str] = []
     for format in FORMATS:
         if format.in_folder is not None:
-            names = [path.name for path in (folder / within).glob(format.in_folder) if path.is_file()]
-            if len(names) == 1:
-                return file_in(folder, f"{within}{names[0]}")
-    return None
+            fits = [path.name for path in folder.glob(format.in_folder) if path.is_file()]
+            names += fits if len(fits) == 1 else []
+    return names
 
 
 def find_source(folder: Path) -> Path | None:

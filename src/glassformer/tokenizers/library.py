@@ -154,10 +154,11 @@ class LibraryTokenizer(Tokenizer):
         return {part: self._content.get(part) for part in ("normalizer", "pre_tokenizer", "decoder", "model")}
 
     def tokenizer_json(self, post_processor: Json | None = None) -> str:
-        """The very file, unless another post-processor is asked for."""
-        if post_processor in (None, self._content.get("post_processor")):
+        """The very file, unless other tokens are to stand around a text."""
+        around = post_processor or self.template()
+        if around == self._content.get("post_processor"):
             return self.file
-        return json.dumps(self._content | {"post_processor": post_processor}, ensure_ascii=False)
+        return json.dumps(self._content | {"post_processor": around}, ensure_ascii=False)
 
 
 def guarded(run: Callable[[], T]) -> T:

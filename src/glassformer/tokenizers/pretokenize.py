@@ -4,6 +4,7 @@
 the whole. A scanning kernel can stand in for `split`, the only place where the patterns run.
 """
 
+from bisect import bisect_right
 from collections.abc import Generator, Iterable, Iterator
 
 import regex
@@ -28,7 +29,8 @@ PATTERNS = {
 }
 """The published split patterns, in a spelling that the regex module and Oniguruma read alike."""
 
-BLOCK = 1 << 16  # characters that are split at once
+BLOCK = 1 << 16  # characters of a whole text that are split at once
+SCANNED_AGAIN = 1 << 12  # characters that wait for more text; of more than that, the text must have doubled
 LONGEST = 1 << 24  # characters of a pre-token: text has spaces, and what has none is something else
 UNDECIDED = 2  # pre-tokens at the end of a text that may change when the text goes on
 SURROGATES = regex.compile("[\ud800-\udfff]")
@@ -58,7 +60,8 @@ class PreTokenizer:
         self._pattern = regex.compile(pattern)
         longest_first = sorted(special_tokens, key=len, reverse=True)
         self._special = regex.compile("|".join(map(regex.escape, longest_first))) if longest_first else None
-        self._longest = len(longest_first[0]) if longest_first else 1
+        self._sorted = sorted(longest_first)
+        self._longest = len(longest_first[0]) if longest_first else 0
 
     def split(self, text: str) -> list[str]:
         """The pre-tokens of a text that holds no special token; joined, they are the text."""
@@ -70,11 +73,12 @@ class PreTokenizer:
 
         A text that goes on can change its last two pre-tokens and no others: `don`, `'`, and then `t` (every pattern
         looks past a pre-token by one character or into the next one, and no further). So these two wait for more text;
-        so do the last characters where a special token, or a longer one, may still be on its way.
-        Text is scanned again only when it has doubled, so that a pre-token of n characters costs O(n).
+        so do the last characters where a special token, or a longer one, may still be on its way. All others are
+        given before the next chunk is asked for. Text without them that grows long is scanned again only when it has
+        doubled, so that a pre-token of n characters costs O(n).
         """
         waiting: list[str] = []
-        size, enough, half = 0, BLOCK, ""
+        size, enough, half = 0, 0, ""
         for chunk in chunks:
             text = half + chunk
             half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""  # of a pair that the next chunk may join
@@ -90,12 +94,12 @@ class PreTokenizer:
                     f"The text has {size:,} characters in a row, from {text[start : start + 20]!r} on, without a place "
                     f"where it may be cut into words; {LONGEST:,} are allowed."
                 )
-            enough = max(BLOCK, 2 * size)
+            enough = 0 if size < SCANNED_AGAIN else 2 * size
         yield from self._rest("".join([*waiting, without_surrogates(half)]))
 
     def _decided(self, text: str) -> Generator[tuple[list[str], str | None], None, int]:
         """The pre-tokens of a text that goes on which no more text can change; returns where the others begin."""
-        start, certain = 0, max(0, len(text) - self._longest + 1)
+        start, certain = 0, len(text) - self._begun(text)
         for begin, end, token in self._special_tokens(text):
             if begin >= certain:
                 break
@@ -105,6 +109,15 @@ class PreTokenizer:
         end = start + sum(map(len, pre_tokens))
         yield pre_tokens, None
         return end
+
+    def _begun(self, text: str) -> int:
+        """How many characters at the end of a text may be the beginning of a special token."""
+        for n in range(min(self._longest - 1, len(text)), 0, -1):
+            end = text[-n:]
+            longer = bisect_right(self._sorted, end)
+            if longer < len(self._sorted) and self._sorted[longer].startswith(end):
+                return n
+        return 0
 
     def _rest(self, text: str) -> Iterator[tuple[list[str], str | None]]:
         """The pre-tokens of a text that ends here."""

@@ -78,6 +78,7 @@ class SentencePieceTokenizer(Tokenizer):
         self._byte_ids = byte_ids
         unmerged = {*special_tokens.values(), *byte_ids}
         self._ids = {piece: id for piece, id in ids.items() if id not in unmerged}
+        self._scores = None if scores is None else list(scores)
         self._merges = list(merges)
         self._table = self._merge_table(scores)
 
@@ -85,6 +86,11 @@ class SentencePieceTokenizer(Tokenizer):
         if scores is None:
             return MergeTable.from_merges(self._merges, self._ids)
         return MergeTable.from_ranks(self._ranks_of_scores(scores), self._ids, dict(enumerate(self.pieces)))
+
+    @property
+    def scores(self) -> list[float] | None:
+        """The scores of the pieces; None where a list of merges stands for them."""
+        return self._scores
 
     def listed_merges(self) -> list[tuple[str, str]]:
         """The merges; for a vocabulary with scores, merges that do the same, of equal scores the lower id first."""
@@ -109,9 +115,7 @@ class SentencePieceTokenizer(Tokenizer):
     def _symbols(self, pre_token: str) -> list[int]:
         """The ids of a pre-token's characters, or of their bytes where a character is no piece."""
         if self.collapse_spaces:
-            pre_token = regex.sub(" +", " ", pre_token)
-            if not pre_token.strip(f" {SPACE}"):
-                return []
+            pre_token = regex.sub(" +", " ", pre_token).rstrip(f" {SPACE}")  # spaces end a text, and no word of one
         symbols: list[int] = []
         for character in pre_token.replace(" ", SPACE):
             id = self._ids.get(character)
@@ -136,6 +140,17 @@ class SentencePieceTokenizer(Tokenizer):
             | {"vocab": {piece: id for id, piece in enumerate(self.pieces)}}
             | {"merges": [list(pair) for pair in self.listed_merges()]},
         }
+
+    def parts_with_spaces(self, scheme: str) -> Json:
+        """The parts of `to_json` that differ where a space is put before a text alone ("first"), or nowhere ("never").
+
+        Here it is put before each part of a text between special tokens as well.
+        """
+        metaspace = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": False}
+        collapse = {"type": "Sequence", "normalizers": COLLAPSE_SPACES} if self.collapse_spaces else None
+        decoders = UNMARK_SPACES[:-1] if scheme == "never" else UNMARK_SPACES
+        decoder = {"type": "Sequence", "decoders": decoders}
+        return {"normalizer": collapse, "pre_tokenizer": metaspace, "decoder": decoder}
 
     @classmethod
     def from_json(cls, path: Path, file: Json, special_tokens: Mapping[str, int]) -> "SentencePieceTokenizer":
