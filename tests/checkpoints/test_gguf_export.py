@@ -8,17 +8,18 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import glassformer as gf
-from checkpoints.test_gguf import TEXTS, byte_level
+from checkpoints.test_gguf import TEXTS, byte_level, sentencepiece_tokens
 from glassformer import checkpoints
 from glassformer.checkpoints.ggml_blocks import to_q8_0
 from glassformer.errors import ConfigError, ExportError
 from glassformer.nn.rope import RopeScaling
-from glassformer.tokenizers import Tokenizer
+from glassformer.tokenizers import SentencePieceTokenizer, Tokenizer
+from support import llama_cpp
 from support.commands import run
-from support.gguf_models import write_llama
+from support.gguf_models import NORMAL, UNUSED, write_llama
 
 SIZES = {"vocab_size": 300, "context_length": 32, "d_model": 64, "n_layers": 2, "n_heads": 4, "d_ff": 96}
 # For `transformers` the heads of a Qwen3 in GGUF are always 128 wide, all sizes of a GPT-2 but three its first one's.
@@ -79,6 +80,139 @@ def test_a_file_written_again_has_the_same_metadata(tmp_path: Path, pre: str, be
     for key in ("tokens", "token_type", "merges", "bos_token_id", "eos_token_id"):
         a, b = (reader.get_field(f"tokenizer.ggml.{key}").contents() for reader in metadata)
         assert a == b
+
+
+def by_scores(folder: Path, **settings: Any) -> gf.Model:
+    """A Llama whose tokenizer is sentencepiece's, as llama.cpp's converter writes it."""
+    gf.save(built("llama"), folder / "model")
+    theirs = AutoModelForCausalLM.from_pretrained(folder / "model")
+    tokens = sentencepiece_tokens(add_bos_token=True, add_eos_token=False, **settings)
+    return gf.load(write_llama(folder / "first.gguf", theirs, tokenizer=tokens))
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+def test_sentencepieces_pieces_are_written_with_scores_and_types(tmp_path: Path, prefix: bool) -> None:
+    first = by_scores(tmp_path, add_space_prefix=prefix)
+    path = checkpoints.save_gguf(first.checkpoint, tmp_path / "second.gguf", kind="q8_0")
+    readers = [gguf.GGUFReader(tmp_path / f"{name}.gguf") for name in ("first", "second")]
+    for key in ("model", "tokens", "bos_token_id", "eos_token_id", "unknown_token_id", "add_bos_token"):
+        a, b = (reader.get_field(f"tokenizer.ggml.{key}").contents() for reader in readers)
+        assert a == b, key
+    fields = [reader.get_field("tokenizer.ggml.token_type").contents() for reader in readers]
+    assert [type if type != UNUSED else NORMAL for type in fields[0]] == fields[1]
+    second = gf.load(path)
+    assert first.tokenizer is not None
+    assert second.tokenizer is not None
+    for text in (*TEXTS, "hello", " hell  o", "</s>he<s> wo", "é☃", ""):
+        ids = first.tokenizer.encode(text, special=True)
+        assert second.tokenizer.encode(text, special=True) == ids
+        assert second.tokenizer.decode(ids) == first.tokenizer.decode(ids)
+    gf.save(second, tmp_path / "folder")
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "folder")
+    assert theirs("hello é").input_ids == second.encode("hello é")
+
+
+def test_a_tokenizer_of_llama2c_is_written_with_its_own_scores(data_dir: Path, tmp_path: Path) -> None:
+    """`transformers` reads such a file, too, and has our ids."""
+    model = gf.load(data_dir / "llama" / "stories260K.bin")
+    assert isinstance(model.tokenizer, SentencePieceTokenizer)
+    path = checkpoints.save_gguf(model.checkpoint, tmp_path / "m.gguf", kind="f32")
+    scores = gguf.GGUFReader(path).get_field("tokenizer.ggml.scores").contents()
+    assert scores == model.tokenizer.scores
+    again = gf.load(path)
+    theirs = AutoTokenizer.from_pretrained(tmp_path, gguf_file=path.name)
+    for text in ("Once upon a time", "Lily said: é☃!", "the big dog\nran"):
+        assert again.encode(text) == model.encode(text) == theirs(text).input_ids
+    assert "".join(again.generate("Once", temperature=0.0, max_new_tokens=20)) == "".join(
+        model.generate("Once", temperature=0.0, max_new_tokens=20)
+    )
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer.model"])
+def test_llama_2s_tokenizer_is_written_and_read(data_dir: Path, tmp_path: Path, name: str) -> None:
+    original = data_dir / "tokenizers" / "llama2-tokenizer.model"
+    tokenizer = Tokenizer.load(original)
+    if name == "tokenizer.json":
+        tokenizer = Tokenizer.load(tokenizer.save(tmp_path / "saved"))
+    model = gf.build("llama", **{**SIZES, "vocab_size": 32_032, "n_layers": 1}).having(tokenizer=tokenizer)
+    path = checkpoints.save_gguf(model.checkpoint, tmp_path / "m.gguf", kind="q8_0")
+    again = gf.load(path).tokenizer
+    assert again is not None
+    sentencepiece = pytest.importorskip("sentencepiece").SentencePieceProcessor(model_file=str(original))
+    for text in ("Hello  there", "naïve 你好 🙂", " a\n\n  b ", "12345 ▁ ▁▁ x"):
+        assert again.encode(text, special=True) == [1, *sentencepiece.encode(text)]
+
+
+def test_spaces_and_merges_that_gguf_cannot_express_are_refused(data_dir: Path, tmp_path: Path) -> None:
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "a", "b", "c", "ab", "bc", "abc"]
+    refused = [
+        ([("a", "b"), ("b", "c"), ("ab", "c")], {}, "do not express its merges"),  # and a, bc are not joined
+        ([("a", "b"), ("b", "c"), ("ab", "c"), ("a", "bc")], {"collapse_spaces": True}, "done to spaces and letters"),
+    ]
+    for merges, options, says in refused:
+        tokenizer = SentencePieceTokenizer(pieces, None, merges=merges, **options)
+        model = built("llama").having(tokenizer=tokenizer)
+        with pytest.raises(ExportError, match=says):
+            checkpoints.save_gguf(model.checkpoint, tmp_path / "m.gguf", kind="f32")
+    assert not list(tmp_path.iterdir())
+
+
+CARD = """---
+license: other
+license_name: 'a licence''s name'
+license_link: "https://example.org/licence"  # where it is
+language:
+- en
+- zh
+tags: [small, "in a \\"list\\""]
+name: Stories
+widget:
+  - text: no text of ours
+model-index:
+- name: another
+organization: |
+  in a block
+---
+# Stories
+name: not in the head
+"""
+
+
+def test_name_and_licence_go_from_a_card_into_the_file_and_back(tmp_path: Path) -> None:
+    gf.save(built("llama"), tmp_path / "model")
+    (tmp_path / "model" / "manifest.json").unlink()
+    (tmp_path / "model" / "README.md").write_text(CARD)
+    path = checkpoints.save_gguf(gf.load(tmp_path / "model").checkpoint, tmp_path / "m.gguf", kind="f32")
+    reader = gguf.GGUFReader(path)
+    said = {
+        "license": "other",
+        "license.name": "a licence's name",
+        "license.link": "https://example.org/licence",
+        "languages": ["en", "zh"],
+        "tags": ["small", 'in a "list"'],
+        "name": "Stories",
+    }
+    general = {key.removeprefix("general."): field.contents() for key, field in reader.fields.items()}
+    assert {key: general.get(key) for key in (*said, "organization")} == {**said, "organization": None}
+    gf.save(gf.load(path), tmp_path / "again")
+    theirs = gguf.Metadata.load_model_card(tmp_path / "again")
+    names = {"license.name": "license_name", "license.link": "license_link", "languages": "language"}
+    assert theirs == {names.get(key, key): value for key, value in said.items()}
+    second = checkpoints.save_gguf(gf.load(path).checkpoint, tmp_path / "second.gguf", kind="f32")
+    fields = gguf.GGUFReader(second).fields
+    assert {key: fields[f"general.{key}"].contents() for key in said} == said
+
+
+@pytest.mark.skipif(not Path(llama_cpp.LIBRARY).is_file(), reason="GLASSFORMER_LLAMA_CPP names no library of llama.cpp")
+def test_llama_cpp_reads_and_continues_what_we_write(data_dir: Path, tmp_path: Path) -> None:
+    model = gf.load(data_dir / "llama" / "stories260K.bin")
+    path = checkpoints.save_gguf(model.checkpoint, tmp_path / "m.gguf", kind="f32")
+    theirs = llama_cpp.LlamaCpp(path)
+    for text in ("Once upon a time", "", "Lily  went  ", "</s>a b<s> c", "é你好"):
+        assert theirs.encode(text) == model.encode(text)
+    prompt = model.encode("Once upon a time")
+    ours = model.generate_ids([prompt], max_new_tokens=24, temperature=0.0)[0].tolist()
+    assert prompt + theirs.continued(prompt, 24) == ours
 
 
 def test_another_tokenizer_takes_the_place_of_the_files_own(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ Next to read: `formats/gguf.py`, the other direction.
 """
 
 import json
-from array import array
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,21 +15,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from glassformer import files
-from glassformer.checkpoints import gguf_families, gguf_file, huggingface, names
+from glassformer.checkpoints import gguf_card, gguf_families, gguf_file, gguf_tokenizer, huggingface, names
 from glassformer.checkpoints.build import check_finite
 from glassformer.checkpoints.formats.format import Contents
 from glassformer.checkpoints.gguf_families import FAMILIES, GGUFFamily
-from glassformer.checkpoints.gguf_tokenizer import (
-    CHAT_TEMPLATE,
-    CONTROL,
-    KEY,
-    NORMAL,
-    PRE,
-    UNUSED,
-    USER_DEFINED,
-    WHOLE_WORDS,
-)
-from glassformer.checkpoints.rest import TOKENIZER_CONFIG, Rest
+from glassformer.checkpoints.gguf_tokenizer import CHAT_TEMPLATE, KEY
+from glassformer.checkpoints.rest import CARD, TOKENIZER_CONFIG, Rest
 from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError
 from glassformer.models import spec_of
 from glassformer.tokenizers.base import Tokenizer
@@ -49,6 +39,7 @@ def save(module: nn.Module, contents: Contents, path: Path, *, kind: str, overwr
     name, family = _family(theirs)
     metadata = {"general.architecture": name, "general.file_type": FILE_TYPES[kind], "general.quantization_version": 2}
     metadata |= _settings(name, family, theirs, config)
+    metadata |= gguf_card.metadata_of(contents.rest.contents.get(CARD, b""))
     metadata |= _tokenizer(contents, config.vocab_size)
     weights = dict(module.named_parameters())
     try:
@@ -108,35 +99,7 @@ def _tokenizer(contents: Contents, vocab_size: int) -> dict[str, Any]:
     tokenizer = contents.tokenizer
     if tokenizer is None:
         return {}
-    file = json.loads(tokenizer.tokenizer_json())
-    model = file["model"]
-    pre = [
-        name
-        for name, parts in PRE.items()
-        if parts["pre_tokenizer"] == file.get("pre_tokenizer")
-        and parts.get("normalizer") == file.get("normalizer")
-        and (name in WHOLE_WORDS) == bool(model.get("ignore_merges"))
-    ]
-    if model.get("type") != "BPE" or not pre:
-        raise ExportError(
-            f"Its tokenizer is not among those that are written in GGUF, byte-level BPE that splits text as one of "
-            f"{', '.join(PRE)}."
-        )
-    tokens = {id: text for text, id in model["vocab"].items()}
-    types = dict.fromkeys(tokens, NORMAL)
-    for added in file["added_tokens"]:
-        tokens[added["id"]] = added["content"]
-        types[added["id"]] = CONTROL if added["special"] else USER_DEFINED
-    if max(tokens) >= vocab_size:
-        raise ExportError(f"The tokenizer has the id {max(tokens)}, and the model {vocab_size:,} tokens.")
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    metadata: dict[str, Any] = {
-        f"{KEY}model": "gpt2",
-        f"{KEY}pre": pre[0],
-        f"{KEY}tokens": [tokens.get(id, f"[PAD{id}]") for id in range(vocab_size)],
-        f"{KEY}token_type": array("i", [types.get(id, UNUSED) for id in range(vocab_size)]),
-        f"{KEY}merges": merges,
-    }
+    metadata = gguf_tokenizer.metadata_of(tokenizer, vocab_size)
     rest = contents.rest.for_model(tokenizer, contents.source_tokenizer, contents.eos_ids)
     template = _chat_template(rest)
     return metadata | _around(tokenizer, rest.eos_ids) | ({} if template is None else {CHAT_TEMPLATE: template})

@@ -6,30 +6,42 @@
     tokenizer.ggml.bos_token_id, add_bos_token …    which tokens begin and end a text
     tokenizer.chat_template    kept as it is
 
-`files_of` makes the files of it, and `read` reads them as any other folder's. Next to read: `tokenizer_files.py`.
+`files_of` makes the files of it, and `read` reads them as any other folder's; `metadata_of` writes those of a
+tokenizer. Next to read: `tokenizer_files.py`.
 """
 
 import json
+import re
 import tempfile
 from array import array
 from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from glassformer import files
 from glassformer.checkpoints.tokenizer_files import TOKENIZER_CONFIG, Tokenizers, read_tokenizers
-from glassformer.errors import TokenizerError
+from glassformer.errors import ExportError, TokenizerError
+from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.byte_level import BYTE_LEVEL
 from glassformer.tokenizers.pretokenize import PATTERNS
-from glassformer.tokenizers.sentencepiece import SentencePieceTokenizer
+from glassformer.tokenizers.sentencepiece import MARK_SPACES, SPACE, UNMARK_SPACES, SentencePieceTokenizer
 from glassformer.tokenizers.tokenizer_json import BPE
 from glassformer.tokenizers.untrusted_files import Json
 
 KEY = "tokenizer.ggml."
 CHAT_TEMPLATE = "tokenizer.chat_template"
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5  # of token_type, beside 6, a byte
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # of token_type
+BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
+UNUSED_SCORE = -10_000.0
 ROLES = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
 ENDS = ("eos", "eot", "eom")  # tokens of these roles end a text; chat models have several
+
+
+NO_PREFIX: Json = {  # parts of tokenizer.json where no space is put before a text
+    "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
+    "decoder": {"type": "Sequence", "decoders": UNMARK_SPACES[:-1]},
+}
 
 
 def _split(pattern: str) -> Json:
@@ -173,7 +185,88 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str]) -> Json:
     scores = _numbers(metadata, "scores", tokens)
     control = [text for text, _ in _added(metadata, tokens).values()]
     parts = SentencePieceTokenizer(tokens, scores, control).to_json()
-    if not _flag(metadata, "add_space_prefix", True):
-        parts["normalizer"] = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
-        parts["decoder"]["decoders"] = [each for each in parts["decoder"]["decoders"] if each["type"] != "Strip"]
-    return parts
+    return parts if _flag(metadata, "add_space_prefix", True) else parts | NO_PREFIX
+
+
+# ---- writing
+
+
+def metadata_of(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
+    """The metadata of a tokenizer for so many rows of an embedding; raises where they cannot say the same."""
+    if tokenizer.vocab_size > vocab_size:
+        raise ExportError(f"The tokenizer has the id {tokenizer.vocab_size - 1}, and the model {vocab_size:,} tokens.")
+    file = json.loads(tokenizer.tokenizer_json())
+    model = file["model"]
+    if model.get("type") != "BPE":
+        raise ExportError(f"GGUF is written of tokenizers that merge pairs, and this one is a {model.get('type')}.")
+    by_scores = bool(model.get("byte_fallback"))
+    tokens = {id: text for text, id in model["vocab"].items()}
+    types = dict.fromkeys(tokens, NORMAL)
+    for added in file["added_tokens"]:
+        if added["lstrip"] or added["rstrip"] or added["single_word"] or (added["normalized"] and by_scores):
+            raise ExportError(f"GGUF cannot express how its token {added['content']!r} is looked for in a text.")
+        tokens[added["id"]] = added["content"]
+        types[added["id"]] = CONTROL if added["special"] else USER_DEFINED
+    texts = [tokens.get(id, f"[PAD{id}]") for id in range(vocab_size)]
+    if by_scores:
+        types |= {id: BYTE for id, text in tokens.items() if BYTE_PIECE.fullmatch(text)}
+        types |= {id: UNKNOWN for id, text in tokens.items() if text == model.get("unk_token")}
+        control = [tokens[id] for id, type in types.items() if type in (UNKNOWN, CONTROL, USER_DEFINED)]
+        metadata = _scores_metadata(tokenizer, file, texts, control)
+    else:
+        metadata = _merges_metadata(file)
+    numbers = array("i", [types.get(id, UNUSED) for id in range(vocab_size)])
+    return metadata | {f"{KEY}tokens": texts, f"{KEY}token_type": numbers}
+
+
+def _merges_metadata(file: Json) -> dict[str, Any]:
+    """Byte-level BPE, which splits text as one of `PRE`."""
+    model = file["model"]
+    pre = [
+        name
+        for name, parts in PRE.items()
+        if parts["pre_tokenizer"] == file.get("pre_tokenizer")
+        and parts.get("normalizer") == file.get("normalizer")
+        and (name in WHOLE_WORDS) == bool(model.get("ignore_merges"))
+    ]
+    if not pre:
+        raise ExportError(
+            f"Its tokenizer is not among those that are written in GGUF: byte-level BPE that splits text as one of "
+            f"{', '.join(PRE)}, and sentencepiece's."
+        )
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    return {f"{KEY}model": "gpt2", f"{KEY}pre": pre[0], f"{KEY}merges": merges}
+
+
+def _scores_metadata(tokenizer: Tokenizer, file: Json, tokens: list[str], control: list[str]) -> dict[str, Any]:
+    """sentencepiece's BPE, whose pieces have scores: their own, or those that its merges come of."""
+    spaces = {part: file.get(part) for part in ("normalizer", "pre_tokenizer")}
+    prefix = spaces == {"normalizer": {"type": "Sequence", "normalizers": MARK_SPACES}, "pre_tokenizer": None}
+    if not prefix and spaces != {"normalizer": NO_PREFIX["normalizer"], "pre_tokenizer": None}:
+        raise ExportError(
+            "GGUF has sentencepiece's texts with a space put before all their parts or before none, and nothing else "
+            "that is done to spaces and letters, as this tokenizer does."
+        )
+    scores = tokenizer.scores if isinstance(tokenizer, SentencePieceTokenizer) else None
+    if scores is None:
+        pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in file["model"]["merges"]]
+        scores = _scores(tokens, [(left, right) for left, right in pairs], control)
+    unknown = [id for id, text in enumerate(tokens) if text == file["model"].get("unk_token")]
+    return {
+        f"{KEY}model": "llama",
+        f"{KEY}pre": "default",
+        f"{KEY}scores": array("f", [*scores, *[UNUSED_SCORE] * (len(tokens) - len(scores))]),
+        f"{KEY}add_space_prefix": prefix,
+        **{f"{KEY}unknown_token_id": id for id in unknown},
+    }
+
+
+def _scores(tokens: list[str], merges: list[tuple[str, str]], control: list[str]) -> list[float]:
+    """Scores by which pieces are joined in the order of these merges; raises where no scores do that."""
+    joined = [piece for piece, _ in groupby(left + right for left, right in merges)]
+    place = {piece: n for n, piece in enumerate(joined)}
+    scores = [-float(place.get(token, len(place))) for token in tokens]
+    again = SentencePieceTokenizer(tokens, scores, control)
+    if len(place) < len(joined) or set(again.listed_merges()) != set(merges):
+        raise ExportError("GGUF has sentencepiece's pieces by their scores, which do not express its merges.")
+    return scores

@@ -6,14 +6,15 @@ container. Quantized weights are read as the float32 numbers that they stand for
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from glassformer.checkpoints import gguf_families, gguf_tokenizer, names
+from glassformer.checkpoints import gguf_card, gguf_families, gguf_tokenizer, names
 from glassformer.checkpoints.formats.format import Contents, Format, Source
 from glassformer.checkpoints.gguf_file import MAGIC, GGUFFile
-from glassformer.checkpoints.rest import Rest
+from glassformer.checkpoints.rest import CARD, Rest
 from glassformer.checkpoints.tokenizer_files import Tokenizers
 from glassformer.errors import CheckpointCorrupt, ConfigError, TokenizerError
 from glassformer.models import specs
@@ -35,6 +36,8 @@ def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
     tensors = FolderTensors(file, theirs)
     held = names.checked({name: tensors.outline(name) for name in tensors}, config)
     tokenizer, eos_ids, rest = _texts(file.metadata)
+    if (card := gguf_card.card_of(file.metadata)) is not None:
+        rest = replace(rest, contents={**rest.contents, CARD: card})
     contents = Contents(
         config=config,
         tokenizer=tokenizer.tokenizer,

@@ -1,0 +1,67 @@
+"""llama.cpp itself, where GLASSFORMER_LLAMA_CPP names its library (libllama.so, with ggml's libraries beside it).
+
+Its structures of settings are handed on as they come, as bytes, so that their fields may change from version to
+version; only functions that take no field of them are called.
+"""
+
+import ctypes
+import os
+from pathlib import Path
+
+LIBRARY = os.environ.get("GLASSFORMER_LLAMA_CPP", "")
+
+
+class Opaque(ctypes.Structure):
+    """A structure that is larger than any of llama.cpp's, which are all passed in memory."""
+
+    _fields_ = (("bytes", ctypes.c_char * 1024),)
+
+
+class LlamaCpp:
+    """A model as llama.cpp reads it."""
+
+    def __init__(self, path: Path) -> None:
+        folder = Path(LIBRARY).parent
+        for pattern in ("libggml-base*.so", "libggml.*so"):
+            for each in folder.glob(pattern):
+                ggml = ctypes.CDLL(str(each), mode=ctypes.RTLD_GLOBAL)
+        ggml.ggml_backend_load_all_from_path(str(folder).encode())
+        self.library = library = ctypes.CDLL(LIBRARY)
+        pointers = ("llama_model_load_from_file", "llama_init_from_model", "llama_model_get_vocab")
+        for name in pointers:
+            getattr(library, name).restype = ctypes.c_void_p
+        for name in ("llama_model_default_params", "llama_context_default_params", "llama_batch_get_one"):
+            getattr(library, name).restype = Opaque
+        library.llama_get_logits_ith.restype = ctypes.POINTER(ctypes.c_float)
+        self.log = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
+        library.llama_log_set(self.log, None)
+        library.llama_backend_init()
+        model = library.llama_model_load_from_file(str(path).encode(), library.llama_model_default_params())
+        assert model, f"llama.cpp does not load {path}"
+        context = library.llama_init_from_model(ctypes.c_void_p(model), library.llama_context_default_params())
+        assert context, f"llama.cpp does not run {path}"
+        self.context, self.vocab = (
+            ctypes.c_void_p(context),
+            ctypes.c_void_p(library.llama_model_get_vocab(ctypes.c_void_p(model))),
+        )
+        library.llama_set_n_threads(self.context, 1, 1)
+        self.n_tokens = int(library.llama_vocab_n_tokens(self.vocab))
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, between the tokens that open and close one."""
+        data = text.encode()
+        ids = (ctypes.c_int32 * (len(data) + 8))()
+        n = self.library.llama_tokenize(self.vocab, data, len(data), ids, len(ids), True, True)
+        return list(ids[:n])
+
+    def continued(self, ids: list[int], n: int) -> list[int]:
+        """The `n` tokens that follow greedily."""
+        new: list[int] = []
+        batch = ids
+        for _ in range(n):
+            tokens = (ctypes.c_int32 * len(batch))(*batch)
+            assert self.library.llama_decode(self.context, self.library.llama_batch_get_one(tokens, len(batch))) == 0
+            logits = self.library.llama_get_logits_ith(self.context, -1)
+            new.append(max(range(self.n_tokens), key=logits.__getitem__))
+            batch = new[-1:]
+        return new
