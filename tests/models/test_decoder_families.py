@@ -9,6 +9,7 @@ from glassformer.config import from_mapping
 from glassformer.errors import ConfigError, ExportError
 from support.tiny import FAMILIES
 
+SCALED = {"rope_type": "linear", "factor": 2.0}
 PARAMETERS = {
     "mistral": {"mistral-7b-v0.1": 7_241_732_096, "mistral-7b-v0.3": 7_248_023_552},
     "qwen2": {
@@ -30,6 +31,8 @@ PARAMETERS = {
     "mixtral": {"mixtral-8x7b": 46_702_792_704, "mixtral-8x22b": 140_620_634_112},
     "qwen3_moe": {"qwen3-30b-a3b": 30_532_122_624, "qwen3-235b-a22b": 235_093_634_560},
     "phi3": {"phi-3-mini-4k": 3_821_079_552, "phi-3-medium-4k": 13_960_238_080, "phi-4": 14_659_507_200},
+    "gemma2": {"gemma-2-2b": 2_614_341_888, "gemma-2-9b": 9_241_705_984, "gemma-2-27b": 27_227_128_320},
+    "gemma3": {"gemma-3-270m": 268_098_176, "gemma-3-1b": 999_885_952},
 }
 
 
@@ -112,6 +115,18 @@ def test_qwens_windows_are_in_the_layers_that_are_named_or_counted(family: str) 
         ),
         ("phi3", {"rope_scaling": {"type": "linear"}}, "rope_type 'linear' is not supported; default and longrope are"),
         ("phi3", {"rope_scaling": {"type": "su"}}, "rope_scaling.short_factors must be a list, not None"),
+        (
+            "gemma2",
+            {"layer_types": ["full_attention"]},
+            "layer_types must name full_attention or sliding_attention for",
+        ),
+        ("gemma2", {"query_pre_attn_scalar": 0}, "query_scalar must be a whole number from 1"),
+        ("gemma2", {"final_logit_softcapping": -1.0}, "logit_softcap must be a number from 0 on, not -1.0"),
+        ("gemma2", {"hidden_activation": "gelu"}, "hidden_activation = 'gelu' is not supported"),
+        ("gemma3", {"sliding_window_pattern": 0}, "sliding_window_pattern must be a whole number from 1 on, not 0"),
+        ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50.0 is not supported"),
+        ("gemma3", {"rope_parameters": [1]}, r"the rotary settings must be an object, not \[1\]"),
+        ("gemma3", {"rope_parameters": {"sliding_attention": SCALED}}, "settings of sliding_attention are scaled"),
     ],
     ids=str,
 )
@@ -130,6 +145,14 @@ def test_a_setting_that_no_model_of_a_family_has_is_refused_by_name(
         ("phi3", {"rope_style": "interleaved"}, "Phi3 cannot express rope_style = 'interleaved'"),
         ("phi3", {"rope_scaling": {"kind": "linear"}}, "Phi3 cannot express a rope_scaling of kind linear"),
         ("qwen3_moe", {"n_layers": 2, "sliding_windows": [3, 0]}, "Qwen3MoE cannot express sliding_windows"),
+        ("gemma2", {"rope_theta_local": 5.0}, "Gemma2 cannot express rope_theta_local = 5.0"),
+        ("gemma2", {"qk_norm": True}, "Gemma2 cannot express qk_norm = True"),
+        ("gemma3", {"score_softcap": 3.0}, "Gemma3 cannot express score_softcap = 3.0"),
+        (
+            "gemma3",
+            {"rope_theta_local": 0.0, "rope_scaling": {"kind": "linear"}},
+            "Gemma3 cannot express rope_theta_lo",
+        ),
     ],
     ids=str,
 )

@@ -6,7 +6,7 @@ from torch import nn
 
 from glassformer.nn import mask
 from glassformer.nn.attention import Attention
-from glassformer.nn.block import Block, CrossBlock, NormPlacement
+from glassformer.nn.block import Block, CrossBlock, NormPlacement, SandwichBlock
 from glassformer.nn.feedforward import MLP
 from glassformer.nn.mask import Mask
 from glassformer.nn.memory import LayerMemory
@@ -47,6 +47,16 @@ def test_a_block_is_torchs_encoder_layer(norm_first: bool) -> None:
     x = torch.randn(2, 5, 12)
     hidden = ~torch.ones(5, 5, dtype=torch.bool).tril()
     assert_close(ours(x, OVER), theirs(x, src_mask=hidden))
+
+
+def test_a_sandwich_block_adds_the_norm_of_what_each_sublayer_makes_of_a_norm() -> None:
+    norms = [LayerNorm(12) for _ in range(4)]
+    for norm in norms:
+        norm.load_state_dict({"weight": torch.randn(12), "bias": torch.randn(12)})
+    attn, mlp, x = Attention(12, 3), MLP(12, 20, "relu"), torch.randn(2, 5, 12)
+    after_attention = x + norms[1](attn(norms[0](x), OVER))
+    expected = after_attention + norms[3](mlp(norms[2](after_attention)))
+    assert_close(SandwichBlock(norms[0], attn, norms[1], norms[2], mlp, norms[3])(x, OVER), expected)
 
 
 def cross_block(norm_placement: NormPlacement) -> CrossBlock:

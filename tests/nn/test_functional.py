@@ -110,10 +110,11 @@ def test_gelu_at_one_is_the_normal_distribution_function_of_one() -> None:
     assert_close(F.gelu(torch.tensor(1.0, dtype=torch.float64)), 0.8413447460685429)
 
 
-def test_glu_and_swiglu_gate_the_second_with_the_first() -> None:
+def test_glu_swiglu_and_geglu_gate_the_second_with_the_first() -> None:
     gate, up = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
     assert_close(F.glu(gate, up), torch.nn.functional.glu(torch.cat([up, gate], -1)))
     assert_close(F.swiglu(gate, up), oracles.silu(array(gate)) * array(up))
+    assert_close(F.geglu(gate, up), oracles.gelu_tanh(array(gate)) * array(up))
 
 
 def test_dropout_zeroes_with_probability_p_and_keeps_the_mean() -> None:

@@ -26,7 +26,10 @@ transformers.utils.logging.disable_progress_bar()
 
 TOLERANCE = 1e-5  # in float64, but transformers computes norms, angles and routers in float32 all the same
 CONTEXT = 48
-EXPERTS = {key: {"experts_implementation": "eager"} for key in ["mixtral", "qwen3_moe"]}  # the other has no float64
+SCALED = {"rope_type": "linear", "factor": 2.5, "rope_theta": 500.0}
+MODEL_TYPES = {"gemma3": "gemma3_text"}  # where they are not called as we call them
+HOW = {key: {"experts_implementation": "eager"} for key in ["mixtral", "qwen3_moe"]}  # the other has no float64
+HOW["gemma2"] = {"attn_implementation": "eager"}  # the other has no cap on scores
 
 
 def test_every_family_of_the_decoder_is_here() -> None:
@@ -70,6 +73,22 @@ THEIRS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
         **some_window(choose, n_layers),
         "rope_parameters": {"rope_type": "default", "rope_theta": 77.5},
     },
+    "gemma2": lambda choose, n_layers: {
+        "sliding_window": choose.choice([2, 5, 20]),
+        "query_pre_attn_scalar": choose.choice([4, 9]),
+        "attn_logit_softcapping": choose.choice([None, 0.7]),
+        "final_logit_softcapping": choose.choice([None, 1.5]),
+    },
+    "gemma3": lambda choose, n_layers: {
+        "sliding_window": choose.choice([2, 5, 20]),
+        "sliding_window_pattern": choose.choice([2, 3, 6]),
+        "query_pre_attn_scalar": choose.choice([4, 9]),
+        "final_logit_softcapping": choose.choice([None, 1.5]),
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 5.5},
+            "full_attention": choose.choice([{"rope_type": "default", "rope_theta": 77.5}, SCALED]),
+        },
+    },
 }
 
 
@@ -92,6 +111,18 @@ OURS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
         "experts": Experts(n=choose.choice([3, 6]), top_k=choose.randint(1, 3), norm_top_k=choose.random() < 0.5),
     },
     "phi3": lambda choose, n_layers: {**one_window(choose, n_layers), "rope_style": "half"},
+    "gemma2": lambda choose, n_layers: {
+        **windows(choose, n_layers),
+        "query_scalar": choose.choice([4, 9]),
+        "score_softcap": choose.choice([0.0, 0.7]),
+        "logit_softcap": choose.choice([0.0, 1.5]),
+    },
+    "gemma3": lambda choose, n_layers: {
+        **windows(choose, n_layers),
+        "query_scalar": choose.choice([4, 9]),
+        "logit_softcap": choose.choice([0.0, 1.5]),
+        "rope_theta_local": choose.choice([0.0, 5.5]),
+    },
 }
 
 
@@ -100,7 +131,6 @@ def their_config(family: str, choose: random.Random) -> Any:
     n_heads = n_kv_heads * choose.choice([1, 2, 3])
     d_head = choose.choice([2, 6, 8])
     n_layers = choose.randint(1, 3)
-    scaled = {"rope_type": "linear", "factor": 2.5, "rope_theta": 500.0}
     settings: dict[str, Any] = {
         "vocab_size": choose.randint(8, 40),
         "max_position_embeddings": CONTEXT,
@@ -111,13 +141,15 @@ def their_config(family: str, choose: random.Random) -> Any:
         "head_dim": d_head,
         "intermediate_size": choose.choice([5, 24]),
         "rms_norm_eps": choose.choice([1e-5, 1e-6, 1e-3]),
-        "rope_parameters": choose.choice([{"rope_type": "default", "rope_theta": 77.5}, scaled]),
+        "rope_parameters": choose.choice([{"rope_type": "default", "rope_theta": 77.5}, SCALED]),
         "tie_word_embeddings": choose.random() < 0.5,
         "bos_token_id": None,
         "eos_token_id": None,
         "pad_token_id": None,
     }
-    return transformers.AutoConfig.for_model(family, **settings | THEIRS[family](choose, n_layers))
+    return transformers.AutoConfig.for_model(
+        MODEL_TYPES.get(family, family), **settings | THEIRS[family](choose, n_layers)
+    )
 
 
 def our_config(family: str, choose: random.Random) -> Any:
@@ -153,7 +185,7 @@ def test_what_transformers_saves_is_the_same_model_here(family: str, tmp_path: P
     for seed in range(count("decoder families imported")):
         torch.manual_seed(seed)
         config = their_config(family, random.Random(seed))
-        theirs = transformers.AutoModelForCausalLM.from_config(config, **EXPERTS.get(family, {})).eval()
+        theirs = transformers.AutoModelForCausalLM.from_config(config, **HOW.get(family, {})).eval()
         far_from_start(theirs)
         theirs.save_pretrained(tmp_path / f"{seed}")
         _, ours = load_directory(tmp_path / f"{seed}")
@@ -176,7 +208,7 @@ def test_what_we_save_is_the_same_model_in_transformers_and_writes_the_same_text
         folder = tmp_path / f"{seed}"
         gf.save(model, folder)
         assert gf.load(folder).config == model.config
-        theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, **EXPERTS.get(family, {})).double()
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, **HOW.get(family, {})).double()
         ours = model.to(dtype="float64")
         tokens = torch.randint(model.config.vocab_size, (1, 13))
         expected = theirs(tokens, attention_mask=torch.ones_like(tokens)).logits

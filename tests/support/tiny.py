@@ -16,6 +16,8 @@ FAMILIES: dict[str, dict[str, Any]] = {  # of the modern decoder, each with what
     "mixtral": {**DECODER, "n_layers": 1, "experts": Experts(n=3, top_k=2)},
     "qwen3_moe": {**DECODER, "n_layers": 1, "experts": Experts(n=3, top_k=2, norm_top_k=False)},
     "phi3": {**DECODER, "n_layers": 1, "d_rotary": 2},
+    "gemma2": {**DECODER, "n_layers": 2, "d_head": 4, "sliding_windows": (3, 0), "query_scalar": 5},
+    "gemma3": {**DECODER, "n_layers": 2, "d_head": 4, "sliding_windows": (3, 0)},
 }
 TINY: dict[str, dict[str, Any]] = {
     "gpt2": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2},

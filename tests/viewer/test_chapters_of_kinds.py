@@ -32,6 +32,8 @@ FITTING = {
     "phi3": f"{CORE} llama rope",
     "mixtral": f"{CORE.replace('mlp ', '')} rope",  # whose networks are several
     "qwen3_moe": f"{CORE.replace('mlp ', '')} rope",
+    "gemma2": f"{CORE} rope",
+    "gemma3": f"{CORE} rope",
     "no positions": CORE,
     "vit": f"image {INSIDE_A_LAYER}",
     "bert": f"both-ways {OF_AN_ENCODER}",

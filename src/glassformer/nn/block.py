@@ -61,6 +61,48 @@ class Block(nn.Module):
         return x
 
 
+class SandwichBlock(nn.Module):
+    """x + Norm(Sublayer(Norm(x))): each sublayer reads normalised numbers and adds normalised ones.
+
+    "Sandwich" norms: Ding et al. 2021, §2.4 (arXiv:2105.13290); Gemma 2 has them (arXiv:2408.00118, §2).
+    """
+
+    def __init__(
+        self,
+        attn_norm: nn.Module,
+        attn: Attention,
+        attn_post_norm: nn.Module,
+        mlp_norm: nn.Module,
+        mlp: nn.Module,
+        mlp_post_norm: nn.Module,
+        *,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.attn_norm = attn_norm
+        self.attn = attn
+        self.attn_post_norm = attn_post_norm
+        self.mlp_norm = mlp_norm
+        self.mlp = mlp
+        self.mlp_post_norm = mlp_post_norm
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "*B T C"],
+        mask: Mask,
+        *,
+        rotation: Rotation | None = None,
+        cache: LayerStep | None = None,
+    ) -> Float[Tensor, "*B T C"]:
+        """The residual stream after this block, from the one before it."""
+        mixed = self.attn(self.attn_norm(x), mask, rotation=rotation, cache=cache)
+        x = x + self.dropout(self.attn_post_norm(mixed))
+        worked = self.mlp(self.mlp_norm(x))
+        x = x + self.dropout(self.mlp_post_norm(worked))
+        return x
+
+
 class CrossBlock(nn.Module):
     """A decoder's block beside an encoder: attention to the text itself, attention to the memory, feed-forward."""
 

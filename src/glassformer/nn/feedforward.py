@@ -49,3 +49,21 @@ class SwiGLU(nn.Module):
         gated = F.swiglu(gate, up)
         out: Tensor = self.down_proj(gated)
         return out
+
+
+class GeGLU(nn.Module):
+    """down(GELU(gate(x)) ⊙ up(x)). Shazeer 2020, eq. 6 (arXiv:2002.05202)."""
+
+    def __init__(self, d_model: int, d_ff: int) -> None:
+        super().__init__()
+        self.gate_proj = Linear(d_model, d_ff, bias=False)
+        self.up_proj = Linear(d_model, d_ff, bias=False)
+        self.down_proj = Linear(d_ff, d_model, bias=False)
+
+    def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
+        """The same network at each position."""
+        gate = self.gate_proj(x)
+        up = self.up_proj(x)
+        gated = F.geglu(gate, up)
+        out: Tensor = self.down_proj(gated)
+        return out

@@ -142,6 +142,12 @@ def swiglu(gate: Float[Tensor, "*B F"], up: Float[Tensor, "*B F"]) -> Float[Tens
     return opened * up
 
 
+def geglu(gate: Float[Tensor, "*B F"], up: Float[Tensor, "*B F"]) -> Float[Tensor, "*B F"]:
+    """GELU(gate) ⊙ up, by the tanh approximation. Shazeer 2020, eq. 5 (arXiv:2002.05202)."""
+    bent = gelu_tanh(gate)
+    return bent * up
+
+
 def dropout(x: Float[Tensor, "*B"], p: float) -> Float[Tensor, "*B"]:
     """Each number becomes 0 with probability p, the others grow by 1 / (1 − p). Srivastava et al. 2014, §4."""
     keep = torch.rand_like(x) >= p

@@ -1,4 +1,4 @@
-"""Layer norm and RMS norm: what stands between the sublayers."""
+"""Layer norm and RMS norms: what stands between the sublayers."""
 
 import torch
 from jaxtyping import Float
@@ -44,3 +44,27 @@ class RMSNorm(nn.Module):
     def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
         """x, normalised at each position."""
         return F.rms_norm(x, self.weight, self.eps)
+
+
+class UnitOffsetRMSNorm(nn.Module):
+    """Unit root mean square over the features, then a learned scale that is kept as its distance from 1.
+
+    As Gemma's files have it: in bfloat16 the distance keeps digits that the scale itself would lose, and weight decay
+    draws the scale to 1. All of it is in float32 whatever x is.
+    """
+
+    def __init__(self, d_model: int, *, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.empty(d_model))
+        self.eps = eps
+        self.initialize()
+
+    def initialize(self, generator: torch.Generator | None = None) -> None:
+        """Scale by 1."""
+        init.constant(self.offset, 0.0)
+
+    def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
+        """x, normalised at each position."""
+        wide = x if x.dtype == torch.float64 else x.float()
+        scale = 1 + self.offset.to(wide.dtype)
+        return F.rms_norm(wide, scale, self.eps).to(x.dtype)

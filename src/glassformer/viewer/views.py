@@ -32,8 +32,10 @@ class View:
         return self._known[item]
 
     def _windows(self, item: Item) -> list[CellWindow]:
-        cell_windows = [window.turned() for window in item.windows] if role_of(item.role).turned else item.windows
-        by = role_of(item.role).heads
+        role = role_of(item.role)
+        is_column = item.kind == "computed" and len(item.tensor.shape) == 1 and role.axes == ("", "C")
+        cell_windows = [window.turned() for window in item.windows] if role.turned or is_column else item.windows
+        by = role.heads
         if by == "query" and item.layer is not None:
             return heads(cell_windows, self.sizes["H"], 1)
         if by == "key":

@@ -3,6 +3,7 @@
 A window that is no smaller than the context is none. Next to read: `nn/mask.py`, for what a window lets a query see.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from glassformer.errors import ConfigError, ExportError
@@ -47,31 +48,54 @@ def only_window(ours: Any) -> int:
 def read_layers(theirs: Settings) -> dict[str, Any]:
     """Windows of one size: in the layers that `layer_types` says, or else in those from `max_window_layers` on."""
     size = read_size(theirs, 4096) if theirs.get("use_sliding_window", False) else 0
-    kinds = {"full_attention": 0, "sliding_attention": size}
-    n_layers, first = theirs.get("num_hidden_layers", 32), theirs.get("max_window_layers", 28)
-    types = theirs.get("layer_types")
-    if type(n_layers) is not int or not 1 <= n_layers <= MAX_LAYERS:
-        raise ConfigError(f"num_hidden_layers must be a whole number from 1 to {MAX_LAYERS:,}, not {n_layers!r}.")
+    n_layers, first = read_n_layers(theirs, 32), theirs.get("max_window_layers", 28)
     if type(first) is not int:
         raise ConfigError(f"max_window_layers must be a whole number, not {first!r}.")
+    return cycle_of(by_type(theirs, size, [i >= first for i in range(n_layers)]))
+
+
+def read_n_layers(theirs: Settings, default: int) -> int:
+    """How many layers there are, which is believed only within what a model can have."""
+    n_layers = theirs.get("num_hidden_layers", default)
+    if type(n_layers) is not int or not 1 <= n_layers <= MAX_LAYERS:
+        raise ConfigError(f"num_hidden_layers must be a whole number from 1 to {MAX_LAYERS:,}, not {n_layers!r}.")
+    return n_layers
+
+
+def by_type(theirs: Settings, size: int, has_window: Sequence[bool]) -> list[int]:
+    """The window of each layer as `layer_types` says; where that is left out, those that are to have one have it."""
+    kinds = {"full_attention": 0, "sliding_attention": size}
+    types = theirs.get("layer_types")
     if types is None:
-        windows = [size if i >= first else 0 for i in range(n_layers)]
-    elif isinstance(types, list) and len(types) == n_layers and all(str(kind) in kinds for kind in types):
-        windows = [kinds[str(kind)] for kind in types]
-    else:
-        raise ConfigError(f"layer_types must name {' or '.join(kinds)} for each of the {n_layers} layers.")
-    return of_all(windows[0]) if len(set(windows)) == 1 else {"sliding_windows": tuple(windows)}
+        return [size if one else 0 for one in has_window]
+    if not isinstance(types, list) or len(types) != len(has_window) or any(str(kind) not in kinds for kind in types):
+        raise ConfigError(f"layer_types must name {' or '.join(kinds)} for each of the {len(has_window)} layers.")
+    return [kinds[str(kind)] for kind in types]
+
+
+def cycle_of(windows: Sequence[int]) -> dict[str, Any]:
+    """Our field for these windows: the shortest run of them that comes again and again; none where no layer has one."""
+    if not any(windows):
+        return {"sliding_windows": ()}
+    length = next(
+        n for n in range(1, len(windows) + 1) if all(a == b for a, b in zip(windows, windows[n:], strict=False))
+    )
+    return {"sliding_windows": tuple(windows[:length])}
 
 
 def write_layers(ours: Any) -> dict[str, Any]:
     """The same, both counted and named."""
     local = ours.local
+    return {"use_sliding_window": bool(local), "max_window_layers": min(local, default=ours.n_layers), **by_turns(ours)}
+
+
+def by_turns(ours: Any) -> dict[str, Any]:
+    """The size that all windows have, and which layers have one."""
+    local = ours.local
     if len(set(local.values())) > 1:
         raise ExportError(f"cannot express sliding_windows = {ours.sliding_windows}; they are all of one size there.")
     return {
-        "use_sliding_window": bool(local),
         "sliding_window": next(iter(local.values()), None),
-        "max_window_layers": min(local, default=ours.n_layers),
         "layer_types": [f"{'sliding' if i in local else 'full'}_attention" for i in range(ours.n_layers)],
     }
 
@@ -82,3 +106,24 @@ WINDOWS_BY_LAYER = FieldGroup(  # Qwen's
     read=read_layers,
     write=write_layers,
 )
+
+
+def windows_by_turns(n_layers: int, pattern: int, *, named: bool) -> FieldGroup:
+    """Gemma's: all layers but every `pattern`-th have one, unless `layer_types` says otherwise.
+
+    With `named` a file may name another pattern. `n_layers` is how many there are by default.
+    """
+
+    def read(theirs: Settings) -> dict[str, Any]:
+        every = theirs.get("sliding_window_pattern", pattern) if named else pattern
+        if type(every) is not int or every < 1:
+            raise ConfigError(f"sliding_window_pattern must be a whole number from 1 on, not {every!r}.")
+        has_window = [(i + 1) % every > 0 for i in range(read_n_layers(theirs, n_layers))]
+        return cycle_of(by_type(theirs, read_size(theirs, 4096), has_window))
+
+    return FieldGroup(
+        theirs=("sliding_window", "layer_types", *["sliding_window_pattern"] * named),
+        ours=("sliding_windows",),
+        read=read,
+        write=by_turns,
+    )

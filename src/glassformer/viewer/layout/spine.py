@@ -14,6 +14,7 @@ MLP's hidden features run to the right, so that they are level with both of its 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from glassformer.viewer.canvas import Canvas
 from glassformer.viewer.items import Item
@@ -24,12 +25,12 @@ from glassformer.viewer.views import View
 
 LAYERS_IN_A_COLUMN = 12
 SCOPE = re.compile(
-    r"blocks\.\d+\.(?:(?:attn|cross|mlp)_norm|attn|cross_attn|mlp)(?=\.)|blocks\.\d+|(?:final|embedding)_norm|head\.norm|"
+    r"blocks\.\d+\.(?:(?:attn|cross|mlp)_(?:post_)?norm|attn|cross_attn|mlp)(?=\.)|blocks\.\d+|(?:final|embedding)_norm|head\.norm|"
 )
 ATTENTIONS = {"attn": ("attn_norm", "attention", "head"), "cross_attn": ("cross_norm", "cross_attention", "cross_head")}
 BEFORE, AFTER = (
     (("centred", "mean"), ("normalised", "variance"), ("norm", ""), ("final_norm", "")),
-    (("normalised", "variance"), ("centred", "mean"), ("summed", "")),
+    (("norm_out", ""), ("normalised", "variance"), ("centred", "mean"), ("summed", "")),
 )  # what a norm shows beside the stream, outwards: before a sublayer that reads it, or after one
 MASKS = ("allowed", "allowed_all", "sees_any")
 HEADS = (*MASKS, "scores", "highest", "exponentials", "total", "weights", "out")  # from above
@@ -150,15 +151,23 @@ class Spine:
 
     def rotations(self, x: int, parent: Group) -> int:
         """By how much each pair of features turns at each position; returns the right edge."""
-        cos_and_sin = [its[0] for role in ("cos", "sin") for (_, own), its in self.by_role.items() if own == role]
-        if not cos_and_sin:
+        cos, sin = (
+            sorted((i for (_, own), its in self.by_role.items() if own == role for i in its), key=self.flow.order)
+            for role in ("cos", "sin")
+        )
+        if not cos:
             return x
         group = self.canvas.group("rotation", "rotary", parent)
-        for item in (*(self.find("", role) for role in ("pair", "frequency", "angles")), *cos_and_sin):
-            if item:
-                self.put(item, x, 0, group)
-                x += self.view.size(item)[0] + self.gap
-        return x
+        angles = [self.by_role.get(("", role), []) for role in ("pair", "frequency", "angles")]
+        right, y = x, 0
+        for rotation in zip_longest(*angles, cos, sin):  # of each kind of layers one, below each other
+            at = x
+            for item in filter(None, rotation):
+                self.put(item, at, y, group)
+                at += self.view.size(item)[0] + self.gap
+            right = max(right, at)
+            y += max(self.view.size(item)[1] for item in rotation if item) + self.gap
+        return right
 
     def layer(self, layer: int, x: int, y: int) -> int:
         """From the level of the stream that it reads; returns that of the stream that it leaves."""
@@ -174,14 +183,12 @@ class Spine:
             left, bottom = self.heads(f"{path}.{part}", left - self.pad, y, attention, head)
             y = max(y + self.c, bottom) + self.pad
             self.put(streams.pop(0) if len(streams) > 1 else None, x, y, group)
-            left = self.norm(f"{path}.{norm}", number, x, y, group, -1) if post else x
+            left = self.norm(f"{path}.{norm if post else f'{part}_post_norm'}", number, x, y, group, -1)
             left = self.projection(f"{path}.{part}", left, y, attention)
         right = x + self.t if post else self.norm(f"{path}.mlp_norm", 2, x + self.t, y, group, 1)
-        below = self.mlp(
-            f"{path}.mlp", x, right + self.pad, y, group, self.norm_width(f"{path}.mlp_norm") if post else 0
-        )
-        if post:
-            self.norm(f"{path}.mlp_norm", 2, x + self.t, below, group, 1)
+        after = f"{path}.mlp_norm" if post else f"{path}.mlp_post_norm"
+        below = self.mlp(f"{path}.mlp", x, right + self.pad, y, group, self.norm_width(after))
+        self.norm(after, 2, x + self.t, below, group, 1)
         self.put(streams[0] if streams else None, x, below, group)
         scopes = {path, *(scope for scope, _ in self.by_role if scope.startswith(f"{path}."))}
         unplaced = [
@@ -194,16 +201,18 @@ class Spine:
         return below
 
     def norm_width(self, path: str) -> int:
-        """How much room a norm takes beside the stream."""
-        parts = sum(self.find(path, role) is not None for role, _ in (AFTER if self.is_post_norm else BEFORE))
-        return parts * (self.gap + self.t) + 5
+        """How much room a norm after a sublayer takes beside the stream; none where it is not."""
+        parts = sum(self.find(path, role) is not None for role, _ in AFTER)
+        return parts * (self.gap + self.t) + 5 if parts else 0
 
     def norm(self, path: str, index: int, x: int, y: int, parent: Group, side: int) -> int:
         """Beside the stream, outwards; returns where it ends."""
         if not any(scope == path for scope, _ in self.by_role):
             return x
-        is_after = self.is_post_norm and path != "final_norm"
-        group = self.group(path, "norm_after" if is_after else "norm", parent, index)
+        is_of_output = path.endswith("post_norm")
+        is_after = is_of_output or (self.is_post_norm and path != "final_norm")
+        role_of_group = "norm_of_output" if is_of_output else "norm_after" if is_after else "norm"
+        group = self.group(path, role_of_group, parent, index)
         for role, statistic in AFTER if is_after else BEFORE:
             item = self.find(path, role)
             if item:
@@ -213,7 +222,7 @@ class Spine:
                 self.put(strip if strip and strip not in self.placed else None, x, y - 2, group)
                 x += self.t if side > 0 else 0
         x += side
-        for role in ("norm_weight", "norm_bias"):
+        for role in ("norm_weight", "norm_bias", "norm_offset"):
             item = self.find(path, role)
             if item:
                 x += side
@@ -269,7 +278,7 @@ class Spine:
             for n, item in enumerate(both):
                 self.put(item, x, y, group, z=-n * behind)
             y += max((self.view.size(item)[1] + gap for item in both), default=0)
-        for role in ("opened", "inner", "below", "activated"):
+        for role in ("opened", "inner", "below", "bent", "activated"):
             hidden = self.find(path, role)
             if hidden:
                 self.put(hidden, x, y, group)
