@@ -4,6 +4,8 @@ import os
 import signal
 from pathlib import Path
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the Hub; libraries read this when they are imported
+
 import hypothesis
 import jaxtyping
 import pytest

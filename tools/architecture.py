@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("nn", "tokenizers", "features"),
     ("models",),
     ("checkpoints", "data"),
-    ("inference", "tracing"),
+    ("inference", "tracing", "hub"),
     ("evaluation",),
     ("kinds",),
     ("training",),

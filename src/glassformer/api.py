@@ -17,11 +17,12 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
-from glassformer import checkpoints, models
+from glassformer import checkpoints, hub, models
 from glassformer.checkpoints import Checkpoint
 from glassformer.checkpoints.processor_files import Processor
 from glassformer.checkpoints.rest import Rest
 from glassformer.data.audio import Recording
+from glassformer.data.download import DownloadProgress
 from glassformer.data.images import open_image
 from glassformer.data.sort import LETTERS
 from glassformer.errors import CheckpointError, ConfigError, GenerationError, TraceError
@@ -106,6 +107,11 @@ class Model:
     def suppressed(self) -> frozenset[int]:
         """The tokens that are never chosen, such as padding in Marian's models."""
         return self.checkpoint.suppressed
+
+    @property
+    def origin(self) -> str:
+        """The name and the commit on the Hub that it was read from, perhaps before it was saved in its folder."""
+        return self.checkpoint.origin
 
     @property
     def rest(self) -> Rest:
@@ -387,10 +393,14 @@ def load(
     from_pickle: bool = False,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = torch.float32,
+    revision: str | None = None,
+    progress: DownloadProgress | None = None,
     **options: Any,
 ) -> Model:
-    """A model from a checkpoint directory, a published file, or `preset:NAME` (random weights).
+    """A model from a checkpoint directory, a published file, the Hub (`org/name`), or `preset:NAME` (random weights).
 
+    Of the Hub, "org/name@REVISION" or `revision` is a branch, a tag or a commit, and "org/name/model.gguf" one file;
+    what is at such a path on the disk goes first. `progress(bytes, of_all)` is told how far the download is.
     "nano-sort", which the package carries, sorts six letters; `glassformer demo` trains it anew. `from_pickle` allows
     files that torch pickled; they are read with `weights_only`, after their size is checked. With dtype None the
     weights keep the type that they have on disk; the device "auto" is the fastest of this machine. `options` are what
@@ -402,6 +412,11 @@ def load(
             "A model is a checkpoint's path, and this name is empty; preset:NAME gives random weights."
         )
     place, precision = choose_device(str(device))[0], None if dtype is None else precision_of(dtype)
+    name = hub.parse(source) if isinstance(source, str) else None
+    if revision is not None:
+        if name is None or name.revision is not None or os.path.exists(source):
+            raise ConfigError(f"is for names on the Hub that have none yet, not for {source}.", setting="revision")
+        name = replace(name, revision=revision)
     if isinstance(source, str) and source.startswith("preset:"):
         if options:
             raise ConfigError(f"{next(iter(options))} is for files, and {source} is none: build takes other sizes.")
@@ -414,8 +429,14 @@ def load(
     except CheckpointError:
         if os.path.exists(path):  # False of a text that is too long for one
             raise
-        hint = f"Did you mean preset:{source}?" if source in models.presets() else "preset:NAME gives random weights."
-        raise CheckpointError(f"A model is a checkpoint's path, and there is nothing at {source}. {hint}") from None
+        if name is None:
+            hint = (
+                f"Did you mean preset:{source}?" if source in models.presets() else "preset:NAME gives random weights."
+            )
+            raise CheckpointError(f"A model is a checkpoint's path, and there is nothing at {source}. {hint}") from None
+        fetched = hub.fetch(name, from_pickle=from_pickle, on_progress=progress)
+        checkpoint = checkpoints.load(fetched.path, from_pickle=from_pickle, dtype=precision, options=options)
+        checkpoint = replace(checkpoint, origin=fetched.origin)
     return Model(checkpoint).to(place)
 
 

@@ -19,7 +19,8 @@ from glassformer.checkpoints.formats import all_formats
 from glassformer.checkpoints.formats.format import Contents, Format, Source
 from glassformer.errors import CheckpointCorrupt, CheckpointError, GlassformerError
 
-WRITTEN = ("tokenizer", "source_tokenizer", "processor", "eos_ids", "suppressed", "rest")  # beside the weights
+# What is written beside the weights.
+WRITTEN = ("tokenizer", "source_tokenizer", "processor", "eos_ids", "suppressed", "rest", "origin")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

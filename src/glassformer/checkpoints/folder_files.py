@@ -68,29 +68,44 @@ class FolderFiles:
         if self.has(WEIGHTS):
             return safetensors.read(files.file_in(self.path, WEIGHTS))
         if self.has(INDEX):
-            return self._shards(INDEX, ".safetensors", safetensors.read)
+            return self._sharded(INDEX, safetensors.read)
         pickled = [name for name in (PICKLED, PICKLED_INDEX) if self.has(name)]
         if pickled and not self.from_pickle:
-            raise CheckpointError(
-                f"its weights are there as {PICKLED} alone, a pickle, which can run code when it is opened.",
-                python="from_pickle=True reads its tensors and nothing else.",
-                command="--from-pickle reads its tensors and nothing else.",
-            )
+            raise self.only_pickled()
         if PICKLED in pickled:
             return pickles.load_state(files.file_in(self.path, PICKLED))
         if pickled:
-            return self._shards(PICKLED_INDEX, ".bin", pickles.load_state)
+            return self._sharded(PICKLED_INDEX, pickles.load_state)
         raise CheckpointError(f"There is neither {WEIGHTS} nor {INDEX}.")
 
-    def _shards(self, index: str, suffix: str, read: Callable[[Path], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-        """The tensors of all the files that an index names."""
+    @staticmethod
+    def only_pickled() -> CheckpointError:
+        """What is said where the weights are pickled, and that is not allowed."""
+        return CheckpointError(
+            f"its weights are there as {PICKLED} alone, a pickle, which can run code when it is opened.",
+            python="from_pickle=True reads its tensors and nothing else.",
+            command="--from-pickle reads its tensors and nothing else.",
+        )
+
+    def shards(self, index: str) -> list[str]:
+        """The files that an index names."""
+        return sorted(set(self._weight_map(index).values()))
+
+    def _weight_map(self, index: str) -> dict[str, str]:
+        """The file of each tensor, as an index has it."""
+        suffix = Path(index.removesuffix(".index.json")).suffix
         file_of = strict_json.parse(self.content(index, strict_json.MAX_BYTES), index).get("weight_map")
         if not isinstance(file_of, dict) or not all(
             isinstance(name, str) and name.endswith(suffix) for name in file_of.values()
         ):
             raise CheckpointCorrupt(f"{index}: weight_map must map each tensor to a {suffix} file.")
+        return file_of
+
+    def _sharded(self, index: str, read: Callable[[Path], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+        """The tensors of all the files that an index names."""
+        file_of = self._weight_map(index)
         shards: list[Mapping[str, Tensor]] = []
-        for shard in sorted(set(file_of.values())):
+        for shard in self.shards(index):
             content = read(files.file_in(self.path, shard))
             listed = {tensor for tensor, name in file_of.items() if name == shard}
             if content.keys() != listed:

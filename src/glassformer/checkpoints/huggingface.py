@@ -103,14 +103,16 @@ def write_directory(
     eos_ids: frozenset[int] | None = None,
     suppressed: frozenset[int] = frozenset(),
     rest: Rest = NOTHING,
+    origin: str = "",
     native: bool = False,
     max_shard_bytes: int = 5 * 10**9,
 ) -> None:
     """Fill a folder that is being written. `eos_ids` end a text, beside the token that does so in the tokenizer.
 
     `suppressed` tokens never come in one. `source_tokenizer` is an encoder-decoder's, where it is another one;
-    Whisper's processor follows from its configuration. What the model's source held beside these is copied from
-    `rest`, where it still holds; with `eos_ids` None, texts end as they did there.
+    Whisper's processor follows from its configuration. `origin` is where on the Hub the model comes from. What the
+    model's source held beside these is copied from `rest`, where it still holds; with `eos_ids` None, texts end as they
+    did there.
     """
     rest = rest.for_model(tokenizer, source_tokenizer, eos_ids)
     config: Any = module.config
@@ -142,7 +144,8 @@ def write_directory(
     settings = {**theirs, **special_tokens, **padding, **rest.config, **theirs, "torch_dtype": precision}
     write_json(folder / CONFIG, settings)
     write_json(folder / GENERATION, {**special_tokens, **of_speech, **rest.generation, **generation})
-    write_json(folder / OURS, {"format": 1, "architecture": spec.name, "config": to_mapping(config)})
+    ours = {"format": 1, "architecture": spec.name, "config": to_mapping(config)}
+    write_json(folder / OURS, ours | ({"origin": origin} if origin else {}))
     if tokenizer is not None and not rest.has_tokenizer:
         write_tokenizers(folder, tokenizer, source_tokenizer, speech, config)
     elif tokenizer is not None and "tokenizer.json" in rest.contents and TOKENIZER_CONFIG not in rest.contents:
@@ -181,6 +184,12 @@ def read_eos_ids(folder: FolderFiles) -> frozenset[int]:
 def read_suppressed(folder: FolderFiles) -> frozenset[int]:
     """The tokens that never come, such as the padding of Marian's models: `bad_words_ids` of one token each."""
     return _read_ids(folder, "bad_words_ids")
+
+
+def read_origin(folder: FolderFiles) -> str:
+    """The name on the Hub, with the commit, of the model that was saved here."""
+    origin = folder.settings(OURS).get("origin", "")
+    return origin if isinstance(origin, str) else ""
 
 
 def _read_ids(folder: FolderFiles, setting: str) -> frozenset[int]:

@@ -43,7 +43,8 @@ def classify(
     Parameters
     ----------
     model
-        A directory with a Vision Transformer, a published file, or preset:NAME for random weights.
+        A directory with a Vision Transformer, a published file, a name on the Hub (org/name), or preset:NAME for random
+        weights.
     image
         The pictures.
     top_k

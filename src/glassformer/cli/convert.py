@@ -36,7 +36,7 @@ def convert(
     ----------
     source
         A directory, llama.cpp's .gguf, llama2.c's .bin, minGPT's .json, fairseq's weights as .safetensors, g2p_en's
-        .npz, a .pt of nanoGPT's, Whisper's or vit-pytorch's, or preset:NAME.
+        .npz, a .pt of nanoGPT's, Whisper's or vit-pytorch's, a name on the Hub (org/name), or preset:NAME.
     destination
         The directory to write; with --quantize, a .gguf file for llama.cpp.
     tokenizer

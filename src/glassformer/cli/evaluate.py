@@ -48,7 +48,7 @@ def evaluate(
     Parameters
     ----------
     model
-        A checkpoint directory, a published file, nano-sort, or preset:NAME.
+        A checkpoint directory, a published file, a name on the Hub (org/name), nano-sort, or preset:NAME.
     data
         For a language model a text file, a folder of token ids that a run has written, or the word sort. For a
         translator its sources, a line each, with --target, or a file with source, tab, translation. For an image

@@ -42,7 +42,8 @@ def explain(
     Parameters
     ----------
     model
-        A checkpoint directory, a published file, nano-sort, preset:NAME, or what `glassformer trace` has recorded.
+        A checkpoint directory, a published file, a name on the Hub (org/name), nano-sort, preset:NAME, or what
+        `glassformer trace` has recorded.
     input
         What the model reads: a text, of which - reads it from standard input, or the file of a picture or of a
         recording, where the model sees or hears.

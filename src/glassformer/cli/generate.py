@@ -42,7 +42,8 @@ def generate(
     Parameters
     ----------
     model
-        A checkpoint directory, a published file, nano-sort, or preset:NAME for random weights.
+        A checkpoint directory, a published file, a name on the Hub (org/name, org/name@REVISION or
+        org/name/model.gguf), nano-sort, or preset:NAME for random weights.
     text
         The text to continue.
     prompt

@@ -1,11 +1,13 @@
 """The model that a command names, and the options of every verb that loads one."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from glassformer.cli.output import remark
+from glassformer.cli.output import progress_bar, remark
 from glassformer.errors import ConfigError, GenerationError
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class Opening:
                 raise ConfigError(f"--option {text}: it takes NAME=VALUE.")
         names = [name for name, _, _ in pairs]
         for name in names:
-            if name in ("source", "from_pickle", "device", "dtype") or names.count(name) > 1:
+            if name in ("source", "from_pickle", "device", "dtype", "progress") or names.count(name) > 1:
                 raise ConfigError(f"--option {name}: it is given twice, or a flag of its own.")
         return {name: value for name, _, value in pairs}
 
@@ -84,7 +86,12 @@ def load(source: str, *kinds: "KindName", opening: Opening = OPENING) -> "Model"
 
 
 def opened(source: str, opening: Opening, **where: Any) -> "Model":
-    """The model of these files."""
-    from glassformer import api
+    """The model of these files, or of this name on the Hub, whose commit is said."""
+    from glassformer import api, hub
 
-    return api.load(source, from_pickle=opening.from_pickle, **where, **opening.options)
+    of_hub = hub.parse(source) is not None and not Path(source).exists()
+    with progress_bar(f"fetching {source}", None) if of_hub else nullcontext() as update:
+        model = api.load(source, from_pickle=opening.from_pickle, progress=update, **where, **opening.options)
+    if of_hub:
+        remark(f"{source} is {model.origin}.")
+    return model

@@ -48,7 +48,7 @@ def trace(
     Parameters
     ----------
     model
-        A checkpoint directory, a published file, nano-sort, or preset:NAME.
+        A checkpoint directory, a published file, a name on the Hub (org/name), nano-sort, or preset:NAME.
     input
         What the model reads: a text, of which - reads it from standard input, or the file of a picture or of a
         recording, where the model sees or hears.

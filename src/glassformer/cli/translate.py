@@ -40,7 +40,7 @@ def translate(
     Parameters
     ----------
     model
-        A checkpoint directory, a published file, or preset:NAME for random weights.
+        A checkpoint directory, a published file, a name on the Hub (org/name), or preset:NAME for random weights.
     text
         What to translate; without it and without --file, the lines of standard input.
     file

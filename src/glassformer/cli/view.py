@@ -43,8 +43,8 @@ def view(
     Parameters
     ----------
     model
-        A checkpoint directory, a published file, nano-sort, preset:NAME (random weights), shapes:NAME (how large a
-        preset or gpt3 is, with no numbers), or what `glassformer trace` has recorded.
+        A checkpoint directory, a published file, a name on the Hub (org/name), nano-sort, preset:NAME (random weights),
+        shapes:NAME (how large a preset or gpt3 is, with no numbers), or what `glassformer trace` has recorded.
     input
         What the model reads first: a text, of which - reads it from standard input, or the file of a picture or of a
         recording, where the model sees or hears.
@@ -115,15 +115,15 @@ def session_of(
     from glassformer.kinds import kind_of
     from glassformer.viewer.session import Session
 
+    if is_trace(model) or model.startswith("shapes:"):
+        if text is not None or tokens is not None or steps:
+            raise ConfigError(f"{model} is not run: leave out --input, --tokens and --steps.")
+        if not is_trace(model):
+            return Session.of_shapes(model.removeprefix("shapes:"))
+        return Session.of_trace(api.load_trace(model), name=Path(model).name)
+    preset = model.removeprefix("preset:")
+    loaded = opened(model, opening) if preset == model else api.build(preset, seed=seed)
     with progress_bar("recording", None):
-        if is_trace(model) or model.startswith("shapes:"):
-            if text is not None or tokens is not None or steps:
-                raise ConfigError(f"{model} is not run: leave out --input, --tokens and --steps.")
-            if not is_trace(model):
-                return Session.of_shapes(model.removeprefix("shapes:"))
-            return Session.of_trace(api.load_trace(model), name=Path(model).name)
-        preset = model.removeprefix("preset:")
-        loaded = opened(model, opening) if preset == model else api.build(preset, seed=seed)
         session = Session(loaded, name=Path(preset).name)
         inputs = kind_of(loaded).example(loaded) if text is None and tokens is None else inputs_of(loaded, text, tokens)
         run = session.start(inputs)

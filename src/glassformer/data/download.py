@@ -162,8 +162,13 @@ def corpus(name: str) -> Corpus:
     return CORPORA[name]
 
 
-def fetch(file: File, folder: Path, on_progress: DownloadProgress | None = None) -> tuple[Path, str]:
-    """Bring the file into the folder unless it is there; return its path and its SHA-256."""
+def fetch(
+    file: File, folder: Path, on_progress: DownloadProgress | None = None, *, authorization: str = ""
+) -> tuple[Path, str]:
+    """Bring the file into the folder unless it is there; return its path and its SHA-256.
+
+    The server that the URL names gets the `authorization`, and none that it redirects to.
+    """
     target = folder / file.name
     if target.exists():
         digest = _sha256(target).hexdigest()
@@ -172,10 +177,10 @@ def fetch(file: File, folder: Path, on_progress: DownloadProgress | None = None)
                 f"{target} is not the published file: its SHA-256 is {digest}. Remove it and fetch it again."
             )
         return target, digest
-    part = target.with_suffix(".part")
+    part = _part(file, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        digest = _download(file, part, on_progress)
+        digest = _download(file, part, on_progress, authorization)
         if file.sha256 not in (None, digest):
             _discard(part)
             raise DataError(
@@ -191,12 +196,30 @@ def fetch(file: File, folder: Path, on_progress: DownloadProgress | None = None)
     return target, digest
 
 
-def _download(wanted: File, part: Path, on_progress: DownloadProgress | None) -> str:
+def fetch_patiently(
+    file: File, folder: Path, on_progress: DownloadProgress | None = None, *, authorization: str = ""
+) -> tuple[Path, str]:
+    """The same, which goes on at once where it breaks off, as long as each attempt brings something."""
+    part = _part(file, folder)
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            return fetch(file, folder, on_progress, authorization=authorization)
+        except DataError:
+            if not part.exists() or part.stat().st_size <= before:
+                raise
+
+
+def _part(file: File, folder: Path) -> Path:
+    return (folder / file.name).with_suffix(".part")
+
+
+def _download(wanted: File, part: Path, on_progress: DownloadProgress | None, authorization: str) -> str:
     """Append what is missing to `part`; return the SHA-256 of the whole."""
     note = _note(part)
     etag = _etag(wanted, part)
     done = part.stat().st_size if part.exists() and (etag or wanted.sha256) else 0
-    with _request(wanted, done, etag) as response:
+    with _request(wanted, done, etag, authorization) as response:
         new = response.headers.get("ETag", "")
         vouching = "" if new.startswith("W/") else new  # a weak one does not vouch for every byte
         resumed = done > 0 and response.status == 206
@@ -249,7 +272,7 @@ def _discard(part: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _request(wanted: File, start: int, etag: str = "") -> HTTPResponse:
+def _request(wanted: File, start: int, etag: str, authorization: str) -> HTTPResponse:
     """The answer to a GET from the byte `start` on; all of it, if the version `etag` is gone. It may not leave TLS."""
     headers = {"User-Agent": "glassformer"}
     if start:
@@ -257,13 +280,14 @@ def _request(wanted: File, start: int, etag: str = "") -> HTTPResponse:
         if etag:
             headers["If-Range"] = etag
     try:
-        response: HTTPResponse = urllib.request.urlopen(
-            urllib.request.Request(wanted.url, headers=headers), timeout=TIMEOUT_SECONDS
-        )
+        request = urllib.request.Request(wanted.url, headers=headers)
+        if authorization:
+            request.add_unredirected_header("Authorization", authorization)
+        response: HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         if error.code == 416 and start:  # nothing lies beyond what we have, or what we have is not a beginning of it
             error.close()
-            return _request(wanted, 0)
+            return _request(wanted, 0, "", authorization)
         raise DataError(f"{wanted.url} answered {error.code} {error.msg.splitlines()[0]}.") from None
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
@@ -273,7 +297,7 @@ def _request(wanted: File, start: int, etag: str = "") -> HTTPResponse:
         raise DataError(f"{wanted.url} redirects to {response.url}, which is not encrypted.")
     if start and response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
         response.close()
-        return _request(wanted, 0)
+        return _request(wanted, 0, "", authorization)
     return response
 
 

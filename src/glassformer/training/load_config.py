@@ -10,17 +10,20 @@ What comes out is resolved: `model` has the configuration of the checkpoint that
 """
 
 import difflib
+import logging
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from glassformer import config, models
+from glassformer import config, hub, models
 from glassformer.checkpoints import huggingface
 from glassformer.errors import ConfigError
 from glassformer.models.spec import IN_WORDS, ModelConfig
 from glassformer.training.config import DataConfig, RunConfig, model_config
 from glassformer.training.tasks import TASKS
+
+logger = logging.getLogger(__name__)
 
 CONFIGS = Path(__file__).parents[1] / "configs"  # the folder of this name at the root of the repository
 
@@ -32,7 +35,7 @@ def load_run_config(source: str | Path | None, overrides: Mapping[str, Any] | No
         settings = read_settings(source)
     else:
         pretrained = str(overrides.get("model", {}).get("from", ""))
-        settings = {"name": f"{Path(pretrained).resolve().name}-tuned"} if pretrained else {}
+        settings = {"name": f"{Path(pretrained).resolve().name.partition('@')[0]}-tuned"} if pretrained else {}
     return resolve(config.merge(settings, overrides))
 
 
@@ -87,7 +90,11 @@ def with_pretrained(model: Mapping[str, Any]) -> dict[str, Any]:
     pretrained = model.get("from")
     if not pretrained or not isinstance(pretrained, str) or "architecture" in model:
         return dict(model)
-    folder = Path(pretrained)
+    folder, name = Path(pretrained), hub.parse(pretrained)
+    if name is not None and not name.file and not folder.exists():
+        fetched = hub.fetch(name)
+        folder, model = fetched.path, {**model, "from": str(fetched.path)}
+        logger.warning("The run begins with %s.", fetched.origin)
     if not folder.is_dir():
         raise ConfigError(f"model.from names the folder of a checkpoint or of a run, and there is no {folder}.")
     checkpoint_config = huggingface.check_directory(folder)

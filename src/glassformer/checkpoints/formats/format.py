@@ -34,6 +34,7 @@ class Contents:
     suppressed: frozenset[int] = frozenset()  # the tokens that never come in one, as they say
     note: str = ""  # what a user should know, such as that the weights are random
     rest: Rest = NOTHING  # what else the folder holds, which goes along when the model is written again
+    origin: str = ""  # the name and the commit on the Hub that it comes from
 
 
 ContentKind = Literal["zip", "pickle", "safetensors", "json", "text", "unknown"]

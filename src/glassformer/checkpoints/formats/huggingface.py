@@ -8,7 +8,7 @@ from glassformer import files
 from glassformer.checkpoints import rest
 from glassformer.checkpoints.folder_files import FolderFiles
 from glassformer.checkpoints.formats.format import Contents, Format, Source
-from glassformer.checkpoints.huggingface import left_out, read_eos_ids, read_suppressed, read_weights
+from glassformer.checkpoints.huggingface import left_out, read_eos_ids, read_origin, read_suppressed, read_weights
 from glassformer.checkpoints.processor_files import read_processor
 from glassformer.checkpoints.tokenizer_files import read_tokenizers
 
@@ -39,6 +39,7 @@ def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
             eos_ids=eos_ids,
             suppressed=read_suppressed(folder),
             rest=extras,
+            origin=read_origin(folder),
         )
     return contents, weights
 
