@@ -30,7 +30,7 @@ from glassformer.inference.beam import Beams
 from glassformer.inference.classify import Guess, classify
 from glassformer.inference.embed import Pooling, embed
 from glassformer.inference.generate import Generation, generate
-from glassformer.inference.logits import Sampling, sampling_of
+from glassformer.inference.logits import Sampling, SuppressPhrases, sampling_of
 from glassformer.inference.recorded_call import ModelCall, call_of
 from glassformer.inference.request import LogitFilter
 from glassformer.inference.streaming_text import Piece, stream_text
@@ -259,7 +259,7 @@ class Model:
             stop_tokens=frozenset() if ignore_eos else self.stop_tokens,
             n_tokens=None if self.tokenizer is None else self.tokenizer.vocab_size,
             suppressed=self.suppressed,
-            filters=filters,
+            filters=[*([SuppressPhrases(phrases)] if (phrases := self.rest.bad_phrases) else []), *filters],
         )
 
     def generate_ids(

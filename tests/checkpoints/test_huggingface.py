@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from checkpoints.hostile import CONFIG, publish, refused, set_config
 from glassformer import api, checkpoints
@@ -44,6 +45,9 @@ def test_a_folder_holds_what_the_format_says(tmp_path: Path) -> None:
         ({}, {"eos_token_id": 3}, {3}),
         (None, {"eos_token_id": 3}, {3}),
         ({}, {}, set()),
+        ({"eos_token_id": -1}, {"eos_token_id": 3}, set()),
+        ({"eos_token_id": [2, -1]}, {}, {2}),
+        (None, {"eos_token_id": -1}, set()),
     ],
 )
 def test_the_tokens_that_end_a_text_are_those_of_the_generation_settings(
@@ -72,6 +76,41 @@ def test_a_token_that_ends_a_text_and_is_no_number_is_refused(tmp_path: Path) ->
     (folder / "generation_config.json").write_text('{"eos_token_id": "two"}')
     with pytest.raises(ConfigError, match="eos_token_id"):
         checkpoints.load(folder)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"eos_token_id": [[2, 3]]}', '{"bad_words_ids": [["to"]]}', '{"bad_words_ids": "to"}']
+)
+def test_generation_settings_that_name_no_tokens_are_refused(content: str, tmp_path: Path) -> None:
+    folder = publish(tmp_path / "a")
+    (folder / "generation_config.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"(eos_token|bad_words)_ids? must be"):
+        checkpoints.load(folder)
+
+
+def test_phrases_that_are_bad_words_never_come_and_survive_a_copy(tmp_path: Path) -> None:
+    """`transformers` is asked for the same: single tokens, phrases, and the end of a text, which is no bad word."""
+    theirs = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=7, n_positions=64, n_embd=8, n_layer=1, n_head=2, eos_token_id=None)
+    ).eval()
+    theirs.save_pretrained(tmp_path / "a")
+    prompt = torch.tensor([[1, 2, 3, 1]])
+    free = theirs.generate(prompt, max_new_tokens=24, do_sample=False, pad_token_id=0)[0].tolist()
+    phrases = sorted({tuple(free[i : i + 2]) for i in range(4, 8)})
+    words = [[5], *map(list, phrases), [6, 0, 3]]
+    content = {"bad_words_ids": [*words, [4]], "eos_token_id": 4, "pad_token_id": 0, "do_sample": False}
+    (tmp_path / "a" / "generation_config.json").write_text(json.dumps(content))
+    model = api.load(tmp_path / "a")
+    assert model.suppressed == {5}
+    ours = model.generate_ids(prompt, max_new_tokens=24, ignore_eos=True)
+    again = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "a")
+    expected = again.generate(prompt, max_new_tokens=24, eos_token_id=4)[0].tolist()
+    n = expected.index(4, 4) + 1 if 4 in expected[4:] else len(expected)
+    assert ours[0].tolist()[:n] == expected[:n]
+    assert ours[0].tolist() != free
+    copy = api.save(model, tmp_path / "copy")
+    assert json.loads((copy / "generation_config.json").read_text())["bad_words_ids"] == words
+    assert torch.equal(api.load(copy).generate_ids(prompt, max_new_tokens=24, ignore_eos=True), ours)
 
 
 def test_the_tokenizer_comes_back_with_the_model(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from transformers import CONFIG_MAPPING
 
 import glassformer as gf
 from glassformer.checkpoints.build import build, copied
@@ -20,6 +21,7 @@ from glassformer.models.cs336 import CS336Config
 from glassformer.models.gpt2 import GPT2Config
 from glassformer.models.llama import LlamaConfig
 from glassformer.models.published.table import Published
+from support.tiny import TINY
 
 UNTIED = GPT2Config(vocab_size=5, context_length=8, d_model=4, n_layers=2, n_heads=2, tied_head=False)
 TIED = replace(UNTIED, tied_head=True)
@@ -183,3 +185,80 @@ def test_loading_waits_for_none_of_torchs_large_imports(tmp_path: Path, name: st
     command = [sys.executable, "-c", code, name]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+# ---- names of other times and tools
+
+
+@pytest.mark.parametrize("head", ["masked-token", "none"])
+def test_norms_by_the_names_of_tensorflow_are_those_of_bert(head: str) -> None:
+    config = gf.models.configure("bert", {**TINY["bert"], "head": head})
+    state = theirs(config)
+    old = {name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+           for name, tensor in state.items()}  # fmt: skip
+    assert old.keys() != state.keys()
+    read, expected = to_ours(old, config), to_ours(state, config)
+    assert {name for name in read if not torch.equal(read[name], expected[name])} == set()
+    if head == "none":
+        bare = {name.removeprefix("bert."): tensor for name, tensor in old.items()}
+        assert to_ours(bare, config).keys() == expected.keys()
+    both = {**state, "bert.embeddings.LayerNorm.gamma": state["bert.embeddings.LayerNorm.weight"]}
+    with pytest.raises(CheckpointMismatch, match=r"LayerNorm\.gamma' and .*LayerNorm\.weight' are one tensor"):
+        to_ours(both, config)
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "qwen2", "phi3", "transformer", "whisper"])
+def test_a_tied_tensor_may_be_there_under_the_name_of_the_head_alone(name: str) -> None:
+    config = gf.models.configure(name, TINY[name])
+    if hasattr(config, "tied_head"):
+        config = replace(config, tied_head=True)
+    state = theirs(config)
+    repeated = [(head, kept) for head, kept in table(config).tied.items() if kept in state and head not in state]
+    assert repeated
+    for head, kept in repeated:
+        read = to_ours({head if name == kept else name: tensor for name, tensor in state.items()}, config)
+        expected = to_ours(state, config)
+        assert read.keys() == expected.keys()
+        assert all(torch.equal(read[name], expected[name]) for name in read)
+
+
+def test_a_head_of_its_own_is_no_embedding() -> None:
+    state = theirs(UNTIED)
+    del state["transformer.wte.weight"]
+    with pytest.raises(CheckpointMismatch, match=r"transformer\.wte\.weight is missing"):
+        to_ours(state, UNTIED)
+
+
+@pytest.mark.parametrize("place", ["model.layers.0.self_attn.", "model.", "layers.0.self_attn.", ""])
+@pytest.mark.parametrize("name", ["inv_freq", "original_inv_freq", "cos_cached", "sin_cached"])
+def test_tables_of_rotary_angles_are_no_weights_wherever_they_are_kept(place: str, name: str) -> None:
+    state = {**theirs(ROTARY), f"{place}rotary_emb.{name}": torch.ones(3)}
+    assert to_ours(state, ROTARY).keys() == ours(ROTARY).keys()
+
+
+PUBLISHED_TYPES = [
+    (name, model_type)
+    for name, spec in gf.models.specs().items()
+    if spec.published is not None and name in TINY
+    for model_type in spec.published.model_types
+    if CONFIG_MAPPING[model_type].attribute_map
+]
+
+
+@pytest.mark.parametrize(("name", "model_type"), PUBLISHED_TYPES)
+def test_settings_by_the_general_names_of_transformers_are_the_familys(name: str, model_type: str) -> None:
+    config = gf.models.configure(name, TINY[name])
+    published = table(config)
+    content = published.to_huggingface(config)
+    tried = 0
+    for general, own in CONFIG_MAPPING[model_type].attribute_map.items():
+        if own in content:
+            theirs = {**content, general: content[own]}
+            assert published.from_huggingface(theirs) == published.from_huggingface(content)
+            with pytest.raises(ConfigError, match=f"{own} and {general} are one setting"):
+                published.from_huggingface({**theirs, general: -7})
+            del theirs[own]
+            assert published.from_huggingface(theirs) == published.from_huggingface(content)
+            assert getattr(CONFIG_MAPPING[model_type](**theirs), own) == content[own]
+            tried += 1
+    assert tried or name == "qwen3_moe"  # which is written by the general name

@@ -53,6 +53,22 @@ def as_llama2c(model: Llama, *, size: tuple[int, ...] | None = None) -> bytes:
     return struct.pack("<7i", *(size or header)) + data
 
 
+def as_llama2c_of_version_1(model: Llama, *, version: int = 1) -> bytes:
+    """`version1_export` of the same file."""
+    config, blocks = model.config, list(model.blocks)
+    tensors = [block.attn_norm.weight for block in blocks] + [block.mlp_norm.weight for block in blocks]
+    tensors += [model.final_norm.weight, model.token_embedding.weight]
+    for name in "qkvo":
+        tensors += [getattr(block.attn, f"{name}_proj").weight for block in blocks]
+    for name in ("gate", "down", "up"):
+        tensors += [getattr(block.mlp, f"{name}_proj").weight for block in blocks]
+    if not config.tied_head:
+        tensors.append(model.lm_head.weight)
+    sizes = (config.d_model, config.d_ff, config.n_layers, config.n_heads, config.n_kv_heads, config.vocab_size, 6)
+    header = struct.pack("<Ii7iB", 0x616B3432, version, *sizes, config.tied_head).ljust(256, b"\0")
+    return header + b"".join(tensor.detach().numpy().astype("<f4").tobytes() for tensor in tensors)
+
+
 def linear_layout(model: GPT2) -> dict[str, Tensor]:
     """minGPT's and nanoGPT's state dict: Hugging Face's names, torch's (d_out, d_in), and masks."""
     state = to_theirs({name: p.detach() for name, p in model.named_parameters()}, model.config)
@@ -93,10 +109,11 @@ def same(model: nn.Module, other: nn.Module) -> bool:
     return before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.parametrize("written", [as_llama2c, as_llama2c_of_version_1])
 @pytest.mark.parametrize("tied_head", [False, True])
-def test_llama2c_is_read_weight_for_weight(tied_head: bool, tmp_path: Path) -> None:
+def test_llama2c_is_read_weight_for_weight(tied_head: bool, written: Callable[[Llama], bytes], tmp_path: Path) -> None:
     model = Llama(replace(LLAMA, tied_head=tied_head))
-    (tmp_path / "model.bin").write_bytes(as_llama2c(model))
+    (tmp_path / "model.bin").write_bytes(written(model))
     found = checkpoints.load(tmp_path / "model.bin")
     assert found.config == model.config
     assert same(model, found.module)
@@ -148,7 +165,7 @@ LIES: dict[str, tuple[int, ...]] = {
     "a larger vocabulary": (8, 5, 2, 4, 2, 70, 6),
     "no context": (8, 5, 2, 4, 2, 7, 0),
     "a longer context": (8, 5, 2, 4, 2, 7, 2**30),
-    "a magic number of another version": (0x616B3432, 1, 8, 5, 2, 4, 2),
+    "the beginning of another version": (0x616B3432, 1, 8, 5, 2, 4, 2),
 }
 
 
@@ -162,6 +179,20 @@ def test_a_llama2c_header_that_lies_is_refused(size: tuple[int, ...], tmp_path: 
 @pytest.mark.parametrize("length", [0, 1, 27, 28, 100, -1, -4])
 def test_a_llama2c_file_cut_short_is_refused(length: int, tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(as_llama2c(Llama(LLAMA))[:length])
+    with refused(tmp_path / "model.bin"):
+        checkpoints.load(tmp_path / "model.bin")
+
+
+def test_a_llama2c_file_of_another_version_is_refused_by_its_name(tmp_path: Path) -> None:
+    for version in (0, 2, 3):
+        (tmp_path / "model.bin").write_bytes(as_llama2c_of_version_1(Llama(LLAMA), version=version))
+        with pytest.raises(GlassformerError, match=f"a llama2.c model of version {version}; those of version 1"):
+            checkpoints.load(tmp_path / "model.bin")
+
+
+@pytest.mark.parametrize("length", [4, 36, 255, 256, 1000, -1])
+def test_a_llama2c_file_of_version_1_cut_short_is_refused(length: int, tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(as_llama2c_of_version_1(Llama(LLAMA))[:length])
     with refused(tmp_path / "model.bin"):
         checkpoints.load(tmp_path / "model.bin")
 

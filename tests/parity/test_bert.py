@@ -1,10 +1,12 @@
 """Random small BERTs of `transformers` and ours are the same models, in both directions."""
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -20,6 +22,7 @@ transformers = pytest.importorskip("transformers")
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
+OLD = {"weight": "gamma", "bias": "beta"}
 TOLERANCE = 1e-6  # in float64, but for what transformers computes in float32 all the same
 
 
@@ -135,3 +138,23 @@ def test_a_text_embeds_as_the_mean_over_its_tokens_alone_and_at_length_one(tmp_p
         embed(ours, texts, pooling="cls", normalise=False), first, atol=TOLERANCE, rtol=TOLERANCE
     )
     assert torch.equal(pool(torch.ones(1, 2, 3), torch.tensor([[True, False]])), torch.ones(1, 3))
+
+
+@torch.no_grad()
+def test_a_folder_with_the_names_of_tensorflow_is_the_same_model_here_and_there(tmp_path: Path) -> None:
+    """bert-base-uncased is published so: `LayerNorm.gamma` and `.beta`, and a head for pairs of texts."""
+    theirs = transformers.BertForMaskedLM(their_config(random.Random(0))).eval()
+    far_from_start(theirs)
+    theirs.save_pretrained(tmp_path)
+    state = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    norm = re.compile(r"LayerNorm\.(weight|bias)$")
+    old = {norm.sub(lambda match: f"LayerNorm.{OLD[match[1]]}", name): tensor for name, tensor in state.items()}
+    assert old.keys() != state.keys()
+    pair = "cls.seq_relationship"
+    pairs = {f"{pair}.weight": torch.ones(2, theirs.config.hidden_size), f"{pair}.bias": torch.ones(2)}
+    safetensors.torch.save_file({**old, **pairs}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    tokens, expected = torch.tensor([[1, 2, 0]]), theirs(torch.tensor([[1, 2, 0]])).logits
+    again = transformers.BertForMaskedLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(again(tokens).logits, expected)
+    _, ours = load_directory(tmp_path)
+    torch.testing.assert_close(ours(tokens), expected, rtol=1e-5, atol=1e-5)

@@ -49,6 +49,16 @@ def test_a_pair_of_files_may_have_a_name_before_it(data_dir):
         assert Tokenizer.load(folder / name).special_tokens == {END: 50256}
 
 
+def test_openais_names_of_the_pair_of_files_are_read_as_hugging_faces(data_dir, tmp_path):
+    for name, theirs in {"encoder.json": "vocab.json", "vocab.bpe": "merges.txt"}.items():
+        shutil.copy(data_dir / "tokenizers" / f"gpt2-{theirs}", tmp_path / name)
+    expected = Tokenizer.load(data_dir / "tokenizers" / "gpt2-vocab.json")
+    for path in (tmp_path, tmp_path / "encoder.json", tmp_path / "vocab.bpe"):
+        tokenizer = Tokenizer.load(path)
+        assert (tokenizer.vocab, tokenizer.special_tokens) == (expected.vocab, expected.special_tokens)
+        assert tokenizer.encode("Hello there") == [15496, 612]
+
+
 def test_added_tokens_and_what_stands_around_a_text_are_read_beside_a_pair_of_files(data_dir, tmp_path):
     transformers = pytest.importorskip("transformers")
     for name in ("vocab.json", "merges.txt"):

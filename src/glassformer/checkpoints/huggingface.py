@@ -134,7 +134,7 @@ def write_directory(
     special_tokens |= {name: theirs[name] for name in TOKENS_IN_CONFIG if name in theirs}
     generation = {name: theirs.pop(name) for name in CONFIG_IN_GENERATION if name in theirs}
     if suppressed:
-        generation["bad_words_ids"] = [[token] for token in sorted(suppressed)]
+        generation["bad_words_ids"] = [*([token] for token in sorted(suppressed)), *map(list, rest.bad_phrases)]
     precision = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     speech = whisper_folder.speech_of(config, tokenizer)
     of_speech = {} if speech is None else whisper_folder.generation(speech, config)
@@ -177,13 +177,20 @@ def their_settings(config: Any, *, native: bool) -> dict[str, Any]:
 
 
 def read_eos_ids(folder: FolderFiles) -> frozenset[int]:
-    """The tokens that end a text; chat models have several."""
-    return _read_ids(folder, "eos_token_id")
+    """The tokens that end a text; chat models have several. A negative number stands for none."""
+    phrases = _read_phrases(folder, "eos_token_id")
+    if any(len(phrase) != 1 for phrase in phrases):
+        raise ConfigError("eos_token_id must be a token's id or a list of them, not a list of phrases.")
+    return frozenset(id for (id,) in phrases if id >= 0)
 
 
 def read_suppressed(folder: FolderFiles) -> frozenset[int]:
-    """The tokens that never come, such as the padding of Marian's models: `bad_words_ids` of one token each."""
-    return _read_ids(folder, "bad_words_ids")
+    """The tokens that never come, such as the padding of Marian's models: `bad_words_ids` of one token each.
+
+    Phrases of several are with the rest, and those that end a text are no bad words, as `transformers` has it.
+    """
+    phrases = _read_phrases(folder, "bad_words_ids")
+    return frozenset(phrase[0] for phrase in phrases if len(phrase) == 1 and phrase[0] >= 0) - read_eos_ids(folder)
 
 
 def read_origin(folder: FolderFiles) -> str:
@@ -192,17 +199,17 @@ def read_origin(folder: FolderFiles) -> str:
     return origin if isinstance(origin, str) else ""
 
 
-def _read_ids(folder: FolderFiles, setting: str) -> frozenset[int]:
-    """Tokens that generation_config.json names, or else config.json: an id, a list of ids, or of lists of one id."""
+def _read_phrases(folder: FolderFiles, setting: str) -> list[list[int]]:
+    """Tokens that generation_config.json names, or else config.json: an id, a list of ids, or of phrases of ids."""
     for name in (GENERATION, CONFIG):
         tokens = folder.settings(name).get(setting)
         if tokens is not None:
             listed = tokens if isinstance(tokens, list) else [tokens]
-            ids = [item[0] if isinstance(item, list) and len(item) == 1 else item for item in listed]
-            if not all(type(token) is int and token >= 0 for token in ids):
+            phrases = [each if isinstance(each, list) else [each] for each in listed]
+            if not all(type(token) is int for phrase in phrases for token in phrase):
                 raise ConfigError(f"{name}: {setting} must be a token's id or a list of them.")
-            return frozenset(ids)
-    return frozenset()
+            return phrases
+    return []
 
 
 def read_config(folder: FolderFiles) -> Any:

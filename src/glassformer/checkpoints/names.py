@@ -15,6 +15,9 @@ from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, same
 from glassformer.models.spec import ModelSpec
 
+OF_TENSORFLOW = re.compile(r"\bLayerNorm\.(gamma|beta)$")  # as the first BERTs were published
+PRESENT = {"gamma": "weight", "beta": "bias"}
+
 
 def to_theirs(weights: Mapping[str, Tensor], config: Any, *, native: bool = False) -> dict[str, Tensor]:
     """Hugging Face's tensors from our parameters, or (`native`) those of a folder that we alone read."""
@@ -60,13 +63,17 @@ def checked(state: Mapping[str, Tensor], config: Any, *, native: bool = False) -
     """
     spec = spec_of(config)
     full_names = _full_names(state, spec.published)
+    ties = _ties(config, native)
+    for name, other in ties.items():
+        if name in full_names and other not in full_names:  # kept under the head's name alone
+            full_names[other] = full_names.pop(name)
     rules: dict[str, tuple[list[str], Rename]] = {}
     for theirs, ours, rule in _rules(config, native):
         if theirs not in full_names:
             raise CheckpointMismatch(f"The tensor {theirs} is missing.{_nearest(theirs, full_names)}")
         rules[theirs] = (ours, rule)
     for name in full_names.keys() - rules.keys():
-        _check_unread(name, full_names, state, spec, rules)
+        _check_unread(name, full_names, state, spec, rules, ties)
     shapes = dict(spec.outline(config).named_parameters())
     n_bytes = {
         name: _checked_size(name, state[full_names[name]], [shapes[one] for one in ours], rule)
@@ -101,13 +108,45 @@ def _rules(config: Any, native: bool) -> Iterable[tuple[str, list[str], Rename]]
 
 def _full_names(state: Mapping[str, Tensor], published: Published | None) -> dict[str, str]:
     """The full name of each tensor, and that in `state`: files of the bare trunk leave the prefix out."""
-    if published is None or any(name.startswith(published.base_prefix) for name in state):
+    if published is None:
         return {name: name for name in state}
-    return {name if name in published.tied else published.base_prefix + name: name for name in state}
+    names: dict[str, str] = {}
+    for name in state:
+        present = OF_TENSORFLOW.sub(lambda match: f"LayerNorm.{PRESENT[match[1]]}", name)
+        if present in names:
+            raise CheckpointMismatch(
+                f"{name[:200]!r} and {names[present][:200]!r} are one tensor, which is there twice."
+            )
+        names[present] = name
+    if any(name.startswith(published.base_prefix) for name in names):
+        return names
+    return {
+        name if name in published.tied else published.base_prefix + name: in_file for name, in_file in names.items()
+    }
+
+
+def _ties(config: Any, native: bool) -> dict[str, str]:
+    """The names under which a file may have a tied tensor, and for each the one by which it is read."""
+    published = spec_of(config).published
+    if published is None:
+        return {}
+    expected = {row.theirs for row in published.rows(config, native=native)}
+    ties: dict[str, str] = {}
+    for name in sorted(published.tied.keys() - expected):
+        other = published.tied[name]
+        while other not in expected and other in published.tied:  # which of its names the file must have, the rules say
+            other = published.tied[other]
+        ties[name] = other
+    return ties
 
 
 def _check_unread(
-    name: str, full_names: Mapping[str, str], state: Mapping[str, Tensor], spec: ModelSpec, expected: Collection[str]
+    name: str,
+    full_names: Mapping[str, str],
+    state: Mapping[str, Tensor],
+    spec: ModelSpec,
+    expected: Collection[str],
+    ties: Mapping[str, str],
 ) -> None:
     """Raise unless the tensor holds no weights, or repeats the one that it is tied to."""
     published = spec.published
@@ -115,13 +154,11 @@ def _check_unread(
         re.fullmatch(pattern, name) for pattern in (*published.ignored, *published.elsewhere)
     ):
         return
-    if published is None or name not in published.tied:
+    if ties.get(name) not in full_names:
         raise CheckpointMismatch(
             f"The tensor {name[:200]!r} has no place in a {spec.name} of this configuration.{_nearest(name, expected)}"
         )
-    other = published.tied[name]
-    while other not in expected and other in published.tied:  # which of its names the file must have, the rules say
-        other = published.tied[other]
+    other = ties[name]
     if not torch.equal(state[full_names[name]].float(), state[full_names[other]].float()):
         raise CheckpointMismatch(f"{name} differs from {other}, but the configuration ties them (tie_word_embeddings).")
 

@@ -37,7 +37,7 @@ OF_A_RUN = re.compile(
 )
 OF_THE_TOKENIZER = re.compile(
     rf"({SOURCE_FOLDER}/)?(tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json"
-    r"|vocab\.(json|txt|bpe)|merges\.txt|normalizer\.json|target_vocab\.json|dict\.txt|bpe\.code"
+    r"|vocab\.(json|txt|bpe)|encoder\.json|merges\.txt|normalizer\.json|target_vocab\.json|dict\.txt|bpe\.code"
     r"|chat_template\.(jinja|json)|additional_chat_templates/[^/]+\.jinja|[^/]+\.(model|spm))"
 )
 LICENCE = re.compile(r"(LICEN[CS]E|NOTICE|COPYING|USE_POLICY)[^/]*", re.IGNORECASE)
@@ -103,6 +103,13 @@ class Rest:
     def has_tokenizer(self) -> bool:
         """Whether the tokenizer's files say all that other programs need, so that they need no others beside them."""
         return not {"tokenizer.json", TOKENIZER_CONFIG, "target.spm"}.isdisjoint(self.contents)
+
+    @property
+    def bad_phrases(self) -> tuple[tuple[int, ...], ...]:
+        """The phrases of several tokens that never come, which `bad_words_ids` has beside single tokens."""
+        phrases = self.generation.get("bad_words_ids") or self.config.get("bad_words_ids")
+        listed = phrases if isinstance(phrases, list) else []
+        return tuple(tuple(phrase) for phrase in listed if isinstance(phrase, list) and len(phrase) > 1)
 
     def write(self, folder: Path) -> None:
         """Put the files into a folder that is being written, where nothing else stands in their place."""

@@ -151,6 +151,22 @@ class Suppress:
         return without(logits, self.tokens)
 
 
+@dataclass(frozen=True, slots=True)
+class SuppressPhrases:
+    """A filter of logits: the last token of each of these phrases never comes behind its others."""
+
+    phrases: tuple[tuple[int, ...], ...]
+
+    def __call__(self, logits: Float[Tensor, "B V"], texts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
+        """The logits with −∞ for the tokens that would complete a phrase, each in its row."""
+        logits = logits.clone()
+        for row, text in enumerate(texts):
+            for *before, last in self.phrases:
+                if list(text[-len(before) :]) == before and 0 <= last < logits.shape[-1]:
+                    logits[row, last] = -math.inf
+        return logits
+
+
 def penalise_repetition(
     logits: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"], penalty: float
 ) -> Float[Tensor, "B V"]:

@@ -224,14 +224,18 @@ def from_printable(text: str) -> bytes:
         ) from None
 
 
-# ---- vocab.json and merges.txt
+# ---- vocab.json and merges.txt, or encoder.json and vocab.bpe
+
+
+PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))  # by the names of Hugging Face, and of OpenAI
 
 
 def read_vocab_and_merges(path: Path, pattern: str | None = None) -> BPETokenizer:
     """GPT-2's pair of files, of which `path` is one. What no merge makes, and is no byte, can only be special."""
-    prefix = path.name.removesuffix("vocab.json").removesuffix("merges.txt")
-    vocab = _vocab_of_file(sibling(path, f"{prefix}vocab.json"))
-    merges = _merges_of_file(sibling(path, f"{prefix}merges.txt"))
+    of_vocab, of_merges = next(pair for pair in PAIRS if path.name.endswith(pair))
+    prefix = path.name.removesuffix(of_vocab).removesuffix(of_merges)
+    vocab = _vocab_of_file(sibling(path, f"{prefix}{of_vocab}"))
+    merges = _merges_of_file(sibling(path, f"{prefix}{of_merges}"))
     merged = {left + right for left, right in merges}
     special = [token for token in vocab.values() if len(token) > 1 and token not in merged]
     try:

@@ -101,6 +101,9 @@ FORMATS = (  # in the order in which a folder is searched
     TokenizerFormat(
         names=("*vocab.json", "*merges.txt"), in_folder="vocab.json", read=read_vocab_and_merges, unsplit=True
     ),
+    TokenizerFormat(
+        names=("*encoder.json", "*vocab.bpe"), in_folder="encoder.json", read=read_vocab_and_merges, unsplit=True
+    ),
     TokenizerFormat(names=("*.model",), in_folder="tokenizer.model", read=read_model, unsplit=True),
     TokenizerFormat(names=("*vocab.txt",), in_folder="vocab.txt", read=read_vocab_txt),
     TokenizerFormat(names=("dict.txt", "dict.*.txt"), in_folder=DICTIONARY, read=read_subword),

@@ -1,7 +1,10 @@
 """llama2.c's model.bin: seven int32 sizes, then all weights as float32, each kind stacked over the layers.
 
-Karpathy, github.com/karpathy/llama2.c, `memory_map_weights` of run.c. Its rotary pairs are neighbours. A negative
-vocabulary size says that the head is not tied; tables of cosines and sines stand in between for old readers.
+Karpathy, github.com/karpathy/llama2.c, `memory_map_weights` of run.c and `version1_export` of export.py. Its rotary
+pairs are neighbours. In files without a version a negative vocabulary size says that the head is not tied, and tables
+of cosines and sines stand in between for old readers. Version 1 has a header of 256 bytes:
+
+    "24ka"  version i32  sizes 7 × i32  tied u8
 """
 
 import math
@@ -18,6 +21,8 @@ from glassformer.errors import CheckpointCorrupt
 from glassformer.models.llama import LlamaConfig
 
 HEADER = struct.Struct("<7i")
+MAGIC, VERSIONED, VERSIONED_BYTES = b"24ka", struct.Struct("<4si7iB"), 256
+Layout = list[tuple[str, tuple[int, ...]]]
 MOST = 1 << 24  # of each size; what four letters spell is larger
 
 
@@ -29,7 +34,9 @@ def read(source: Source) -> tuple[Contents, dict[str, Tensor]]:
 
 
 def sniff(source: Source) -> bool:
-    """Whether it begins with seven numbers that could be sizes, the sixth of which may be negative."""
+    """Whether it begins as such files with a version do, or with seven sizes, the sixth of which may be negative."""
+    if source.head.startswith(MAGIC):
+        return True
     if source.content != "unknown" or len(source.head) < HEADER.size:
         return False
     sizes = list(HEADER.unpack(source.head[: HEADER.size]))
@@ -44,17 +51,28 @@ def read_weights(path: Path) -> tuple[LlamaConfig, dict[str, Tensor]]:
     """The configuration and our parameters, mapped from the file, after all sizes have been compared with it."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        header = file.read(HEADER.size)
-        if len(header) < HEADER.size:
+        header = file.read(VERSIONED_BYTES)
+        start = VERSIONED_BYTES if header.startswith(MAGIC) else HEADER.size
+        if len(header) < start:
             raise CheckpointCorrupt(f"{size} bytes are too few for a llama2.c model.")
-        config = _config(*HEADER.unpack(header))
-        layout = _layout(config)
-        needed = HEADER.size + 4 * sum(math.prod(shape) for _, shape in layout)
+        if header.startswith(MAGIC):
+            _, version, *sizes, tied = VERSIONED.unpack_from(header)
+            if version != 1:
+                raise CheckpointCorrupt(
+                    f"it is a llama2.c model of version {version}; those of version 1, and those without one, are read."
+                    + (" Version 2 is quantized." if version == 2 else "")
+                )
+            config = _config(*sizes, tied_head=tied == 1)
+            layout = _layout_of_version_1(config)
+        else:
+            *sizes, vocab_size, context_length = HEADER.unpack_from(header)
+            config = _config(*sizes, abs(vocab_size), context_length, tied_head=vocab_size > 0)
+            layout = _layout(config)
+        needed = start + 4 * sum(math.prod(shape) for _, shape in layout)
         if needed != size:
             raise CheckpointCorrupt(f"a llama2.c model of the sizes in this header has {needed:,} bytes, not {size:,}.")
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     weights: dict[str, Tensor] = {}
-    start = HEADER.size
     for name, shape in layout:
         stacked = torch.frombuffer(data, dtype=torch.float32, count=math.prod(shape), offset=start).view(shape)
         start += stacked.nbytes
@@ -66,12 +84,20 @@ def read_weights(path: Path) -> tuple[LlamaConfig, dict[str, Tensor]]:
 
 
 def _config(
-    dim: int, hidden_dim: int, n_layers: int, n_heads: int, n_kv_heads: int, vocab_size: int, seq_len: int
+    dim: int,
+    hidden_dim: int,
+    n_layers: int,
+    n_heads: int,
+    n_kv_heads: int,
+    vocab_size: int,
+    seq_len: int,
+    *,
+    tied_head: bool,
 ) -> LlamaConfig:
     if n_kv_heads == 0:
         raise CheckpointCorrupt("A llama2.c model with 0 key-value heads is impossible.")
     return LlamaConfig(
-        vocab_size=abs(vocab_size),
+        vocab_size=vocab_size,
         context_length=seq_len,
         d_model=dim,
         n_layers=n_layers,
@@ -79,15 +105,15 @@ def _config(
         n_kv_heads=n_kv_heads,
         d_ff=hidden_dim,
         rope_style="interleaved",
-        tied_head=vocab_size > 0,
+        tied_head=tied_head,
     )
 
 
-def _layout(config: LlamaConfig) -> list[tuple[str, tuple[int, ...]]]:
-    """Names and shapes in the order of the file; the rotary tables have no name."""
+def _layout(config: LlamaConfig) -> Layout:
+    """Names and shapes in the order of a file without a version; the rotary tables have no name."""
     n, c, f, d = config.n_layers, config.d_model, config.d_ff, config.d_head
     q, kv, table = config.n_heads * d, config.n_kv_heads * d, (config.context_length, d // 2)
-    layout: list[tuple[str, tuple[int, ...]]] = [
+    layout: Layout = [
         ("token_embedding.weight", (config.vocab_size, c)),
         ("blocks.{}.attn_norm.weight", (n, c)),
         ("blocks.{}.attn.q_proj.weight", (n, q, c)),
@@ -103,3 +129,9 @@ def _layout(config: LlamaConfig) -> list[tuple[str, tuple[int, ...]]]:
         ("", table),
     ]
     return layout if config.tied_head else [*layout, ("lm_head.weight", (config.vocab_size, c))]
+
+
+def _layout_of_version_1(config: LlamaConfig) -> Layout:
+    """The same without the tables, the norms first."""
+    named = [row for row in _layout(config) if row[0]]
+    return sorted(named, key=lambda row: "norm" not in row[0])

@@ -74,7 +74,7 @@ def without(*names: str) -> tuple[Row, ...]:
 
 
 NO_BIASES = (TheirConstant("attention_bias", False), TheirConstant("mlp_bias", False))
-IGNORED = (r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq",)
+IGNORED = (r"(model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.((original_)?inv_freq|(cos|sin)_cached)",)
 INDICES = {"i": "n_layers", "e": "n_experts"}
 TIED = {"lm_head.weight": "model.embed_tokens.weight"}
 OURS, THEIRS = "blocks.{i}.", "model.layers.{i}."

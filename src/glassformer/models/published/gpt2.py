@@ -53,4 +53,10 @@ PUBLISHED = Published(
     ignored=(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",),
     base_prefix="transformer.",
     tied={"lm_head.weight": "transformer.wte.weight"},
+    general={
+        "hidden_size": "n_embd",
+        "max_position_embeddings": "n_positions",
+        "num_attention_heads": "n_head",
+        "num_hidden_layers": "n_layer",
+    },
 )

@@ -71,4 +71,5 @@ PUBLISHED = Published(
     ignored=IGNORED,
     base_prefix="model.",
     tied=TIED,
+    general={"num_experts": "num_local_experts"},
 )

@@ -24,7 +24,8 @@ class Published:
     count the indices in them; `own_tensors` are those of folders that we alone read, where they are others. `ignored`
     are patterns of names in published files that hold no weights (masks, tables), `elsewhere` of weights that only
     other tasks use, which are left out; `base_prefix` is what files of the bare trunk lack; `tied` maps a name
-    under which a file may repeat a tied tensor to the name that it has anyway.
+    under which a file may repeat a tied tensor, or has it alone, to the name that it has otherwise. `general` maps
+    names of settings that `transformers` takes from every family to the family's own.
     """
 
     config: type[Any]
@@ -38,21 +39,34 @@ class Published:
     elsewhere: tuple[str, ...] = ()
     base_prefix: str = ""
     tied: Mapping[str, str] = field(default_factory=dict)
+    general: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def settings(self) -> frozenset[str]:
         """The settings of a config.json that the table reads or writes."""
-        return frozenset(name for row in self.fields for name in row.their_names)
+        return frozenset((*self.general, *(name for row in self.fields for name in row.their_names)))
 
     def from_huggingface(self, theirs: Settings) -> Any:
         """Our configuration of a config.json; raises `ConfigError` for what no model of ours does."""
         ours: dict[str, Any] = {}
+        theirs = self._by_own_names(theirs)
         for row in self.fields:
             try:
                 ours |= row.read(theirs)
             except ConfigError as error:
                 raise ConfigError(f"config.json: {error}") from None
         return from_mapping(self.config, ours)
+
+    def _by_own_names(self, theirs: Settings) -> Settings:
+        """A config.json whose general names are the family's own; raises `ConfigError` where two of them disagree."""
+        own = dict(theirs)
+        for general, name in self.general.items():
+            if general in theirs and own.setdefault(name, theirs[general]) != theirs[general]:
+                raise ConfigError(
+                    f"config.json: {name} and {general} are one setting, and cannot be {own[name]!r} and "
+                    f"{theirs[general]!r}."
+                )
+        return own
 
     def to_huggingface(self, ours: Any) -> dict[str, Any]:
         """The config.json that `transformers` builds the same model from; raises `ExportError` where none does."""
@@ -64,13 +78,17 @@ class Published:
                 raise ExportError(f"Hugging Face's {self.name} {error}") from None
         return theirs
 
+    def rows(self, config: Any, *, native: bool = False) -> Sequence[Rename]:
+        """The table of tensors for a configuration, its indices not yet counted."""
+        rows = self.own_tensors if native and self.own_tensors is not None else self.tensors
+        return rows(config)
+
     def renames(self, config: Any, *, native: bool = False) -> Iterator[tuple[str, list[str], Rename]]:
         """For every tensor of theirs its name, the names of ours that it holds, and how.
 
         With `native` they are those of a folder that we alone read.
         """
-        rows = self.own_tensors if native and self.own_tensors is not None else self.tensors
-        for row in rows(config):
+        for row in self.rows(config, native=native):
             letters = list(dict.fromkeys(INDEX.findall(row.theirs)))
             counts = [getattr(config, self.indices[letter]) for letter in letters]
             for numbers in itertools.product(*map(range, counts)):

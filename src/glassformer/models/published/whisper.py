@@ -91,4 +91,10 @@ PUBLISHED = Published(
     indices={"i": "n_encoder_layers", "j": "n_decoder_layers"},
     base_prefix="model.",
     tied={"proj_out.weight": "model.decoder.embed_tokens.weight"},
+    general={
+        "hidden_size": "d_model",
+        "num_attention_heads": "encoder_attention_heads",
+        "num_key_value_heads": "encoder_attention_heads",
+        "num_hidden_layers": "encoder_layers",
+    },
 )
