@@ -1,5 +1,6 @@
 """Our drop-in against torch's own module: every argument, drawn at random, forward and backward."""
 
+import copy
 import random
 import warnings
 from typing import Any
@@ -218,3 +219,67 @@ def test_what_torchs_forward_refuses_is_refused_here(inputs: Any, keywords: dict
         MultiheadAttention(8, 2)(*inputs, **keywords)
     with pytest.raises((AssertionError, RuntimeError)):
         nn.MultiheadAttention(8, 2)(*inputs, **keywords)
+
+
+def with_ours(layers: nn.Module, **changes: Any) -> nn.Module:
+    """The same layers with our module wherever torch's was."""
+    for name, child in list(layers.named_children()):
+        if isinstance(child, nn.MultiheadAttention):
+            ours = MultiheadAttention(child.embed_dim, child.num_heads, batch_first=child.batch_first, **changes)
+            ours.load_state_dict(child.state_dict())
+            setattr(layers, name, ours.train(child.training))
+        else:
+            with_ours(child, **changes)
+    return layers
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_torchs_own_layers_take_it_as_their_attention(training: bool, batch_first: bool, norm_first: bool) -> None:
+    """With gradients and without: in eval mode these layers have a fast path, which reads attributes of attention."""
+    settings = {"dropout": 0.0, "batch_first": batch_first, "norm_first": norm_first}
+    layer = nn.TransformerEncoderLayer(8, 2, 16, **settings)
+    decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(8, 2, 16, **settings), 2)
+    encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    x = torch.randn(3, 5, 8)
+    padding = torch.tensor([[False, False, False, True, True]] * (3 if batch_first else 5))[
+        :, : 5 if batch_first else 3
+    ]
+    causal = torch.ones((5, 5) if batch_first else (3, 3)).triu(1).bool()
+    heads = causal.expand(6 if batch_first else 10, *causal.shape)
+    calls: list[tuple[nn.Module, tuple[Tensor, ...], dict[str, Tensor]]] = [
+        (layer, (x,), {}),
+        (layer, (x,), {"src_mask": causal}),
+        (layer, (x,), {"src_mask": heads, "src_key_padding_mask": padding}),
+        (encoder, (x,), {"src_key_padding_mask": padding}),
+        (decoder, (x, x), {}),
+    ]
+    for module, inputs, keywords in calls:
+        module.train(training)
+        expected = module(*inputs, **keywords)
+        ours = with_ours(copy.deepcopy(module))
+        for gradients in (True, False):
+            with torch.set_grad_enabled(gradients):
+                torch.testing.assert_close(ours(*inputs, **keywords), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+def test_an_encoder_that_would_nest_its_tensors_takes_it_too() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+    encoder = with_ours(nn.TransformerEncoder(layer, 2).eval())
+    padding = torch.tensor([[False] * 5, [False, False, False, True, True]])
+    x = torch.randn(2, 5, 8)
+    with torch.no_grad():
+        out = encoder(x, src_key_padding_mask=padding)
+    torch.testing.assert_close(out[~padding], encoder(x, src_key_padding_mask=padding)[~padding], rtol=0, atol=1e-5)
+
+
+def test_torchs_layers_do_not_pass_over_what_their_kernel_cannot_do() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0).eval()
+    x = torch.randn(2, 5, 8)
+    ours = with_ours(copy.deepcopy(layer), add_zero_attn=True)
+    with torch.no_grad():
+        out = ours(x)
+    torch.testing.assert_close(out, ours(x), rtol=0, atol=1e-5)
+    assert not torch.allclose(out, layer(x), atol=1e-3)

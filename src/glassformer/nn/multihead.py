@@ -83,6 +83,22 @@ class MultiheadAttention(nn.Module):
         self.bias_v = parameter(1, 1, embed_dim) if add_bias_kv else None
         self._reset_parameters()
 
+    @property
+    def _qkv_same_embed_dim(self) -> bool:
+        """Whether torch's encoder layers, which ask, may attend in our place by a fused kernel with these weights."""
+        return self.in_proj_weight is not None and self.bias_k is None and not self.add_zero_attn
+
+    def merge_masks(
+        self, attn_mask: Tensor | None, key_padding_mask: Tensor | None, query: Tensor
+    ) -> tuple[Tensor | None, int | None]:
+        """The one mask that those layers give their kernel, and its kind: 1 is of keys (N, S), 2 (N, H, L, S)."""
+        if attn_mask is None:
+            return key_padding_mask, None if key_padding_mask is None else 1
+        n, length, _ = query.shape
+        by_head = attn_mask if attn_mask.dim() == 2 else attn_mask.unflatten(0, (n, self.num_heads))
+        merged = by_head.expand(n, self.num_heads, length, length)
+        return (merged if key_padding_mask is None else merged + key_padding_mask[:, None, None, :]), 2
+
     def _reset_parameters(self) -> None:
         """Draw the weights from torch's distributions (Glorot & Bengio 2010; He et al. 2015); biases start at 0."""
         for weight in (self.in_proj_weight, self.q_proj_weight, self.k_proj_weight, self.v_proj_weight):
