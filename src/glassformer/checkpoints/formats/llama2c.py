@@ -22,7 +22,7 @@ from glassformer.models.llama import LlamaConfig
 
 HEADER = struct.Struct("<7i")
 MAGIC, VERSIONED, VERSIONED_BYTES = b"24ka", struct.Struct("<4si7iB"), 256
-Layout = list[tuple[str, tuple[int, ...]]]
+FileOrder = list[tuple[str, tuple[int, ...]]]
 MOST = 1 << 24  # of each size; what four letters spell is larger
 
 
@@ -109,11 +109,11 @@ def _config(
     )
 
 
-def _layout(config: LlamaConfig) -> Layout:
+def _layout(config: LlamaConfig) -> FileOrder:
     """Names and shapes in the order of a file without a version; the rotary tables have no name."""
     n, c, f, d = config.n_layers, config.d_model, config.d_ff, config.d_head
     q, kv, table = config.n_heads * d, config.n_kv_heads * d, (config.context_length, d // 2)
-    layout: Layout = [
+    layout: FileOrder = [
         ("token_embedding.weight", (config.vocab_size, c)),
         ("blocks.{}.attn_norm.weight", (n, c)),
         ("blocks.{}.attn.q_proj.weight", (n, q, c)),
@@ -131,7 +131,7 @@ def _layout(config: LlamaConfig) -> Layout:
     return layout if config.tied_head else [*layout, ("lm_head.weight", (config.vocab_size, c))]
 
 
-def _layout_of_version_1(config: LlamaConfig) -> Layout:
+def _layout_of_version_1(config: LlamaConfig) -> FileOrder:
     """The same without the tables, the norms first."""
     named = [row for row in _layout(config) if row[0]]
     return sorted(named, key=lambda row: "norm" not in row[0])
