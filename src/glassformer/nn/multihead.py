@@ -95,7 +95,7 @@ class MultiheadAttention(nn.Module):
         if attn_mask is None:
             return key_padding_mask, None if key_padding_mask is None else 1
         n, length, _ = query.shape
-        by_head = attn_mask if attn_mask.dim() == 2 else attn_mask.unflatten(0, (n, self.num_heads))
+        by_head = attn_mask if attn_mask.dim() == 2 else attn_mask.view(n, self.num_heads, length, length)
         merged = by_head.expand(n, self.num_heads, length, length)
         return (merged if key_padding_mask is None else merged + key_padding_mask[:, None, None, :]), 2
 

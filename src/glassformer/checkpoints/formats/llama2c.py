@@ -65,8 +65,9 @@ def read_weights(path: Path) -> tuple[LlamaConfig, dict[str, Tensor]]:
             config = _config(*sizes, tied_head=tied == 1)
             layout = _layout_of_version_1(config)
         else:
-            *sizes, vocab_size, context_length = HEADER.unpack_from(header)
-            config = _config(*sizes, abs(vocab_size), context_length, tied_head=vocab_size > 0)
+            sizes = list(HEADER.unpack_from(header))
+            tied_head, sizes[5] = sizes[5] > 0, abs(sizes[5])
+            config = _config(*sizes, tied_head=tied_head)
             layout = _layout(config)
         needed = start + 4 * sum(math.prod(shape) for _, shape in layout)
         if needed != size:
