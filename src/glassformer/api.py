@@ -35,7 +35,7 @@ from glassformer.inference.recorded_call import ModelCall, call_of
 from glassformer.inference.request import LogitFilter
 from glassformer.inference.streaming_text import Piece, stream_text
 from glassformer.inference.transcribe import Options, Transcript, transcribe
-from glassformer.kinds import image, kind_of, kinds, sound, translation
+from glassformer.kinds import encoder, image, kind_of, kinds, sound, translation
 from glassformer.kinds.kind import Inputs, Metrics, Progress, needs_tokenizer
 from glassformer.models.bert import Bert
 from glassformer.models.spec import IN_WORDS, KindName
@@ -315,8 +315,15 @@ class Model:
         return transcribe(cast(Whisper, self.module), sound.speech_of(self), source, options, progress=progress)
 
     def classify(self, *images: str | Path | Image.Image | Float[Tensor, "K H W"], top_k: int = 5) -> list[list[Guess]]:
-        """The likeliest classes of each image, the likeliest first; tensors are taken as the model's own pixels."""
-        self.require("image-classifier")
+        """The likeliest classes of each image, the likeliest first; tensors are taken as the model's own pixels.
+
+        An encoder with a head for classes takes texts.
+        """
+        self.require("image-classifier", "encoder")
+        if self.kind == "encoder":
+            for text in images:
+                _check_type("An encoder's classify", "texts", text, str)
+            return encoder.classify(self, cast(tuple[str, ...], images), top_k=top_k)
         processor = image.processor_of(self)
         guesses = []
         for source in images:

@@ -106,7 +106,7 @@ def test_a_processor_of_other_colours_is_refused(tmp_path: Path) -> None:
         (["preset:vit-mnist"], "Name at least one picture"),
         (["preset:vit-mnist", "x.png", "--top-k", "0"], "--top-k must be at least 1"),
         (["preset:vit-mnist", "x.png", "--batch-size", "0"], "--batch-size must be at least 1"),
-        (["nano-sort", "x.png"], "takes an image classifier, and the model is a language model"),
+        (["nano-sort", "x.png"], "takes an image classifier or an encoder, and the model is a language model"),
         (["nowhere", "x.png"], "nothing at nowhere"),
     ],
 )

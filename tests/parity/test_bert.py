@@ -67,7 +67,7 @@ def draw_input(choose: random.Random, vocab_size: int, n_types: int) -> tuple[Te
 
 @torch.no_grad()
 def test_what_transformers_saves_gives_the_same_logits_here(tmp_path: Path) -> None:
-    for seed in range(count("BERTs and ViTs of transformers imported")):
+    for seed in range(count("BERTs of transformers imported")):
         torch.manual_seed(seed)
         choose = random.Random(seed)
         config = their_config(choose)
@@ -86,7 +86,7 @@ def test_what_transformers_saves_gives_the_same_logits_here(tmp_path: Path) -> N
 
 @torch.no_grad()
 def test_what_we_save_gives_the_same_in_transformers_and_here(tmp_path: Path) -> None:
-    for seed in range(count("BERTs and ViTs exported to transformers")):
+    for seed in range(count("BERTs exported to transformers")):
         torch.manual_seed(seed)
         choose = random.Random(seed)
         config = our_config(choose)

@@ -51,7 +51,7 @@ def their_config(choose: random.Random, distillation: str) -> Any:
     )
 
 
-def our_config(choose: random.Random) -> ViTConfig:
+def our_config(choose: random.Random, distillation: Any) -> ViTConfig:
     n_heads = choose.choice([1, 2, 3])
     image, patch = ([size, size] if isinstance(size, int) else size for size in draw_sizes(choose))
     n_classes = choose.choice([1, 2, 10])
@@ -68,16 +68,16 @@ def our_config(choose: random.Random) -> ViTConfig:
         activation=choose.choice(["gelu", "gelu_tanh", "relu", "silu"]),
         norm_eps=choose.choice([1e-12, 1e-6]),
         qkv_bias=choose.random() < 0.5,
-        distillation=choose.choice(["none", "token", "head"]),
+        distillation=distillation,
     )
 
 
 @torch.no_grad()
-def test_what_transformers_saves_gives_the_same_logits_here(tmp_path: Path) -> None:
-    for seed in range(count("BERTs and ViTs of transformers imported")):
+@pytest.mark.parametrize("distillation", HEADS)
+def test_what_transformers_saves_gives_the_same_logits_here(distillation: str, tmp_path: Path) -> None:
+    for seed in range(count("encoder families imported")):
         torch.manual_seed(seed)
         choose = random.Random(seed)
-        distillation = ["none", "none", "token", "head"][seed % 4]
         theirs = HEADS[distillation](their_config(choose, distillation)).eval()
         far_from_start(theirs)
         theirs.save_pretrained(tmp_path / f"{seed}")
@@ -92,10 +92,11 @@ def test_what_transformers_saves_gives_the_same_logits_here(tmp_path: Path) -> N
 
 
 @torch.no_grad()
-def test_what_we_save_gives_the_same_in_transformers_and_here(tmp_path: Path) -> None:
-    for seed in range(count("BERTs and ViTs exported to transformers")):
+@pytest.mark.parametrize("distillation", HEADS)
+def test_what_we_save_gives_the_same_in_transformers_and_here(distillation: str, tmp_path: Path) -> None:
+    for seed in range(count("encoder families exported")):
         torch.manual_seed(seed)
-        config = our_config(random.Random(seed))
+        config = our_config(random.Random(seed), distillation)
         ours = ViT(config).eval()
         far_from_start(ours)
         folder = save_directory(ours, tmp_path / f"{seed}")
@@ -115,7 +116,7 @@ def test_what_we_save_gives_the_same_in_transformers_and_here(tmp_path: Path) ->
 @pytest.mark.parametrize("distillation", ["none", "token", "head"])
 def test_positions_are_interpolated_for_another_size_of_image(distillation: str, tmp_path: Path) -> None:
     """transformers does so for square tables of positions, and where it is asked to."""
-    for seed in range(count("BERTs and ViTs exported to transformers") // 2):
+    for seed in range(count("encoder families exported")):
         torch.manual_seed(seed)
         choose = random.Random(seed)
         config = their_config(choose, distillation)

@@ -77,8 +77,10 @@ COUNTS: dict[str, tuple[int, int]] = {
     "checkpoints round trips": (4, 50),
     "Marian models imported": (3, 50),
     "Marian models exported": (2, 50),
-    "BERTs and ViTs of transformers imported": (6, 50),
-    "BERTs and ViTs exported to transformers": (6, 50),
+    "BERTs of transformers imported": (6, 50),
+    "BERTs exported to transformers": (6, 50),
+    "encoder families imported": (3, 30),  # of each family
+    "encoder families exported": (3, 30),
     "kills while saving": (5, 50),
     "damaged files of a format": (25, 500),
     "bit flips": (60, 1_000),

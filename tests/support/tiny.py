@@ -19,13 +19,16 @@ FAMILIES: dict[str, dict[str, Any]] = {  # of the modern decoder, each with what
     "gemma2": {**DECODER, "n_layers": 2, "d_head": 4, "sliding_windows": (3, 0), "query_scalar": 5},
     "gemma3": {**DECODER, "n_layers": 2, "d_head": 4, "sliding_windows": (3, 0)},
 }
+ENCODER = {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 12}
 TINY: dict[str, dict[str, Any]] = {
     "gpt2": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2},
     "llama": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 12},
     "cs336": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 12},
     **FAMILIES,
     "rnn": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 2},
-    "bert": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 12},
+    "bert": ENCODER,
+    "roberta": ENCODER,
+    "distilbert": ENCODER,
     "seq2seq": {"vocab_size": 11, "source_vocab_size": 9, "context_length": 8, "d_model": 8, "attention": "general"},
     "transformer": {
         "vocab_size": 11,

@@ -11,7 +11,7 @@ from glassformer.inference.recorded_call import ModelCall, call_of, from_sound
 from glassformer.nn.rope import RopeScaling
 from glassformer.tracing.recorder import record as record_module
 from glassformer.tracing.trace import Trace
-from glassformer.viewer.pack import pack_scene, record
+from glassformer.viewer.pack import pack_scene, predicts, record
 from glassformer.viewer.scene import Scene, Token
 from support.foreign import FOREIGN
 from support.tiny import FAMILIES
@@ -74,6 +74,10 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {  # which read something else th
     "vit": ("vit", VIT),
     "bert": ("bert", {**BERT, "n_layers": 2}),
     "bert without a head": ("bert", {**BERT, "head": "none"}),
+    "bert for classes": ("bert", {**BERT, "head": "classes", "n_classes": 3}),
+    "roberta": ("roberta", {**BERT, "n_layers": 2}),
+    "distilbert": ("distilbert", BERT),
+    "distilbert for classes": ("distilbert", {**BERT, "head": "classes"}),
     "whisper": ("whisper", WHISPER),
     "word2vec": ("word2vec", {"vocab_size": 11, "d_model": 8}),
     "vit with two heads": ("vit", {**VIT, "distillation": "head", "n_channels": 1}),
@@ -100,7 +104,7 @@ def recorded(name: str) -> tuple[Trace, Scene]:
         architecture, changes = KINDS[name]
         model = gf.build(architecture, **changes)
         call, given = inputs_of(model)
-        trace = record(model.module, *given, call=call, predicts=name not in ("bert without a head", "word2vec"))
+        trace = record(model.module, *given, call=call, predicts=predicts(model.config))
         return trace, pack_scene(trace, module=model.module, config=model.config, name=name, tokens=[])
     module, inputs, keywords = FOREIGN[name]()
     trace = record_module(module, *inputs, **keywords)

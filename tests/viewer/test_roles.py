@@ -11,7 +11,7 @@ import glassformer.viewer
 from glassformer.viewer.roles import LAYER, TABLE, UNKNOWN, groups, label, readings_of, role_of, roles
 
 VIEWER = Path(glassformer.viewer.__file__).parent
-UNLABELLED = {"gate_bias", "position_encoding"}  # shown by their own names
+UNLABELLED = {"position_encoding"}  # shown by its own name
 
 
 def words_of_the_code() -> set[str]:

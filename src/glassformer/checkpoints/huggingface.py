@@ -252,8 +252,11 @@ def _their_config(content: Mapping[str, Any]) -> Any:
 def left_out(folder: FolderFiles, config: Any) -> list[str]:
     """The names of weights in a folder that no part of our model has a use for, such as the head of another task."""
     published = spec_of(config).published
-    patterns = () if published is None else published.elsewhere
-    return sorted(name for name in folder.tensors if any(re.fullmatch(pattern, name) for pattern in patterns))
+    if published is None:
+        return []
+    used = {theirs for theirs, _, _ in published.renames(config)}
+    unused = folder.tensors.keys() - used
+    return sorted(name for name in unused if any(re.fullmatch(pattern, name) for pattern in published.elsewhere))
 
 
 def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], max_shard_bytes: int) -> None:

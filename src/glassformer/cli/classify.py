@@ -1,4 +1,4 @@
-"""`glassformer classify`: what is in pictures, and how they are cut into patches."""
+"""`glassformer classify`: what is in pictures, and how they are cut into patches; of which class texts are."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ app = App(
 def classify(
     model: str,
     /,
-    *image: Path,
+    *inputs: str,
     top_k: int = 5,
     patches: Flag = False,
     batch_size: int = 8,
@@ -40,40 +40,49 @@ def classify(
 ) -> None:
     """Say what is in pictures: PNG, JPEG, WebP, BMP, GIF, PPM. A file that cannot be read does not stop the others.
 
+    An encoder of texts with a head for classes, such as BERT's, says of which class texts are.
+
     Parameters
     ----------
     model
-        A directory with a Vision Transformer, a published file, a name on the Hub (org/name), or preset:NAME for random
-        weights.
-    image
-        The pictures.
+        A directory with a Vision Transformer or an encoder, a published file, a name on the Hub (org/name), or
+        preset:NAME for random weights.
+    inputs
+        The pictures, or the texts.
     top_k
         How many classes to show, the likeliest first.
     patches
         Show how the pictures are cut; at a terminal with the picture itself.
     batch_size
-        Pictures at once.
+        Pictures or texts at once.
     processor
         The folder whose preprocessor_config.json says how pictures are resized and scaled, where it is not the model's.
     json
-        Print one JSON object with all pictures.
+        Print one JSON object with all pictures, or all texts.
     """
     from glassformer.cli.patches import Grid
     from glassformer.errors import ConfigError
     from glassformer.kinds.image import chosen_processor
 
-    if not image:
-        raise ConfigError("Name at least one picture to classify.")
+    if not inputs:
+        raise ConfigError("Name at least one picture to classify, or give a text to a model that reads texts.")
     for name, value in {"--top-k": top_k, "--batch-size": batch_size}.items():
         if value < 1:
             raise ConfigError(f"{name} must be at least 1, not {value}.")
-    loaded = load(model, "image-classifier", opening=running)
+    loaded = load(model, "image-classifier", "encoder", opening=running)
+    if loaded.kind == "encoder":
+        for name, is_set in {"--patches": patches, "--processor": processor is not None}.items():
+            if is_set:
+                raise ConfigError(f"{name} is for pictures, and the model reads texts.")
+        _classify_texts(loaded, inputs, top_k, batch_size, json=json)
+        return
     with remarks():
         prepare = chosen_processor(loaded, processor)
+    paths = [Path(each) for each in inputs]
     results, broken = [], 0
     with ExitStack() as stack:
-        progress = stack.enter_context(progress_bar("classifying", len(image))) if json else None
-        for number, (path, guesses) in enumerate(_classify(loaded, prepare, image, top_k, batch_size), 1):
+        progress = stack.enter_context(progress_bar("classifying", len(inputs))) if json else None
+        for number, (path, guesses) in enumerate(_classify(loaded, prepare, paths, top_k, batch_size), 1):
             if progress is not None:
                 progress(number)
             if guesses is None:
@@ -93,6 +102,23 @@ def classify(
         print_json({"pictures": results, "broken": broken})
     if broken:
         sys.exit(2)
+
+
+def _classify_texts(loaded: "Model", texts: Sequence[str], top_k: int, batch_size: int, *, json: bool) -> None:
+    from glassformer.kinds import encoder
+
+    results = []
+    for first in range(0, len(texts), batch_size):
+        batch = texts[first : first + batch_size]
+        for text, guesses in zip(batch, encoder.classify(loaded, batch, top_k=top_k), strict=True):
+            if json:
+                results.append({"text": text, "classes": [asdict(guess) for guess in guesses]})
+                continue
+            print_line(text)
+            for guess in guesses:
+                print_line(f"  {guess.probability:7.2%}  {guess.label}")
+    if json:
+        print_json({"texts": results})
 
 
 def _classify(

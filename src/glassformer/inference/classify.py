@@ -1,5 +1,6 @@
-"""Pictures to the likeliest of their classes."""
+"""Pictures and texts to the likeliest of their classes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from glassformer.errors import ConfigError, GenerationError
 from glassformer.features.image_processor import ImageProcessor
+from glassformer.inference.embed import padded
 from glassformer.inference.logits import check_finite
 from glassformer.nn import functional as F
 
@@ -25,11 +27,35 @@ class Guess:
 @torch.inference_mode()
 def classify(module: nn.Module, images: Float[Tensor, "B K H W"], *, top_k: int = 5) -> list[list[Guess]]:
     """The `top_k` likeliest classes of each image, or all where there are fewer, the likeliest first."""
+    config: Any = module.config
+    check_head(config)
+    weight = next(module.parameters())
+    return likeliest(module(images.to(weight)), config, top_k)
+
+
+@torch.inference_mode()
+def classify_texts(module: nn.Module, texts: Sequence[Sequence[int]], *, top_k: int = 5) -> list[list[Guess]]:
+    """The same of texts, each given as its tokens, those around it among them."""
+    config: Any = module.config
+    check_head(config)
+    device = next(module.parameters()).device
+    tokens, valid = padded(texts, config.context_length)
+    return likeliest(module(tokens.to(device), valid.to(device)), config, top_k)
+
+
+def check_head(config: Any) -> None:
+    """Raise for a model that makes vectors, or fills in masked tokens, and tells no classes apart."""
+    if config.head in ("none", "masked-token"):
+        raise GenerationError(
+            "This model tells no classes apart: it makes vectors, or fills in masked tokens. Take one with a head for "
+            "classes."
+        )
+
+
+def likeliest(logits: Float[Tensor, "B N"], config: Any, top_k: int) -> list[list[Guess]]:
+    """The `top_k` likeliest classes of each row."""
     if top_k < 1:
         raise ConfigError(f"must be at least 1, not {top_k}.", setting="top_k")
-    config: Any = module.config
-    weight = next(module.parameters())
-    logits = module(images.to(weight))
     check_finite(logits)
     probs = F.softmax(logits.double())
     best = probs.topk(min(top_k, config.n_classes))

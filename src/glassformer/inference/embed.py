@@ -26,7 +26,7 @@ def embed(
     tokens, valid = padded(texts, model.config.context_length)
     device = next(model.parameters()).device
     valid = valid.to(device)
-    vectors = model.encoder(tokens.to(device), valid)
+    vectors = model.encode(tokens.to(device), valid)
     pooled = pool(vectors, valid, pooling)
     return unit(pooled) if normalise else pooled
 

@@ -1,7 +1,10 @@
-"""Encoders such as BERT: they read a text from both ends and fill in what is masked, or make one vector of it."""
+"""Encoders such as BERT: they read a text from both ends and fill in what is masked, or say of which class it is, or
+make one vector of it.
+"""
 
 from collections.abc import Sequence
 
+from glassformer.inference.classify import Guess, check_head, classify_texts
 from glassformer.kinds import texts
 from glassformer.kinds.kind import Inputs, Kind, ModelLike, text_tokenizer
 from glassformer.kinds.language_model import call
@@ -17,6 +20,12 @@ def encode(model: ModelLike, text: str) -> list[int]:
 def of_tokens(model: ModelLike, ids: Sequence[int]) -> Inputs:
     """The text that is read."""
     return Inputs(tokens=tuple(ids))
+
+
+def classify(model: ModelLike, batch: Sequence[str], *, top_k: int) -> list[list[Guess]]:
+    """The likeliest classes of each text; raises for an encoder that has no head for classes."""
+    check_head(model.config)
+    return classify_texts(model.module, [encode(model, text) for text in batch], top_k=top_k)
 
 
 KIND = Kind(name="encoder", verb="neighbours", encode=encode, of_tokens=of_tokens, call=call)

@@ -12,7 +12,7 @@ from glassformer.data.images import open_image
 from glassformer.evaluation.accuracy import accuracy
 from glassformer.features import image_processor
 from glassformer.features.image_processor import ImageProcessor
-from glassformer.inference.classify import check_processor, processor_for
+from glassformer.inference.classify import check_head, check_processor, processor_for
 from glassformer.inference.recorded_call import call_of
 from glassformer.kinds.kind import Inputs, Kind, Metrics, ModelLike, Pass, Progress
 
@@ -81,6 +81,7 @@ def measure(
     processor: Path | None = None,
 ) -> Metrics:
     """Accuracy on a folder with one folder a class, an .npz, or MNIST's images with their labels as `target`."""
+    check_head(model.config)
     images = open_image_files(Path(data), target)
     prepare = chosen_processor(model, processor)
     measured = accuracy(model.module, images, prepare, batch_size=batch_size, limit=limit, progress=progress)

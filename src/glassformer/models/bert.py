@@ -6,7 +6,7 @@ GELU. Without its head it gives a vector a token, of which `inference/embed.py` 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,6 +17,7 @@ from glassformer.models.spec import (
     check_choice,
     check_fraction,
     check_heads,
+    check_labels,
     check_sizes,
 )
 from glassformer.nn.attention import Attention
@@ -46,56 +47,87 @@ class BertConfig:
     activation: str = "gelu"
     norm_eps: float = 1e-12
     dropout: float = 0.0  # on embeddings, attention weights and sublayer outputs, while training
-    head: Literal["masked-token", "none"] = "masked-token"  # "none": the vectors themselves, for embeddings
+    head: Literal["masked-token", "none", "classes"] = "masked-token"  # "none": the vectors, for embeddings
+    n_classes: int = 2  # which the head for classes tells apart
+    labels: tuple[str, ...] = ()  # names of the classes, if they have any
 
     def __post_init__(self) -> None:
-        if self.d_ff == 0:
-            object.__setattr__(self, "d_ff", 4 * self.d_model)
-        sizes = ("vocab_size", "context_length", "n_token_types", "d_model", "n_layers", "n_heads", "d_ff")
-        check_sizes(self, *sizes)
-        check_choice(self, "activation", tuple(ACTIVATIONS))
-        check_choice(self, "head", ("masked-token", "none"))
-        check_fraction(self, "dropout")
-        check_fraction(self, "norm_eps")
-        check_heads(self)
+        check_encoder(self)
+        check_sizes(self, "n_token_types")
+
+    @property
+    def n_positions(self) -> int:
+        """Rows of the table of positions."""
+        return self.context_length
+
+    @property
+    def head_activation(self) -> str:
+        """What stands between the two layers of the head."""
+        return "tanh" if self.head == "classes" else self.activation
+
+
+def check_encoder(config: Any) -> None:
+    """Raise for sizes that no encoder of this kind can have; d_ff 0 follows from d_model."""
+    if config.d_ff == 0:
+        object.__setattr__(config, "d_ff", 4 * config.d_model)
+    check_sizes(config, "vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_ff", "n_classes")
+    check_choice(config, "activation", tuple(ACTIVATIONS))
+    check_choice(config, "head", ("masked-token", "none", "classes"))
+    check_labels(config)
+    check_fraction(config, "dropout")
+    check_fraction(config, "norm_eps")
+    check_heads(config)
 
 
 class Bert(nn.Module):
-    """Tokens to the logits of the token at each place, or without a head to the vectors of the last layer."""
+    """Tokens to the logits of the token at each place, or of the text's classes; without a head to the last vectors."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = BertEncoder(config)
-        self.head = MaskedTokenHead(config) if config.head == "masked-token" else None
-        if self.head is not None:
+        self.head: MaskedTokenHead | TextClassHead | None = None
+        if config.head == "masked-token":
+            self.head = MaskedTokenHead(config)
             self.head.lm_head.weight = self.encoder.token_embedding.weight
+        elif config.head == "classes":
+            self.head = TextClassHead(config)
 
     def forward(
         self,
         tokens: Int[Tensor, "B T"],
         valid: Bool[Tensor, "B T"] | None = None,
         token_types: Int[Tensor, "B T"] | None = None,
-    ) -> Float[Tensor, "B T V_or_C"]:
-        """`valid` is False at padding, which no token looks at; `token_types` are 0 in the first text, 1 in the second.
+    ) -> Float[Tensor, "B ..."]:
+        """(B, T, V), (B, N) or (B, T, C), as the head has it. `valid` is False at padding, which no token looks at.
 
-        Positions count all tokens from the left, so padding belongs on the right.
+        `token_types` are 0 in the first text, 1 in the second.
         """
-        x: Tensor = self.encoder(tokens, valid, token_types)
+        x: Tensor = self.encode(tokens, valid, token_types)
         if self.head is None:
             return x
         logits: Tensor = self.head(x)
         return logits
 
+    def encode(
+        self,
+        tokens: Int[Tensor, "B T"],
+        valid: Bool[Tensor, "B T"] | None = None,
+        token_types: Int[Tensor, "B T"] | None = None,
+    ) -> Float[Tensor, "B T C"]:
+        """The vectors of the last layer. Positions count all tokens from the left: padding belongs on the right."""
+        x: Tensor = self.encoder(tokens, valid, token_types)
+        return x
+
 
 class BertEncoder(nn.Module):
-    """Tokens to one vector each: three embeddings added and normalised, then the blocks."""
+    """Tokens to one vector each: their embeddings added and normalised, then the blocks."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.token_embedding = Embedding(config.vocab_size, config.d_model)
-        self.position_embedding = Embedding(config.context_length, config.d_model)
-        self.type_embedding = Embedding(config.n_token_types, config.d_model)
+        self.position_embedding = Embedding(config.n_positions, config.d_model)
+        self.type_embedding = Embedding(config.n_token_types, config.d_model) if config.n_token_types else None
         self.embedding_norm = LayerNorm(config.d_model, eps=config.norm_eps)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(block(config) for _ in range(config.n_layers))
@@ -105,16 +137,20 @@ class BertEncoder(nn.Module):
         tokens: Int[Tensor, "B T"],
         valid: Bool[Tensor, "B T"] | None = None,
         token_types: Int[Tensor, "B T"] | None = None,
+        rows: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T C"]:
-        """The vectors of the last layer; `Bert.forward` says what the arguments are."""
+        """The vectors of the last layer; `rows` of the table of positions, where they do not count from the left."""
         mask = Mask.over(Everything(), tokens.shape[-1], tokens.device)
-        positions = mask.queries
         if valid is not None:
-            keys = positions.where(valid, -1)
-            mask = Mask(rule=Everything(), queries=positions, keys=keys[:, None])  # one axis for the heads
-        if token_types is None:
-            token_types = torch.zeros_like(tokens)
-        x: Tensor = self.token_embedding(tokens) + self.position_embedding(positions) + self.type_embedding(token_types)
+            keys = mask.queries.where(valid, -1)
+            mask = Mask(rule=Everything(), queries=mask.queries, keys=keys[:, None])  # one axis for the heads
+        rows = mask.queries if rows is None else rows
+        x: Tensor
+        if self.type_embedding is None:
+            x = self.token_embedding(tokens) + self.position_embedding(rows)
+        else:
+            token_types = torch.zeros_like(tokens) if token_types is None else token_types
+            x = self.token_embedding(tokens) + self.position_embedding(rows) + self.type_embedding(token_types)
         x = self.embedding_norm(x)
         x = self.dropout(x)
         for block in self.blocks:
@@ -128,7 +164,7 @@ class MaskedTokenHead(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.proj = Linear(config.d_model, config.d_model)
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation = HEAD_ACTIVATIONS[config.head_activation]
         self.norm = LayerNorm(config.d_model, eps=config.norm_eps)
         self.lm_head = Linear(config.d_model, config.vocab_size)
 
@@ -139,6 +175,26 @@ class MaskedTokenHead(nn.Module):
         hidden = self.norm(hidden)
         logits: Tensor = self.lm_head(hidden)
         return logits
+
+
+class TextClassHead(nn.Module):
+    """One more layer on the first token's vector, then logits of the classes (§3.2 and §4.1)."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.proj = Linear(config.d_model, config.d_model)
+        self.activation = HEAD_ACTIVATIONS[config.head_activation]
+        self.out_proj = Linear(config.d_model, config.n_classes)
+
+    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B N"]:
+        """Logits of each text's classes."""
+        hidden = self.proj(x[:, 0])
+        hidden = self.activation(hidden)
+        logits: Tensor = self.out_proj(hidden)
+        return logits
+
+
+HEAD_ACTIVATIONS = {**ACTIVATIONS, "tanh": torch.tanh}
 
 
 def block(config: BertConfig) -> Block:

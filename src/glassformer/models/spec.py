@@ -200,3 +200,9 @@ def check_heads(config: Any) -> None:
     """Raise unless the features divide evenly among the heads."""
     if config.d_model % config.n_heads:
         raise ConfigError(f"d_model {config.d_model} does not divide into {config.n_heads} heads.")
+
+
+def check_labels(config: Any) -> None:
+    """Raise unless the classes have a name each, or none at all."""
+    if config.labels and len(config.labels) != config.n_classes:
+        raise ConfigError(f"There are {len(config.labels)} labels for {config.n_classes} classes.")

@@ -18,6 +18,7 @@ from glassformer.models.spec import (
     check_choice,
     check_fraction,
     check_heads,
+    check_labels,
     check_sizes,
 )
 from glassformer.nn.attention import Attention
@@ -64,8 +65,7 @@ class ViTConfig:
                 raise ConfigError(f"{name} must be two whole numbers from 1 to 2¹⁵ − 1, not {(height, width)}.")
         if 0 in self.grid:
             raise ConfigError(f"An image of {self.image_size} pixels has no patch of {self.patch_size}.")
-        if self.labels and len(self.labels) != self.n_classes:
-            raise ConfigError(f"There are {len(self.labels)} labels for {self.n_classes} classes.")
+        check_labels(self)
         check_choice(self, "activation", tuple(ACTIVATIONS))
         check_choice(self, "qkv_bias", (True, False))
         check_choice(self, "final_norm", (True, False))

@@ -56,9 +56,8 @@ def with_probabilities(call: ModelCall) -> ModelCall:
 
 
 def predicts(config: Any) -> bool:
-    """Whether a model of this configuration puts out logits: word vectors and an encoder without a head do not."""
-    kind = spec_of(config).kind
-    return kind != "word-vectors" and not (kind == "encoder" and config.head == "none")
+    """Whether a model of this configuration puts out logits: word vectors and what has no head do not."""
+    return spec_of(config).kind != "word-vectors" and getattr(config, "head", "") != "none"
 
 
 def share_equal(trace: Trace, earlier: Trace) -> None:

@@ -3,11 +3,10 @@
 Its patch embedding is a convolution, and the tables of tokens and positions have an axis of one in front.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
-from glassformer.errors import ConfigError
-from glassformer.models.published.fields import ACTIVATIONS, ArchitectureClass, Field, FieldGroup, OurConstant, Settings
+from glassformer.models.published.fields import ACTIVATIONS, ArchitectureClass, Field, OurConstant
+from glassformer.models.published.labels import LABELS
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, modules, reshaped, same
 from glassformer.models.vit import ViTConfig
@@ -23,33 +22,6 @@ def one(size: tuple[int, int]) -> int | list[int]:
     return size[0] if size[0] == size[1] else list(size)
 
 
-def read_labels(theirs: Settings) -> dict[str, Any]:
-    """The names of the classes in their order, if they have any, or how many classes there are."""
-    id2label = theirs.get("id2label") or {}
-    if isinstance(id2label, Mapping):
-        named = {str(number): label for number, label in id2label.items()}
-        numbers = [str(number) for number in range(len(named))]
-        if set(named) == set(numbers):
-            labels = [named[number] for number in numbers]
-            n_classes = len(labels) or theirs.get("num_labels", 2)
-            return {"n_classes": n_classes, "labels": [] if labels == numbered(len(labels)) else labels}
-    raise ConfigError("id2label must map the numbers of the classes, from 0 on, to their names.")
-
-
-def write_labels(ours: ViTConfig) -> dict[str, Any]:
-    """The numbers of the classes to their names, and back."""
-    labels = ours.labels or numbered(ours.n_classes)
-    return {
-        "id2label": {str(number): label for number, label in enumerate(labels)},
-        "label2id": {label: number for number, label in enumerate(labels)},
-    }
-
-
-def numbered(n_classes: int) -> list[str]:
-    """The names that `transformers` gives to classes without one."""
-    return [f"LABEL_{number}" for number in range(n_classes)]
-
-
 FIELDS = (
     ArchitectureClass(
         "distillation",
@@ -62,12 +34,7 @@ FIELDS = (
     Field("image_size", "image_size", default=224, to_ours=pair, to_theirs=one),
     Field("patch_size", "patch_size", default=16, to_ours=pair, to_theirs=one),
     Field("num_channels", "n_channels", default=3),
-    FieldGroup(
-        theirs=("id2label", "label2id", "num_labels"),
-        ours=("n_classes", "labels"),
-        read=read_labels,
-        write=write_labels,
-    ),
+    LABELS,
     Field("hidden_size", "d_model", default=768),
     Field("num_hidden_layers", "n_layers", default=12),
     Field("num_attention_heads", "n_heads", default=12),
