@@ -19,6 +19,8 @@ README = (ROOT / "README.md").read_text()
 NOT_RUN = {
     "git clone": "there is nothing to clone from here",
     "glassformer view runs/sort --input CBABBC": "serves until Ctrl-C; tests/viewer has it",
+    "glassformer chat SmolLM2": "needs a file of 98 MB; tests/cli/test_chat.py has it",
+    "echo": "the same",
     "make": "calls the same commands; `make demo` is `glassformer demo`",
 }
 SHORTER = {  # what a test adds to a command that would take minutes

@@ -134,7 +134,24 @@ def published_formats() -> None:
     assert torch.equal(gf.load(Path("llama"))(tokens), small(tokens))
 
 
-PARTS: tuple[Callable[[], None], ...] = (the_demo, the_verbs, the_page, texts, sounds, figures, published_formats)
+def conversations() -> None:
+    """jinja2."""
+    from glassformer.inference.chat_template import ChatTemplate
+
+    template = ChatTemplate(text="{% generation %}{{ messages[0].content }}{% endgeneration %}")
+    assert template.render([{"role": "user", "content": "Hello"}]) == "Hello"
+
+
+PARTS: tuple[Callable[[], None], ...] = (
+    the_demo,
+    the_verbs,
+    the_page,
+    texts,
+    sounds,
+    figures,
+    published_formats,
+    conversations,
+)
 
 
 def main() -> None:

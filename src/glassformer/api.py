@@ -27,12 +27,15 @@ from glassformer.data.images import open_image
 from glassformer.data.sort import LETTERS
 from glassformer.errors import CheckpointError, ConfigError, GenerationError, TraceError
 from glassformer.inference.beam import Beams
+from glassformer.inference.chat import ChatPrompt, Conversation, prompt_of, template_of, without_margin
+from glassformer.inference.chat_template import ChatMessage, ChatTemplate, Tools
 from glassformer.inference.classify import Guess, classify
 from glassformer.inference.embed import Pooling, embed
+from glassformer.inference.engine import Engine
 from glassformer.inference.generate import Generation, generate
-from glassformer.inference.logits import Sampling, SuppressPhrases, sampling_of
+from glassformer.inference.logits import Sampling, Suppress, SuppressPhrases, sampling_of
 from glassformer.inference.recorded_call import ModelCall, call_of
-from glassformer.inference.request import LogitFilter
+from glassformer.inference.request import LogitFilter, Request
 from glassformer.inference.streaming_text import Piece, stream_text
 from glassformer.inference.transcribe import Options, Transcript, transcribe
 from glassformer.kinds import encoder, image, kind_of, kinds, sound, translation
@@ -40,7 +43,7 @@ from glassformer.kinds.kind import Inputs, Metrics, Progress, needs_tokenizer
 from glassformer.models.bert import Bert
 from glassformer.models.spec import IN_WORDS, KindName
 from glassformer.models.whisper import Whisper
-from glassformer.nn.kv_cache import full
+from glassformer.nn.kv_cache import full, parse_policy
 from glassformer.tokenizers import CharTokenizer, Tokenizer
 from glassformer.tracing import trace_file
 from glassformer.tracing.check import check
@@ -218,25 +221,33 @@ class Model:
 
     def stream(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[str | list[int] | tuple[int, ...]],
         *,
         max_new_tokens: int,
         sampling: Sampling,
         cache: str = "full",
         stop: Sequence[str] = (),
+        end_ids: frozenset[int] = frozenset(),
         ignore_eos: bool = False,
         filters: Sequence[LogitFilter] = (),
     ) -> Iterator[Piece]:
         """Continue several prompts at once; each piece says which sequence it belongs to, and the last why it ended.
 
-        With `ignore_eos` a text goes on past its end, which shows as an empty line.
+        A text ends with `stop_tokens`, and here with `end_ids` too. With `ignore_eos` it goes on past its end, which
+        shows as an empty line.
         """
         tokenizer = needs_tokenizer(self)
-        encoded = [self.encode(prompt) for prompt in prompts]
-        tokens = self.tokens(encoded, max_new_tokens, sampling, cache, ignore_eos=ignore_eos, filters=filters)
-        return stream_text(
-            tokens, tokenizer, prompts=encoded, stop=stop, eos_ids=self.stop_tokens, cancel=tokens.cancel
+        encoded = [prompt if isinstance(prompt, list | tuple) else self.encode(prompt) for prompt in prompts]
+        ends = self.stop_tokens | end_ids
+        tokens = self.tokens(
+            encoded,
+            max_new_tokens,
+            sampling,
+            cache,
+            stop_tokens=frozenset() if ignore_eos else ends,
+            filters=filters,
         )
+        return stream_text(tokens, tokenizer, prompts=encoded, stop=stop, eos_ids=ends, cancel=tokens.cancel)
 
     def tokens(
         self,
@@ -245,7 +256,7 @@ class Model:
         sampling: Sampling,
         cache: str,
         *,
-        ignore_eos: bool = False,
+        stop_tokens: frozenset[int],
         filters: Sequence[LogitFilter] = (),
     ) -> Generation:
         """The same on tokens: each new one with its sequence."""
@@ -256,11 +267,16 @@ class Model:
             max_new_tokens=max_new_tokens,
             sampling=sampling,
             cache=cache,
-            stop_tokens=frozenset() if ignore_eos else self.stop_tokens,
+            stop_tokens=stop_tokens,
             n_tokens=None if self.tokenizer is None else self.tokenizer.vocab_size,
-            suppressed=self.suppressed,
-            filters=[*([SuppressPhrases(phrases)] if (phrases := self.rest.bad_phrases) else []), *filters],
+            filters=[*self._filters(), *filters],
         )
+
+    def _filters(self) -> list[LogitFilter]:
+        """What its files keep from coming: single tokens, and phrases."""
+        phrases = self.rest.bad_phrases
+        single: list[LogitFilter] = [Suppress(self.suppressed)] if self.suppressed else []
+        return [*single, SuppressPhrases(phrases)] if phrases else single
 
     def generate_ids(
         self,
@@ -282,10 +298,106 @@ class Model:
             )
         rows: list[list[int]] = tokens.tolist()
         chosen = self.sampled(sampling)
-        for new in self.tokens(tokens.tolist(), max_new_tokens, chosen, cache, ignore_eos=ignore_eos, filters=filters):
+        ends = frozenset() if ignore_eos else self.stop_tokens
+        for new in self.tokens(tokens.tolist(), max_new_tokens, chosen, cache, stop_tokens=ends, filters=filters):
             rows[new.sequence].append(new.token)
         longest = max(map(len, rows))
         return torch.tensor([row + row[-1:] * (longest - len(row)) for row in rows])
+
+    # ---- conversations
+
+    def chat_template(self, name: str = "", *, tools: Tools | None = None) -> ChatTemplate:
+        """The chat template of this name in its files; without a name the usual one, or with tools the one for them."""
+        self.require("language-model")
+        tokenizer = needs_tokenizer(self)
+        rest = self.rest.for_model(tokenizer, self.source_tokenizer, None)
+        return template_of(rest.contents, tokenizer, name=name, tools=tools)
+
+    def render(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        tools: Tools | None = None,
+        template: str = "",
+        add_generation_prompt: bool = True,
+    ) -> str:
+        """The text of a conversation, as the chat template in its files writes it, up to where the answer begins."""
+        chosen = self.chat_template(template, tools=tools)
+        return chosen.render(messages, tools=tools, add_generation_prompt=add_generation_prompt)
+
+    def chat_prompt(
+        self, messages: Sequence[ChatMessage], *, tools: Tools | None = None, template: str = ""
+    ) -> ChatPrompt:
+        """The tokens of the same text, and those that end the answer beside `stop_tokens`."""
+        chosen = self.chat_template(template, tools=tools)
+        return prompt_of(chosen, needs_tokenizer(self), messages, tools=tools)
+
+    def chat(self, messages: Sequence[ChatMessage], **settings: Any) -> str:
+        """The answer to a conversation such as [{"role": "user", "content": "Hello!"}]; `answer` has the settings."""
+        return "".join(self.answer(messages, **settings)).strip()
+
+    def answer(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        tools: Tools | None = None,
+        template: str = "",
+        max_new_tokens: int = 1024,
+        cache: str = "full",
+        stop: Sequence[str] = (),
+        filters: Sequence[LogitFilter] = (),
+        **sampling: Any,
+    ) -> Iterator[str]:
+        """The same in pieces, as soon as each is sure; what cannot be served raises at once.
+
+        `tools` are JSON schemas of functions that it may ask for, `template` names one of several chat templates. The
+        rest is as for `generate`.
+        """
+        chosen = self.sampled(sampling)
+        prompt = self.chat_prompt(messages, tools=tools, template=template)
+        pieces = self.stream(
+            [prompt.tokens],
+            max_new_tokens=max_new_tokens,
+            sampling=chosen,
+            cache=cache,
+            stop=stop,
+            end_ids=prompt.end_ids,
+            filters=filters,
+        )
+        return (piece.text for piece in without_margin(pieces))
+
+    def conversation(
+        self,
+        *,
+        system: str = "",
+        tools: Tools | None = None,
+        template: str = "",
+        max_new_tokens: int = 1024,
+        cache: str = "full",
+        stop: Sequence[str] = (),
+        filters: Sequence[LogitFilter] = (),
+        **sampling: Any,
+    ) -> Conversation:
+        """A conversation that goes on, question by question: `ask` gives the answers, and reads only what is new.
+
+        `system` is what the model is told before all else. The other settings are those of `answer`.
+        """
+        chosen = self.chat_template(template, tools=tools)
+        module: Any = self.module
+        tokenizer = needs_tokenizer(self)
+        engine = Engine(module, parse_policy(cache, self.config.context_length), n_tokens=tokenizer.vocab_size)
+        request = Request(
+            tokens=(),
+            sampling=self.sampled(sampling),
+            max_new_tokens=max_new_tokens,
+            stop_tokens=self.stop_tokens,
+            filters=(*self._filters(), *filters),
+        )
+        talk = Conversation(
+            engine=engine, tokenizer=tokenizer, template=chosen, request=request, stop=stop, tools=tools
+        )
+        talk.system = system
+        return talk
 
     def translate(self, *texts: str, beams: Beams | None = None, **limits: Any) -> list[str]:
         """Each text's translation; four beams search for it, one writes greedily (see `translations`)."""

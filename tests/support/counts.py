@@ -14,6 +14,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "transcripts as subtitles": (150, 1_000),
     "matrices to warp": (20, 300),
     "texts in words": (60, 1_000),
+    "random conversations": (30, 500),  # of each template
     # tokenizers
     "tokenizer parity strings": (2_000, 5_000),
     "tokenizer round trips": (300, 2_000),

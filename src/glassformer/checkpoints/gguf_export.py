@@ -5,7 +5,6 @@ are F32, F16 or Q8_0; vectors and learned positions always F32, rows that do not
 Next to read: `formats/gguf.py`, the other direction.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,10 +16,11 @@ from torch import Tensor, nn
 from glassformer import files
 from glassformer.checkpoints import gguf_card, gguf_families, gguf_file, gguf_tokenizer, huggingface, names
 from glassformer.checkpoints.build import check_finite
+from glassformer.checkpoints.chat_templates import templates_of
 from glassformer.checkpoints.formats.format import Contents
 from glassformer.checkpoints.gguf_families import FAMILIES, GGUFFamily
-from glassformer.checkpoints.gguf_tokenizer import CHAT_TEMPLATE, KEY
-from glassformer.checkpoints.rest import CARD, TOKENIZER_CONFIG, Rest
+from glassformer.checkpoints.gguf_tokenizer import KEY, chat_metadata
+from glassformer.checkpoints.rest import CARD
 from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError
 from glassformer.models import spec_of
 from glassformer.tokenizers.base import Tokenizer
@@ -101,16 +101,7 @@ def _tokenizer(contents: Contents, vocab_size: int) -> dict[str, Any]:
         return {}
     metadata = gguf_tokenizer.metadata_of(tokenizer, vocab_size)
     rest = contents.rest.for_model(tokenizer, contents.source_tokenizer, contents.eos_ids)
-    template = _chat_template(rest)
-    return metadata | _around(tokenizer, rest.eos_ids) | ({} if template is None else {CHAT_TEMPLATE: template})
-
-
-def _chat_template(rest: Rest) -> str | None:
-    """The template in a file of its own, or among the tokenizer's settings."""
-    if "chat_template.jinja" in rest.contents:
-        return rest.contents["chat_template.jinja"].decode(errors="replace")
-    template = json.loads(rest.contents.get(TOKENIZER_CONFIG, b"{}")).get("chat_template")
-    return template if isinstance(template, str) else None
+    return metadata | _around(tokenizer, rest.eos_ids) | chat_metadata(templates_of(rest.contents))
 
 
 def _around(tokenizer: Tokenizer, eos_ids: frozenset[int]) -> dict[str, Any]:

@@ -4,7 +4,7 @@
     tokenizer.ggml.pre         by which split pattern, of byte-level BPE
     tokenizer.ggml.tokens      and their token_type and scores; merges
     tokenizer.ggml.bos_token_id, add_bos_token …    which tokens begin and end a text
-    tokenizer.chat_template    kept as it is
+    tokenizer.chat_template    kept as it is, as are others, chat_template.NAME; chat_templates lists their names
 
 `files_of` makes the files of it, and `read` reads them as any other folder's; `metadata_of` writes those of a
 tokenizer. Next to read: `tokenizer_files.py`.
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from glassformer import files
+from glassformer.checkpoints import chat_templates
 from glassformer.checkpoints.tokenizer_files import TOKENIZER_CONFIG, Tokenizers, read_tokenizers
 from glassformer.errors import ExportError, TokenizerError
 from glassformer.tokenizers.base import Tokenizer
@@ -30,7 +31,8 @@ from glassformer.tokenizers.tokenizer_json import BPE
 from glassformer.tokenizers.untrusted_files import Json
 
 KEY = "tokenizer.ggml."
-CHAT_TEMPLATE = "tokenizer.chat_template"
+CHAT_TEMPLATE, TEMPLATE_NAMES = "tokenizer.chat_template", "tokenizer.chat_templates"
+FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # of token_type
 BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
 UNUSED_SCORE = -10_000.0
@@ -64,8 +66,8 @@ PRE: dict[str, Json] = {  # by tokenizer.ggml.pre
 def read(contents: Mapping[str, bytes]) -> Tokenizers:
     """The tokenizer in files as `files_of` makes them."""
     with tempfile.TemporaryDirectory() as folder:
-        for name, data in contents.items():
-            files.write(Path(folder, name), data)
+        for name in ("tokenizer.json", TOKENIZER_CONFIG):
+            files.write(Path(folder, name), contents[name])
         tokenizer, source, missing = read_tokenizers(Path(folder))
         return Tokenizers(tokenizer, source, missing.replace(f"{folder}/", ""))
 
@@ -94,9 +96,28 @@ def files_of(metadata: Mapping[str, Any]) -> dict[str, bytes]:
         "tokenizer.json": json.dumps(file | parts | {"post_processor": _template(around, tokens)}, ensure_ascii=False),
         TOKENIZER_CONFIG: json.dumps(config, ensure_ascii=False),
     }
-    if isinstance(template := metadata.get(CHAT_TEMPLATE), str):
-        contents["chat_template.jinja"] = template
+    templates = {name: metadata.get(f"{CHAT_TEMPLATE}.{name}") for name in _template_names(metadata)}
+    templates |= {chat_templates.DEFAULT: metadata.get(CHAT_TEMPLATE)}
+    contents |= {chat_templates.file_of(name): text for name, text in templates.items() if isinstance(text, str)}
     return {name: text.encode() for name, text in contents.items()}
+
+
+def chat_metadata(templates: Mapping[str, str]) -> dict[str, Any]:
+    """The metadata that have these chat templates, by name."""
+    others = {name: text for name, text in templates.items() if name != chat_templates.DEFAULT}
+    metadata: dict[str, Any] = {f"{CHAT_TEMPLATE}.{name}": text for name, text in others.items()}
+    if others:
+        metadata[TEMPLATE_NAMES] = [*others]
+    if chat_templates.DEFAULT in templates:
+        metadata[CHAT_TEMPLATE] = templates[chat_templates.DEFAULT]
+    return metadata
+
+
+def _template_names(metadata: Mapping[str, Any]) -> list[str]:
+    """The names of chat templates beside the usual one, each of which names a file, too."""
+    names = metadata.get(TEMPLATE_NAMES)
+    texts = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    return [name for name in texts if FILE_NAME.fullmatch(name)]
 
 
 def token_id(metadata: Mapping[str, Any], role: str) -> int | None:

@@ -11,6 +11,7 @@ import re
 # The flags of each verb that make its work smaller.
 SMALLER = {
     "generate": "a smaller --n, or a --cache such as window:1024",
+    "chat": "a --cache such as window:1024",
     "translate": "a smaller --batch-size, or fewer --beams",
     "classify": "a smaller --batch-size",
     "evaluate": "a smaller --batch-size, or a --limit",

@@ -2,10 +2,11 @@
 
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from glassformer.cli.choosing import CHOOSING, Choosing
 from glassformer.cli.flags import Flag
 from glassformer.cli.loading import RUNNING, Running, load
 from glassformer.cli.output import print_json, print_line, read_argument, remark, write_text
@@ -23,15 +24,11 @@ def generate(
     /,
     *,
     prompt: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    chat: Flag = False,
     n: int = 1,
     max_new_tokens: int | None = None,
     endless: Flag = False,
-    temperature: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    repetition_penalty: float | None = None,
-    seed: int = 0,
+    choosing: Choosing = CHOOSING,
     cache: str = "full",
     stop: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     running: Running = RUNNING,
@@ -48,25 +45,14 @@ def generate(
         The text to continue.
     prompt
         The same as a flag, for a text that begins with a hyphen; - reads it from standard input.
+    chat
+        The text is a message, which the model answers by its chat template.
     n
         How many continuations, each with a seed of its own.
     max_new_tokens
         Where to stop at the latest: by default after 256 tokens, with --endless nowhere.
     endless
         Go on past the end of a text, until Ctrl-C or until the context is full.
-    temperature
-        0 takes the most likely token; higher is bolder. This and the next four are as the model's
-        generation_config.json says, where it does, and else 0.8, with --top-p 0.95.
-    top_k
-        Choose among the k most likely tokens; 0 among all.
-    top_p
-        Choose among the most likely tokens that hold this share of the probability.
-    min_p
-        Choose among tokens at least this many times as likely as the most likely one.
-    repetition_penalty
-        Above 1, tokens that have come already become less likely.
-    seed
-        The same seed gives the same text.
     cache
         full, window:N (the N latest tokens) or sinks:K+N (the first K and the N latest ones): how the text can go on
         beyond the model's context.
@@ -76,18 +62,9 @@ def generate(
         Print one JSON object with all continuations, at the end.
     """
     from glassformer.errors import GenerationError
-    from glassformer.inference.logits import Sampling
+    from glassformer.inference.chat import without_margin
 
-    settings: dict[str, Any] = {
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "repetition_penalty": repetition_penalty,
-        "seed": seed,
-    }
-    settings = {name: value for name, value in settings.items() if value is not None}
-    Sampling(**settings)  # refuses what cannot be, before the model is loaded
+    settings = choosing.settings()
     if not 1 <= n <= 1024:
         raise GenerationError(f"must be from 1 to 1024, not {n}.", setting="n")
     if max_new_tokens is None:
@@ -98,19 +75,31 @@ def generate(
         raise GenerationError("Give the text once: behind the model, or as --prompt.")
     loaded = load(model, "language-model", opening=running)
     begin = read_argument(text or prompt or "")
+    prompts: list[str | tuple[int, ...]] = [begin] * n
+    end_ids: frozenset[int] = frozenset()
+    if chat:
+        begin = begin.strip()
+        if not begin:
+            raise GenerationError("With --chat, a text must be given: it is the message.")
+        tokens, end_ids = loaded.chat_prompt([{"role": "user", "content": begin}])
+        prompts = [tokens] * n
     pieces = loaded.stream(
-        [begin] * n,
+        prompts,
         max_new_tokens=max_new_tokens,
         sampling=loaded.sampled(settings),
         cache=cache,
         stop=stop,
+        end_ids=end_ids,
         ignore_eos=endless,
     )
+    if chat:
+        pieces = without_margin(pieces)
     texts = [""] * n
     finishes: list[str] = ["interrupted"] * n
     show = n == 1 and not json
+    before = "" if chat else begin
     if show:
-        write_text(begin, at_once=True)
+        write_text(before, at_once=True)
     started = time.perf_counter()
     interrupted = False
     try:
@@ -131,7 +120,7 @@ def generate(
     elif not show:
         for number, continuation in enumerate(texts, 1):
             print_line(f"--- {number}")
-            write_text(f"{begin}{continuation}\n")
+            write_text(f"{before}{continuation}\n")
     if interrupted:
         raise KeyboardInterrupt
     if "context" in finishes and not json:

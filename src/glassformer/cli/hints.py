@@ -11,6 +11,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "--text": ("--prompt", "--input", "--file"),
     "--input": ("--prompt", "--file"),
     "--prompt": ("--input",),
+    "--message": ("--prompt",),
+    "--system-prompt": ("--system",),
     "--max-tokens": ("--max-new-tokens",),
     "--max-length": ("--max-new-tokens", "--context-length"),
     "--length": ("--max-new-tokens", "--steps"),

@@ -9,7 +9,8 @@ import logging
 import math
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,23 @@ def read_argument(text: str) -> str:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         raise DataError(f"Standard input is not UTF-8 text: byte {error.start:,} cannot be read.") from None
+
+
+def read_line(prompt: str) -> str | None:
+    """A line that the person at the terminal writes, which can be edited where Python has readline; None at the end."""
+    with suppress(ImportError):
+        import_module("readline")
+    try:
+        if sys.stdout.isatty():
+            return input(prompt)
+        sys.stderr.write(prompt)  # results go elsewhere
+        sys.stderr.flush()
+        return input()
+    except EOFError:
+        remark("")
+        return None
+    except UnicodeDecodeError:
+        raise DataError("What was written is not UTF-8 text.") from None
 
 
 def new_destination(path: Path, *, overwrite: bool, folder: bool, reads: Iterable[str | Path] = ()) -> None:

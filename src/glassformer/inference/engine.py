@@ -138,13 +138,21 @@ class Engine:
 
     @torch.inference_mode()
     def remember(self, tokens: Sequence[int]) -> Float[Tensor, "1 T V"]:
-        """Read a beginning of texts once; requests that begin with it start behind it. Returns its logits."""
-        Request(tokens=tuple(tokens)).check(self.module.config, self.policy)
+        """Read a beginning of texts once; requests that begin with it start behind it.
+
+        It starts itself behind the longest beginning that is remembered already. Returns the logits of what is read.
+        """
+        beginning = Request(tokens=tuple(tokens))
+        beginning.check(self.module.config, self.policy)
         if self._needs_sources:
             raise GenerationError("Texts about sources of their own have no beginning in common to remember.")
-        state = self._new_state([None])
-        logits = torch.cat([*self._read(torch.tensor([list(tokens)]), state)], 1)
-        self._prefixes[tuple(tokens)] = Prefix(state, logits[:, -1].cpu().clone())
+        known, more = self._longest_prefix(beginning)
+        if known and not more:
+            return self._prefixes[known].logits[:, None]
+        first = torch.zeros(1, dtype=torch.long, device=self.device)
+        state = self._prefixes[known].state.branch(first) if known else self._new_state([None])
+        logits = torch.cat([*self._read(torch.tensor([list(tokens[len(known) :])]), state)], 1)
+        self._prefixes[beginning.tokens] = Prefix(state, logits[:, -1].cpu().clone())
         return logits
 
     def forget(self, tokens: Sequence[int]) -> None:

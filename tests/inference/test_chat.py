@@ -1,0 +1,206 @@
+"""Conversations: prompts as `transformers` has them, answers that end, and turns that read only what is new."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import glassformer as gf
+from glassformer.errors import GenerationError
+from glassformer.inference.chat import end_ids, template_of
+from support.chat_models import END, TEMPLATE, byte_tokenizer, write_chat_model
+from support.chat_templates import TEMPLATES, TOOLS, conversation
+from support.counts import count
+
+ASKED = [{"role": "user", "content": "Which city?"}]
+ENDLESS = [{"role": "user", "content": "Go on!"}]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_chat_model(tmp_path_factory.mktemp("chat") / "model")
+
+
+@pytest.fixture
+def model(folder: Path) -> gf.Model:
+    return gf.load(folder)
+
+
+def text(pieces: Any) -> str:
+    return "".join(piece.text for piece in pieces)
+
+
+def test_an_answer_is_what_transformers_generates_from_its_own_prompt(folder: Path, model: gf.Model) -> None:
+    tokenizer, theirs = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    ids = tokenizer.apply_chat_template(ASKED, add_generation_prompt=True, return_dict=False)
+    assert list(model.chat_prompt(ASKED).tokens) == ids
+    row = theirs.generate(
+        torch.tensor([ids]), max_new_tokens=20, do_sample=False, eos_token_id=tokenizer.convert_tokens_to_ids(END)
+    )
+    assert tokenizer.decode(row[0, len(ids) :], skip_special_tokens=True) == "Paris." == model.chat(ASKED)
+    assert model.render(ASKED) == tokenizer.apply_chat_template(ASKED, add_generation_prompt=True, tokenize=False)
+
+
+def test_an_answer_ends_with_the_token_that_the_template_writes_behind_one(model: gf.Model) -> None:
+    """No other file names it: the tokenizer's own end of a text is another token."""
+    assert model.tokenizer is not None
+    end = model.tokenizer.special_tokens[END]
+    assert end not in model.stop_tokens
+    assert model.chat_prompt(ASKED).end_ids == {end}
+    assert model.chat(ASKED, max_new_tokens=50) == "Paris."
+    assert model.chat(ENDLESS, max_new_tokens=7) == "hohohoh"
+    assert model.chat(ENDLESS, max_new_tokens=50, stop=["oho"]) == "h"
+
+
+def test_an_answer_streams_and_what_cannot_be_served_raises_before(model: gf.Model) -> None:
+    assert [piece for piece in model.answer(ASKED) if piece] == ["P", "a", "r", "i", "s", "."]
+    with pytest.raises(GenerationError, match="setting"):
+        model.answer(ASKED, temprature=1.0)
+    with pytest.raises(GenerationError, match="context"):
+        model.answer([{"role": "user", "content": "x" * 5000 + "?"}])
+    with pytest.raises(GenerationError, match="There is no chat template 'rag': the model has default"):
+        model.answer(ASKED, template="rag")
+
+
+def test_the_begin_token_that_a_template_writes_comes_once(model: gf.Model) -> None:
+    tokenizer = model.tokenizer
+    assert tokenizer is not None
+    tokenizer.bos_id = tokenizer.special_tokens["<|endoftext|>"]
+    tokenizer.begin_ids = (tokenizer.bos_id,)
+    contents = {"chat_template.jinja": b"{{ bos_token }}{{ messages[0].content }}"}
+    rest = model.rest.__class__(contents=contents, tokenizer=tokenizer)
+    tokens = model.having(tokenizer=tokenizer, rest=rest).chat_prompt(ASKED).tokens
+    assert tokens[:2] == (tokenizer.bos_id, *tokenizer.encode("W"))
+
+
+def test_a_model_without_a_template_says_so_in_one_sentence() -> None:
+    with pytest.raises(GenerationError, match=r"^The model has no chat template, .*: it continues texts\. `generate`"):
+        gf.load("nano-sort").chat(ASKED)
+    with pytest.raises(GenerationError, match="language model"):
+        gf.build("vit-mnist").chat(ASKED)
+
+
+def test_a_template_goes_with_its_tokenizer(model: gf.Model, tmp_path: Path) -> None:
+    other = gf.Tokenizer.train([__file__], 300, ["<|endoftext|>"])
+    with pytest.raises(GenerationError, match="no chat template"):
+        model.having(tokenizer=other).chat(ASKED)
+    gf.save(model, tmp_path / "copy")
+    assert gf.load(tmp_path / "copy").chat(ASKED) == "Paris."
+
+
+@pytest.mark.parametrize(
+    ("behind", "ends"),
+    [("<|im_end|>\n", [END]), (" \n<|im_end|>", [END]), ("\n\n", []), ("", []), ("\n### End <|im_end|>", [])],
+)
+def test_what_ends_an_answer_is_the_special_token_behind_it(behind: str, ends: list[str], tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer(tmp_path)
+    assert end_ids(behind, tokenizer) == {tokenizer.special_tokens[token] for token in ends}
+
+
+def test_a_template_for_tools_is_taken_where_there_are_tools(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer(tmp_path)
+    files = {
+        "chat_template.jinja": b"usual",
+        "additional_chat_templates/tool_use.jinja": b"{{ tools | length }} tool",
+        "additional_chat_templates/rag.jinja": b"rag",
+    }
+    chosen = [({}, "usual"), ({"tools": TOOLS}, "1 tool"), ({"name": "rag", "tools": TOOLS}, "rag")]
+    for options, expected in chosen:
+        template = template_of(files, tokenizer, **options)  # type: ignore[arg-type]
+        assert template.render(ASKED, tools=options.get("tools")) == expected  # type: ignore[arg-type]
+    with pytest.raises(GenerationError, match="no chat template 'default': the model has rag"):
+        template_of({"additional_chat_templates/rag.jinja": b"rag"}, tokenizer)
+
+
+# ---- conversations that go on
+
+
+def test_a_conversation_remembers_its_messages_and_answers_as_chat_does(model: gf.Model) -> None:
+    talk = model.conversation(system="Be brief.")
+    assert text(talk.ask("Which city?")) == "Paris."
+    assert text(talk.ask("Really?")) == "Paris."
+    roles = [message["role"] for message in talk.messages]
+    assert roles == ["system", "user", "assistant", "user", "assistant"]
+    assert talk.messages[0]["content"] == talk.system == "Be brief."
+    assert model.chat(talk.messages[:-1]) == "Paris."
+    rendered = model.render(talk.messages, add_generation_prompt=False)
+    assert model.tokenizer is not None
+    assert talk.n_tokens == len(model.tokenizer.encode(rendered))
+    talk.reset()
+    assert [message["role"] for message in talk.messages] == ["system"]
+    talk.system = ""
+    assert talk.messages == []
+    assert talk.n_tokens == 0
+
+
+@pytest.mark.parametrize("cache", ["full", "window:20", "sinks:4+30"])
+def test_a_conversation_says_what_a_model_says_that_reads_all_of_it_anew(cache: str, tmp_path: Path) -> None:
+    """A model with random weights, whose every token depends on all that it sees."""
+    tokenizer = byte_tokenizer(tmp_path / "tokenizer")
+    torch.manual_seed(0)
+    small = {"vocab_size": 259, "context_length": 400, "d_model": 32, "n_layers": 2, "n_heads": 2, "d_ff": 32}
+    model = gf.build("llama", **small).having(tokenizer=tokenizer).to(dtype="float32")
+    files = {"chat_template.jinja": TEMPLATES["chatml"].encode()}
+    model = model.having(rest=model.rest.__class__(contents=files, tokenizer=tokenizer))
+    settings: dict[str, Any] = {"max_new_tokens": 8, "temperature": 0.0, "cache": cache}
+    talk = model.conversation(**settings)
+    read: list[int] = []
+    step = talk.engine._read
+
+    def counted(tokens: Any, *others: Any) -> Any:
+        read.append(tokens.shape[-1])
+        return step(tokens, *others)
+
+    talk.engine._read = counted  # type: ignore[method-assign]
+    for question in ("One", "Two", "Three"):
+        asked = [*talk.messages, {"role": "user", "content": question}]
+        assert text(talk.ask(question)).strip() == model.chat(asked, **settings)
+    prompts = [len(model.chat_prompt(talk.messages[:n]).tokens) for n in (1, 3, 5)]
+    assert read == [prompts[0], prompts[1] - prompts[0], prompts[2] - prompts[1]], "only what is new is read"
+    assert len(talk.engine._prefixes) == 1
+
+
+def test_an_answer_that_is_left_stays_as_far_as_it_has_come(model: gf.Model) -> None:
+    talk = model.conversation()
+    pieces = talk.ask("Go on!")
+    begun = next(pieces).text + next(pieces).text
+    pieces.close()
+    assert talk.messages[-1] == {"role": "assistant", "content": begun}
+    assert not talk.engine.running
+    assert text(talk.ask("Which city?")) == "Paris."
+    left = talk.ask("Go on!")
+    left.close()
+    assert talk.messages[-1]["content"] == "Paris.", "of what has not begun nothing stays"
+
+
+def test_a_question_that_cannot_be_served_leaves_the_conversation_as_it_was(model: gf.Model) -> None:
+    talk = model.conversation()
+    assert text(talk.ask("Which city?")) == "Paris."
+    before = talk.messages
+    with pytest.raises(GenerationError, match="context"):
+        talk.ask("x" * 5000 + "?")
+    assert talk.messages == before
+    assert text(talk.ask("Really?")) == "Paris."
+
+
+def test_prompts_have_the_ids_that_transformers_has(folder: Path, model: gf.Model) -> None:
+    import random
+
+    rng = random.Random(0)
+    theirs = AutoTokenizer.from_pretrained(folder)
+    for _ in range(min(10, count("random conversations"))):
+        messages = conversation(rng, plain=True)
+        messages[-1]["content"] += "?"
+        expected = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        assert list(model.chat_prompt(messages).tokens) == expected
+    assert theirs.chat_template == TEMPLATE
+
+
+def test_what_the_files_keep_from_coming_does_not_come_in_an_answer_either(model: gf.Model) -> None:
+    assert model.tokenizer is not None
+    (point,) = model.tokenizer.encode(".")
+    without = model.having(suppressed=frozenset({point}))
+    assert "." not in without.chat(ASKED, max_new_tokens=20)
+    assert "." not in text(without.conversation(max_new_tokens=20).ask("Which city?"))

@@ -1,0 +1,59 @@
+"""A model whose answers are known: which token follows depends on the last one alone."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+import glassformer as gf
+from glassformer.tokenizers import Tokenizer
+
+BEGIN, END = "<|im_start|>", "<|im_end|>"
+# Messages in the manner of ChatML. An answer begins behind the last letter of its question.
+TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' + messages[-1].content[-1] }}{% endif %}"
+)
+ANSWERS = ("?Paris.", "!hoh")  # the second has no end: h, o, h, o …
+FOLLOWS = dict(pair for answer in ANSWERS for pair in pairwise(answer))
+
+
+def write_chat_model(folder: Path, *, template: str = TEMPLATE, context_length: int = 1024) -> Path:
+    """A folder with the model: "…?" is answered by "Paris.", and "…!" by "hohoho…" without an end."""
+    tokenizer = byte_tokenizer(folder.parent / "tokenizer")
+    vocab_size = tokenizer.vocab_size
+    model = gf.build(
+        "llama",
+        vocab_size=vocab_size,
+        context_length=context_length,
+        d_model=2 * ((vocab_size + 1) // 2),
+        n_layers=1,
+        n_heads=1,
+        d_ff=4,
+        tied_head=False,
+    )
+    with torch.no_grad():
+        for name, weight in model.module.named_parameters():
+            if name.endswith(("token_embedding.weight", "lm_head.weight", "o_proj.weight", "down_proj.weight")):
+                weight.zero_()
+        embedding = model.module.get_parameter("token_embedding.weight")
+        embedding[range(vocab_size), range(vocab_size)] = 1.0
+        head = model.module.get_parameter("lm_head.weight")
+        end = tokenizer.special_tokens[END]
+        following = {tokenizer.encode(a)[0]: tokenizer.encode(b)[0] for a, b in FOLLOWS.items()}
+        for id in range(vocab_size):
+            head[following.get(id, end), id] = 1.0
+    gf.save(model.having(tokenizer=tokenizer), folder)
+    (folder / "manifest.json").unlink()
+    (folder / "chat_template.jinja").write_text(template)
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(settings | {"do_sample": False}))
+    return folder
+
+
+def byte_tokenizer(folder: Path) -> Tokenizer:
+    """Bytes, the tokens of the template, and one that ends texts and is another than that which ends answers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "text.txt").write_text("a")
+    return Tokenizer.train([folder / "text.txt"], 259, ["<|endoftext|>", BEGIN, END])
