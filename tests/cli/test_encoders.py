@@ -153,6 +153,11 @@ def deit(labels: dict[int, str]) -> Any:
     return transformers.DeiTForImageClassificationWithTeacher(config)
 
 
+def dinov2(labels: dict[int, str]) -> Any:
+    config = transformers.Dinov2Config(**SIZES, mlp_ratio=2, image_size=28, patch_size=4, id2label=labels)
+    return transformers.Dinov2ForImageClassification(config)
+
+
 def middle_of(kind: str, crop: int, resized: dict[str, int]) -> dict[str, Any]:
     """A preprocessor_config.json as the published folders have it."""
     return {
@@ -175,6 +180,7 @@ def middle_of(kind: str, crop: int, resized: dict[str, int]) -> dict[str, Any]:
     ("make", "settings"),
     [
         (deit, middle_of("DeiTImageProcessor", 16, {"height": 20, "width": 20})),
+        (dinov2, middle_of("BitImageProcessor", 16, {"shortest_edge": 20})),  # smaller than its positions are for
     ],
 )
 @torch.no_grad()
@@ -209,3 +215,13 @@ def test_pictures_are_classified_recorded_and_viewed(
     copy = type(theirs).from_pretrained(tmp_path / "copy").eval()
     images = torch.randn(1, 3, theirs.config.image_size, theirs.config.image_size)
     assert torch.equal(copy(images).logits, theirs(images).logits)
+
+
+def test_vectors_of_pictures_are_no_classes(tmp_path: Path) -> None:
+    config = transformers.Dinov2Config(**SIZES, mlp_ratio=2, image_size=16, patch_size=4)
+    transformers.Dinov2Model(config).save_pretrained(tmp_path / "model")
+    Image.new("RGB", (16, 16)).save(tmp_path / "black.png")
+    refused = run("classify", str(tmp_path / "model"), str(tmp_path / "black.png"))
+    assert (refused.returncode, "This model tells no classes apart" in refused.stderr) == (2, True)
+    assert run("view", str(tmp_path / "model"), "--input", str(tmp_path / "black.png"), "--check").returncode == 0
+    assert gf.load(tmp_path / "model")(torch.rand(1, 3, 16, 16)).shape == (1, 17, 16)

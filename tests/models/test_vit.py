@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from glassformer.errors import ConfigError, ExportError
 from glassformer.models.published.vit import PUBLISHED
 from glassformer.models.vit import PRESETS, SPEC, ViT, ViTConfig
+from glassformer.nn.interpolation import resize_positions
 from glassformer.twins import use
 from models.test_models import JSON
 from support.tolerances import assert_close
@@ -91,13 +92,15 @@ def test_readable_and_fast_give_the_same_logits_and_gradients(model: ViT) -> Non
 
 
 def test_another_resolution_is_read_with_interpolated_positions(model: ViT) -> None:
-    n_extra = model.config.n_extra_tokens
+    n_extra, learned = model.config.n_extra_tokens, model.position_embedding.weight
     assert model(draw(2, size=(16, 20))).shape == (2, 5)
-    assert model.positions(4, 5).shape == (n_extra + 20, 12)
-    assert torch.equal(model.positions(4, 5)[:n_extra], model.position_embedding.weight[:n_extra])
+    assert resize_positions(learned, (2, 3), (2, 3), n_extra) is learned
+    resized = resize_positions(learned, (2, 3), (4, 5), n_extra)
+    assert resized.shape == (n_extra + 20, 12)
+    assert torch.equal(resized[:n_extra], learned[:n_extra])
     with torch.no_grad():
-        model.position_embedding.weight[n_extra:] = 0.5
-    assert_close(model.positions(4, 5)[n_extra:], torch.full((20, 12), 0.5))
+        learned[n_extra:] = 0.5
+    assert_close(resize_positions(learned, (2, 3), (4, 5), n_extra)[n_extra:], torch.full((20, 12), 0.5))
 
 
 def test_dropout_acts_while_training_alone() -> None:

@@ -61,6 +61,15 @@ TINY: dict[str, dict[str, Any]] = {
         "d_ff": 12,
         "n_classes": 3,
     },
+    "dinov2": {
+        "image_size": (8, 8),
+        "patch_size": (4, 4),
+        "d_model": 8,
+        "n_layers": 1,
+        "n_heads": 2,
+        "mlp_ratio": 2,
+        "n_classes": 3,
+    },
 }
 
 

@@ -68,6 +68,7 @@ VIT = {
     "d_ff": 24,
     "n_classes": 5,
 }
+DINOV2 = {**{name: size for name, size in VIT.items() if name != "d_ff"}, "image_size": (8, 8), "mlp_ratio": 2}
 BERT = {"vocab_size": 11, "context_length": 8, "d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 24}
 WHISPER = {**BOTH, "audio_context_length": 16, "n_mels": 8}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {  # which read something else than one text
@@ -81,6 +82,9 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {  # which read something else th
     "whisper": ("whisper", WHISPER),
     "word2vec": ("word2vec", {"vocab_size": 11, "d_model": 8}),
     "vit with two heads": ("vit", {**VIT, "distillation": "head", "n_channels": 1}),
+    "dinov2": ("dinov2", DINOV2),
+    "dinov2 gated": ("dinov2", {**DINOV2, "ffn": "swiglu", "n_layers": 2}),
+    "dinov2 without a head": ("dinov2", {**DINOV2, "head": "none"}),
     "vit with pixels left over": ("vit", {**VIT, "image_size": (9, 14), "final_norm": False, "head": "mlp"}),
 }
 ALL = (*OURS, *UNROLLED, *TWO_SPINES, *KINDS, *FOREIGN)

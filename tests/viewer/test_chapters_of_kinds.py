@@ -44,6 +44,9 @@ FITTING = {
     "distilbert for classes": f"both-ways {OF_AN_ENCODER}",
     "word2vec": "word-vectors",
     "vit with two heads": f"image {INSIDE_A_LAYER}",
+    "dinov2": f"image {INSIDE_A_LAYER}",
+    "dinov2 gated": f"image {INSIDE_A_LAYER}",
+    "dinov2 without a head": INSIDE_A_LAYER,
     "vit with pixels left over": f"image {INSIDE_A_LAYER}",
 }
 

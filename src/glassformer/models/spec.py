@@ -206,3 +206,13 @@ def check_labels(config: Any) -> None:
     """Raise unless the classes have a name each, or none at all."""
     if config.labels and len(config.labels) != config.n_classes:
         raise ConfigError(f"There are {len(config.labels)} labels for {config.n_classes} classes.")
+
+
+def check_grid(config: Any) -> None:
+    """Raise unless image_size and patch_size are heights and widths, and an image has a patch."""
+    for name in ("image_size", "patch_size"):
+        height, width = getattr(config, name)
+        if not all(type(side) is int and 1 <= side < 2**15 for side in (height, width)):
+            raise ConfigError(f"{name} must be two whole numbers from 1 to 2¹⁵ − 1, not {(height, width)}.")
+    if 0 in config.grid:
+        raise ConfigError(f"An image of {config.image_size} pixels has no patch of {config.patch_size}.")

@@ -17,6 +17,7 @@ from glassformer.models.spec import (
     ModelSpec,
     check_choice,
     check_fraction,
+    check_grid,
     check_heads,
     check_labels,
     check_sizes,
@@ -27,7 +28,7 @@ from glassformer.nn.dropout import Dropout
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import ACTIVATIONS, MLP
 from glassformer.nn.init import init_like_bert
-from glassformer.nn.interpolation import resize_grid
+from glassformer.nn.interpolation import resize_positions
 from glassformer.nn.linear import Linear
 from glassformer.nn.mask import Everything, Mask
 from glassformer.nn.norm import LayerNorm
@@ -60,11 +61,7 @@ class ViTConfig:
         if self.d_ff == 0:
             object.__setattr__(self, "d_ff", 4 * self.d_model)
         check_sizes(self, "n_channels", "n_classes", "d_model", "n_layers", "n_heads", "d_ff")
-        for name, (height, width) in {"image_size": self.image_size, "patch_size": self.patch_size}.items():
-            if not all(type(side) is int and 1 <= side < 2**15 for side in (height, width)):
-                raise ConfigError(f"{name} must be two whole numbers from 1 to 2¹⁵ − 1, not {(height, width)}.")
-        if 0 in self.grid:
-            raise ConfigError(f"An image of {self.image_size} pixels has no patch of {self.patch_size}.")
+        check_grid(self)
         check_labels(self)
         check_choice(self, "activation", tuple(ACTIVATIONS))
         check_choice(self, "qkv_bias", (True, False))
@@ -129,7 +126,8 @@ class ViT(nn.Module):
         if self.distillation_token is not None:
             extra.append(self.distillation_token.expand(n_images, 1, -1))
         x = torch.cat([*extra, x], dim=1)
-        x = x + self.positions(height // self.config.patch_size[0], width // self.config.patch_size[1])
+        grid = height // self.config.patch_size[0], width // self.config.patch_size[1]
+        x = x + resize_positions(self.position_embedding.weight, self.config.grid, grid, self.config.n_extra_tokens)
         x = self.dropout(x)
         mask = Mask.over(Everything(), x.shape[1], x.device)
         for block in self.blocks:
@@ -140,16 +138,6 @@ class ViT(nn.Module):
             of_teacher = self.distillation_head(x[:, 1])
             logits = (logits + of_teacher) / 2
         return logits
-
-    def positions(self, rows: int, columns: int) -> Float[Tensor, "T C"]:
-        """The learned positions for a grid of patches, interpolated (§3.2) where it is another than the trained one."""
-        learned = self.position_embedding.weight
-        if (rows, columns) == self.config.grid:
-            return learned
-        n_extra = self.config.n_extra_tokens
-        table = learned[n_extra:].reshape(*self.config.grid, -1)  # rows columns C
-        resized = resize_grid(table, (rows, columns))
-        return torch.cat([learned[:n_extra], resized.flatten(0, 1)])
 
 
 class MLPHead(nn.Module):

@@ -36,11 +36,11 @@ class MLP(nn.Module):
 class SwiGLU(nn.Module):
     """down(SiLU(gate(x)) ⊙ up(x)). Shazeer 2020, eq. 6 (arXiv:2002.05202)."""
 
-    def __init__(self, d_model: int, d_ff: int) -> None:
+    def __init__(self, d_model: int, d_ff: int, *, bias: bool = False) -> None:
         super().__init__()
-        self.gate_proj = Linear(d_model, d_ff, bias=False)
-        self.up_proj = Linear(d_model, d_ff, bias=False)
-        self.down_proj = Linear(d_ff, d_model, bias=False)
+        self.gate_proj = Linear(d_model, d_ff, bias=bias)
+        self.up_proj = Linear(d_model, d_ff, bias=bias)
+        self.down_proj = Linear(d_ff, d_model, bias=bias)
 
     def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
         """The same network at each position."""

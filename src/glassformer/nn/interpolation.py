@@ -20,6 +20,20 @@ def resize_grid(table: Float[Tensor, "H W C"], size: tuple[int, int]) -> Float[T
     return resized.movedim(0, -1)
 
 
+def resize_positions(
+    learned: Float[Tensor, "n C"], grid: tuple[int, int], size: tuple[int, int], n_extra: int = 1
+) -> Float[Tensor, "T C"]:
+    """A Vision Transformer's learned positions for another grid of patches, those of the first tokens as they are.
+
+    Dosovitskiy et al. 2020, §3.2 (arXiv:2010.11929).
+    """
+    if size == grid:
+        return learned
+    table = learned[n_extra:].reshape(*grid, -1)  # rows columns C
+    resized = resize_grid(table, size)
+    return torch.cat([learned[:n_extra], resized.flatten(0, 1)])
+
+
 def cubic_weights(n_from: int, n_to: int) -> Float[Tensor, "to from"]:
     """Row i says how much of each of the old samples is in the new sample i: four of them, and they add up to 1."""
     place = (torch.arange(n_to, dtype=torch.float64) + 0.5) * n_from / n_to - 0.5  # among the old samples

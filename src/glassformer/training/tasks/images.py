@@ -17,6 +17,7 @@ from glassformer.data.images import ImageSet, list_folder, read_folder, read_idx
 from glassformer.errors import ConfigError, DataError
 from glassformer.evaluation.eval_mode import evaluating
 from glassformer.features.image_processor import ImageProcessor, middle
+from glassformer.inference.classify import check_head
 from glassformer.kinds.kind import Progress
 from glassformer.models.spec import KindName
 from glassformer.nn import functional as F
@@ -65,6 +66,7 @@ class ImageClassification(PredictionTask):
         assert isinstance(config.data, ImageData)
         self.config, self.data, self.label_smoothing = config, config.data, config.label_smoothing
         model: Any = config.model_config()
+        check_head(model)
         wide = tuple(side + self.data.crop for side in model.image_size)
         images, validation = read_sets(self.data, of_size(wide, model.n_channels))
         check_same_data(folder, self.data.path, facts_of(self.data.path))

@@ -8,7 +8,7 @@ learned for the class token stands beside the patches' vectors, where it joins t
     c its patches' vectors          │ weights
     │ x │ then with positions added │ positions
     … layers …
-    what the class token's column says of the classes
+    what the class token's column says of the classes, alone or with the mean of the patches' columns
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,14 +19,16 @@ from glassformer.viewer.layout.spine import Plan, Spine, sizes_of
 from glassformer.viewer.scene import Group, Text, Token
 from glassformer.viewer.windows import CellWindow
 
-NEEDED = {"image", "patches", "patch_vectors", "class_token", "x", "q", "k", "scores", "weights", "out", "up", "logits"}
+NEEDED = {"image", "patches", "patch_vectors", "class_token", "x", "q", "k", "scores", "weights", "out", "up"}
 MOST_PIECES = 1024  # into which a picture is cut
 
 
 def place(items: Sequence[Item], canvas: Canvas) -> dict[str, int] | None:
     """An image classifier's blocks, and the lengths of its axes; None where the items are none's."""
     by_role = {item.role: item for item in items if item.step_of is None}
-    if not set(by_role) >= NEEDED or len(by_role["logits"].tensor.shape) != 2 or by_role["logits"].tensor.shape[0] != 1:
+    if not set(by_role) >= NEEDED or by_role["patches"].tensor.shape[0] != 1:
+        return None
+    if "logits" in by_role and len(by_role["logits"].tensor.shape) != 2:
         return None
     *_, n_patches, n_pixels = by_role["patches"].tensor.shape
     sizes = sizes_of(items) | {"P": n_patches, "I": n_pixels}
@@ -97,6 +99,11 @@ def output(spine: Spine, x: int, y: int) -> None:
     group = spine.canvas.group("output", "output", spine.model)
     spine.norm("final_norm", 0, x, y, group, -1)
     y += spine.c + spine.pad
+    joined = spine.find("", "head_joined")
+    if joined:
+        spine.put(spine.find("", "patch_mean"), x + 1 + spine.gap, y, group)
+        spine.put(joined, x, y, group)
+        y += spine.view.size(joined)[1] + spine.pad
     hidden = spine.find("", "head_hidden")
     if hidden:
         weighted(spine, hidden, "head_in", x, y, group)

@@ -184,11 +184,14 @@ class Spine:
             y = max(y + self.c, bottom) + self.pad
             self.put(streams.pop(0) if len(streams) > 1 else None, x, y, group)
             left = self.norm(f"{path}.{norm if post else f'{part}_post_norm'}", number, x, y, group, -1)
+            left = self.scaled(path, part, left, y, attention, -1)
             left = self.projection(f"{path}.{part}", left, y, attention)
         right = x + self.t if post else self.norm(f"{path}.mlp_norm", 2, x + self.t, y, group, 1)
         after = f"{path}.mlp_norm" if post else f"{path}.mlp_post_norm"
-        below = self.mlp(f"{path}.mlp", x, right + self.pad, y, group, self.norm_width(after))
+        room = self.norm_width(after) + self.scale_width(path)
+        below = self.mlp(f"{path}.mlp", x, right + self.pad, y, group, room)
         self.norm(after, 2, x + self.t, below, group, 1)
+        self.scaled(path, "mlp", x + self.t, below, group, 1)
         self.put(streams[0] if streams else None, x, below, group)
         scopes = {path, *(scope for scope, _ in self.by_role if scope.startswith(f"{path}."))}
         unplaced = [
@@ -204,6 +207,20 @@ class Spine:
         """How much room a norm after a sublayer takes beside the stream; none where it is not."""
         parts = sum(self.find(path, role) is not None for role, _ in AFTER)
         return parts * (self.gap + self.t) + 5 if parts else 0
+
+    def scale_width(self, path: str) -> int:
+        """How much room the scaled output of the feed-forward network takes beside the stream."""
+        return 0 if self.find(path, "mlp_scaled") is None else self.gap + self.t + 2
+
+    def scaled(self, path: str, part: str, x: int, y: int, group: Group, side: int) -> int:
+        """What a sublayer adds, feature by feature by a scale of its own; returns where it ends."""
+        item = self.find(path, f"{part}_scaled")
+        if item is None:
+            return x
+        self.put(item, x + self.gap if side > 0 else x - self.gap - self.t, y, group)
+        x += side * (self.gap + self.t + 2)
+        self.put(self.find(path, f"{part}_scale"), x - (1 if side > 0 else 0), y, group)
+        return x
 
     def norm(self, path: str, index: int, x: int, y: int, parent: Group, side: int) -> int:
         """Beside the stream, outwards; returns where it ends."""
@@ -310,6 +327,7 @@ def sizes_of(items: Sequence[Item]) -> dict[str, int]:
     """The lengths of the axes, as the tensors have them."""
     by_role = {item.role: item.tensor.shape for item in reversed(items) if not item.step_of}
     n_heads, n_queries, n_keys = by_role["scores"][-3:]
+    predicted = by_role.get("logits") or by_role.get("token_embedding", ())[:1]
     return {
         "T": n_queries,
         "S": n_keys,
@@ -319,6 +337,6 @@ def sizes_of(items: Sequence[Item]) -> dict[str, int]:
         "D": by_role["q"][-1],
         **({"R": by_role["angles"][-1]} if "angles" in by_role else {}),
         **({"F": by_role["up"][-1]} if "up" in by_role else {}),
-        "V": by_role["logits"][-1] if "logits" in by_role else by_role["token_embedding"][0],
+        **({"V": predicted[-1]} if predicted else {}),
         "L": len({item.layer for item in items if item.layer is not None}),
     }

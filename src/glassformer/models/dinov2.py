@@ -1,0 +1,183 @@
+"""DINOv2: a Vision Transformer that learnt from images without labels, so that its vectors serve many tasks as such.
+
+Oquab et al. 2023 (arXiv:2304.07193). What each sublayer adds to the stream is first scaled, feature by feature (Touvron
+et al. 2021, arXiv:2103.17239, §2.2); the giant has a gated network. Classes are read from the class token's vector and
+the mean of the patches' vectors. Next to read: `vit.py`.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from glassformer.errors import ConfigError
+from glassformer.features.patches import patchify
+from glassformer.models.spec import (
+    ModelSpec,
+    check_choice,
+    check_fraction,
+    check_grid,
+    check_heads,
+    check_labels,
+    check_sizes,
+)
+from glassformer.nn.attention import Attention
+from glassformer.nn.dropout import Dropout
+from glassformer.nn.embedding import Embedding
+from glassformer.nn.feedforward import ACTIVATIONS, MLP, SwiGLU
+from glassformer.nn.init import constant, init_like_bert
+from glassformer.nn.interpolation import resize_positions
+from glassformer.nn.layer_scale import LayerScale
+from glassformer.nn.linear import Linear
+from glassformer.nn.mask import Everything, Mask
+from glassformer.nn.norm import LayerNorm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dinov2Config:
+    """Sizes and choices of a DINOv2; the defaults are those of ViT-B/14."""
+
+    architecture: ClassVar[str] = "dinov2"
+
+    image_size: tuple[int, int] = (518, 518)  # (height, width) in pixels, to which the learned positions belong
+    patch_size: tuple[int, int] = (14, 14)
+    n_channels: int = 3
+    n_classes: int = 1000
+    labels: tuple[str, ...] = ()  # names of the classes, if they have any
+    d_model: int = 768
+    n_layers: int = 12
+    n_heads: int = 12
+    mlp_ratio: int = 4  # hidden features of a plain network for each of d_model
+    ffn: Literal["mlp", "swiglu"] = "mlp"
+    activation: str = "gelu"  # of "mlp"
+    norm_eps: float = 1e-6
+    dropout: float = 0.0  # on embeddings and attention weights, while training
+    qkv_bias: bool = True
+    layer_scale: float = 1.0  # at which the scales of the sublayers start
+    head: Literal["classes", "none"] = "classes"  # "none": the vectors of all tokens
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "n_channels", "n_classes", "d_model", "n_layers", "n_heads", "mlp_ratio", "d_ff")
+        check_grid(self)
+        check_labels(self)
+        check_choice(self, "ffn", ("mlp", "swiglu"))
+        check_choice(self, "activation", tuple(ACTIVATIONS))
+        check_choice(self, "qkv_bias", (True, False))
+        check_choice(self, "head", ("classes", "none"))
+        check_fraction(self, "dropout")
+        check_fraction(self, "norm_eps")
+        if not isinstance(self.layer_scale, int | float) or not 0 <= self.layer_scale <= 1:
+            raise ConfigError(f"layer_scale must be from 0 to 1, not {self.layer_scale!r}.")
+        check_heads(self)
+
+    @property
+    def d_ff(self) -> int:
+        """Hidden features: of a gated network two thirds as many, rounded up to eights."""
+        plain = self.d_model * self.mlp_ratio
+        return plain if self.ffn == "mlp" else (plain * 2 // 3 + 7) // 8 * 8
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches down and across."""
+        return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
+
+    @property
+    def n_extra_tokens(self) -> int:
+        """Tokens that stand before the patches: that of the class."""
+        return 1
+
+    @property
+    def context_length(self) -> int:
+        """Positions: those of the class token and of the patches."""
+        return 1 + self.grid[0] * self.grid[1]
+
+    @property
+    def vocab_size(self) -> int:
+        """What the logits are over: the classes."""
+        return self.n_classes
+
+
+class Dinov2(nn.Module):
+    """Images to the logits of their classes, or without a head to the vectors of the class token and of all patches."""
+
+    def __init__(self, config: Dinov2Config) -> None:
+        super().__init__()
+        self.config = config
+        patch_features = config.n_channels * config.patch_size[0] * config.patch_size[1]
+        self.patch_embedding = Linear(patch_features, config.d_model)
+        self.class_token = nn.Parameter(torch.zeros(1, config.d_model))
+        self.position_embedding = Embedding(config.context_length, config.d_model)
+        self.dropout = Dropout(config.dropout)
+        self.blocks = nn.ModuleList(ScaledBlock(config) for _ in range(config.n_layers))
+        self.final_norm = LayerNorm(config.d_model, eps=config.norm_eps)
+        self.head = Linear(2 * config.d_model, config.n_classes) if config.head == "classes" else None
+
+    def forward(self, images: Float[Tensor, "B K H W"]) -> Float[Tensor, "B ..."]:
+        """(B, N), or without a head (B, T, C). Where an image has another grid, positions are interpolated for it."""
+        n_images, _, height, width = images.shape
+        grid = height // self.config.patch_size[0], width // self.config.patch_size[1]
+        patches = patchify(images, self.config.patch_size)
+        x: Tensor = self.patch_embedding(patches)
+        class_token = self.class_token.expand(n_images, 1, -1)
+        x = torch.cat([class_token, x], dim=1)
+        x = x + resize_positions(self.position_embedding.weight, self.config.grid, grid)
+        x = self.dropout(x)
+        mask = Mask.over(Everything(), x.shape[1], x.device)
+        for block in self.blocks:
+            x = block(x, mask)
+        x = self.final_norm(x)
+        if self.head is None:
+            return x
+        patch_mean = x[:, 1:].mean(1)
+        joined = torch.cat([x[:, 0], patch_mean], dim=-1)
+        logits: Tensor = self.head(joined)
+        return logits
+
+
+class ScaledBlock(nn.Module):
+    """x + γ₁ ⊙ Attention(Norm(x)), and the same with the feed-forward network and γ₂."""
+
+    def __init__(self, config: Dinov2Config) -> None:
+        super().__init__()
+        c = config.d_model
+        self.attn_norm = LayerNorm(c, eps=config.norm_eps)
+        self.attn = Attention(c, config.n_heads, bias=config.qkv_bias, o_bias=True, dropout=config.dropout)
+        self.attn_scale = LayerScale(c)
+        self.mlp_norm = LayerNorm(c, eps=config.norm_eps)
+        self.mlp = (
+            SwiGLU(c, config.d_ff, bias=True) if config.ffn == "swiglu" else MLP(c, config.d_ff, config.activation)
+        )
+        self.mlp_scale = LayerScale(c)
+
+    def forward(self, x: Float[Tensor, "B T C"], mask: Mask) -> Float[Tensor, "B T C"]:
+        """The residual stream after this block, from the one before it."""
+        x = x + self.attn_scale(self.attn(self.attn_norm(x), mask))
+        x = x + self.mlp_scale(self.mlp(self.mlp_norm(x)))
+        return x
+
+
+def initialize(model: Dinov2, generator: torch.Generator | None = None) -> None:
+    """As BERT starts; the scales of the sublayers at layer_scale."""
+    init_like_bert(model, generator)
+    for part in model.modules():
+        if isinstance(part, LayerScale):
+            constant(part.weight, model.config.layer_scale)
+
+
+PRESETS = {
+    "dinov2-small": Dinov2Config(d_model=384, n_heads=6),
+    "dinov2-base": Dinov2Config(),
+    "dinov2-large": Dinov2Config(d_model=1024, n_layers=24, n_heads=16),
+    "dinov2-giant": Dinov2Config(d_model=1536, n_layers=40, n_heads=24, ffn="swiglu"),
+}
+
+
+SPEC = ModelSpec(
+    config=Dinov2Config,
+    module=Dinov2,
+    initialize=initialize,
+    presets=PRESETS,
+    kind="image-classifier",
+)
