@@ -11,7 +11,9 @@ import torch
 
 import glassformer as gf
 from glassformer.errors import CheckpointError, ConfigError, GenerationError
+from glassformer.kinds import kind_of
 from glassformer.tokenizers import CharTokenizer
+from glassformer.viewer.session import Session
 
 SURFACE = {
     "GlassformerError": None,
@@ -150,6 +152,27 @@ def test_the_tokens_that_end_a_text_stay_with_the_model_and_can_be_ignored(tmp_p
     shown = "".join(again.generate("B", max_new_tokens=9, ignore_eos=True))
     assert set(shown) <= {"B", "\n"}
     assert shown != "".join(again.generate("B", max_new_tokens=9))
+
+
+def test_an_id_without_a_token_ends_no_text_and_can_be_looked_at(data_dir):
+    """cl100k has such ids between its tokens, and a model may choose one; others are past the last token."""
+    tokenizer = gf.Tokenizer.load(data_dir / "tokenizers" / "cl100k_base.tiktoken")
+    gaps = sorted(set(range(tokenizer.vocab_size)) - tokenizer.vocab.keys())
+    assert gaps
+    sizes = {"vocab_size": tokenizer.vocab_size + 3, "context_length": 16, "d_model": 8, "n_layers": 1, "n_heads": 1}
+    model = gf.build("gpt2", **sizes, tokenizer=tokenizer)
+    word = tokenizer.encode(" word")[0]
+
+    def in_turn(logits, texts):
+        forced = torch.full_like(logits, -torch.inf)
+        for row, text in enumerate(texts):
+            forced[row, gaps[0] if len(text) % 2 else word] = 0.0
+        return forced
+
+    assert "".join(model.generate("a", max_new_tokens=8, filters=[in_turn])) == " word" * 4
+    session = Session(model, name="gaps")
+    run = session.start(kind_of(model).read(model, [word, gaps[0], tokenizer.vocab_size + 1]))
+    assert len(session.step(run.id, 0).tokens) == 3
 
 
 def test_the_end_that_the_tokenizer_knows_is_one_of_the_model(tmp_path):

@@ -148,6 +148,13 @@ def test_published_ranks_encode_random_strings_as_tiktoken_does(name, data_dir, 
         assert ours.encode(text, allowed_special="none") == theirs.encode_ordinary(text), text
 
 
+def test_halves_of_a_surrogate_pair_are_one_character_as_to_tiktoken(data_dir, tiktoken_encoding):
+    ours = Tokenizer.load(data_dir / "tokenizers" / "cl100k_base.tiktoken")
+    assert ours.encode("\ud83d\udc4d") == [9468, 239, 235]
+    for text in ("\ud83d\udc4d", "a\ud83d b\udc4d", "\udc4d\ud83d", "x\ud83d\udc4d\ud83d"):
+        assert ours.encode(text) == tiktoken_encoding("cl100k_base").encode(text)
+
+
 @pytest.mark.timeout(3600)  # the whole texts take minutes, with every call checked
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_ranks_encode_real_texts_as_tiktoken_does(name, data_dir, tiktoken_encoding):

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import glassformer as gf
 import tokenizers
 from glassformer.checkpoints.tokenizer_files import write_tokenizers
 from glassformer.errors import TokenizerError
@@ -329,6 +331,46 @@ def test_ids_are_those_of_transformers_with_what_stands_around_a_text(folder: Pa
     assert isinstance(ours, LibraryTokenizer) is (folder.name not in OURS)
     for text, ids in ids_of(folder, texts):
         assert ours.encode(text, special=True) == ids, text
+
+
+def test_halves_of_a_surrogate_pair_are_one_character_to_every_kind(folder: Path) -> None:
+    ours = Tokenizer.load(folder)
+    assert ours.encode("a \ud83d\udc4d b\udc4d") == ours.encode("a \N{THUMBS UP SIGN} b\N{REPLACEMENT CHARACTER}")
+    assert list(ours.encode_iterable(["a \ud83d", "\udc4d b"])) == ours.encode("a \N{THUMBS UP SIGN} b")
+
+
+WRITERS = {"smollm2", "mistral", "llama_of_transformers", "phi3", "yi", "gemma", "qwen2", "deepseek", "gpt_neox"}
+
+
+@torch.no_grad()
+def test_a_model_reads_continues_and_ends_a_text_as_in_transformers_and_so_does_its_copy(
+    folder: Path, tmp_path: Path
+) -> None:
+    """The begin token and the one that ends a text are those that the files declare, whatever they are called."""
+    if folder.name not in WRITERS:
+        pytest.skip("a tokenizer of encoders")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id, "pad_token_id": None}
+    config = transformers.LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=64, **sizes, **ends)
+    theirs = transformers.LlamaForCausalLM(config).eval()
+    for parameter in theirs.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.3)
+    theirs.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    ours = gf.load(tmp_path / "model")
+    gf.save(ours, tmp_path / "copy")
+    assert ours.eos_ids == {id for id in [tokenizer.eos_token_id] if id is not None}
+    for place in ("model", "copy"):
+        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / place)
+        reader = transformers.AutoTokenizer.from_pretrained(tmp_path / place)
+        for text in ("Hello there", "  two", "a\n\nb"):
+            inputs = reader(text, return_tensors="pt")
+            ids, valid = inputs["input_ids"], inputs["attention_mask"]
+            assert ours.encode(text) == ids[0].tolist()
+            torch.testing.assert_close(ours(ids), model(ids).logits, rtol=1e-4, atol=1e-5)
+            written = model.generate(ids, attention_mask=valid, max_new_tokens=16, do_sample=False, pad_token_id=0)
+            assert ours.generate_ids(ids, max_new_tokens=16, temperature=0.0).tolist() == written.tolist()
 
 
 def test_what_is_saved_is_the_file_itself_and_gives_the_same_ids(

@@ -170,6 +170,13 @@ def test_the_settings_of_a_folder_without_tokenizer_json_are_those_of_transforme
         assert ours.encode(text, special=True) == theirs(text)["input_ids"], text
 
 
+def test_a_vocabulary_without_capitals_is_cased_where_its_settings_say_so(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[CLS]\n[UNK]\n[SEP]\n[MASK]\na\nhello\nworld\n")
+    assert Tokenizer.load(tmp_path).encode("Hello world") == [6, 7]
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    assert Tokenizer.load(tmp_path).encode("Hello world") == [2, 7]
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [(b"a\nb\na\n", "stands on two lines"), (b"a\n", r"lacks \[UNK\]"), (b"\xff\xfe", "is not UTF-8")],
