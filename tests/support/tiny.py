@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 import glassformer as gf
-from glassformer.nn.moe import Experts
+from glassformer.nn.moe import Experts, GroupedExperts
 
 DECODER = {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_heads": 2, "n_kv_heads": 1, "d_ff": 12}
 FAMILIES: dict[str, dict[str, Any]] = {  # of the modern decoder, each with what is its own
@@ -20,11 +20,30 @@ FAMILIES: dict[str, dict[str, Any]] = {  # of the modern decoder, each with what
     "gemma3": {**DECODER, "n_layers": 2, "d_head": 4, "sliding_windows": (3, 0)},
 }
 ENCODER = {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 12}
+LATENT = {  # of a decoder whose heads read latents; its first block has no experts
+    "vocab_size": 11,
+    "context_length": 8,
+    "d_model": 8,
+    "n_layers": 2,
+    "n_heads": 2,
+    "d_ff": 12,
+    "d_expert": 5,
+    "d_plain": 4,
+    "d_rotary": 2,
+    "d_value": 3,
+    "kv_rank": 5,
+    "n_dense_layers": 1,
+}
+DEEPSEEK: dict[str, dict[str, Any]] = {
+    "deepseek_v2": {**LATENT, "experts": GroupedExperts(scores="softmax", n=3, top_k=2, norm_top_k=False)},
+    "deepseek_v3": {**LATENT, "q_rank": 6, "experts": GroupedExperts(n=4, top_k=2, n_groups=2, scale=2.5)},
+}
 TINY: dict[str, dict[str, Any]] = {
     "gpt2": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2},
     "llama": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 12},
     "cs336": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 12},
     **FAMILIES,
+    **DEEPSEEK,
     "rnn": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 2},
     "bert": ENCODER,
     "roberta": ENCODER,

@@ -14,7 +14,7 @@ from glassformer.tracing.trace import Trace
 from glassformer.viewer.pack import pack_scene, predicts, record
 from glassformer.viewer.scene import Scene, Token
 from support.foreign import FOREIGN
-from support.tiny import FAMILIES
+from support.tiny import DEEPSEEK, FAMILIES
 
 LLAMA = {"vocab_size": 40, "context_length": 32, "d_model": 32, "n_layers": 2, "n_heads": 4, "d_ff": 48}
 LONGROPE = RopeScaling(kind="longrope", original_context_length=4, short_factors=(1.0, 1.5), long_factors=(2.0, 4.0))
@@ -25,7 +25,7 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {**LLAMA, "n_kv_heads": 2}),
     "llama without shared heads": ("llama", LLAMA),
     "llama interleaved": ("llama", {**LLAMA, "n_kv_heads": 1, "rope_style": "interleaved", "tied_head": True}),
-    **{name: (name, {**sizes, "context_length": 16}) for name, sizes in FAMILIES.items()},
+    **{name: (name, {**sizes, "context_length": 16}) for name, sizes in (FAMILIES | DEEPSEEK).items()},
     "yarn": ("llama", {**LLAMA, "rope_scaling": RopeScaling(kind="yarn", factor=4.0, original_context_length=8)}),
     "longrope": ("phi3", {**LLAMA, "d_rotary": 4, "rope_scaling": LONGROPE}),
     "dynamic": ("llama", {**LLAMA, "rope_scaling": RopeScaling(kind="dynamic", original_context_length=4)}),

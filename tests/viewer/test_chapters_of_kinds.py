@@ -32,6 +32,8 @@ FITTING = {
     "phi3": f"{CORE} llama rope",
     "mixtral": f"{CORE.replace('mlp ', '')} rope",  # whose networks are several
     "qwen3_moe": f"{CORE.replace('mlp ', '')} rope",
+    "deepseek_v2": f"{CORE.replace('query-key-value ', '')} llama",  # keys and values are made of latents
+    "deepseek_v3": f"{CORE.replace('query-key-value ', '')} llama",
     "gemma2": f"{CORE} rope",
     "gemma3": f"{CORE} rope",
     "no positions": CORE,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from glassformer.nn.attention import Attention
 from glassformer.nn.dropout import Dropout
 from glassformer.nn.kv_cache import LayerStep
+from glassformer.nn.latent_attention import LatentAttention
 from glassformer.nn.mask import Mask
 from glassformer.nn.memory import LayerMemory
 from glassformer.nn.rope import Rotation
@@ -28,7 +29,7 @@ class Block(nn.Module):
     def __init__(
         self,
         attn_norm: nn.Module,
-        attn: Attention,
+        attn: Attention | LatentAttention,
         mlp_norm: nn.Module,
         mlp: nn.Module,
         *,

@@ -68,6 +68,20 @@ def _split(tensor: Tensor, n_parts: int, rows: Sequence[int]) -> Sequence[Tensor
     return torch.split(tensor, list(rows)) if rows else tensor.chunk(n_parts)
 
 
+def by_head(ours: Sequence[str], theirs: str, rows: Sequence[int]) -> Rename:
+    """Several of our matrices whose heads take turns in one of theirs; `rows` of each in a head."""
+
+    def heads(tensor: Tensor, n: int) -> Tensor:
+        return tensor.reshape(-1, n, *tensor.shape[1:])
+
+    return Rename(
+        theirs=theirs,
+        ours=tuple(ours),
+        read=lambda tensor: [part.flatten(0, 1) for part in torch.split(heads(tensor, sum(rows)), list(rows), dim=1)],
+        write=lambda tensors: torch.cat(list(map(heads, tensors, rows)), dim=1).flatten(0, 1),
+    )
+
+
 def reshaped(ours: str, theirs: str, our_shape: Sequence[int], their_shape: Sequence[int]) -> Rename:
     """The same numbers in another shape."""
     return Rename(

@@ -258,10 +258,9 @@ class Spine:
                 self.put(item, x, at, attention if role in MASKS else slabs)
                 at += self.view.size(item)[1] + (1 if role_of(role).strip else self.gap)
         x -= self.gap
-        row = self.sizes["D"] + self.gap
-        columns = [
-            [f"{name}{part}" for name in "qkv"] for part in ("_shared", "_kept", "_rotated", "", "_bias", "_weight")
-        ]
+        row = max(self.view.size(item)[1] for item in (self.find(path, name) for name in "qkv") if item) + self.gap
+        parts = ("_shared", "_kept", "_rotated", "", "_bias", "_weight", "_up_weight")
+        columns = [[f"{name}{part}" for name in "qkv"] for part in parts]
         for roles in columns:
             items = [self.find(path, role) for role in roles]
             width = max((self.view.size(item)[0] for item in items if item), default=0)
@@ -269,7 +268,14 @@ class Spine:
                 x -= width + (1 if width in (1, self.c) else self.gap)
                 for number, item in enumerate(items):
                     self.put(item, x, y + number * row, slabs)
-        return x, max(at, y + 3 * row) - self.gap
+        bottom = max(at, y + 3 * row)
+        latents = [item for item in (self.find(path, role) for role in ("q_latent", "kv_latent")) if item]
+        if latents:
+            x, at = x - self.gap - self.t, y
+            for item in latents:  # what all heads read: one below the other
+                self.put(item, x, at, attention)
+                at += self.view.size(item)[1] + self.gap
+        return x, max(at, bottom) - self.gap
 
     def projection(self, path: str, x: int, y: int, group: Group) -> int:
         """The heads joined, and what attention adds to the stream; returns their left edge."""

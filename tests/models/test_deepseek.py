@@ -1,0 +1,95 @@
+"""DeepSeek: published sizes, settings of both versions, and tensors that only other tasks use."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import glassformer as gf
+from glassformer import models
+from glassformer.config import from_mapping
+from glassformer.errors import ConfigError, ExportError
+from support.tiny import DEEPSEEK
+
+PARAMETERS = {
+    "deepseek_v2": {"deepseek-v2-lite": 15_706_484_224, "deepseek-v2": 235_741_434_880},
+    "deepseek_v3": {"deepseek-v3": 671_026_419_200},
+}
+
+
+def published(version: str) -> Any:
+    return models.specs()[version].published
+
+
+@pytest.mark.parametrize("version", DEEPSEEK)
+def test_a_preset_has_the_published_number_of_parameters(version: str) -> None:
+    spec = models.specs()[version]
+    built = {name: spec.outline(config) for name, config in spec.presets.items()}
+    sizes = {name: sum(parameter.numel() for parameter in model.parameters()) for name, model in built.items()}
+    assert sizes == PARAMETERS[version]
+
+
+@pytest.mark.parametrize("version", DEEPSEEK)
+def test_from_huggingface_undoes_to_huggingface(version: str) -> None:
+    spec: Any = models.specs()[version]
+    scaled = {**DEEPSEEK[version], "rope_scaling": {"kind": "linear", "factor": 4.0}, "mscale": 0.7}
+    for config in [*spec.presets.values(), spec.config(), from_mapping(spec.config, scaled)]:
+        assert spec.published.from_huggingface(spec.published.to_huggingface(config)) == config
+
+
+def test_scores_are_sharper_where_a_context_is_stretched() -> None:
+    spec: Any = models.specs()["deepseek_v3"]
+    plain = from_mapping(spec.config, {"mscale": 1.0})
+    stretched = from_mapping(spec.config, {"mscale": 1.0, "rope_scaling": {"kind": "linear", "factor": 40.0}})
+    assert plain.score_scale == pytest.approx(192**-0.5)
+    assert stretched.score_scale == pytest.approx(192**-0.5 * 1.3688879454113936**2)  # 1 + 0.1 ln 40
+
+
+def test_layers_that_guess_the_tokens_after_the_next_are_left_out(tmp_path: Path) -> None:
+    model = gf.build("deepseek_v3", **DEEPSEEK["deepseek_v3"])
+    gf.save(model, tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({**weights, "model.layers.61.eh_proj.weight": torch.zeros(3, 3)}, tmp_path / "model.safetensors")
+    (tmp_path / "manifest.json").unlink(missing_ok=True)
+    tokens = torch.tensor([[1, 2, 3]])
+    torch.testing.assert_close(gf.load(tmp_path)(tokens), model(tokens))
+
+
+@pytest.mark.parametrize(
+    ("version", "theirs", "says"),
+    [
+        ("deepseek_v3", {"num_key_value_heads": 8}, "num_key_value_heads must be num_attention_heads, 128, not 8"),
+        ("deepseek_v3", {"scoring_func": "softmax"}, "scoring_func = 'softmax' is not supported"),
+        ("deepseek_v3", {"moe_layer_freq": 2}, "moe_layer_freq = 2 is not supported"),
+        ("deepseek_v3", {"n_group": 7}, "256 experts do not make 7 groups"),
+        ("deepseek_v3", {"n_routed_experts": 10**9}, "experts.n must be a whole number from 1 to 10000"),
+        ("deepseek_v3", {"qk_rope_head_dim": 3}, "d_rotary must be even, not 3"),
+        ("deepseek_v3", {"kv_lora_rank": 0}, "kv_rank must be a whole number from 1"),
+        ("deepseek_v2", {"topk_method": "noaux_tc"}, "topk_method must be greedy or group_limited_greedy"),
+        ("deepseek_v2", {}, "experts.top_k must be a whole number, not None"),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("unchecked")
+def test_a_setting_that_no_model_of_a_version_has_is_refused_by_name(
+    version: str, theirs: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        published(version).from_huggingface(theirs)
+
+
+@pytest.mark.parametrize(
+    ("version", "changes", "says"),
+    [
+        ("deepseek_v2", {"rope_style": "half"}, "DeepseekV2 cannot express rope_style = 'half'"),
+        ("deepseek_v2", {"experts": {"n": 4, "top_k": 2}}, "DeepseekV2 cannot express experts"),
+        ("deepseek_v3", {"experts": {"n": 4, "scores": "softmax"}}, "DeepseekV3 cannot express experts.scores"),
+    ],
+    ids=str,
+)
+def test_what_no_model_of_a_version_has_is_not_written_as_one(version: str, changes: dict[str, Any], says: str) -> None:
+    spec: Any = models.specs()[version]
+    with pytest.raises(ExportError, match=says):
+        spec.published.to_huggingface(from_mapping(spec.config, DEEPSEEK[version] | changes))
