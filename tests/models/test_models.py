@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "rnn": {"vocab_size": 13, "context_length": 16, "d_model": 12, "n_layers": 2},
 }
 SMALL["cs336"] = SMALL["llama"]
+SMALL["gpt_neox"] = {**SMALL["gpt2"], "d_rotary": 2}
 SMALL |= {name: sizes | {"vocab_size": 13, "context_length": 16} for name, sizes in FAMILIES.items()}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {}),
@@ -47,6 +48,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "llama",
         {"qkv_bias": True, "qk_norm": True, "sliding_windows": (3, 0), "experts": Experts(n=4, top_k=2)},
     ),
+    "gpt_neox": ("gpt_neox", {}),
+    "gpt_neox one after the other": ("gpt_neox", {"parallel": False, "attn_bias": False, "tied_head": True}),
     "rnn": ("rnn", {"kind": "rnn"}),
     "rnn gru": ("rnn", {"kind": "gru"}),
     "rnn lstm": ("rnn", {"kind": "lstm"}),

@@ -44,6 +44,7 @@ TINY: dict[str, dict[str, Any]] = {
     "cs336": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 12},
     **FAMILIES,
     **DEEPSEEK,
+    "gpt_neox": {"vocab_size": 11, "context_length": 8, "d_model": 16, "n_layers": 1, "n_heads": 2},
     "rnn": {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 2},
     "bert": ENCODER,
     "roberta": ENCODER,

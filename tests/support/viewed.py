@@ -29,6 +29,8 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "yarn": ("llama", {**LLAMA, "rope_scaling": RopeScaling(kind="yarn", factor=4.0, original_context_length=8)}),
     "longrope": ("phi3", {**LLAMA, "d_rotary": 4, "rope_scaling": LONGROPE}),
     "dynamic": ("llama", {**LLAMA, "rope_scaling": RopeScaling(kind="dynamic", original_context_length=4)}),
+    "gpt_neox": ("gpt_neox", LLAMA),
+    "gpt_neox one after the other": ("gpt_neox", {**LLAMA, "parallel": False, "attn_bias": False}),
     "no positions": ("cs336", {**LLAMA, "position": "none", "ffn": "silu"}),
     "post-norm": ("cs336", {**LLAMA, "norm_placement": "post"}),
     "no norm": ("cs336", {**LLAMA, "norm_placement": "none"}),

@@ -36,6 +36,8 @@ FITTING = {
     "deepseek_v3": f"{CORE.replace('query-key-value ', '')} llama",
     "gemma2": f"{CORE} rope",
     "gemma3": f"{CORE} rope",
+    "gpt_neox": f"{CORE} rope",
+    "longrope": f"{CORE} llama rope",
     "no positions": CORE,
     "vit": f"image {INSIDE_A_LAYER}",
     "bert": f"both-ways {OF_AN_ENCODER}",

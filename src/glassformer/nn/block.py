@@ -62,6 +62,25 @@ class Block(nn.Module):
         return x
 
 
+class ParallelBlock(Block):
+    """A block whose sublayers both read the stream as it comes in (Wang and Komatsuzaki 2021, GPT-J)."""
+
+    def forward(
+        self,
+        x: Float[Tensor, "*B T C"],
+        mask: Mask,
+        *,
+        rotation: Rotation | None = None,
+        cache: LayerStep | None = None,
+    ) -> Float[Tensor, "*B T C"]:
+        """The residual stream after this block, from the one before it."""
+        attn_out = self.attn(self.attn_norm(x), mask, rotation=rotation, cache=cache)
+        mlp_out = self.mlp(self.mlp_norm(x))
+        x = x + self.dropout(attn_out)
+        x = x + self.dropout(mlp_out)
+        return x
+
+
 class SandwichBlock(nn.Module):
     """x + Norm(Sublayer(Norm(x))): each sublayer reads normalised numbers and adds normalised ones.
 

@@ -27,7 +27,9 @@ from glassformer.models.published.windows import window_of_all
 def read_rope(theirs: Settings) -> dict[str, Any]:
     """The context and the rotary settings, whose one kind of scaling has had three names."""
     rope = published_rope.rope_parameters(theirs)
-    kind = {"su": "longrope", "yarn": "longrope"}.get(name := published_rope.kind_of(rope), name)
+    kind = published_rope.kind_of(rope)
+    if kind in ("su", "yarn"):
+        kind = "longrope"
     if kind not in ("default", "longrope"):
         raise ConfigError(f"rope_type {kind!r} is not supported; default and longrope are.")
     settings = {ORIGINAL: 4096, **theirs, "rope_scaling": {**rope, "rope_type": kind}}
