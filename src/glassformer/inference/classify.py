@@ -53,11 +53,12 @@ def check_head(config: Any) -> None:
 
 
 def likeliest(logits: Float[Tensor, "B N"], config: Any, top_k: int) -> list[list[Guess]]:
-    """The `top_k` likeliest classes of each row."""
+    """The `top_k` likeliest classes of each row; of one class alone, whether it is that: σ of its logit."""
     if top_k < 1:
         raise ConfigError(f"must be at least 1, not {top_k}.", setting="top_k")
     check_finite(logits)
-    probs = F.softmax(logits.double())
+    wide = logits.double()
+    probs = torch.sigmoid(wide) if config.n_classes == 1 else F.softmax(wide)
     best = probs.topk(min(top_k, config.n_classes))
     return [
         [Guess(number=n, label=label(config, n), probability=p) for p, n in zip(values, numbers, strict=True)]

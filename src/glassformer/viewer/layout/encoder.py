@@ -49,7 +49,10 @@ def embedding(spine: Spine, group: Group) -> int:
         spine.put(stream, 0, y + n * pitch, group)
     right = spine.norm("embedding_norm", 0, spine.t, 0, group, 1)
     x = spine.t + spine.gap
-    rows = ("position_rows", "rank", "counted") if spine.find("", "position_rows") else ("positions",)
+    rows: tuple[str, ...] = ("positions",)
+    if spine.find("", "position_rows"):  # those of the mask, which are others, stand over what the first layer reads
+        rows = ("position_rows", "rank", "counted")
+        spine.put(spine.find("", "positions"), 0, -2, group)
     for kind, strips in (("token", ()), ("place", rows), ("type", ("token_types",))):
         vectors = spine.find("", f"{kind}_embedded")
         if vectors:
