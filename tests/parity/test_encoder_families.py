@@ -147,6 +147,26 @@ def test_what_we_save_gives_the_same_in_transformers_and_here(family: str, tmp_p
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("family", ["xlm-roberta", "camembert"])
+@pytest.mark.parametrize("head", HEADS)
+def test_a_roberta_of_another_name_is_read_as_one_and_written_as_one(family: str, head: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    choose = random.Random(7)
+    theirs = AUTO[head].from_config(their_config(family, choose)).eval()
+    far_from_start(theirs)
+    theirs.save_pretrained(tmp_path / "theirs")
+    model = gf.load(tmp_path / "theirs")
+    gf.save(model, tmp_path / "ours")
+    copy = AUTO[head].from_pretrained(tmp_path / "ours").eval().double()
+    assert (model.config.architecture, copy.config.model_type) == ("roberta", "roberta")
+    inputs, keywords = draw_input(choose, model.config)
+    expected = output(theirs.double(), keywords, head)
+    ours: Any = model.module.double()
+    torch.testing.assert_close(ours(*inputs), expected, atol=TOLERANCE, rtol=TOLERANCE)
+    torch.testing.assert_close(output(copy, keywords, head), expected, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("family", FAMILIES)
 def test_texts_of_different_lengths_embed_as_each_alone(family: str, tmp_path: Path) -> None:
     theirs = transformers.AutoModel.from_config(their_config(family, random.Random(5))).eval()

@@ -1,4 +1,7 @@
-"""RoBERTa in Hugging Face's folders: BERT's names for the encoder, and heads of its own."""
+"""RoBERTa in Hugging Face's folders: BERT's names for the encoder, and heads of its own.
+
+XLM-RoBERTa and CamemBERT are RoBERTas of other languages under other names; they are written as RoBERTas.
+"""
 
 from typing import Any
 
@@ -8,6 +11,9 @@ from glassformer.models.published.fields import ArchitectureClass, Field, FieldG
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, modules, same
 from glassformer.models.roberta import RobertaConfig
+
+FAMILIES = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
+HEADS = {"ForMaskedLM": "masked-token", "Model": "none", "ForSequenceClassification": "classes"}
 
 
 def read_positions(theirs: Settings) -> dict[str, Any]:
@@ -42,14 +48,14 @@ def tensors(config: RobertaConfig) -> list[Rename]:
 PUBLISHED = Published(
     config=RobertaConfig,
     name="RoBERTa",
-    model_types=("roberta",),
+    model_types=tuple(FAMILIES),
     fields=(
         ArchitectureClass(
             "head",
             {
-                "RobertaForMaskedLM": ("roberta", "masked-token"),
-                "RobertaModel": ("roberta", "none"),
-                "RobertaForSequenceClassification": ("roberta", "classes"),
+                f"{family}{task}": (model_type, head)
+                for model_type, family in FAMILIES.items()
+                for task, head in HEADS.items()
             },
         ),
         Field("vocab_size", "vocab_size", default=50265),
