@@ -1,5 +1,6 @@
 """DeepSeek: published sizes, settings of both versions, and tensors that only other tasks use."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,55 @@ def test_from_huggingface_undoes_to_huggingface(version: str) -> None:
     scaled = {**DEEPSEEK[version], "rope_scaling": {"kind": "linear", "factor": 4.0}, "mscale": 0.7}
     for config in [*spec.presets.values(), spec.config(), from_mapping(spec.config, scaled)]:
         assert spec.published.from_huggingface(spec.published.to_huggingface(config)) == config
+
+
+def test_the_settings_of_the_published_model_are_those_of_its_preset_with_a_stretched_context() -> None:
+    theirs = {
+        "vocab_size": 129280,
+        "hidden_size": 7168,
+        "num_hidden_layers": 61,
+        "intermediate_size": 18432,
+        "num_attention_heads": 128,
+        "num_key_value_heads": 128,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "q_lora_rank": 1536,
+        "kv_lora_rank": 512,
+        "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64,
+        "v_head_dim": 128,
+        "first_k_dense_replace": 3,
+        "moe_layer_freq": 1,
+        "moe_intermediate_size": 2048,
+        "n_routed_experts": 256,
+        "num_experts_per_tok": 8,
+        "n_shared_experts": 1,
+        "n_group": 8,
+        "topk_group": 4,
+        "routed_scaling_factor": 2.5,
+        "norm_topk_prob": True,
+        "scoring_func": "sigmoid",
+        "topk_method": "noaux_tc",
+        "num_nextn_predict_layers": 1,
+        "rms_norm_eps": 1e-06,
+        "rope_theta": 10000,
+        "tie_word_embeddings": False,
+        "max_position_embeddings": 163840,
+        "rope_scaling": {
+            "type": "yarn",
+            "factor": 40,
+            "original_max_position_embeddings": 4096,
+            "beta_fast": 32,
+            "beta_slow": 1,
+            "mscale": 1.0,
+            "mscale_all_dim": 1.0,
+        },
+    }
+    config = published("deepseek_v3").from_huggingface(theirs)
+    preset = models.presets()["deepseek-v3"]
+    assert config.rope_scaling.amplitude == 1.0
+    assert config.score_scale == pytest.approx(192**-0.5 * 1.3688879454113936**2)  # 1 + 0.1 ln 40
+    assert replace(config, context_length=4096, rope_scaling=None, mscale=0.0) == preset
 
 
 def test_scores_are_sharper_where_a_context_is_stretched() -> None:

@@ -61,6 +61,32 @@ def test_the_angles_of_both_kinds_of_layers_are_read_where_either_version_of_tra
     assert (from_huggingface("gemma3").rope_theta, from_huggingface("gemma3").rope_theta_local) == (1e6, 1e4)
 
 
+def test_the_settings_of_a_published_model_are_those_of_its_preset() -> None:
+    theirs = {
+        "attention_bias": False,
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
+        "head_dim": 256,
+        "cache_implementation": "hybrid",
+        "hidden_activation": "gelu_pytorch_tanh",
+        "hidden_size": 1152,
+        "intermediate_size": 6912,
+        "max_position_embeddings": 32768,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 26,
+        "num_key_value_heads": 1,
+        "query_pre_attn_scalar": 256,
+        "rms_norm_eps": 1e-06,
+        "rope_local_base_freq": 10000,
+        "rope_scaling": None,
+        "rope_theta": 1000000,
+        "sliding_window": 512,
+        "sliding_window_pattern": 6,
+        "vocab_size": 262144,
+    }
+    assert from_huggingface("gemma3", **theirs) == models.presets()["gemma-3-1b"]
+
+
 @torch.no_grad()
 def test_a_layer_with_a_window_keeps_no_sinks_where_it_turns_by_angles_of_its_own() -> None:
     sizes = {**FAMILIES["gemma3"], "context_length": 24, "sliding_windows": (9,), "rope_theta_local": 3.0}

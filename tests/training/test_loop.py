@@ -34,7 +34,7 @@ from glassformer.training.loop import train
 from glassformer.training.schedule import learning_rate
 from glassformer.training.trainer import Trainer
 from support.counts import count
-from support.tiny import FAMILIES
+from support.tiny import DEEPSEEK, FAMILIES
 from support.tolerances import assert_close
 from test_files import dead_writer
 from training.runs import everything, newest_checkpoint, small, sorting, trainer_of
@@ -724,7 +724,10 @@ OF_ARCHITECTURE: dict[str, dict[str, Any]] = {
     "gpt2": {"n_heads": 2},
     "llama": {"n_heads": 2, "d_ff": 16},
     "cs336": {"n_heads": 2, "d_ff": 16},
-    **{name: {key: n for key, n in sizes.items() if key != "vocab_size"} for name, sizes in FAMILIES.items()},
+    **{
+        name: {key: n for key, n in sizes.items() if key != "vocab_size"}
+        for name, sizes in (FAMILIES | DEEPSEEK).items()
+    },
     "rnn": {},
 }
 

@@ -78,4 +78,5 @@ PUBLISHED = Published(
     ignored=IGNORED,
     base_prefix="model.",
     tied=TIED,
+    general={"num_experts": "n_routed_experts"},
 )

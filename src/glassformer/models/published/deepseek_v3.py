@@ -64,4 +64,5 @@ PUBLISHED = Published(
     elsewhere=(r"model\.layers\.61\..*",),
     base_prefix="model.",
     tied=TIED,
+    general={"num_local_experts": "n_routed_experts", "num_mtp_layers": "num_nextn_predict_layers"},
 )
