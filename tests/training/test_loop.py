@@ -728,6 +728,7 @@ OF_ARCHITECTURE: dict[str, dict[str, Any]] = {
         name: {key: n for key, n in sizes.items() if key != "vocab_size"}
         for name, sizes in (FAMILIES | DEEPSEEK).items()
     },
+    "gpt_neox": {"n_heads": 2},
     "rnn": {},
 }
 

@@ -8,6 +8,7 @@ import pytest
 
 from glassformer.viewer.scene import Block, Group, Scene, Text, Token
 from glassformer.viewer.selectors import Cells, SelectorError, select
+from support.tiny import DEEPSEEK
 from support.viewed import OURS, recorded
 
 SHARED = json.loads((Path(__file__).parent / "selectors.json").read_text("utf-8"))
@@ -59,8 +60,9 @@ def test_what_is_no_selector_is_refused(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_every_head_finds_what_it_works_with(name: str) -> None:
     found = recorded(name)[1]
+    weights = () if name in DEEPSEEK else ("q_weight", "k_weight", "v_weight")  # those of latents belong to all heads
     for head in range(found.sizes["H"]):
-        for role in ("q", "k", "v", "q_weight", "k_weight", "v_weight", "scores", "weights", "out"):
+        for role in ("q", "k", "v", *weights, "scores", "weights", "out"):
             cells = select(found, "@layer[last].head[h]." + role, {"h": head})
             assert len(cells) == 1, (role, head)
     (cell,) = select(found, "@probs{t=last,v=last}")

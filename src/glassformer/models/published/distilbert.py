@@ -70,4 +70,5 @@ PUBLISHED = Published(
     ignored=(r"(distilbert\.)?embeddings\.position_ids",),
     base_prefix="distilbert.",
     tied={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
+    general={"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"},
 )
