@@ -18,6 +18,7 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    Qwen2Config,
 )
 
 import glassformer as gf
@@ -32,6 +33,8 @@ from support.gguf_models import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, write_gp
 from tokenizers import Tokenizer as TheirTokenizer
 from tokenizers import decoders, models, pre_tokenizers
 
+SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+SIZES += ("num_key_value_heads", "max_position_embeddings", "rms_norm_eps")
 SMOLLM2 = os.environ.get("GLASSFORMER_SMOLLM2_GGUF", "")
 
 
@@ -146,6 +149,65 @@ def test_the_scaling_of_llama_3_is_known_by_its_frequencies(tmp_path: Path) -> N
         else:
             with refused(path):
                 checkpoints.load(path)
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "linear", "factor": 2.5},
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8},
+        {"rope_type": "yarn", "factor": 3.3, "original_max_position_embeddings": 9, "beta_fast": 8.0, "beta_slow": 0.5},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_rotary_scalings_that_the_metadata_say_are_those_of_transformers(
+    tmp_path: Path, rope: dict[str, Any], family: str
+) -> None:
+    theirs = llama(rope_parameters={**rope, "rope_theta": 500.0})
+    if family == "qwen2":
+        config = Qwen2Config(**{name: theirs.config.to_dict()[name] for name in SIZES}, rope_parameters={**rope})
+        theirs = AutoModelForCausalLM.from_config(config).eval()
+    config = assert_same_logits(write_llama(tmp_path / "m.gguf", theirs), theirs)
+    assert config.rope_scaling.kind == rope["rope_type"]
+
+
+def with_scaling(path: Path, **settings: Any) -> Path:
+    """A Llama with more settings of its rotary scaling."""
+    with pytest.MonkeyPatch.context() as patch:
+        finish = gguf.GGUFWriter.write_header_to_file
+
+        def more(self: gguf.GGUFWriter, *arguments: Any) -> None:
+            for name, value in settings.items():
+                add = self.add_string if isinstance(value, str) else self.add_float32
+                add(f"llama.rope.scaling.{name}", value)
+            finish(self, *arguments)
+
+        patch.setattr(gguf.GGUFWriter, "write_header_to_file", more)
+        return write_llama(path, llama())
+
+
+def test_what_multiplies_cosines_is_followed_or_refused(tmp_path: Path) -> None:
+    plain = {"attn_factor": 1.0, "yarn_ext_factor": 1.0, "type": "none", "factor": 4.0}
+    assert checkpoints.load(with_scaling(tmp_path / "1.gguf", **plain)).config.rope_scaling is None
+    by_factor_alone = checkpoints.load(with_scaling(tmp_path / "2.gguf", factor=4.0)).config.rope_scaling
+    assert (by_factor_alone.kind, by_factor_alone.factor) == ("linear", 4.0)
+    yarn = {"type": "yarn", "factor": 2.0}
+    for number, settings in enumerate(
+        [
+            {"type": "longrope"},
+            {"type": "dynamic", "factor": 2.0},
+            {"type": "llama3"},
+            {**yarn, "attn_factor": 1.2},
+            {**yarn, "yarn_attn_factor": 0.5},
+            {**yarn, "yarn_ext_factor": 0.5},
+            {**yarn, "yarn_log_multiplier": 0.1},
+            {"type": "yarn", "factor": 0.5},
+        ]
+    ):
+        path = with_scaling(tmp_path / f"refused {number}.gguf", **settings)
+        with refused(path):
+            checkpoints.load(path)
 
 
 def test_a_file_is_known_by_what_it_holds_and_read_by_the_facade(tmp_path: Path) -> None:

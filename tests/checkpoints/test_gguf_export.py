@@ -1,6 +1,7 @@
 """GGUF files that we write, read by the library `gguf`, by `transformers` and by ourselves."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,53 @@ def test_what_is_written_is_read_by_transformers_with_our_logits(tmp_path: Path,
         wanted = built(name).module(tokens)
         allowed = {"f32": 1e-5, "f16": 0.05, "q8_0": 1.0}[kind] * float(wanted.std())
         torch.testing.assert_close(ours.module(tokens), wanted, rtol=0, atol=allowed)
+
+
+SCALINGS = [
+    ("llama", {"kind": "llama3", "factor": 32.0}),
+    ("llama", {"kind": "llama3", "factor": 3.3, "original_context_length": 64}),
+    ("llama", {"kind": "linear", "factor": 2.5}),
+    ("qwen2", {"kind": "yarn", "factor": 4.0, "original_context_length": 8}),
+    ("llama", {"kind": "yarn", "factor": 3.3, "original_context_length": 8, "beta_fast": 8.0, "beta_slow": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("name", "scaling"), SCALINGS, ids=str)
+def test_rotary_scalings_are_written_and_read(tmp_path: Path, name: str, scaling: dict[str, Any]) -> None:
+    sizes = {**MODELS[name], "d_head": 64, "rope_theta": 500_000.0}
+    model = gf.build(name, **sizes, rope_scaling=scaling)
+    path = checkpoints.save_gguf(model.checkpoint, tmp_path / "m.gguf", kind="f32")
+    again = gf.load(path)
+    assert again.config == replace(model.config, rope_style=again.config.rope_style)
+    tokens = torch.randint(300, (2, 30))
+    torch.testing.assert_close(again(tokens), model(tokens))
+    written = {tensor.name: tensor.data for tensor in gguf.GGUFReader(path).tensors}
+    assert ("rope_freqs.weight" in written) == (scaling["kind"] == "llama3")
+    if scaling["kind"] == "llama3":
+        gf.save(model, tmp_path / "folder")
+        theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "folder").model.rotary_emb.inv_freq
+        plain = 500_000.0 ** (-np.arange(0, 64, 2) / 64)
+        np.testing.assert_allclose(written["rope_freqs.weight"], plain / theirs.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "scaling"),
+    [
+        ("qwen2", {"kind": "llama3", "factor": 8.0}),  # whose divisors llama.cpp asks for in Llamas alone
+        ("llama", {"kind": "llama3", "factor": 8.0, "low_freq_factor": 2.0}),
+        ("llama", {"kind": "dynamic", "factor": 2.0, "original_context_length": 16}),
+        ("llama", {"kind": "yarn", "attention_factor": 1.5}),
+        ("llama", {"kind": "yarn", "truncate": False}),
+    ],
+    ids=str,
+)
+def test_a_rotary_scaling_that_gguf_cannot_express_is_refused(
+    tmp_path: Path, name: str, scaling: dict[str, Any]
+) -> None:
+    model = gf.build(name, **{**MODELS[name], "rope_theta": 500_000.0, "d_head": 64}, rope_scaling=scaling)
+    with pytest.raises(ExportError, match=r"GGUF cannot express .*rope_"):
+        checkpoints.save_gguf(model.checkpoint, tmp_path / "m.gguf", kind="f32")
+    assert not list(tmp_path.iterdir())
 
 
 def test_q8_0_is_that_of_the_library() -> None:
@@ -236,8 +284,8 @@ def test_another_tokenizer_takes_the_place_of_the_files_own(tmp_path: Path) -> N
 
 
 def test_what_gguf_cannot_say_is_refused(tmp_path: Path) -> None:
-    scaled = {"rope_scaling": RopeScaling(kind="llama3", factor=8.0)}
-    refused = [("gpt2", {"activation": "relu"}, "activation"), ("llama", scaled, "rope_scaling")]
+    scaled = {"rope_scaling": RopeScaling(kind="llama3", factor=8.0, low_freq_factor=2.0)}
+    refused = [("gpt2", {"activation": "relu"}, "activation"), ("llama", scaled, "rope_freqs")]
     for name, changes, setting in refused:
         model = gf.build(name, **SIZES, **changes)
         with pytest.raises(ExportError, match=setting):

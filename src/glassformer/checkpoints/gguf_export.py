@@ -18,7 +18,7 @@ from glassformer.checkpoints import gguf_card, gguf_families, gguf_file, gguf_to
 from glassformer.checkpoints.build import check_finite
 from glassformer.checkpoints.chat_templates import templates_of
 from glassformer.checkpoints.formats.format import Contents
-from glassformer.checkpoints.gguf_families import FAMILIES, GGUFFamily
+from glassformer.checkpoints.gguf_families import FAMILIES, ROPE_FREQUENCIES, GGUFFamily
 from glassformer.checkpoints.gguf_tokenizer import KEY, chat_metadata
 from glassformer.checkpoints.rest import CARD
 from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError
@@ -38,7 +38,8 @@ def save(module: nn.Module, contents: Contents, path: Path, *, kind: str, overwr
     theirs = huggingface.their_settings(config, native=False)
     name, family = _family(theirs)
     metadata = {"general.architecture": name, "general.file_type": FILE_TYPES[kind], "general.quantization_version": 2}
-    metadata |= _settings(name, family, theirs, config)
+    divisors = _divisors(name, config)
+    metadata |= _settings(name, family, theirs, config, divisors)
     metadata |= gguf_card.metadata_of(contents.rest.contents.get(CARD, b""))
     metadata |= _tokenizer(contents, config.vocab_size)
     weights = dict(module.named_parameters())
@@ -51,6 +52,8 @@ def save(module: nn.Module, contents: Contents, path: Path, *, kind: str, overwr
     for folder_name, tensor in names.to_theirs(weights, config).items():
         place = family.gguf_name(folder_name)
         tensors[place] = _kind(place, tensor, kind), family.change_back(place, theirs)(tensor)
+    if divisors is not None:
+        tensors[ROPE_FREQUENCIES] = KINDS["f32"], divisors
     with files.new_file(path, overwrite=overwrite) as new:
         gguf_file.write(new, metadata, tensors)
     return path
@@ -69,19 +72,33 @@ def _family(theirs: Mapping[str, Any]) -> tuple[str, GGUFFamily]:
     raise ExportError(f"GGUF is written of {', '.join(FAMILIES)}, not of a {theirs['model_type']}.")
 
 
-def _settings(name: str, family: GGUFFamily, theirs: Mapping[str, Any], config: Any) -> dict[str, Any]:
+def _divisors(name: str, config: Any) -> Tensor | None:
+    """Those of rotary frequencies, which llama.cpp asks for in Llamas."""
+    if name != "llama" or config.rope_scaling is None or config.rope_scaling.kind != "llama3":
+        return None
+    return gguf_families.divisors_of(config.rope_scaling, config.d_head, config.rope_theta).float()
+
+
+def _settings(
+    name: str, family: GGUFFamily, theirs: Mapping[str, Any], config: Any, divisors: Tensor | None
+) -> dict[str, Any]:
     """The metadata of a configuration, after it has been read from them again."""
     hf_names = {**family.settings, **family.optional}
     metadata = {f"{name}.{key}": theirs[each] for key, each in hf_names.items() if theirs.get(each) is not None}
     metadata[f"{name}.vocab_size"] = config.vocab_size
     if family.optional:
         metadata |= dict.fromkeys((f"{name}.rope.dimension_count", f"{name}.attention.value_length"), config.d_head)
+        metadata |= {f"{name}.{key}": value for key, value in gguf_families.scaling_metadata(theirs).items()}
     on_disk = {
         key: float(str(np.float32(value))) if isinstance(value, float) else value for key, value in metadata.items()
     }
-    again = gguf_families.settings_of(
-        {"general.architecture": name, **on_disk}, tied=config.tied_head, vocab_size=config.vocab_size, frequencies=None
-    )
+    on_disk["general.architecture"] = name
+    try:
+        again = gguf_families.settings_of(
+            on_disk, tied=config.tied_head, vocab_size=config.vocab_size, frequencies=divisors
+        )
+    except ConfigError as error:
+        raise ExportError(f"GGUF cannot express this model: {error}") from None
     published = spec_of(config).published
     assert published is not None
     kept = {each: getattr(config, each) for each in NOT_OF_THE_MODEL if hasattr(config, each)}

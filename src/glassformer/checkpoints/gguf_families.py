@@ -14,12 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glassformer.errors import CheckpointCorrupt, ConfigError
+from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError
 from glassformer.nn.rope import RoPE, RopeScaling
 
 ROPE_FREQUENCIES = "rope_freqs.weight"  # by what each frequency is divided, as Llama 3.1 has it
 LAYER = re.compile(r"blk\.(0|[1-9]\d{0,5})\.")
-UNUSED = ("tensor_data_layout", "rope.scaling.finetuned", "rope.scaling.attn_factor")  # that change nothing here
+ORIGINAL_CONTEXT = 8192  # of Llama 3.1, and where a file with divisors says nothing else
+SCALINGS = {  # by their type: settings of GGUF after "rope.scaling.", and of config.json
+    "linear": {"factor": "factor"},
+    "yarn": {
+        "factor": "factor",
+        "original_context_length": "original_max_position_embeddings",
+        "yarn_beta_fast": "beta_fast",
+        "yarn_beta_slow": "beta_slow",
+    },
+}
+UNUSED = ("tensor_data_layout", "rope.scaling.finetuned")  # that change nothing here
+NEUTRAL = {f"rope.scaling.{name}": 1 for name in ("attn_factor", "yarn_attn_factor", "yarn_ext_factor")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +201,7 @@ def settings_of(
     if left.pop("vocab_size", vocab_size) != vocab_size:
         raise ConfigError(f"{name}.vocab_size is not the {vocab_size:,} rows of its embedding.")
     for key, value in left.items():
-        if key not in UNUSED and not _is_off(value):
+        if key not in UNUSED and not _is_off(value) and NEUTRAL.get(key) != value:
             raise ConfigError(f"its setting {name}.{key} = {str(value)[:40]} is not followed here.")
     for theirs, value in config.items():
         if isinstance(value, list | array):
@@ -213,31 +224,59 @@ def _rope(left: dict[str, Any], config: Mapping[str, Any], frequencies: Tensor |
             raise ConfigError(
                 f"its {key} is {str(size)[:40]}, and only that of a whole head, {d_head}, is followed here."
             )
-    kind = left.pop("rope.scaling.type", "none")
-    factor, original = left.pop("rope.scaling.factor", 1.0), left.pop("rope.scaling.original_context_length", None)
+    theta = config.get("rope_theta", 10_000.0)
+    return {"head_dim": d_head, "rope_scaling": _scaling(left, d_head, theta, frequencies)}
+
+
+def _scaling(left: dict[str, Any], d_head: Any, theta: Any, frequencies: Tensor | None) -> dict[str, Any] | None:
+    """The scaling of rotary frequencies; without a type, a factor is a linear one."""
+    prefix = "rope.scaling."
+    kind = left.pop(f"{prefix}type", "linear" if left.get(f"{prefix}factor") else "none")
+    if kind not in ("none", "", *SCALINGS):
+        raise ConfigError(f"its rotary scaling of type {str(kind)[:40]!r} is not followed here.")
+    names = SCALINGS["yarn"]
+    values = {theirs: left.pop(f"{prefix}{key}") for key, theirs in names.items() if f"{prefix}{key}" in left}
     if frequencies is not None:
-        if kind not in ("none", "llama3"):
-            raise ConfigError(f"it has both {ROPE_FREQUENCIES} and a rotary scaling of type {str(kind)[:40]!r}.")
-        return {"head_dim": d_head, "rope_scaling": _llama3(frequencies, d_head, config.get("rope_theta", 10_000.0))}
-    if kind in ("none", ""):
-        return {"head_dim": d_head}
-    scaling = {"rope_type": kind, "factor": factor}
-    if original is not None:
-        scaling["original_max_position_embeddings"] = original
-    return {"head_dim": d_head, "rope_scaling": scaling}
+        if kind in SCALINGS:
+            raise ConfigError(f"it has both {ROPE_FREQUENCIES} and a rotary scaling of type {kind!r}.")
+        return _llama3(frequencies, d_head, theta, values.get(names["original_context_length"], ORIGINAL_CONTEXT))
+    if kind not in SCALINGS:
+        return None
+    theirs = SCALINGS[kind].values()
+    return {"rope_type": kind, **{name: value for name, value in values.items() if name in theirs}}
 
 
-def _llama3(frequencies: Tensor, d_head: int, theta: float) -> dict[str, Any]:
+def _llama3(divisors: Tensor, d_head: Any, theta: Any, original: Any) -> dict[str, Any]:
     """Llama 3.1's scaling of which these divisors come; raises where they are those of no published one."""
-    scaling = RopeScaling(kind="llama3", factor=max(1.0, float(frequencies.max())))
-    if isinstance(d_head, int) and frequencies.shape == (d_head // 2,) and isinstance(theta, float) and theta > 0:
-        plain, scaled = (RoPE(d_head=d_head, theta=theta, scaling=each).frequencies() for each in (None, scaling))
-        if torch.allclose(plain / scaled, frequencies.double(), rtol=1e-4):
+    sizes_are_numbers = isinstance(d_head, int) and isinstance(original, int) and isinstance(theta, float) and theta > 0
+    if sizes_are_numbers and original > 0 and divisors.shape == (d_head // 2,) and divisors.isfinite().all():
+        factor = max(1.0, float(str(divisors.float().max().numpy())))
+        scaling = RopeScaling(kind="llama3", factor=factor, original_context_length=original)
+        if torch.allclose(divisors_of(scaling, d_head, theta), divisors.double(), rtol=1e-4):
             return {
                 "rope_type": "llama3",
                 "factor": scaling.factor,
                 "low_freq_factor": scaling.low_freq_factor,
                 "high_freq_factor": scaling.high_freq_factor,
-                "original_max_position_embeddings": scaling.original_context_length,
+                "original_max_position_embeddings": original,
             }
     raise ConfigError(f"{ROPE_FREQUENCIES} does not follow from the scaling of Llama 3.1, which alone is read here.")
+
+
+def divisors_of(scaling: RopeScaling, d_head: int, theta: float) -> Tensor:
+    """By what each frequency is divided, as Llama 3.1's files have it."""
+    plain, scaled = (RoPE(d_head=d_head, theta=theta, scaling=each).frequencies() for each in (None, scaling))
+    return plain / scaled
+
+
+def scaling_metadata(theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """What GGUF says of a config.json's scaling of rotary frequencies, beside their divisors."""
+    scaling = theirs.get("rope_scaling") or {}
+    kind = scaling.get("rope_type")
+    if kind in SCALINGS:
+        settings = {key: scaling[name] for key, name in SCALINGS[kind].items()}
+        return {"rope.scaling.type": kind, **{f"rope.scaling.{key}": value for key, value in settings.items()}}
+    if kind not in (None, "llama3"):
+        raise ExportError(f"GGUF cannot express a rope_scaling of kind {kind}.")
+    original = scaling.get("original_max_position_embeddings", ORIGINAL_CONTEXT)
+    return {} if original == ORIGINAL_CONTEXT else {"rope.scaling.original_context_length": original}
