@@ -61,6 +61,7 @@ class PreTokenizer:
         longest_first = sorted(special_tokens, key=len, reverse=True)
         self._special = regex.compile("|".join(map(regex.escape, longest_first))) if longest_first else None
         self._sorted = sorted(longest_first)
+        self._firsts = {token[0] for token in longest_first}
         self._longest = len(longest_first[0]) if longest_first else 0
 
     def split(self, text: str) -> list[str]:
@@ -112,11 +113,14 @@ class PreTokenizer:
 
     def _begun(self, text: str) -> int:
         """How many characters at the end of a text may be the beginning of a special token."""
-        for n in range(min(self._longest - 1, len(text)), 0, -1):
-            end = text[-n:]
+        tail = text[max(0, len(text) - self._longest + 1) :]
+        for start, character in enumerate(tail):
+            if character not in self._firsts:
+                continue
+            end = tail[start:]
             longer = bisect_right(self._sorted, end)
             if longer < len(self._sorted) and self._sorted[longer].startswith(end):
-                return n
+                return len(end)
         return 0
 
     def _rest(self, text: str) -> Iterator[tuple[list[str], str | None]]:
