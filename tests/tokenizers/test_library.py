@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -415,6 +416,31 @@ def test_special_tokens_in_a_text_may_be_text(folder: Path, texts: list[str]) ->
         library.encode_special_tokens = True
         for text in [*texts, *ours.special_tokens]:
             assert ours.encode(text, allowed_special="none") == library.encode(text, add_special_tokens=False).ids
+
+
+CUT = {"smollm2", "qwen2", "deepseek", "gpt_neox"}  # whose texts the library encodes part by part
+
+
+def test_ids_of_chunks_are_those_of_the_whole_wherever_they_are_cut(folder: Path, texts: list[str]) -> None:
+    ours = Tokenizer.load(folder)
+    rng = random.Random(6)
+    pool = ["a", " b", "  ", "\n", "'", "s", "1", "23", "é", "!", "?\n", "\u2028"]
+    if folder.name != "course":  # which lacks bytes
+        pool += ["漢", "字か", "\u0301", "\u0323", "ㄱ", "\u1100", "\u1161", "\u212b", "\ud83d", "\ude00"]
+    pool += [*ours.special_tokens, *(token[:-2] for token in ours.special_tokens)]
+    for number in range(count("chunkings") * 3):
+        text = "".join(rng.choices(pool, k=20)) if number % 2 else " ".join(rng.choices(texts, k=4))
+        cuts = sorted(rng.choices(range(len(text) + 1), k=6))
+        chunks = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        assert list(ours.encode_iterable(chunks)) == ours.encode(text), (text, chunks)
+
+
+def test_lines_are_read_no_further_than_the_next_id_needs(folder: Path) -> None:
+    """Of the pipelines that the library runs, those whose texts may be cut."""
+    ours = Tokenizer.load(folder)
+    lines = iter(["The cat sat on the mat, and 1234 cats did not.\n"] * 200)
+    next(ours.encode_iterable(lines))
+    assert len(list(lines)) == (199 if folder.name in CUT | OURS else 0)
 
 
 def test_truncation_and_padding_in_a_file_are_left_to_the_caller(

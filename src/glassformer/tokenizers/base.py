@@ -138,10 +138,14 @@ class Tokenizer(ABC):
 
         With `allowed_special="none"`, special tokens that are written in it are text like any other.
         """
+        ids = self._encode_whole(text, allowed_special)
+        return [*self.begin_ids, *ids, *self.end_ids] if special else ids
+
+    def _encode_whole(self, text: str, allowed_special: AllowedSpecial) -> list[int]:
         ids: list[int] = []
         for block in self._encode((text[i : i + BLOCK] for i in range(0, len(text), BLOCK)), allowed_special):
             ids += block
-        return [*self.begin_ids, *ids, *self.end_ids] if special else ids
+        return ids
 
     def encode_iterable(self, chunks: Iterable[str], *, allowed_special: AllowedSpecial = "all") -> Iterator[int]:
         """The ids of the joined chunks, one at a time, in constant memory, wherever the chunks are cut."""

@@ -20,7 +20,8 @@ from glassformer.errors import TokenizerError
 from glassformer.tokenizers.base import AllowedSpecial, PreToken, Tokenizer, check_allowed_special
 from glassformer.tokenizers.byte_level import from_printable
 from glassformer.tokenizers.foreign_patterns import check_pattern
-from glassformer.tokenizers.pretokenize import without_surrogates
+from glassformer.tokenizers.library_stream import can_be_cut, last_cut
+from glassformer.tokenizers.pretokenize import SCANNED_AGAIN, PreTokenizer, without_surrogates
 from glassformer.tokenizers.tokenizer_json import excerpt
 from glassformer.tokenizers.untrusted_files import Json
 from glassformer.tokenizers.vocabulary import MAX_VOCAB_SIZE, checked_merges, checked_vocab
@@ -48,6 +49,7 @@ class LibraryTokenizer(Tokenizer):
         self._content: Json = json.loads(file)
         self._library = {"all": self._build(with_special=True)}
         added = self._content.get("added_tokens") or []
+        self._added = PreTokenizer(r"[\s\S]+", [each["content"] for each in added])
         pieces: dict[str, int] = self._library["all"].get_vocab(with_added_tokens=True)
         self._pieces = {id: piece for piece, id in pieces.items()}
         decoders = {step.get("type") for step in steps_of(self._content.get("decoder"))}
@@ -74,18 +76,38 @@ class LibraryTokenizer(Tokenizer):
         return tokenizer
 
     def _build(self, *, with_special: bool) -> Any:
-        """The library's tokenizer, which neither truncates nor pads, and adds no tokens of its own."""
+        """The library's tokenizer, which neither truncates nor pads, adds no tokens, and trims no offsets."""
         library = importlib.import_module("tokenizers")
         pipeline = guarded(lambda: library.Tokenizer.from_str(self.file))
         pipeline.no_truncation()
         pipeline.no_padding()
+        pipeline.post_processor = None
         pipeline.encode_special_tokens = not with_special
         return pipeline
 
     # ---- text to ids
 
+    def _encode_whole(self, text: str, allowed_special: AllowedSpecial) -> list[int]:
+        ids: list[int] = self._encoding("".join(bounded([text])), allowed_special).ids
+        return ids
+
     def _encode(self, chunks: Iterable[str], allowed_special: AllowedSpecial) -> Iterator[list[int]]:
-        yield self._encoding("".join(bounded(chunks)), allowed_special).ids
+        if not can_be_cut(self._content):
+            yield self._encode_whole("".join(bounded(chunks)), allowed_special)
+            return
+        waiting, enough = "", 0
+        for chunk in chunks:
+            waiting += chunk
+            if len(waiting) < enough or "\ud800" <= waiting[-1:] <= "\udbff":  # half of a pair
+                continue
+            waiting = without_surrogates("".join(bounded([waiting])))
+            text = waiting[: len(waiting) - self._added.begun(waiting)]
+            encoding = self._encoding(text, allowed_special)
+            n_ids, end = last_cut(text, encoding)
+            yield encoding.ids[:n_ids]
+            waiting = waiting[end:]
+            enough = 0 if len(waiting) < SCANNED_AGAIN else 2 * len(waiting)
+        yield self._encode_whole(waiting, allowed_special)
 
     def _encoding(self, text: str, allowed_special: AllowedSpecial) -> Any:
         check_allowed_special(allowed_special)

@@ -100,7 +100,7 @@ class PreTokenizer:
 
     def _decided(self, text: str) -> Generator[tuple[list[str], str | None], None, int]:
         """The pre-tokens of a text that goes on which no more text can change; returns where the others begin."""
-        start, certain = 0, len(text) - self._begun(text)
+        start, certain = 0, len(text) - self.begun(text)
         for begin, end, token in self._special_tokens(text):
             if begin >= certain:
                 break
@@ -111,7 +111,7 @@ class PreTokenizer:
         yield pre_tokens, None
         return end
 
-    def _begun(self, text: str) -> int:
+    def begun(self, text: str) -> int:
         """How many characters at the end of a text may be the beginning of a special token."""
         tail = text[max(0, len(text) - self._longest + 1) :]
         for start, character in enumerate(tail):
