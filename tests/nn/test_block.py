@@ -1,5 +1,7 @@
 """Residual blocks: where the norm stands."""
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import nn
@@ -59,7 +61,7 @@ def test_a_sandwich_block_adds_the_norm_of_what_each_sublayer_makes_of_a_norm() 
     assert_close(SandwichBlock(norms[0], attn, norms[1], norms[2], mlp, norms[3])(x, OVER), expected)
 
 
-def cross_block(norm_placement: NormPlacement) -> CrossBlock:
+def cross_block(norm_placement: Literal["pre", "post"]) -> CrossBlock:
     return CrossBlock(
         LayerNorm(12),
         Attention(12, 3),
@@ -102,8 +104,9 @@ def test_a_block_with_a_memory_is_torchs_decoder_layer(norm_first: bool) -> None
     assert_close(ours(x, OVER, LayerMemory(memory), over), expected)
 
 
-def test_a_pre_norm_block_whose_sublayers_are_silent_passes_the_stream_unchanged() -> None:
-    silent = block("pre")
+@pytest.mark.parametrize("norm_placement", ["pre", "res-post"])
+def test_a_block_whose_sublayers_are_silent_passes_the_stream_unchanged(norm_placement: NormPlacement) -> None:
+    silent = block(norm_placement)
     for projection in (silent.attn.o_proj, silent.mlp.down_proj):
         nn.init.zeros_(projection.weight)
     x = torch.randn(2, 5, 12)
@@ -117,6 +120,16 @@ def test_a_post_norm_block_whose_sublayers_are_silent_normalises_twice() -> None
     x = torch.randn(2, 5, 12)
     one, zero = array(torch.ones(12)), array(torch.zeros(12))
     assert_close(silent(x, OVER), oracles.layer_norm(oracles.layer_norm(array(x), one, zero, 1e-5), one, zero, 1e-5))
+
+
+def test_a_res_post_norm_block_adds_columns_of_one_size_however_loud_its_sublayers_are() -> None:
+    loud, x = block("res-post"), torch.randn(2, 5, 12)
+    for projection in (loud.attn.o_proj, loud.mlp.down_proj):
+        projection.weight.data *= 1000
+    one, zero = array(torch.ones(12)), array(torch.zeros(12))
+    middle = array(x) + oracles.layer_norm(array(loud.attn(x, OVER)), one, zero, 1e-5)
+    added = oracles.layer_norm(array(loud.mlp(torch.from_numpy(middle).float())), one, zero, 1e-5)
+    assert_close(loud(x, OVER), middle + added)
 
 
 def test_dropout_of_sublayers_acts_while_training_alone() -> None:

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from glassformer.nn.attention import merge_heads, split_heads
 from glassformer.nn.dropout import Dropout
 from glassformer.nn.feedforward import ACTIVATIONS, MLP, GeGLU, SwiGLU
-from glassformer.nn.norm import LayerNorm, RMSNorm, UnitOffsetRMSNorm
+from glassformer.nn.norm import JointRMSNorm, LayerNorm, RMSNorm, UnitOffsetRMSNorm
 from glassformer.twins import use
 from support import oracles
 from support.oracles import array
@@ -47,6 +48,14 @@ def test_every_position_goes_through_the_same_network_alone() -> None:
     x = torch.randn(2, 5, 6)
     for mlp in MLP(6, 10, "relu"), SwiGLU(6, 10), GeGLU(6, 10):
         assert_close(mlp(x)[1, 3], mlp(x[1, 3]))
+
+
+def test_a_joint_norm_is_that_of_the_features_of_all_heads_side_by_side() -> None:
+    ours, theirs = JointRMSNorm(12, eps=1e-3), nn.RMSNorm(12, eps=1e-3)
+    nn.init.normal_(ours.weight)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 5, 12)
+    assert_close(merge_heads(ours(split_heads(x, 3))), theirs(x))
 
 
 @pytest.mark.parametrize("ours", [LayerNorm(6, eps=1e-3), RMSNorm(6, eps=1e-3)], ids=["layer", "rms"])

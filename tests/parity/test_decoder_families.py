@@ -89,6 +89,7 @@ THEIRS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
             "full_attention": choose.choice([{"rope_type": "default", "rope_theta": 77.5}, SCALED]),
         },
     },
+    "olmo2": lambda choose, n_layers: {},
 }
 
 
@@ -123,6 +124,7 @@ OURS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
         "logit_softcap": choose.choice([0.0, 1.5]),
         "rope_theta_local": choose.choice([0.0, 5.5]),
     },
+    "olmo2": lambda choose, n_layers: {},
 }
 
 

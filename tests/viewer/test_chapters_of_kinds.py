@@ -30,6 +30,7 @@ FITTING = {
     "qwen2": f"{CORE} llama rope",
     "qwen3": f"{CORE} llama rope",
     "phi3": f"{CORE} llama rope",
+    "olmo2": f"{CORE.replace('layer-norm ', '')} rope",  # whose norms stand after sublayers
     "mixtral": f"{CORE.replace('mlp ', '')} rope",  # whose networks are several
     "qwen3_moe": f"{CORE.replace('mlp ', '')} rope",
     "deepseek_v2": f"{CORE.replace('query-key-value ', '')} llama",  # keys and values are made of latents

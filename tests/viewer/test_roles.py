@@ -41,7 +41,7 @@ def test_every_row_has_words_in_both_languages() -> None:
 
 def test_every_role_is_given_by_a_path_or_by_a_layout() -> None:
     words = words_of_the_code()
-    made = {f"{name}{version}" for name in "qkv" for version in ("_rotated", "_shared")}
+    made = {f"{name}{version}" for name in "qkv" for version in ("_normed", "_rotated", "_shared")}
     unused = [name for name, role in roles().items() if not role.paths and name not in words | made]
     assert unused == []
     assert [name for name in groups() if name not in words | {"forwards"}] == []  # that is a module's name

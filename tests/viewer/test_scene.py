@@ -161,6 +161,17 @@ def test_outputs_are_level_with_their_weights(name: str) -> None:
             assert (weight.pos[1], weight.size[1]) == (block.pos[1], block.size[1])
 
 
+@pytest.mark.parametrize("name", ["qwen3", "olmo2"])
+def test_queries_and_keys_are_called_rotated_when_they_are(name: str) -> None:
+    scene = recorded(name)[1]
+    role_of = {block.name.partition("[")[0]: block.role for block in scene.blocks if block.step_of is None}
+    for letter, rotated in (("q", "q"), ("k", "k#3")):  # keys are repeated for the heads that share them
+        path = f"blocks.0.attn.{letter}"
+        assert role_of[f"{path}#1"] == letter
+        assert role_of[f"{path}#2"] == f"{letter}_normed"
+        assert role_of[f"blocks.0.attn.{rotated}"] == f"{letter}_rotated"
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_all_that_chapters_rely_on_is_there(name: str) -> None:
     scene = recorded(name)[1]

@@ -17,6 +17,14 @@ def test_a_scene_of_shapes_has_the_layout_of_the_model() -> None:
     assert len(scene.arrows) == 4
 
 
+def test_norms_of_what_sublayers_compute_stand_where_it_is_added() -> None:
+    scene = shapes_scene("olmo-2-1b", configuration("olmo-2-1b"), n_positions=8)
+    added = [block for block in scene.blocks if block.role == "norm_out"]
+    stream = [scene.blocks[block] for block in scene.stream[1:]]
+    assert [block.pos[1] for block in added] == [block.pos[1] for block in stream]
+    assert not any(block.role == "norm" for block in scene.blocks)
+
+
 def test_gpt2_xl_has_its_published_size_and_no_numbers() -> None:
     scene = shapes_scene("gpt2-xl", configuration("gpt2-xl"))
     assert scene.model["n_parameters"] == GPT2_XL

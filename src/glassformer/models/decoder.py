@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from glassformer.errors import ConfigError
 from glassformer.models.spec import check_choice, check_fraction, check_sizes
 from glassformer.nn.attention import Attention
-from glassformer.nn.block import Block
+from glassformer.nn.block import Block, NormPlacement
 from glassformer.nn.dropout import Dropout
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import SwiGLU
@@ -25,15 +25,17 @@ from glassformer.nn.kv_cache import KVCache, Policy, uncached, window
 from glassformer.nn.linear import Linear
 from glassformer.nn.mask import Rule, Window
 from glassformer.nn.moe import Experts, MoE
-from glassformer.nn.norm import RMSNorm
+from glassformer.nn.norm import JointRMSNorm, RMSNorm
 from glassformer.nn.rope import RoPE, RopeScaling, Style
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderConfig:
-    """Sizes and choices of a modern decoder; a family derives from it, and declares its name."""
+    """Sizes and choices of a modern decoder; a family derives from it, and declares its name and what it alone has."""
 
     architecture: ClassVar[str]
+    norm_placement: ClassVar[NormPlacement] = "pre"
+    joint_qk_norm: ClassVar[bool] = False  # over the features of all heads together
 
     vocab_size: int = 32000
     context_length: int = 2048
@@ -51,7 +53,7 @@ class DecoderConfig:
     tied_head: bool = False
     dropout: float = 0.0  # on attention weights and sublayer outputs, while training; published models have none
     qkv_bias: bool = False  # on queries, keys and values, not on what attention writes
-    qk_norm: bool = False  # RMSNorm over the features of each head of queries and keys
+    qk_norm: bool = False  # RMSNorm of queries and keys, over the features of each head
     sliding_windows: tuple[int, ...] = ()  # latest tokens that each layer sees in turn, 0 for all
     experts: Experts | None = None
 
@@ -164,15 +166,22 @@ def block(config: DecoderConfig) -> Block:
             d_head=config.d_head,
             bias=config.qkv_bias,
             o_bias=False,
-            q_norm=RMSNorm(config.d_head, eps=config.norm_eps) if config.qk_norm else None,
-            k_norm=RMSNorm(config.d_head, eps=config.norm_eps) if config.qk_norm else None,
+            q_norm=qk_norm(config, config.n_heads) if config.qk_norm else None,
+            k_norm=qk_norm(config, config.n_kv_heads) if config.qk_norm else None,
             dropout=config.dropout,
         ),
         mlp_norm=RMSNorm(config.d_model, eps=config.norm_eps),
         mlp=SwiGLU(config.d_model, config.d_ff) if experts is None else MoE(config.d_model, config.d_ff, experts),
-        norm_placement="pre",
+        norm_placement=config.norm_placement,
         dropout=config.dropout,
     )
+
+
+def qk_norm(config: DecoderConfig, n_heads: int) -> RMSNorm:
+    """The norm of queries, or of keys, which have so many heads."""
+    if config.joint_qk_norm:
+        return JointRMSNorm(n_heads * config.d_head, eps=config.norm_eps)
+    return RMSNorm(config.d_head, eps=config.norm_eps)
 
 
 def initialize(model: nn.Module, generator: torch.Generator | None = None) -> None:

@@ -19,7 +19,8 @@ from glassformer.nn.rope import Rotation
 class Attention(nn.Module):
     """MultiHead(Q, K, V) = Concat(head₁ … head_H) Wᴼ. Vaswani et al. 2017, §3.2.2 (arXiv:1706.03762).
 
-    `q_norm` and `k_norm` normalise the D features of each head before rotation (Henry et al. 2020, arXiv:2010.04245).
+    `q_norm` and `k_norm` normalise heads before rotation: the D features of each (Henry et al. 2020, arXiv:2010.04245),
+    or those of all together (`norm.py`).
     `scale` and `softcap` are those of `attend`.
     """
 

@@ -3,8 +3,11 @@ encoder's output in between.
 
 Where the norms stand is `norm_placement`:
 
-    post    Norm(x + Sublayer(x)), as the original paper has it (Vaswani et al. 2017, §3.1, arXiv:1706.03762)
-    pre     x + Sublayer(Norm(x)): the residual stream itself is never normalised (Xiong et al. 2020, arXiv:2002.04745)
+    post      Norm(x + Sublayer(x)), as the original paper has it (Vaswani et al. 2017, §3.1, arXiv:1706.03762)
+    pre       x + Sublayer(Norm(x)): the stream itself is never normalised (Xiong et al. 2020, arXiv:2002.04745)
+    res-post  x + Norm(Sublayer(x)): nor is it here, but what is added to it (Liu et al. 2021, §3.2, arXiv:2111.09883)
+
+The last is for models without cross-attention alone.
 """
 
 from typing import Literal
@@ -20,7 +23,7 @@ from glassformer.nn.mask import Mask
 from glassformer.nn.memory import LayerMemory
 from glassformer.nn.rope import Rotation
 
-NormPlacement = Literal["pre", "post"]
+NormPlacement = Literal["pre", "post", "res-post"]
 
 
 class Block(nn.Module):
@@ -56,6 +59,9 @@ class Block(nn.Module):
         if self.norm_placement == "pre":
             x = x + self.dropout(self.attn(self.attn_norm(x), mask, rotation=rotation, cache=cache))
             x = x + self.dropout(self.mlp(self.mlp_norm(x)))
+        elif self.norm_placement == "res-post":
+            x = x + self.dropout(self.attn_norm(self.attn(x, mask, rotation=rotation, cache=cache)))
+            x = x + self.dropout(self.mlp_norm(self.mlp(x)))
         else:
             x = self.attn_norm(x + self.dropout(self.attn(x, mask, rotation=rotation, cache=cache)))
             x = self.mlp_norm(x + self.dropout(self.mlp(x)))
@@ -135,7 +141,7 @@ class CrossBlock(nn.Module):
         mlp_norm: nn.Module,
         mlp: nn.Module,
         *,
-        norm_placement: NormPlacement,
+        norm_placement: Literal["pre", "post"],
         dropout: float = 0.0,
     ) -> None:
         super().__init__()

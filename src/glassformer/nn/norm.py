@@ -68,3 +68,13 @@ class UnitOffsetRMSNorm(nn.Module):
         wide = x if x.dtype == torch.float64 else x.float()
         scale = 1 + self.offset.to(wide.dtype)
         return F.rms_norm(wide, scale, self.eps).to(x.dtype)
+
+
+class JointRMSNorm(RMSNorm):
+    """RMSNorm of queries or keys over the features of all their heads together (OLMo 2, §2, arXiv:2501.00656)."""
+
+    def forward(self, x: Float[Tensor, "*B H T D"]) -> Float[Tensor, "*B H T D"]:
+        """x, normalised at each position."""
+        heads = x.transpose(-3, -2)  # *B T H D
+        joined = super().forward(heads.flatten(-2))
+        return joined.reshape(heads.shape).transpose(-3, -2)

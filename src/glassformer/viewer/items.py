@@ -89,16 +89,26 @@ def _nearest(source: Item, tied: Sequence[Item], reader: Item) -> Item:
 
 
 def _tell_versions_apart(main_items: Sequence[Item]) -> None:
-    """Queries and keys before and after rotation, keys and values repeated for all heads, heads joined to one."""
+    """Queries and keys as computed, normalised, rotated; keys and values repeated for all heads; heads joined to one.
+
+    And norms of what a sublayer reads, and of what it has computed, which is added to the stream.
+    """
+    sublayers: set[str] = set()
     first: dict[tuple[str, str], Item] = {}
     for item in main_items:
         if item.role in ("q", "k", "v"):
             before = first.setdefault((item.name.rpartition(".")[0], item.role), item)
-            if item is not before:
+            if item.module.endswith("_norm"):
+                item.role += "_normed"
+            elif item is not before:
                 same_heads = item.tensor.shape[-3:-2] == before.tensor.shape[-3:-2]
                 item.role += "_rotated" if same_heads else "_shared"
         elif item.role == "out" and len(item.tensor.shape) == 3:
             item.role = "heads"
+        elif item.role in ("attn_out", "mlp_out"):
+            sublayers.add(item.name)
+        elif item.role == "norm" and item.name.replace("_norm.", ".") in sublayers:
+            item.role = "norm_out"
 
 
 class Reader:

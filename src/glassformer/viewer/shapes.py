@@ -87,8 +87,11 @@ def _items(sizes: dict[str, int], config: Any) -> Iterator[Item]:
     yield _item("x#1", "x", "computed", (1, t, c))
     gate_weight: Part = ("mlp.gate_proj.weight", "gate_weight", "weight", (f, c))
     gate: Part = ("mlp.gate", "gate", "computed", (1, t, f))
+    norm = "norm_out" if getattr(config, "norm_placement", "pre") == "res-post" else "norm"
+    attn_norm: Part = ("attn_norm.output", norm, "computed", (1, t, c))
+    mlp_norm: Part = ("mlp_norm.output", norm, "computed", (1, t, c))
     parts: Sequence[Part] = (
-        ("attn_norm.output", "norm", "computed", (1, t, c)),
+        attn_norm,
         ("attn.q_proj.weight", "q_weight", "weight", (h * d, c)),
         ("attn.k_proj.weight", "k_weight", "weight", (g * d, c)),
         ("attn.v_proj.weight", "v_weight", "weight", (g * d, c)),
@@ -102,7 +105,7 @@ def _items(sizes: dict[str, int], config: Any) -> Iterator[Item]:
         ("attn.o_proj.weight", "o_weight", "weight", (c, h * d)),
         ("attn.output", "attn_out", "computed", (1, t, c)),
         ("x#2", "x", "computed", (1, t, c)),
-        ("mlp_norm.output", "norm", "computed", (1, t, c)),
+        mlp_norm,
         *([gate_weight] if gated else []),
         ("mlp.up_proj.weight", "up_weight", "weight", (f, c)),
         *([gate] if gated else []),

@@ -3,6 +3,7 @@
 A family's file adds what is its own. Rotary pairs that are neighbours here are half a head apart there.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from glassformer.config import defaults_of
@@ -86,11 +87,11 @@ def trunk(config: Any) -> list[Rename]:
     return rows if config.tied_head else [*rows, same("lm_head.weight", "lm_head.weight")]
 
 
-def norms() -> list[Rename]:
-    """Those before the sublayers, and the last."""
+def norms(attn: str = "input_layernorm", mlp: str = "post_attention_layernorm") -> list[Rename]:
+    """Those of attention and of the feed-forward network, and the last."""
     return [
-        same(f"{OURS}attn_norm.weight", f"{THEIRS}input_layernorm.weight"),
-        same(f"{OURS}mlp_norm.weight", f"{THEIRS}post_attention_layernorm.weight"),
+        same(f"{OURS}attn_norm.weight", f"{THEIRS}{attn}.weight"),
+        same(f"{OURS}mlp_norm.weight", f"{THEIRS}{mlp}.weight"),
         same("final_norm.weight", "model.norm.weight"),
     ]
 
@@ -109,10 +110,10 @@ def gated(*names: str) -> list[Rename]:
     return [same(f"{OURS}mlp.{name}_proj.weight", f"{THEIRS}mlp.{name}_proj.weight") for name in names]
 
 
-def decoder_tensors(config: Any) -> list[Rename]:
+def decoder_tensors(config: Any, norm_rows: Sequence[Rename] = tuple(norms())) -> list[Rename]:
     """What the configuration has, each by itself. A family that fuses or names it otherwise has rows of its own."""
     interleaved = config.rope_style == "interleaved"
-    rows = [*trunk(config), *attention(config, turned=interleaved), *norms()]
+    rows = [*trunk(config), *attention(config, turned=interleaved), *norm_rows]
     if config.experts is None:
         rows += gated("gate", "up", "down")
     else:

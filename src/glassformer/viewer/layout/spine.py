@@ -171,7 +171,8 @@ class Spine:
 
     def layer(self, layer: int, x: int, y: int) -> int:
         """From the level of the stream that it reads; returns that of the stream that it leaves."""
-        path, post = f"blocks.{layer}", self.is_post_norm
+        path = f"blocks.{layer}"
+        post = self.is_post_norm or self.find(f"{path}.attn_norm", "norm_out") is not None
         group = self.group(path, self.plan.layer_role, self.model, layer)
         streams = list(self.by_role.get((path, "x"), []))
         left = x
@@ -226,7 +227,7 @@ class Spine:
         """Beside the stream, outwards; returns where it ends."""
         if not any(scope == path for scope, _ in self.by_role):
             return x
-        is_of_output = path.endswith("post_norm")
+        is_of_output = self.find(path, "norm_out") is not None
         is_after = is_of_output or (self.is_post_norm and path != "final_norm")
         role_of_group = "norm_of_output" if is_of_output else "norm_after" if is_after else "norm"
         group = self.group(path, role_of_group, parent, index)
@@ -259,7 +260,7 @@ class Spine:
                 at += self.view.size(item)[1] + (1 if role_of(role).strip else self.gap)
         x -= self.gap
         row = max(self.view.size(item)[1] for item in (self.find(path, name) for name in "qkv") if item) + self.gap
-        parts = ("_shared", "_kept", "_rotated", "", "_bias", "_weight", "_up_weight")
+        parts = ("_shared", "_kept", "_rotated", "_normed", "", "_bias", "_weight", "_up_weight")
         columns = [[f"{name}{part}" for name in "qkv"] for part in parts]
         for roles in columns:
             items = [self.find(path, role) for role in roles]
