@@ -36,6 +36,7 @@ PARAMETERS = {
         "olmo-2-13b": 13_716_198_400,
         "olmo-2-32b": 32_234_279_936,
     },
+    "smollm3": {"smollm3-3b": 3_075_098_624},
     "phi3": {"phi-3-mini-4k": 3_821_079_552, "phi-3-medium-4k": 13_960_238_080, "phi-4": 14_659_507_200},
     "gemma2": {"gemma-2-2b": 2_614_341_888, "gemma-2-9b": 9_241_705_984, "gemma-2-27b": 27_227_128_320},
     "gemma3": {"gemma-3-270m": 268_098_176, "gemma-3-1b": 999_885_952},
@@ -95,6 +96,24 @@ def test_qwens_windows_are_in_the_layers_that_are_named_or_counted(family: str) 
         to_huggingface(family, n_layers=2, sliding_windows=(3, 4))
 
 
+def test_smollm3_lists_or_counts_the_layers_that_rotate() -> None:
+    """A list of that name has 1 for a layer with rotation; windows are for the layers without, or as named."""
+    five = {"num_hidden_layers": 5}
+    assert from_huggingface("smollm3", **five).rotary_layers == (True, True, True, False)
+    assert from_huggingface("smollm3", **five, no_rope_layer_interval=2).rotary_layers == (True, False)
+    assert from_huggingface("smollm3", no_rope_layers=[1, 1, 1]).rotary_layers == (True,)
+    assert from_huggingface("smollm3", no_rope_layers=[0, 1, 1, 0, 0]).rotary_layers == (False, True, True)
+    uses = {"use_sliding_window": True, "sliding_window": 9, "no_rope_layers": [1, 0, 0]}
+    assert from_huggingface("smollm3", **uses).sliding_windows == (0, 9, 9)
+    named = ["sliding_attention", "full_attention", "full_attention"]
+    assert from_huggingface("smollm3", **uses, layer_types=named).sliding_windows == (9, 0, 0)
+    written = to_huggingface("smollm3", n_layers=3, rotary_layers=(False, True), sliding_windows=(0, 0, 5))
+    assert written["no_rope_layers"] == [0, 1, 0]
+    assert written["layer_types"] == ["full_attention", "full_attention", "sliding_attention"]
+    with pytest.raises(ConfigError, match="rotary_layers must be a list of true and false, not \\(\\)"):
+        from_mapping(models.specs()["smollm3"].config, {"rotary_layers": []})
+
+
 @pytest.mark.parametrize(
     ("family", "theirs", "says"),
     [
@@ -107,6 +126,11 @@ def test_qwens_windows_are_in_the_layers_that_are_named_or_counted(family: str) 
         ("qwen3", {"attention_bias": True}, "attention_bias = True is not supported"),
         ("qwen3_moe", {"mlp_only_layers": [1]}, r"mlp_only_layers = \[1\] is not supported"),
         ("qwen3_moe", {"num_experts": 10**9}, "experts.n must be a whole number from 1 to 10000"),
+        ("olmo2", {"attention_bias": True}, "attention_bias = True is not supported"),
+        ("smollm3", {"no_rope_layers": [1, 0]}, "no_rope_layers must be 0 or 1 for each of the 3 layers"),
+        ("smollm3", {"no_rope_layers": [1, 0, 2]}, "no_rope_layers must be 0 or 1 for each of the 3 layers"),
+        ("smollm3", {"no_rope_layer_interval": 0}, "no_rope_layer_interval must be a whole number from 1 on, not 0"),
+        ("smollm3", {"num_hidden_layers": 10**12}, "num_hidden_layers must be a whole number from 1 to 10,000"),
         ("mixtral", {"num_experts_per_tok": 9}, "experts.top_k must be a whole number from 1 to 8, not 9"),
         ("phi3", {"partial_rotary_factor": 0.01}, "0.01 of a head's features are 0, which do not turn in pairs"),
         (

@@ -20,8 +20,10 @@ from torch import Tensor, nn
 
 from glassformer.errors import ConfigError, GenerationError
 from glassformer.models.cs336 import CS336, CS336Config
+from glassformer.models.decoder import Decoder
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import Llama, LlamaConfig
+from glassformer.models.smollm3 import SmolLM3, SmolLM3Config
 from glassformer.nn import kv_cache, mask
 from glassformer.nn.attention import Attention
 from glassformer.nn.kv_cache import KVCache, Policy, Step, count_positions, parse_policy, uncached
@@ -49,27 +51,27 @@ def policy_of(held: Kept, context_length: int) -> Policy:
 # The definition
 
 
-def by_definition(model: GPT2 | Llama | CS336, tokens: list[int], held: Kept) -> Array:
+def by_definition(model: GPT2 | Decoder | CS336, tokens: list[int], held: Kept) -> Array:
     """Logits of every token of the text."""
     return (
         llama_by_definition(model, tokens, held)
-        if isinstance(model, Llama | CS336)
+        if isinstance(model, Decoder | CS336)
         else gpt2_by_definition(model, tokens, held)
     )
 
 
-def llama_by_definition(model: Llama | CS336, tokens: list[int], held: Kept) -> Array:
+def llama_by_definition(model: Decoder | CS336, tokens: list[int], held: Kept) -> Array:
     """Logits of every token; a key's angle is its rank among what the query holds, the query's its own rank."""
     w = {name: array(tensor) for name, tensor in model.state_dict().items()}
     config = model.config
-    frequencies = None if model.rope is None else array(model.rope.frequencies())
+    rotated = model.rotated if isinstance(model, Decoder) else (model.rope is not None,) * config.n_layers
     x = w["token_embedding.weight"][tokens]
 
-    def turn(vectors: Array, ranks: Sequence[int]) -> Array:
-        return vectors if frequencies is None else oracles.rope(vectors, ranks, frequencies, config.rope_style)
+    def rotate(vectors: Array, ranks: Sequence[int]) -> Array:
+        return oracles.rope(vectors, ranks, array(model.rope.frequencies()), config.rope_style)
 
     for i in range(config.n_layers):
-        p = f"blocks.{i}."
+        p, turn = f"blocks.{i}.", rotate if rotated[i] else lambda vectors, _: vectors
         normed = oracles.rms_norm(x, w[p + "attn_norm.weight"], config.norm_eps)
         q, k, v = (normed @ w[f"{p}attn.{name}_proj.weight"].T for name in "qkv")
         mixed = seen_by_each(q, k, v, config.n_heads, config.n_kv_heads, held, turn)
@@ -149,21 +151,22 @@ class Problem:
     mode: Mode
     choose: Random  # how to cut the text into chunks
 
-    def model(self) -> GPT2 | Llama | CS336:
-        built: GPT2 | Llama | CS336
+    def model(self) -> GPT2 | Decoder | CS336:
+        built: GPT2 | Decoder | CS336
         if not self.llama:
             built = GPT2(GPT2Config(**self.sizes))
         elif self.sizes["position"] == "none":
             built = CS336(CS336Config(**self.sizes))
         else:
-            built = Llama(LlamaConfig(**{name: size for name, size in self.sizes.items() if name != "position"}))
+            sizes = {name: size for name, size in self.sizes.items() if name != "position"}
+            built = SmolLM3(SmolLM3Config(**sizes)) if "rotary_layers" in sizes else Llama(LlamaConfig(**sizes))
         spread(built, self.seed)
         return built.double().eval().requires_grad_(False)
 
     def tokens(self) -> Tensor:
         return torch.randint(13, self.valid.shape, generator=torch.Generator().manual_seed(self.seed))
 
-    def cached(self, model: GPT2 | Llama | CS336) -> Tensor:
+    def cached(self, model: GPT2 | Decoder | CS336) -> Tensor:
         """Logits by way of the cache, in chunks of random sizes as far as there is room."""
         state = model.begin(None, policy_of(self.held, CONTEXT))
         pieces, done, length = [], 0, self.valid.shape[1]
@@ -195,7 +198,9 @@ def problems(draw: st.DrawFn) -> Problem:
         sizes |= {"d_model": 12, "n_kv_heads": n_kv_heads, "d_head": draw(st.sampled_from([2, 4, 6])), "d_ff": 10}
         sizes["rope_style"] = draw(st.sampled_from(["half", "interleaved"]))
         sizes["rope_scaling"] = draw(st.sampled_from([None, SCALING]))
-        sizes["position"] = draw(st.sampled_from(["rope", "rope", "rope", "none"]))
+        sizes["position"] = draw(st.sampled_from(["rope", "rope", "rope", "none", "in some layers"]))
+        if sizes["position"] == "in some layers":
+            sizes["rotary_layers"] = tuple(draw(st.lists(st.booleans(), min_size=1, max_size=3)))
     else:
         sizes["d_model"] = 3 * n_heads
     rows, length = draw(st.integers(1, 3)), draw(st.integers(1, CONTEXT if held == ("full",) else 30))

@@ -90,6 +90,12 @@ THEIRS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
         },
     },
     "olmo2": lambda choose, n_layers: {},
+    "smollm3": lambda choose, n_layers: {
+        "no_rope_layers": choose.choice([None, [choose.randint(0, 1) for _ in range(n_layers)]]),
+        "no_rope_layer_interval": choose.randint(1, 3),
+        "use_sliding_window": choose.random() < 0.5,
+        "sliding_window": choose.choice([3, 7, 20]),
+    },
 }
 
 
@@ -125,6 +131,10 @@ OURS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
         "rope_theta_local": choose.choice([0.0, 5.5]),
     },
     "olmo2": lambda choose, n_layers: {},
+    "smollm3": lambda choose, n_layers: {
+        **windows(choose, n_layers),
+        "rotary_layers": choose.choice([(True,), (False,), (True, False), (False, True, True)]),
+    },
 }
 
 

@@ -12,10 +12,11 @@ from glassformer import checkpoints
 from glassformer.data.images import read_idx_set
 from glassformer.features.image_processor import ImageProcessor
 from glassformer.viewer.chapters import check_chapters, load_chapters
-from glassformer.viewer.pack import record
+from glassformer.viewer.pack import pack_scene, record
 from glassformer.viewer.scene import Scene
 from glassformer.viewer.session import Session
 from support.published import MNIST_VIT
+from support.tiny import FAMILIES
 from support.viewed import recorded
 
 CORE = "overview training tokens embedding layer-norm query-key-value scores softmax mixing heads residual mlp stack "
@@ -39,6 +40,7 @@ FITTING = {
     "gemma3": f"{CORE} rope",
     "gpt_neox": f"{CORE} rope",
     "longrope": f"{CORE} llama rope",
+    "smollm3": f"{CORE} llama rope",
     "no positions": CORE,
     "vit": f"image {INSIDE_A_LAYER}",
     "bert": f"both-ways {OF_AN_ENCODER}",
@@ -67,6 +69,13 @@ def told_by(scene: Scene) -> set[str]:
 @pytest.mark.parametrize("name", FITTING)
 def test_a_model_is_told_by_the_chapters_that_fit_it(name: str) -> None:
     assert told_by(recorded(name)[1]) == set(FITTING[name].split())
+
+
+def test_a_model_whose_first_layer_does_not_rotate_is_not_told_how_it_does() -> None:
+    model = gf.build("smollm3", **{**FAMILIES["smollm3"], "rotary_layers": (False, True)})
+    trace = record(model.module, torch.tensor([[1, 2, 3]]))
+    scene = pack_scene(trace, module=model.module, config=model.config, name="smollm3", tokens=[])
+    assert told_by(scene) == set(FITTING["smollm3"].split()) - {"rope"}
 
 
 def test_a_recognizer_of_speech_is_told_by_its_chapter_first() -> None:

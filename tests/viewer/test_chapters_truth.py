@@ -16,7 +16,19 @@ from glassformer.viewer.session import Session
 from glassformer.viewer.tiles import block_window
 from support.viewed import KINDS, TWO_SPINES, recorded
 
-MODELS = ("nano-sort", "llama", "no positions", "post-norm", "no norm", "gru", "luong fed", *TWO_SPINES, *KINDS)
+MODELS = (
+    "nano-sort",
+    "llama",
+    "qwen3",
+    "olmo2",
+    "no positions",
+    "post-norm",
+    "no norm",
+    "gru",
+    "luong fed",
+    *TWO_SPINES,
+    *KINDS,
+)
 VALUE = r"\{value:((?:[^{}]|\{[^{}]*\})*)\}"
 EQUATION = re.compile(rf"{VALUE}(?: [-+−·/] {VALUE})+ = {VALUE}")
 PARTS = re.compile(rf"{VALUE}| ([-+−·/=]) ")

@@ -84,6 +84,11 @@ class DecoderConfig:
         )
 
     @property
+    def rotated(self) -> tuple[bool, ...]:
+        """Whether a layer turns queries and keys by their positions, for each layer."""
+        return (True,) * self.n_layers
+
+    @property
     def local(self) -> dict[int, int]:
         """The window of each layer that has one."""
         sizes = self.sliding_windows or (0,)
@@ -124,6 +129,7 @@ class Decoder(nn.Module):
         self.config = config
         self.token_embedding = Embedding(config.vocab_size, config.d_model)
         self.rope = config.rope()
+        self.rotated = config.rotated
         self.rules: dict[int, Rule] = {i: Window(n) for i, n in config.local.items()}
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(block(config) for _ in range(config.n_layers))
@@ -135,7 +141,7 @@ class Decoder(nn.Module):
     def begin(self, source: None, policy: Policy) -> KVCache:
         """An empty cache under a policy, in which a layer with a smaller window keeps that; there is no source text."""
         local = {i: window(n) for i, n in self.config.local.items() if n < policy.capacity}
-        return KVCache(self.config.n_layers, policy, self.rope, local=local)
+        return KVCache(self.config.n_layers, policy, self.rope, local=local, rotated=self.rotated)
 
     def forward(
         self, tokens: Int[Tensor, "B T"], state: KVCache | None = None, valid: Bool[Tensor, "B T"] | None = None
@@ -147,8 +153,8 @@ class Decoder(nn.Module):
         rotation = self.rope(step.positions.unsqueeze(-2))  # one axis for the heads
         x = self.token_embedding(tokens)
         x = self.dropout(x)
-        for block, (mask, cache) in zip(self.blocks, step.layers, strict=True):
-            x = block(x, mask, rotation=rotation, cache=cache)
+        for block, (mask, cache), rotated in zip(self.blocks, step.layers, self.rotated, strict=True):
+            x = block(x, mask, rotation=rotation if rotated else None, cache=cache)
         x = self.final_norm(x)
         logits: Tensor = self.lm_head(x)
         return logits

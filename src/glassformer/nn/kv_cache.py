@@ -164,7 +164,8 @@ def count_positions(valid: Bool[Tensor, "B T"], start: Int[Tensor, " B"] | int =
 class KVCache:
     """The keys and values of all layers under a policy; what `begin` returns, and `forward` moves on.
 
-    `local` are the policies of layers that have one of their own, such as a window in every other layer.
+    `local` are the policies of layers that have one of their own, such as a window in every other layer; `rotated`
+    says which layers turn keys by `rope`, where not all do.
     `lengths` counts the tokens that each row has taken in; which token is in which slot follows from it. Buffers grow
     with the longest row up to the policy's capacity, and have one slot more, the first, which takes the padding. A
     `static` cache has all its slots from the beginning, and asks all of them at every step: no shape depends on how far
@@ -179,10 +180,12 @@ class KVCache:
         rope: RoPE | None = None,
         *,
         local: Mapping[int, Policy] = MappingProxyType({}),
+        rotated: Sequence[bool] = (),
         static: bool = False,
     ) -> None:
         self.policy = policy
         self.local = dict(local)
+        self._rotated = rotated or [True] * n_layers
         self.layers = [LayerCache() for _ in range(n_layers)]
         self.lengths: Int[Tensor, " B"] | None = None  # before the first step
         self.static = static
@@ -229,8 +232,8 @@ class KVCache:
             positions=positions,
             places=positions.clamp(min=0, max=self.policy.capacity - 1),
             layers=[
-                LayerInputs(masks[policy], LayerStep(layer, placements[policy][0]))
-                for layer, policy in zip(self.layers, self._policy_of_each, strict=True)
+                LayerInputs(masks[policy], LayerStep(layer, placements[policy][0], rotated))
+                for layer, policy, rotated in zip(self.layers, self._policy_of_each, self._rotated, strict=True)
             ],
         )
 
@@ -298,7 +301,9 @@ class KVCache:
 
     def branch(self, rows: Int[Tensor, " N"]) -> "KVCache":
         """A cache of its own for these rows; this one stays as it is."""
-        cache = KVCache(len(self.layers), self.policy, self._rope, local=self.local, static=self.static)
+        cache = KVCache(
+            len(self.layers), self.policy, self._rope, local=self.local, rotated=self._rotated, static=self.static
+        )
         cache.lengths = None if self.lengths is None else self.lengths[rows]
         cache.layers = [layer.branch(rows) for layer in self.layers]
         return cache
@@ -392,15 +397,17 @@ class LayerStep:
 
     cache: LayerCache
     placement: Placement
+    rotated: bool = True  # whether its keys come turned to their positions
 
     def update(
         self, k: Float[Tensor, "B G T D"], v: Float[Tensor, "B G T E"]
     ) -> tuple[Float[Tensor, "B G S D"], Float[Tensor, "B G S E"]]:
         """Put the new keys (already rotated to their positions) and values away; all that are kept come back."""
         cache, at = self.cache, self.placement
+        rotation = at.rotation if self.rotated else None
         if not cache.buffers:
             cache.buffers = [x.new_zeros(*x.shape[:2], 1, x.shape[-1]) for x in (k, v)]
-            if at.rotation is not None:
+            if rotation is not None:
                 cache.buffers.append(k.new_zeros(*k.shape[:2], at.n_rotated_sinks + 1, k.shape[-1]))
         cache.buffers[:2] = (with_room(buffer, at.n_slots, at.capacity) for buffer in cache.buffers[:2])
         keys, values = cache.buffers[:2]
@@ -411,11 +418,11 @@ class LayerStep:
         put(values, at.slots, v)
         if at.n_beside is not None:
             return seen
-        if at.rotation is not None:
+        if rotation is not None:
             sinks = cache.buffers[2]
             put(sinks, at.sink_slots, k)
             n = min(at.n_rotated_sinks, at.n_slots)
-            keys[:, :, 1 : n + 1] = at.rotation(sinks[:, :, 1 : n + 1])
+            keys[:, :, 1 : n + 1] = rotation(sinks[:, :, 1 : n + 1])
         return keys[:, :, 1 : at.n_slots + 1], values[:, :, 1 : at.n_slots + 1]
 
 

@@ -77,10 +77,13 @@ def cycle_of(windows: Sequence[int]) -> dict[str, Any]:
     """Our field for these windows: the shortest run of them that comes again and again; none where no layer has one."""
     if not any(windows):
         return {"sliding_windows": ()}
-    length = next(
-        n for n in range(1, len(windows) + 1) if all(a == b for a, b in zip(windows, windows[n:], strict=False))
-    )
-    return {"sliding_windows": tuple(windows[:length])}
+    return {"sliding_windows": shortest_run(windows)}
+
+
+def shortest_run(values: Sequence[Any]) -> tuple[Any, ...]:
+    """The fewest values that are all of these when they come again and again."""
+    length = next(n for n in range(1, len(values) + 1) if all(a == b for a, b in zip(values, values[n:], strict=False)))
+    return tuple(values[:length])
 
 
 def write_layers(ours: Any) -> dict[str, Any]:
