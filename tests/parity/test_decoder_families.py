@@ -52,6 +52,16 @@ def some_window(choose: random.Random, n_layers: int) -> dict[str, Any]:
     return {"sliding_window": choose.choice([None, 2, 5, 20])}
 
 
+def scalings(choose: random.Random, n_layers: int) -> dict[str, Any]:
+    """By the same names there and here; 1 is what `transformers` takes where config.json has none."""
+    return {
+        "embedding_multiplier": choose.choice([1.0, 12.0]),
+        "attention_multiplier": choose.choice([1.0, 0.015625, 0.3]),
+        "residual_multiplier": choose.choice([1.0, 0.22]),
+        "logits_scaling": choose.choice([1.0, 8.0, 0.7]),
+    }
+
+
 THEIRS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
     "mistral": some_window,
     "qwen2": windows_of_qwen,
@@ -90,6 +100,7 @@ THEIRS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
         },
     },
     "olmo2": lambda choose, n_layers: {},
+    "granite": scalings,
     "smollm3": lambda choose, n_layers: {
         "no_rope_layers": choose.choice([None, [choose.randint(0, 1) for _ in range(n_layers)]]),
         "no_rope_layer_interval": choose.randint(1, 3),
@@ -131,6 +142,7 @@ OURS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
         "rope_theta_local": choose.choice([0.0, 5.5]),
     },
     "olmo2": lambda choose, n_layers: {},
+    "granite": scalings,
     "smollm3": lambda choose, n_layers: {
         **windows(choose, n_layers),
         "rotary_layers": choose.choice([(True,), (False,), (True, False), (False, True, True)]),

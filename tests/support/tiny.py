@@ -19,6 +19,7 @@ FAMILIES: dict[str, dict[str, Any]] = {  # of the modern decoder, each with what
     "gemma2": {**DECODER, "n_layers": 2, "d_head": 4, "sliding_windows": (3, 0), "query_scalar": 5},
     "gemma3": {**DECODER, "n_layers": 2, "d_head": 4, "sliding_windows": (3, 0)},
     "olmo2": {**DECODER, "n_layers": 1},
+    "granite": {**DECODER, "n_layers": 1},
     "smollm3": {**DECODER, "n_layers": 2, "rotary_layers": (True, False)},
 }
 ENCODER = {"vocab_size": 11, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 12}

@@ -17,6 +17,7 @@ from glassformer.tracing.intervene import ablate_head, activation_patching, atte
 from glassformer.tracing.recorder import record
 from glassformer.tracing.trace import Trace
 from support.foreign import FOREIGN
+from support.tiny import FAMILIES
 from support.tolerances import assert_close
 
 TOKENS = torch.tensor([[1, 4, 2, 0, 6], [5, 5, 3, 1, 2]])
@@ -319,6 +320,13 @@ def test_the_last_layer_of_the_logit_lens_is_the_models_answer(trace: Trace) -> 
     lens = logit_lens(trace)
     assert lens.shape == (2, *trace["logits"].shape)
     assert torch.equal(lens[-1], trace["logits"].value)
+
+
+def test_the_logit_lens_scales_logits_as_the_model_does() -> None:
+    model = glassformer.build("granite", **FAMILIES["granite"], logits_scaling=3.0).module
+    with glassformer.use("readable", attention="naive"):
+        trace = record(model, TOKENS)
+    assert torch.equal(logit_lens(trace)[-1], trace["logits"].value)
 
 
 def test_ablating_a_head_leaves_the_others(trace: Trace) -> None:

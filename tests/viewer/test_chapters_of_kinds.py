@@ -40,6 +40,7 @@ FITTING = {
     "gemma3": f"{CORE} rope",
     "gpt_neox": f"{CORE} rope",
     "longrope": f"{CORE} llama rope",
+    "granite": f"{CORE} llama rope",
     "smollm3": f"{CORE} llama rope",
     "no positions": CORE,
     "vit": f"image {INSIDE_A_LAYER}",

@@ -21,6 +21,7 @@ MODELS = (
     "llama",
     "qwen3",
     "olmo2",
+    "granite",
     "no positions",
     "post-norm",
     "no norm",

@@ -5,7 +5,6 @@ its published sizes. What would take this page more than a field or two is a mod
 Next to read: `nn/block.py`, `nn/rope.py`, `nn/feedforward.py`, `nn/moe.py`.
 """
 
-import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from glassformer.errors import ConfigError
-from glassformer.models.spec import check_choice, check_fraction, check_sizes
+from glassformer.models.spec import check_choice, check_fraction, check_positive, check_sizes
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import Block, NormPlacement
 from glassformer.nn.dropout import Dropout
@@ -117,12 +116,13 @@ def check_decoder(config: Any, *, rotary: bool = True) -> None:
         raise ConfigError(f"n_heads {config.n_heads} is not a multiple of n_kv_heads {config.n_kv_heads}.")
     if rotary and config.d_head % 2:
         raise ConfigError(f"Rotary positions turn pairs of features, so d_head must be even, not {config.d_head}.")
-    if not isinstance(config.rope_theta, int | float) or not 0 < config.rope_theta <= sys.float_info.max:
-        raise ConfigError(f"rope_theta must be a positive number, not {config.rope_theta!r}.")
+    check_positive(config, "rope_theta")
 
 
 class Decoder(nn.Module):
     """Tokens to the logits of the token after each."""
+
+    embedding_multiplier = 1.0
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -151,7 +151,8 @@ class Decoder(nn.Module):
             uncached(tokens, len(self.blocks), valid, local=self.rules) if state is None else state.step(tokens, valid)
         )
         rotation = self.rope(step.positions.unsqueeze(-2))  # one axis for the heads
-        x = self.token_embedding(tokens)
+        scale = self.embedding_multiplier
+        x = self.token_embedding(tokens) if scale == 1 else self.token_embedding(tokens) * scale
         x = self.dropout(x)
         for block, (mask, cache), rotated in zip(self.blocks, step.layers, self.rotated, strict=True):
             x = block(x, mask, rotation=rotation if rotated else None, cache=cache)

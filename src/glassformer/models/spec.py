@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
@@ -194,6 +195,13 @@ def check_fraction(config: Any, name: str) -> None:
     value = getattr(config, name)
     if not isinstance(value, int | float) or not 0 <= value < 1:
         raise ConfigError(f"{name} must be at least 0 and below 1, not {value!r}.")
+
+
+def check_positive(config: Any, name: str) -> None:
+    """Raise unless the named field is a finite number above 0."""
+    value = getattr(config, name)
+    if not isinstance(value, int | float) or not 0 < value <= sys.float_info.max:
+        raise ConfigError(f"{name} must be a positive number, not {value!r}.")
 
 
 def check_heads(config: Any) -> None:

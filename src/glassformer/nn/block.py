@@ -27,7 +27,10 @@ NormPlacement = Literal["pre", "post", "res-post"]
 
 
 class Block(nn.Module):
-    """Attention of a text to itself and a feed-forward network: an encoder's block, and that of a decoder alone."""
+    """Attention of a text to itself and a feed-forward network: an encoder's block, and that of a decoder alone.
+
+    What a sublayer adds to the stream is multiplied by `residual_multiplier`.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Block(nn.Module):
         self.mlp_norm = mlp_norm
         self.mlp = mlp
         self.norm_placement = norm_placement
+        self.residual_multiplier = 1.0
         self.dropout = Dropout(dropout)
 
     def forward(
@@ -57,15 +61,22 @@ class Block(nn.Module):
     ) -> Float[Tensor, "*B T C"]:
         """The residual stream after this block, from the one before it."""
         if self.norm_placement == "pre":
-            x = x + self.dropout(self.attn(self.attn_norm(x), mask, rotation=rotation, cache=cache))
-            x = x + self.dropout(self.mlp(self.mlp_norm(x)))
+            x = x + self.dropout(self.scaled(self.attn(self.attn_norm(x), mask, rotation=rotation, cache=cache)))
+            x = x + self.dropout(self.scaled(self.mlp(self.mlp_norm(x))))
         elif self.norm_placement == "res-post":
-            x = x + self.dropout(self.attn_norm(self.attn(x, mask, rotation=rotation, cache=cache)))
-            x = x + self.dropout(self.mlp_norm(self.mlp(x)))
+            x = x + self.dropout(self.scaled(self.attn_norm(self.attn(x, mask, rotation=rotation, cache=cache))))
+            x = x + self.dropout(self.scaled(self.mlp_norm(self.mlp(x))))
         else:
-            x = self.attn_norm(x + self.dropout(self.attn(x, mask, rotation=rotation, cache=cache)))
-            x = self.mlp_norm(x + self.dropout(self.mlp(x)))
+            x = self.attn_norm(x + self.dropout(self.scaled(self.attn(x, mask, rotation=rotation, cache=cache))))
+            x = self.mlp_norm(x + self.dropout(self.scaled(self.mlp(x))))
         return x
+
+    def scaled(self, y: Float[Tensor, "*B T C"]) -> Float[Tensor, "*B T C"]:
+        """What is added to the stream, from what a sublayer has computed."""
+        if self.residual_multiplier == 1:
+            return y
+        scaled = y * self.residual_multiplier
+        return scaled
 
 
 class ParallelBlock(Block):

@@ -33,3 +33,17 @@ class Linear(nn.Module):
     def forward(self, x: Float[Tensor, "*B d_in"]) -> Float[Tensor, "*B d_out"]:
         """y for each x."""
         return F.linear(x, self.weight, self.bias)
+
+
+class ScaledLinear(Linear):
+    """y = x Wᵀ / scaling, with the weight of another layer: a head whose logits are divided by a constant."""
+
+    def __init__(self, linear: Linear, scaling: float) -> None:
+        d_out, d_in = linear.weight.shape
+        super().__init__(d_in, d_out, bias=False)
+        self.weight = linear.weight
+        self.scaling = scaling
+
+    def forward(self, x: Float[Tensor, "*B d_in"]) -> Float[Tensor, "*B d_out"]:
+        """y for each x."""
+        return super().forward(x) / self.scaling

@@ -107,6 +107,8 @@ def _tell_versions_apart(main_items: Sequence[Item]) -> None:
             item.role = "heads"
         elif item.role in ("attn_out", "mlp_out"):
             sublayers.add(item.name)
+        elif item.role == "attn_scaled" and f"{item.name.rpartition('.')[0]}.mlp.output" in sublayers:
+            item.role = "mlp_scaled"
         elif item.role == "norm" and item.name.replace("_norm.", ".") in sublayers:
             item.role = "norm_out"
 

@@ -56,7 +56,8 @@ def output(spine: Spine, x: int, y: int) -> None:
     spine.put(bias, x - spine.gap - 1, y, group)
     spine.put(head, x - spine.gap - spine.c - (2 if bias else 0), y, group)
     under_each_other = 3 * spine.sizes["V"] <= spine.c
-    for role, strip in (("uncapped", ""), ("logits", ""), ("exponentials", "highest"), ("probs", "total")):
+    raw = (("uncapped", ""), ("unscaled", ""))  # what a model makes logits of
+    for role, strip in (*raw, ("logits", ""), ("exponentials", "highest"), ("probs", "total")):
         item = spine.find("", role)
         if item:
             spine.put(spine.find("", strip), x, y - (0 if under_each_other else 2), group)

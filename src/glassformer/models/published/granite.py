@@ -1,0 +1,24 @@
+"""Granite in Hugging Face's folders."""
+
+from glassformer.models.granite import CONSTANTS, GraniteConfig
+from glassformer.models.published.decoder import IGNORED, INDICES, NO_BIASES, TIED, decoder_tensors, fields, without
+from glassformer.models.published.fields import Field, WriteOnly
+from glassformer.models.published.table import Published
+
+PUBLISHED = Published(
+    config=GraniteConfig,
+    name="Granite",
+    model_types=("granite",),
+    fields=(
+        WriteOnly("architectures", ["GraniteForCausalLM"]),
+        *fields(),
+        *NO_BIASES,
+        *(Field(name, name, default=1.0) for name in CONSTANTS),
+        *without("qkv_bias", "qk_norm", "sliding_windows", "experts"),
+    ),
+    tensors=decoder_tensors,
+    indices=INDICES,
+    ignored=IGNORED,
+    base_prefix="model.",
+    tied=TIED,
+)
