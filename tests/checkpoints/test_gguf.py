@@ -98,6 +98,34 @@ def test_a_qwen_has_the_logits_of_the_model_that_was_converted(tmp_path: Path, f
     assert_same_logits(write_llama(tmp_path / "m.gguf", theirs), theirs)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", ["olmo2", "smollm3", "granite"])
+def test_a_family_beside_llama_has_the_logits_of_the_model_that_was_converted(
+    tmp_path: Path, family: str, tied: bool
+) -> None:
+    """Norms after sublayers, layers without rotation, constants that multiply; and our file is the library's."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 5}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 32, "pad_token_id": None}
+    scales = {"embedding_multiplier": 3.0, "attention_multiplier": 0.1, "residual_multiplier": 0.22}
+    own = {**scales, "logits_scaling": 8.0} if family == "granite" else {}
+    config = AutoConfig.for_model(family, **sizes, **heads, **own, tie_word_embeddings=tied)
+    theirs = AutoModelForCausalLM.from_config(config).eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    path = write_llama(tmp_path / "m.gguf", theirs)
+    assert_same_logits(path, theirs)
+    again = checkpoints.save_gguf(checkpoints.load(path), tmp_path / "again.gguf", kind="f32")
+    files = [gguf.GGUFReader(each) for each in (path, again)]
+    first, second = ({tensor.name: tensor.data for tensor in file.tensors} for file in files)
+    assert first.keys() == second.keys()
+    assert all((first[name] == second[name]).all() for name in first)
+    first, second = ({key: field.contents() for key, field in file.fields.items()} for file in files)
+    assert {key: second[key] for key in first if key.startswith(f"{family}.")} == {
+        key: value for key, value in first.items() if key.startswith(f"{family}.")
+    }
+
+
 @pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
 def test_a_quantized_llama_has_the_logits_that_transformers_makes_of_the_same_file(tmp_path: Path, kind: str) -> None:
     path = write_llama(tmp_path / "m.gguf", llama(), kind)

@@ -106,6 +106,12 @@ def test_q8_0_is_that_of_the_library() -> None:
     np.testing.assert_array_equal(to_q8_0(weights), gguf.quantize(weights, gguf.GGMLQuantizationType.Q8_0))
 
 
+def test_layers_that_gguf_has_no_setting_for_are_refused(tmp_path: Path) -> None:
+    model = gf.build("smollm3", **SIZES, n_kv_heads=2, rotary_layers=[True, False])
+    with pytest.raises(ExportError, match=r"GGUF cannot express rotary_layers = \(True, False\)"):
+        checkpoints.save_gguf(model.checkpoint, tmp_path / "m.gguf", kind="f32")
+
+
 @pytest.mark.parametrize("pre", ["gpt-2", "smollm", "llama-bpe", "qwen2"])
 @pytest.mark.parametrize("begins", [True, False])
 def test_a_file_written_again_has_the_same_metadata(tmp_path: Path, pre: str, begins: bool) -> None:

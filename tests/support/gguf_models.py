@@ -10,11 +10,12 @@ import numpy as np
 from torch import Tensor
 
 Settings = Mapping[str, Any]  # of the tokenizer, without "tokenizer.ggml." in front
+PERMUTED = ("llama", "smollm3", "granite")  # whose queries and keys have rotary pairs that are neighbours there
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 
 def write_llama(path: Path, model: Any, kind: str = "F32", tokenizer: Settings = MappingProxyType({})) -> Path:
-    """A Llama, Qwen2 or Qwen3; of Llamas queries and keys are permuted as by `permute` in convert_hf_to_gguf.py."""
+    """A family of the modern decoder; in `PERMUTED` ones as by `permute` in convert_hf_to_gguf.py."""
     config = model.config
     writer = gguf.GGUFWriter(path, config.model_type)
     d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -41,7 +42,12 @@ def write_llama(path: Path, model: Any, kind: str = "F32", tokenizer: Settings =
         writer.add_key_length(d_head)
         writer.add_value_length(d_head)
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    heads = heads if config.model_type == "llama" else {}
+    heads = heads if config.model_type in PERMUTED else {}
+    if config.model_type == "granite":
+        writer.add_embedding_scale(config.embedding_multiplier)
+        writer.add_attention_scale(config.attention_multiplier)
+        writer.add_residual_scale(config.residual_multiplier)
+        writer.add_logit_scale(config.logits_scaling)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[config.model_type.upper()], config.num_hidden_layers)
     for name, tensor in _tensors(model).items():
         array = tensor.numpy()

@@ -131,17 +131,52 @@ HEAD_NORMS = {
     "blk.{i}.attn_q_norm": "model.layers.{i}.self_attn.q_norm",
     "blk.{i}.attn_k_norm": "model.layers.{i}.self_attn.k_norm",
 }
+OF_GRANITE = {
+    "embedding_scale": "embedding_multiplier",
+    "attention.scale": "attention_multiplier",
+    "residual_scale": "residual_multiplier",
+    "logit_scale": "logits_scaling",
+}
+NORMS_AFTER = {
+    "blk.{i}.post_attention_norm": "model.layers.{i}.post_attention_layernorm",
+    "blk.{i}.post_ffw_norm": "model.layers.{i}.post_feedforward_layernorm",
+}
+ROTARY_NEIGHBOURS = {"blk.{i}.attn_q": "num_attention_heads", "blk.{i}.attn_k": "num_key_value_heads"}
 FAMILIES = {  # by general.architecture
     "llama": GGUFFamily(
         model_type="llama",
         settings=DECODER,
         optional=OF_DECODER,
         modules=DECODER_MODULES,
-        turned={"blk.{i}.attn_q": "num_attention_heads", "blk.{i}.attn_k": "num_key_value_heads"},
+        turned=ROTARY_NEIGHBOURS,
     ),
     "qwen2": GGUFFamily(model_type="qwen2", settings=DECODER, optional=OF_DECODER, modules=DECODER_MODULES),
     "qwen3": GGUFFamily(
         model_type="qwen3", settings=DECODER, optional=OF_DECODER, modules={**DECODER_MODULES, **HEAD_NORMS}
+    ),
+    "olmo2": GGUFFamily(
+        model_type="olmo2",
+        settings=DECODER,
+        optional=OF_DECODER,
+        modules={
+            **{ours: theirs for ours, theirs in DECODER_MODULES.items() if not theirs.endswith("layernorm")},
+            **HEAD_NORMS,
+            **NORMS_AFTER,
+        },
+    ),
+    "smollm3": GGUFFamily(  # of which every fourth layer is without rotation; no setting says so
+        model_type="smollm3",
+        settings=DECODER,
+        optional=OF_DECODER,
+        modules=DECODER_MODULES,
+        turned=ROTARY_NEIGHBOURS,
+    ),
+    "granite": GGUFFamily(
+        model_type="granite",
+        settings={**DECODER, **OF_GRANITE},
+        optional=OF_DECODER,
+        modules=DECODER_MODULES,
+        turned=ROTARY_NEIGHBOURS,
     ),
     "gpt2": GGUFFamily(
         model_type="gpt2",
