@@ -4,6 +4,7 @@
  *
  * For the lens, the residual stream of that layer goes through the final norm and lm_head, as the last one's does. This
  * is arithmetic on loaded numbers, done here in float64; models whose lm_head is too large for the page have no lens.
+ * Where the model divides its logits by a constant, so does the lens.
  */
 
 import type { Block, Scene } from "../types.ts";
@@ -30,7 +31,8 @@ export const lens = (numbers: Numbers, layer: number): Guess | undefined => reme
   const x = numbers.of({ ...whole(stream), x0: last });
   const features = x && normalise(numbers, x);
   const logits = headsOf(scene).map((head) => features && logitsOf(numbers, head, features));
-  return logits.every((part) => part !== undefined) ? mostLikely(logits.flat()) : undefined;
+  const scaling = Number(scene.model.config.logits_scaling ?? 1);
+  return logits.every((part) => part !== undefined) ? mostLikely(logits.flat().map((one) => one / scaling)) : undefined;
 });
 
 export const hasLens = (scene: Scene): boolean => !scene.lazy && headsOf(scene).length > 0 &&
