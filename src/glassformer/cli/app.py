@@ -13,7 +13,10 @@ VERBS = {
         "and with a value: --steps 500 --model.n-layers 2 --optimizer.lr 3e-4. The flag --settings lists them."
     ),
     "generate": "Continue a text; what comes streams to standard output.",
-    "chat": "Talk with a model, by the chat template in its files.",
+    "chat": (
+        "Talk with a model, by the chat template in its files.\n\nAt a terminal each line is a message, or a command "
+        "such as /help; what comes through a pipe is one message, and is answered."
+    ),
     "translate": "Translate texts; a single one streams with one beam.",
     "transcribe": "Write down what is said in recordings, as text or subtitles.",
     "classify": "Say what is in pictures, and how they are cut into patches.",

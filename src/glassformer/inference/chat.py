@@ -11,6 +11,7 @@ from glassformer.checkpoints.chat_templates import DEFAULT, TOOL_USE, special_to
 from glassformer.errors import GenerationError
 from glassformer.inference.chat_template import ChatMessage, ChatTemplate, Tools
 from glassformer.inference.engine import Engine
+from glassformer.inference.plain_text import encode_marked, marked, marked_messages
 from glassformer.inference.request import Request
 from glassformer.inference.streaming_text import Piece, stream_text
 from glassformer.tokenizers import Tokenizer
@@ -45,9 +46,13 @@ class ChatPrompt(NamedTuple):
 def prompt_of(
     template: ChatTemplate, tokenizer: Tokenizer, messages: Sequence[ChatMessage], *, tools: Tools | None = None
 ) -> ChatPrompt:
-    """The tokens of a conversation up to where the answer begins. What begins a text, the template has written."""
+    """The tokens of a conversation up to where the answer begins.
+
+    What begins a text, the template has written. Special tokens in messages are text, and no tokens.
+    """
+    messages, tools = marked_messages(messages, tokenizer), marked(tools, tokenizer)
     text, behind = template.render_with_end(messages, tools=tools)
-    return ChatPrompt(tuple(tokenizer.encode(text)), end_ids(behind, tokenizer))
+    return ChatPrompt(tuple(encode_marked(text, tokenizer)), end_ids(behind, tokenizer))
 
 
 def end_ids(behind: str, tokenizer: Tokenizer) -> frozenset[int]:
@@ -110,7 +115,9 @@ class Conversation:
         """How many tokens the conversation has so far."""
         if not self.messages:
             return 0
-        return len(self.tokenizer.encode(self.template.render(self.messages, add_generation_prompt=False)))
+        messages = marked_messages(self.messages, self.tokenizer)
+        text = self.template.render(messages, tools=self.tools, add_generation_prompt=False)
+        return len(encode_marked(text, self.tokenizer))
 
     def ask(self, question: str) -> Generator[Piece]:
         """The answer in pieces. What cannot be served raises at once, and the conversation is as it was.

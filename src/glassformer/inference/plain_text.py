@@ -1,0 +1,66 @@
+"""What is said in a conversation stays text: a message that has "<|im_end|>" in it does not end there.
+
+The special tokens in messages are marked before a template writes them, and are then encoded as the letters that they
+are. Those that the template writes itself are tokens, and so are the model's own, in its earlier answers.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from glassformer.inference.chat_template import ChatMessage, checked
+from glassformer.tokenizers import Tokenizer
+from glassformer.tokenizers.base import AllowedSpecial
+
+BEGIN, END = "\ufdd0", "\ufdd1"  # of a mark; Unicode keeps them for a program's own use, and no text has them
+MARKS = re.compile(f"[{BEGIN}{END}]")
+
+
+def marked_messages(messages: Sequence[ChatMessage], tokenizer: Tokenizer) -> list[ChatMessage]:
+    """The messages with marks around the special tokens in all but the model's answers."""
+    return [message if message["role"] == "assistant" else marked(message, tokenizer) for message in checked(messages)]
+
+
+def marked(value: Any, tokenizer: Tokenizer) -> Any:
+    """The same value with marks around the special tokens in its texts."""
+    if isinstance(value, dict):
+        return {name: marked(inner, tokenizer) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [marked(inner, tokenizer) for inner in value]
+    if isinstance(value, str):
+        return re.sub(_special(tokenizer), f"{BEGIN}\\g<0>{END}", MARKS.sub("", value))
+    return value
+
+
+def encode_marked(text: str, tokenizer: Tokenizer) -> list[int]:
+    """The ids of a text; special tokens between marks are text like any other, and marks are nothing.
+
+    A template may have cut a text between its marks: what is left of them still parts the text.
+    """
+    first, *others = re.split(f"{BEGIN}({_special(tokenizer)}){END}|{MARKS.pattern}", text)
+    ids = tokenizer.encode(first)
+    for number, piece in enumerate(others):
+        if piece:
+            ids += _continued(piece, tokenizer) if number % 2 else _as_letters(piece, tokenizer)
+    return ids
+
+
+def _special(tokenizer: Tokenizer) -> str:
+    """A pattern of the special tokens, the longest first; it fits nothing where there are none."""
+    return "|".join(map(re.escape, sorted(tokenizer.special_tokens, key=len, reverse=True))) or "(?!)"
+
+
+def _as_letters(token: str, tokenizer: Tokenizer) -> list[int]:
+    """The ids of the text of a special token; where letters merge into the token itself, those of each letter."""
+    ids = _continued(token, tokenizer, as_text=True)
+    if tokenizer.special_tokens[token] in ids:
+        return [id for letter in token for id in _continued(letter, tokenizer, as_text=True)]
+    return ids
+
+
+def _continued(text: str, tokenizer: Tokenizer, *, as_text: bool = False) -> list[int]:
+    """The ids of a text that stands behind another: sentencepiece puts a space before the first of all."""
+    allowed: AllowedSpecial = "none" if as_text else "all"
+    before = tokenizer.encode("\n")
+    ids = tokenizer.encode(f"\n{text}", allowed_special=allowed)
+    return ids[len(before) :] if ids[: len(before)] == before else tokenizer.encode(text, allowed_special=allowed)
