@@ -179,6 +179,19 @@ def test_a_folder_of_pickled_weights_is_read_where_that_is_allowed(pickled, tmp_
     assert (tmp_path / "a" / "model.safetensors").exists()
 
 
+def test_a_folder_pickled_by_torch_before_its_version_1_6_is_read_like_others(pickled) -> None:
+    """As bert-base-uncased and its age were published: no zip, but pickles with the tensors behind them."""
+    folder, expected = pickled
+    state = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    state["transformer.h.0.attn.c_proj.weight"] = state["transformer.h.0.attn.c_proj.weight"].mT.contiguous().mT
+    torch.save(state, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin alone, a pickle"):
+        gf.load(folder)
+    read = dict(gf.load(folder, from_pickle=True).module.named_parameters())
+    assert read.keys() == expected.keys()
+    assert all(torch.equal(read[name], tensor) for name, tensor in expected.items())
+
+
 def test_pickled_shards_are_read_as_one(pickled) -> None:
     folder, expected = pickled
     state = torch.load(folder / "pytorch_model.bin", weights_only=True)

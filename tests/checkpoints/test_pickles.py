@@ -233,7 +233,30 @@ def claims_more(n: int) -> bytes:
     return archive(*((name, data.replace(four, more)) for name, data in members))
 
 
+def before_zips(old: bytes = b"", new: bytes = b"", end: int | None = None) -> bytes:
+    """A state of the older form with some bytes changed, or cut short."""
+    content = torch_legacy({"model": {"transformer.wte.weight": torch.zeros(300, 4)}, "model_args": ARGS})
+    assert old in content
+    return content.replace(old, new)[:end]
+
+
+def as_a_tar() -> bytes:
+    """The older form, whose first 512 bytes are also the header of a tar."""
+    header = bytearray(before_zips()[:512].ljust(512, b"\0"))
+    header[124:136], header[257:263] = b"00000000000\0", b"ustar\0"
+    header[148:156] = b" " * 8
+    header[148:156] = f"{sum(header):06o}\0 ".encode()
+    return bytes(header) + bytes(2048)
+
+
 BOMBS: dict[str, Callable[[], bytes]] = {
+    "before zips: cut in its numbers": lambda: before_zips(end=-7),
+    "before zips: cut in its pickles": lambda: before_zips(end=200),
+    "before zips: the magic number alone": lambda: before_zips(end=15),
+    "before zips: more numbers than there are": lambda: before_zips(b"M\xb0\x04", b"J\xb0\x04\x00\x70"),
+    "before zips: 2⁶² numbers": lambda: before_zips(b"M\xb0\x04", b"\x8a\x08" + bytes(7) + b"\x40"),
+    "before zips: 3 MB of lists": lambda: before_zips(b"}q\x00(", b"]" * 3_000_000 + b"}q\x00("),
+    "before zips: a tar": as_a_tar,
     "100 MB of zeros": lambda: deflated(state_with(torch.zeros(25_000_000))),
     "deflated": lambda: deflated(torch_zip({"model": {}, "model_args": ARGS})),
     "two directories, one found by its locator": lambda: two_directories(comment=False),

@@ -1,15 +1,18 @@
 """Files that torch pickled: only tensors and plain values are read, and no more of them than the file has bytes.
 
 `torch.load(weights_only=True)` runs no code of the file's; but a zip may inflate without end, and a tensor may be a
-view of one number. torch stores the members of its zips uncompressed, so that their sizes can be compared first.
+view of one number. torch stores the members of its zips uncompressed, so that their sizes can be compared first. Before
+its version 1.6 (2020) it wrote no zips, but five pickles and behind them the numbers of all tensors.
 """
 
+import io
 import os
+import pickletools
 import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -22,22 +25,55 @@ MAX_PICKLE_BYTES = 2 << 20  # names, shapes and settings; those of a tensor take
 LARGE = struct.Struct("<4sQHHIIQQQQ")
 LOCATOR = struct.Struct("<4sIQI")
 END = struct.Struct("<4sHHHHIIH")
+BEFORE_ZIPS = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickle of a number, torch's MAGIC_NUMBER
+N_PICKLES = 5  # that number, a version, the sizes of numbers on the machine, what was saved, and the storages' keys
 UNKNOWN = 0xFFFFFFFF  # "see the record with 64 bits"
 
 
 def load(path: Path) -> Any:
     """What was pickled. Tensors are mapped from the file, so that one that lies about its size cannot leave it."""
+    with path.open("rb") as file:
+        if file.read(len(BEFORE_ZIPS)) == BEFORE_ZIPS:
+            return _load_before_zips(file)
     members = check_zip(path)
     content = sum(member.file_size for member in members if member.filename.endswith("data.pkl"))
     if content > MAX_PICKLE_BYTES:
         raise CheckpointCorrupt(
             f"it holds {content:,} bytes beside its tensors; {MAX_PICKLE_BYTES:,} are read at most."
         )
+    return _weights_only(path, mmap=True)
+
+
+def _weights_only(file: Any, **options: Any) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(file, map_location="cpu", weights_only=True, **options)
     except Exception as error:  # whatever a hostile pickle makes the unpickler say
         reason = str(error).strip().split("\n")[0][:200]
         raise CheckpointCorrupt(f"it holds more than tensors and plain values, or is broken: {reason}") from None
+
+
+class _WithoutDescriptor:
+    """A file that can only be read: of one with a descriptor torch looks first whether it is a tar to be extracted."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.readline, self.seek, self.tell = file.read, file.readline, file.seek, file.tell
+
+
+def _load_before_zips(file: BinaryIO) -> Any:
+    """The same from the older form; the numbers of a tensor are read as they come, at most those that the file has."""
+    file.seek(0)
+    head = io.BytesIO(file.read(MAX_PICKLE_BYTES))
+    try:
+        for _ in range(N_PICKLES):
+            for _ in pickletools.genops(head):
+                pass
+    except Exception as error:  # there are many ways to be no pickle
+        raise CheckpointCorrupt(
+            f"its pickles are broken, or larger than the {MAX_PICKLE_BYTES:,} bytes that are read at most: "
+            f"{str(error)[:200]}."
+        ) from None
+    file.seek(0)
+    return _weights_only(_WithoutDescriptor(file))
 
 
 def load_state(path: Path) -> dict[str, Tensor]:

@@ -49,7 +49,8 @@ def chat(
     Parameters
     ----------
     model
-        A checkpoint directory, or a published file, with a chat template: a GGUF file has it inside.
+        A checkpoint directory, a published file or a name on the Hub (org/name), with a chat template: a GGUF file has
+        it inside.
     system
         What the model is told before all else.
     template
