@@ -52,6 +52,15 @@ def test_windows_are_in_all_layers_but_every_second_or_sixth_unless_the_file_say
     assert config.sliding_windows == (0, 5)
 
 
+@pytest.mark.parametrize("family", ["gemma2", "gemma3"])
+def test_without_a_window_one_as_long_as_the_context_is_written_since_transformers_takes_no_null(family: str) -> None:
+    spec: Any = models.specs()[family]
+    config = spec.config(**FAMILIES[family] | {"sliding_windows": ()})
+    written = spec.published.to_huggingface(config)
+    assert (written["sliding_window"], set(written["layer_types"])) == (8, {"full_attention"})
+    assert spec.published.from_huggingface(written) == config
+
+
 def test_the_angles_of_both_kinds_of_layers_are_read_where_either_version_of_transformers_writes_them() -> None:
     scaled = {"rope_type": "linear", "factor": 8.0}
     old = from_huggingface("gemma3", rope_theta=5.0, rope_local_base_freq=3.0, rope_scaling=scaled)

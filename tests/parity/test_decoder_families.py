@@ -25,6 +25,7 @@ transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
 TOLERANCE = 1e-5  # in float64, but transformers computes norms, angles and routers in float32 all the same
+TOLERANCES = dict.fromkeys(["gemma2", "gemma3"], 5e-5)  # a norm after a sublayer makes more of what its numbers lost
 CONTEXT = 48
 SCALED = {"rope_type": "linear", "factor": 2.5, "rope_theta": 500.0}
 MODEL_TYPES = {"gemma3": "gemma3_text"}  # where they are not called as we call them
@@ -206,6 +207,7 @@ def far_from_start(model: nn.Module) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
 def test_what_transformers_saves_is_the_same_model_here(family: str, tmp_path: Path) -> None:
+    tolerance = TOLERANCES.get(family, TOLERANCE)
     for seed in range(count("decoder families imported")):
         torch.manual_seed(seed)
         config = their_config(family, random.Random(seed))
@@ -219,12 +221,13 @@ def test_what_transformers_saves_is_the_same_model_here(family: str, tmp_path: P
         expected = theirs(tokens, attention_mask=torch.ones_like(tokens)).logits
         for mode in ("readable", "fast"):
             with use(mode):
-                torch.testing.assert_close(ours(tokens), expected, atol=TOLERANCE, rtol=TOLERANCE)
+                torch.testing.assert_close(ours(tokens), expected, atol=tolerance, rtol=tolerance)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
 def test_what_we_save_is_the_same_model_in_transformers_and_writes_the_same_text(family: str, tmp_path: Path) -> None:
+    tolerance = TOLERANCES.get(family, TOLERANCE)
     for seed in range(count("decoder families exported")):
         torch.manual_seed(seed)
         model = gf.build(family, **to_mapping(our_config(family, random.Random(seed))))
@@ -236,7 +239,7 @@ def test_what_we_save_is_the_same_model_in_transformers_and_writes_the_same_text
         ours = model.to(dtype="float64")
         tokens = torch.randint(model.config.vocab_size, (1, 13))
         expected = theirs(tokens, attention_mask=torch.ones_like(tokens)).logits
-        torch.testing.assert_close(ours(tokens), expected, atol=TOLERANCE, rtol=TOLERANCE)
+        torch.testing.assert_close(ours(tokens), expected, atol=tolerance, rtol=tolerance)
 
         text = theirs.generate(
             tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=32, do_sample=False, pad_token_id=0

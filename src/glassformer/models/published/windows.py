@@ -124,9 +124,14 @@ def windows_by_turns(n_layers: int, pattern: int, *, named: bool) -> FieldGroup:
         has_window = [(i + 1) % every > 0 for i in range(read_n_layers(theirs, n_layers))]
         return cycle_of(by_type(theirs, read_size(theirs, 4096), has_window))
 
+    def write(ours: Any) -> dict[str, Any]:
+        theirs = by_turns(ours)
+        # `transformers` builds masks of both kinds whether or not a layer has a window, and no window may be null.
+        return theirs | {"sliding_window": theirs["sliding_window"] or ours.context_length}
+
     return FieldGroup(
         theirs=("sliding_window", "layer_types", *["sliding_window_pattern"] * named),
         ours=("sliding_windows",),
         read=read,
-        write=by_turns,
+        write=write,
     )
