@@ -10,6 +10,9 @@ import torch
 import glassformer as gf
 from glassformer.checkpoints.huggingface import load_directory
 from glassformer.config import to_mapping
+from glassformer.inference.engine import Engine
+from glassformer.inference.logits import Sampling
+from glassformer.inference.request import Request
 from glassformer.models.llama import LlamaConfig
 from glassformer.models.phi3 import Phi3Config
 from glassformer.nn.kv_cache import full
@@ -138,3 +141,34 @@ def test_phi_3_with_two_lists_of_factors_and_features_that_stay(tmp_path: Path) 
         assert gf.load(tmp_path / f"{seed} again").config == ours.config
         again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / f"{seed} again")
         assert_same_model(ours, again, tokens)
+
+
+@pytest.mark.parametrize("n_rows", [None, 3])
+@torch.no_grad()
+def test_texts_that_outgrow_the_original_context_go_on_as_phi_3_does_in_transformers(
+    tmp_path: Path, n_rows: int | None
+) -> None:
+    """Each is read again at its own time, and not from a beginning that was read with other frequencies."""
+    torch.manual_seed(3)
+    scaling, _ = random_scaling("longrope", random.Random(3), 4, 100.0, (20,))
+    sizes = {"vocab_size": 30, "d_model": 16, "n_layers": 2, "n_heads": 2, "d_ff": 24, "context_length": 48}
+    model = gf.build("phi3", **sizes, rope_scaling=scaling)
+    for parameter in model.module.parameters():
+        torch.nn.init.normal_(parameter, std=0.6)
+    gf.save(model, tmp_path / "model")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model").double()
+    engine = Engine(model.to(dtype="float64").module, full(48), n_rows=n_rows)
+    prompts = [torch.randint(30, (1, n)) for n in (7, 13, 20, 25)]
+    engine.remember(prompts[3][0, :9].tolist())
+    texts = {}
+    for prompt in prompts:
+        request = Request(tokens=tuple(prompt[0].tolist()), max_new_tokens=23, sampling=Sampling(temperature=0.0))
+        texts[engine.admit(request)] = prompt[0].tolist()
+    for new in engine.run():
+        if new.token is not None:
+            texts[new.sequence].append(new.token)
+    for prompt, text in zip(prompts, texts.values(), strict=True):
+        written = theirs.generate(
+            prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=23, do_sample=False, pad_token_id=0
+        )
+        assert text == written[0].tolist()

@@ -94,6 +94,8 @@ class Engine:
         self.device = next(iter(module.parameters())).device
         self._begin = begin
         self._needs_sources = begin is None and is_encoder_decoder(module.config)
+        scaling = getattr(module.config, "rope_scaling", None)
+        self._outgrown_at: int | None = None if scaling is None else scaling.outgrown_at
         self._ids = count()
         self._waiting: list[Live] = []
         self._live: list[Live] = []  # whose prompts have been read
@@ -146,7 +148,7 @@ class Engine:
         beginning.check(self.module.config, self.policy)
         if self._needs_sources:
             raise GenerationError("Texts about sources of their own have no beginning in common to remember.")
-        known, more = self._longest_prefix(beginning)
+        known, more = self._longest_prefix(beginning.tokens)
         if known and not more:
             return self._prefixes[known].logits[:, None]
         first = torch.zeros(1, dtype=torch.long, device=self.device)
@@ -181,6 +183,7 @@ class Engine:
 
     def _decode_step(self) -> list[NewToken]:
         """Read what the last step chose; rows that nobody goes on with are dropped first."""
+        self._read_outgrown_again()
         if self._state is None or not self._live:
             return []
         parents = [row for live in self._live for row in live.rows]
@@ -214,7 +217,7 @@ class Engine:
             waiting = waiting[: self.n_rows - len(self._live)]
         news = []
         for (prefix, _), group in grouped(
-            waiting, lambda live: (self._longest_prefix(live.request), _source_shape(live.request))
+            waiting, lambda live: (self._longest_prefix(live.tokens), _source_shape(live.request))
         ):
             try:
                 self._add_rows(group, *self._prefilled(group, prefix))
@@ -223,11 +226,30 @@ class Engine:
             self._waiting = [live for live in self._waiting if live not in group]
         return news
 
-    def _longest_prefix(self, request: Request) -> tuple[tuple[int, ...], bool]:
-        """The longest remembered beginning of a request, and whether more follows it."""
-        fitting = [tokens for tokens in self._prefixes if request.tokens[: len(tokens)] == tokens]
+    def _longest_prefix(self, text: Sequence[int]) -> tuple[tuple[int, ...], bool]:
+        """The longest remembered beginning of a text, and whether more follows it."""
+        fitting = [
+            tokens
+            for tokens in self._prefixes
+            if tuple(text[: len(tokens)]) == tokens and not self._outgrows(len(tokens), len(text))
+        ]
         longest = max(fitting, key=len, default=())
-        return longest, len(longest) < len(request.tokens)
+        return longest, len(longest) < len(text)
+
+    def _outgrows(self, before: int, after: int) -> bool:
+        """Whether a text that grows so turns all its keys by other angles than before."""
+        return self._outgrown_at is not None and before <= self._outgrown_at < after
+
+    def _read_outgrown_again(self) -> None:
+        """Let texts wait that are to be read anew, at once; a search goes on with the keys that it has."""
+        outgrown = [
+            live
+            for live in self._live
+            if live.request.search is None and self._outgrows(len(live.tokens) - 1, len(live.tokens))
+        ]
+        if outgrown:
+            self._live = [live for live in self._live if live not in outgrown]
+            self._waiting = [*outgrown, *self._waiting]
 
     def _prefilled(self, group: list[Live], beginning: tuple[tuple[int, ...], bool]) -> tuple[State, Tensor]:
         """The state after the prompts of a group, and the logits (B, V) of their last tokens."""
@@ -239,7 +261,7 @@ class Engine:
         else:
             state = self._new_state([live.request.source for live in group])
         if more:
-            prompts, valid = left_padded([live.request.tokens[len(tokens) :] for live in group])
+            prompts, valid = left_padded([live.tokens[len(tokens) :] for live in group])
             for piece in self._read(prompts, state, valid):
                 logits = piece[:, -1].cpu()
         return state, logits

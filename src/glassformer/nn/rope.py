@@ -82,6 +82,11 @@ class RopeScaling:
         return self.kind in ("dynamic", "longrope")
 
     @property
+    def outgrown_at(self) -> int | None:
+        """The length beyond which all frequencies are others; None where no length is such."""
+        return self.original_context_length if self.kind == "longrope" else None
+
+    @property
     def amplitude(self) -> float:
         """What cos and sin are multiplied by."""
         if self.kind not in ("yarn", "longrope"):
@@ -107,7 +112,8 @@ class RoPE:
 
     Where frequencies depend on the length of the text, tokens that come together all turn with those of the last one's
     length. A text that is read at once is so as its scaling defines it. Token by token, each turns with the frequencies
-    of its own time, and keys that are in a cache stay as they are, as in `transformers`.
+    of its own time, and keys that are in a cache stay as they are, as in `transformers`. A text that outgrows the
+    original context of "longrope" is read again by `inference/engine.py`, as `transformers` has it of Phi-3.
     """
 
     d_head: int
