@@ -1,5 +1,6 @@
 """Conversations: prompts as `transformers` has them, answers that end, and turns that read only what is new."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,8 @@ def test_a_question_that_cannot_be_served_leaves_the_conversation_as_it_was(mode
     before = talk.messages
     with pytest.raises(GenerationError, match="context"):
         talk.ask("x" * 5000 + "?")
+    with pytest.raises(GenerationError, match="at least one character"):
+        replace(talk, stop=[""]).ask("Really?")
     assert talk.messages == before
     assert text(talk.ask("Really?")) == "Paris."
 

@@ -152,4 +152,5 @@ def save(conversation: "Conversation", name: str) -> None:
     path = Path(name).expanduser()
     text = json.dumps({"messages": conversation.messages}, ensure_ascii=False, indent=2)
     write_file(path, f"{text}\n".encode(errors="backslashreplace"))
-    remark(f"{len(conversation.messages)} messages are in {path}.")
+    n = len(conversation.messages)
+    remark(f"{n} message{' is' if n == 1 else 's are'} in {path}.")

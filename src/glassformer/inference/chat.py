@@ -13,6 +13,7 @@ from glassformer.inference.chat_template import ChatMessage, ChatTemplate, Tools
 from glassformer.inference.engine import Engine
 from glassformer.inference.plain_text import encode_marked, marked, marked_messages
 from glassformer.inference.request import Request
+from glassformer.inference.stopping import StopStrings
 from glassformer.inference.streaming_text import Piece, stream_text
 from glassformer.tokenizers import Tokenizer
 
@@ -131,6 +132,7 @@ class Conversation:
         sampling = replace(self.request.sampling, seed=seed)
         request = replace(self.request, tokens=prompt.tokens, stop_tokens=stop_tokens, sampling=sampling)
         request.check(self.engine.module.config, self.engine.policy)
+        StopStrings(self.stop)  # refuses an empty one
         return self._answer(messages, request)
 
     def _answer(self, messages: list[ChatMessage], request: Request) -> Generator[Piece]:
