@@ -1,5 +1,6 @@
 """Conversations: prompts as `transformers` has them, answers that end, and turns that read only what is new."""
 
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import glassformer as gf
 from glassformer.errors import GenerationError
 from glassformer.inference.chat import end_ids, template_of
-from support.chat_models import END, TEMPLATE, byte_tokenizer, write_chat_model
+from support.chat_models import END, TEMPLATE, byte_tokenizer, sentencepiece_tokenizer, write_chat_model
 from support.chat_templates import TEMPLATES, TOOLS, conversation
 from support.counts import count
 
@@ -189,8 +190,6 @@ def test_a_question_that_cannot_be_served_leaves_the_conversation_as_it_was(mode
 
 
 def test_prompts_have_the_ids_that_transformers_has(folder: Path, model: gf.Model) -> None:
-    import random
-
     rng = random.Random(0)
     theirs = AutoTokenizer.from_pretrained(folder)
     for _ in range(min(10, count("random conversations"))):
@@ -204,6 +203,27 @@ def test_prompts_have_the_ids_that_transformers_has(folder: Path, model: gf.Mode
         )
         assert list(model.chat_prompt(messages).tokens) == expected
     assert theirs.chat_template == TEMPLATE
+
+
+@pytest.mark.parametrize("name", ["llama2", "zephyr"])
+def test_prompts_of_sentencepiece_have_the_ids_that_transformers_has(name: str, tmp_path: Path) -> None:
+    """Begin and end tokens are the template's, and spaces stand where the library puts them."""
+    tokenizer = sentencepiece_tokenizer(tmp_path)
+    small = {"context_length": 512, "d_model": 8, "n_layers": 1, "n_heads": 1, "d_ff": 4}
+    model = gf.build("llama", vocab_size=tokenizer.vocab_size, **small).having(tokenizer=tokenizer)
+    folder = gf.save(model, tmp_path / "model")
+    (folder / "manifest.json").unlink()
+    (folder / "chat_template.jinja").write_text(TEMPLATES[name])
+    ours, theirs = gf.load(folder), AutoTokenizer.from_pretrained(folder)
+    rng = random.Random(name)
+    for _ in range(min(8, count("random conversations"))):
+        messages = conversation(rng, plain=True)
+        for message in messages:
+            for token in (END, "</s>"):
+                message["content"] = message["content"].replace(token, "")
+        expected = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        assert list(ours.chat_prompt(messages).tokens) == expected
+    assert ours.chat_prompt(ASKED).end_ids == {theirs.eos_token_id}
 
 
 def test_what_the_files_keep_from_coming_does_not_come_in_an_answer_either(model: gf.Model) -> None:

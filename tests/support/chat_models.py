@@ -1,5 +1,6 @@
 """A model whose answers are known: which token follows depends on the last one alone."""
 
+import io
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -57,3 +58,24 @@ def byte_tokenizer(folder: Path) -> Tokenizer:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "text.txt").write_text("a")
     return Tokenizer.train([folder / "text.txt"], 259, ["<|endoftext|>", BEGIN, END])
+
+
+def sentencepiece_tokenizer(folder: Path) -> Tokenizer:
+    """sentencepiece's, which puts a space before a text."""
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["hello there, how are you", "<|im_end|> is text"] * 20),
+        model_writer=model,
+        vocab_size=290,
+        model_type="bpe",
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        control_symbols=[END],
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    (folder / "tokenizer.model").write_bytes(model.getvalue())
+    return Tokenizer.load(folder / "tokenizer.model")
