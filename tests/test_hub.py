@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from glassformer import hub
 from glassformer.data import download
 from glassformer.errors import CheckpointError, ConfigError, GlassformerError, MissingExtra
 from glassformer.training.load_config import load_run_config
-from support.commands import run_process
+from support.commands import run, run_process
 from support.gguf_models import write_llama
 from support.hub_server import COMMIT, FakeHub, serve
 from support.tiny import TINY
@@ -231,6 +232,13 @@ def test_what_stops_in_the_middle_goes_on_with_the_next_call(server: FakeHub) ->
     assert server.ranges() == ["", f"bytes={download.CHUNK}-"]
 
 
+def test_several_that_ask_at_once_fetch_it_once(server: FakeHub) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        models = list(threads.map(lambda _: gf.load("org/tiny"), range(4)))
+    assert {model.origin for model in models} == {f"org/tiny@{COMMIT}"}
+    assert server.ranges() == [""]
+
+
 def test_bytes_that_are_not_those_of_the_listing_are_discarded(
     server: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -358,6 +366,30 @@ def test_commands_take_the_name_and_say_the_commit(server: FakeHub, tmp_path: Pa
     absent = run_process("generate", "org/absent", "--prompt", TEXT, cwd=tmp_path, **environment)
     assert (absent.returncode, absent.stdout, absent.stderr.count("\n")) == (2, "", 1)
     assert "nothing at org/absent here, and no model org/absent on the Hub" in absent.stderr
+
+
+VERBS = {
+    "trace": ["--input", TEXT, "--out", "recording.gft"],
+    "explain": ["--input", TEXT, "--cell", "logits[0,0,0]"],
+    "view": ["--check"],
+    "evaluate": ["sort"],
+    "neighbours": [],
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_takes_the_name(verb: str, server: FakeHub, tmp_path: Path) -> None:
+    model = ["B", "--vectors", "org/tiny"] if verb == "neighbours" else ["org/tiny"]
+    done = run(verb, *model, *VERBS[verb], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"org/tiny is org/tiny@{COMMIT}." in done.stderr
+
+
+def test_a_long_name_is_no_name_on_the_hub(server: FakeHub, tmp_path: Path) -> None:
+    done = run("generate", "org/" + "x" * 2000, "--prompt", TEXT, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "there is nothing at org/xxx" in done.stderr
+    assert server.requests == []
 
 
 def test_a_run_begins_with_the_weights_of_a_name_on_the_hub(server: FakeHub, tmp_path: Path) -> None:

@@ -41,7 +41,9 @@ from glassformer.tokenizers.untrusted_files import MAX_FILE_BYTES
 logger = logging.getLogger(__name__)
 
 NAME = re.compile(
-    r"(?!.*(?:--|\.\.))(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:/(?P<file>[^@]+\.gguf))?(?:@(?P<revision>[^@]+))?", re.ASCII
+    r"(?!.*(?:--|\.\.))(?P<repo>\w[\w.-]{0,95}/\w[\w.-]{0,95})"
+    r"(?:/(?P<file>[^@]{1,500}\.gguf))?(?:@(?P<revision>[^@]{1,200}))?",
+    re.ASCII,
 )
 TEXTS = re.compile(rf"{OF_THE_TOKENIZER.pattern}|[^/]+\.tiktoken|{LICENCE.pattern}", re.IGNORECASE)
 COMMIT, SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")

@@ -1,8 +1,8 @@
 """The model that a command names, and the options of every verb that loads one."""
 
+import os
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -89,7 +89,7 @@ def opened(source: str, opening: Opening, **where: Any) -> "Model":
     """The model of these files, or of this name on the Hub, whose commit is said."""
     from glassformer import api, hub
 
-    of_hub = hub.parse(source) is not None and not Path(source).exists()
+    of_hub = hub.parse(source) is not None and not os.path.exists(source)
     with progress_bar(f"fetching {source}", None) if of_hub else nullcontext() as update:
         model = api.load(source, from_pickle=opening.from_pickle, progress=update, **where, **opening.options)
     if of_hub:
