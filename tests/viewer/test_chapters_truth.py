@@ -20,6 +20,8 @@ MODELS = (
     "nano-sort",
     "llama",
     "qwen3",
+    "gpt_neox",
+    "longrope",
     "olmo2",
     "granite",
     "no positions",

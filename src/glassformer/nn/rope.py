@@ -157,10 +157,10 @@ class RoPE:
     ) -> "Rotation":
         device = positions.device
         if device.type == "mps":  # it knows no float64
-            frequencies = self.frequencies(None if length is None else length.cpu()).float()
+            frequency = self.frequencies(None if length is None else length.cpu()).float()
         else:
-            frequencies = self.frequencies(length)
-        angles = positions[..., None] * frequencies.to(device)
+            frequency = self.frequencies(length)
+        angles = positions[..., None] * frequency.to(device)
         cos, sin = angles.cos(), angles.sin()
         if amplitude != 1:
             cos, sin = amplitude * cos, amplitude * sin
@@ -171,41 +171,45 @@ class RoPE:
 
         Where the scaling depends on it, every length has a row; without one, of short texts.
         """
-        pair, d_rotary = torch.arange(self.n_pairs, dtype=torch.float64), 2 * self.n_pairs
-        frequency = self.theta ** (-2 * pair / d_rotary)
+        pair = torch.arange(self.n_pairs, dtype=torch.float64)
         scaling = self.scaling
         if scaling is None:
-            return frequency
+            return self._unscaled(pair)
+        unscaled = self._unscaled(pair)
         original = scaling.original_context_length
         match scaling.kind:
             case "linear":
-                return frequency / scaling.factor
+                return unscaled / scaling.factor
             case "llama3":
-                slowed = frequency / scaling.factor
+                slowed = unscaled / scaling.factor
                 low, high = scaling.low_freq_factor, scaling.high_freq_factor
-                turns = original * frequency / (2 * math.pi)  # full circles in the original context
+                turns = original * unscaled / (2 * math.pi)  # full circles in the original context
                 kept = ((turns - low) / (high - low)).clamp(0, 1)
-                return kept * frequency + (1 - kept) * slowed
+                return kept * unscaled + (1 - kept) * slowed
             case "yarn":
-                slowed = frequency / scaling.factor
+                slowed = unscaled / scaling.factor
                 first, last = self._ramp(scaling)
                 kept = 1 - ((pair - first) / (last - first)).clamp(0, 1)
-                return kept * frequency + (1 - kept) * slowed
+                return kept * unscaled + (1 - kept) * slowed
             case "dynamic":
                 if length is None:
-                    return frequency
+                    return unscaled
                 longer = (length[..., None].double() / original).clamp(min=1)
                 growth = scaling.factor * longer - (scaling.factor - 1)
-                exponent = -2 * pair / (d_rotary - 2)
-                return frequency.to(length.device) * growth ** exponent.to(length.device)
+                exponent = -2 * pair / (2 * self.n_pairs - 2)
+                return unscaled.to(length.device) * growth ** exponent.to(length.device)
             case "longrope":
                 short, long = (
-                    frequency / torch.tensor(factors, dtype=torch.float64)
+                    unscaled / torch.tensor(factors, dtype=torch.float64)
                     for factors in (scaling.short_factors, scaling.long_factors)
                 )
                 if length is None:
                     return short
                 return torch.where(length[..., None] > original, long.to(length.device), short.to(length.device))
+
+    def _unscaled(self, pair: Float[Tensor, " half"]) -> Float[Tensor, " half"]:
+        d_rotary = 2 * self.n_pairs
+        return self.theta ** (-2 * pair / d_rotary)
 
     def _ramp(self, scaling: RopeScaling) -> tuple[float, float]:
         """The pairs where YaRN's ramp begins and ends: those that turn so many times in the original context."""
