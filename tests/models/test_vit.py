@@ -110,7 +110,7 @@ def test_dropout_acts_while_training_alone() -> None:
     assert torch.equal(model(images), model(images))
 
 
-@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.mark.parametrize("changes", [*VARIANTS.values(), {"head": "none"}], ids=str)
 def test_every_weight_has_one_name_in_the_published_format(changes: dict[str, Any]) -> None:
     config = ViTConfig(**SMALL, **changes)
     with torch.device("meta"):
@@ -122,7 +122,12 @@ def test_every_weight_has_one_name_in_the_published_format(changes: dict[str, An
 
 @pytest.mark.parametrize(
     "config",
-    [*PRESETS.values(), ViTConfig(**SMALL, labels=("a", "b", "c", "d", "e"), qkv_bias=False, activation="gelu_tanh")],
+    [
+        *PRESETS.values(),
+        ViTConfig(**SMALL, labels=("a", "b", "c", "d", "e"), qkv_bias=False, activation="gelu_tanh"),
+        ViTConfig(**SMALL, head="none"),
+        ViTConfig(**SMALL, head="none", distillation="token"),
+    ],
     ids=str,
 )
 def test_from_huggingface_undoes_to_huggingface(config: ViTConfig) -> None:
@@ -161,6 +166,7 @@ def test_a_published_variant_that_we_do_not_have_is_refused_by_name(theirs: dict
         ({"n_heads": 5}, "d_model 12 does not divide into 5 heads"),
         ({"labels": ("cat",)}, "There are 1 labels for 5 classes"),
         ({"head": "mlp", "distillation": "head"}, "A second head needs"),
+        ({"head": "none", "distillation": "head"}, "A second head needs"),
         ({"qkv_bias": 2}, "qkv_bias must be one of True, False"),
     ],
 )

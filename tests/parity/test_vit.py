@@ -23,6 +23,7 @@ HEADS = {
     "token": transformers.DeiTForImageClassification,
     "head": transformers.DeiTForImageClassificationWithTeacher,
 }
+BARE = {"none": transformers.ViTModel, "token": transformers.DeiTModel}
 
 
 def draw_sizes(choose: random.Random) -> tuple[Any, Any]:
@@ -110,6 +111,26 @@ def test_what_we_save_gives_the_same_in_transformers_and_here(distillation: str,
         torch.testing.assert_close(ours.double()(images), theirs(images).logits, atol=TOLERANCE, rtol=TOLERANCE)
         if config.labels:
             assert tuple(theirs.config.id2label.values()) == config.labels
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("distillation", BARE)
+def test_vectors_are_those_of_the_bare_trunk_and_their_folder_is_too(distillation: str, tmp_path: Path) -> None:
+    for seed in range(count("encoder families exported")):
+        torch.manual_seed(seed)
+        theirs = BARE[distillation](their_config(random.Random(seed), distillation)).eval()
+        far_from_start(theirs)
+        theirs.save_pretrained(tmp_path / f"{seed}")
+        config, ours = load_directory(tmp_path / f"{seed}")
+        assert (config.distillation, config.head) == (distillation, "none")
+        folder = save_directory(ours, tmp_path / f"{seed} again")
+        (folder / "glassformer.json").unlink()
+        assert load_directory(folder)[0] == config
+        again = BARE[distillation].from_pretrained(folder)
+        images = torch.randn(2, config.n_channels, *config.image_size, dtype=torch.float64)
+        expected = theirs.double()(images).last_hidden_state
+        for vectors in (ours.double()(images), again.double()(images).last_hidden_state):
+            torch.testing.assert_close(vectors, expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 @torch.no_grad()

@@ -87,6 +87,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {  # which read something else th
     "dinov2": ("dinov2", DINOV2),
     "dinov2 gated": ("dinov2", {**DINOV2, "ffn": "swiglu", "n_layers": 2}),
     "dinov2 without a head": ("dinov2", {**DINOV2, "head": "none"}),
+    "deit without a head": ("vit", {**VIT, "distillation": "token", "head": "none"}),
     "vit with pixels left over": ("vit", {**VIT, "image_size": (9, 14), "final_norm": False, "head": "mlp"}),
 }
 ALL = (*OURS, *UNROLLED, *TWO_SPINES, *KINDS, *FOREIGN)

@@ -55,6 +55,7 @@ FITTING = {
     "dinov2": f"image {INSIDE_A_LAYER}",
     "dinov2 gated": f"image {INSIDE_A_LAYER}",
     "dinov2 without a head": INSIDE_A_LAYER,
+    "deit without a head": INSIDE_A_LAYER,
     "vit with pixels left over": f"image {INSIDE_A_LAYER}",
 }
 

@@ -54,7 +54,7 @@ class ViTConfig:
     dropout: float = 0.0  # on embeddings, attention weights and sublayer outputs, while training
     qkv_bias: bool = True
     final_norm: bool = True
-    head: Literal["linear", "mlp"] = "linear"  # "mlp": one hidden layer of d_ff
+    head: Literal["linear", "mlp", "none"] = "linear"  # "mlp": one hidden layer of d_ff; "none": the vectors
     distillation: Literal["none", "token", "head"] = "none"  # DeiT's second token, and a second head on it
 
     def __post_init__(self) -> None:
@@ -66,9 +66,9 @@ class ViTConfig:
         check_choice(self, "activation", tuple(ACTIVATIONS))
         check_choice(self, "qkv_bias", (True, False))
         check_choice(self, "final_norm", (True, False))
-        check_choice(self, "head", ("linear", "mlp"))
+        check_choice(self, "head", ("linear", "mlp", "none"))
         check_choice(self, "distillation", ("none", "token", "head"))
-        if self.head == "mlp" and self.distillation == "head":
+        if self.head != "linear" and self.distillation == "head":
             raise ConfigError(
                 'A second head needs head = "linear"; no model with two heads of the other kind is known.'
             )
@@ -98,7 +98,7 @@ class ViTConfig:
 
 
 class ViT(nn.Module):
-    """Images to the logits of their classes."""
+    """Images to the logits of their classes, or without a head to the vectors of all tokens."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -116,8 +116,8 @@ class ViT(nn.Module):
         self.head = head(config)
         self.distillation_head = head(config) if config.distillation == "head" else None
 
-    def forward(self, images: Float[Tensor, "B K H W"]) -> Float[Tensor, "B N"]:
-        """Logits of each image. Where an image has another number of patches, positions are interpolated for them."""
+    def forward(self, images: Float[Tensor, "B K H W"]) -> Float[Tensor, "B ..."]:
+        """(B, N), or without a head (B, T, C). Where an image has another grid, positions are interpolated for it."""
         n_images, _, height, width = images.shape
         patches = patchify(images, self.config.patch_size)
         x: Tensor = self.patch_embedding(patches)
@@ -133,6 +133,8 @@ class ViT(nn.Module):
         for block in self.blocks:
             x = block(x, mask)
         x = self.final_norm(x)
+        if self.head is None:
+            return x
         logits: Tensor = self.head(x[:, 0])
         if self.distillation_head is not None:
             of_teacher = self.distillation_head(x[:, 1])
@@ -157,8 +159,10 @@ class MLPHead(nn.Module):
         return logits
 
 
-def head(config: ViTConfig) -> nn.Module:
-    """From the vector of the class token to logits."""
+def head(config: ViTConfig) -> nn.Module | None:
+    """From the vector of the class token to logits, if there is one."""
+    if config.head == "none":
+        return None
     return Linear(config.d_model, config.n_classes) if config.head == "linear" else MLPHead(config)
 
 

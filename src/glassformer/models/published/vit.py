@@ -5,7 +5,8 @@ Its patch embedding is a convolution, and the tables of tokens and positions hav
 
 from typing import Any
 
-from glassformer.models.published.fields import ACTIVATIONS, ArchitectureClass, Field, OurConstant
+from glassformer.errors import ExportError
+from glassformer.models.published.fields import ACTIVATIONS, ArchitectureClass, Field, FieldGroup, OurConstant
 from glassformer.models.published.labels import LABELS
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, modules, reshaped, same
@@ -22,14 +23,32 @@ def one(size: tuple[int, int]) -> int | list[int]:
     return size[0] if size[0] == size[1] else list(size)
 
 
+CLASSES = {  # their class: its model type, and our distillation and head
+    "ViTForImageClassification": ("vit", "none", "linear"),
+    "ViTModel": ("vit", "none", "none"),
+    "DeiTForImageClassification": ("deit", "token", "linear"),
+    "DeiTForImageClassificationWithTeacher": ("deit", "head", "linear"),
+    "DeiTModel": ("deit", "token", "none"),
+}
+OF_DISTILLATION = ArchitectureClass("distillation", {name: values[:2] for name, values in CLASSES.items()})
+OF_HEAD = ArchitectureClass("head", {name: (kind, head) for name, (kind, _, head) in CLASSES.items()})
+
+
+def write_class(ours: ViTConfig) -> dict[str, Any]:
+    """The class with this distillation and this head; a head with a hidden layer has none."""
+    for name, (model_type, distillation, head) in CLASSES.items():
+        if (distillation, head) == (ours.distillation, ours.head):
+            return {"architectures": [name], "model_type": model_type}
+    raise ExportError(f"cannot express head = {ours.head!r}; it always has 'linear' or 'none'.")
+
+
 FIELDS = (
-    ArchitectureClass(
-        "distillation",
-        {
-            "ViTForImageClassification": ("vit", "none"),
-            "DeiTForImageClassification": ("deit", "token"),
-            "DeiTForImageClassificationWithTeacher": ("deit", "head"),
-        },
+    OurConstant("final_norm", True),
+    FieldGroup(
+        theirs=("architectures", "model_type"),
+        ours=("distillation", "head"),
+        read=lambda theirs: {**OF_DISTILLATION.read(theirs), **OF_HEAD.read(theirs)},
+        write=write_class,
     ),
     Field("image_size", "image_size", default=224, to_ours=pair, to_theirs=one),
     Field("patch_size", "patch_size", default=16, to_ours=pair, to_theirs=one),
@@ -44,15 +63,15 @@ FIELDS = (
     # Of two, since ours are one: that of the sublayers.
     Field("hidden_dropout_prob", "dropout", default=0.0, aliases=("attention_probs_dropout_prob",)),
     Field("qkv_bias", "qkv_bias", default=True),
-    OurConstant("final_norm", True),
-    OurConstant("head", "linear"),
 )
 
 
 def tensors(config: ViTConfig) -> list[Rename]:
     """Hugging Face's names; a head with a hidden layer, and no last norm, are in folders that we alone read."""
-    trunk = "vit" if config.distillation == "none" else "deit"
-    ours, theirs, outside = "blocks.{i}.", f"{trunk}.encoder.layer.{{i}}.", f"{trunk}.embeddings."
+    trunk = "vit." if config.distillation == "none" else "deit."
+    if config.head == "none":  # which files of the bare trunk leave out
+        trunk = ""
+    ours, theirs, outside = "blocks.{i}.", f"{trunk}encoder.layer.{{i}}.", f"{trunk}embeddings."
     c, n_positions = config.d_model, config.context_length
     kernel = (c, config.n_channels, *config.patch_size)
     rows = [
@@ -81,12 +100,12 @@ def tensors(config: ViTConfig) -> list[Rename]:
     if config.distillation != "none":
         rows.append(reshaped("distillation_token", f"{outside}distillation_token", (1, c), (1, 1, c)))
     if config.final_norm:
-        rows += modules({"final_norm": f"{trunk}.layernorm"})
+        rows += modules({"final_norm": f"{trunk}layernorm"})
     if config.head == "mlp":
         rows += modules({"head.up_proj": "classifier.up_proj", "head.down_proj": "classifier.down_proj"})
     elif config.distillation == "head":
         rows += modules({"head": "cls_classifier", "distillation_head": "distillation_classifier"})
-    else:
+    elif config.head == "linear":
         rows += modules({"head": "classifier"})
     return rows
 
@@ -98,5 +117,5 @@ PUBLISHED = Published(
     fields=FIELDS,
     tensors=tensors,
     # The pooler and the token that hides a patch belong to other tasks.
-    elsewhere=(r"(vit|deit)\.pooler\.dense\..*", r"(vit|deit)\.embeddings\.mask_token"),
+    elsewhere=(r"((vit|deit)\.)?pooler\.dense\..*", r"((vit|deit)\.)?embeddings\.mask_token"),
 )
