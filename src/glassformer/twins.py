@@ -72,10 +72,14 @@ class Backend:
     def __call__(self, q: Any, k: Any, v: Any, mask: Any, **settings: Any) -> Any:
         """What `fn` gives; raises `ConfigError` where it does not support the call."""
         if not self.supports(q, k, v, mask, **settings):
-            asked = ", ".join(f"{name} {value}" for name, value in settings.items() if value)
+            asked = [
+                f", {name} {value}" if isinstance(value, int | float) else f", {name}"
+                for name, value in settings.items()
+                if value is not None and not (isinstance(value, int | float) and value == 0)
+            ]
             raise ConfigError(
                 f'The "{self.name}" attention backend does not support this call ({q.dtype} on {q.device.type}, '
-                f'{mask.rule}{asked and ", "}{asked}): use "auto", which picks one that does.'
+                f'{mask.rule}{"".join(asked)}): use "auto", which picks one that does.'
             )
         return self.fn(q, k, v, mask, **settings)
 

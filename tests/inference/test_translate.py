@@ -3,6 +3,7 @@
 import json
 import random
 import string
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,11 @@ from glassformer.errors import GenerationError
 from glassformer.inference.beam import Beams
 from glassformer.tokenizers import CharTokenizer
 from support.counts import count
+from support.encoder_decoders import far_from_start
 from support.published import FAIRSEQ
+
+transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
 
 END, PAD, START = 0, 3, 3
 LETTERS = CharTokenizer(string.digits + string.ascii_lowercase)  # id 0 is "0", and so on
@@ -23,7 +28,6 @@ LETTERS = CharTokenizer(string.digits + string.ascii_lowercase)  # id 0 is "0", 
 
 def random_marian(folder: Path) -> tuple[Any, Model]:
     """A small model of transformers' with numbers that matter, and what we load of it."""
-    transformers = pytest.importorskip("transformers")
     transformers.utils.logging.disable_progress_bar()
     config = transformers.MarianConfig(
         vocab_size=36,
@@ -83,6 +87,86 @@ def test_translations_are_those_of_transformers(n_beams: int, length_penalty: fl
             assert translation == LETTERS.decode(expected)
             assert LETTERS.decode([PAD]) not in translation
         assert len({*found}) > 1
+
+
+TEXTS = ["a man rides a horse", "two dogs run over the snow", "she reads", "rows and rows of green corn"]
+
+
+def saved_t5(folder: Path) -> Any:
+    """A small T5 and its tokenizer, which puts </s> behind a text, as transformers saves them."""
+    learner = tokenizers.Tokenizer(tokenizers.models.Unigram())
+    learner.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    special = ["<pad>", "</s>", "<unk>"]
+    trainer = tokenizers.trainers.UnigramTrainer(
+        vocab_size=40, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    learner.train_from_iterator(TEXTS, trainer)
+    pieces = [tuple(each) for each in json.loads(learner.to_str())["model"]["vocab"]]
+    tokenizer = transformers.T5Tokenizer(vocab=[*pieces, ("<extra_id_1>", 0.0), ("<extra_id_0>", 0.0)], extra_ids=2)
+    tokenizer.save_pretrained(folder)
+    return transformers.T5ForConditionalGeneration(
+        transformers.T5Config(
+            vocab_size=len(tokenizer), d_model=16, d_kv=5, d_ff=24, num_layers=2, num_heads=2, decoder_start_token_id=0
+        )
+    )
+
+
+def saved_bart(folder: Path) -> Any:
+    """The same of a BART, whose sources are read between <s> and </s>, and whose targets all begin with <s>."""
+    learner = tokenizers.Tokenizer(tokenizers.models.BPE())
+    learner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=60, special_tokens=special, show_progress=False)
+    learner.train_from_iterator(TEXTS, trainer)
+    model = json.loads(learner.to_str())["model"]
+    tokenizer = transformers.BartTokenizer(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]])
+    tokenizer.save_pretrained(folder)
+    config = transformers.BartConfig(
+        vocab_size=len(tokenizer),
+        d_model=16,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=24,
+        decoder_ffn_dim=24,
+        forced_eos_token_id=None,
+    )
+    theirs = transformers.BartForConditionalGeneration(config)
+    theirs.generation_config.forced_bos_token_id = 0
+    return theirs
+
+
+@pytest.mark.parametrize("save", [saved_t5, saved_bart])
+@torch.no_grad()
+@pytest.mark.usefixtures("unchecked")  # for its speed
+def test_a_folder_that_transformers_saved_writes_what_it_writes_there(
+    save: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    theirs = save(tmp_path / "theirs").eval()
+    far_from_start(theirs)
+    theirs.save_pretrained(tmp_path / "theirs")
+    theirs = theirs.double()
+    read = transformers.AutoTokenizer.from_pretrained(tmp_path / "theirs")
+    ours = gf.load(tmp_path / "theirs")
+    again = gf.load(gf.save(ours, tmp_path / "ours"))
+    n_fixed = int(theirs.generation_config.forced_bos_token_id is not None)  # which counts as a new token there
+    for model in (ours, again):
+        model.module.double()
+        for n_beams, length_penalty in ((1, 1.0), (3, 1.0), (3, -1.5)):
+            found = model.translate(
+                *TEXTS, beams=Beams(n_beams=n_beams, length_penalty=length_penalty), max_new_tokens=12
+            )
+            for text, translation in zip(TEXTS, found, strict=True):
+                ids = theirs.generate(
+                    **read(text, return_tensors="pt"),
+                    max_new_tokens=12 + n_fixed,
+                    num_beams=n_beams,
+                    length_penalty=length_penalty,
+                    do_sample=False,
+                )
+                assert translation == read.decode(ids[0], skip_special_tokens=True)
+            assert len({*found}) > 1
 
 
 @pytest.mark.usefixtures("unchecked")  # for its speed

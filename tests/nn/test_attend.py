@@ -118,10 +118,13 @@ CALLS = {  # what else an attention may be asked for
     "scale": {"scale": 0.25},
     "softcap": {"softcap": 1.5},
     "scale and softcap": {"scale": 0.5, "softcap": 0.7},
+    "bias": {"bias": ()},  # the axes before its heads
+    "bias of each row": {"scale": 1.0, "bias": (2,)},
+    "bias and softcap": {"softcap": 0.7, "bias": (1,)},
 }
 
 
-def run(backend: Backend, inputs: list[Tensor], over: Mask, settings: dict[str, float]) -> Tensor:
+def run(backend: Backend, inputs: list[Tensor], over: Mask, settings: dict[str, Any]) -> Tensor:
     """The backend's result, or that of the one that runs instead where it does not support the call."""
     if backend.supports(*inputs, over, **settings):
         return backend(*inputs, over, **settings)
@@ -131,19 +134,25 @@ def run(backend: Backend, inputs: list[Tensor], over: Mask, settings: dict[str, 
 
 @pytest.mark.parametrize("settings", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize("name", ["causal", "window", "everything", "padded", "table for each head"])
-def test_scale_and_softcap_are_the_equation_forward_and_backward(
-    backend: Backend, name: str, settings: dict[str, float]
+def test_scale_bias_and_softcap_are_the_equation_forward_and_backward(
+    backend: Backend, name: str, settings: dict[str, Any]
 ) -> None:
     over = MASKS[name]
     inputs = [part.requires_grad_() for part in problem(over, 2, torch.float64)]
-    out = run(backend, inputs, over, settings)
-    expected = oracles.attention(*map(array, inputs), over.allowed().numpy(), **settings)
+    lead, others = settings.get("bias"), {name: value for name, value in settings.items() if name != "bias"}
+    biases: dict[str, Tensor] = {}
+    if lead is not None:
+        n_scores = over.queries.shape[-1], over.keys.shape[-1]
+        biases["bias"] = torch.randn(*lead, 4, *n_scores, dtype=torch.float64, requires_grad=True)
+    out = run(backend, inputs, over, others | biases)
+    in_numpy = others | {name: array(bias) for name, bias in biases.items()}
+    expected = oracles.attention(*map(array, inputs), over.allowed().numpy(), **in_numpy)
     assert_close(out, expected)
     upstream = torch.randn_like(out)
-    gradients = torch.autograd.grad(out, inputs, upstream)
-    slopes = oracles.attention_gradients(*map(array, inputs), over.allowed().numpy(), array(upstream), **settings)
-    for one, other in zip(gradients, slopes, strict=True):
-        assert_close(one, other)
+    gradients = torch.autograd.grad(out, [*inputs, *biases.values()], upstream)
+    slopes = oracles.attention_gradients(*map(array, inputs), over.allowed().numpy(), array(upstream), **in_numpy)
+    for one, other in zip(gradients, slopes, strict=False):
+        assert_close(one, torch.from_numpy(other).sum_to_size(one.shape))
 
 
 def test_a_cap_far_above_all_scores_changes_nothing_and_a_small_one_bounds_the_weights(backend: Backend) -> None:
@@ -242,12 +251,14 @@ def test_dropout_falls_on_the_weights_and_keeps_their_mean(name: str, rule: Rule
     assert abs(dropped.sum(-1).mean().item() - 1) < 0.01
 
 
-def test_tiled_refuses_dropout_and_sdpa_a_softcap() -> None:
+def test_tiled_refuses_dropout_and_a_bias_and_sdpa_a_softcap() -> None:
     q, k, v = problem(MASKS["causal"])
     with pytest.raises(ConfigError, match=r'"sdpa" attention backend.*softcap 2.0\): use "auto"'):
         BACKENDS["sdpa"](q, k, v, MASKS["causal"], softcap=2.0)
     with pytest.raises(ConfigError, match=r'"tiled" attention backend.*Causal\(\), dropout 0.1\): use "auto"'):
         BACKENDS["tiled"](q, k, v, MASKS["causal"], dropout=0.1)
+    with pytest.raises(ConfigError, match=r'"tiled" attention backend.*Causal\(\), bias\): use "auto"'):
+        BACKENDS["tiled"](q, k, v, MASKS["causal"], bias=torch.zeros(4, T, T))
 
 
 def test_bfloat16_goes_in_and_comes_out(backend: Backend) -> None:

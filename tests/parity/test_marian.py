@@ -3,7 +3,6 @@
 The logits, and what greedy decoding and beam search make of them: `transformers` searches its model, we search ours.
 """
 
-import copy
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -12,24 +11,20 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from glassformer.checkpoints.folder_files import FolderFiles
 from glassformer.checkpoints.huggingface import load_directory, read_eos_ids, save_directory
 from glassformer.errors import CheckpointMismatch
-from glassformer.inference.beam import Beams, beam_search
-from glassformer.inference.generate import generate
-from glassformer.inference.logits import Sampling
 from glassformer.models.transformer import PRESETS, Transformer, TransformerConfig
 from glassformer.nn.kv_cache import full
-from glassformer.twins import use
 from support.counts import count
+from support.encoder_decoders import TOLERANCE, assert_the_same_encoder_decoder, far_from_start
 
 transformers = pytest.importorskip("transformers")
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
-TOLERANCE = 1e-5  # in float64, but transformers computes scores in float32 all the same
 NEW_TOKENS = 14
 
 
@@ -80,64 +75,6 @@ def our_config(choose: random.Random) -> TransformerConfig:
     )
 
 
-def far_from_start(model: nn.Module) -> None:
-    """Give every parameter values that matter: biases are not 0 and norms not 1."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-        if hasattr(model, "final_logits_bias"):
-            model.final_logits_bias.normal_()
-
-
-def sources(choose: random.Random, vocab_size: int) -> tuple[Tensor, Tensor]:
-    """Three texts of different lengths, padded on the right with whatever; and where they are texts."""
-    length = choose.randint(2, 12)
-    lengths = torch.tensor([length, choose.randint(1, length), choose.randint(1, length)])
-    return torch.randint(vocab_size, (3, length)), torch.arange(length) < lengths[:, None]
-
-
-def assert_the_same_model(ours: Transformer, theirs: Any, choose: random.Random) -> None:
-    """Logits, greedy decoding and beam search agree; in float64, so that no choice is a tie but for rounding."""
-    ours, theirs = copy.deepcopy(ours).double(), theirs.double()
-    config = ours.config
-    source, valid = sources(choose, config.source_vocab_size or config.vocab_size)
-    tokens = torch.randint(config.vocab_size, (3, 9))
-    expected = theirs(input_ids=source, attention_mask=valid.long(), decoder_input_ids=tokens).logits
-    for mode in ("readable", "fast"):
-        with use(mode):
-            logits = ours(tokens, ours.begin(source, full(9), valid))
-        torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=TOLERANCE)
-
-    given = {"source": source, "source_valid": valid, "max_new_tokens": NEW_TOKENS}
-    given |= {"stop_tokens": frozenset({config.eos_id})}
-    starts = [[config.start_id]] * 3
-    greedy: list[list[int]] = [[], [], []]
-    for new in generate(ours, starts, sampling=Sampling(temperature=0.0), **given):
-        greedy[new.sequence].append(new.token)
-    asked = {"attention_mask": valid.long(), "max_new_tokens": NEW_TOKENS, "do_sample": False}
-    assert without_padding(theirs.generate(source, num_beams=1, **asked), config) == greedy
-
-    beams = Beams(
-        n_beams=4,
-        length_penalty=choose.choice([1.0, 0.0, 0.6, 2.0, -1.0]),
-        early_stopping=choose.choice([True, False, "never"]),
-    )
-    searched = beam_search(ours, starts, beams=beams, n_best=4, **given)
-    settings = {"num_beams": 4, "length_penalty": beams.length_penalty, "early_stopping": beams.early_stopping}
-    settings |= {"num_return_sequences": 4, "return_dict_in_generate": True, "output_scores": True}
-    found = theirs.generate(source, **asked, **settings)
-    assert without_padding(found.sequences, config) == [text.tokens for texts in searched for text in texts]
-    scores = torch.tensor([text.score for texts in searched for text in texts])
-    torch.testing.assert_close(scores, found.sequences_scores, atol=TOLERANCE, rtol=TOLERANCE)
-
-
-def without_padding(sequences: Tensor, config: TransformerConfig) -> list[list[int]]:
-    """New tokens up to the one that ends the text."""
-    rows: list[list[int]] = sequences[:, 1:].tolist()
-    return [row[: row.index(config.eos_id) + 1] if config.eos_id in row else row for row in rows]
-
-
 @torch.no_grad()
 @pytest.mark.usefixtures("unchecked")  # for its speed
 def test_what_transformers_saves_is_the_same_model_here(tmp_path: Path) -> None:
@@ -148,7 +85,7 @@ def test_what_transformers_saves_is_the_same_model_here(tmp_path: Path) -> None:
         far_from_start(theirs)
         theirs.save_pretrained(tmp_path / f"{seed}")
         _, ours = load_directory(tmp_path / f"{seed}")
-        assert_the_same_model(ours, theirs, choose)
+        assert_the_same_encoder_decoder(ours, theirs, choose, new_tokens=NEW_TOKENS)
 
 
 @torch.no_grad()
@@ -162,7 +99,7 @@ def test_what_we_save_is_the_same_model_in_transformers(tmp_path: Path) -> None:
         folder = save_directory(ours, tmp_path / f"{seed}")
         theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
         assert type(theirs).__name__ == "MarianMTModel"
-        assert_the_same_model(ours, theirs, choose)
+        assert_the_same_encoder_decoder(ours, theirs, choose, new_tokens=NEW_TOKENS)
 
         found, again = load_directory(folder)
         assert found == ours.config
@@ -173,7 +110,7 @@ def test_what_we_save_is_the_same_model_in_transformers(tmp_path: Path) -> None:
         (folder / "glassformer.json").unlink()
         in_theirs, restated = load_directory(folder)
         assert in_theirs == replace(ours.config, head_bias=True, position_layout="halves")
-        assert_the_same_model(restated, theirs, choose)
+        assert_the_same_encoder_decoder(restated, theirs, choose, new_tokens=NEW_TOKENS)
 
 
 @torch.no_grad()
@@ -182,7 +119,7 @@ def test_the_papers_transformer_is_the_same_model_in_transformers(tmp_path: Path
     ours = Transformer(config).eval()
     far_from_start(ours)
     theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(save_directory(ours, tmp_path / "a")).eval()
-    assert_the_same_model(ours, theirs, random.Random(0))
+    assert_the_same_encoder_decoder(ours, theirs, random.Random(0), new_tokens=NEW_TOKENS)
 
 
 @torch.no_grad()

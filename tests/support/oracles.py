@@ -27,11 +27,13 @@ def attention(
     allowed: npt.NDArray[np.bool_],
     scale: float | None = None,
     softcap: float = math.inf,
+    bias: Array | float = 0.0,
 ) -> Array:
     """One query at a time, over the keys that it may see and no others; a query with none gets zeros."""
     out = np.zeros((*q.shape[:-1], v.shape[-1]))
+    bias = np.broadcast_to(bias, (*q.shape[:-1], k.shape[-2]))
     for query, lead, seen in _seen(q, k, allowed):
-        scores, _ = _scores(q[query], k[lead][seen], scale, softcap)
+        scores, _ = _scores(q[query], k[lead][seen], scale, softcap, bias[query][seen])
         out[query] = softmax(scores) @ v[lead][seen]
     return out
 
@@ -44,17 +46,22 @@ def attention_gradients(
     upstream: Array,
     scale: float | None = None,
     softcap: float = math.inf,
-) -> tuple[Array, Array, Array]:
-    """The gradients of sum(upstream · attention) by q, k and v, one query at a time."""
+    bias: Array | float = 0.0,
+) -> tuple[Array, Array, Array, Array]:
+    """The gradients of sum(upstream · attention) by q, k, v and a whole bias, one query at a time."""
     d_q, d_k, d_v = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
+    d_bias = np.zeros((*q.shape[:-1], k.shape[-2]))
+    bias = np.broadcast_to(bias, d_bias.shape)
     for query, lead, seen in _seen(q, k, allowed):
-        scores, slopes = _scores(q[query], k[lead][seen], scale, softcap)
+        scores, slopes = _scores(q[query], k[lead][seen], scale, softcap, bias[query][seen])
         weights, d_weights = softmax(scores), v[lead][seen] @ upstream[query]
-        d_products = weights * (d_weights - weights @ d_weights) * slopes
+        d_scores = weights * (d_weights - weights @ d_weights) * slopes
+        d_bias[query][seen] = d_scores
+        d_products = d_scores * _factor(q[query], scale)
         d_q[query] = d_products @ k[lead][seen]
         d_k[lead][seen] += np.outer(d_products, q[query])
         d_v[lead][seen] += np.outer(weights, upstream[query])
-    return d_q, d_k, d_v
+    return d_q, d_k, d_v, d_bias
 
 
 Cells = tuple[int, ...]
@@ -70,14 +77,17 @@ def _seen(q: Array, k: Array, allowed: npt.NDArray[np.bool_]) -> Iterator[tuple[
             yield (*batch, head, t), (*batch, head // group), seen
 
 
-def _scores(query: Array, keys: Array, scale: float | None, softcap: float) -> tuple[Array, Array]:
-    """The scores of a query, and their derivatives by the products q · k."""
-    factor = 1 / math.sqrt(len(query)) if scale is None else scale
-    products = keys @ query
+def _factor(query: Array, scale: float | None) -> float:
+    return 1 / math.sqrt(len(query)) if scale is None else scale
+
+
+def _scores(query: Array, keys: Array, scale: float | None, softcap: float, bias: Array) -> tuple[Array, Array]:
+    """The scores of a query, and their derivatives by what the cap is laid on."""
+    sums = keys @ query * _factor(query, scale) + bias
     if softcap == math.inf:
-        return products * factor, np.full_like(products, factor)
-    bent = np.tanh(products * factor / softcap)
-    return softcap * bent, factor * (1 - bent**2)
+        return sums, np.ones_like(sums)
+    bent = np.tanh(sums / softcap)
+    return softcap * bent, 1 - bent**2
 
 
 def rope_frequencies(d_head: int, theta: float) -> Array:

@@ -24,8 +24,10 @@ def row_by_row(q: Tensor, k: Tensor, v: Tensor, mask: Mask, *, scale: float | No
     return torch.cat(rows, -2)
 
 
-def supports(*operands: Any, softcap: float | None = None, dropout: float = 0.0, **_: Any) -> bool:
-    return softcap is None and dropout == 0
+def supports(
+    *operands: Any, bias: Tensor | None = None, softcap: float | None = None, dropout: float = 0.0, **_: Any
+) -> bool:
+    return bias is None and softcap is None and dropout == 0
 
 
 register(Backend(name="row-by-row", fn=row_by_row, supports=supports, priority=10))

@@ -60,6 +60,8 @@ TWO_SPINES: dict[str, tuple[str, dict[str, Any]]] = {
         "transformer",
         {**BOTH, "norm_placement": "pre", "source_vocab_size": 9, "head_bias": True, "position_layout": "halves"},
     ),
+    "bart": ("bart", BOTH),
+    "t5": ("t5", {**BOTH, "d_head": 3, "n_buckets": 6, "max_distance": 5, "ffn": "geglu", "tied_head": False}),
 }
 VIT = {
     "image_size": (8, 12),

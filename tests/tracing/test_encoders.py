@@ -8,10 +8,14 @@ import torch
 from torch import nn
 
 import glassformer as gf
+from glassformer.inference.recorded_call import call_of
 from glassformer.models.bert import Bert, BertConfig
 from glassformer.models.vit import ViT, ViTConfig
 from glassformer.nn.multihead import MultiheadAttention
+from glassformer.tracing.recorder import record
+from glassformer.twins import use
 from support.counts import count
+from support.tiny import TINY, inputs
 
 Made = tuple[nn.Module, tuple[Any, ...], dict[str, Any]]
 VIT = ViTConfig(
@@ -48,5 +52,16 @@ CASES: dict[str, Callable[[], Made]] = {
 def test_every_number_follows_from_its_operands(make: Callable[[], Made]) -> None:
     module, inputs, keywords = make()
     report = gf.trace(module.eval(), *inputs, **keywords).check(cells=count("cells of a model"), seed=0)
+    assert report.checked >= min(count("cells of a model"), report.total)
+    assert not report.failures
+
+
+@pytest.mark.parametrize("mode", ["readable", "fast"])
+@pytest.mark.parametrize("name", ["transformer", "bart", "t5"])
+def test_every_number_of_an_encoder_decoder_follows_from_its_operands(name: str, mode: str) -> None:
+    model = gf.build(name, **TINY[name])
+    with use(mode):
+        trace = record(model.module, *inputs(model), call=call_of(model.module))
+    report = trace.check(cells=count("cells of a model"), seed=0)
     assert report.checked >= min(count("cells of a model"), report.total)
     assert not report.failures

@@ -21,6 +21,8 @@ FITTING = {
     **dict.fromkeys(LUONG, "recurrent luong"),
     "encoder-decoder": OF_A_DECODER,
     "encoder-decoder pre-norm": f"{OF_A_DECODER} layer-norm residual stack sampling",
+    "bart": OF_A_DECODER,
+    "t5": f"{OF_A_DECODER} layer-norm residual stack sampling",
 }
 PAIRED = ("one vector between", *LUONG, *TWO_SPINES)
 

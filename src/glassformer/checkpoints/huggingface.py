@@ -54,6 +54,7 @@ TOKENS_IN_CONFIG = (
 )  # some configurations have them
 CONFIG_IN_GENERATION = (
     "alignment_heads",
+    "forced_bos_token_id",
 )  # what belongs to a configuration of ours, and stands in generation_config.json
 
 

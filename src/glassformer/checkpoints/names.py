@@ -46,7 +46,7 @@ class OurTensors(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         theirs, part, rule = self._parts[name]
-        return rule.read(self._state[theirs])[part]
+        return rule.read(_tensor(self._state, theirs, rule))[part]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._parts)
@@ -69,17 +69,23 @@ def checked(state: Mapping[str, Tensor], config: Any, *, native: bool = False) -
             full_names[other] = full_names.pop(name)
     rules: dict[str, tuple[list[str], Rename]] = {}
     for theirs, ours, rule in _rules(config, native):
-        if theirs not in full_names:
+        if theirs not in full_names and rule.absent is None:
             raise CheckpointMismatch(f"The tensor {theirs} is missing.{_nearest(theirs, full_names)}")
         rules[theirs] = (ours, rule)
     for name in full_names.keys() - rules.keys():
         _check_unread(name, full_names, state, spec, rules, ties)
+    full_names = {name: name for name in rules} | full_names  # what a file lacks has the name that it would have
     shapes = dict(spec.outline(config).named_parameters())
     n_bytes = {
-        name: _checked_size(name, state[full_names[name]], [shapes[one] for one in ours], rule)
+        name: _checked_size(name, _tensor(state, full_names[name], rule), [shapes[one] for one in ours], rule)
         for name, (ours, rule) in rules.items()
     }
     return {full_names[name]: rules[name] for name in sorted(rules, key=lambda name: -n_bytes[name])}
+
+
+def _tensor(state: Mapping[str, Tensor], name: str, rule: Rename) -> Tensor:
+    """The tensor of a file, or what stands for it there."""
+    return state[name] if rule.absent is None or name in state else rule.absent(state)
 
 
 def _checked_size(name: str, theirs: Tensor, ours: list[Tensor], rule: Rename) -> int:

@@ -101,15 +101,15 @@ def write_tokenizers(
 def _write_tokenizer(folder: Path, tokenizer: Tokenizer, config: Any) -> None:
     """Without the class, `transformers` takes that of the model's family, which cuts text by rules of its own.
 
-    A text is read between the same tokens there as here: a language model's has one in front, a translator's source
-    one behind it.
+    A text is read between the same tokens there as here: as the tokenizer's files say, and a translator's source, of
+    which they need not say it, with the one behind it that ends texts.
     """
     if type(tokenizer).save is not Tokenizer.save:  # a form of its own, which `transformers` does not know
         tokenizer.save(folder)
         return
-    source = spec_of(config).kind == "encoder-decoder"
-    end = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
-    around = template_processing(tokenizer.special_tokens, (), end) if source else tokenizer.template()
+    around = tokenizer.template()
+    if spec_of(config).kind == "encoder-decoder" and not tokenizer.end_ids and tokenizer.eos_id is not None:
+        around = template_processing(tokenizer.special_tokens, tokenizer.begin_ids, (tokenizer.eos_id,))
     tokenizer.write_tokenizer_json(folder, around)
     write_json(folder / TOKENIZER_CONFIG, tokenizer_config(tokenizer, config))
 

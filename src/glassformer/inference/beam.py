@@ -74,14 +74,19 @@ def beam_search(
     suppressed: frozenset[int] = frozenset(),
     source: Tensor | None = None,
     source_valid: Bool[Tensor, "B S"] | None = None,
+    n_fixed: int = 0,
 ) -> list[list[Hypothesis]]:
-    """The best `n_best` continuations of each prompt, the best first. The other arguments are those of `generate`."""
+    """The best `n_best` continuations of each prompt, the best first.
+
+    `n_fixed` tokens at the end of each prompt belong to the text and count in its length. The other arguments are those
+    of `generate`.
+    """
     if not 1 <= n_best <= beams.n_beams:
         raise GenerationError(f"must be from 1 to the {beams.n_beams} beams, not {n_best}.", setting="n_best")
     check_prompts(prompts, module.config.vocab_size)
     limits = limits_of(max_new_tokens, len(prompts))
     engine = Engine(module, policy_for(module.config, prompts, limits, cache), n_tokens=n_tokens)
-    searches = [BeamSearch(beams, limit, stop_tokens, suppressed) for limit in limits]
+    searches = [BeamSearch(beams, limit, stop_tokens, suppressed, n_fixed) for limit in limits]
     sources = sources_of(source, source_valid, len(prompts))
     for prompt, search, of_prompt in zip(prompts, searches, sources, strict=True):
         engine.admit(Request(tokens=tuple(prompt), search=search, source=of_prompt))
@@ -103,10 +108,15 @@ class BeamSearch:
     """The search for the continuation of one prompt, as the decode engine runs it (`request.py`)."""
 
     def __init__(
-        self, beams: Beams, max_new_tokens: int, stop_tokens: frozenset[int], suppressed: frozenset[int] = frozenset()
+        self,
+        beams: Beams,
+        max_new_tokens: int,
+        stop_tokens: frozenset[int],
+        suppressed: frozenset[int] = frozenset(),
+        n_fixed: int = 0,
     ) -> None:
         self.beams, self.max_new_tokens = beams, max_new_tokens
-        self.stop_tokens, self.suppressed = stop_tokens, suppressed
+        self.stop_tokens, self.suppressed, self.n_fixed = stop_tokens, suppressed, n_fixed
         self.running = [Beam(tokens=[], total=0.0, parent=0)]
         self.ended: list[Hypothesis] = []  # the best first
         self.over = False
@@ -140,8 +150,8 @@ class BeamSearch:
         self.over = self._is_over(length)
 
     def score(self, total: float, length: int) -> float:
-        """Σ log p / length^penalty."""
-        return total / math.pow(length, self.beams.length_penalty)
+        """Σ log p / length^penalty; a token that is no choice has log p = 0."""
+        return total / math.pow(self.n_fixed + length, self.beams.length_penalty)
 
     def _is_over(self, length: int) -> bool:
         """Whether no running text can come in among the best that have ended."""

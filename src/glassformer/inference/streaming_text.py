@@ -24,22 +24,25 @@ def stream_text(
     prompts: Sequence[Sequence[int]] = ((),),
     stop: Sequence[str] = (),
     eos_ids: frozenset[int] = frozenset(),
+    unwritten: frozenset[int] = frozenset(),
     cancel: Callable[[int], object] = lambda sequence: None,
 ) -> Iterator[Piece]:
     """The text of the new tokens, one prompt a sequence: the text of a token may depend on what stands before it.
 
     A sequence ends before the first stop string. The tokens `eos_ids`, at which a text ends, have none of their own:
-    where the sequence goes on after one, or after several in a row, an empty line stands there. `cancel` is called with
-    a sequence that has met a stop string: the decode engine need not go on with it.
+    where the sequence goes on after one, or after several in a row, an empty line stands there. Those `unwritten` have
+    none either, and nothing stands for them. `cancel` is called with a sequence that has met a stop string: the decode
+    engine need not go on with it.
     """
     streams = [(SequenceText(tokenizer, prompt), StopStrings(stop)) for prompt in prompts]
-    return _stream(tokens, dict(enumerate(streams)), eos_ids, cancel)
+    return _stream(tokens, dict(enumerate(streams)), eos_ids, unwritten, cancel)
 
 
 def _stream(
     tokens: Iterator[NewToken],
     running: dict[int, tuple["SequenceText", StopStrings]],
     eos_ids: frozenset[int],
+    unwritten: frozenset[int],
     cancel: Callable[[int], object],
 ) -> Iterator[Piece]:
     for new in tokens:
@@ -47,10 +50,10 @@ def _stream(
             continue
         stream, stop = running[new.sequence]
         text = ""
-        if new.token not in eos_ids:
+        if new.token in eos_ids:
+            text = "" if new.finish is not None else stream.begin_anew(new.token)
+        elif new.token not in unwritten:
             text = stream.push(new.token)
-        elif new.finish is None:
-            text = stream.begin_anew(new.token)
         if new.finish is not None:
             text += stream.finish()
         text = stop.take(text, last=new.finish is not None)

@@ -32,15 +32,13 @@ def translate(
     """The translations, the shortest sources first; a piece says which text it belongs to, the last why that ended.
 
     With one beam texts come as they are written. Without `max_new_tokens` a target may have twice as many tokens as
-    its source and 50 more; `suppressed` tokens never come. A text without a token stays empty. What cannot be served
-    raises at once.
+    its source and 50 more; `suppressed` tokens never come. Special tokens have no text. A text without a token stays
+    empty. What cannot be served raises at once.
     """
     config: Any = module.config
-    end = source_tokenizer.eos_id
-    if end is None and source_tokenizer is tokenizer:
-        end = config.eos_id
+    begin, end = around_source(source_tokenizer, config.eos_id if source_tokenizer is tokenizer else None)
     encoded = [source_tokenizer.encode(text.strip(), allowed_special="none") for text in texts]
-    sources = [tokens if end is None else [*tokens, end] for tokens in encoded if tokens]
+    sources = [[*begin, *tokens, *end] for tokens in encoded if tokens]
     places = [place for place, tokens in enumerate(encoded) if tokens]  # of the sources among the texts
     for place, source in zip(places, sources, strict=True):
         if len(source) > config.context_length:
@@ -54,6 +52,22 @@ def translate(
         raise GenerationError(f"must be at least 1, not {max_new_tokens}.", setting="max_new_tokens")
     empty = (Piece(sequence=place, text="", finish="stop") for place, tokens in enumerate(encoded) if not tokens)
     return _run(module, empty, places, Ragged.of(sources), tokenizer, beams, suppressed, max_new_tokens, batch_size)
+
+
+def around_source(tokenizer: Tokenizer, eos_id: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The tokens between which a source is read: as its tokenizer's files say, which need not say what ends it.
+
+    `eos_id` does where neither they nor the tokenizer do.
+    """
+    end = tokenizer.eos_id if tokenizer.eos_id is not None else eos_id
+    return tokenizer.begin_ids, tokenizer.end_ids or (() if end is None else (end,))
+
+
+def target_begins(config: Any) -> list[int]:
+    """The tokens before the first that the model chooses: the one that stands before a target, and its first one where
+    that is always the same."""
+    first = getattr(config, "first_id", None)
+    return [config.start_id] if first is None else [config.start_id, first]
 
 
 def _run(
@@ -70,9 +84,10 @@ def _run(
     yield from empty
     this: Any = module
     config = this.config
+    unwritten = frozenset(tokenizer.special_tokens.values()) | {config.eos_id}
     for rows in Order(sources.lengths, batch_size, seed=0).in_turn():
         source, valid = sources.padded(rows, config.pad_id)
-        starts = [[config.start_id]] * len(rows)
+        starts = [target_begins(config)] * len(rows)
         settings: dict[str, Any] = {
             "source": source,
             "source_valid": valid,
@@ -83,13 +98,15 @@ def _run(
         }
         if beams.n_beams == 1:
             new = generate(this, starts, sampling=Sampling(temperature=0.0), **settings)
-            pieces = stream_text(new, tokenizer, prompts=[()] * len(rows), eos_ids=settings["stop_tokens"])
+            pieces = stream_text(
+                new, tokenizer, prompts=[()] * len(rows), eos_ids=settings["stop_tokens"], unwritten=unwritten
+            )
         else:
-            hypotheses = beam_search(this, starts, beams=beams, **settings)
+            hypotheses = beam_search(this, starts, beams=beams, n_fixed=len(starts[0]) - 1, **settings)
             pieces = (
                 Piece(
                     sequence=number,
-                    text=tokenizer.decode(best.tokens[:-1] if best.finish == "stop" else best.tokens),
+                    text=tokenizer.decode(token for token in best.tokens if token not in unwritten),
                     finish=best.finish,
                 )
                 for number, (best,) in enumerate(hypotheses)

@@ -12,23 +12,23 @@ from glassformer.inference.beam import Beams
 from glassformer.inference.recorded_call import call_of
 from glassformer.inference.request import check_source
 from glassformer.inference.streaming_text import Piece
-from glassformer.inference.translate import translate
+from glassformer.inference.translate import around_source, target_begins, translate
 from glassformer.kinds import texts
 from glassformer.kinds.kind import Inputs, Kind, Metrics, ModelLike, Pass, Progress, needs_tokenizer, text_tokenizer
 
 
 def encode(model: ModelLike, text: str) -> list[int]:
-    """The tokens of a source, and the one that ends it."""
+    """The tokens of a source, between those that open and close it."""
     tokenizer = text_tokenizer(model)
-    end = None if tokenizer is None else tokenizer.eos_id
-    if end is None and model.source_tokenizer is None:
-        end = model.config.eos_id
-    return texts.encode(model, text, end=() if end is None else (end,))
+    if tokenizer is None:
+        return texts.encode(model, text)  # which says so
+    begin, end = around_source(tokenizer, model.config.eos_id if model.source_tokenizer is None else None)
+    return texts.encode(model, text, begin=begin, end=end)
 
 
 def of_tokens(model: ModelLike, ids: Sequence[int]) -> Inputs:
     """The text that is translated."""
-    return Inputs(source=tuple(ids), tokens=(model.config.start_id,))
+    return Inputs(source=tuple(ids), tokens=tuple(target_begins(model.config)))
 
 
 def call(model: ModelLike, inputs: Inputs) -> Pass:

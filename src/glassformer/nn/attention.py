@@ -62,8 +62,12 @@ class Attention(nn.Module):
         rotation: Rotation | None = None,
         cache: LayerStep | None = None,
         memory: LayerMemory | None = None,
+        position_bias: Float[Tensor, "*#B H T S"] | None = None,
     ) -> Float[Tensor, "*B T C"]:
-        """Each position of x mixes the values of the positions that it may look at: of x, or of `memory` if given."""
+        """Each position of x mixes the values of the positions that it may look at: of x, or of `memory` if given.
+
+        `position_bias` adds to the scores.
+        """
         q = split_heads(self.q_proj(x), self.n_heads)
         if self.q_norm is not None:
             q = self.q_norm(q)
@@ -73,7 +77,7 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.update(k, v)
         dropout = self.dropout if self.training else 0.0
-        out = attend(q, k, v, mask, scale=self.scale, softcap=self.softcap, dropout=dropout)
+        out = attend(q, k, v, mask, scale=self.scale, bias=position_bias, softcap=self.softcap, dropout=dropout)
         out = merge_heads(out)
         y: Tensor = self.o_proj(out)
         return y

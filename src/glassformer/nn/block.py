@@ -10,6 +10,7 @@ Where the norms stand is `norm_placement`:
 The last is for models without cross-attention alone.
 """
 
+from functools import partial
 from typing import Literal
 
 from jaxtyping import Float
@@ -58,16 +59,23 @@ class Block(nn.Module):
         *,
         rotation: Rotation | None = None,
         cache: LayerStep | None = None,
+        position_bias: Float[Tensor, "*#B H T S"] | None = None,
     ) -> Float[Tensor, "*B T C"]:
-        """The residual stream after this block, from the one before it."""
+        """The residual stream after this block, from the one before it.
+
+        `position_bias` adds to the scores of attention.
+        """
+        attn = partial(self.attn, mask=mask, rotation=rotation, cache=cache)
+        if position_bias is not None:
+            attn = partial(attn, position_bias=position_bias)
         if self.norm_placement == "pre":
-            x = x + self.dropout(self.scaled(self.attn(self.attn_norm(x), mask, rotation=rotation, cache=cache)))
+            x = x + self.dropout(self.scaled(attn(self.attn_norm(x))))
             x = x + self.dropout(self.scaled(self.mlp(self.mlp_norm(x))))
         elif self.norm_placement == "res-post":
-            x = x + self.dropout(self.scaled(self.attn_norm(self.attn(x, mask, rotation=rotation, cache=cache))))
+            x = x + self.dropout(self.scaled(self.attn_norm(attn(x))))
             x = x + self.dropout(self.scaled(self.mlp_norm(self.mlp(x))))
         else:
-            x = self.attn_norm(x + self.dropout(self.scaled(self.attn(x, mask, rotation=rotation, cache=cache))))
+            x = self.attn_norm(x + self.dropout(self.scaled(attn(x))))
             x = self.mlp_norm(x + self.dropout(self.scaled(self.mlp(x))))
         return x
 
@@ -89,9 +97,10 @@ class ParallelBlock(Block):
         *,
         rotation: Rotation | None = None,
         cache: LayerStep | None = None,
+        position_bias: Float[Tensor, "*#B H T S"] | None = None,
     ) -> Float[Tensor, "*B T C"]:
         """The residual stream after this block, from the one before it."""
-        attn_out = self.attn(self.attn_norm(x), mask, rotation=rotation, cache=cache)
+        attn_out = self.attn(self.attn_norm(x), mask, rotation=rotation, cache=cache, position_bias=position_bias)
         mlp_out = self.mlp(self.mlp_norm(x))
         x = x + self.dropout(attn_out)
         x = x + self.dropout(mlp_out)
@@ -173,14 +182,18 @@ class CrossBlock(nn.Module):
         memory_mask: Mask,
         *,
         cache: LayerStep | None = None,
+        position_bias: Float[Tensor, "*#B H T S"] | None = None,
     ) -> Float[Tensor, "*B T C"]:
-        """The residual stream after this block; `memory` is the encoder's output, as this layer reads it."""
+        """The residual stream after this block; `memory` is the encoder's output, as this layer reads it.
+
+        `position_bias` adds to the scores of the text itself.
+        """
         if self.norm_placement == "pre":
-            x = x + self.dropout(self.attn(self.attn_norm(x), mask, cache=cache))
+            x = x + self.dropout(self.attn(self.attn_norm(x), mask, cache=cache, position_bias=position_bias))
             x = x + self.dropout(self.cross_attn(self.cross_norm(x), memory_mask, memory=memory))
             x = x + self.dropout(self.mlp(self.mlp_norm(x)))
         else:
-            x = self.attn_norm(x + self.dropout(self.attn(x, mask, cache=cache)))
+            x = self.attn_norm(x + self.dropout(self.attn(x, mask, cache=cache, position_bias=position_bias)))
             x = self.cross_norm(x + self.dropout(self.cross_attn(x, memory_mask, memory=memory)))
             x = self.mlp_norm(x + self.dropout(self.mlp(x)))
         return x

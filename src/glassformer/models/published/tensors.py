@@ -22,13 +22,15 @@ class Rename:
     """How parameters of ours stand in a published file: several of ours may be one tensor of theirs.
 
     `read` and `write` turn one tensor of theirs into ours and back. Neither may look at numbers where it could look at
-    shapes, since shapes are compared first, on tensors without memory.
+    shapes, since shapes are compared first, on tensors without memory. `absent` makes what stands for a tensor that a
+    file may lack, of those that are in it.
     """
 
     theirs: str
     ours: tuple[str, ...]
     read: Callable[[Tensor], Sequence[Tensor]]
     write: Callable[[Sequence[Tensor]], Tensor]
+    absent: Callable[[Mapping[str, Tensor]], Tensor] | None = None
 
 
 def same(ours: str, theirs: str) -> Rename:

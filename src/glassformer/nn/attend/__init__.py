@@ -29,6 +29,7 @@ def attend(
     mask: Mask,
     *,
     scale: float | None = None,
+    bias: Float[Tensor, "*#B H T S"] | None = None,
     softcap: float | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "*B H T E"]:
@@ -49,7 +50,7 @@ def attend(
     """
     choice = current()
     attending: Callable[..., Tensor]
-    settings = {"scale": scale, "softcap": softcap, "dropout": dropout}
+    settings = {"scale": scale, "bias": bias, "softcap": softcap, "dropout": dropout}
     if choice.attention != "auto":
         attending = backend_named(choice.attention)  # which raises where it does not support the call
     elif choice.mode == "readable":

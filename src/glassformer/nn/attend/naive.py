@@ -18,19 +18,23 @@ def naive(
     mask: Mask,
     *,
     scale: float | None = None,
+    bias: Float[Tensor, "*#B H T S"] | None = None,
     softcap: float | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "*B H T E"]:
     """softmax(q kᵀ / √D) v, over the allowed pairs only.
 
     Vaswani et al. 2017, eq. 1 (arXiv:1706.03762). A query that may see nothing gets zeros. `scale` stands for 1 / √D
-    where a model was trained with another number. `softcap` keeps scores within ± softcap by a tanh (Gemma 2,
-    arXiv:2408.00118, §2). `dropout` falls on the weights after the softmax.
+    where a model was trained with another number. `bias` adds to the scores (T5, arXiv:1910.10683, §2.1), before
+    `softcap` keeps them within ± softcap by a tanh (Gemma 2, arXiv:2408.00118, §2). `dropout` falls on the weights
+    after the softmax.
     """
     k, v = repeat_kv(k, q.shape[-3]), repeat_kv(v, q.shape[-3])
     allowed = mask.allowed()
     sees_any = allowed.any(-1, keepdim=True)
     scores = q @ k.mT / math.sqrt(q.shape[-1]) if scale is None else q @ k.mT * scale
+    if bias is not None:
+        scores = scores + bias
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     scores = scores.masked_fill(~allowed & sees_any, -torch.inf)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -17,12 +18,22 @@ def sdpa(
     mask: Mask,
     *,
     scale: float | None = None,
+    bias: Float[Tensor, "*#B H T S"] | None = None,
     softcap: float | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "*B H T E"]:
-    """What `naive` computes; a causal mask over a text in order is passed by name, so that half the work is skipped."""
+    """What `naive` computes; a causal mask over a text in order is passed by name, so that half the work is skipped.
+
+    With a bias, the mask is written into that.
+    """
     assert softcap is None
     grouped = q.shape[-3] != k.shape[-3]
+    if bias is not None:
+        allowed = mask.allowed()
+        sees_any = allowed.any(-1, keepdim=True)
+        bias = bias.masked_fill(~allowed & sees_any, -torch.inf)
+        out = scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=scale, enable_gqa=grouped)
+        return out.masked_fill(~sees_any, 0.0)
     if isinstance(mask.rule, Everything) and mask.unpadded:
         if q.shape[-2] > 1:  # every query reads all of them: `benchmarks/speech.py` gains a fifth of its attention
             k, v = k.contiguous(), v.contiguous()

@@ -29,11 +29,13 @@ def tiled(
     mask: Mask,
     *,
     scale: float | None = None,
+    bias: None = None,
     softcap: float | None = None,
     dropout: float = 0.0,
     tile: int = TILE,
 ) -> Float[Tensor, "*B H T E"]:
     """What `naive` computes, without ever holding T × S numbers; a tile in which no pair is allowed is skipped."""
+    assert bias is None
     assert dropout == 0
     k, v = repeat_kv(k, q.shape[-3]), repeat_kv(v, q.shape[-3])
     scoring = Scoring(mask, 1 / math.sqrt(q.shape[-1]) if scale is None else scale, softcap)
@@ -129,9 +131,10 @@ def tiles(length: int, tile: int) -> Iterator[slice]:
         yield slice(start, min(start + tile, length))
 
 
-def supports(*operands: Any, dropout: float = 0.0, **settings: Any) -> bool:
-    """Weights that are made again in the backward pass would be dropped otherwise than in the forward pass."""
-    return dropout == 0
+def supports(*operands: Any, bias: Tensor | None = None, dropout: float = 0.0, **settings: Any) -> bool:
+    """Weights that are made again in the backward pass would be dropped otherwise than in the forward pass, and a bias
+    has the T × S numbers that this backend is there to avoid."""
+    return bias is None and dropout == 0
 
 
 BACKEND = Backend(name="tiled", fn=tiled, supports=supports)

@@ -13,6 +13,7 @@ from torch import nn
 from glassformer.checkpoints import safetensors
 from glassformer.data.pairs import Order, Ragged, read_pairs
 from glassformer.errors import ConfigError, DataError
+from glassformer.inference.translate import around_source
 from glassformer.kinds.kind import Progress
 from glassformer.models.spec import KindName
 from glassformer.tokenizers import Tokenizer
@@ -190,10 +191,11 @@ def encode(pairs: list[TextPair], tokenizer: Tokenizer) -> Pairs:
     """Both sides as tokens; what stands for a special token in a text is text."""
     end = special(tokenizer, END)
 
-    def side(texts: Iterable[str]) -> Ragged:
-        return Ragged.of([*tokenizer.encode(text, allowed_special="none"), end] for text in texts)
+    def side(texts: Iterable[str], before: Iterable[int], behind: Iterable[int]) -> Ragged:
+        return Ragged.of([*before, *tokenizer.encode(text, allowed_special="none"), *behind] for text in texts)
 
-    return side(source for source, _ in pairs), side(target for _, target in pairs)
+    sources = side((source for source, _ in pairs), *around_source(tokenizer, end))
+    return sources, side((target for _, target in pairs), (), (end,))
 
 
 def lengths(pairs: Pairs) -> np.ndarray:

@@ -31,18 +31,21 @@ def is_decoder(items: Sequence[Item]) -> bool:
 
 
 def embedding(spine: Spine, group: Group) -> int:
-    """At the stream's first level; returns its right edge."""
-    spine.put(spine.find("", "tokens") or spine.find("", "source_tokens"), 0, -2 - spine.gap, group)
+    """At the stream's first level, or above it where the stream begins behind a norm; returns its right edge."""
+    embedded = spine.find("", "embedded")
+    y = -(spine.c + 2 * spine.pad) if embedded else 0
+    spine.put(spine.find("", "tokens") or spine.find("", "source_tokens"), 0, y - 2 - spine.gap, group)
+    spine.put(embedded, 0, y, group)
     spine.put(spine.find("", "x"), 0, 0, group)
     x = spine.t + spine.gap
     for role in EMBEDDED:
         item = spine.find("", role)
         if item:
             if role in ("position_embedded", "encoding"):
-                spine.put(spine.find("", "positions"), x, -2, group)
-            spine.put(item, x, 0, group)
+                spine.put(spine.find("", "positions"), x, y - 2, group)
+            spine.put(item, x, y, group)
             x += spine.view.size(item)[0] + spine.gap
-    return x
+    return max(x, spine.norm("embedding_norm", 0, spine.t, 0, group, 1))
 
 
 def output(spine: Spine, x: int, y: int) -> None:
@@ -50,7 +53,8 @@ def output(spine: Spine, x: int, y: int) -> None:
     if spine.find("", "logits") is None and spine.find("final_norm", "final_norm") is None:
         return
     group = spine.group("output", "output", spine.model)
-    spine.norm("final_norm", 0, x, y, group, -1)
+    left = spine.norm("final_norm", 0, x, y, group, -1)
+    spine.put(spine.find("", "scaled"), left - spine.gap - spine.t, y, group)
     y += spine.c + spine.pad
     head, bias = spine.find("", "lm_head"), spine.find("", "lm_head_bias")
     spine.put(bias, x - spine.gap - 1, y, group)

@@ -25,7 +25,8 @@ from glassformer.viewer.views import View
 
 LAYERS_IN_A_COLUMN = 12
 SCOPE = re.compile(
-    r"blocks\.\d+\.(?:(?:attn|cross|mlp)_(?:post_)?norm|attn|cross_attn|mlp)(?=\.)|blocks\.\d+|(?:final|embedding)_norm|head\.norm|"
+    r"blocks\.\d+\.(?:(?:attn|cross|mlp)_(?:post_)?norm|attn|cross_attn|mlp)(?=\.)|blocks\.\d+"
+    r"|(?:final|embedding)_norm|head\.norm|position_bias|"
 )
 ATTENTIONS = {"attn": ("attn_norm", "attention", "head"), "cross_attn": ("cross_norm", "cross_attention", "cross_head")}
 BEFORE, AFTER = (
@@ -99,6 +100,7 @@ class Spine:
         """All but the steps."""
         embedding = self.group("embedding", self.plan.embedding_role, self.model)
         right = self.rotations(self.plan.embedding(self, embedding) + self.pad, embedding)
+        right = self.distances(right, embedding)
         first = len(self.canvas.blocks)
         x, y, top, bottom = 0, 0, 0, 0
         for layer in range(len({scope for scope, _ in self.by_role if re.fullmatch(r"blocks\.\d+", scope)})):
@@ -168,6 +170,15 @@ class Spine:
             right = max(right, at)
             y += max(self.view.size(item)[1] for item in rotation if item) + self.gap
         return right
+
+    def distances(self, x: int, parent: Group) -> int:
+        """What the distance from query to key adds to the scores of each head; returns the right edge."""
+        own = [item for (scope, _), its in self.by_role.items() if scope == "position_bias" for item in its]
+        if not own:
+            return x
+        box = self.box(own, self.group("position_bias", "position_bias", parent))
+        box.put(x, 0)
+        return x + box.width + self.gap
 
     def layer(self, layer: int, x: int, y: int) -> int:
         """From the level of the stream that it reads; returns that of the stream that it leaves."""
