@@ -120,7 +120,8 @@ def test_a_file_written_again_has_the_same_metadata(tmp_path: Path, pre: str, be
     model = gf.build("llama", **MODELS["llama"])
     plain = checkpoints.save_gguf(model.checkpoint, tmp_path / "plain.gguf", kind="f32")
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=plain.name)
-    settings = byte_level(pre, add_bos_token=begins, add_eos_token=False, chat_template="{{ messages }}")
+    settings = byte_level(pre, add_bos_token=begins, add_eos_token=False, padding_token_id=261)
+    settings["chat_template"] = "{{ messages }}"
     first = gf.load(write_llama(tmp_path / "first.gguf", theirs, tokenizer=settings))
     assert first.tokenizer is not None
     second = gf.load(checkpoints.save_gguf(first.checkpoint, tmp_path / "second.gguf", kind="q8_0"))
@@ -131,7 +132,7 @@ def test_a_file_written_again_has_the_same_metadata(tmp_path: Path, pre: str, be
     assert second.eos_ids == first.eos_ids == {261}
     assert second.rest.contents["chat_template.jinja"] == b"{{ messages }}"
     metadata = [gguf.GGUFReader(tmp_path / f"{name}.gguf") for name in ("first", "second")]
-    for key in ("tokens", "token_type", "merges", "bos_token_id", "eos_token_id"):
+    for key in ("tokens", "token_type", "merges", "bos_token_id", "eos_token_id", "padding_token_id"):
         a, b = (reader.get_field(f"tokenizer.ggml.{key}").contents() for reader in metadata)
         assert a == b
 

@@ -76,6 +76,8 @@ FOLDERS: dict[str, dict[str, Any]] = {
     "a token of the vocabulary": {
         "tokenizer_config.json": GPT2 | {"pad_token": PLAIN | {"content": "own", "__type": "AddedToken"}}
     },
+    "Qwen2's class": {"tokenizer_config.json": {"tokenizer_class": "Qwen2Tokenizer", "bos_token": None}},
+    "GPT-NeoX's class": {"tokenizer_config.json": GPT2 | {"tokenizer_class": "GPTNeoXTokenizer"}},
     "a prefix space": {"tokenizer_config.json": GPT2 | {"add_prefix_space": True, "add_bos_token": True}},
 }
 

@@ -118,6 +118,9 @@ def _tokenizer(contents: Contents, vocab_size: int) -> dict[str, Any]:
         return {}
     metadata = gguf_tokenizer.metadata_of(tokenizer, vocab_size)
     rest = contents.rest.for_model(tokenizer, contents.source_tokenizer, contents.eos_ids)
+    padding = rest.config.get("pad_token_id")
+    if type(padding) is int and 0 <= padding < vocab_size:
+        metadata[f"{KEY}padding_token_id"] = padding
     return metadata | _around(tokenizer, rest.eos_ids) | chat_metadata(templates_of(rest.contents))
 
 

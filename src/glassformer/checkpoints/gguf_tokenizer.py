@@ -25,6 +25,7 @@ from glassformer.checkpoints.tokenizer_files import TOKENIZER_CONFIG, Tokenizers
 from glassformer.errors import ExportError, TokenizerError
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.byte_level import BYTE_LEVEL
+from glassformer.tokenizers.library_stream import QWEN2
 from glassformer.tokenizers.pretokenize import PATTERNS
 from glassformer.tokenizers.sentencepiece import MARK_SPACES, SPACE, UNMARK_SPACES, SentencePieceTokenizer
 from glassformer.tokenizers.tokenizer_json import BPE
@@ -53,12 +54,11 @@ def _split(pattern: str) -> Json:
 
 WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3")  # where a word that is a token needs no merges; <bos> is usual
 _DIGITS: Json = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL]}
-_QWEN2 = PATTERNS["llama3"].replace(r"\p{N}{1,3}", r"\p{N}")
 PRE: dict[str, Json] = {  # by tokenizer.ggml.pre
     **{name: {"pre_tokenizer": BYTE_LEVEL} for name in ("gpt-2", "mpt", "olmo", "jais")},
     **{name: {"pre_tokenizer": _DIGITS} for name in ("smollm", "starcoder", "refact", "codeshell")},
     **{name: {"pre_tokenizer": _split(PATTERNS["llama3"])} for name in WHOLE_WORDS},
-    "qwen2": {"pre_tokenizer": _split(_QWEN2), "normalizer": {"type": "NFC"}},
+    "qwen2": {"pre_tokenizer": _split(QWEN2), "normalizer": {"type": "NFC"}},
     "gpt-4o": {"pre_tokenizer": _split(PATTERNS["o200k"])},
 }
 

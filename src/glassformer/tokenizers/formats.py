@@ -18,6 +18,7 @@ from glassformer.tokenizers.bpe_train import train_tokenizer
 from glassformer.tokenizers.byte_level import BYTE_LEVEL, BPETokenizer, read_vocab_and_merges
 from glassformer.tokenizers.char import CharTokenizer
 from glassformer.tokenizers.library import LibraryTokenizer
+from glassformer.tokenizers.library_stream import QWEN2
 from glassformer.tokenizers.marian import SOURCE, TARGET, read_marian
 from glassformer.tokenizers.nanogpt import read_meta
 from glassformer.tokenizers.sentencepiece import SentencePieceTokenizer, parse_model, read_llama2c
@@ -30,6 +31,20 @@ from glassformer.tokenizers.word_level import WordTokenizer
 from glassformer.tokenizers.wordpiece import WordPieceTokenizer, read_vocab_txt
 
 TOKENIZER_JSON = "tokenizer.json"
+NFC: Json = {"type": "NFC"}
+PARTS_OF_CLASSES: dict[str, Json] = {  # vocab.json and merges.txt without a tokenizer.json are GPT-2's but for these
+    "Qwen2Tokenizer": {
+        "normalizer": NFC,
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": False},
+                BYTE_LEVEL | {"use_regex": False},
+            ],
+        },
+    },
+    "GPTNeoXTokenizer": {"normalizer": NFC},
+}
 SOURCE_FOLDER = "source_tokenizer"  # in the folder of an encoder-decoder whose source has a tokenizer of its own
 
 
@@ -138,7 +153,7 @@ def configured(path: Path, tokenizer: Tokenizer, settings: Json) -> Tokenizer:
         if id is not None:
             added.append(token | {"id": id})
     normalizes = not isinstance(tokenizer, BPETokenizer)
-    changes = _spaces_in_front(tokenizer, settings)
+    changes = _changes(tokenizer, settings)
     if not changes and all(
         tokenizer.special_tokens.get(token["content"]) == token["id"]
         and not (token["single_word"] or token["lstrip"] or token["rstrip"] or (token["normalized"] and normalizes))
@@ -153,12 +168,14 @@ def configured(path: Path, tokenizer: Tokenizer, settings: Json) -> Tokenizer:
     return again
 
 
-def _spaces_in_front(tokenizer: Tokenizer, settings: Json) -> Json:
-    """What tokenizer.json says otherwise where the settings say before what a space is put: a text, each part of it."""
+def _changes(tokenizer: Tokenizer, settings: Json) -> Json:
+    """What tokenizer.json says otherwise, by the settings: how text is cut, and before what a space is put."""
     prefix = settings.get("add_prefix_space")
     match tokenizer:
-        case BPETokenizer(pattern="gpt2") if prefix is True:
-            return {"pre_tokenizer": BYTE_LEVEL | {"add_prefix_space": True}}
+        case BPETokenizer(pattern="gpt2"):
+            parts = PARTS_OF_CLASSES.get(str(settings.get("tokenizer_class")).removesuffix("Fast"), {})
+            spaces = {"pre_tokenizer": BYTE_LEVEL | {"add_prefix_space": True}} if prefix is True else {}
+            return spaces | parts
         case SentencePieceTokenizer() if prefix is False or settings.get("legacy") is False:
             return tokenizer.parts_with_spaces("never" if prefix is False else "first")
     return {}
