@@ -207,11 +207,16 @@ def test_norms_by_the_names_of_tensorflow_are_those_of_bert(head: str) -> None:
         to_ours(both, config)
 
 
-@pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "qwen2", "phi3", "transformer", "whisper"])
+TYING = [name for name, spec in gf.models.specs().items() if name in TINY and spec.published and spec.published.tied]
+
+
+@pytest.mark.parametrize("name", TYING)
 def test_a_tied_tensor_may_be_there_under_the_name_of_the_head_alone(name: str) -> None:
     config = gf.models.configure(name, TINY[name])
     if hasattr(config, "tied_head"):
         config = replace(config, tied_head=True)
+    elif hasattr(config, "head"):
+        config = replace(config, head="masked-token")
     state = theirs(config)
     repeated = [(head, kept) for head, kept in table(config).tied.items() if kept in state and head not in state]
     assert repeated
@@ -234,6 +239,13 @@ def test_a_head_of_its_own_is_no_embedding() -> None:
 def test_tables_of_rotary_angles_are_no_weights_wherever_they_are_kept(place: str, name: str) -> None:
     state = {**theirs(ROTARY), f"{place}rotary_emb.{name}": torch.ones(3)}
     assert to_ours(state, ROTARY).keys() == ours(ROTARY).keys()
+
+
+@pytest.mark.parametrize("place", ["gpt_neox.layers.0.attention.", "gpt_neox."])
+def test_so_are_those_of_gpt_neox(place: str) -> None:
+    config = gf.models.configure("gpt_neox", TINY["gpt_neox"])
+    state = {**theirs(config), f"{place}rotary_emb.inv_freq": torch.ones(3)}
+    assert to_ours(state, config).keys() == ours(config).keys()
 
 
 PUBLISHED_TYPES = [

@@ -95,7 +95,10 @@ PUBLISHED = Published(
         Field("tie_word_embeddings", "tied_head", default=False),
     ),
     tensors=tensors,
-    ignored=(r"(gpt_neox\.)?layers\.\d+\.attention\.(masked_bias|bias|rotary_emb\.inv_freq)",),
+    ignored=(
+        r"(gpt_neox\.)?layers\.\d+\.attention\.(masked_)?bias",
+        r"(gpt_neox\.)?(layers\.\d+\.attention\.)?rotary_emb\.((original_)?inv_freq|(cos|sin)_cached)",
+    ),
     base_prefix="gpt_neox.",
     tied={"embed_out.weight": "gpt_neox.embed_in.weight"},
 )
