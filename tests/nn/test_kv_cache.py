@@ -238,6 +238,17 @@ def test_cached_logits_equal_the_policys_definition(problem: Problem) -> None:
         assert_close(logits[row][valid], by_definition(model, tokens[row][valid].tolist(), problem.held), ENLARGED)
 
 
+@torch.no_grad()
+def test_sinks_are_not_rotated_again_in_layers_without_rotation() -> None:
+    sizes = {"vocab_size": 13, "context_length": CONTEXT, "d_model": 12, "n_layers": 2, "n_heads": 2, "n_kv_heads": 1}
+    model = SmolLM3(SmolLM3Config(**sizes, d_ff=10, rotary_layers=(True, False))).double().eval()
+    spread(model, 0)
+    tokens = torch.randint(13, (1, 12), generator=torch.Generator().manual_seed(0))
+    state = model.begin(None, kv_cache.sinks(2, 3))
+    logits = torch.cat([model(tokens[:, t : t + 1], state) for t in range(12)], 1)
+    assert_close(logits[0], by_definition(model, tokens[0].tolist(), ("sinks", 2, 3)), ENLARGED)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("mode", ["readable", "fast"])
 def test_a_cache_keeps_the_models_dtype(mode: Mode, dtype: torch.dtype) -> None:
