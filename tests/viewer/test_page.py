@@ -26,6 +26,7 @@ from glassformer.viewer.chapters import check_chapters, load_chapters
 from glassformer.viewer.export import export_html
 from glassformer.viewer.session import Session
 from support.browser import address_of
+from support.tiny import FAMILIES
 from support.viewed import recorded
 from viewer.pages import opened, settled
 
@@ -388,6 +389,22 @@ def test_the_heads_that_are_held_against_each_other_differ_most(page: Page, lett
         assert [float(share) for *_, share in said] == pytest.approx([float(one), float(other)], abs=1e-4)
         cannot = bool(first != second) and float(one + other) > 1
         assert ("A single head could not do both" in story.inner_text()) == cannot
+        page.goto("about:blank")
+
+
+def test_the_lens_after_the_last_layer_is_the_answer_of_a_model_that_scales_its_logits(page: Page) -> None:
+    session = Session(gf.build("granite", **FAMILIES["granite"], logits_scaling=0.05), name="granite")
+    (step,) = session.run(tokens=[1, 2, 3]).steps
+    answer = float(step.trace["logits"].value[0, -1].softmax(-1).max())
+    with address_of(session) as address:
+        opened(page, address)
+        page.evaluate(
+            "() => { [glassformer.state.chapter.value, glassformer.state.chapterStep.value] = ['stack', 3]; }"
+        )
+        page.wait_for_function("() => /after the last, \\S+ \\([\\d.]+/.test(document.body.innerText)")
+        said = re.search(r"after the last, \S+ \(([\d.]+) %\)", page.locator(".story").inner_text())
+        assert said is not None
+        assert float(said[1]) == pytest.approx(100 * answer, abs=0.06)
         page.goto("about:blank")
 
 
