@@ -130,7 +130,7 @@ class GroupedMoE(nn.Module):
         shared: Tensor = self.shared(x)
         return shared + routed
 
-    def choose(self, preference: Float[Tensor, "*B E"]) -> Int[Tensor, "*B K"]:
+    def choose(self, preference: Float[Tensor, "*B n_experts"]) -> Int[Tensor, "*B top_k"]:
         """The experts that are preferred, of the groups that are preferred."""
         if self.config.n_groups > 1:
             groups = preference.reshape(*preference.shape[:-1], self.config.n_groups, -1)
@@ -142,7 +142,10 @@ class GroupedMoE(nn.Module):
 
 
 def mixture(
-    x: Float[Tensor, "*B C"], experts: nn.ModuleList, chosen: Int[Tensor, "*B K"], weights: Float[Tensor, "*B K"]
+    x: Float[Tensor, "*B C"],
+    experts: nn.ModuleList,
+    chosen: Int[Tensor, "*B top_k"],
+    weights: Float[Tensor, "*B top_k"],
 ) -> Float[Tensor, "*B C"]:
     """The weighted sum of what the chosen experts make of each position; an expert runs on those that chose it."""
     out = torch.zeros_like(x)
