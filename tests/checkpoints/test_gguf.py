@@ -18,6 +18,7 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    Phi3Config,
     Qwen2Config,
 )
 
@@ -198,6 +199,34 @@ def test_rotary_scalings_that_the_metadata_say_are_those_of_transformers(
         theirs = AutoModelForCausalLM.from_config(config).eval()
     config = assert_same_logits(write_llama(tmp_path / "m.gguf", theirs), theirs)
     assert config.rope_scaling.kind == rope["rope_type"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sliding_window": 5, "original_max_position_embeddings": 32},
+        {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.75, "rope_theta": 77.0}},
+        {"rope_parameters": {"partial_rotary_factor": 0.5}, "original_max_position_embeddings": 8},
+        {"rope_parameters": {"attention_factor": 1.3}, "original_max_position_embeddings": 4},
+        {"original_max_position_embeddings": 64},
+    ],
+    ids=str,
+)
+def test_phi_3_with_its_windows_and_factors(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """As llama.cpp's converter writes it; the text has nine tokens, more than some original contexts."""
+    n_pairs = {0.5: 4, 0.75: 6}.get(settings.get("rope_parameters", {}).get("partial_rotary_factor"), 8)
+    rope = {"rope_type": "longrope", "short_factor": [1.5] * n_pairs, "long_factor": [1.1 + n for n in range(n_pairs)]}
+    rope |= {"rope_theta": 500.0, **settings.get("rope_parameters", {})}
+    if rope["rope_type"] == "default":
+        del rope["short_factor"], rope["long_factor"]
+    sizes = {name: getattr(llama().config, name) for name in SIZES}
+    config = Phi3Config(**{**sizes, **settings, "rope_parameters": rope, "pad_token_id": None, "vocab_size": 300})
+    torch.manual_seed(0)
+    path = write_llama(tmp_path / "m.gguf", AutoModelForCausalLM.from_config(config).eval())
+    torch.manual_seed(0)
+    ours = assert_same_logits(path, AutoModelForCausalLM.from_config(config).eval())
+    assert ours.architecture == "phi3"
+    assert (ours.rope_scaling is None) == (rope["rope_type"] == "default")
 
 
 def with_scaling(path: Path, **settings: Any) -> Path:

@@ -1,5 +1,6 @@
 """GGUF files as llama.cpp's converter makes them, of small models of `transformers`, by the library `gguf`."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -36,7 +37,17 @@ def write_llama(path: Path, model: Any, kind: str = "F32", tokenizer: Settings =
     if "beta_fast" in rope:
         writer.add_rope_scaling_yarn_beta_fast(rope["beta_fast"])
         writer.add_rope_scaling_yarn_beta_slow(rope["beta_slow"])
-    writer.add_rope_dimension_count(d_head)
+    writer.add_rope_dimension_count(int(d_head * rope.get("partial_rotary_factor", 1.0)))
+    if config.model_type == "phi3":
+        original = config.original_max_position_embeddings
+        writer.add_rope_scaling_orig_ctx_len(original)
+        writer.add_sliding_window(config.sliding_window or 0)
+        if rope["rope_type"] == "longrope":
+            scale = config.max_position_embeddings / original
+            attention = math.sqrt(1 + math.log(scale) / math.log(original)) if scale > 1 else 1.0
+            writer.add_rope_scaling_attn_factors(rope.get("attention_factor", attention))
+            for length in ("long", "short"):
+                _add(writer, f"rope_factors_{length}.weight", np.array(rope[f"{length}_factor"], np.float32), "F32")
     writer.add_vocab_size(config.vocab_size)
     if d_head * config.num_attention_heads != config.hidden_size:
         writer.add_key_length(d_head)

@@ -6,11 +6,12 @@ Next to read: `formats/gguf.py`, the other direction.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from glassformer import files
@@ -18,11 +19,12 @@ from glassformer.checkpoints import gguf_card, gguf_families, gguf_file, gguf_to
 from glassformer.checkpoints.build import check_finite
 from glassformer.checkpoints.chat_templates import templates_of
 from glassformer.checkpoints.formats.format import Contents
-from glassformer.checkpoints.gguf_families import FAMILIES, ROPE_FREQUENCIES, GGUFFamily
+from glassformer.checkpoints.gguf_families import FAMILIES, LONGROPE, ROPE_FREQUENCIES, WINDOW, GGUFFamily
 from glassformer.checkpoints.gguf_tokenizer import KEY, chat_metadata
 from glassformer.checkpoints.rest import CARD
 from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError
 from glassformer.models import spec_of
+from glassformer.nn.rope import RopeScaling
 from glassformer.tokenizers.base import Tokenizer
 
 KINDS = {"f32": 0, "f16": 1, "q8_0": 8}  # ggml's numbers
@@ -38,8 +40,8 @@ def save(module: nn.Module, contents: Contents, path: Path, *, kind: str, overwr
     theirs = huggingface.their_settings(config, native=False)
     name, family = _family(theirs)
     metadata = {"general.architecture": name, "general.file_type": FILE_TYPES[kind], "general.quantization_version": 2}
-    divisors = _divisors(name, config)
-    metadata |= _settings(name, family, theirs, config, divisors)
+    rope_tensors = _rope_tensors(name, config)
+    metadata |= _settings(name, family, theirs, config, rope_tensors)
     metadata |= gguf_card.metadata_of(contents.rest.contents.get(CARD, b""))
     metadata |= _tokenizer(contents, config.vocab_size)
     weights = dict(module.named_parameters())
@@ -52,8 +54,7 @@ def save(module: nn.Module, contents: Contents, path: Path, *, kind: str, overwr
     for folder_name, tensor in names.to_theirs(weights, config).items():
         place = family.gguf_name(folder_name)
         tensors[place] = _kind(place, tensor, kind), family.change_back(place, theirs)(tensor)
-    if divisors is not None:
-        tensors[ROPE_FREQUENCIES] = KINDS["f32"], divisors
+    tensors |= {place: (KINDS["f32"], tensor) for place, tensor in rope_tensors.items()}
     with files.new_file(path, overwrite=overwrite) as new:
         gguf_file.write(new, metadata, tensors)
     return path
@@ -72,30 +73,38 @@ def _family(theirs: Mapping[str, Any]) -> tuple[str, GGUFFamily]:
     raise ExportError(f"GGUF is written of {', '.join(FAMILIES)}, not of a {theirs['model_type']}.")
 
 
-def _divisors(name: str, config: Any) -> Tensor | None:
-    """Those of rotary frequencies, which llama.cpp asks for in Llamas."""
-    if name != "llama" or config.rope_scaling is None or config.rope_scaling.kind != "llama3":
-        return None
-    return gguf_families.divisors_of(config.rope_scaling, config.d_head, config.rope_theta).float()
+def _rope_tensors(name: str, config: Any) -> dict[str, Tensor]:
+    """Divisors of rotary frequencies, which llama.cpp asks for in Llamas and in Phi-3."""
+    scaling = getattr(config, "rope_scaling", None)
+    if name == "llama" and scaling is not None and scaling.kind == "llama3":
+        return {ROPE_FREQUENCIES: gguf_families.divisors_of(scaling, config.d_head, config.rope_theta).float()}
+    if name == "phi3" and scaling is not None:
+        factors = scaling.short_factors, scaling.long_factors
+        return {each: torch.tensor(those) for each, those in zip(LONGROPE.values(), factors, strict=True)}
+    return {}
 
 
 def _settings(
-    name: str, family: GGUFFamily, theirs: Mapping[str, Any], config: Any, divisors: Tensor | None
+    name: str, family: GGUFFamily, theirs: Mapping[str, Any], config: Any, rope_tensors: Mapping[str, Tensor]
 ) -> dict[str, Any]:
     """The metadata of a configuration, after it has been read from them again."""
     hf_names = {**family.settings, **family.optional}
     metadata = {f"{name}.{key}": theirs[each] for key, each in hf_names.items() if theirs.get(each) is not None}
     metadata[f"{name}.vocab_size"] = config.vocab_size
     if family.optional:
-        metadata |= dict.fromkeys((f"{name}.rope.dimension_count", f"{name}.attention.value_length"), config.d_head)
-        metadata |= {f"{name}.{key}": value for key, value in gguf_families.scaling_metadata(theirs).items()}
+        metadata[f"{name}.attention.value_length"] = config.d_head
+        metadata[f"{name}.rope.dimension_count"] = getattr(config, "d_rotary", 0) or config.d_head
+        scaling = gguf_families.scaling_metadata(theirs, config.rope_scaling)
+        metadata |= {f"{name}.{key}": value for key, value in scaling.items()}
+    if WINDOW in family.optional:
+        metadata[f"{name}.{WINDOW}"] = theirs[family.optional[WINDOW]] or 0
     on_disk = {
         key: float(str(np.float32(value))) if isinstance(value, float) else value for key, value in metadata.items()
     }
     on_disk["general.architecture"] = name
     try:
         again = gguf_families.settings_of(
-            on_disk, tied=config.tied_head, vocab_size=config.vocab_size, frequencies=divisors
+            on_disk, tied=config.tied_head, vocab_size=config.vocab_size, rope_tensors=rope_tensors
         )
     except ConfigError as error:
         raise ExportError(f"GGUF cannot express this model: {error}") from None
@@ -104,11 +113,20 @@ def _settings(
     kept = {each: getattr(config, each) for each in NOT_OF_THE_MODEL if hasattr(config, each)}
     read = replace(published.from_huggingface(again), **kept)
     for field in fields(config):
-        if getattr(read, field.name) != getattr(config, field.name):
+        if in_float32(getattr(read, field.name)) != in_float32(getattr(config, field.name)):
             raise ExportError(
                 f"GGUF cannot express {field.name} = {getattr(config, field.name)!r}, as it is written here."
             )
     return metadata
+
+
+def in_float32(value: Any) -> Any:
+    """The value as a file can hold it."""
+    if isinstance(value, RopeScaling):
+        return tuple(map(in_float32, astuple(value)))
+    if isinstance(value, tuple):
+        return tuple(map(in_float32, value))
+    return float(np.float32(value)) if isinstance(value, float) else value
 
 
 def _tokenizer(contents: Contents, vocab_size: int) -> dict[str, Any]:

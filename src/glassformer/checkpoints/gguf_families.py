@@ -5,6 +5,7 @@ said in that table alone. llama.cpp's converter changes two things on the way: L
 that rotary pairs are neighbours, and GPT-2's matrices are transposed.
 """
 
+import math
 import re
 from array import array
 from collections.abc import Callable, Mapping
@@ -15,16 +16,20 @@ import torch
 from torch import Tensor
 
 from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError
+from glassformer.models.published.rope import ORIGINAL, context_factor, fraction_of
 from glassformer.nn.rope import RoPE, RopeScaling
 
 ROPE_FREQUENCIES = "rope_freqs.weight"  # by what each frequency is divided, as Llama 3.1 has it
+LONGROPE = {"short_factor": "rope_factors_short.weight", "long_factor": "rope_factors_long.weight"}  # as Phi-3 has it
+WINDOW = "attention.sliding_window"  # 0 for none
+ROPE_TENSORS = (ROPE_FREQUENCIES, *LONGROPE.values())
 LAYER = re.compile(r"blk\.(0|[1-9]\d{0,5})\.")
 ORIGINAL_CONTEXT = 8192  # of Llama 3.1, and where a file with divisors says nothing else
 SCALINGS = {  # by their type: settings of GGUF after "rope.scaling.", and of config.json
     "linear": {"factor": "factor"},
     "yarn": {
         "factor": "factor",
-        "original_context_length": "original_max_position_embeddings",
+        "original_context_length": ORIGINAL,
         "yarn_beta_fast": "beta_fast",
         "yarn_beta_slow": "beta_slow",
     },
@@ -178,6 +183,20 @@ FAMILIES = {  # by general.architecture
         modules=DECODER_MODULES,
         turned=ROTARY_NEIGHBOURS,
     ),
+    "phi3": GGUFFamily(
+        model_type="phi3",
+        settings=DECODER,
+        optional={
+            **OF_DECODER,
+            WINDOW: "sliding_window",
+        },
+        modules={
+            **{name: DECODER_MODULES[name] for name in ("token_embd", "output_norm", "output", "blk.{i}.attn_norm")},
+            **{name: DECODER_MODULES[name] for name in ("blk.{i}.attn_output", "blk.{i}.ffn_norm", "blk.{i}.ffn_down")},
+            "blk.{i}.attn_qkv": "model.layers.{i}.self_attn.qkv_proj",
+            "blk.{i}.ffn_up": "model.layers.{i}.mlp.gate_up_proj",
+        },
+    ),
     "gpt2": GGUFFamily(
         model_type="gpt2",
         settings={
@@ -216,11 +235,11 @@ def family_of(metadata: Mapping[str, Any]) -> tuple[str, GGUFFamily]:
 
 
 def settings_of(
-    metadata: Mapping[str, Any], *, tied: bool, vocab_size: int, frequencies: Tensor | None
+    metadata: Mapping[str, Any], *, tied: bool, vocab_size: int, rope_tensors: Mapping[str, Tensor]
 ) -> dict[str, Any]:
     """The config.json of a folder with the same model; a setting that is not followed is an error, unless it is off.
 
-    `frequencies` are those of the tensor with rotary frequencies, where the file has one.
+    `rope_tensors` are those with divisors of rotary frequencies, where the file has some.
     """
     name, family = family_of(metadata)
     left = {key.removeprefix(f"{name}."): value for key, value in metadata.items() if key.startswith(f"{name}.")}
@@ -232,12 +251,14 @@ def settings_of(
             config[theirs] = left.pop(key)
     if family.optional:
         config.setdefault("num_key_value_heads", config["num_attention_heads"])
-        config |= _rope(left, config, frequencies)
+        config |= _rope(left, config, rope_tensors)
     if left.pop("vocab_size", vocab_size) != vocab_size:
         raise ConfigError(f"{name}.vocab_size is not the {vocab_size:,} rows of its embedding.")
     for key, value in left.items():
         if key not in UNUSED and not _is_off(value) and NEUTRAL.get(key) != value:
             raise ConfigError(f"its setting {name}.{key} = {str(value)[:40]} is not followed here.")
+    if config.get("sliding_window") == 0:
+        config["sliding_window"] = None
     for theirs, value in config.items():
         if isinstance(value, list | array):
             raise ConfigError(f"its {theirs} differs from layer to layer, which is not followed here.")
@@ -248,42 +269,76 @@ def _is_off(value: Any) -> bool:
     return isinstance(value, int | float | str) and value in (0, "", "none")
 
 
-def _rope(left: dict[str, Any], config: Mapping[str, Any], frequencies: Tensor | None) -> dict[str, Any]:
+def _rope(left: dict[str, Any], config: Mapping[str, Any], rope_tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """The width of a head and the rotary settings of config.json; takes theirs out of what is left to be read."""
     n_heads = config["num_attention_heads"]
     if not isinstance(n_heads, int) or not isinstance(config["hidden_size"], int) or n_heads < 1:
         raise ConfigError("its sizes must be whole numbers from 1 on.")
     d_head = config.get("head_dim", config["hidden_size"] // n_heads)
-    for key in ("rope.dimension_count", "attention.value_length"):
-        if (size := left.pop(key, d_head)) != d_head:
-            raise ConfigError(
-                f"its {key} is {str(size)[:40]}, and only that of a whole head, {d_head}, is followed here."
-            )
-    theta = config.get("rope_theta", 10_000.0)
-    return {"head_dim": d_head, "rope_scaling": _scaling(left, d_head, theta, frequencies)}
+    if (size := left.pop("attention.value_length", d_head)) != d_head:
+        raise ConfigError(
+            f"its values are {str(size)[:40]} features wide; only the {d_head} of keys are followed here."
+        )
+    d_rotary = left.pop("rope.dimension_count", d_head)
+    if not isinstance(d_rotary, int) or not isinstance(d_head, int) or not 0 < d_rotary <= d_head:
+        raise ConfigError(f"its rope.dimension_count must be from 1 to {str(d_head)[:40]}, not {str(d_rotary)[:40]}.")
+    scaling = _scaling(left, d_head, config, rope_tensors)
+    rope = {"head_dim": d_head, "rope_scaling": scaling}
+    if scaling is not None and scaling["rope_type"] == "longrope":
+        rope[ORIGINAL] = scaling.pop(ORIGINAL)  # which stands outside in Phi-3's config.json
+    return rope if d_rotary == d_head else {**rope, "partial_rotary_factor": fraction_of(d_rotary, d_head)}
 
 
-def _scaling(left: dict[str, Any], d_head: Any, theta: Any, frequencies: Tensor | None) -> dict[str, Any] | None:
+def _scaling(
+    left: dict[str, Any], d_head: int, config: Mapping[str, Any], rope_tensors: Mapping[str, Tensor]
+) -> dict[str, Any] | None:
     """The scaling of rotary frequencies; without a type, a factor is a linear one."""
     prefix = "rope.scaling."
     kind = left.pop(f"{prefix}type", "linear" if left.get(f"{prefix}factor") else "none")
-    if kind not in ("none", "", *SCALINGS):
+    if kind not in ("none", "", "longrope", *SCALINGS) or (kind == "longrope" and len(rope_tensors) < len(LONGROPE)):
         raise ConfigError(f"its rotary scaling of type {str(kind)[:40]!r} is not followed here.")
     names = SCALINGS["yarn"]
     values = {theirs: left.pop(f"{prefix}{key}") for key, theirs in names.items() if f"{prefix}{key}" in left}
-    if frequencies is not None:
+    original = values.get(names["original_context_length"])
+    if rope_tensors:
         if kind in SCALINGS:
-            raise ConfigError(f"it has both {ROPE_FREQUENCIES} and a rotary scaling of type {kind!r}.")
-        return _llama3(frequencies, d_head, theta, values.get(names["original_context_length"], ORIGINAL_CONTEXT))
+            raise ConfigError(f"it has both {next(iter(rope_tensors))} and a rotary scaling of type {kind!r}.")
+        if set(rope_tensors) == set(LONGROPE.values()):
+            return _longrope(left, config, rope_tensors, original)
+        if set(rope_tensors) != {ROPE_FREQUENCIES}:
+            raise ConfigError(f"it has {' and '.join(rope_tensors)}, which are not followed together here.")
+        theta = config.get("rope_theta", 10_000.0)
+        return _llama3(rope_tensors[ROPE_FREQUENCIES], d_head, theta, original or ORIGINAL_CONTEXT)
     if kind not in SCALINGS:
         return None
     theirs = SCALINGS[kind].values()
     return {"rope_type": kind, **{name: value for name, value in values.items() if name in theirs}}
 
 
-def _llama3(divisors: Tensor, d_head: Any, theta: Any, original: Any) -> dict[str, Any]:
+def _longrope(
+    left: dict[str, Any], config: Mapping[str, Any], rope_tensors: Mapping[str, Tensor], original: Any
+) -> dict[str, Any]:
+    """Phi-3's scaling: divisors for short texts and for long ones, and what multiplies cos and sin."""
+    scaling = {name: rope_tensors[tensor].tolist() for name, tensor in LONGROPE.items()}
+    attention = left.pop("rope.scaling.attn_factor", 1.0)
+    factor = context_factor(config["max_position_embeddings"], original, "longrope")
+    if factor is not None and original > 1:
+        recommended = RopeScaling(
+            kind="longrope", factor=factor, original_context_length=original, short_factors=(1.0,), long_factors=(1.0,)
+        ).amplitude
+        if isinstance(attention, float) and math.isclose(attention, recommended, rel_tol=1e-5):
+            attention = None
+    return {
+        "rope_type": "longrope",
+        ORIGINAL: original,
+        "attention_factor": attention,
+        **scaling,
+    }
+
+
+def _llama3(divisors: Tensor, d_head: int, theta: Any, original: Any) -> dict[str, Any]:
     """Llama 3.1's scaling of which these divisors come; raises where they are those of no published one."""
-    sizes_are_numbers = isinstance(d_head, int) and isinstance(original, int) and isinstance(theta, float) and theta > 0
+    sizes_are_numbers = isinstance(original, int) and isinstance(theta, float) and theta > 0
     if sizes_are_numbers and original > 0 and divisors.shape == (d_head // 2,) and divisors.isfinite().all():
         factor = max(1.0, float(str(divisors.float().max().numpy())))
         scaling = RopeScaling(kind="llama3", factor=factor, original_context_length=original)
@@ -293,7 +348,7 @@ def _llama3(divisors: Tensor, d_head: Any, theta: Any, original: Any) -> dict[st
                 "factor": scaling.factor,
                 "low_freq_factor": scaling.low_freq_factor,
                 "high_freq_factor": scaling.high_freq_factor,
-                "original_max_position_embeddings": original,
+                ORIGINAL: original,
             }
     raise ConfigError(f"{ROPE_FREQUENCIES} does not follow from the scaling of Llama 3.1, which alone is read here.")
 
@@ -304,14 +359,15 @@ def divisors_of(scaling: RopeScaling, d_head: int, theta: float) -> Tensor:
     return plain / scaled
 
 
-def scaling_metadata(theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """What GGUF says of a config.json's scaling of rotary frequencies, beside their divisors."""
-    scaling = theirs.get("rope_scaling") or {}
-    kind = scaling.get("rope_type")
-    if kind in SCALINGS:
-        settings = {key: scaling[name] for key, name in SCALINGS[kind].items()}
-        return {"rope.scaling.type": kind, **{f"rope.scaling.{key}": value for key, value in settings.items()}}
-    if kind not in (None, "llama3"):
-        raise ExportError(f"GGUF cannot express a rope_scaling of kind {kind}.")
-    original = scaling.get("original_max_position_embeddings", ORIGINAL_CONTEXT)
+def scaling_metadata(theirs: Mapping[str, Any], scaling: RopeScaling | None) -> dict[str, Any]:
+    """What GGUF says of a scaling of rotary frequencies that config.json has so, beside their divisors."""
+    settings = theirs.get("rope_scaling") or {}
+    if scaling is not None and scaling.kind in SCALINGS:
+        values = {f"rope.scaling.{key}": settings[name] for key, name in SCALINGS[scaling.kind].items()}
+        return {"rope.scaling.type": scaling.kind, **values}
+    original = theirs.get(ORIGINAL, settings.get(ORIGINAL, ORIGINAL_CONTEXT))
+    if scaling is not None and scaling.kind == "longrope":
+        return {"rope.scaling.original_context_length": original, "rope.scaling.attn_factor": scaling.amplitude}
+    if scaling is not None and scaling.kind != "llama3":
+        raise ExportError(f"GGUF cannot express a rope_scaling of kind {scaling.kind}.")
     return {} if original == ORIGINAL_CONTEXT else {"rope.scaling.original_context_length": original}

@@ -59,7 +59,7 @@ class FolderTensors(Mapping[str, Tensor]):
         _, family = gguf_families.family_of(file.metadata)
         self._places: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {}
         for name in file:
-            if name != gguf_families.ROPE_FREQUENCIES and not (name == HEAD and theirs["tie_word_embeddings"]):
+            if name not in gguf_families.ROPE_TENSORS and not (name == HEAD and theirs["tie_word_embeddings"]):
                 self._places[family.folder_name(name)] = name, family.change(name, theirs)
 
     def __getitem__(self, name: str) -> Tensor:
@@ -83,16 +83,15 @@ def _settings(file: GGUFFile) -> dict[str, Any]:
     gguf_families.family_of(file.metadata)
     if EMBEDDING not in file:
         raise CheckpointCorrupt(f"it has no {EMBEDDING}, as models have that read tokens.")
-    frequencies = gguf_families.ROPE_FREQUENCIES
-    if frequencies in file and file.stored[frequencies].n_bytes > COMPARED_BYTES:
-        raise CheckpointCorrupt(
-            f"{frequencies} has {file.stored[frequencies].n_bytes:,} bytes, more than heads are wide."
-        )
+    rope_tensors = [name for name in gguf_families.ROPE_TENSORS if name in file]
+    for name in rope_tensors:
+        if (n_bytes := file.stored[name].n_bytes) > COMPARED_BYTES:
+            raise CheckpointCorrupt(f"{name} has {n_bytes:,} bytes, more than heads are wide.")
     return gguf_families.settings_of(
         file.metadata,
         tied=HEAD not in file or _alike(file, EMBEDDING, HEAD),
         vocab_size=file.stored[EMBEDDING].shape[0],
-        frequencies=file[frequencies].float() if frequencies in file else None,
+        rope_tensors={name: file[name].float() for name in rope_tensors},
     )
 
 

@@ -175,7 +175,11 @@ def read_rotary(fraction: Any, theirs: Settings, *, d_model: int, n_heads: int) 
 
 
 def write_rotary(ours: Any) -> float:
-    """The part of a head that turns, of which the same number of features is read again."""
-    n = ours.d_rotary or ours.d_head
-    fraction: float = n / ours.d_head
-    return fraction if int(ours.d_head * fraction) == n else math.nextafter(fraction, 1)
+    """The part of a head that turns."""
+    return fraction_of(ours.d_rotary or ours.d_head, ours.d_head)
+
+
+def fraction_of(d_rotary: int, d_head: int) -> float:
+    """The part that so many features are of a head, of which the same number is read again."""
+    fraction = d_rotary / d_head
+    return fraction if int(d_head * fraction) == d_rotary else math.nextafter(fraction, 1)
