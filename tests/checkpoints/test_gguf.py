@@ -229,6 +229,35 @@ def test_phi_3_with_its_windows_and_factors(tmp_path: Path, settings: dict[str, 
     assert (ours.rope_scaling is None) == (rope["rope_type"] == "default")
 
 
+@pytest.mark.parametrize(
+    "factors",
+    [
+        {"short": [1.0] * 8},
+        {"short": [1.0] * 8, "long": [1.0] * 7},
+        {"short": [1.0] * 8, "long": [float("nan")] * 8},
+        {"short": [1.0] * 8, "long": [0.0] * 8},
+        {"short": [1.0] * 8, "long": [[1.0] * 4] * 2},
+        {"short": [1.0] * 300_000, "long": [1.0] * 8},
+    ],
+    ids=lambda factors: str(factors)[:60],
+)
+def test_factors_that_no_phi_3_can_have_are_refused(tmp_path: Path, factors: dict[str, Any]) -> None:
+    sizes = {name: getattr(llama().config, name) for name in SIZES}
+    theirs = AutoModelForCausalLM.from_config(Phi3Config(**{**sizes, "pad_token_id": None}))
+    for length, numbers in factors.items():
+        theirs.register_parameter(f"rope_factors_{length}", torch.nn.Parameter(torch.tensor(numbers)))
+    write = gguf.TensorNameMap.get_name
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            gguf.TensorNameMap,
+            "get_name",
+            lambda self, key, *a: f"{key}.weight" if key.startswith("rope_factors") else write(self, key, *a),
+        )
+        path = write_llama(tmp_path / "m.gguf", theirs)
+    with refused(path):
+        checkpoints.load(path)
+
+
 def with_scaling(path: Path, **settings: Any) -> Path:
     """A Llama with more settings of its rotary scaling."""
     with pytest.MonkeyPatch.context() as patch:
