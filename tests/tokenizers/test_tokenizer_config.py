@@ -193,3 +193,12 @@ def test_added_tokens_that_cannot_be_are_refused(added: Any, says: str, data_dir
     folder_of(tmp_path, {"tokenizer_config.json": {"added_tokens_decoder": added}})
     with pytest.raises(TokenizerError, match=says):
         Tokenizer.load(tmp_path)
+
+
+def test_thousands_of_added_tokens_are_read(data_dir: Path, tmp_path: Path) -> None:
+    for file in ("vocab.json", "merges.txt"):
+        shutil.copy(data_dir / "tokenizers" / f"gpt2-{file}", tmp_path / file)
+    added = {str(50_257 + n): PLAIN | {"content": f"<|{n}|>", "special": True} for n in range(4_000)}
+    names = [f"<|{n}|>" for n in range(4_000)]
+    folder_of(tmp_path, {"tokenizer_config.json": {"added_tokens_decoder": added, "additional_special_tokens": names}})
+    assert Tokenizer.load(tmp_path).encode("<|3999|>a<|0|>") == [54_256, 64, 50_257]

@@ -24,9 +24,10 @@ from glassformer.tokenizers.nanogpt import read_meta
 from glassformer.tokenizers.sentencepiece import SentencePieceTokenizer, parse_model, read_llama2c
 from glassformer.tokenizers.subword import DICTIONARY, read_subword
 from glassformer.tokenizers.tiktoken import parse_ranks, read_tiktoken
-from glassformer.tokenizers.tokenizer_config import declare, id_of, read_added_tokens, read_settings
+from glassformer.tokenizers.tokenizer_config import declare, read_added_tokens, read_settings
 from glassformer.tokenizers.tokenizer_json import check_around, check_options, excerpt, model_type, tokens_around
 from glassformer.tokenizers.untrusted_files import Json, file_in, read_bytes, read_json, read_text
+from glassformer.tokenizers.vocabulary import special_bytes
 from glassformer.tokenizers.word_level import WordTokenizer
 from glassformer.tokenizers.wordpiece import WordPieceTokenizer, read_vocab_txt
 
@@ -147,11 +148,11 @@ def load(path: Path, pattern: str | None = None) -> Tokenizer:
 
 def configured(path: Path, tokenizer: Tokenizer, settings: Json) -> Tokenizer:
     """The tokenizer of a vocabulary as its folder's settings have it, made by the tokenizer.json that says the same."""
-    added = []
-    for token in read_added_tokens(path.parent, settings):
-        id = token.get("id", id_of(tokenizer, token["content"]))
-        if id is not None:
-            added.append(token | {"id": id})
+    id_of = {data: id for id, data in tokenizer.vocab.items()}
+    id_of |= {text.encode(): id for text, id in tokenizer.special_tokens.items()}
+    listed = read_added_tokens(path.parent, settings)
+    added = [{"id": id_of.get(special_bytes(token["content"]))} | token for token in listed]
+    added = [token for token in added if token["id"] is not None]
     normalizes = not isinstance(tokenizer, BPETokenizer)
     changes = _changes(tokenizer, settings)
     if not changes and all(

@@ -58,8 +58,7 @@ def read_added_tokens(folder: Path, settings: Json) -> list[Json]:
     tokens = {token["content"]: token for token in listed}
     if len(tokens) < len(listed) or len(tokens) + len(named) > MAX_ADDED_TOKENS:
         raise TokenizerError(f"{path}: expected at most {MAX_ADDED_TOKENS} added tokens, none of them twice.")
-    tokens = named | tokens
-    return list(tokens.values())
+    return list((named | tokens).values())
 
 
 def _special_tokens(settings: Json) -> Iterator[Json]:
@@ -86,9 +85,9 @@ def _token(path: Path, entry: object) -> Json:
 def declare(tokenizer: Tokenizer, settings: Json, *, around: bool) -> None:
     """Give a tokenizer its begin and end tokens; with `around`, the settings also say whether a text stands between."""
     if "bos_token" in settings:
-        tokenizer.bos_id = id_of(tokenizer, settings["bos_token"])
+        tokenizer.bos_id = _id_of(tokenizer, settings["bos_token"])
     if "eos_token" in settings:
-        tokenizer.eos_id = id_of(tokenizer, settings["eos_token"])
+        tokenizer.eos_id = _id_of(tokenizer, settings["eos_token"])
     if not around:
         return
     if isinstance(settings.get("add_bos_token"), bool):
@@ -96,8 +95,8 @@ def declare(tokenizer: Tokenizer, settings: Json, *, around: bool) -> None:
     if isinstance(settings.get("add_eos_token"), bool):
         tokenizer.end_ids = _alone(tokenizer.eos_id) if settings["add_eos_token"] else ()
     if str(settings.get("tokenizer_class")).removesuffix("Fast") in BETWEEN_CLS_AND_SEP:
-        tokenizer.begin_ids = _alone(id_of(tokenizer, settings.get("cls_token", "<s>")))
-        tokenizer.end_ids = _alone(id_of(tokenizer, settings.get("sep_token", "</s>")))
+        tokenizer.begin_ids = _alone(_id_of(tokenizer, settings.get("cls_token", "<s>")))
+        tokenizer.end_ids = _alone(_id_of(tokenizer, settings.get("sep_token", "</s>")))
     tokenizer.post_processor = None  # that of these tokens
 
 
@@ -105,7 +104,7 @@ def _alone(id: int | None) -> tuple[int, ...]:
     return () if id is None else (id,)
 
 
-def id_of(tokenizer: Tokenizer, token: object) -> int | None:
+def _id_of(tokenizer: Tokenizer, token: object) -> int | None:
     """The id of a token as these files have it, a text or an object with its content; None: the vocabulary lacks it."""
     text = token.get("content") if isinstance(token, dict) else token
     if not isinstance(text, str):
