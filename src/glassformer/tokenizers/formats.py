@@ -150,9 +150,11 @@ def configured(path: Path, tokenizer: Tokenizer, settings: Json) -> Tokenizer:
     """The tokenizer of a vocabulary as its folder's settings have it, made by the tokenizer.json that says the same."""
     id_of = {data: id for id, data in tokenizer.vocab.items()}
     id_of |= {text.encode(): id for text, id in tokenizer.special_tokens.items()}
-    listed = read_added_tokens(path.parent, settings)
-    added = [{"id": id_of.get(special_bytes(token["content"]))} | token for token in listed]
-    added = [token for token in added if token["id"] is not None]
+    added: list[Json] = []
+    for token in read_added_tokens(path.parent, settings):
+        id = token.get("id", id_of.get(special_bytes(token["content"])))
+        if id is not None:
+            added.append(token | {"id": id})
     normalizes = not isinstance(tokenizer, BPETokenizer)
     changes = _changes(tokenizer, settings)
     if not changes and all(
