@@ -30,6 +30,7 @@ TRANSFORMER = {
     "d_ff": 64,
     "dropout": 0.0,
 }
+BART, T5 = {**TRANSFORMER, "architecture": "bart"}, {**TRANSFORMER, "architecture": "t5", "d_head": 16}
 LUONG = {"architecture": "seq2seq", "d_model": 64, "attention": "general", "input_feeding": True, "bidirectional": True}
 
 
@@ -112,7 +113,7 @@ def test_what_is_held_out_is_kept_and_none_of_its_texts_is_trained_on(tmp_path: 
     assert not sources & {source for source, _ in held_out}
 
 
-@pytest.mark.parametrize("model", [TRANSFORMER, LUONG], ids=["Transformer", "Luong"])
+@pytest.mark.parametrize("model", [TRANSFORMER, LUONG, BART, T5], ids=["Transformer", "Luong", "BART", "T5"])
 @pytest.mark.usefixtures("unchecked")  # for its speed
 def test_it_learns_to_translate(tmp_path: Path, model: dict[str, Any]) -> None:
     known = {"validation_path": str(tmp_path / "pairs.tsv")}  # there are twenty pairs, and all are trained on

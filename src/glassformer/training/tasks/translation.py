@@ -74,8 +74,10 @@ class Translation(PredictionTask):
             "eos_id": self.end_id,
             "pad_id": self.pad_id,
         }
-        if model.source_vocab_size is not None:  # where None, both texts share one table
+        if getattr(model, "source_vocab_size", None) is not None:  # where None, both texts share one table
             self.settings["source_vocab_size"] = tokenizer.vocab_size
+        if hasattr(model, "first_id"):  # every token of a target is learned
+            self.settings["first_id"] = None
         self.extras = {"tokenizer": tokenizer}
         self.training = shortened(prepared.training, model.context_length, say)
         self.validation = shortened(prepared.validation, model.context_length, lambda sentence: None)
