@@ -53,12 +53,12 @@ def gpt2(**settings: Any) -> Any:
     return GPT2LMHeadModel(GPT2Config(**{**sizes, **settings})).eval()
 
 
-def assert_same_logits(path: Path, theirs: Any) -> Any:
+def assert_same_logits(path: Path, theirs: Any, atol: float = 1e-6) -> Any:
     """In float64, but for the angles and norms of `transformers`."""
     tokens = torch.randint(300, (2, 9), generator=torch.Generator().manual_seed(1))
     module = checkpoints.load(path, dtype=torch.float64).module
     with torch.no_grad():
-        torch.testing.assert_close(module(tokens), theirs.double()(tokens).logits, rtol=0, atol=1e-6)
+        torch.testing.assert_close(module(tokens), theirs.double()(tokens).logits, rtol=0, atol=atol)
     return module.config
 
 
@@ -125,6 +125,56 @@ def test_a_family_beside_llama_has_the_logits_of_the_model_that_was_converted(
     assert {key: second[key] for key in first if key.startswith(f"{family}.")} == {
         key: value for key, value in first.items() if key.startswith(f"{family}.")
     }
+
+
+def gemma(family: str, **settings: Any) -> Any:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 7, "head_dim": 24}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 32, "pad_token_id": None}
+    own = {"query_pre_attn_scalar": 24, "sliding_window": 4, **settings}
+    theirs = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes | heads | own)).eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.2 if parameter.ndim == 1 else 0.1)
+        parameter.data = (parameter.data * 4096).round() / 4096  # of which a scale, 1 more, loses no digit
+    return theirs
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("gemma2", {"attn_logit_softcapping": 3.0, "final_logit_softcapping": 2.0}),
+        ("gemma2", {"num_hidden_layers": 46, "query_pre_attn_scalar": 16}),  # as 27B, by a part of the model's width
+        ("gemma3_text", {}),
+        ("gemma3_text", {"num_hidden_layers": 62, "query_pre_attn_scalar": 16}),
+        (
+            "gemma3_text",
+            {
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+                }
+            },
+        ),
+    ],
+    ids=str,
+)
+def test_a_gemma_has_the_logits_of_the_model_that_was_converted(
+    tmp_path: Path, family: str, settings: dict[str, Any]
+) -> None:
+    """Norms are stored as scales; caps and windows are in the file, and what divides scores follows from its sizes."""
+    theirs = gemma(family, **settings)
+    path = write_llama(tmp_path / "m.gguf", theirs)
+    assert_same_logits(path, theirs, atol=1e-5)  # there are four norms in a layer
+    first = checkpoints.load(path)
+    again = checkpoints.load(checkpoints.save_gguf(first, tmp_path / "again.gguf", kind="f32"))
+    assert again.config == first.config
+    torch.testing.assert_close(again.module.state_dict(), first.module.state_dict())
+
+
+def test_windows_of_gemma_3_are_shorter_than_its_context(tmp_path: Path) -> None:
+    path = write_llama(tmp_path / "m.gguf", gemma("gemma3_text", sliding_window=32))
+    with refused(path):
+        checkpoints.load(path)
 
 
 @pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])

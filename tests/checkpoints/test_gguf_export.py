@@ -29,6 +29,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "qwen2": {**SIZES, "n_kv_heads": 2},
     "qwen3": {**SIZES, "n_kv_heads": 2, "d_head": 128},
     "phi3": {**SIZES, "n_kv_heads": 2, "vocab_size": 32064},
+    "gemma2": {**SIZES, "n_kv_heads": 2, "d_head": 256, "query_scalar": 256, "sliding_windows": [4, 0]},
+    "gemma3": {**SIZES, "n_kv_heads": 2, "d_head": 256, "query_scalar": 256, "sliding_windows": [4]},
     "gpt2": {**SIZES, "d_ff": 256, "context_length": 1024, "vocab_size": 50257},
 }
 
@@ -301,6 +303,13 @@ def test_another_tokenizer_takes_the_place_of_the_files_own(tmp_path: Path) -> N
 def test_what_gguf_cannot_say_is_refused(tmp_path: Path) -> None:
     scaled = {"rope_scaling": RopeScaling(kind="llama3", factor=8.0, low_freq_factor=2.0)}
     refused = [("gpt2", {"activation": "relu"}, "activation"), ("llama", scaled, "rope_freqs")]
+    gemma = {"d_head": 16, "query_scalar": 16}
+    refused += [
+        ("gemma2", {**gemma, "query_scalar": 7, "sliding_windows": [4, 0]}, "query_scalar"),
+        ("gemma2", {**gemma, "sliding_windows": [0, 4]}, "sliding_windows"),
+        ("gemma2", {**gemma, "sliding_windows": [4, 0], "tied_head": False}, "lm_head.weight"),
+        ("gemma3", {**gemma, "sliding_windows": []}, "windows of 32 tokens"),
+    ]
     for name, changes, setting in refused:
         model = gf.build(name, **SIZES, **changes)
         with pytest.raises(ExportError, match=setting):

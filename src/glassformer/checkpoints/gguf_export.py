@@ -111,12 +111,10 @@ def _settings(
     published = spec_of(config).published
     assert published is not None
     kept = {each: getattr(config, each) for each in NOT_OF_THE_MODEL if hasattr(config, each)}
-    read = replace(published.from_huggingface(again), **kept)
+    wanted, read = (replace(published.from_huggingface(each), **kept) for each in (theirs, again))
     for field in fields(config):
-        if in_float32(getattr(read, field.name)) != in_float32(getattr(config, field.name)):
-            raise ExportError(
-                f"GGUF cannot express {field.name} = {getattr(config, field.name)!r}, as it is written here."
-            )
+        if in_float32(getattr(read, field.name)) != in_float32(value := getattr(wanted, field.name)):
+            raise ExportError(f"GGUF cannot express {field.name} = {value!r}, as it is written here.")
     return metadata
 
 

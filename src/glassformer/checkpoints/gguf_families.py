@@ -1,8 +1,8 @@
 """Architectures as GGUF has them: for each its settings and its tensors, by their names in Hugging Face's folders.
 
 A family that `models/published/` has a table for is one row of `FAMILIES`; what the settings and tensors then mean is
-said in that table alone. llama.cpp's converter changes two things on the way: Llama's queries and keys are reordered so
-that rotary pairs are neighbours, and GPT-2's matrices are transposed.
+said in that table alone. llama.cpp's converter changes three things on the way: Llama's queries and keys are reordered
+so that rotary pairs are neighbours, GPT-2's matrices are transposed, and Gemma's norms are scales, not offsets from 1.
 """
 
 import math
@@ -45,6 +45,7 @@ class GGUFFamily:
     `settings` are those of GGUF without the architecture in front, and of config.json; a file must have them, unless
     they are `optional`. `modules` are GGUF's and those of the folder, with `{i}` for a layer; of `transposed` the
     weights are (d_in, d_out) in a folder, and rows of `turned`, heads of what setting, have rotary pairs side by side.
+    With `norms_from_one` a norm's weight is 1 more than in a folder. `unsaid` is what follows from the other settings.
     """
 
     model_type: str
@@ -53,6 +54,8 @@ class GGUFFamily:
     modules: Mapping[str, str]
     transposed: frozenset[str] = frozenset()
     turned: Mapping[str, str] = field(default_factory=dict)
+    norms_from_one: bool = False
+    unsaid: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda config: {}
 
     def folder_name(self, name: str) -> str:
         """A tensor's name in a folder."""
@@ -69,6 +72,8 @@ class GGUFFamily:
         layer = re.search(r"\.(\d+)\.", module)
         pattern = module if layer is None else f"{module[: layer.start()]}.{{i}}.{module[layer.end() :]}"
         names = {theirs: ours for ours, theirs in self.modules.items()}
+        if pattern not in names:
+            raise ExportError(f"GGUF has no tensor for {folder_name} of a {self.model_type}.")
         return f"{names[pattern]}.{part}".format(i=layer and layer[1])
 
     def change_back(self, name: str, config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
@@ -77,6 +82,8 @@ class GGUFFamily:
         if module in self.turned:
             n_heads = config[self.turned[module]]
             return lambda tensor: neighbours_from_half(tensor, n_heads)
+        if self.norms_from_one and module.endswith("norm"):
+            return lambda tensor: tensor.float() + 1
         return self.change(name, config)
 
     def change(self, name: str, config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
@@ -87,6 +94,8 @@ class GGUFFamily:
         if module in self.turned:
             n_heads = config[self.turned[module]]
             return lambda tensor: half_from_neighbours(tensor, n_heads)
+        if self.norms_from_one and module.endswith("norm"):
+            return lambda tensor: tensor.float() - 1
         return lambda tensor: tensor
 
 
@@ -146,7 +155,36 @@ NORMS_AFTER = {
     "blk.{i}.post_attention_norm": "model.layers.{i}.post_attention_layernorm",
     "blk.{i}.post_ffw_norm": "model.layers.{i}.post_feedforward_layernorm",
 }
+NORMS_AROUND = {
+    **{ours: theirs for ours, theirs in DECODER_MODULES.items() if ours not in ("output", "blk.{i}.ffn_norm")},
+    "blk.{i}.ffn_norm": "model.layers.{i}.pre_feedforward_layernorm",
+    **NORMS_AFTER,
+}
 ROTARY_NEIGHBOURS = {"blk.{i}.attn_q": "num_attention_heads", "blk.{i}.attn_k": "num_key_value_heads"}
+
+
+def _query_scalar(config: Mapping[str, Any], largest: int) -> dict[str, Any]:
+    """What Gemma's scores are divided by the root of: a head's width, or in a model of so many layers its own part."""
+    by_part = config["num_hidden_layers"] == largest
+    part = config["hidden_size"] // config["num_attention_heads"]
+    return {"query_pre_attn_scalar": part if by_part else config["head_dim"]}
+
+
+def _of_gemma2(config: Mapping[str, Any]) -> dict[str, Any]:
+    """As llama.cpp's own code has it, where 27B is the one of 46 layers."""
+    return _query_scalar(config, 46)
+
+
+def _of_gemma3(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, where 27B is the one of 62 layers; without a window all layers see everything."""
+    window, context = config.get("sliding_window"), config["max_position_embeddings"]
+    if isinstance(window, int) and isinstance(context, int) and window >= context:
+        raise ConfigError(  # its layers would still turn by other angles than those that see everything
+            f"its windows of {window:,} tokens are no shorter than its context of {context:,}."
+        )
+    return _query_scalar(config, 62) | {"sliding_window": window}
+
+
 FAMILIES = {  # by general.architecture
     "llama": GGUFFamily(
         model_type="llama",
@@ -196,6 +234,33 @@ FAMILIES = {  # by general.architecture
             "blk.{i}.attn_qkv": "model.layers.{i}.self_attn.qkv_proj",
             "blk.{i}.ffn_up": "model.layers.{i}.mlp.gate_up_proj",
         },
+    ),
+    "gemma2": GGUFFamily(
+        model_type="gemma2",
+        settings=DECODER,
+        optional={
+            **OF_DECODER,
+            WINDOW: "sliding_window",
+            "attn_logit_softcapping": "attn_logit_softcapping",
+            "final_logit_softcapping": "final_logit_softcapping",
+        },
+        modules=NORMS_AROUND,
+        norms_from_one=True,
+        unsaid=_of_gemma2,
+    ),
+    "gemma3": GGUFFamily(
+        model_type="gemma3_text",
+        settings={**DECODER, "rope.freq_base": "rope_theta"},
+        optional={
+            **OF_DECODER,
+            "rope.freq_base_swa": "rope_local_base_freq",
+            WINDOW: "sliding_window",
+            "attention.sliding_window_pattern": "sliding_window_pattern",
+            "final_logit_softcapping": "final_logit_softcapping",
+        },
+        modules={**NORMS_AROUND, **HEAD_NORMS, "output": "lm_head"},
+        norms_from_one=True,
+        unsaid=_of_gemma3,
     ),
     "gpt2": GGUFFamily(
         model_type="gpt2",
@@ -252,6 +317,7 @@ def settings_of(
     if family.optional:
         config.setdefault("num_key_value_heads", config["num_attention_heads"])
         config |= _rope(left, config, rope_tensors)
+    config |= family.unsaid(config)
     if left.pop("vocab_size", vocab_size) != vocab_size:
         raise ConfigError(f"{name}.vocab_size is not the {vocab_size:,} rows of its embedding.")
     for key, value in left.items():
