@@ -161,9 +161,11 @@ class RoPE:
         else:
             frequency = self.frequencies(length)
         angles = positions[..., None] * frequency.to(device)
-        cos, sin = angles.cos(), angles.sin()
-        if amplitude != 1:
-            cos, sin = amplitude * cos, amplitude * sin
+        if amplitude == 1:
+            cos, sin = angles.cos(), angles.sin()
+        else:
+            cosine, sine = angles.cos(), angles.sin()
+            cos, sin = amplitude * cosine, amplitude * sine
         return Rotation(cos=cos, sin=sin, style=self.style)
 
     def frequencies(self, length: Int[Tensor, "*B 1"] | None = None) -> Float[Tensor, "*b half"]:
@@ -174,40 +176,40 @@ class RoPE:
         pair = torch.arange(self.n_pairs, dtype=torch.float64)
         scaling = self.scaling
         if scaling is None:
-            return self._unscaled(pair)
-        unscaled = self._unscaled(pair)
+            return self._plain(pair)
+        plain = self._plain(pair)
         original = scaling.original_context_length
         match scaling.kind:
             case "linear":
-                return unscaled / scaling.factor
+                return plain / scaling.factor
             case "llama3":
-                slowed = unscaled / scaling.factor
+                slowed = plain / scaling.factor
                 low, high = scaling.low_freq_factor, scaling.high_freq_factor
-                turns = original * unscaled / (2 * math.pi)  # full circles in the original context
+                turns = original * plain / (2 * math.pi)  # full circles in the original context
                 kept = ((turns - low) / (high - low)).clamp(0, 1)
-                return kept * unscaled + (1 - kept) * slowed
+                return kept * plain + (1 - kept) * slowed
             case "yarn":
-                slowed = unscaled / scaling.factor
+                slowed = plain / scaling.factor
                 first, last = self._ramp(scaling)
                 kept = 1 - ((pair - first) / (last - first)).clamp(0, 1)
-                return kept * unscaled + (1 - kept) * slowed
+                return kept * plain + (1 - kept) * slowed
             case "dynamic":
                 if length is None:
-                    return unscaled
+                    return plain
                 longer = (length[..., None].double() / original).clamp(min=1)
                 growth = scaling.factor * longer - (scaling.factor - 1)
                 exponent = -2 * pair / (2 * self.n_pairs - 2)
-                return unscaled.to(length.device) * growth ** exponent.to(length.device)
+                return plain.to(length.device) * growth ** exponent.to(length.device)
             case "longrope":
                 short, long = (
-                    unscaled / torch.tensor(factors, dtype=torch.float64)
+                    plain / torch.tensor(factors, dtype=torch.float64)
                     for factors in (scaling.short_factors, scaling.long_factors)
                 )
                 if length is None:
                     return short
                 return torch.where(length[..., None] > original, long.to(length.device), short.to(length.device))
 
-    def _unscaled(self, pair: Float[Tensor, " half"]) -> Float[Tensor, " half"]:
+    def _plain(self, pair: Float[Tensor, " half"]) -> Float[Tensor, " half"]:
         d_rotary = 2 * self.n_pairs
         return self.theta ** (-2 * pair / d_rotary)
 
