@@ -171,6 +171,51 @@ def test_a_gemma_has_the_logits_of_the_model_that_was_converted(
     torch.testing.assert_close(again.module.state_dict(), first.module.state_dict())
 
 
+def mixture(family: str, **settings: Any) -> Any:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 32, "pad_token_id": None}
+    own = {"num_local_experts": 5, "num_experts_per_tok": 2}
+    if family == "qwen3_moe":
+        own |= {"moe_intermediate_size": 32, "head_dim": 24, "norm_topk_prob": True}
+    config = AutoConfig.for_model(family, **sizes | heads | own | settings)
+    theirs = AutoModelForCausalLM.from_config(config, experts_implementation="eager").eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return theirs
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", ["qwen3_moe", "mixtral"])
+def test_a_mixture_of_experts_has_the_logits_of_the_model_that_was_converted(
+    tmp_path: Path, family: str, tied: bool
+) -> None:
+    """Experts are one tensor in the file; it is read in parts, and what we write is the library's file."""
+    theirs = mixture(family, tie_word_embeddings=tied)
+    path = write_llama(tmp_path / "m.gguf", theirs)
+    assert_same_logits(path, theirs)
+    again = checkpoints.save_gguf(checkpoints.load(path), tmp_path / "again.gguf", kind="f32")
+    first, second = ({each.name: each.data for each in gguf.GGUFReader(file).tensors} for file in (path, again))
+    assert first.keys() == second.keys()
+    assert all((first[name] == second[name]).all() for name in first)
+    assert_same_logits(again, theirs)
+    quantized = checkpoints.load(write_llama(tmp_path / "q.gguf", theirs, "Q8_0")).module
+    stored = {each.name: each for each in gguf.GGUFReader(tmp_path / "q.gguf").tensors}["blk.1.ffn_up_exps.weight"]
+    numbers = gguf.dequantize(stored.data, stored.tensor_type)
+    up = quantized.get_parameter("blocks.1.mlp.experts.3.up_proj.weight").detach()
+    torch.testing.assert_close(up, torch.from_numpy(numbers[3]), rtol=0, atol=0)
+
+
+def test_a_tensor_of_experts_has_as_many_as_the_metadata_say(tmp_path: Path) -> None:
+    path = write_llama(tmp_path / "m.gguf", mixture("qwen3_moe"))
+    entry = struct.pack("<Q", 21) + b"qwen3moe.expert_count" + struct.pack("<I", 4)
+    data = path.read_bytes()
+    assert entry + struct.pack("<I", 5) in data
+    path.write_bytes(data.replace(entry + struct.pack("<I", 5), entry + struct.pack("<I", 4)))
+    with refused(path):
+        checkpoints.load(path)
+
+
 def test_windows_of_gemma_3_are_shorter_than_its_context(tmp_path: Path) -> None:
     path = write_llama(tmp_path / "m.gguf", gemma("gemma3_text", sliding_window=32))
     with refused(path):

@@ -308,6 +308,8 @@ def test_what_gguf_cannot_say_is_refused(tmp_path: Path) -> None:
         ("gemma2", {**gemma, "query_scalar": 7, "sliding_windows": [4, 0]}, "query_scalar"),
         ("gemma2", {**gemma, "sliding_windows": [0, 4]}, "sliding_windows"),
         ("gemma2", {**gemma, "sliding_windows": [4, 0], "tied_head": False}, "lm_head.weight"),
+        ("qwen3_moe", {"experts": {"n": 4, "top_k": 2, "norm_top_k": False}}, "experts"),
+        ("mixtral", {"n_kv_heads": 2, "experts": {"n": 4, "top_k": 2}, "sliding_windows": [4]}, "sliding_windows"),
         ("gemma3", {**gemma, "sliding_windows": []}, "windows of 32 tokens"),
     ]
     for name, changes, setting in refused:

@@ -11,14 +11,20 @@ import numpy as np
 from torch import Tensor
 
 Settings = Mapping[str, Any]  # of the tokenizer, without "tokenizer.ggml." in front
-PERMUTED = ("llama", "smollm3", "granite")  # whose queries and keys have rotary pairs that are neighbours there
+ARCHITECTURES = {"gemma3_text": "gemma3", "qwen3_moe": "qwen3moe", "mixtral": "llama"}
+PERMUTED = (
+    "llama",
+    "smollm3",
+    "granite",
+    "mixtral",
+)  # whose queries and keys have rotary pairs that are neighbours there
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 
 def write_llama(path: Path, model: Any, kind: str = "F32", tokenizer: Settings = MappingProxyType({})) -> Path:
     """A family of the modern decoder; in `PERMUTED` ones as by `permute` in convert_hf_to_gguf.py."""
     config = model.config
-    architecture = config.model_type.removesuffix("_text")
+    architecture = ARCHITECTURES.get(config.model_type, config.model_type)
     writer = gguf.GGUFWriter(path, architecture)
     d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     writer.add_context_length(config.max_position_embeddings)
@@ -61,6 +67,11 @@ def write_llama(path: Path, model: Any, kind: str = "F32", tokenizer: Settings =
         writer.add_attention_scale(config.attention_multiplier)
         writer.add_residual_scale(config.residual_multiplier)
         writer.add_logit_scale(config.logits_scaling)
+    if (n_experts := getattr(config, "num_local_experts", None)) is not None:
+        writer.add_expert_count(n_experts)
+        writer.add_expert_used_count(config.num_experts_per_tok)
+    if architecture == "qwen3moe":
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
     is_gemma = architecture.startswith("gemma")
     if is_gemma:
         writer.add_sliding_window(config.sliding_window)
@@ -68,7 +79,7 @@ def write_llama(path: Path, model: Any, kind: str = "F32", tokenizer: Settings =
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[architecture.upper()], config.num_hidden_layers)
-    for name, tensor in _tensors(model).items():
+    for name, tensor in _by_matrix(_tensors(model)).items():
         array = tensor.numpy()
         if is_gemma and name.endswith("norm.weight"):
             array = array + 1
@@ -104,6 +115,18 @@ def write_gpt2(path: Path, model: Any, kind: str = "F32", *, head_too: bool = Fa
 def _tensors(model: Any) -> dict[str, Tensor]:
     """The parameters, of tied ones the first."""
     return {name: parameter.detach().float() for name, parameter in model.named_parameters()}
+
+
+def _by_matrix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Experts' gates and ups by themselves, and names of Mixtral, as the converter reads them of a folder."""
+    parts: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name.endswith(".experts.gate_up_proj"):
+            base = name.removesuffix("gate_up_proj")
+            parts[f"{base}gate_proj.weight"], parts[f"{base}up_proj.weight"] = tensor.chunk(2, dim=1)
+        else:
+            parts[f"{name}.weight" if ".experts." in name else name] = tensor
+    return parts
 
 
 def _add(writer: gguf.GGUFWriter, name: str | None, array: np.ndarray, kind: str) -> None:

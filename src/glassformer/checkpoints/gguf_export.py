@@ -1,7 +1,7 @@
 """A model with its tokenizer as one GGUF file, which llama.cpp and what is built on it run.
 
 The settings are written, read again as any file's and compared: what GGUF cannot say is refused, not left out. Matrices
-are F32, F16 or Q8_0; vectors and learned positions always F32, rows that do not divide into blocks F16.
+are F32, F16 or Q8_0; vectors, routers and learned positions always F32, rows that do not divide into blocks F16.
 Next to read: `formats/gguf.py`, the other direction.
 """
 
@@ -50,9 +50,12 @@ def save(module: nn.Module, contents: Contents, path: Path, *, kind: str, overwr
             check_finite(each, weight)
     except CheckpointCorrupt as error:
         raise ExportError(str(error)) from None
-    tensors: dict[str, tuple[int, Tensor]] = {}
+    parts: dict[str, list[Tensor]] = {}
     for folder_name, tensor in names.to_theirs(weights, config).items():
-        place = family.gguf_name(folder_name)
+        parts.setdefault(family.gguf_name(folder_name), []).append(tensor)
+    tensors: dict[str, tuple[int, Tensor]] = {}
+    for place, matrices in parts.items():
+        tensor = torch.stack(matrices) if place.endswith("_exps.weight") else matrices[0]  # of experts, in their order
         tensors[place] = _kind(place, tensor, kind), family.change_back(place, theirs)(tensor)
     tensors |= {place: (KINDS["f32"], tensor) for place, tensor in rope_tensors.items()}
     with files.new_file(path, overwrite=overwrite) as new:
@@ -61,7 +64,7 @@ def save(module: nn.Module, contents: Contents, path: Path, *, kind: str, overwr
 
 
 def _kind(name: str, tensor: Tensor, kind: str) -> int:
-    if tensor.ndim == 1 or name.startswith("position_embd"):
+    if tensor.ndim == 1 or name.startswith("position_embd") or name.endswith("ffn_gate_inp.weight"):
         return KINDS["f32"]
     return KINDS["f16" if kind == "q8_0" and tensor.shape[-1] % 32 else kind]
 
@@ -69,7 +72,7 @@ def _kind(name: str, tensor: Tensor, kind: str) -> int:
 def _family(theirs: Mapping[str, Any]) -> tuple[str, GGUFFamily]:
     for name, family in FAMILIES.items():
         if family.model_type == theirs["model_type"]:
-            return name, family
+            return family.architecture or name, family
     raise ExportError(f"GGUF is written of {', '.join(FAMILIES)}, not of a {theirs['model_type']}.")
 
 

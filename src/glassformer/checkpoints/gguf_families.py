@@ -46,9 +46,11 @@ class GGUFFamily:
     they are `optional`. `modules` are GGUF's and those of the folder, with `{i}` for a layer; of `transposed` the
     weights are (d_in, d_out) in a folder, and rows of `turned`, heads of what setting, have rotary pairs side by side.
     With `norms_from_one` a norm's weight is 1 more than in a folder. `unsaid` is what follows from the other settings.
+    `{e}` is an expert: those of a layer are one tensor in GGUF. `architecture` is GGUF's where another has it, too.
     """
 
     model_type: str
+    architecture: str = ""
     settings: Mapping[str, str]
     optional: Mapping[str, str] = field(default_factory=dict)
     modules: Mapping[str, str]
@@ -58,19 +60,20 @@ class GGUFFamily:
     unsaid: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda config: {}
 
     def folder_name(self, name: str) -> str:
-        """A tensor's name in a folder."""
+        """A tensor's name in a folder; with `{e}` for an expert where it is that of all."""
         module, _, part = name.rpartition(".")
         layer = LAYER.match(module)
         pattern = module if layer is None else LAYER.sub("blk.{i}.", module)
         if part not in ("weight", "bias") or pattern not in self.modules:
             raise CheckpointCorrupt(f"its tensor {name} has no place in a {self.model_type} that is read here.")
-        return f"{self.modules[pattern]}.{part}".format(i=layer and int(layer[1]))
+        return f"{self.modules[pattern]}.{part}".format(i=layer and int(layer[1]), e="{e}")
 
     def gguf_name(self, folder_name: str) -> str:
         """The name in GGUF of a folder's tensor."""
         module, _, part = folder_name.rpartition(".")
         layer = re.search(r"\.(\d+)\.", module)
         pattern = module if layer is None else f"{module[: layer.start()]}.{{i}}.{module[layer.end() :]}"
+        pattern = re.sub(r"\.experts\.\d+\.", ".experts.{e}.", pattern)
         names = {theirs: ours for ours, theirs in self.modules.items()}
         if pattern not in names:
             raise ExportError(f"GGUF has no tensor for {folder_name} of a {self.model_type}.")
@@ -111,6 +114,13 @@ def neighbours_from_half(tensor: Tensor, n_heads: int) -> Tensor:
     return tensor.reshape(n_heads, 2, -1, *tensor.shape[1:]).transpose(1, 2).flatten(0, 2)
 
 
+def experts(mlp: str, **names: str) -> dict[str, str]:
+    """The router of each layer, and its experts' matrices by their names in a folder."""
+    theirs = f"model.layers.{{i}}.{mlp}"
+    matrices = {f"blk.{{i}}.ffn_{ours}_exps": f"{theirs}.experts.{{e}}.{name}" for ours, name in names.items()}
+    return {"blk.{i}.ffn_gate_inp": f"{theirs}.gate", **matrices}
+
+
 SIZES = {
     "context_length": "max_position_embeddings",
     "embedding_length": "hidden_size",
@@ -141,6 +151,7 @@ DECODER_MODULES = {
     "blk.{i}.ffn_up": "model.layers.{i}.mlp.up_proj",
     "blk.{i}.ffn_down": "model.layers.{i}.mlp.down_proj",
 }
+WITHOUT_MLP = {ours: theirs for ours, theirs in DECODER_MODULES.items() if ".mlp." not in theirs}
 HEAD_NORMS = {
     "blk.{i}.attn_q_norm": "model.layers.{i}.self_attn.q_norm",
     "blk.{i}.attn_k_norm": "model.layers.{i}.self_attn.k_norm",
@@ -185,7 +196,7 @@ def _of_gemma3(config: Mapping[str, Any]) -> dict[str, Any]:
     return _query_scalar(config, 62) | {"sliding_window": window}
 
 
-FAMILIES = {  # by general.architecture
+FAMILIES = {  # by general.architecture; Mixtral's is that of Llama
     "llama": GGUFFamily(
         model_type="llama",
         settings=DECODER,
@@ -262,6 +273,31 @@ FAMILIES = {  # by general.architecture
         norms_from_one=True,
         unsaid=_of_gemma3,
     ),
+    "qwen3moe": GGUFFamily(
+        model_type="qwen3_moe",
+        settings={
+            **{ours: theirs for ours, theirs in DECODER.items() if ours != "feed_forward_length"},
+            "expert_feed_forward_length": "moe_intermediate_size",
+            "expert_count": "num_experts",
+            "expert_used_count": "num_experts_per_tok",
+        },
+        optional={**OF_DECODER, "feed_forward_length": "intermediate_size"},  # of layers without experts
+        modules={**WITHOUT_MLP, **HEAD_NORMS, **experts("mlp", gate="gate_proj", up="up_proj", down="down_proj")},
+        unsaid=lambda config: {"norm_topk_prob": True},
+    ),
+    "mixtral": GGUFFamily(
+        model_type="mixtral",
+        architecture="llama",
+        settings={
+            **DECODER,
+            "rope.freq_base": "rope_theta",
+            "expert_count": "num_local_experts",
+            "expert_used_count": "num_experts_per_tok",
+        },
+        optional=OF_DECODER,
+        modules={**WITHOUT_MLP, **experts("block_sparse_moe", gate="w1", up="w3", down="w2")},
+        turned=ROTARY_NEIGHBOURS,
+    ),
     "gpt2": GGUFFamily(
         model_type="gpt2",
         settings={
@@ -292,7 +328,9 @@ FAMILIES = {  # by general.architecture
 def family_of(metadata: Mapping[str, Any]) -> tuple[str, GGUFFamily]:
     """The architecture that the metadata name."""
     name = metadata.get("general.architecture")
-    if not isinstance(name, str) or name not in FAMILIES:
+    if name == "llama" and metadata.get("llama.expert_count"):
+        return name, FAMILIES["mixtral"]
+    if not isinstance(name, str) or name not in FAMILIES or FAMILIES[name].architecture:
         raise ConfigError(
             f"its architecture is {str(name)[:80]!r}; of GGUF files, {', '.join(FAMILIES)} are read here."
         )

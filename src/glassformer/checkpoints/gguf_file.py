@@ -93,6 +93,13 @@ class GGUFFile(Mapping[str, Tensor]):
         stored = self.stored[name]
         return ggml_blocks.numbers(self.raw(name), stored.format).view(stored.shape)
 
+    def part(self, name: str, i: int) -> Tensor:
+        """One of the matrices that the tensor of that name has below each other."""
+        stored = self.stored[name]
+        n_bytes = stored.n_bytes // stored.shape[0]
+        data = self.raw(name)[i * n_bytes : (i + 1) * n_bytes]
+        return ggml_blocks.numbers(data, stored.format).view(stored.shape[1:])
+
     def raw(self, name: str) -> ggml_blocks.Bytes:
         """The tensor's bytes, mapped; each mapping is let go with what was made of it."""
         stored = self.stored[name]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from glassformer.checkpoints import gguf_card, gguf_families, gguf_tokenizer, names
 from glassformer.checkpoints.formats.format import Contents, Format, Source
+from glassformer.checkpoints.gguf_families import GGUFFamily
 from glassformer.checkpoints.gguf_file import MAGIC, GGUFFile
 from glassformer.checkpoints.rest import CARD, Rest
 from glassformer.checkpoints.tokenizer_files import Tokenizers
@@ -20,6 +21,7 @@ from glassformer.errors import CheckpointCorrupt, ConfigError, TokenizerError
 from glassformer.models import specs
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
+EXPERT = "{e}"
 COMPARED_BYTES = 1 << 20  # at once
 
 
@@ -58,13 +60,29 @@ class FolderTensors(Mapping[str, Tensor]):
         self._file = file
         _, family = gguf_families.family_of(file.metadata)
         self._places: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {}
+        self._experts: dict[str, int] = {}  # of a tensor with all, which one
         for name in file:
             if name not in gguf_families.ROPE_TENSORS and not (name == HEAD and theirs["tie_word_embeddings"]):
-                self._places[family.folder_name(name)] = name, family.change(name, theirs)
+                self._add(name, family, theirs)
+
+    def _add(self, name: str, family: GGUFFamily, theirs: Mapping[str, Any]) -> None:
+        """A tensor of the file, or those that it has of all experts."""
+        folder_name, change = family.folder_name(name), family.change(name, theirs)
+        if EXPERT not in folder_name:
+            self._places[folder_name] = name, change
+            return
+        shape, n = self._file.stored[name].shape, theirs.get("num_local_experts", theirs.get("num_experts"))
+        if len(shape) != 3 or shape[0] != n:
+            raise CheckpointCorrupt(f"{name} is {shape}, and should have a matrix for each of {n} experts.")
+        for i in range(n):
+            self._places[folder_name.replace(EXPERT, str(i))] = name, change
+            self._experts[folder_name.replace(EXPERT, str(i))] = i
 
     def __getitem__(self, name: str) -> Tensor:
         """The tensor of that name."""
         theirs, change = self._places[name]
+        if name in self._experts:
+            return change(self._file.part(theirs, self._experts[name]))
         return change(self._file[theirs])
 
     def __iter__(self) -> Iterator[str]:
@@ -76,7 +94,8 @@ class FolderTensors(Mapping[str, Tensor]):
     def outline(self, name: str) -> Tensor:
         """The tensor without its numbers."""
         theirs, change = self._places[name]
-        return change(self._file.outline(theirs))
+        outline = self._file.outline(theirs)
+        return change(outline[0] if name in self._experts else outline)
 
 
 def _settings(file: GGUFFile) -> dict[str, Any]:
