@@ -216,10 +216,18 @@ def test_a_tensor_of_experts_has_as_many_as_the_metadata_say(tmp_path: Path) -> 
         checkpoints.load(path)
 
 
-def test_windows_of_gemma_3_are_shorter_than_its_context(tmp_path: Path) -> None:
-    path = write_llama(tmp_path / "m.gguf", gemma("gemma3_text", sliding_window=32))
-    with refused(path):
-        checkpoints.load(path)
+@pytest.mark.parametrize("window", [32, 40])
+def test_layers_of_gemma_3_with_a_window_of_the_whole_context_turn_by_their_own_angles(
+    tmp_path: Path, window: int
+) -> None:
+    """In a file and in a folder."""
+    theirs = gemma("gemma3_text", sliding_window=window)
+    theirs.save_pretrained(tmp_path / "folder")
+    path = write_llama(tmp_path / "m.gguf", theirs)
+    config = assert_same_logits(path, theirs, atol=1e-5)
+    assert assert_same_logits(tmp_path / "folder", theirs, atol=1e-5) == config
+    gf.save(gf.load(path), tmp_path / "again")
+    assert gf.load(tmp_path / "again").config == config
 
 
 @pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])

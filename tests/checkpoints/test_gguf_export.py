@@ -310,7 +310,7 @@ def test_what_gguf_cannot_say_is_refused(tmp_path: Path) -> None:
         ("gemma2", {**gemma, "sliding_windows": [4, 0], "tied_head": False}, "lm_head.weight"),
         ("qwen3_moe", {"experts": {"n": 4, "top_k": 2, "norm_top_k": False}}, "experts"),
         ("mixtral", {"n_kv_heads": 2, "experts": {"n": 4, "top_k": 2}, "sliding_windows": [4]}, "sliding_windows"),
-        ("gemma3", {**gemma, "sliding_windows": []}, "windows of 32 tokens"),
+        ("gemma3", {**gemma, "sliding_windows": []}, "sliding_windows"),
     ]
     for name, changes, setting in refused:
         model = gf.build(name, **SIZES, **changes)

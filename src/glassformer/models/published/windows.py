@@ -114,7 +114,8 @@ WINDOWS_BY_LAYER = FieldGroup(  # Qwen's
 def windows_by_turns(n_layers: int, pattern: int, *, named: bool) -> FieldGroup:
     """Gemma's: all layers but every `pattern`-th have one, unless `layer_types` says otherwise.
 
-    With `named` a file may name another pattern. `n_layers` is how many there are by default.
+    With `named`, for Gemma 3, a file may name another pattern, and a window as long as the context is one, too, since
+    such layers turn by angles of their own. `n_layers` is how many there are by default.
     """
 
     def read(theirs: Settings) -> dict[str, Any]:
@@ -122,7 +123,10 @@ def windows_by_turns(n_layers: int, pattern: int, *, named: bool) -> FieldGroup:
         if type(every) is not int or every < 1:
             raise ConfigError(f"sliding_window_pattern must be a whole number from 1 on, not {every!r}.")
         has_window = [(i + 1) % every > 0 for i in range(read_n_layers(theirs, n_layers))]
-        return cycle_of(by_type(theirs, read_size(theirs, 4096), has_window))
+        size = read_size(theirs, 4096)
+        if named and not size and theirs.get("sliding_window", 4096) is not None:
+            size = int(theirs["max_position_embeddings"])
+        return cycle_of(by_type(theirs, size, has_window))
 
     def write(ours: Any) -> dict[str, Any]:
         theirs = by_turns(ours)
