@@ -99,7 +99,7 @@ def to_json(
 
 
 def make_dict(*items: Any, **values: Any) -> dict[Any, Any]:
-    """`dict(…)`, which is a function here: a class has more to give away."""
+    """`dict(…)`, which is a function here: the methods of a class would change what it is given."""
     return dict(*items, **values)
 
 
