@@ -113,6 +113,15 @@ def test_what_a_copy_leaves_out_is_said(bert: Path, tmp_path: Path, caplog: pyte
     assert "leaves out model.py, pytorch_model.bin" in done.stderr
 
 
+def test_weights_that_were_pickled_are_no_loss(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = publish(tmp_path / "source")
+    torch.save(load_file(source / "model.safetensors"), source / "pytorch_model.bin")
+    (source / "model.safetensors").unlink()
+    with caplog.at_level(logging.WARNING, "glassformer"):
+        api.save(api.load(source, from_pickle=True), tmp_path / "copy")
+    assert not caplog.records
+
+
 def test_sampling_defaults_and_end_tokens_survive_a_copy(tmp_path: Path) -> None:
     source = publish(tmp_path / "source")
     set_config(source, bos_token_id=1, eos_token_id=2, pad_token_id=3)

@@ -40,6 +40,14 @@ def test_what_we_write_the_reference_reads_and_the_other_way_round(
             assert torch.equal(found[name], tensor)
 
 
+def test_a_pointer_of_git_lfs_is_called_so(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "a")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 123\n"
+    (folder / "model.safetensors").write_text(pointer)
+    with pytest.raises(GlassformerError, match=r"model\.safetensors is a pointer of Git LFS, .* git lfs pull"):
+        load(folder)
+
+
 def test_tensors_that_are_not_contiguous_are_written_in_row_major_order(tmp_path: Path) -> None:
     matrix = torch.arange(6.0).view(2, 3).T
     ours.write(tmp_path / "file", {"a": matrix})

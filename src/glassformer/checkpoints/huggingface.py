@@ -244,9 +244,8 @@ def _their_config(content: Mapping[str, Any]) -> Any:
     kind = content.get("model_type")
     if not isinstance(kind, str) or kind not in by_type:
         raise ConfigError(f"{CONFIG}: model_type {str(kind)[:80]!r} is unknown; {', '.join(by_type)} are known.")
-    for name, meaning in {"auto_map": "code of its own", "quantization_config": "quantized weights"}.items():
-        if content.get(name):
-            raise ConfigError(f"{CONFIG} asks for {meaning} ({name}), which is not supported.")
+    if content.get("quantization_config"):
+        raise ConfigError(f"{CONFIG} asks for quantized weights (quantization_config), which is not supported.")
     return by_type[kind].from_huggingface(content)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from glassformer import files
-from glassformer.checkpoints.folder_files import CONFIG, GENERATION, PROCESSOR, FolderFiles
+from glassformer.checkpoints.folder_files import CONFIG, GENERATION, INDEX, PROCESSOR, WEIGHTS, FolderFiles
 from glassformer.errors import CheckpointError
 from glassformer.models import spec_of
 from glassformer.tokenizers.base import Tokenizer
@@ -31,6 +31,7 @@ MAX_FILES, MAX_BYTES = 256, 64 << 20  # of all files together
 WRITTEN_ANEW = re.compile(
     r"config\.json|generation_config\.json|glassformer\.json|manifest\.json|.*\.safetensors|.*\.index\.json"
 )
+PICKLED_WEIGHTS = re.compile(r"pytorch_model[^/]*\.bin")
 OF_A_RUN = re.compile(
     r"run\.json|run\.lock|written\.json|metrics\.jsonl|loss\.png|view\.html"
     r"|(training|tensorboard|tokens|checkpoints)/.*"
@@ -48,7 +49,15 @@ TOKENS = re.compile(  # settings that name tokens by their ids or their text
     r".*_token_ids?|(bad|force)_words_ids|(begin_)?suppress_tokens|forced_decoder_ids|(lang|task)_to_id|stop_strings"
     r"|sequence_bias|is_multilingual"
 )
-WRITTEN_OTHERWISE = ("architectures", "model_type", "torch_dtype", "dtype", "num_labels", "alignment_heads")
+WRITTEN_OTHERWISE = (
+    "architectures",
+    "model_type",
+    "torch_dtype",
+    "dtype",
+    "num_labels",
+    "alignment_heads",
+    "auto_map",  # to code of its own, which a model type of ours does not need
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,9 +146,12 @@ def read(
     contents: dict[str, bytes] = {}
     left_out = [f"{_listed(tensors)}: weights of another task."] if tensors else []
     unknown: list[str] = []
+    has_others = folder.has(WEIGHTS) or folder.has(INDEX)
     room = MAX_BYTES
     for name in _names(folder.path):
         if WRITTEN_ANEW.fullmatch(name) or OF_A_RUN.fullmatch(name):
+            continue
+        if PICKLED_WEIGHTS.fullmatch(name) and not has_others:  # they are what was read
             continue
         of_tokenizer = OF_THE_TOKENIZER.fullmatch(name)
         if not (of_tokenizer or name == PROCESSOR or LICENCE.fullmatch(name) or OTHERS.fullmatch(name)):

@@ -37,6 +37,7 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 MAPPED_BYTES = 16 << 20  # after so many a file is mapped anew
+LFS_POINTER = b"version "  # with which begins what Git LFS leaves in the place of a file that it has not fetched
 PAGE_BYTES = 2 << 20  # what a tensor may bring into memory, however small it is
 
 
@@ -83,7 +84,10 @@ def read(path: Path) -> Tensors:
     if size < 8:
         raise CheckpointCorrupt(f"{path.name} has {size} bytes, which is too short for a safetensors file.")
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+        start = file.read(8)
+        if start == LFS_POINTER:
+            raise CheckpointCorrupt(f"{path.name} is a pointer of Git LFS, not the file: get it by git lfs pull.")
+        length = int.from_bytes(start, "little")
         if length > min(strict_json.MAX_BYTES, size - 8):
             raise CheckpointCorrupt(f"{path.name} declares a header of {length:,} bytes; the file has {size:,}.")
         header = strict_json.parse(file.read(length), f"{path.name}: the header")
