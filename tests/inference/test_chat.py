@@ -137,13 +137,31 @@ def test_a_conversation_remembers_its_messages_and_answers_as_chat_does(model: g
     assert talk.n_tokens == 0
 
 
-@pytest.mark.parametrize("cache", ["full", "window:20", "sinks:4+30"])
-def test_a_conversation_says_what_a_model_says_that_reads_all_of_it_anew(cache: str, tmp_path: Path) -> None:
-    """A model with random weights, whose every token depends on all that it sees."""
+BY_LENGTH: dict[str, dict[str, Any]] = {
+    "dynamic": {},
+    "longrope": {"short_factors": [1.0] * 8, "long_factors": [2.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0]},
+}
+
+
+@pytest.mark.parametrize(
+    ("cache", "kind"),
+    [("full", None), ("window:20", None), ("sinks:4+30", None), ("full", "dynamic"), ("full", "longrope")],
+)
+def test_a_conversation_says_what_a_model_says_that_reads_all_of_it_anew(
+    cache: str, kind: str | None, tmp_path: Path
+) -> None:
+    """A model with random weights, whose every token depends on all that it sees.
+
+    Where frequencies depend on the length of the text, a turn is read with those of all of it.
+    """
     tokenizer = byte_tokenizer(tmp_path / "tokenizer")
     torch.manual_seed(0)
     small = {"vocab_size": 259, "context_length": 400, "d_model": 32, "n_layers": 2, "n_heads": 2, "d_ff": 32}
-    model = gf.build("llama", **small).having(tokenizer=tokenizer).to(dtype="float32")
+    scaling = None if kind is None else {"kind": kind, "factor": 8.0, "original_context_length": 60, **BY_LENGTH[kind]}
+    model = gf.build("llama", **small, rope_scaling=scaling).having(tokenizer=tokenizer).to(dtype="float32")
+    if kind is not None:
+        for parameter in model.module.parameters():
+            torch.nn.init.normal_(parameter, std=0.5)
     files = {"chat_template.jinja": TEMPLATES["chatml"].encode()}
     model = model.having(rest=model.rest.__class__(contents=files, tokenizer=tokenizer))
     settings: dict[str, Any] = {"max_new_tokens": 8, "temperature": 0.0, "cache": cache}
@@ -160,7 +178,10 @@ def test_a_conversation_says_what_a_model_says_that_reads_all_of_it_anew(cache: 
         asked = [*talk.messages, {"role": "user", "content": question}]
         assert text(talk.ask(question)).strip() == model.chat(asked, **settings)
     prompts = [len(model.chat_prompt(talk.messages[:n]).tokens) for n in (1, 3, 5)]
-    assert read == [prompts[0], prompts[1] - prompts[0], prompts[2] - prompts[1]], "only what is new is read"
+    remembered = {None: (prompts[0], prompts[1]), "dynamic": (0, 0), "longrope": (0, prompts[1])}[kind]
+    if kind is not None:
+        assert prompts[0] + 8 <= 60 < prompts[1]
+    assert read == [prompts[0], prompts[1] - remembered[0], prompts[2] - remembered[1]], "only what is new is read"
     assert len(talk.engine._prefixes) == 1
 
 

@@ -23,6 +23,7 @@ from glassformer.inference.request import LogitFilter, NewToken, Request, is_enc
 from glassformer.inference.stopping import finish_of
 from glassformer.models.spec import CausalModel, ReadsTexts, State
 from glassformer.nn.kv_cache import KVCache, Policy
+from glassformer.nn.rope import RopeScaling
 
 T = TypeVar("T")
 NO_LOGPROB = float("nan")  # the log-probability of a token for which it was not asked
@@ -94,8 +95,7 @@ class Engine:
         self.device = next(iter(module.parameters())).device
         self._begin = begin
         self._needs_sources = begin is None and is_encoder_decoder(module.config)
-        scaling = getattr(module.config, "rope_scaling", None)
-        self._outgrown_at: int | None = None if scaling is None else scaling.outgrown_at
+        self._scaling: RopeScaling | None = getattr(module.config, "rope_scaling", None)
         self._ids = count()
         self._waiting: list[Live] = []
         self._live: list[Live] = []  # whose prompts have been read
@@ -231,22 +231,21 @@ class Engine:
         fitting = [
             tokens
             for tokens in self._prefixes
-            if tuple(text[: len(tokens)]) == tokens and not self._outgrows(len(tokens), len(text))
+            if tuple(text[: len(tokens)]) == tokens and self._turn_alike(len(tokens), len(text))
         ]
         longest = max(fitting, key=len, default=())
         return longest, len(longest) < len(text)
 
-    def _outgrows(self, before: int, after: int) -> bool:
-        """Whether a text that grows so turns all its keys by other angles than before."""
-        return self._outgrown_at is not None and before <= self._outgrown_at < after
+    def _turn_alike(self, length: int, other: int) -> bool:
+        """Whether texts of two lengths turn their queries and keys with the same frequencies."""
+        return self._scaling is None or self._scaling.same_at(length, other)
 
     def _read_outgrown_again(self) -> None:
         """Let texts wait that are to be read anew, at once; a search goes on with the keys that it has."""
-        outgrown = [
-            live
-            for live in self._live
-            if live.request.search is None and self._outgrows(len(live.tokens) - 1, len(live.tokens))
-        ]
+        if self._scaling is None or self._scaling.outgrown_at is None:
+            return
+        grown = self._scaling.outgrown_at + 1
+        outgrown = [live for live in self._live if live.request.search is None and len(live.tokens) == grown]
         if outgrown:
             self._live = [live for live in self._live if live not in outgrown]
             self._waiting = [*outgrown, *self._waiting]

@@ -86,6 +86,13 @@ class RopeScaling:
         """The length beyond which all frequencies are others; None where no length is such."""
         return self.original_context_length if self.kind == "longrope" else None
 
+    def same_at(self, length: int, other: int) -> bool:
+        """Whether texts of two lengths turn with the same frequencies."""
+        original = self.original_context_length
+        if self.kind == "dynamic":
+            return max(length, original) == max(other, original)
+        return self.kind != "longrope" or (length > original) == (other > original)
+
     @property
     def amplitude(self) -> float:
         """What cos and sin are multiplied by."""
