@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from glassformer.errors import ConfigError
-from glassformer.models.spec import check_choice, check_fraction, check_sizes
+from glassformer.models.spec import check_choice, check_fraction, check_positive, check_sizes
 from glassformer.nn.block import Block
 from glassformer.nn.dropout import Dropout
 from glassformer.nn.embedding import Embedding
@@ -70,8 +70,7 @@ class DeepSeekConfig:
         check_fraction(self, "norm_eps")
         if self.d_rotary % 2:
             raise ConfigError(f"Rotary positions turn pairs of features: d_rotary must be even, not {self.d_rotary}.")
-        if not isinstance(self.rope_theta, int | float) or not 0 < self.rope_theta <= sys.float_info.max:
-            raise ConfigError(f"rope_theta must be a positive number, not {self.rope_theta!r}.")
+        check_positive(self, "rope_theta")
         if not isinstance(self.mscale, int | float) or not 0 <= self.mscale <= sys.float_info.max:
             raise ConfigError(f"mscale must be a number from 0 on, not {self.mscale!r}.")
         self.rope()

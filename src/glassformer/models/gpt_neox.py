@@ -4,16 +4,14 @@ Black et al. 2022 (arXiv:2204.06745), §2.1; Biderman et al. 2023 (arXiv:2304.01
 as GPT-2 has them, and rotary positions that turn a quarter of each head. Next to read: `nn/block.py`, `nn/rope.py`.
 """
 
-import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from glassformer.errors import ConfigError
 from glassformer.models.decoder import initialize
-from glassformer.models.spec import ModelSpec, check_choice, check_fraction, check_heads, check_sizes
+from glassformer.models.spec import ModelSpec, check_choice, check_fraction, check_heads, check_positive, check_sizes
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import Block, ParallelBlock
 from glassformer.nn.dropout import Dropout
@@ -60,8 +58,7 @@ class GPTNeoXConfig:
             check_choice(self, name, (True, False))
         check_fraction(self, "dropout")
         check_fraction(self, "norm_eps")
-        if not isinstance(self.rope_theta, int | float) or not 0 < self.rope_theta <= sys.float_info.max:
-            raise ConfigError(f"rope_theta must be a positive number, not {self.rope_theta!r}.")
+        check_positive(self, "rope_theta")
         self.rope()
 
     @property
