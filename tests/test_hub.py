@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -203,6 +204,29 @@ def test_a_model_that_is_not_known_here_is_refused_before_its_weights_come(serve
     assert server.fetched() == ["config.json"]
 
 
+def test_a_name_that_leads_out_of_the_folder_is_refused_though_there_is_such_a_file(
+    server: FakeHub, folder: Path, tmp_path: Path
+) -> None:
+    shard = str(tmp_path / "outside.safetensors")
+    Path(shard).write_bytes(b"of somebody else")
+    index = json.dumps({"weight_map": {"lm_head.weight": shard}}).encode()
+    files = {each: (folder / each).read_bytes() for each in ("config.json", "tokenizer.json")}
+    server.add("org/out", files | {"model.safetensors.index.json": index, shard: b"x"})
+    with pytest.raises(CheckpointError, match=r"org/out: The file name '.*' leads out of the folder"):
+        gf.load("org/out")
+    assert shard not in server.fetched()
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "model.safetensors.index.json"])
+def test_a_file_of_settings_that_is_too_large_does_not_come(server: FakeHub, folder: Path, name: str) -> None:
+    files = {each: (folder / each).read_bytes() for each in ("config.json", "tokenizer.json")}
+    server.add("org/large", files | {name: b"x" * (17 << 20)})
+    sentence = r"org/large: \S+ has 17,825,792 bytes; at most (4,194,304|16,777,216) are read here\."
+    with pytest.raises(CheckpointError, match=sentence):
+        gf.load("org/large")
+    assert server.fetched() == []
+
+
 # ---- downloads that break off
 
 
@@ -263,11 +287,25 @@ def test_without_a_network_what_the_cache_has_is_used(
     at(monkeypatch, "http://127.0.0.1:1")
     model = gf.load("org/tiny")
     assert model.origin == f"org/tiny@{COMMIT}"
-    assert "org/tiny: the Hub does not answer, and what the cache has of it is used." in caplog.messages
+    used = "org/tiny: what the cache has of it is used, since the Hub gives no answer that helps: .*refused"
+    assert any(re.match(used, message) for message in caplog.messages)
     caplog.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert sorted_letters(gf.load(f"org/tiny@{COMMIT}")) == "ABBBCC"
     assert caplog.messages == []
+
+
+def test_where_the_hub_answers_that_it_has_no_such_model_the_cache_is_used_and_that_is_said(
+    server: FakeHub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gf.load("org/tiny")
+    del server.repositories["org/tiny"]
+    assert sorted_letters(gf.load("org/tiny")) == "ABBBCC"
+    used = "org/tiny: what the cache has of it is used, since"
+    assert f"{used} the Hub has no such model, or shows it to those alone whose token may read it." in caplog.messages
+    at(monkeypatch, f"{server.address}/elsewhere")
+    gf.load("org/tiny")
+    assert re.match(f"{used} the Hub gives no answer that helps: .*404", caplog.messages[-1])
 
 
 def test_a_part_of_a_model_in_the_cache_is_no_model(server: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +336,8 @@ def test_a_repository_or_a_revision_that_does_not_exist_is_said(server: FakeHub)
 
 
 @pytest.mark.parametrize(
-    "name", ["tiny", "a/b/c", "./org/tiny", "../tiny", "/org/tiny", "org/--", "org/tiny@", "org/.x"]
+    "name",
+    ["tiny", "a/b/c", "./org/tiny", "../tiny", "/org/tiny", "org/--", "org/tiny@", "org/.x", "org/tiny//etc/x.gguf"],
 )
 def test_what_is_no_name_on_the_hub_is_not_asked_for(server: FakeHub, name: str) -> None:
     with pytest.raises(CheckpointError, match="A model is a checkpoint's path, and there is nothing at"):

@@ -19,18 +19,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glassformer import files
+from glassformer import files, strict_json
 from glassformer.checkpoints import huggingface
 from glassformer.checkpoints.folder_files import (
     CONFIG,
     GENERATION,
     INDEX,
+    MAX_BYTES,
     OURS,
     PICKLED,
     PICKLED_INDEX,
     PROCESSOR,
     WEIGHTS,
     FolderFiles,
+    check_size,
 )
 from glassformer.checkpoints.rest import LICENCE, OF_THE_TOKENIZER
 from glassformer.data import download
@@ -41,7 +43,7 @@ from glassformer.tokenizers.untrusted_files import MAX_FILE_BYTES
 logger = logging.getLogger(__name__)
 
 NAME = re.compile(
-    r"(?!.*(?:--|\.\.))(?P<repo>\w[\w.-]{0,95}/\w[\w.-]{0,95})"
+    r"(?!.*(?:--|\.\.|//))(?P<repo>\w[\w.-]{0,95}/\w[\w.-]{0,95})"
     r"(?:/(?P<file>[^@]{1,500}\.gguf))?(?:@(?P<revision>[^@]{1,200}))?",
     re.ASCII,
 )
@@ -134,13 +136,15 @@ def _door(listing: Listing) -> str:
 
 
 def _describing(listing: Listing) -> list[str]:
-    """The files that a model is read from beside its weights, with the index of these."""
-    settings = {CONFIG, GENERATION, OURS, PROCESSOR, *([_door(listing)] if _door(listing).endswith(".json") else ())}
-    return sorted(
-        name
-        for name, file in listing.files.items()
-        if name in settings or (TEXTS.fullmatch(name) and file.size <= MAX_FILE_BYTES)
-    )
+    """The files that a model is read from beside its weights, with the index of these; none may be too large."""
+    max_bytes = dict.fromkeys((CONFIG, GENERATION, OURS, PROCESSOR), MAX_BYTES)
+    if _door(listing).endswith(".json"):
+        max_bytes[_door(listing)] = strict_json.MAX_BYTES
+    settings = max_bytes.keys() & listing.files.keys()
+    for name in sorted(settings):
+        check_size(name, listing.files[name].size, max_bytes[name])
+    texts = {name for name, file in listing.files.items() if TEXTS.fullmatch(name) and file.size <= MAX_FILE_BYTES}
+    return sorted(settings | texts)
 
 
 def _weights(listing: Listing, folder: FolderFiles, *, from_pickle: bool) -> list[str]:
@@ -162,7 +166,7 @@ def _ggufs(listing: Listing) -> str:
 
 
 def _listing(name: HubName) -> Listing:
-    """What the Hub has, or the cache where the Hub does not answer."""
+    """What the Hub has, or the cache where the Hub does not say it."""
     from huggingface_hub import errors
 
     try:
@@ -174,8 +178,19 @@ def _listing(name: HubName) -> Listing:
         if listing is None:
             raise
         if not isinstance(error, errors.OfflineModeIsEnabled):
-            logger.warning("%s: the Hub does not answer, and what the cache has of it is used.", name)
+            logger.warning("%s: what the cache has of it is used, since %s", name, _why(error))
         return listing
+
+
+def _why(error: Exception) -> str:
+    """Why the Hub does not say what it has."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return "it is gated on the Hub, and the token may not read it."
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "the Hub has no such model, or shows it to those alone whose token may read it."
+    return f"the Hub gives no answer that helps: {_reason(error)}"
 
 
 def _of_hub(name: HubName) -> Listing:
@@ -216,6 +231,8 @@ def _bring(listing: Listing, names: Sequence[str], on_progress: DownloadProgress
     """Fetch these files of a commit, but those that are there."""
     from huggingface_hub import hf_hub_download
 
+    for name in names:
+        files.check_name(name)
     if absent := [name for name in names if name not in listing.files]:
         raise CheckpointError(f"{absent[0][:200]!r}, which its index names, is not there.")
     missing = [name for name in names if not (listing.folder / name).exists()]
@@ -226,7 +243,6 @@ def _bring(listing: Listing, names: Sequence[str], on_progress: DownloadProgress
             on_progress(done + n_bytes, total)
 
     for name in missing:
-        files.check_name(name)
         file = listing.files[name]
         if file.sha256 is not None:
             _fetch_blob(listing, name, file.sha256, report)

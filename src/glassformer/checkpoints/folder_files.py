@@ -24,6 +24,12 @@ NATIVE = "glassformer"  # the model type of what only we read
 MAX_BYTES = 4 << 20  # of a file of settings
 
 
+def check_size(name: str, size: int, max_bytes: int) -> None:
+    """Raise for a file with more bytes than are read of one."""
+    if size > max_bytes:
+        raise CheckpointCorrupt(f"{name} has {size:,} bytes; at most {max_bytes:,} are read here.")
+
+
 class FolderFiles:
     """A folder, and what has been read of it: every file of settings is opened once, and so is a header of weights.
 
@@ -43,9 +49,7 @@ class FolderFiles:
         """The bytes of a file; raises `CheckpointError` for one that is too large, or lies outside of the folder."""
         if name not in self._contents:
             path = files.file_in(self.path, name)
-            size = path.stat().st_size
-            if size > max_bytes:
-                raise CheckpointCorrupt(f"{name} has {size:,} bytes; at most {max_bytes:,} are read here.")
+            check_size(name, path.stat().st_size, max_bytes)
             self._contents[name] = path.read_bytes()
         return self._contents[name]
 
