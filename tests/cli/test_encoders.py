@@ -131,6 +131,53 @@ def test_a_copy_is_the_same_in_transformers(texts_folder: Path, tmp_path: Path) 
         assert torch.equal(*logits)
 
 
+@pytest.mark.parametrize("problem_type", [None, "single_label_classification", "multi_label_classification"])
+def test_texts_have_one_class_or_several_as_in_the_pipeline(
+    problem_type: str | None, texts_folder: Path, tmp_path: Path
+) -> None:
+    scores = pipeline_of(texts_folder, tmp_path / "theirs", problem_type)
+    done = run("classify", str(tmp_path / "theirs"), *TEXTS, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    for row, result in zip(scores, json.loads(done.stdout)["texts"], strict=True):
+        assert [guess["label"] for guess in result["classes"]] == [score["label"] for score in row]
+        assert [guess["probability"] for guess in result["classes"]] == pytest.approx(
+            [score["score"] for score in row], abs=1e-5
+        )
+    assert len(run("classify", str(tmp_path / "theirs"), TEXTS[0]).stdout.splitlines()) == 1 + len(LABELS)
+    gf.save(gf.load(tmp_path / "theirs"), tmp_path / "ours")
+    written = transformers.AutoConfig.from_pretrained(tmp_path / "ours").problem_type
+    assert (written or "single_label_classification") == (problem_type or "single_label_classification")
+
+
+def test_amounts_are_logits_and_no_classes(texts_folder: Path, tmp_path: Path) -> None:
+    scores = pipeline_of(texts_folder, tmp_path / "theirs", "regression")
+    model = gf.load(tmp_path / "theirs")
+    amounts = dict(enumerate(model(torch.tensor([kind_of(model).tokens(model, TEXTS[0])]))[0].tolist()))
+    assert {score["label"]: score["score"] for score in scores[0]} == pytest.approx(
+        {LABELS[number]: amount for number, amount in amounts.items()}, abs=1e-5
+    )
+    refused = run("classify", str(tmp_path / "theirs"), TEXTS[0])
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+    assert "This model tells no classes apart: it gives each text amounts" in refused.stderr
+    gf.save(model, tmp_path / "ours")
+    assert transformers.AutoConfig.from_pretrained(tmp_path / "ours").problem_type == "regression"
+
+
+def pipeline_of(texts_folder: Path, folder: Path, problem_type: str | None) -> list[list[dict[str, Any]]]:
+    """What the pipeline says of the texts, the highest first, of a model with this task; it is put into a folder."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(texts_folder)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(texts_folder, problem_type=problem_type)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    for part in (tokenizer, model):
+        part.save_pretrained(folder)
+    scores: list[list[dict[str, Any]]] = transformers.pipeline(
+        "text-classification", model=str(folder), tokenizer=str(folder), top_k=None
+    )(TEXTS)
+    return scores
+
+
 def test_it_is_recorded_viewed_and_has_neighbours(texts_folder: Path, tmp_path: Path) -> None:
     model = (str(texts_folder), "--input", TEXTS[0])
     assert run("trace", *model, "--out", str(tmp_path / "kept.gft")).returncode == 0

@@ -69,6 +69,7 @@ def our_config(family: str, choose: random.Random, head: str) -> Any:
         "head": head,
         "n_classes": n_classes,
         "labels": tuple(f"class {n}" for n in range(n_classes)) if choose.random() < 0.5 else (),
+        "problem_type": choose.choice(["single-label", "multi-label", "regression"]),
     }
     if family != "distilbert":
         settings |= {"norm_eps": choose.choice([1e-12, 1e-5]), "n_token_types": choose.choice([1, 2, 3])}

@@ -50,6 +50,7 @@ class BertConfig:
     head: Literal["masked-token", "none", "classes"] = "masked-token"  # "none": the vectors, for embeddings
     n_classes: int = 2  # which the head for classes tells apart
     labels: tuple[str, ...] = ()  # names of the classes, if they have any
+    problem_type: Literal["single-label", "multi-label", "regression"] = "single-label"  # or amounts
 
     def __post_init__(self) -> None:
         check_encoder(self)
@@ -73,6 +74,7 @@ def check_encoder(config: Any) -> None:
     check_sizes(config, "vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_ff", "n_classes")
     check_choice(config, "activation", tuple(ACTIVATIONS))
     check_choice(config, "head", ("masked-token", "none", "classes"))
+    check_choice(config, "problem_type", ("single-label", "multi-label", "regression"))
     check_labels(config)
     check_fraction(config, "dropout")
     check_fraction(config, "norm_eps")

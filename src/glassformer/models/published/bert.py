@@ -2,7 +2,7 @@
 
 from glassformer.models.bert import BertConfig
 from glassformer.models.published.fields import ACTIVATIONS, ArchitectureClass, Field, Row, TheirConstant
-from glassformer.models.published.labels import LABELS_OF_TEXTS
+from glassformer.models.published.labels import LABELS_OF_TEXTS, PROBLEM_TYPE
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, modules, same
 
@@ -30,6 +30,7 @@ ALIKE: tuple[Row, ...] = (  # in BERT and in RoBERTa
     # Of two, since ours are one: that of the sublayers.
     Field("hidden_dropout_prob", "dropout", default=0.1, aliases=("attention_probs_dropout_prob",)),
     LABELS_OF_TEXTS,
+    PROBLEM_TYPE,
     TheirConstant("tie_word_embeddings", True),
     TheirConstant("position_embedding_type", "absolute"),
     TheirConstant("is_decoder", False),

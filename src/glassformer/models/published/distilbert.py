@@ -2,7 +2,7 @@
 
 from glassformer.models.distilbert import DistilBertConfig
 from glassformer.models.published.fields import ACTIVATIONS, ArchitectureClass, Field, OurConstant, TheirConstant
-from glassformer.models.published.labels import LABELS_OF_TEXTS
+from glassformer.models.published.labels import LABELS_OF_TEXTS, PROBLEM_TYPE
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, modules, same
 
@@ -27,6 +27,7 @@ FIELDS = (
     # Of two, since ours are one: that of the sublayers.
     Field("dropout", "dropout", default=0.1, aliases=("attention_dropout",)),
     LABELS_OF_TEXTS,
+    PROBLEM_TYPE,
     TheirConstant("tie_word_embeddings", True),
 )
 

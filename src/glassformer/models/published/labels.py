@@ -1,10 +1,10 @@
-"""The names of a classifier's classes in Hugging Face's folders."""
+"""The names of a classifier's classes in Hugging Face's folders, and how many of them a text may have."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from glassformer.errors import ConfigError
-from glassformer.models.published.fields import FieldGroup, Settings
+from glassformer.models.published.fields import Field, FieldGroup, Settings
 
 
 def read_labels(theirs: Settings) -> dict[str, Any]:
@@ -50,4 +50,15 @@ LABELS_OF_TEXTS = FieldGroup(
     ours=LABELS.ours,
     read=read_labels,
     write=write_labels_of_texts,
+)
+PROBLEM_TYPE = Field(
+    "problem_type",
+    "problem_type",
+    default=None,
+    values={
+        None: "single-label",
+        "single_label_classification": "single-label",
+        "multi_label_classification": "multi-label",
+        "regression": "regression",
+    },
 )
