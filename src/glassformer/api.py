@@ -138,11 +138,14 @@ class Model:
         return logits
 
     def to(self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> "Model":
-        """The same model, its module moved in place, as torch's `to` does: to a device, into a precision, or both."""
+        """The same model, its module moved in place, as torch's `to` does: to a device, into a precision, or both.
+
+        What a router of DeepSeek-V3 prefers stays in float32, since the experts that it chooses hang on it.
+        """
         if device is not None:
             self.module.to(choose_device(str(device))[0])
         if dtype is not None:
-            self.module.to(precision_of(dtype))
+            models.spec_of(self.config).convert(self.module, precision_of(dtype))
         return self
 
     @property

@@ -76,7 +76,7 @@ class Counted(Mapping[str, Tensor]):
 
 def test_copying_holds_one_tensor_of_the_file_at_a_time_and_the_largest_first() -> None:
     state = Counted(theirs(UNTIED))
-    weights = copied(to_ours(state, UNTIED), None)
+    weights = copied(UNTIED, to_ours(state, UNTIED), None)
     assert state.most == max(tensor.nbytes for tensor in state.tensors.values())
     sizes = [weight.numel() for name, weight in weights.items() if "_proj" not in name]  # those are cut from one
     assert sizes == sorted(sizes, reverse=True)
@@ -85,7 +85,7 @@ def test_copying_holds_one_tensor_of_the_file_at_a_time_and_the_largest_first() 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_there_and_back_again_is_where_we_were(config: GPT2Config | LlamaConfig | CS336Config) -> None:
     before = ours(config)
-    after = copied(to_ours(to_theirs(before, config), config), None)
+    after = copied(config, to_ours(to_theirs(before, config), config), None)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(before[name].data_ptr() != after[name].data_ptr() for name in before)
@@ -140,8 +140,10 @@ def test_the_bare_trunk_leaves_the_prefix_out(config: GPT2Config | LlamaConfig |
 
 def test_weights_take_the_dtype_that_is_asked_for() -> None:
     state = {name: tensor.bfloat16() for name, tensor in theirs(UNTIED).items()}
-    assert {tensor.dtype for tensor in copied(to_ours(state, UNTIED), torch.float32).values()} == {torch.float32}
-    assert {tensor.dtype for tensor in copied(to_ours(state, UNTIED), None).values()} == {torch.bfloat16}
+    assert {tensor.dtype for tensor in copied(UNTIED, to_ours(state, UNTIED), torch.float32).values()} == {
+        torch.float32
+    }
+    assert {tensor.dtype for tensor in copied(UNTIED, to_ours(state, UNTIED), None).values()} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("n_layers", [3, 10_000])

@@ -1,5 +1,6 @@
 """DeepSeek: published sizes, settings of both versions, and tensors that only other tasks use."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,36 @@ def test_a_preset_has_the_published_number_of_parameters(version: str) -> None:
     built = {name: spec.outline(config) for name, config in spec.presets.items()}
     sizes = {name: sum(parameter.numel() for parameter in model.parameters()) for name, model in built.items()}
     assert sizes == PARAMETERS[version]
+
+
+@pytest.mark.parametrize("way", ["load", "to", "load as it is"])
+@torch.no_grad()
+def test_what_a_router_prefers_is_not_rounded_with_the_other_weights(way: str, tmp_path: Path) -> None:
+    sizes = {"n_layers": 1, "n_dense_layers": 0, "experts": {"n": 16, "top_k": 4}}
+    model = gf.build("deepseek_v3", **{**DEEPSEEK["deepseek_v3"], **sizes})
+    router: Any = model.module.blocks[0].mlp  # type: ignore[index, union-attr]
+    router.router.weight.zero_()  # whatever the token, the balance alone decides
+    order = torch.randperm(16)
+    router.balance.copy_(6 + order * 1e-4)  # near each other, as published; in bfloat16 all are 6
+    gf.save(model, tmp_path / "exact")
+    half = {
+        "load": lambda: gf.load(tmp_path / "exact", dtype="bfloat16"),
+        "to": lambda: model.to(dtype="bfloat16"),
+        "load as it is": lambda: gf.load(tmp_path / "half", dtype=None),
+    }
+    if way == "load as it is":
+        gf.save(gf.load(tmp_path / "exact", dtype="bfloat16"), tmp_path / "half")
+    half_model = half[way]()
+    mlp: Any = half_model.module.blocks[0].mlp  # type: ignore[index, union-attr]
+    assert (mlp.router.weight.dtype, mlp.balance.dtype) == (torch.bfloat16, torch.float32)
+    chosen = mlp.choose(0.5 + mlp.balance)
+    assert set(chosen.tolist()) == set(order.topk(4).indices.tolist())
+    gf.save(half_model, tmp_path / "again")
+    written = load_file(tmp_path / "again" / "model.safetensors")
+    exact = {name for name, tensor in written.items() if tensor.dtype == torch.float32}
+    assert exact == {"model.layers.0.mlp.gate.e_score_correction_bias"}
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["torch_dtype"] == "bfloat16"
+    assert {weight.dtype for weight in half_model.to(dtype="float64").module.parameters()} == {torch.float64}
 
 
 @pytest.mark.parametrize("version", DEEPSEEK)

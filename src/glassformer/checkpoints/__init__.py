@@ -43,7 +43,7 @@ def load(
     """
     contents, weights = read(path, from_pickle=from_pickle, options=options)
     with files.errors_about(path):
-        module = build(contents.config, copied(weights, dtype))
+        module = build(contents.config, copied(contents.config, weights, dtype))
     return Checkpoint(module=module, **{each.name: getattr(contents, each.name) for each in fields(Contents)})
 
 

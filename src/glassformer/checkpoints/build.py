@@ -30,13 +30,15 @@ def _check_shapes(shapes: Mapping[str, torch.Size], module: nn.Module) -> None:
             raise CheckpointMismatch(f"{name} has the shape {of_file} in the file, and {of_model} in the model.")
 
 
-def copied(tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """The tensors of files in memory of their own, in this precision or else in theirs."""
-    return {name: _copy(tensors[name], dtype) for name in tensors}  # each is let go before the next is read
+def copied(config: Any, tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """A model's tensors of files in memory of their own, in this precision or else in theirs, as its spec allows."""
+    spec = spec_of(config)
 
+    def copy(name: str, tensor: Tensor) -> Tensor:
+        precision = spec.precision(name, dtype or tensor.dtype)
+        return tensor.detach().to(precision, copy=True, memory_format=torch.contiguous_format)
 
-def _copy(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    return tensor.detach().to(dtype or tensor.dtype, copy=True, memory_format=torch.contiguous_format)
+    return {name: copy(name, tensors[name]) for name in tensors}  # each is let go before the next is read
 
 
 def check_finite(name: str, weight: Tensor) -> None:

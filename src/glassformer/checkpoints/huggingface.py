@@ -65,7 +65,7 @@ def load_directory(folder: Path, *, dtype: torch.dtype | None = torch.float32) -
     """
     with files.errors_about(folder):
         config, tensors = read_weights(FolderFiles(folder))
-        return config, build(config, copied(tensors, dtype))
+        return config, build(config, copied(config, tensors, dtype))
 
 
 def read_weights(folder: FolderFiles) -> tuple[Any, names.OurTensors]:

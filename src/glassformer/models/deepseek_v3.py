@@ -36,4 +36,10 @@ class DeepSeekV3(DeepSeek):
 
 PRESETS = {"deepseek-v3": DeepSeekV3Config()}
 
-SPEC = ModelSpec(config=DeepSeekV3Config, module=DeepSeekV3, initialize=initialize_deepseek, presets=PRESETS)
+SPEC = ModelSpec(
+    config=DeepSeekV3Config,
+    module=DeepSeekV3,
+    initialize=initialize_deepseek,
+    presets=PRESETS,
+    in_float32=frozenset({"balance"}),  # of published models within less of each other than bfloat16 can tell apart
+)

@@ -99,6 +99,7 @@ class ModelSpec:
     Constructing `module` from a configuration allocates; `initialize` alone draws numbers, for all parameters.
     `published` is how Hugging Face's folders have it, which `models.specs` takes from the file of the same name in
     `published/`; an architecture without one has its own names in files, too, and only we read them.
+    Parameters whose last names are `in_float32` are never rounded to less, whatever precision the others are in.
     """
 
     config: type[Any]
@@ -107,6 +108,7 @@ class ModelSpec:
     initialize: Callable[[Any, torch.Generator | None], None] = initialize
     kind: KindName = "language-model"
     published: Published | None = None
+    in_float32: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -137,6 +139,21 @@ class ModelSpec:
                 "the model's forward, or make it a parameter."
             )
         return module
+
+    def precision(self, name: str, dtype: torch.dtype) -> torch.dtype:
+        """That of the parameter of this name in a model that is otherwise in `dtype`."""
+        is_exact = name.rpartition(".")[2] in self.in_float32
+        return torch.promote_types(dtype, torch.float32) if is_exact else dtype
+
+    def convert(self, module: nn.Module, dtype: torch.dtype) -> None:
+        """Bring a module into a precision in place, each parameter into its own."""
+        exact = {
+            name: weight.data for name, weight in module.named_parameters() if self.precision(name, dtype) != dtype
+        }
+        module.to(dtype)
+        for name, weight in module.named_parameters():
+            if name in exact:
+                weight.data = exact[name].to(self.precision(name, dtype))
 
     def build(self, config: Any, generator: torch.Generator | None = None) -> nn.Module:
         """The model with random weights, drawn from the generator, or from torch's own."""
