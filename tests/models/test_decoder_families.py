@@ -75,6 +75,13 @@ def test_mistral_has_one_window_or_none() -> None:
     assert from_huggingface("mistral").sliding_windows == (4096,)
     assert from_huggingface("mistral", sliding_window=None).sliding_windows == ()
     assert from_huggingface("mistral", sliding_window=64, max_position_embeddings=64).sliding_windows == ()
+    dynamic = {"kind": "dynamic", "factor": 4.0, "original_context_length": 16}
+    written = to_huggingface("mistral", context_length=64, sliding_windows=(20,), rope_scaling=dynamic)
+    assert (written["max_position_embeddings"], written["sliding_window"]) == (16, 20)
+    assert from_huggingface("mistral", **written).sliding_windows == (20,)
+    by_type = {"full_attention": {"rope_type": "dynamic", "factor": 4.0}, "sliding_attention": {"rope_type": "default"}}
+    scaled = from_huggingface("gemma3", max_position_embeddings=16, sliding_window=20, rope_parameters=by_type)
+    assert (scaled.context_length, scaled.sliding_windows) == (64, (20,))
     assert to_huggingface("mistral", n_layers=2, sliding_windows=(3, 3))["sliding_window"] == 3
     assert to_huggingface("mistral", sliding_windows=())["sliding_window"] is None
     with pytest.raises(ExportError, match=r"Mistral cannot express sliding_windows = \(3, 0\); it has one for all"):

@@ -56,6 +56,13 @@ def kind_of(rope: Mapping[str, Any]) -> Any:
     return rope.get("rope_type", rope.get("type", "default"))
 
 
+def is_dynamic(theirs: Settings) -> bool:
+    """Whether texts may be longer than max_position_embeddings, which is the original context of dynamic scaling."""
+    rope = rope_parameters(theirs)
+    by_type = (one for one in rope.values() if isinstance(one, Mapping))  # of layers, as Gemma 3 has it
+    return any(kind_of(one) == "dynamic" for one in (rope, *by_type))
+
+
 def partial_factor(theirs: Settings) -> Any:
     """The part of a head's features that turns."""
     return rope_parameters(theirs).get("partial_rotary_factor", theirs.get("partial_rotary_factor", 1.0))

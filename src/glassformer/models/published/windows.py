@@ -1,6 +1,7 @@
 """Windows of attention in a config.json: one that all layers have, or one that some have.
 
-A window that is no smaller than the context is none. Next to read: `nn/mask.py`, for what a window lets a query see.
+A window that is no smaller than the context is none, except where dynamic scaling makes the context longer than what
+the file says. Next to read: `nn/mask.py`, for what a window lets a query see.
 """
 
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from typing import Any
 
 from glassformer.errors import ConfigError, ExportError
 from glassformer.models.published.fields import FieldGroup, Settings
+from glassformer.models.published.rope import is_dynamic
 from glassformer.models.spec import MAX_LAYERS
 
 
@@ -29,7 +31,7 @@ def read_size(theirs: Settings, default: int | None) -> int:
     if type(size) is not int or size < 1:
         raise ConfigError(f"sliding_window must be a whole number from 1 on, or null, not {size!r}.")
     length = theirs.get("max_position_embeddings")
-    return 0 if type(length) is int and size >= length else size
+    return 0 if type(length) is int and size >= length and not is_dynamic(theirs) else size
 
 
 def of_all(size: int) -> dict[str, Any]:
