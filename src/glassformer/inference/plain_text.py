@@ -1,11 +1,13 @@
 """What is said in a conversation stays text: a message that has "<|im_end|>" in it does not end there.
 
-The special tokens in messages are marked before a template writes them, and are then encoded as the letters that they
-are. Those that the template writes itself are tokens, and so are the model's own, in its earlier answers.
+The special tokens in messages, and all other added tokens, are marked before a template writes them, and are then
+encoded as the letters that they are. Those that the template writes itself are tokens, and so are the model's own, in
+its earlier answers.
 """
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from glassformer.inference.chat_template import ChatMessage, checked
@@ -14,6 +16,7 @@ from glassformer.tokenizers.base import AllowedSpecial
 
 BEGIN, END = "\ufdd0", "\ufdd1"  # of a mark; Unicode keeps them for a program's own use, and no text has them
 MARKS = re.compile(f"[{BEGIN}{END}]")
+OPENED, CLOSED = rf"(?:{BEGIN}|\\ufdd0)", rf"(?:{END}|\\+ufdd1)"  # as they are, or as `tojson` and Python write them
 
 
 def marked_messages(messages: Sequence[ChatMessage], tokenizer: Tokenizer) -> list[ChatMessage]:
@@ -22,14 +25,21 @@ def marked_messages(messages: Sequence[ChatMessage], tokenizer: Tokenizer) -> li
 
 
 def marked(value: Any, tokenizer: Tokenizer) -> Any:
-    """The same value with marks around the special tokens in its texts."""
+    """The same value with marks around the special tokens in its texts, and in all names but words.
+
+    A name that is a word is one by which a template asks, such as "content".
+    """
     if isinstance(value, dict):
-        return {name: marked(inner, tokenizer) for name, inner in value.items()}
+        return {_marked_name(name, tokenizer): marked(inner, tokenizer) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [marked(inner, tokenizer) for inner in value]
     if isinstance(value, str):
-        return re.sub(_special(tokenizer), f"{BEGIN}\\g<0>{END}", MARKS.sub("", value))
+        return re.sub(_one_of(_special(tokenizer)), f"{BEGIN}\\g<0>{END}", MARKS.sub("", value))
     return value
+
+
+def _marked_name(name: Any, tokenizer: Tokenizer) -> Any:
+    return marked(name, tokenizer) if isinstance(name, str) and not name.isidentifier() else name
 
 
 def encode_marked(text: str, tokenizer: Tokenizer) -> list[int]:
@@ -37,7 +47,9 @@ def encode_marked(text: str, tokenizer: Tokenizer) -> list[int]:
 
     A template may have cut a text between its marks: what is left of them still parts the text.
     """
-    first, *others = re.split(f"{BEGIN}({_special(tokenizer)}){END}|{MARKS.pattern}", text)
+    tokens = _special(tokenizer)
+    tokens |= {json.dumps(token)[1:-1] for token in tokens}  # written with escapes, as the marks around them
+    first, *others = re.split(f"{OPENED}({_one_of(tokens)}){CLOSED}|{MARKS.pattern}", text)
     ids = tokenizer.encode(first)
     for number, piece in enumerate(others):
         if piece:
@@ -45,15 +57,20 @@ def encode_marked(text: str, tokenizer: Tokenizer) -> list[int]:
     return ids
 
 
-def _special(tokenizer: Tokenizer) -> str:
-    """A pattern of the special tokens, the longest first; it fits nothing where there are none."""
-    return "|".join(map(re.escape, sorted(tokenizer.special_tokens, key=len, reverse=True))) or "(?!)"
+def _special(tokenizer: Tokenizer) -> set[str]:
+    """The added tokens, which need not be called special; those of white space part no turns, and are as they were."""
+    return {token for token in tokenizer.added_tokens if not token.isspace()}
+
+
+def _one_of(tokens: Iterable[str]) -> str:
+    """A pattern of tokens, the longest first; it fits nothing where there are none."""
+    return "|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)"
 
 
 def _as_letters(token: str, tokenizer: Tokenizer) -> list[int]:
     """The ids of the text of a special token; where letters merge into the token itself, those of each letter."""
     ids = _continued(token, tokenizer, as_text=True)
-    if tokenizer.special_tokens[token] in ids:
+    if tokenizer.added_tokens.get(token) in ids:
         return [id for letter in token for id in _continued(letter, tokenizer, as_text=True)]
     return ids
 

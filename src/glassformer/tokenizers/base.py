@@ -237,6 +237,11 @@ class Tokenizer(ABC):
     # ---- facts
 
     @property
+    def added_tokens(self) -> Mapping[str, int]:
+        """Text to id of all that is looked for in a text as a whole: the special tokens, and perhaps others."""
+        return self.special_tokens
+
+    @property
     def vocab_size(self) -> int:
         """One more than the largest id: the rows that an embedding needs."""
         return max(self.vocab) + 1

@@ -10,7 +10,7 @@ import importlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -49,7 +49,8 @@ class LibraryTokenizer(Tokenizer):
         self._content: Json = json.loads(file)
         self._library = {"all": self._build(with_special=True)}
         added = self._content.get("added_tokens") or []
-        self._added = PreTokenizer(r"[\s\S]+", [each["content"] for each in added])
+        self._added_tokens: dict[str, int] = {each["content"]: each["id"] for each in added}
+        self._added = PreTokenizer(r"[\s\S]+", self._added_tokens)
         pieces: dict[str, int] = self._library["all"].get_vocab(with_added_tokens=True)
         self._pieces = {id: piece for piece, id in pieces.items()}
         decoders = {step.get("type") for step in steps_of(self._content.get("decoder"))}
@@ -168,6 +169,11 @@ class LibraryTokenizer(Tokenizer):
     @cached_property
     def _decoder(self) -> Any:
         return self._library["all"].decoder
+
+    @property
+    def added_tokens(self) -> Mapping[str, int]:
+        """The added tokens of the file, which need not be special."""
+        return self._added_tokens
 
     # ---- keeping it
 
