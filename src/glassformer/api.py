@@ -336,7 +336,12 @@ class Model:
         return prompt_of(chosen, needs_tokenizer(self), messages, tools=tools)
 
     def chat(self, messages: Sequence[ChatMessage], **settings: Any) -> str:
-        """The answer to a conversation such as [{"role": "user", "content": "Hello!"}]; `answer` has the settings."""
+        """The answer to a conversation such as [{"role": "user", "content": "Hello!"}]; `answer` has the settings.
+
+        Special tokens in messages are text, but in those of the assistant they are tokens, as a model writes them. An
+        answer is kept as text: where a model was led to spell "<|im_end|>" in letters, its message ends there in the
+        next prompt. Take such texts out of answers that strangers may bring about, before they go on in a conversation.
+        """
         return "".join(self.answer(messages, **settings)).strip()
 
     def answer(

@@ -2,7 +2,7 @@
 
 The special tokens in messages, and all other added tokens, are marked before a template writes them, and are then
 encoded as the letters that they are. Those that the template writes itself are tokens, and so are the model's own, in
-its earlier answers.
+its earlier answers; there it is not known whether the model wrote the token or spelled it in letters.
 """
 
 import json
