@@ -8,7 +8,7 @@ from torch import nn
 
 from glassformer.nn import mask
 from glassformer.nn.attention import Attention
-from glassformer.nn.block import Block, CrossBlock, NormPlacement, SandwichBlock
+from glassformer.nn.block import Block, CrossBlock, NormPlacement, ParallelBlock, SandwichBlock
 from glassformer.nn.feedforward import MLP
 from glassformer.nn.mask import Mask
 from glassformer.nn.memory import LayerMemory
@@ -59,6 +59,12 @@ def test_a_sandwich_block_adds_the_norm_of_what_each_sublayer_makes_of_a_norm() 
     after_attention = x + norms[1](attn(norms[0](x), OVER))
     expected = after_attention + norms[3](mlp(norms[2](after_attention)))
     assert_close(SandwichBlock(norms[0], attn, norms[1], norms[2], mlp, norms[3])(x, OVER), expected)
+
+
+def test_what_both_sublayers_of_a_parallel_block_add_is_multiplied() -> None:
+    norms, attn, mlp, x = [LayerNorm(12), LayerNorm(12)], Attention(12, 3), MLP(12, 20, "relu"), torch.randn(2, 5, 12)
+    ours = ParallelBlock(norms[0], attn, norms[1], mlp, norm_placement="pre", residual_multiplier=0.22)
+    assert_close(ours(x, OVER), x + 0.22 * attn(norms[0](x), OVER) + 0.22 * mlp(norms[1](x)))
 
 
 def cross_block(norm_placement: Literal["pre", "post"]) -> CrossBlock:

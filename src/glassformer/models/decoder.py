@@ -120,9 +120,7 @@ def check_decoder(config: Any, *, rotary: bool = True) -> None:
 
 
 class Decoder(nn.Module):
-    """Tokens to the logits of the token after each."""
-
-    embedding_multiplier = 1.0
+    """Tokens to the logits of the token after each; a family may have a block, a head or an embedding of its own."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -132,11 +130,24 @@ class Decoder(nn.Module):
         self.rotated = config.rotated
         self.rules: dict[int, Rule] = {i: Window(n) for i, n in config.local.items()}
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(self.new_block() for _ in range(config.n_layers))
         self.final_norm = RMSNorm(config.d_model, eps=config.norm_eps)
-        self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
+        self.lm_head = self.new_head()
         if config.tied_head:
             self.lm_head.weight = self.token_embedding.weight
+
+    def new_block(self) -> Block:
+        """One of the n_layers blocks."""
+        return block(self.config)
+
+    def new_head(self) -> Linear:
+        """From the last vector of each token to its logits."""
+        return Linear(self.config.d_model, self.config.vocab_size, bias=False)
+
+    def embed(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T C"]:
+        """The vectors that the first block reads."""
+        x: Tensor = self.token_embedding(tokens)
+        return x
 
     def begin(self, source: None, policy: Policy) -> KVCache:
         """An empty cache under a policy, in which a layer with a smaller window keeps that; there is no source text."""
@@ -151,9 +162,7 @@ class Decoder(nn.Module):
             uncached(tokens, len(self.blocks), valid, local=self.rules) if state is None else state.step(tokens, valid)
         )
         rotation = self.rope(step.positions.unsqueeze(-2))  # one axis for the heads
-        scale = self.embedding_multiplier
-        x = self.token_embedding(tokens) if scale == 1 else self.token_embedding(tokens) * scale
-        x = self.dropout(x)
+        x = self.dropout(self.embed(tokens))
         for block, (mask, cache), rotated in zip(self.blocks, step.layers, self.rotated, strict=True):
             x = block(x, mask, rotation=rotation if rotated else None, cache=cache)
         x = self.final_norm(x)
@@ -161,7 +170,7 @@ class Decoder(nn.Module):
         return logits
 
 
-def block(config: DecoderConfig) -> Block:
+def block(config: DecoderConfig, *, score_scale: float | None = None, residual_multiplier: float = 1.0) -> Block:
     """One of the n_layers blocks; which tokens it sees is not its own affair."""
     experts = config.experts
     return Block(
@@ -175,11 +184,13 @@ def block(config: DecoderConfig) -> Block:
             o_bias=False,
             q_norm=qk_norm(config, config.n_heads) if config.qk_norm else None,
             k_norm=qk_norm(config, config.n_kv_heads) if config.qk_norm else None,
+            scale=score_scale,
             dropout=config.dropout,
         ),
         mlp_norm=RMSNorm(config.d_model, eps=config.norm_eps),
         mlp=SwiGLU(config.d_model, config.d_ff) if experts is None else MoE(config.d_model, config.d_ff, experts),
         norm_placement=config.norm_placement,
+        residual_multiplier=residual_multiplier,
         dropout=config.dropout,
     )
 

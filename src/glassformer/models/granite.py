@@ -4,11 +4,15 @@ The constants let settings that were found on small models serve large ones (µP
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from glassformer.models.decoder import Decoder, DecoderConfig, initialize
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from glassformer.models.decoder import Decoder, DecoderConfig, block, initialize
 from glassformer.models.spec import ModelSpec, check_positive
-from glassformer.nn.linear import ScaledLinear
+from glassformer.nn.block import Block
+from glassformer.nn.linear import Linear, ScaledLinear
 
 CONSTANTS = ("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling")
 
@@ -39,14 +43,21 @@ class GraniteConfig(DecoderConfig):
 class Granite(Decoder):
     """Tokens to the logits of the token after each."""
 
-    def __init__(self, config: GraniteConfig) -> None:
-        super().__init__(config)
-        self.embedding_multiplier = config.embedding_multiplier
-        block: Any
-        for block in self.blocks:
-            block.attn.scale = config.attention_multiplier
-            block.residual_multiplier = config.residual_multiplier
-        self.lm_head = ScaledLinear(self.lm_head, config.logits_scaling)
+    config: GraniteConfig
+
+    def new_block(self) -> Block:
+        """One of the n_layers blocks."""
+        config = self.config
+        return block(config, score_scale=config.attention_multiplier, residual_multiplier=config.residual_multiplier)
+
+    def new_head(self) -> Linear:
+        """From the last vector of each token to its logits."""
+        return ScaledLinear(self.config.d_model, self.config.vocab_size, self.config.logits_scaling)
+
+    def embed(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T C"]:
+        """The vectors that the first block reads."""
+        x: Tensor = self.token_embedding(tokens) * self.config.embedding_multiplier
+        return x
 
 
 PRESETS = {

@@ -41,6 +41,7 @@ class Block(nn.Module):
         mlp: nn.Module,
         *,
         norm_placement: NormPlacement,
+        residual_multiplier: float = 1.0,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -49,7 +50,7 @@ class Block(nn.Module):
         self.mlp_norm = mlp_norm
         self.mlp = mlp
         self.norm_placement = norm_placement
-        self.residual_multiplier = 1.0
+        self.residual_multiplier = residual_multiplier
         self.dropout = Dropout(dropout)
 
     def forward(
@@ -102,8 +103,8 @@ class ParallelBlock(Block):
         """The residual stream after this block, from the one before it."""
         attn_out = self.attn(self.attn_norm(x), mask, rotation=rotation, cache=cache, position_bias=position_bias)
         mlp_out = self.mlp(self.mlp_norm(x))
-        x = x + self.dropout(attn_out)
-        x = x + self.dropout(mlp_out)
+        x = x + self.dropout(self.scaled(attn_out))
+        x = x + self.dropout(self.scaled(mlp_out))
         return x
 
 

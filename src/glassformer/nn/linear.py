@@ -36,12 +36,10 @@ class Linear(nn.Module):
 
 
 class ScaledLinear(Linear):
-    """y = x Wᵀ / scaling, with the weight of another layer: a head whose logits are divided by a constant."""
+    """y = x Wᵀ / scaling: a head whose logits are divided by a constant."""
 
-    def __init__(self, linear: Linear, scaling: float) -> None:
-        d_out, d_in = linear.weight.shape
+    def __init__(self, d_in: int, d_out: int, scaling: float) -> None:
         super().__init__(d_in, d_out, bias=False)
-        self.weight = linear.weight
         self.scaling = scaling
 
     def forward(self, x: Float[Tensor, "*B d_in"]) -> Float[Tensor, "*B d_out"]:
