@@ -33,12 +33,16 @@ FFN = Literal["relu", "gelu", "gelu_tanh", "silu", "geglu", "swiglu"]  # the las
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class T5Config:
-    """Sizes and choices of a T5; the defaults are those of t5-small."""
+    """Sizes and choices of a T5; the defaults are those of t5-small.
+
+    The module itself reads texts of any length; whatever translates, records or views with it keeps to context_length.
+    No tensor depends on that: a larger one (`n_positions` in config.json) lets the same weights read longer texts.
+    """
 
     architecture: ClassVar[str] = "t5"
 
     vocab_size: int = 32128  # of sources and targets, which share one embedding
-    context_length: int = 512  # what it was trained on; positions go on without end
+    context_length: int = 512  # the longest source and target, as in training
     d_model: int = 512
     n_encoder_layers: int = 6
     n_decoder_layers: int = 6
