@@ -69,7 +69,12 @@ def partial_factor(theirs: Settings) -> Any:
 
 
 def read_rope(theirs: Settings, theta: float, length: int) -> dict[str, Any]:
-    """The context, the base and the scaling; `theta` and `length` are the defaults of a family."""
+    """The context, the base and the scaling; `theta` and `length` are the defaults of a family.
+
+    The context is max_position_embeddings, except with dynamic scaling, which makes it `factor` times as long. Files
+    with other kinds do not agree whether they name the length before or after scaling (Gemma 3's "linear" names the
+    latter, Qwen2.5's "yarn" the former), so what they name is believed; the model may have been scaled for more.
+    """
     rope = rope_parameters(theirs)
     kind = kind_of(rope)
     if not isinstance(kind, str) or kind not in ("default", *NAMES):
