@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from glassformer import build
 from glassformer.errors import GenerationError
 from glassformer.inference.engine import Engine
 from glassformer.inference.generate import generate
@@ -21,8 +22,10 @@ from glassformer.models.rnn import RNN, RNNConfig
 from glassformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from glassformer.models.transformer import Transformer, TransformerConfig
 from glassformer.models.whisper import Whisper, WhisperConfig
+from glassformer.nn import kv_cache
 from glassformer.nn.kv_cache import Policy, full, parse_policy, sinks
 from support.counts import count
+from support.tolerances import assert_close
 
 VOCAB, CONTEXT = 11, 48
 
@@ -237,6 +240,35 @@ def test_a_remembered_beginning_is_read_once(cache: Policy) -> None:
     for new in engine.run():
         texts[new.sequence].append(new.token)
     assert texts == expected
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+@torch.no_grad()
+def test_a_prompt_that_is_read_in_pieces_turns_as_one_that_is_read_at_once(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its frequencies go by its whole length, beside others of other lengths and behind a beginning too."""
+    monkeypatch.setattr(kv_cache, "BESIDE", 5)
+    torch.manual_seed(0)
+    scaling = {"kind": kind, "factor": 4.0, "original_context_length": 12}
+    if kind == "longrope":
+        scaling |= {"short_factors": [1.0] * 4, "long_factors": [3.0, 5.0, 7.0, 9.0]}
+    sizes = {"vocab_size": 30, "d_model": 16, "n_layers": 2, "n_heads": 2, "n_kv_heads": 2, "d_ff": 24}
+    model = build("phi3", **sizes, context_length=64, sliding_windows=[6, 0], rope_scaling=scaling)
+    for parameter in model.module.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    module = model.module.double()
+    prompts = [torch.randint(30, (1, n)) for n in (9, 17, 30, 40)]
+    engine = Engine(module, full(64))
+    engine.remember(prompts[3][0, :20].tolist())
+    remembered = engine.remember(prompts[3][0].tolist())[:, -1]
+    assert_close(remembered, module(prompts[3])[:, -1])
+    for prompt in prompts:
+        engine.admit(greedy(*prompt[0].tolist(), n=1, logprobs=True))
+    for new, prompt in zip(engine.step(), prompts, strict=True):
+        logprobs = module(prompt)[0, -1].log_softmax(-1)
+        assert new.token == int(logprobs.argmax())
+        assert new.logprob == pytest.approx(float(logprobs.max()), abs=1e-6)
 
 
 def test_log_probabilities_are_those_of_the_filtered_logits() -> None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -297,6 +297,27 @@ def test_a_text_far_longer_than_the_cache_stays_at_the_definition(held: Kept) ->
     state = model.begin(None, policy)
     logits = [model(tokens[:, :6], state), *(model(tokens[:, t : t + 1], state) for t in range(6, 200))]
     assert_close(torch.cat(logits, 1)[0], by_definition(model, tokens[0].tolist(), held), ENLARGED)
+
+
+@pytest.mark.parametrize("held", [("window", 6), ("sinks", 2, 4)], ids=str)
+@pytest.mark.parametrize("original", [3, 8])
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+@torch.no_grad()
+def test_frequencies_that_go_by_length_go_by_that_of_the_cache_where_the_text_is_endless(
+    kind: Literal["dynamic", "longrope"], original: int, held: Kept
+) -> None:
+    """One layer knows nothing of what has left: its last logits are those of a text of what is kept."""
+    factors = {"short_factors": (1.0, 2.0), "long_factors": (3.0, 5.0)} if kind == "longrope" else {}
+    scaling = RopeScaling(kind=kind, factor=4.0, original_context_length=original, **factors)
+    sizes = {"vocab_size": 13, "context_length": CONTEXT, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 10}
+    model = Llama(LlamaConfig(**sizes, rope_scaling=scaling)).double().eval()
+    spread(model, 0)
+    tokens = torch.randint(13, (1, 30), generator=torch.Generator().manual_seed(0))
+    state = model.begin(None, policy_of(held, CONTEXT))
+    model(tokens[:, :6], state)
+    for t in range(6, 30):
+        logits = model(tokens[:, t : t + 1], state)
+        assert_close(logits[:, -1], model(tokens[:, kept(held, t)])[:, -1], ENLARGED)
 
 
 @pytest.mark.parametrize("sizes", [[200], [7, 100, 1, 92], [1, 5, 194]], ids=str)

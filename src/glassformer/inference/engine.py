@@ -238,14 +238,18 @@ class Engine:
 
     def _turn_alike(self, length: int, other: int) -> bool:
         """Whether texts of two lengths turn their queries and keys with the same frequencies."""
-        return self._scaling is None or self._scaling.same_at(length, other)
+        most = self.policy.capacity  # of an endless text, too
+        return self._scaling is None or self._scaling.same_at(min(length, most), min(other, most))
 
     def _read_outgrown_again(self) -> None:
         """Let texts wait that are to be read anew, at once; a search goes on with the keys that it has."""
         if self._scaling is None or self._scaling.outgrown_at is None:
             return
-        grown = self._scaling.outgrown_at + 1
-        outgrown = [live for live in self._live if live.request.search is None and len(live.tokens) == grown]
+        outgrown = [
+            live
+            for live in self._live
+            if live.request.search is None and not self._turn_alike(len(live.tokens) - 1, len(live.tokens))
+        ]
         if outgrown:
             self._live = [live for live in self._live if live not in outgrown]
             self._waiting = [*outgrown, *self._waiting]
@@ -285,6 +289,9 @@ class Engine:
         """Logits of prompts, as many tokens at once as the cache has room for: old tokens leave in between."""
         tokens = tokens.to(self.device)
         valid = valid if valid is None else valid.to(self.device)
+        if isinstance(state, KVCache):
+            more = torch.full_like(tokens[:, 0], tokens.shape[-1]) if valid is None else valid.sum(-1)
+            state.whole = more if state.lengths is None else state.lengths + more
         start = 0
         while start < tokens.shape[-1]:
             room = state.room
@@ -293,6 +300,8 @@ class Engine:
             piece = slice(start, start + room)
             yield self.module(tokens[:, piece], state, valid if valid is None else valid[:, piece])
             start = piece.stop
+        if isinstance(state, KVCache):
+            state.whole = None  # what is decoded turns by its own time
 
     def _add_rows(self, group: list[Live], state: State, logits: Float[Tensor, "B V"]) -> None:
         """Put prefilled rows beside those that run."""

@@ -161,7 +161,7 @@ class Decoder(nn.Module):
         step = (
             uncached(tokens, len(self.blocks), valid, local=self.rules) if state is None else state.step(tokens, valid)
         )
-        rotation = self.rope(step.positions.unsqueeze(-2))  # one axis for the heads
+        rotation = step.rotation(self.rope)
         x = self.dropout(self.embed(tokens))
         for block, (mask, cache), rotated in zip(self.blocks, step.layers, self.rotated, strict=True):
             x = block(x, mask, rotation=rotation if rotated else None, cache=cache)

@@ -92,9 +92,8 @@ class Gemma(nn.Module):
         step = (
             uncached(tokens, len(self.blocks), valid, local=self.rules) if state is None else state.step(tokens, valid)
         )
-        positions = step.positions.unsqueeze(-2)  # one axis for the heads
-        local_rotation = self.local_rope(positions)
-        rotation = local_rotation if self.rope == self.local_rope else self.rope(positions)
+        local_rotation = step.rotation(self.local_rope)
+        rotation = local_rotation if self.rope == self.local_rope else step.rotation(self.rope)
         embedded = self.token_embedding(tokens)
         x = embedded * rounded(math.sqrt(self.config.d_model), embedded.dtype)
         x = self.dropout(x)

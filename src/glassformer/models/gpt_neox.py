@@ -95,7 +95,7 @@ class GPTNeoX(nn.Module):
     ) -> Float[Tensor, "B T V"]:
         """Logits after each token. `state` remembers earlier tokens and takes these in; `valid` is False at padding."""
         step = uncached(tokens, len(self.blocks), valid) if state is None else state.step(tokens, valid)
-        rotation = self.rope(step.positions.unsqueeze(-2))  # one axis for the heads
+        rotation = step.rotation(self.rope)
         x = self.token_embedding(tokens)
         x = self.dropout(x)
         for block, (mask, cache) in zip(self.blocks, step.layers, strict=True):

@@ -12,7 +12,8 @@ another takes its slot. Many tokens may come at once: under a window they see wh
 As §3.2 of that paper asks, what a query sees is numbered by its place in the cache, 0, 1, 2, … without a gap, however
 far the text has come. Of rotary positions only the differences matter. So a key is rotated once, by its position in the
 whole text, and when tokens have left in between, the sinks alone are rotated again, to close up to the others: a few
-keys a step instead of all of them.
+keys a step instead of all of them. Where the frequencies depend on the length of the text, that is the number of places
+at most: they are those of what is seen.
 A learned position is added to a token before the first layer and cannot be changed later: a token keeps the place at
 which it came in, which for a cache that has filled is its last place.
 """
@@ -127,11 +128,17 @@ class Step:
     """What the layers need to know of the tokens that come in.
 
     `places` are their places in the cache, for learned positions; `positions` those in the whole text, −1 for padding.
+    `lengths` are those by which frequencies go that depend on one; None: of what comes in.
     """
 
     positions: Int[Tensor, "*B T"]
     places: Int[Tensor, "*B T"]
     layers: Sequence[LayerInputs]
+    lengths: Int[Tensor, "*B 1"] | None = None
+
+    def rotation(self, rope: RoPE) -> Rotation:
+        """How the tokens' queries and keys turn, with one axis for the heads."""
+        return rope(self.positions.unsqueeze(-2), None if self.lengths is None else self.lengths.unsqueeze(-2))
 
 
 def uncached(
@@ -171,6 +178,7 @@ class KVCache:
     `static` cache has all its slots from the beginning, and asks all of them at every step: no shape depends on how far
     a text has come, as a compiled step or a captured graph needs it. Nor does it refuse a token for which there is no
     room: who steps it asks `rooms` first.
+    Who reads texts in pieces sets `whole`, the length of each at the end, so that all pieces turn alike.
     """
 
     def __init__(
@@ -188,6 +196,7 @@ class KVCache:
         self._rotated = rotated or [True] * n_layers
         self.layers = [LayerCache() for _ in range(n_layers)]
         self.lengths: Int[Tensor, " B"] | None = None  # before the first step
+        self.whole: Int[Tensor, " B"] | None = None
         self.static = static
         self._rope = rope
 
@@ -207,13 +216,17 @@ class KVCache:
             longest = max(host), max(ends)
 
         before, after = before[:, None], lengths[:, None]
+        turning = (lengths if self.whole is None else self.whole.maximum(lengths))[:, None]
+        turning = turning.clamp(max=self.policy.capacity)  # what an endless text is numbered up to
         if aligned:  # one row of positions stands for all
-            before, after = before[0], after[0]
+            before, after, turning = before[0], after[0], turning[0]
             positions = torch.arange(host[0], host[0] + n_new, device=device)
         else:
             everywhere = torch.ones_like(tokens, dtype=torch.bool)
             positions = count_positions(everywhere if valid is None else valid, before[:, 0])
-        placements = {policy: self._place(policy, positions, before, after, longest) for policy in self._policies}
+        placements = {
+            policy: self._place(policy, positions, before, after, longest, turning) for policy in self._policies
+        }
         masks = {
             policy: Mask(
                 rule=mask.Everything() if aligned and n_new == 1 else policy.rule,  # one token sees all that is kept
@@ -231,6 +244,7 @@ class KVCache:
         return Step(
             positions=positions,
             places=positions.clamp(min=0, max=self.policy.capacity - 1),
+            lengths=turning,
             layers=[
                 LayerInputs(masks[policy], LayerStep(layer, placements[policy][0], rotated))
                 for layer, policy, rotated in zip(self.layers, self._policy_of_each, self._rotated, strict=True)
@@ -244,18 +258,19 @@ class KVCache:
         before: Int[Tensor, "*B 1"],
         lengths: Int[Tensor, "*B 1"],
         longest: tuple[int, int] | None,
+        turning: Int[Tensor, "*B 1"],
     ) -> tuple["Placement", Int[Tensor, "*B S"]]:
         """Where tokens at these positions go under a policy, and the positions of all keys that they then see.
 
         `before` and `lengths` are those before and after this step, `longest` the greatest of each; None asks for all
-        slots.
+        slots. `turning` are the lengths by which frequencies go.
         """
         # Where nothing but padding has come there is one slot all the same, an empty one: attention needs a key.
         n_slots = policy.capacity if longest is None else min(max(longest[1], 1), policy.capacity)
         keys, stays, n_beside, rotation = policy.positions(lengths, n_slots), positions >= 0, None, None
         if policy.n_sinks and self._rope is not None:  # the sinks close up to what is left of the text
             by = (lengths - policy.capacity).clamp(min=0)
-            rotation = self._rope.further(by[..., None], lengths[..., None])  # (1, 1) or (B, 1, 1): heads, keys
+            rotation = self._rope.further(by[..., None], turning[..., None])  # (1, 1) or (B, 1, 1): heads, keys
         elif longest is not None and longest[1] > policy.capacity and positions.shape[-1] > 1 and not policy.n_sinks:
             n_beside = min(longest[0], policy.capacity)
             keys = torch.cat([policy.positions(before, n_beside), positions], -1)

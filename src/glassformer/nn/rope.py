@@ -117,10 +117,12 @@ class RoPE:
     >>> torch.allclose((query * key).sum(), (farther_on[0] * farther_on[1]).sum())
     True
 
-    Where frequencies depend on the length of the text, tokens that come together all turn with those of the last one's
-    length. A text that is read at once is so as its scaling defines it. Token by token, each turns with the frequencies
-    of its own time, and keys that are in a cache stay as they are, as in `transformers`. A text that outgrows the
-    original context of "longrope" is read again by `inference/engine.py`, as `transformers` has it of Phi-3.
+    Where frequencies depend on the length of the text, a prompt turns with those of its whole length, read at once or
+    in pieces (`inference/engine.py`), as its scaling defines it. Token by token, each turns with the frequencies of its
+    own time, and keys that are in a cache stay as they are, as in `transformers`. A text that outgrows the original
+    context of "longrope" is read again by the engine, as `transformers` has it of Phi-3. Each row of a batch has a
+    length of its own; `transformers` takes the longest for all. Under an endless cache no length counts for more than
+    the cache's capacity (`kv_cache.py`).
     """
 
     d_head: int
@@ -148,11 +150,17 @@ class RoPE:
         """How many pairs of features turn."""
         return (self.d_rotary or self.d_head) // 2
 
-    def __call__(self, positions: Int[Tensor, "*B T"]) -> "Rotation":
-        """The rotation of every position; angles are float64, since float32 is off by 10⁻³ at position 20,000."""
+    def __call__(self, positions: Int[Tensor, "*B T"], length: Int[Tensor, "*B 1"] | None = None) -> "Rotation":
+        """The rotation of every position; angles are float64, since float32 is off by 10⁻³ at position 20,000.
+
+        Where frequencies go by the length of the text and none is given, the text ends with these positions.
+        """
         if self.scaling is None:
             return self._rotation(positions, None)
-        length = positions.amax(-1, keepdim=True) + 1 if self.scaling.by_length else None
+        if not self.scaling.by_length:
+            length = None
+        elif length is None:
+            length = positions.amax(-1, keepdim=True) + 1
         return self._rotation(positions, length, self.scaling.amplitude)
 
     def further(self, by: Int[Tensor, "*B T"], length: Int[Tensor, "*B 1"]) -> "Rotation":
