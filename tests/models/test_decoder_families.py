@@ -56,7 +56,10 @@ def from_huggingface(family: str, **theirs: Any) -> Any:
     return published.from_huggingface({"num_hidden_layers": 3, **theirs})
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=pytest.mark.slow) if name == "qwen3_moe" else name for name in FAMILIES],
+)
 def test_a_preset_has_the_published_number_of_parameters(family: str) -> None:
     spec = models.specs()[family]
     built = {name: spec.outline(config) for name, config in spec.presets.items()}

@@ -25,6 +25,7 @@ def published(version: str) -> Any:
     return models.specs()[version].published
 
 
+@pytest.mark.slow  # tens of thousands of modules
 @pytest.mark.parametrize("version", DEEPSEEK)
 def test_a_preset_has_the_published_number_of_parameters(version: str) -> None:
     spec = models.specs()[version]
