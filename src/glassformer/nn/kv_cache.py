@@ -128,7 +128,7 @@ class Step:
     """What the layers need to know of the tokens that come in.
 
     `places` are their places in the cache, for learned positions; `positions` those in the whole text, −1 for padding.
-    `lengths` are those by which frequencies go that depend on one; None: of what comes in.
+    `lengths` are those by which frequencies go that depend on one; None: of what comes in, or none does.
     """
 
     positions: Int[Tensor, "*B T"]
@@ -216,14 +216,17 @@ class KVCache:
             longest = max(host), max(ends)
 
         before, after = before[:, None], lengths[:, None]
-        turning = (lengths if self.whole is None else self.whole.maximum(lengths))[:, None]
-        turning = turning.clamp(max=self.policy.capacity)  # what an endless text is numbered up to
+        turning = None
+        if self._rope is not None and self._rope.scaling is not None and self._rope.scaling.by_length:
+            turning = (lengths if self.whole is None else self.whole.maximum(lengths))[:, None]
+            turning = turning.clamp(max=self.policy.capacity)  # what an endless text is numbered up to
         if aligned:  # one row of positions stands for all
-            before, after, turning = before[0], after[0], turning[0]
+            before, after, turning = before[0], after[0], None if turning is None else turning[0]
             positions = torch.arange(host[0], host[0] + n_new, device=device)
         else:
-            everywhere = torch.ones_like(tokens, dtype=torch.bool)
-            positions = count_positions(everywhere if valid is None else valid, before[:, 0])
+            positions = count_positions(
+                torch.ones_like(tokens, dtype=torch.bool) if valid is None else valid, before[:, 0]
+            )
         placements = {
             policy: self._place(policy, positions, before, after, longest, turning) for policy in self._policies
         }
@@ -258,19 +261,21 @@ class KVCache:
         before: Int[Tensor, "*B 1"],
         lengths: Int[Tensor, "*B 1"],
         longest: tuple[int, int] | None,
-        turning: Int[Tensor, "*B 1"],
+        turning: Int[Tensor, "*B 1"] | None,
     ) -> tuple["Placement", Int[Tensor, "*B S"]]:
         """Where tokens at these positions go under a policy, and the positions of all keys that they then see.
 
         `before` and `lengths` are those before and after this step, `longest` the greatest of each; None asks for all
-        slots. `turning` are the lengths by which frequencies go.
+        slots. `turning` are the lengths by which frequencies go, if they do.
         """
         # Where nothing but padding has come there is one slot all the same, an empty one: attention needs a key.
         n_slots = policy.capacity if longest is None else min(max(longest[1], 1), policy.capacity)
         keys, stays, n_beside, rotation = policy.positions(lengths, n_slots), positions >= 0, None, None
         if policy.n_sinks and self._rope is not None:  # the sinks close up to what is left of the text
             by = (lengths - policy.capacity).clamp(min=0)
-            rotation = self._rope.further(by[..., None], turning[..., None])  # (1, 1) or (B, 1, 1): heads, keys
+            rotation = self._rope.further(
+                by[..., None], None if turning is None else turning[..., None]
+            )  # (1, 1) or (B, 1, 1): heads, keys
         elif longest is not None and longest[1] > policy.capacity and positions.shape[-1] > 1 and not policy.n_sinks:
             n_beside = min(longest[0], policy.capacity)
             keys = torch.cat([policy.positions(before, n_beside), positions], -1)

@@ -163,8 +163,11 @@ class RoPE:
             length = positions.amax(-1, keepdim=True) + 1
         return self._rotation(positions, length, self.scaling.amplitude)
 
-    def further(self, by: Int[Tensor, "*B T"], length: Int[Tensor, "*B 1"]) -> "Rotation":
-        """The rotation that moves on by so many positions what has been rotated, in a text of that length."""
+    def further(self, by: Int[Tensor, "*B T"], length: Int[Tensor, "*B 1"] | None) -> "Rotation":
+        """The rotation that moves on by so many positions what has been rotated, in a text of that length.
+
+        None: frequencies go by no length.
+        """
         return self._rotation(by, length)
 
     def _rotation(
