@@ -148,12 +148,12 @@ class Engine:
         beginning.check(self.module.config, self.policy)
         if self._needs_sources:
             raise GenerationError("Texts about sources of their own have no beginning in common to remember.")
-        known, more = self._longest_prefix(beginning.tokens)
-        if known and not more:
-            return self._prefixes[known].logits[:, None]
+        prefix, more = self._longest_prefix(beginning.tokens)
+        if prefix and not more:
+            return self._prefixes[prefix].logits[:, None]
         first = torch.zeros(1, dtype=torch.long, device=self.device)
-        state = self._prefixes[known].state.branch(first) if known else self._new_state([None])
-        logits = torch.cat([*self._read(torch.tensor([list(tokens[len(known) :])]), state)], 1)
+        state = self._prefixes[prefix].state.branch(first) if prefix else self._new_state([None])
+        logits = torch.cat([*self._read(torch.tensor([list(tokens[len(prefix) :])]), state)], 1)
         self._prefixes[beginning.tokens] = Prefix(state, logits[:, -1].cpu().clone())
         return logits
 
