@@ -10,7 +10,6 @@ Where the norms stand is `norm_placement`:
 The last is for models without cross-attention alone.
 """
 
-from functools import partial
 from typing import Literal
 
 from jaxtyping import Float
@@ -66,17 +65,15 @@ class Block(nn.Module):
 
         `position_bias` adds to the scores of attention.
         """
-        attn = partial(self.attn, mask=mask, rotation=rotation, cache=cache)
-        if position_bias is not None:
-            attn = partial(attn, position_bias=position_bias)
+        where = {"rotation": rotation, "cache": cache, "position_bias": position_bias}
         if self.norm_placement == "pre":
-            x = x + self.dropout(self.scaled(attn(self.attn_norm(x))))
+            x = x + self.dropout(self.scaled(self.attn(self.attn_norm(x), mask, **where)))
             x = x + self.dropout(self.scaled(self.mlp(self.mlp_norm(x))))
         elif self.norm_placement == "res-post":
-            x = x + self.dropout(self.scaled(self.attn_norm(attn(x))))
+            x = x + self.dropout(self.scaled(self.attn_norm(self.attn(x, mask, **where))))
             x = x + self.dropout(self.scaled(self.mlp_norm(self.mlp(x))))
         else:
-            x = self.attn_norm(x + self.dropout(self.scaled(attn(x))))
+            x = self.attn_norm(x + self.dropout(self.scaled(self.attn(x, mask, **where))))
             x = self.mlp_norm(x + self.dropout(self.scaled(self.mlp(x))))
         return x
 

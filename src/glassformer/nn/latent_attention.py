@@ -65,8 +65,9 @@ class LatentAttention(nn.Module):
         *,
         rotation: Rotation | None = None,
         cache: LayerStep | None = None,
+        position_bias: Float[Tensor, "*#B H T S"] | None = None,
     ) -> Float[Tensor, "*B T C"]:
-        """Each position of x mixes the values of the positions that it may look at."""
+        """Each position of x mixes the values of those that it may look at; `position_bias` adds to the scores."""
         q = split_heads(self.queries(x), self.n_heads)
         q_plain, q_rotary = q[..., : self.d_plain], q[..., self.d_plain :]
         latent = split_heads(self.kv_norm(self.kv_down_proj(x)), 1)
@@ -82,7 +83,7 @@ class LatentAttention(nn.Module):
         q = torch.cat([q_plain, q_rotary], -1)
         k = torch.cat([k_plain, k_rotary.expand(*k_plain.shape[:-1], -1)], -1)
         dropout = self.dropout if self.training else 0.0
-        out = attend(q, k, v, mask, scale=self.scale, dropout=dropout)
+        out = attend(q, k, v, mask, scale=self.scale, bias=position_bias, dropout=dropout)
         out = merge_heads(out)
         y: Tensor = self.o_proj(out)
         return y

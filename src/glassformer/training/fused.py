@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import adamw as torch_adamw
 
+SQUARES_FIT = (torch.float32, torch.float64)  # types that hold the squares of their numbers; in float16 256² overflows
+
 
 def adamw(
     parameters: Sequence[Tensor],
@@ -43,11 +45,6 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     """Twin of `clip.clip_gradients`."""
     parameters = [parameter for parameter in parameters if parameter.grad is not None]
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm: Tensor = get_total_norm([gradient.to(wide(gradient.dtype)) for gradient in gradients])
+    norm: Tensor = get_total_norm([g if g.dtype in SQUARES_FIT else g.float() for g in gradients])
     clip_grads_with_norm_(parameters, max_norm, torch.where(norm.isfinite(), norm, 0))
     return norm
-
-
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """What squares of numbers of a type fit into."""
-    return torch.promote_types(dtype, torch.float32)

@@ -58,7 +58,7 @@ def attend(
     else:
         attending = next(backend.fn for backend in BACKENDS.values() if backend.supports(q, k, v, mask, **settings))
     out: Tensor = attending(q, k, v, mask, **settings)
-    if out.shape != (*q.shape[:-1], v.shape[-1]):
+    if out.shape != q.shape[:-1] + v.shape[-1:]:
         raise ConfigError(
             f"An attention backend gave the shape {tuple(out.shape)} for queries of {tuple(q.shape)} and values of "
             f"{tuple(v.shape)}: it must keep the queries' shape, with the values' features."
