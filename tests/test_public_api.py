@@ -28,7 +28,7 @@ SURFACE = {
     "attention_patterns": "trace name",
     "explain": "cell depth terms",
     "load_trace": "path",
-    "logit_lens": "trace norm head layers",
+    "logit_lens": "trace layers logits",
     "why": "cell n",
     "save": "model directory native overwrite",
     "trace": "model given modules positions decompose max_bytes keywords",

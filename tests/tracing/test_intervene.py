@@ -17,7 +17,7 @@ from glassformer.tracing.intervene import ablate_head, activation_patching, atte
 from glassformer.tracing.recorder import record
 from glassformer.tracing.trace import Trace
 from support.foreign import FOREIGN
-from support.tiny import FAMILIES
+from support.tiny import TINY, inputs
 from support.tolerances import assert_close
 
 TOKENS = torch.tensor([[1, 4, 2, 0, 6], [5, 5, 3, 1, 2]])
@@ -284,7 +284,7 @@ def test_a_model_of_transformers_is_patched_and_read_through_the_lens() -> None:
     theirs, (tokens,), _ = FOREIGN["transformers GPT-2"]()
     theirs.set_attn_implementation("eager")
     trace = record(theirs, input_ids=tokens, use_cache=False)
-    lens = logit_lens(trace, norm="transformer.ln_f", head="lm_head", layers="transformer.h.*")
+    lens = logit_lens(trace, layers="transformer.h.*")
     assert lens.shape == (2, 1, 7, 50)
     with torch.no_grad():
         out = theirs(tokens, output_hidden_states=True)
@@ -322,11 +322,41 @@ def test_the_last_layer_of_the_logit_lens_is_the_models_answer(trace: Trace) -> 
     assert torch.equal(lens[-1], trace["logits"].value)
 
 
-def test_the_logit_lens_scales_logits_as_the_model_does() -> None:
-    model = glassformer.build("granite", **FAMILIES["granite"], logits_scaling=3.0).module
-    with glassformer.use("readable", attention="naive"):
-        trace = record(model, TOKENS)
-    assert torch.equal(logit_lens(trace)[-1], trace["logits"].value)
+HAVE_LAYERS = [name for name in TINY if name not in ("rnn", "seq2seq")]
+HEADS = {  # beside those of tiny.py
+    "bert": {"head": "classes"},
+    "t5": {"tied_head": False},
+    "gemma2": {"logit_softcap": 0.5},
+    "transformer": {"norm_placement": "pre"},
+    "gpt_neox": {"tied_head": True},
+}
+
+
+@pytest.mark.parametrize(("name", "own"), [*((name, {}) for name in HAVE_LAYERS), *HEADS.items()])
+def test_the_logit_lens_is_the_answer_of_the_model_without_its_later_layers(name: str, own: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    stack = "n_decoder_layers" if "n_decoder_layers" in TINY[name] else "n_layers"
+    long, short = (glassformer.build(name, **{**TINY[name], **own, **sizes}) for sizes in sizes_by_depth(name, stack))
+    for weight in long.module.parameters():
+        torch.nn.init.normal_(weight)
+    weights = long.module.state_dict()
+    short.module.load_state_dict({weight: weights[weight] for weight in short.module.state_dict()})
+    reads = inputs(long)
+    lens = logit_lens(glassformer.trace(long, *reads))
+    assert_close(lens[0], short(*reads))
+    assert_close(lens[1], long(*reads))
+    assert not torch.allclose(lens[0], lens[1])
+
+
+def sizes_by_depth(name: str, stack: str) -> list[dict[str, Any]]:
+    """Of two layers, and of one."""
+    turning = [{"rotary_layers": (True, False)[:n]} if name == "smollm3" else {} for n in (2, 1)]
+    return [{stack: n, **rotary} for n, rotary in zip((2, 1), turning, strict=True)]
+
+
+def test_the_logit_lens_sees_the_changes_of_a_patched_trace(trace: Trace) -> None:
+    patched = patch(trace, {"logits": lambda logits: 2 * logits}).after
+    assert torch.equal(logit_lens(patched), 2 * logit_lens(trace))
 
 
 def test_ablating_a_head_leaves_the_others(trace: Trace) -> None:
@@ -359,8 +389,8 @@ def test_errors_say_what_was_wrong(trace: Trace, model: nn.Module) -> None:
         ablate_head(trace, "blocks.0.mlp", 0)
     with pytest.raises(TraceError, match="no modules layers"):
         logit_lens(trace, layers="layers.*")
-    with pytest.raises(TraceError, match="no module norm"):
-        logit_lens(trace, norm="norm")
+    with pytest.raises(TraceError, match="no tensor answer"):
+        logit_lens(trace, logits="answer")
     trace.replay = None
     with pytest.raises(TraceError, match="cannot be run again"):
         patch(trace, {})

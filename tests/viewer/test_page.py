@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, Page
 from torch import nn
 
 import glassformer as gf
+from glassformer.kinds import kind_of
 from glassformer.tracing.recorder import record
 from glassformer.tracing.trace import Cell, Trace
 from glassformer.viewer import assets
@@ -26,7 +27,7 @@ from glassformer.viewer.chapters import check_chapters, load_chapters
 from glassformer.viewer.export import export_html
 from glassformer.viewer.session import Session
 from support.browser import address_of
-from support.tiny import FAMILIES
+from support.tiny import TINY
 from support.viewed import recorded
 from viewer.pages import opened, settled
 
@@ -392,9 +393,22 @@ def test_the_heads_that_are_held_against_each_other_differ_most(page: Page, lett
         page.goto("about:blank")
 
 
-def test_the_lens_after_the_last_layer_is_the_answer_of_a_model_that_scales_its_logits(page: Page) -> None:
-    session = Session(gf.build("granite", **FAMILIES["granite"], logits_scaling=0.05), name="granite")
-    (step,) = session.run(tokens=[1, 2, 3]).steps
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("granite", {"logits_scaling": 0.5}),
+        ("gemma2", {"logit_softcap": 0.1}),
+        ("t5", {}),
+    ],
+)
+def test_the_lens_after_the_last_layer_is_the_answer_of_the_model(page: Page, name: str, own: dict[str, Any]) -> None:
+    """Whatever it does to its logits, or with what its head reads."""
+    model = gf.build(name, **TINY[name], **own)
+    torch.manual_seed(0)
+    for weight in model.module.parameters():
+        torch.nn.init.normal_(weight, std=0.5)
+    session = Session(model, name=name)
+    (step,) = session.start(kind_of(model).example(model)).steps
     answer = float(step.trace["logits"].value[0, -1].softmax(-1).max())
     with address_of(session) as address:
         opened(page, address)

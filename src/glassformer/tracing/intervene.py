@@ -30,6 +30,7 @@ from glassformer.tracing.trace import Cell, Change, Operation, Patched, Recorded
 
 EditTarget = Cell | Recorded | str
 Writer = Callable[[Tensor], None]  # writes into a tensor of our own
+LAYERS = ("blocks.*", "decoder.blocks.*", "encoder.blocks.*")  # of our models, before what makes the answer
 
 
 def patch(trace: Trace, changes: Mapping[EditTarget, Change]) -> Patched:
@@ -96,21 +97,20 @@ def ablate_head(trace: Trace, layer_path: str, head: int, value: float | Literal
     return patch(trace, {out: without})
 
 
-def logit_lens(
-    trace: Trace, *, norm: str = "final_norm", head: str = "lm_head", layers: str = "blocks.*"
-) -> Float[Tensor, "L B T V"]:
-    """What the model would answer if it ended after each layer: its own last norm and head on the layer's output.
+def logit_lens(trace: Trace, *, layers: str | None = None, logits: str = "logits") -> Float[Tensor, "L ..."]:
+    """What the model would answer if it ended after each layer: whatever follows the last one, run on its output.
 
-    nostalgebraist 2020, "interpreting GPT: the logit lens". A `*` in `layers` stands for one part of a path.
+    nostalgebraist 2020, "interpreting GPT: the logit lens". `layers` is a pattern in which a `*` stands for one part of
+    a path; without one they are those of our models, an encoder-decoder's the decoder's. `logits` names the answer.
     """
-    replay = _replay_of(trace)
-    paths = [part.path for part in trace.modules if _fits(part.path, layers)]
-    if not paths:
-        raise TraceError(f"The model has no modules {layers}: give the pattern of its layers, such as blocks.*")
-    last_norm, last_head = (_module(replay.module, path) for path in (norm, head))
-    outputs = [trace[f"{path}.output" if f"{path}.output" in trace else f"{path}.output.0"].value for path in paths]
-    with twins.use(replay.choice.mode, attention=replay.choice.attention), torch.no_grad():
-        return torch.stack([last_head(last_norm(output)) for output in outputs])
+    patterns = LAYERS if layers is None else (layers,)
+    stacks = ([part.path for part in trace.modules if _fits(part.path, pattern)] for pattern in patterns)
+    paths = next(filter(None, stacks), None)
+    if paths is None:
+        raise TraceError(f"The model has no modules {patterns[0]}: give the pattern of its layers, such as blocks.*")
+    *earlier, last = (trace[f"{path}.output" if f"{path}.output" in trace else f"{path}.output.0"] for path in paths)
+    answers = [patch(trace, {last: output.value}).after[logits].value for output in earlier]
+    return torch.stack([*answers, trace[logits].value])
 
 
 def attention_patterns(trace: Trace, name: str = "weights") -> dict[str, Tensor]:
@@ -356,10 +356,3 @@ def _all(trace: Trace, path: str) -> list[Recorded]:
 
 def _fits(path: str, pattern: str) -> bool:
     return path.count(".") == pattern.count(".") and fnmatch.fnmatchcase(path, pattern)
-
-
-def _module(module: nn.Module, path: str) -> nn.Module:
-    try:
-        return module.get_submodule(path)
-    except AttributeError:
-        raise TraceError(f"The model has no module {path}: name its last norm and its head.") from None

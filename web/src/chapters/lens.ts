@@ -4,7 +4,7 @@
  *
  * For the lens, the residual stream of that layer goes through the final norm and lm_head, as the last one's does. This
  * is arithmetic on loaded numbers, done here in float64; models whose lm_head is too large for the page have no lens.
- * Where the model divides its logits by a constant, so does the lens.
+ * What the model does beside these two, so does the lens: it scales what the head reads, divides logits or caps them.
  */
 
 import type { Block, Scene } from "../types.ts";
@@ -31,8 +31,12 @@ export const lens = (numbers: Numbers, layer: number): Guess | undefined => reme
   const x = numbers.of({ ...whole(stream), x0: last });
   const features = x && normalise(numbers, x);
   const logits = headsOf(scene).map((head) => features && logitsOf(numbers, head, features));
-  const scaling = Number(scene.model.config.logits_scaling ?? 1);
-  return logits.every((part) => part !== undefined) ? mostLikely(logits.flat().map((one) => one / scaling)) : undefined;
+  if (!logits.every((part) => part !== undefined)) return undefined;
+  const { config } = scene.model;
+  const [scaling, cap] = [Number(config.logits_scaling ?? 1), Number(config.logit_softcap ?? 0)];
+  const scale = (scene.blocks.some(({ role }) => role === "scaled") ? Math.sqrt(stream.size[1]) : 1) * scaling;
+  const scaled = logits.flat().map((one) => one / scale);
+  return mostLikely(cap > 0 ? scaled.map((one) => cap * Math.tanh(one / cap)) : scaled);
 });
 
 export const hasLens = (scene: Scene): boolean => !scene.lazy && headsOf(scene).length > 0 &&
