@@ -7,24 +7,19 @@ Without one it is written as a Llama, whose page is `llama.py`. Next to read: `d
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import nn
 
-from glassformer.models.decoder import check_decoder, initialize
+from glassformer.models.decoder import Decoder, DecoderSettings, check_decoder, initialize
 from glassformer.models.spec import ModelSpec, check_choice
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import Block
-from glassformer.nn.dropout import Dropout
-from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import MLP, SwiGLU
-from glassformer.nn.kv_cache import KVCache, Policy, uncached
-from glassformer.nn.linear import Linear
 from glassformer.nn.norm import RMSNorm
 from glassformer.nn.rope import RoPE, RopeScaling, Style
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CS336Config:
+class CS336Config(DecoderSettings):
     """Sizes and choices; the defaults are the course's base model for TinyStories, with 22.7 million parameters."""
 
     architecture: ClassVar[str] = "cs336"
@@ -53,43 +48,30 @@ class CS336Config:
         check_choice(self, "ffn", ("swiglu", "silu"))
         check_choice(self, "position", ("rope", "none"))
 
+    def rope(self) -> RoPE | None:
+        """From positions to rotations, but in the ablation without."""
+        if self.position == "none":
+            return None
+        return RoPE(d_head=self.d_head, theta=self.rope_theta, style=self.rope_style, scaling=self.rope_scaling)
 
-class CS336(nn.Module):
+    @property
+    def rotated(self) -> tuple[bool, ...]:
+        """Whether a layer turns queries and keys by their positions: all do, or none."""
+        return (self.position == "rope",) * self.n_layers
+
+
+class CS336(Decoder):
     """Tokens to the logits of the token after each."""
 
-    def __init__(self, config: CS336Config) -> None:
-        super().__init__()
-        self.config = config
-        self.token_embedding = Embedding(config.vocab_size, config.d_model)
-        self.rope = (
-            RoPE(d_head=config.d_head, theta=config.rope_theta, style=config.rope_style, scaling=config.rope_scaling)
-            if config.position == "rope"
-            else None
-        )
-        self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(block(config) for _ in range(config.n_layers))
-        self.final_norm = norm(config)
-        self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
-        if config.tied_head:
-            self.lm_head.weight = self.token_embedding.weight
+    config: CS336Config
 
-    def begin(self, source: None, policy: Policy) -> KVCache:
-        """An empty cache under a policy; a language model has no source text."""
-        return KVCache(self.config.n_layers, policy, self.rope)
+    def new_block(self, layer: int) -> Block:
+        """One of the n_layers equal blocks."""
+        return block(self.config)
 
-    def forward(
-        self, tokens: Int[Tensor, "B T"], state: KVCache | None = None, valid: Bool[Tensor, "B T"] | None = None
-    ) -> Float[Tensor, "B T V"]:
-        """Logits after each token. `state` remembers earlier tokens and takes these in; `valid` is False at padding."""
-        step = uncached(tokens, len(self.blocks), valid) if state is None else state.step(tokens, valid)
-        rotation = None if self.rope is None else step.rotation(self.rope)
-        x = self.token_embedding(tokens)
-        x = self.dropout(x)
-        for block, (mask, cache) in zip(self.blocks, step.layers, strict=True):
-            x = block(x, mask, rotation=rotation, cache=cache)
-        x = self.final_norm(x)
-        logits: Tensor = self.lm_head(x)
-        return logits
+    def new_norm(self) -> nn.Module:
+        """The norm behind the last block."""
+        return norm(self.config)
 
 
 def block(config: CS336Config) -> Block:

@@ -20,16 +20,42 @@ from glassformer.nn.dropout import Dropout
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import SwiGLU
 from glassformer.nn.init import init_like_gpt2
-from glassformer.nn.kv_cache import KVCache, Policy, uncached, window
+from glassformer.nn.kv_cache import KVCache, Policy, Step, uncached, window
 from glassformer.nn.linear import Linear
 from glassformer.nn.mask import Rule, Window
 from glassformer.nn.moe import Experts, MoE
 from glassformer.nn.norm import JointRMSNorm, RMSNorm
-from glassformer.nn.rope import RoPE, RopeScaling, Style
+from glassformer.nn.rope import RoPE, RopeScaling, Rotation, Style
+
+
+class DecoderSettings:
+    """What `Decoder` asks of a configuration; here all layers see the whole text, and turn by its positions."""
+
+    __slots__ = ()
+    vocab_size: int
+    d_model: int
+    n_layers: int
+    norm_eps: float
+    tied_head: bool
+    dropout: float
+
+    def rope(self) -> RoPE | None:
+        """From positions to rotations, where a model has them; raises for what no head of this size can have."""
+        raise NotImplementedError
+
+    @property
+    def rotated(self) -> tuple[bool, ...]:
+        """Whether a layer turns queries and keys by their positions, for each layer."""
+        return (True,) * self.n_layers
+
+    @property
+    def local(self) -> dict[int, int]:
+        """The window of each layer that has one."""
+        return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecoderConfig:
+class DecoderConfig(DecoderSettings):
     """Sizes and choices of a modern decoder; a family derives from it, and declares its name and what it alone has."""
 
     architecture: ClassVar[str]
@@ -83,11 +109,6 @@ class DecoderConfig:
         )
 
     @property
-    def rotated(self) -> tuple[bool, ...]:
-        """Whether a layer turns queries and keys by their positions, for each layer."""
-        return (True,) * self.n_layers
-
-    @property
     def local(self) -> dict[int, int]:
         """The window of each layer that has one."""
         sizes = self.sliding_windows or (0,)
@@ -120,25 +141,29 @@ def check_decoder(config: Any, *, rotary: bool = True) -> None:
 
 
 class Decoder(nn.Module):
-    """Tokens to the logits of the token after each; a family may have a block, a head or an embedding of its own."""
+    """Tokens to the logits of the token after each; a family may have blocks, norms, a head or vectors of its own."""
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: DecoderSettings) -> None:
         super().__init__()
-        self.config = config
+        self.config: Any = config
         self.token_embedding = Embedding(config.vocab_size, config.d_model)
         self.rope = config.rope()
         self.rotated = config.rotated
         self.rules: dict[int, Rule] = {i: Window(n) for i, n in config.local.items()}
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(self.new_block() for _ in range(config.n_layers))
-        self.final_norm = RMSNorm(config.d_model, eps=config.norm_eps)
+        self.blocks = nn.ModuleList(self.new_block(layer) for layer in range(config.n_layers))
+        self.final_norm = self.new_norm()
         self.lm_head = self.new_head()
         if config.tied_head:
             self.lm_head.weight = self.token_embedding.weight
 
-    def new_block(self) -> Block:
-        """One of the n_layers blocks."""
+    def new_block(self, layer: int) -> nn.Module:
+        """One of the n_layers blocks; which tokens it sees is not its own affair."""
         return block(self.config)
+
+    def new_norm(self) -> nn.Module:
+        """The norm behind the last block."""
+        return RMSNorm(self.config.d_model, eps=self.config.norm_eps)
 
     def new_head(self) -> Linear:
         """From the last vector of each token to its logits."""
@@ -148,6 +173,16 @@ class Decoder(nn.Module):
         """The vectors that the first block reads."""
         x: Tensor = self.token_embedding(tokens)
         return x
+
+    def rotations(self, step: Step) -> list[Rotation | None]:
+        """How queries and keys turn in each layer."""
+        rotation = None if self.rope is None else step.rotation(self.rope)
+        return [rotation if rotated else None for rotated in self.rotated]
+
+    def unembed(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T V"]:
+        """The logits of the token after each, from what the last norm gives."""
+        logits: Tensor = self.lm_head(x)
+        return logits
 
     def begin(self, source: None, policy: Policy) -> KVCache:
         """An empty cache under a policy, in which a layer with a smaller window keeps that; there is no source text."""
@@ -161,17 +196,16 @@ class Decoder(nn.Module):
         step = (
             uncached(tokens, len(self.blocks), valid, local=self.rules) if state is None else state.step(tokens, valid)
         )
-        rotation = step.rotation(self.rope)
+        rotations = self.rotations(step)
         x = self.dropout(self.embed(tokens))
-        for block, (mask, cache), rotated in zip(self.blocks, step.layers, self.rotated, strict=True):
-            x = block(x, mask, rotation=rotation if rotated else None, cache=cache)
+        for block, (mask, cache), rotation in zip(self.blocks, step.layers, rotations, strict=True):
+            x = block(x, mask, rotation=rotation, cache=cache)
         x = self.final_norm(x)
-        logits: Tensor = self.lm_head(x)
-        return logits
+        return self.unembed(x)
 
 
 def block(config: DecoderConfig, *, score_scale: float | None = None, residual_multiplier: float = 1.0) -> Block:
-    """One of the n_layers blocks; which tokens it sees is not its own affair."""
+    """The block of a modern decoder."""
     experts = config.experts
     return Block(
         attn_norm=RMSNorm(config.d_model, eps=config.norm_eps),

@@ -10,19 +10,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import nn
 
 from glassformer.errors import ConfigError
+from glassformer.models.decoder import Decoder, DecoderSettings
 from glassformer.models.spec import check_choice, check_fraction, check_positive, check_sizes
 from glassformer.nn.block import Block
-from glassformer.nn.dropout import Dropout
-from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import SwiGLU
 from glassformer.nn.init import constant, init_like_gpt2
-from glassformer.nn.kv_cache import KVCache, Policy, uncached
 from glassformer.nn.latent_attention import LatentAttention
-from glassformer.nn.linear import Linear
 from glassformer.nn.moe import GroupedExperts, GroupedMoE
 from glassformer.nn.norm import RMSNorm
 from glassformer.nn.rope import RoPE, RopeScaling, Style
@@ -31,7 +27,7 @@ EXPERTS = GroupedExperts(scores="softmax", n=64, top_k=6, norm_top_k=False, n_sh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeepSeekConfig:
+class DeepSeekConfig(DecoderSettings):
     """Sizes and choices that both versions have; the defaults are those of V2-Lite, with 16 billion parameters."""
 
     architecture: ClassVar[str]
@@ -92,63 +88,35 @@ class DeepSeekConfig:
         return sharper**2 / math.sqrt(self.d_plain + self.d_rotary)
 
 
-class DeepSeek(nn.Module):
+class DeepSeek(Decoder):
     """Tokens to the logits of the token after each."""
 
-    def __init__(self, config: DeepSeekConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.token_embedding = Embedding(config.vocab_size, config.d_model)
-        self.rope = config.rope()
-        self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(block(config, i) for i in range(config.n_layers))
-        self.final_norm = RMSNorm(config.d_model, eps=config.norm_eps)
-        self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
-        if config.tied_head:
-            self.lm_head.weight = self.token_embedding.weight
+    config: DeepSeekConfig
 
-    def begin(self, source: None, policy: Policy) -> KVCache:
-        """An empty cache under a policy, of latents and shared keys; there is no source text."""
-        return KVCache(self.config.n_layers, policy, self.rope)
-
-    def forward(
-        self, tokens: Int[Tensor, "B T"], state: KVCache | None = None, valid: Bool[Tensor, "B T"] | None = None
-    ) -> Float[Tensor, "B T V"]:
-        """Logits after each token. `state` remembers earlier tokens and takes these in; `valid` is False at padding."""
-        step = uncached(tokens, len(self.blocks), valid) if state is None else state.step(tokens, valid)
-        rotation = step.rotation(self.rope)
-        x = self.token_embedding(tokens)
-        x = self.dropout(x)
-        for block, (mask, cache) in zip(self.blocks, step.layers, strict=True):
-            x = block(x, mask, rotation=rotation, cache=cache)
-        x = self.final_norm(x)
-        logits: Tensor = self.lm_head(x)
-        return logits
-
-
-def block(config: DeepSeekConfig, layer: int) -> Block:
-    """One of the n_layers blocks, of which the first have one network in place of experts."""
-    is_dense = layer < config.n_dense_layers
-    return Block(
-        attn_norm=RMSNorm(config.d_model, eps=config.norm_eps),
-        attn=LatentAttention(
-            config.d_model,
-            config.n_heads,
-            d_plain=config.d_plain,
-            d_rotary=config.d_rotary,
-            d_value=config.d_value,
-            kv_rank=config.kv_rank,
-            q_rank=config.q_rank,
-            scale=config.score_scale,
+    def new_block(self, layer: int) -> Block:
+        """One of the n_layers blocks, of which the first have one network in place of experts."""
+        config = self.config
+        is_dense = layer < config.n_dense_layers
+        return Block(
+            attn_norm=RMSNorm(config.d_model, eps=config.norm_eps),
+            attn=LatentAttention(
+                config.d_model,
+                config.n_heads,
+                d_plain=config.d_plain,
+                d_rotary=config.d_rotary,
+                d_value=config.d_value,
+                kv_rank=config.kv_rank,
+                q_rank=config.q_rank,
+                scale=config.score_scale,
+                dropout=config.dropout,
+            ),
+            mlp_norm=RMSNorm(config.d_model, eps=config.norm_eps),
+            mlp=SwiGLU(config.d_model, config.d_ff)
+            if is_dense
+            else GroupedMoE(config.d_model, config.d_expert, config.experts),
+            norm_placement="pre",
             dropout=config.dropout,
-        ),
-        mlp_norm=RMSNorm(config.d_model, eps=config.norm_eps),
-        mlp=SwiGLU(config.d_model, config.d_ff)
-        if is_dense
-        else GroupedMoE(config.d_model, config.d_expert, config.experts),
-        norm_placement="pre",
-        dropout=config.dropout,
-    )
+        )
 
 
 def initialize_deepseek(model: nn.Module, generator: torch.Generator | None = None) -> None:

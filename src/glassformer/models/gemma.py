@@ -8,22 +8,19 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from glassformer.errors import ConfigError
-from glassformer.models.decoder import DecoderConfig
+from glassformer.models.decoder import Decoder, DecoderConfig
 from glassformer.models.spec import check_choice, check_sizes
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import SandwichBlock
-from glassformer.nn.dropout import Dropout
-from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import GeGLU
 from glassformer.nn.init import init_like_gpt2, initialize
-from glassformer.nn.kv_cache import KVCache, Policy, uncached, window
-from glassformer.nn.linear import Linear
-from glassformer.nn.mask import Rule, Window
+from glassformer.nn.kv_cache import KVCache, Policy, Step, window
 from glassformer.nn.norm import UnitOffsetRMSNorm
+from glassformer.nn.rope import RoPE, Rotation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,23 +52,71 @@ class GemmaConfig(DecoderConfig):
                 raise ConfigError(f"{name} must be a number from 0 on, not {value!r}.")
 
 
-class Gemma(nn.Module):
+class Gemma(Decoder):
     """Tokens to the logits of the token after each."""
 
+    config: GemmaConfig
+    rope: RoPE
+
     def __init__(self, config: GemmaConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.token_embedding = Embedding(config.vocab_size, config.d_model)
-        self.rope = self.local_rope = config.rope()
+        super().__init__(config)
+        self.local_rope = self.rope
         if config.rope_theta_local:
             self.local_rope = replace(self.rope, theta=config.rope_theta_local, scaling=None)
-        self.rules: dict[int, Rule] = {i: Window(n) for i, n in config.local.items()}
-        self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(block(config) for _ in range(config.n_layers))
-        self.final_norm = UnitOffsetRMSNorm(config.d_model, eps=config.norm_eps)
-        self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
-        if config.tied_head:
-            self.lm_head.weight = self.token_embedding.weight
+
+    def new_block(self, layer: int) -> SandwichBlock:
+        """One of the n_layers blocks; which tokens it sees, and its angles, are not its own affair."""
+        config = self.config
+
+        def norm(n: int) -> UnitOffsetRMSNorm:
+            return UnitOffsetRMSNorm(n, eps=config.norm_eps)
+
+        return SandwichBlock(
+            attn_norm=norm(config.d_model),
+            attn=Attention(
+                config.d_model,
+                config.n_heads,
+                n_kv_heads=config.n_kv_heads,
+                d_head=config.d_head,
+                bias=config.qkv_bias,
+                o_bias=False,
+                q_norm=norm(config.d_head) if config.qk_norm else None,
+                k_norm=norm(config.d_head) if config.qk_norm else None,
+                scale=1 / math.sqrt(config.query_scalar),
+                softcap=config.score_softcap or None,
+                dropout=config.dropout,
+            ),
+            attn_post_norm=norm(config.d_model),
+            mlp_norm=norm(config.d_model),
+            mlp=GeGLU(config.d_model, config.d_ff),
+            mlp_post_norm=norm(config.d_model),
+            dropout=config.dropout,
+        )
+
+    def new_norm(self) -> UnitOffsetRMSNorm:
+        """The norm behind the last block."""
+        return UnitOffsetRMSNorm(self.config.d_model, eps=self.config.norm_eps)
+
+    def embed(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T C"]:
+        """The vectors that the first block reads."""
+        embedded = self.token_embedding(tokens)
+        x: Tensor = embedded * rounded(math.sqrt(self.config.d_model), embedded.dtype)
+        return x
+
+    def rotations(self, step: Step) -> list[Rotation | None]:
+        """How queries and keys turn in each layer."""
+        local_rotation = step.rotation(self.local_rope)
+        rotation = local_rotation if self.rope == self.local_rope else step.rotation(self.rope)
+        return [local_rotation if layer in self.rules else rotation for layer in range(self.config.n_layers)]
+
+    def unembed(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T V"]:
+        """The logits of the token after each, within the cap."""
+        cap = self.config.logit_softcap
+        if not cap:
+            return super().unembed(x)
+        uncapped = self.lm_head(x)
+        logits: Tensor = cap * torch.tanh(uncapped / cap)
+        return logits
 
     def begin(self, source: None, policy: Policy) -> KVCache:
         """An empty cache under a policy, in which a layer with a window keeps no more than that, and no sinks.
@@ -84,58 +129,6 @@ class Gemma(nn.Module):
             if n < policy.capacity or policy.n_sinks
         }
         return KVCache(self.config.n_layers, policy, self.rope, local=local)
-
-    def forward(
-        self, tokens: Int[Tensor, "B T"], state: KVCache | None = None, valid: Bool[Tensor, "B T"] | None = None
-    ) -> Float[Tensor, "B T V"]:
-        """Logits after each token. `state` remembers earlier tokens and takes these in; `valid` is False at padding."""
-        step = (
-            uncached(tokens, len(self.blocks), valid, local=self.rules) if state is None else state.step(tokens, valid)
-        )
-        local_rotation = step.rotation(self.local_rope)
-        rotation = local_rotation if self.rope == self.local_rope else step.rotation(self.rope)
-        embedded = self.token_embedding(tokens)
-        x = embedded * rounded(math.sqrt(self.config.d_model), embedded.dtype)
-        x = self.dropout(x)
-        for i, (block, (mask, cache)) in enumerate(zip(self.blocks, step.layers, strict=True)):
-            x = block(x, mask, rotation=local_rotation if i in self.rules else rotation, cache=cache)
-        x = self.final_norm(x)
-        cap = self.config.logit_softcap
-        if not cap:
-            logits: Tensor = self.lm_head(x)
-            return logits
-        uncapped = self.lm_head(x)
-        logits = cap * torch.tanh(uncapped / cap)
-        return logits
-
-
-def block(config: GemmaConfig) -> SandwichBlock:
-    """One of the n_layers blocks; which tokens it sees, and its angles, are not its own affair."""
-
-    def norm(n: int) -> UnitOffsetRMSNorm:
-        return UnitOffsetRMSNorm(n, eps=config.norm_eps)
-
-    return SandwichBlock(
-        attn_norm=norm(config.d_model),
-        attn=Attention(
-            config.d_model,
-            config.n_heads,
-            n_kv_heads=config.n_kv_heads,
-            d_head=config.d_head,
-            bias=config.qkv_bias,
-            o_bias=False,
-            q_norm=norm(config.d_head) if config.qk_norm else None,
-            k_norm=norm(config.d_head) if config.qk_norm else None,
-            scale=1 / math.sqrt(config.query_scalar),
-            softcap=config.score_softcap or None,
-            dropout=config.dropout,
-        ),
-        attn_post_norm=norm(config.d_model),
-        mlp_norm=norm(config.d_model),
-        mlp=GeGLU(config.d_model, config.d_ff),
-        mlp_post_norm=norm(config.d_model),
-        dropout=config.dropout,
-    )
 
 
 def rounded(value: float, dtype: torch.dtype) -> float:

@@ -7,24 +7,17 @@ as GPT-2 has them, and rotary positions that turn a quarter of each head. Next t
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
-
-from glassformer.models.decoder import initialize
+from glassformer.models.decoder import Decoder, DecoderSettings, initialize
 from glassformer.models.spec import ModelSpec, check_choice, check_fraction, check_heads, check_positive, check_sizes
 from glassformer.nn.attention import Attention
 from glassformer.nn.block import Block, ParallelBlock
-from glassformer.nn.dropout import Dropout
-from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import ACTIVATIONS, MLP
-from glassformer.nn.kv_cache import KVCache, Policy, uncached
-from glassformer.nn.linear import Linear
 from glassformer.nn.norm import LayerNorm
 from glassformer.nn.rope import RoPE, RopeScaling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GPTNeoXConfig:
+class GPTNeoXConfig(DecoderSettings):
     """Sizes and choices of a GPT-NeoX; the defaults are those of the model with 20 billion parameters."""
 
     architecture: ClassVar[str] = "gpt_neox"
@@ -71,50 +64,26 @@ class GPTNeoXConfig:
         return RoPE(d_head=self.d_head, d_rotary=self.d_rotary, theta=self.rope_theta, scaling=self.rope_scaling)
 
 
-class GPTNeoX(nn.Module):
+class GPTNeoX(Decoder):
     """Tokens to the logits of the token after each."""
 
-    def __init__(self, config: GPTNeoXConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.token_embedding = Embedding(config.vocab_size, config.d_model)
-        self.rope = config.rope()
-        self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(block(config) for _ in range(config.n_layers))
-        self.final_norm = LayerNorm(config.d_model, eps=config.norm_eps)
-        self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
-        if config.tied_head:
-            self.lm_head.weight = self.token_embedding.weight
+    config: GPTNeoXConfig
 
-    def begin(self, source: None, policy: Policy) -> KVCache:
-        """An empty cache under a policy; a language model has no source text."""
-        return KVCache(self.config.n_layers, policy, self.rope)
+    def new_block(self, layer: int) -> Block:
+        """One of the n_layers equal blocks."""
+        config = self.config
+        return (ParallelBlock if config.parallel else Block)(
+            attn_norm=LayerNorm(config.d_model, eps=config.norm_eps),
+            attn=Attention(config.d_model, config.n_heads, bias=config.attn_bias, dropout=config.dropout),
+            mlp_norm=LayerNorm(config.d_model, eps=config.norm_eps),
+            mlp=MLP(config.d_model, config.d_ff, config.activation),
+            norm_placement="pre",
+            dropout=config.dropout,
+        )
 
-    def forward(
-        self, tokens: Int[Tensor, "B T"], state: KVCache | None = None, valid: Bool[Tensor, "B T"] | None = None
-    ) -> Float[Tensor, "B T V"]:
-        """Logits after each token. `state` remembers earlier tokens and takes these in; `valid` is False at padding."""
-        step = uncached(tokens, len(self.blocks), valid) if state is None else state.step(tokens, valid)
-        rotation = step.rotation(self.rope)
-        x = self.token_embedding(tokens)
-        x = self.dropout(x)
-        for block, (mask, cache) in zip(self.blocks, step.layers, strict=True):
-            x = block(x, mask, rotation=rotation, cache=cache)
-        x = self.final_norm(x)
-        logits: Tensor = self.lm_head(x)
-        return logits
-
-
-def block(config: GPTNeoXConfig) -> Block:
-    """One of the n_layers equal blocks."""
-    return (ParallelBlock if config.parallel else Block)(
-        attn_norm=LayerNorm(config.d_model, eps=config.norm_eps),
-        attn=Attention(config.d_model, config.n_heads, bias=config.attn_bias, dropout=config.dropout),
-        mlp_norm=LayerNorm(config.d_model, eps=config.norm_eps),
-        mlp=MLP(config.d_model, config.d_ff, config.activation),
-        norm_placement="pre",
-        dropout=config.dropout,
-    )
+    def new_norm(self) -> LayerNorm:
+        """The norm behind the last block."""
+        return LayerNorm(self.config.d_model, eps=self.config.norm_eps)
 
 
 PRESETS = {

@@ -45,7 +45,7 @@ class Granite(Decoder):
 
     config: GraniteConfig
 
-    def new_block(self) -> Block:
+    def new_block(self, layer: int) -> Block:
         """One of the n_layers blocks."""
         config = self.config
         return block(config, score_scale=config.attention_multiplier, residual_multiplier=config.residual_multiplier)
