@@ -520,6 +520,7 @@ def load(
     from_pickle: bool = False,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = torch.float32,
+    context_length: int | None = None,
     revision: str | None = None,
     progress: DownloadProgress | None = None,
     **options: Any,
@@ -530,8 +531,9 @@ def load(
     what is at such a path on the disk goes first. `progress(bytes, of_all)` is told how far the download is.
     "nano-sort", which the package carries, sorts six letters; `glassformer demo` trains it anew. `from_pickle` allows
     files that torch pickled; they are read with `weights_only`, after their size is checked. With dtype None the
-    weights keep the type that they have on disk; the device "auto" is the fastest of this machine. `options` are what
-    a format must be told because no tensor tells it, such as `n_heads=8`.
+    weights keep the type that they have on disk; the device "auto" is the fastest of this machine. `context_length` is
+    how many tokens are read at once, where the files say less than the model can or was scaled for; positions that are
+    learned have no others. `options` are what a format must be told because no tensor tells it, such as `n_heads=8`.
     """
     _check_type("load", "a path", source, str, Path)
     if not str(source).strip():
@@ -547,12 +549,19 @@ def load(
     if isinstance(source, str) and source.startswith("preset:"):
         if options:
             raise ConfigError(f"{next(iter(options))} is for files, and {source} is none: build takes other sizes.")
-        return build(source.removeprefix("preset:")).to(place, precision)
+        length: dict[str, Any] = {} if context_length is None else {"context_length": context_length}
+        return build(source.removeprefix("preset:"), **length).to(place, precision)
     path = Path(source)
     if source in PRETRAINED and not path.exists():
         path = Path(__file__).parent / "pretrained" / source
+    settings: dict[str, Any] = {
+        "from_pickle": from_pickle,
+        "dtype": precision,
+        "context_length": context_length,
+        "options": options,
+    }
     try:
-        checkpoint = checkpoints.load(path, from_pickle=from_pickle, dtype=precision, options=options)
+        checkpoint = checkpoints.load(path, **settings)
     except CheckpointError:
         if os.path.exists(path):  # False of a text that is too long for one
             raise
@@ -562,7 +571,7 @@ def load(
             )
             raise CheckpointError(f"A model is a checkpoint's path, and there is nothing at {source}. {hint}") from None
         fetched = hub.fetch(name, from_pickle=from_pickle, on_progress=progress)
-        checkpoint = checkpoints.load(fetched.path, from_pickle=from_pickle, dtype=precision, options=options)
+        checkpoint = checkpoints.load(fetched.path, **settings)
         checkpoint = replace(checkpoint, origin=fetched.origin)
     return Model(checkpoint).to(place)
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 import glassformer as gf
+from glassformer.errors import ConfigError
+from glassformer.tokenizers import CharTokenizer
 from support.commands import run
 
 
@@ -44,3 +46,25 @@ def test_settings_that_cannot_be_are_refused_with_the_name_of_the_file(folder: P
     done = run("generate", str(folder), "CBABBC", "--temperature=-1")
     assert done.returncode == 2
     assert "--temperature must be at least 0" in done.stderr
+
+
+def test_a_context_is_another_one_where_no_weight_depends_on_it(tmp_path: Path) -> None:
+    sizes = {"vocab_size": 3, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 8}
+    scaling = {"kind": "linear", "factor": 2.0}
+    tokenizer = CharTokenizer("abc")
+    gf.save(gf.build("llama", **sizes, rope_scaling=scaling, tokenizer=tokenizer), tmp_path / "llama")
+    gf.save(gf.build("gpt2", **sizes, tokenizer=tokenizer), tmp_path / "gpt2")
+    command = ["--prompt", "abcabcabcabc", "--max-new-tokens", "4"]
+    refused = run("generate", str(tmp_path / "llama"), *command)
+    assert refused.returncode == 2
+    assert "this model's context is 8" in refused.stderr
+    assert "--context-length N reads more" in refused.stderr
+    longer = run("generate", str(tmp_path / "llama"), *command, "--context-length", "16")
+    assert (longer.returncode, len(longer.stdout.strip())) == (0, 16)
+    learned = run("generate", str(tmp_path / "gpt2"), *command, "--context-length", "16")
+    assert learned.returncode == 2
+    assert "--context-length must be 8, not 16: gpt2 has a learned vector for each position, and no o" in learned.stderr
+    assert gf.load(tmp_path / "gpt2", context_length=8).config.context_length == 8
+    assert gf.load("preset:nano-sort", context_length=20).config.context_length == 20
+    with pytest.raises(ConfigError, match="context_length must be a whole number from 1"):
+        gf.load(tmp_path / "llama", context_length=0)

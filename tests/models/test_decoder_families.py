@@ -77,7 +77,7 @@ def test_from_huggingface_undoes_to_huggingface(family: str) -> None:
 def test_mistral_has_one_window_or_none() -> None:
     assert from_huggingface("mistral").sliding_windows == (4096,)
     assert from_huggingface("mistral", sliding_window=None).sliding_windows == ()
-    assert from_huggingface("mistral", sliding_window=64, max_position_embeddings=64).sliding_windows == ()
+    assert from_huggingface("mistral", sliding_window=64, max_position_embeddings=64).sliding_windows == (64,)
     dynamic = {"kind": "dynamic", "factor": 4.0, "original_context_length": 16}
     written = to_huggingface("mistral", context_length=64, sliding_windows=(20,), rope_scaling=dynamic)
     assert (written["max_position_embeddings"], written["sliding_window"]) == (16, 20)

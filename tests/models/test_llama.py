@@ -144,8 +144,8 @@ def test_dynamic_scaling_reaches_factor_times_as_far() -> None:
         ({"rope_style": "whole"}, "rope_style must be one of half, interleaved, not 'whole'"),
         ({"dropout": 1.5}, "dropout must be at least 0 and below 1"),
         ({"qkv_bias": 1.5}, "qkv_bias must be one of True, False"),
-        ({"sliding_windows": (-1,)}, "sliding_windows must be whole numbers from 0 to 16, not -1"),
-        ({"sliding_windows": (17,)}, "sliding_windows must be whole numbers from 0 to 16, not 17"),
+        ({"sliding_windows": (-1,)}, "sliding_windows must be whole numbers from 0 to 2³¹ − 1, not -1"),
+        ({"sliding_windows": (2**31,)}, "sliding_windows must be whole numbers from 0 to 2³¹ − 1, not 2147483648"),
         ({"tied_head": None}, "tied_head must be one of True, False"),
     ],
 )

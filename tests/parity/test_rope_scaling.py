@@ -10,11 +10,13 @@ import torch
 import glassformer as gf
 from glassformer.checkpoints.huggingface import load_directory
 from glassformer.config import to_mapping
+from glassformer.errors import GenerationError
 from glassformer.inference.engine import Engine
 from glassformer.inference.logits import Sampling
 from glassformer.inference.request import Request
 from glassformer.models.llama import LlamaConfig
 from glassformer.models.phi3 import Phi3Config
+from glassformer.models.published.rope import ORIGINAL
 from glassformer.nn.kv_cache import full
 from glassformer.nn.rope import KINDS
 from support.counts import count
@@ -70,7 +72,8 @@ def test_a_scaled_llama_of_transformers_is_the_same_here(kind: str, tmp_path: Pa
         theirs = transformers.LlamaForCausalLM(config)
         theirs.save_pretrained(tmp_path / f"{seed}")
         _, ours = load_directory(tmp_path / f"{seed}")
-        assert ours.config.context_length == (int(context * scaling.factor) if kind == "dynamic" else context)
+        scaled = 0 if kind in ("linear", "llama3") else int(scaling.original_context_length * scaling.factor)
+        assert ours.config.context_length == max(context, scaled)
         assert_same_model(ours, theirs, torch.randint(30, (1, 48)))
 
 
@@ -98,6 +101,45 @@ def test_a_scaled_llama_of_ours_is_the_same_in_transformers(kind: str, tmp_path:
         assert gf.load(tmp_path / f"{seed}").config == config
         theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / f"{seed}")
         assert_same_model(model.module, theirs, torch.randint(30, (1, 48)))
+
+
+UNSCALED = {"vocab_size": 30, "max_position_embeddings": 20, "hidden_size": 16, "num_hidden_layers": 2}
+UNSCALED |= {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 24, "bos_token_id": None}
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "scaled"),
+    [
+        ("Llama", {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 100.0}}, 20),
+        ("Llama", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 100.0, ORIGINAL: 20}}, 80),
+        ("Mistral", {"sliding_window": 22}, 20),
+    ],
+    ids=("linear", "yarn", "window"),
+)
+@torch.no_grad()
+def test_a_text_beyond_max_position_embeddings_is_read_as_in_transformers(
+    family: str, settings: dict[str, Any], scaled: int, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**UNSCALED, **settings, eos_token_id=None)
+    theirs = getattr(transformers, f"{family}ForCausalLM")(config).eval()
+    for weight in theirs.parameters():
+        weight.mul_(5)  # else all texts go on alike
+    theirs.save_pretrained(tmp_path / "model")
+    tokens = torch.randint(30, (1, 30))
+    as_named = gf.load(tmp_path / "model")
+    assert as_named.config.context_length == scaled
+    if scaled == 20:
+        with pytest.raises(GenerationError, match="The prompt has 30 tokens, but this model's context is 20"):
+            as_named.generate_ids(tokens, max_new_tokens=1)
+    ours = gf.load(tmp_path / "model", context_length=62)
+    torch.testing.assert_close(ours(tokens), theirs(tokens).logits, atol=1e-3, rtol=1e-4)
+    expected = theirs.generate(tokens, max_new_tokens=32, do_sample=False, pad_token_id=0)
+    assert torch.equal(ours.generate_ids(tokens, max_new_tokens=32, temperature=0.0), expected)
+    gf.save(ours, tmp_path / "again")
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "again")
+    assert again.config.max_position_embeddings == gf.load(tmp_path / "again").config.context_length == 62
+    torch.testing.assert_close(again(tokens).logits, theirs(tokens).logits, atol=1e-3, rtol=1e-4)
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ Next to read: `formats/` for what is read, `huggingface.py` for what is written,
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from glassformer.checkpoints.build import build, copied
 from glassformer.checkpoints.formats import all_formats
 from glassformer.checkpoints.formats.format import Contents, Format, Source
 from glassformer.errors import CheckpointCorrupt, CheckpointError, GlassformerError
+from glassformer.models import spec_of
 
 # What is written beside the weights.
 WRITTEN = ("tokenizer", "source_tokenizer", "processor", "eos_ids", "suppressed", "rest", "origin")
@@ -35,13 +36,17 @@ def load(
     *,
     from_pickle: bool = False,
     dtype: torch.dtype | None = torch.float32,
+    context_length: int | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Checkpoint:
     """A model from a Hugging Face directory, a published file, or (`from_pickle`) what torch pickled.
 
-    With dtype None each weight keeps the precision that it has there. For the rest see `read`.
+    With dtype None each weight keeps the precision that it has there. `context_length` counts more than what the files
+    say, where no weight depends on it. For the rest see `read`.
     """
     contents, weights = read(path, from_pickle=from_pickle, options=options)
+    if context_length is not None:
+        contents = replace(contents, config=spec_of(contents.config).with_context(contents.config, context_length))
     with files.errors_about(path):
         module = build(contents.config, copied(contents.config, weights, dtype))
     return Checkpoint(module=module, **{each.name: getattr(contents, each.name) for each in fields(Contents)})

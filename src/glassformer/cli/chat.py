@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from glassformer.cli.choosing import CHOOSING, Choosing
-from glassformer.cli.loading import RUNNING, Running, load
+from glassformer.cli.loading import RUNNING, ContextLength, Running, load
 from glassformer.cli.output import print_line, read_argument, read_line, remark, write_text
 from glassformer.errors import GenerationError, GlassformerError
 
@@ -42,6 +42,7 @@ def chat(
     choosing: Choosing = CHOOSING,
     cache: str = "full",
     stop: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    context_length: ContextLength = None,
     running: Running = RUNNING,
 ) -> None:
     """Talk with a model. At a terminal each line is a message; what comes through a pipe is one, and is answered.
@@ -66,7 +67,7 @@ def chat(
     settings = choosing.settings()
     if max_new_tokens < 1:
         raise GenerationError(f"must be at least 1, not {max_new_tokens}.", setting="max_new_tokens")
-    conversation = load(model, "language-model", opening=running).conversation(
+    conversation = load(model, "language-model", opening=running, context_length=context_length).conversation(
         system=system, template=template, max_new_tokens=max_new_tokens, cache=cache, stop=stop, **settings
     )
     if sys.stdin.isatty():

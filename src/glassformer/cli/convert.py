@@ -5,7 +5,7 @@ from pathlib import Path
 from cyclopts import App
 
 from glassformer.cli.flags import Flag
-from glassformer.cli.loading import OPENING, Opening, opened
+from glassformer.cli.loading import OPENING, ContextLength, Opening, opened
 from glassformer.cli.output import new_destination, print_json, print_line, remark
 
 app = App(
@@ -20,6 +20,7 @@ def convert(
     destination: Path,
     /,
     *,
+    context_length: ContextLength = None,
     opening: Opening = OPENING,
     tokenizer: Path | None = None,
     quantize: str | None = None,
@@ -60,7 +61,7 @@ def convert(
     if (destination.suffix == ".gguf") != (quantize is not None):
         raise ConfigError("--quantize q8_0, f16 or f32 goes with a destination that ends in .gguf, and neither alone.")
     new_destination(destination, overwrite=overwrite, folder=quantize is None, reads=read)
-    model = opened(source, opening, dtype=None)
+    model = opened(source, opening, dtype=None, context_length=context_length)
     if tokenizer is not None:
         tokens = Tokenizer.load(tokenizer)
         vocab_size = getattr(model.config, "vocab_size", tokens.vocab_size)

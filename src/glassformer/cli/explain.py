@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from glassformer.cli.flags import Flag
-from glassformer.cli.loading import OPENING, Opening
+from glassformer.cli.loading import OPENING, ContextLength, Opening
 from glassformer.cli.output import print_json, print_line, print_table, write_text
 
 app = App(
@@ -32,6 +32,7 @@ def explain(
     depth: int = 1,
     terms: int = 8,
     latex: Flag = False,
+    context_length: ContextLength = None,
     opening: Opening = OPENING,
     json: Flag = False,
 ) -> None:
@@ -79,7 +80,11 @@ def explain(
     kept = is_trace(model)
     if kept and (input is not None or tokens is not None):
         raise ConfigError(f"{model} is a recording, with its input: leave out --input and --tokens.")
-    trace = traces.load(Path(model)) if kept else record(model, input, tokens, opening=opening)
+    trace = (
+        traces.load(Path(model))
+        if kept
+        else record(model, input, tokens, opening=opening, context_length=context_length)
+    )
     if cell is None:
         list_names(trace, names or "*", json=json)
         return

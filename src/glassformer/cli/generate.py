@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 
 from glassformer.cli.choosing import CHOOSING, Choosing
 from glassformer.cli.flags import Flag
-from glassformer.cli.loading import RUNNING, Running, load
+from glassformer.cli.loading import RUNNING, ContextLength, Running, load
 from glassformer.cli.output import print_json, print_line, read_argument, remark, write_text
 
 app = App(
@@ -31,6 +31,7 @@ def generate(
     choosing: Choosing = CHOOSING,
     cache: str = "full",
     stop: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    context_length: ContextLength = None,
     running: Running = RUNNING,
     json: Flag = False,
 ) -> None:
@@ -73,7 +74,7 @@ def generate(
         raise GenerationError(f"must be at least 1, not {max_new_tokens}.", setting="max_new_tokens")
     if text is not None and prompt is not None:
         raise GenerationError("Give the text once: behind the model, or as --prompt.")
-    loaded = load(model, "language-model", opening=running)
+    loaded = load(model, "language-model", opening=running, context_length=context_length)
     begin = read_argument(text or prompt or "")
     prompts: list[str | tuple[int, ...]] = [begin] * n
     end_ids: frozenset[int] = frozenset()

@@ -22,6 +22,15 @@ FromPickle = Annotated[
     ),
 ]
 
+FLAGS = ("from_pickle", "context_length", "revision", "device", "dtype")  # of `load`, which are not a format's options
+ContextLength = Annotated[
+    int | None,
+    Parameter(
+        help="How many tokens the model reads at once, where its files say less than it can; learned positions have "
+        "no others.",
+    ),
+]
+
 
 @Parameter(name="*")
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Opening:
     ] = ()
 
     @property
-    def options(self) -> dict[str, str]:
+    def options(self) -> dict[str, Any]:
         """The same, by name."""
         pairs = [text.partition("=") for text in self.option]
         for text, (name, equals, _) in zip(self.option, pairs, strict=True):
@@ -47,7 +56,7 @@ class Opening:
                 raise ConfigError(f"--option {text}: it takes NAME=VALUE.")
         names = [name for name, _, _ in pairs]
         for name in names:
-            if name in ("source", "from_pickle", "device", "dtype", "progress") or names.count(name) > 1:
+            if name in (*FLAGS, "source", "progress") or names.count(name) > 1:
                 raise ConfigError(f"--option {name}: it is given twice, or a flag of its own.")
         return {name: value for name, _, value in pairs}
 
@@ -69,12 +78,12 @@ class Running(Opening):
 OPENING, RUNNING = Opening(), Running()
 
 
-def load(source: str, *kinds: "KindName", opening: Opening = OPENING) -> "Model":
+def load(source: str, *kinds: "KindName", opening: Opening = OPENING, context_length: int | None = None) -> "Model":
     """Load the model, refuse it unless it is of one of these kinds (any, without them), and pass on its note."""
     from glassformer.kinds import kind_of
 
     where = {"device": opening.device, "dtype": opening.dtype} if isinstance(opening, Running) else {}
-    model = opened(source, opening, **where)
+    model = opened(source, opening, context_length=context_length, **where)
     if kinds:
         try:
             model.require(*kinds)

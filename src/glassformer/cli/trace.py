@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from glassformer.cli.flags import Flag
-from glassformer.cli.loading import OPENING, Opening, load
+from glassformer.cli.loading import OPENING, ContextLength, Opening, load
 from glassformer.cli.output import (
     new_destination,
     print_json,
@@ -37,6 +37,7 @@ def trace(
     cells: int = 0,
     seed: int = 0,
     modules: Annotated[tuple[str, ...], Parameter(negative="")] = ("*",),
+    context_length: ContextLength = None,
     opening: Opening = OPENING,
     overwrite: Flag = False,
     json: Flag = False,
@@ -91,7 +92,7 @@ def trace(
         raise ConfigError("Say where to keep the recording: --out DIR, or --out FILE.gft.")
     read = [path for path in (model, input) if path is not None]
     new_destination(out, overwrite=overwrite, folder=out.suffix != traces.SUFFIX, reads=read)
-    recorded = record(str(model), input, tokens, modules, opening=opening)
+    recorded = record(str(model), input, tokens, modules, opening=opening, context_length=context_length)
     traces.save(recorded, out, overwrite=overwrite)
     n_cells = sum(recorded.tensors[output].n_cells for _, output in recorded.computed())
     facts = {"path": str(out), "operations": len(recorded.operations), "computed_cells": n_cells}
@@ -103,12 +104,18 @@ def trace(
 
 
 def record(
-    model: str, text: str | None, tokens: str | None, modules: tuple[str, ...] = ("*",), *, opening: Opening = OPENING
+    model: str,
+    text: str | None,
+    tokens: str | None,
+    modules: tuple[str, ...] = ("*",),
+    *,
+    opening: Opening = OPENING,
+    context_length: int | None = None,
 ) -> Any:
     """The trace of a model that the command line names."""
     from glassformer import api
 
-    loaded = load(model, opening=opening)
+    loaded = load(model, opening=opening, context_length=context_length)
     return api.trace(loaded, inputs_of(loaded, text, tokens), modules=list(modules))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cyclopts import App
 
 from glassformer.cli.flags import Flag
-from glassformer.cli.loading import RUNNING, Running, load
+from glassformer.cli.loading import RUNNING, ContextLength, Running, load
 from glassformer.cli.output import new_destination, print_json, progress_bar, read_argument, remark, write_text
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def translate(
     batch_size: int = 32,
     out: Path | None = None,
     overwrite: Flag = False,
+    context_length: ContextLength = None,
     running: Running = RUNNING,
     json: Flag = False,
 ) -> None:
@@ -74,7 +75,7 @@ def translate(
     if out is not None:
         new_destination(out, overwrite=overwrite, folder=False, reads=[path for path in (model, file) if path])
     texts = list(text) or (list(read_lines(file)) if file is not None else [])
-    loaded = load(model, "encoder-decoder", opening=running)
+    loaded = load(model, "encoder-decoder", opening=running, context_length=context_length)
     if not texts and file is None:
         texts = standard_input()
     if texts in ([], [""]):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from glassformer.cli.flags import Flag
-from glassformer.cli.loading import OPENING, Opening, opened
+from glassformer.cli.loading import OPENING, ContextLength, Opening, opened
 from glassformer.cli.output import new_destination, print_json, print_line, print_table, progress_bar, remark
 
 app = App(
@@ -33,6 +33,7 @@ def view(
     port: int = 0,
     allow_host: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     open: bool | None = None,
+    context_length: ContextLength = None,
     opening: Opening = OPENING,
     json: Flag = False,
 ) -> None:
@@ -84,7 +85,7 @@ def view(
     if export is not None:
         read = [path for path in (model, input) if path is not None]
         new_destination(export, overwrite=overwrite, folder=not is_file(export), reads=read)
-    session = session_of(model, input, tokens, seed=seed, steps=steps, opening=opening)
+    session = session_of(model, input, tokens, seed=seed, steps=steps, opening=opening, context_length=context_length)
     if check:
         from glassformer.viewer.chapters import check_chapters, load_chapters
 
@@ -105,7 +106,14 @@ def view(
 
 
 def session_of(
-    model: str, text: str | None, tokens: str | None, *, seed: int, steps: int, opening: Opening = OPENING
+    model: str,
+    text: str | None,
+    tokens: str | None,
+    *,
+    seed: int,
+    steps: int,
+    opening: Opening = OPENING,
+    context_length: int | None = None,
 ) -> Any:
     """The session of what the command line names, with its first run."""
     from glassformer import api
@@ -122,7 +130,8 @@ def session_of(
             return Session.of_shapes(model.removeprefix("shapes:"))
         return Session.of_trace(api.load_trace(model), name=Path(model).name)
     preset = model.removeprefix("preset:")
-    loaded = opened(model, opening) if preset == model else api.build(preset, seed=seed)
+    length: dict[str, Any] = {} if context_length is None else {"context_length": context_length}
+    loaded = opened(model, opening, **length) if preset == model else api.build(preset, seed=seed, **length)
     with progress_bar("recording", None):
         session = Session(loaded, name=Path(preset).name)
         inputs = kind_of(loaded).example(loaded) if text is None and tokens is None else inputs_of(loaded, text, tokens)

@@ -63,10 +63,13 @@ class Request:
         check_prompts([self.tokens], config.vocab_size)
         if self.max_new_tokens < 1:
             raise GenerationError(f"must be at least 1, not {self.max_new_tokens}.", setting="max_new_tokens")
+        is_scaled = getattr(config, "rope_scaling", None) is not None  # perhaps for more than its files say
         if not policy.endless and len(self.tokens) > policy.capacity:
             raise GenerationError(
                 f"The prompt has {len(self.tokens)} tokens, but this model's context is {policy.capacity}: shorten it, "
-                f"or let old tokens leave with a cache such as sinks:4+{max(policy.capacity - 4, 1)}."
+                f"or let old tokens leave with a cache such as sinks:4+{max(policy.capacity - 4, 1)}.",
+                python="load(…, context_length=N) reads more." if is_scaled else "",
+                command="--context-length N reads more." if is_scaled else "",
             )
         if self.source is not None:
             if not is_encoder_decoder(config):

@@ -33,6 +33,7 @@ class DecoderSettings:
 
     __slots__ = ()
     vocab_size: int
+    context_length: int
     d_model: int
     n_layers: int
     norm_eps: float
@@ -90,8 +91,8 @@ class DecoderConfig(DecoderSettings):
         check_choice(self, "qkv_bias", (True, False))
         check_choice(self, "qk_norm", (True, False))
         for n in self.sliding_windows:
-            if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= self.context_length:
-                raise ConfigError(f"sliding_windows must be whole numbers from 0 to {self.context_length}, not {n!r}.")
+            if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n < 2**31:
+                raise ConfigError(f"sliding_windows must be whole numbers from 0 to 2³¹ − 1, not {n!r}.")
 
     @property
     def n_experts(self) -> int:
@@ -149,7 +150,7 @@ class Decoder(nn.Module):
         self.token_embedding = Embedding(config.vocab_size, config.d_model)
         self.rope = config.rope()
         self.rotated = config.rotated
-        self.rules: dict[int, Rule] = {i: Window(n) for i, n in config.local.items()}
+        self.rules: dict[int, Rule] = {i: Window(n) for i, n in config.local.items() if n < config.context_length}
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(self.new_block(layer) for layer in range(config.n_layers))
         self.final_norm = self.new_norm()

@@ -107,7 +107,8 @@ class Gemma(Decoder):
         """How queries and keys turn in each layer."""
         local_rotation = step.rotation(self.local_rope)
         rotation = local_rotation if self.rope == self.local_rope else step.rotation(self.rope)
-        return [local_rotation if layer in self.rules else rotation for layer in range(self.config.n_layers)]
+        local = self.config.local
+        return [local_rotation if layer in local else rotation for layer in range(self.config.n_layers)]
 
     def unembed(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T V"]:
         """The logits of the token after each, within the cap."""

@@ -4,7 +4,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import torch
@@ -139,6 +139,22 @@ class ModelSpec:
                 "the model's forward, or make it a parameter."
             )
         return module
+
+    def with_context(self, config: Any, length: int) -> Any:
+        """The configuration of the same weights for texts of another length; raises where weights are of positions."""
+        if "context_length" not in {each.name for each in fields(config)}:
+            raise ConfigError(f"is for models of texts, and {self.name} has none.", setting="context_length")
+        changed = replace(config, context_length=length)
+        shapes, as_loaded = (
+            {name: weight.shape for name, weight in self.outline(each).named_parameters()} for each in (changed, config)
+        )
+        if shapes != as_loaded:
+            raise ConfigError(
+                f"must be {config.context_length}, not {length}: {self.name} has a learned vector for each position, "
+                "and no others.",
+                setting="context_length",
+            )
+        return changed
 
     def precision(self, name: str, dtype: torch.dtype) -> torch.dtype:
         """That of the parameter of this name in a model that is otherwise in `dtype`."""

@@ -56,13 +56,6 @@ def kind_of(rope: Mapping[str, Any]) -> Any:
     return rope.get("rope_type", rope.get("type", "default"))
 
 
-def is_dynamic(theirs: Settings) -> bool:
-    """Whether texts may be longer than max_position_embeddings, which is the original context of dynamic scaling."""
-    rope = rope_parameters(theirs)
-    by_type = (one for one in rope.values() if isinstance(one, Mapping))  # of layers, as Gemma 3 has it
-    return any(kind_of(one) == "dynamic" for one in (rope, *by_type))
-
-
 def partial_factor(theirs: Settings) -> Any:
     """The part of a head's features that turns."""
     return rope_parameters(theirs).get("partial_rotary_factor", theirs.get("partial_rotary_factor", 1.0))
@@ -71,18 +64,21 @@ def partial_factor(theirs: Settings) -> Any:
 def read_rope(theirs: Settings, theta: float, length: int) -> dict[str, Any]:
     """The context, the base and the scaling; `theta` and `length` are the defaults of a family.
 
-    The context is max_position_embeddings, except with dynamic scaling, which makes it `factor` times as long. Files
-    with other kinds do not agree whether they name the length before or after scaling (Gemma 3's "linear" names the
-    latter, Qwen2.5's "yarn" the former), so what they name is believed; the model may have been scaled for more.
+    Files do not agree whether max_position_embeddings is the length before or after scaling (Gemma 3's "linear" names
+    the latter, Qwen2.5's "yarn" the former). `transformers` refuses no text for its length; here the context is what
+    they name, or `factor` times the original one where they name that, too, and it is more. Who knows better says so
+    when the model is loaded (`context_length`).
     """
     rope = rope_parameters(theirs)
     kind = kind_of(rope)
     if not isinstance(kind, str) or kind not in ("default", *NAMES):
         raise ConfigError(f"rope_type {kind!r} is not supported; default, {', '.join(NAMES)} are.")
     context = theirs.get("max_position_embeddings", length)
-    scaling = None if kind == "default" else read_scaling(kind, rope, theirs.get(ORIGINAL), context)
-    if scaling is not None and kind == "dynamic":
-        context = int(min(scaling.factor * context, LONGEST))  # which it is for; up to the original one it does nothing
+    scaling = None
+    if kind != "default":
+        original = next((one for one in (theirs.get(ORIGINAL), rope.get(ORIGINAL)) if one is not None), None)
+        scaling = read_scaling(kind, rope, original, context)
+        context = scaled_context(scaling, context, context if kind == "dynamic" else original)
     return {
         "context_length": context,
         "rope_theta": rope.get("rope_theta", theirs.get("rope_theta", theta)),
@@ -90,15 +86,21 @@ def read_rope(theirs: Settings, theta: float, length: int) -> dict[str, Any]:
     }
 
 
+def scaled_context(scaling: RopeScaling, context: Any, original: Any) -> Any:
+    """The context that a file names, or the original one times the factor where that is more."""
+    if scaling.kind == "llama3" or type(context) is not int or type(original) is not int or original > LONGEST:
+        return context  # llama3's factor divides low frequencies alone: Llama 3.2 has 32, for 16 times the context
+    return max(context, int(min(scaling.factor * original, LONGEST)))
+
+
 def read_scaling(kind: str, rope: Mapping[str, Any], original: Any, context: Any) -> RopeScaling:
-    """The scaling that the settings of its kind say; `original` stands outside of them in some files."""
+    """The scaling that the settings of its kind say; `original` is the context before it, where a file names that."""
     names = NAMES[kind]
     scaling = {
         ours: rope.get(name) for ours, name in names.items() if ours not in OPTIONAL or rope.get(name) is not None
     }
     if kind == "dynamic" or "original_context_length" in scaling:
-        chosen = (context,) if kind == "dynamic" else (original, rope.get(ORIGINAL), context)
-        scaling["original_context_length"] = next((one for one in chosen if one is not None), None)
+        scaling["original_context_length"] = context if kind == "dynamic" or original is None else original
     if kind in ("yarn", "longrope") and scaling["factor"] is None:
         scaling["factor"] = context_factor(context, scaling["original_context_length"], kind)
     if kind == "yarn" and "attention_factor" not in scaling:

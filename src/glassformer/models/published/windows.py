@@ -1,7 +1,7 @@
 """Windows of attention in a config.json: one that all layers have, or one that some have.
 
-A window that is no smaller than the context is none, except where dynamic scaling makes the context longer than what
-the file says. Next to read: `nn/mask.py`, for what a window lets a query see.
+A window that is no smaller than the context stays, since the same weights may be asked to read longer texts.
+Next to read: `nn/mask.py`, for what a window lets a query see.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from typing import Any
 
 from glassformer.errors import ConfigError, ExportError
 from glassformer.models.published.fields import FieldGroup, Settings
-from glassformer.models.published.rope import is_dynamic
 from glassformer.models.spec import MAX_LAYERS
 
 
@@ -30,8 +29,7 @@ def read_size(theirs: Settings, default: int | None) -> int:
         return 0
     if type(size) is not int or size < 1:
         raise ConfigError(f"sliding_window must be a whole number from 1 on, or null, not {size!r}.")
-    length = theirs.get("max_position_embeddings")
-    return 0 if type(length) is int and size >= length and not is_dynamic(theirs) else size
+    return size
 
 
 def of_all(size: int) -> dict[str, Any]:
@@ -116,8 +114,7 @@ WINDOWS_BY_LAYER = FieldGroup(  # Qwen's
 def windows_by_turns(n_layers: int, pattern: int, *, named: bool) -> FieldGroup:
     """Gemma's: all layers but every `pattern`-th have one, unless `layer_types` says otherwise.
 
-    With `named`, for Gemma 3, a file may name another pattern, and a window as long as the context is one, too, since
-    such layers turn by angles of their own. `n_layers` is how many there are by default.
+    With `named`, for Gemma 3, a file may name another pattern. `n_layers` is how many there are by default.
     """
 
     def read(theirs: Settings) -> dict[str, Any]:
@@ -125,10 +122,7 @@ def windows_by_turns(n_layers: int, pattern: int, *, named: bool) -> FieldGroup:
         if type(every) is not int or every < 1:
             raise ConfigError(f"sliding_window_pattern must be a whole number from 1 on, not {every!r}.")
         has_window = [(i + 1) % every > 0 for i in range(read_n_layers(theirs, n_layers))]
-        size = read_size(theirs, 4096)
-        if named and not size and theirs.get("sliding_window", 4096) is not None:
-            size = int(theirs["max_position_embeddings"])
-        return cycle_of(by_type(theirs, size, has_window))
+        return cycle_of(by_type(theirs, read_size(theirs, 4096), has_window))
 
     def write(ours: Any) -> dict[str, Any]:
         theirs = by_turns(ours)
