@@ -3,11 +3,13 @@
 import os
 import random
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -16,6 +18,8 @@ from transformers import (
     AutoTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     Phi3Config,
@@ -26,11 +30,11 @@ import glassformer as gf
 from checkpoints.hostile import refused
 from glassformer import checkpoints
 from glassformer.checkpoints.gguf_file import GGUFFile
-from glassformer.errors import GlassformerError
+from glassformer.errors import ConfigError, GlassformerError, MissingExtra
 from glassformer.tokenizers.byte_level import to_printable
 from support.counts import count
 from support.damage import damaged
-from support.gguf_models import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, write_gpt2, write_llama
+from support.gguf_models import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, write_gpt2, write_gpt_neox, write_llama
 from tokenizers import Tokenizer as TheirTokenizer
 from tokenizers import decoders, models, pre_tokenizers
 
@@ -171,6 +175,42 @@ def test_a_gemma_has_the_logits_of_the_model_that_was_converted(
     torch.testing.assert_close(again.module.state_dict(), first.module.state_dict())
 
 
+def gpt_neox(**settings: Any) -> Any:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    config = GPTNeoXConfig(**{**sizes, "num_attention_heads": 4, "max_position_embeddings": 32, **settings})
+    theirs = GPTNeoXForCausalLM(config).eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return theirs
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}},
+        {"use_parallel_residual": False},
+        {"num_hidden_layers": 44, "hidden_act": "gelu_fast", "hidden_size": 32, "layer_norm_eps": 1e-3},
+    ],
+    ids=str,
+)
+def test_a_gpt_neox_has_the_logits_of_the_model_that_was_converted(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Its projections are reordered; what we write has the tensors and the settings of the converter's file."""
+    theirs = gpt_neox(**settings)
+    path = write_gpt_neox(tmp_path / "m.gguf", theirs)
+    assert_same_logits(path, theirs, atol=1e-5)
+    again = checkpoints.save_gguf(checkpoints.load(path), tmp_path / "again.gguf", kind="f32")
+    files = [gguf.GGUFReader(each) for each in (path, again)]
+    first, second = ({tensor.name: tensor.data for tensor in file.tensors} for file in files)
+    assert first.keys() == second.keys()
+    assert all((first[name] == second[name]).all() for name in first)
+    first, second = ({key: field.contents() for key, field in file.fields.items()} for file in files)
+    assert {key: second[key] for key in first if key.startswith("gptneox.")} == {
+        key: value for key, value in first.items() if key.startswith("gptneox.")
+    }
+    assert second["gptneox.rope.freq_base"] == 10_000.0
+
+
 def mixture(family: str, **settings: Any) -> Any:
     torch.manual_seed(0)
     sizes = {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
@@ -204,6 +244,75 @@ def test_a_mixture_of_experts_has_the_logits_of_the_model_that_was_converted(
     numbers = gguf.dequantize(stored.data, stored.tensor_type)
     up = quantized.get_parameter("blocks.1.mlp.experts.3.up_proj.weight").detach()
     torch.testing.assert_close(up, torch.from_numpy(numbers[3]), rtol=0, atol=0)
+
+
+def test_experts_may_be_a_tensor_each_as_in_older_files(tmp_path: Path) -> None:
+    """Not both by themselves and in one, and not fewer than the metadata say."""
+    theirs = mixture("mixtral")
+    reader = gguf.GGUFReader(write_llama(tmp_path / "new.gguf", theirs))
+    for name, left_out, twice in (("old", "", False), ("fewer", "blk.1.ffn_up.4.weight", False), ("twice", "", True)):
+        writer = gguf.GGUFWriter(tmp_path / f"{name}.gguf", "llama")
+        for key, field in reader.fields.items():
+            if key.startswith("llama."):
+                writer.add_key_value(key, field.contents(), field.types[0])
+        for tensor in reader.tensors:
+            if "_exps" not in tensor.name or twice:
+                writer.add_tensor(tensor.name, np.array(tensor.data))
+            if "_exps" in tensor.name:
+                for i, matrix in enumerate(tensor.data):
+                    if (each := tensor.name.replace("_exps", f".{i}")) != left_out:
+                        writer.add_tensor(each, np.array(matrix))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    assert_same_logits(tmp_path / "old.gguf", theirs)
+    for name in ("fewer", "twice"):
+        with refused(tmp_path / f"{name}.gguf"):
+            checkpoints.load(tmp_path / f"{name}.gguf")
+
+
+def with_type(path: Path, kind: int) -> Path:
+    """A file in which one tensor is said to be of another type."""
+    data = path.read_bytes()
+    name = b"blk.0.attn_q.weight"
+    at = data.index(name) + len(name) + 4 + 2 * 8
+    path.write_bytes(data[:at] + struct.pack("<I", kind) + data[at + 4 :])
+    return path
+
+
+@pytest.mark.parametrize(("kind", "name"), [(9, "Q8_1"), (15, "Q8_K"), (26, "I32"), (28, "F64"), (99, "number 99")])
+def test_a_type_that_nobody_dequantizes_is_not_supported_and_no_damage(tmp_path: Path, kind: int, name: str) -> None:
+    path = with_type(write_llama(tmp_path / "m.gguf", llama()), kind)
+    with pytest.raises(ConfigError, match=rf"blk\.0\.attn_q\.weight is of ggml's type {name}, which is not supported"):
+        checkpoints.load(path)
+
+
+@pytest.mark.parametrize("kind", ["IQ4_XS", "IQ1_S", "TQ2_0", "MXFP4"])
+def test_weights_in_types_of_the_library_are_read_by_it(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random blocks in the place of one matrix; without the library, one sentence says which extra brings it."""
+    type = gguf.GGMLQuantizationType[kind]
+    n_weights, n_bytes = gguf.GGML_QUANT_SIZES[type]
+    blocks = np.random.default_rng(0).integers(0, 64, (256, 256 // n_weights * n_bytes), dtype=np.uint8)
+    numbers = torch.from_numpy(gguf.dequantize(blocks, type))
+    theirs = llama(hidden_size=256)
+    write = gguf.GGUFWriter.add_tensor
+
+    def add(self: gguf.GGUFWriter, name: str, tensor: np.ndarray, *a: Any, **options: Any) -> None:
+        if name == "blk.0.attn_output.weight":
+            tensor, options = blocks, {"raw_dtype": type}
+        write(self, name, tensor, *a, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gguf.GGUFWriter, "add_tensor", add)
+        path = write_llama(tmp_path / "m.gguf", theirs)
+    module = checkpoints.load(path).module
+    torch.testing.assert_close(module.get_parameter("blocks.0.attn.o_proj.weight").data, numbers, rtol=0, atol=0)
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(MissingExtra, match=rf"{kind} needs gguf: .*glassformer\[gguf\]"):
+        checkpoints.load(path)
 
 
 def test_a_tensor_of_experts_has_as_many_as_the_metadata_say(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """GGUF files that we write, read by the library `gguf`, by `transformers` and by ourselves."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer
 
 import glassformer as gf
 from checkpoints.test_gguf import TEXTS, byte_level, sentencepiece_tokens
@@ -26,6 +27,7 @@ SIZES = {"vocab_size": 300, "context_length": 32, "d_model": 64, "n_layers": 2, 
 # For `transformers` the heads of a Qwen3 in GGUF are always 128 wide, all sizes of a GPT-2 but three its first one's.
 MODELS: dict[str, dict[str, Any]] = {
     "llama": {**SIZES, "n_kv_heads": 2, "tied_head": True, "rope_theta": 500.0},
+    "mistral": {**SIZES, "n_kv_heads": 2, "rope_theta": 500.0},
     "qwen2": {**SIZES, "n_kv_heads": 2},
     "qwen3": {**SIZES, "n_kv_heads": 2, "d_head": 128},
     "phi3": {**SIZES, "n_kv_heads": 2, "vocab_size": 32064},
@@ -118,8 +120,24 @@ def test_q8_0_is_that_of_the_library() -> None:
 
 def test_layers_that_gguf_has_no_setting_for_are_refused(tmp_path: Path) -> None:
     model = gf.build("smollm3", **SIZES, n_kv_heads=2, rotary_layers=[True, False])
-    with pytest.raises(ExportError, match=r"GGUF cannot express rotary_layers = \(True, False\)"):
+    with pytest.raises(ExportError, match=r"rotary_layers = \(True, False\), since .* every fourth"):
         checkpoints.save_gguf(model.checkpoint, tmp_path / "m.gguf", kind="f32")
+
+
+def test_a_mistral_is_written_as_a_llama_where_no_text_is_longer_than_its_window(tmp_path: Path) -> None:
+    for window in (31, 32):
+        model = gf.build("mistral", **MODELS["mistral"], sliding_windows=[window])
+        gf.save(model, tmp_path / f"{window}")
+    with pytest.raises(ExportError, match=r"sliding_windows = \(31,\), since .* no longer than its window"):
+        checkpoints.save_gguf(gf.load(tmp_path / "31").checkpoint, tmp_path / "m.gguf", kind="f32")
+    whole = gf.load(tmp_path / "32")
+    path = checkpoints.save_gguf(whole.checkpoint, tmp_path / "m.gguf", kind="f32")
+    again = gf.load(path)
+    assert again.config.architecture == "llama"
+    assert gguf.GGUFReader(path).get_field("general.architecture").contents() == "llama"
+    tokens = torch.randint(300, (2, 32))
+    torch.testing.assert_close(again(tokens), whole(tokens))
+    assert run("convert", str(tmp_path / "31"), str(tmp_path / "n.gguf"), "--quantize", "f16").returncode == 2
 
 
 @pytest.mark.parametrize("pre", ["gpt-2", "smollm", "llama-bpe", "qwen2"])
@@ -220,6 +238,58 @@ def test_spaces_and_merges_that_gguf_cannot_express_are_refused(data_dir: Path, 
         with pytest.raises(ExportError, match=says):
             checkpoints.save_gguf(model.checkpoint, tmp_path / "m.gguf", kind="f32")
     assert not list(tmp_path.iterdir())
+
+
+def test_added_tokens_that_are_normalized_are_written_where_that_changes_nothing(tmp_path: Path) -> None:
+    """Where a space is put before a text, they are looked for in another spelling; so are those with a space."""
+    for prefix, word, fits in ((False, "<|x|>", True), (True, "<|x|>", False), (False, "▁h", False)):
+        first = by_scores(tmp_path / f"{prefix} {word}", add_space_prefix=prefix)
+        folder = gf.save(first, tmp_path / f"{prefix} {word}" / "folder")
+        (folder / "manifest.json").unlink()
+        theirs = AutoTokenizer.from_pretrained(folder)
+        theirs.add_tokens([AddedToken(word, normalized=True)])
+        theirs.save_pretrained(folder)
+        normalized = gf.load(folder)
+        if not fits:
+            with pytest.raises(ExportError, match=f"{re.escape(word)}' is looked for only after spaces"):
+                checkpoints.save_gguf(normalized.checkpoint, tmp_path / "m.gguf", kind="q8_0")
+            continue
+        again = gf.load(checkpoints.save_gguf(normalized.checkpoint, tmp_path / "m.gguf", kind="q8_0"))
+        for text in ("hello", f" hell{word}  o", f"{word}{word} é", ""):
+            assert again.encode(text) == normalized.encode(text) == theirs(text).input_ids
+        assert len(again.encode(word)) == 2  # with the one that begins a text
+
+
+def test_a_gpt_neox_is_written_with_its_tokenizer_and_a_head_of_its_own(tmp_path: Path) -> None:
+    """As Pythia has it: byte-level BPE with NFC, and runs of spaces that are added and normalized."""
+    model = gf.build("gpt_neox", **SIZES, tied_head=True, seed=0)
+    gf.save(model.having(tokenizer=Tokenizer.train([__file__], 280, ["<|endoftext|>"])), tmp_path / "model")
+    (tmp_path / "model" / "manifest.json").unlink()
+    file = json.loads((tmp_path / "model" / "tokenizer.json").read_text())
+    file["normalizer"] = {"type": "NFC"}
+    file["added_tokens"] += [
+        {"id": 280 + n, "content": "  " + n * " ", "special": False, "normalized": True}
+        | {"lstrip": False, "rstrip": False, "single_word": False}
+        for n in range(3)
+    ]
+    (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(file))
+    first = gf.load(tmp_path / "model")
+    path = checkpoints.save_gguf(first.checkpoint, tmp_path / "m.gguf", kind="f16")
+    fields = gguf.GGUFReader(path).fields
+    assert fields["tokenizer.ggml.pre"].contents() == "olmo"
+    assert "output.weight" in {tensor.name for tensor in gguf.GGUFReader(path).tensors}
+    again = gf.load(path)
+    assert again.config == first.config
+    assert first.tokenizer is not None
+    assert again.tokenizer is not None
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "model")
+    for text in ("def test_x():\n    a   b", "e\u0301 \u1112\u1161\u11ab", "a      b", "<|endoftext|>  x"):
+        ids = first.tokenizer.encode(text, special=True)
+        assert again.tokenizer.encode(text, special=True) == ids == theirs(text).input_ids
+    for changes, setting in (({"attn_bias": False}, "attn_bias"), ({"activation": "gelu_tanh"}, "activation")):
+        other = gf.build("gpt_neox", **SIZES, **changes)
+        with pytest.raises(ExportError, match=setting):
+            checkpoints.save_gguf(other.checkpoint, tmp_path / "n.gguf", kind="f32")
 
 
 CARD = """---

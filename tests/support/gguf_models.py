@@ -112,6 +112,29 @@ def write_gpt2(path: Path, model: Any, kind: str = "F32", *, head_too: bool = Fa
     return _finish(path, writer, {})
 
 
+def write_gpt_neox(path: Path, model: Any, kind: str = "F32") -> Path:
+    """A GPTNeoXForCausalLM, of which the queries of all heads come first, then all keys, then all values."""
+    config = model.config
+    writer = gguf.GGUFWriter(path, "gptneox")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    d_head = config.hidden_size // config.num_attention_heads
+    writer.add_rope_dimension_count(int(config.rope_parameters["partial_rotary_factor"] * d_head))
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_parallel_residual(config.use_parallel_residual)
+    writer.add_layer_norm_eps(config.layer_norm_eps)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GPTNEOX, config.num_hidden_layers)
+    for name, tensor in _tensors(model).items():
+        array = tensor.numpy()
+        if ".query_key_value." in name:
+            heads = array.reshape(config.num_attention_heads, 3, d_head, *array.shape[1:])
+            array = np.concatenate([heads[:, i].reshape(-1, *array.shape[1:]) for i in range(3)])
+        _add(writer, names.get_name(name, (".weight", ".bias")), array, kind)
+    return _finish(path, writer, {})
+
+
 def _tensors(model: Any) -> dict[str, Tensor]:
     """The parameters, of tied ones the first."""
     return {name: parameter.detach().float() for name, parameter in model.named_parameters()}

@@ -1,7 +1,8 @@
 """ggml's block formats: the bytes of a quantized row, back to numbers; and Q8_0 out of numbers.
 
 Weights stand in blocks of 32 or 256, each with scales of its own: a weight is `scale * q`, in some formats minus or
-plus an offset, and q has 2 to 8 bits. Next to read: `gguf_file.py`, which has the tensors in such blocks.
+plus an offset, and q has 2 to 8 bits. Formats whose levels stand in long tables are dequantized by the library `gguf`.
+Next to read: `gguf_file.py`, which has the tensors in such blocks.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from glassformer.errors import MissingExtra
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -156,6 +159,23 @@ def q6_k(blocks: Bytes) -> Floats:
     return scaled(half(blocks, 208) * s, q.astype(np.float32) - 32).reshape(len(blocks), -1)
 
 
+# ---- formats with tables of levels, and the newest
+
+
+def by_library(name: str) -> Callable[[Bytes], Floats]:
+    """What the library `gguf` makes of blocks of the type of this name."""
+
+    def dequantize(blocks: Bytes) -> Floats:
+        try:
+            import gguf
+        except ImportError:
+            raise MissingExtra("gguf", "gguf", f"Reading weights of type {name}") from None
+        weights: Floats = gguf.dequantize(blocks, gguf.GGMLQuantizationType[name])
+        return weights
+
+    return dequantize
+
+
 def to_q8_0(weights: Floats) -> Bytes:
     """Blocks (N, 34) of weights (N, 32): d is a 127th of the largest, q is rounded, halves away from zero."""
     scale = np.abs(weights).max(axis=1, keepdims=True) / np.float32(127)
@@ -180,4 +200,22 @@ FORMATS = {  # by ggml's number for the type
     14: BlockFormat(name="Q6_K", n_weights=256, n_bytes=210, dequantize=q6_k),
     20: BlockFormat(name="IQ4_NL", n_weights=32, n_bytes=18, dequantize=iq4_nl),
     30: BlockFormat(name="BF16", n_weights=1, n_bytes=2, dtype=torch.bfloat16),
+}
+BY_LIBRARY = {  # by ggml's number: name, weights and bytes of a block
+    16: ("IQ2_XXS", 256, 66),
+    17: ("IQ2_XS", 256, 74),
+    18: ("IQ3_XXS", 256, 98),
+    19: ("IQ1_S", 256, 50),
+    21: ("IQ3_S", 256, 110),
+    22: ("IQ2_S", 256, 82),
+    23: ("IQ4_XS", 256, 136),
+    29: ("IQ1_M", 256, 56),
+    34: ("TQ1_0", 256, 54),
+    35: ("TQ2_0", 256, 66),
+    39: ("MXFP4", 32, 17),
+    40: ("NVFP4", 64, 36),
+}
+FORMATS |= {
+    kind: BlockFormat(name=name, n_weights=n_weights, n_bytes=n_bytes, dequantize=by_library(name))
+    for kind, (name, n_weights, n_bytes) in BY_LIBRARY.items()
 }

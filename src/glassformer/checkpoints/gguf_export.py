@@ -19,16 +19,22 @@ from glassformer.checkpoints import gguf_card, gguf_families, gguf_file, gguf_to
 from glassformer.checkpoints.build import check_finite
 from glassformer.checkpoints.chat_templates import templates_of
 from glassformer.checkpoints.formats.format import Contents
+from glassformer.checkpoints.formats.gguf import EMBEDDING, HEAD, configuration_of
 from glassformer.checkpoints.gguf_families import FAMILIES, LONGROPE, ROPE_FREQUENCIES, WINDOW, GGUFFamily
 from glassformer.checkpoints.gguf_tokenizer import KEY, chat_metadata
 from glassformer.checkpoints.rest import CARD
 from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError
-from glassformer.models import spec_of
 from glassformer.nn.rope import RopeScaling
 from glassformer.tokenizers.base import Tokenizer
 
 KINDS = {"f32": 0, "f16": 1, "q8_0": 8}  # ggml's numbers
 FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7}  # llama.cpp's for whole files
+WHY = {  # by Hugging Face's type and our field
+    ("mistral", "sliding_windows"): "since llama.cpp reads a Mistral as a Llama, all of whose layers see everything; "
+    "one whose context_length (max_position_embeddings) is no longer than its window is written.",
+    ("smollm3", "rotary_layers"): "since llama.cpp leaves the rotation out of every fourth layer of a SmolLM3, and of "
+    "no other.",
+}
 NOT_OF_THE_MODEL = ("dropout", "rope_style")  # which rows are reordered for, and what training alone uses
 
 
@@ -57,6 +63,8 @@ def save(module: nn.Module, contents: Contents, path: Path, *, kind: str, overwr
     for place, matrices in parts.items():
         tensor = torch.stack(matrices) if place.endswith("_exps.weight") else matrices[0]  # of experts, in their order
         tensors[place] = _kind(place, tensor, kind), family.change_back(place, theirs)(tensor)
+    if family.head_too:
+        tensors.setdefault(HEAD, tensors[EMBEDDING])
     tensors |= {place: (KINDS["f32"], tensor) for place, tensor in rope_tensors.items()}
     with files.new_file(path, overwrite=overwrite) as new:
         gguf_file.write(new, metadata, tensors)
@@ -111,13 +119,12 @@ def _settings(
         )
     except ConfigError as error:
         raise ExportError(f"GGUF cannot express this model: {error}") from None
-    published = spec_of(config).published
-    assert published is not None
     kept = {each: getattr(config, each) for each in NOT_OF_THE_MODEL if hasattr(config, each)}
-    wanted, read = (replace(published.from_huggingface(each), **kept) for each in (theirs, again))
-    for field in fields(config):
+    wanted, read = (replace(configuration_of(each), **kept) for each in (theirs, again))
+    for field in fields(wanted):
         if in_float32(getattr(read, field.name)) != in_float32(value := getattr(wanted, field.name)):
-            raise ExportError(f"GGUF cannot express {field.name} = {value!r}, as it is written here.")
+            why = WHY.get((family.model_type, field.name), "as it is written here.")
+            raise ExportError(f"GGUF cannot express {field.name} = {value!r}, {why}")
     return metadata
 
 

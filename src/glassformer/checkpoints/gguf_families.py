@@ -1,8 +1,9 @@
 """Architectures as GGUF has them: for each its settings and its tensors, by their names in Hugging Face's folders.
 
 A family that `models/published/` has a table for is one row of `FAMILIES`; what the settings and tensors then mean is
-said in that table alone. llama.cpp's converter changes three things on the way: Llama's queries and keys are reordered
-so that rotary pairs are neighbours, GPT-2's matrices are transposed, and Gemma's norms are scales, not offsets from 1.
+said in that table alone. llama.cpp's converter changes four things on the way: Llama's queries and keys are reordered
+so that rotary pairs are neighbours, GPT-NeoX's queries, keys and values of each head are moved apart, GPT-2's matrices
+are transposed, and Gemma's norms are scales, not offsets from 1.
 """
 
 import math
@@ -24,6 +25,7 @@ LONGROPE = {"short_factor": "rope_factors_short.weight", "long_factor": "rope_fa
 WINDOW = "attention.sliding_window"  # 0 for none
 ROPE_TENSORS = (ROPE_FREQUENCIES, *LONGROPE.values())
 LAYER = re.compile(r"blk\.(0|[1-9]\d{0,5})\.")
+OF_ONE_EXPERT = re.compile(r"(blk\.\{i\}\.ffn_(?:gate|up|down))\.(0|[1-9]\d{0,5})")  # in files of before April 2024
 ORIGINAL_CONTEXT = 8192  # of Llama 3.1, and where a file with divisors says nothing else
 SCALINGS = {  # by their type: settings of GGUF after "rope.scaling.", and of config.json
     "linear": {"factor": "factor"},
@@ -34,6 +36,7 @@ SCALINGS = {  # by their type: settings of GGUF after "rope.scaling.", and of co
         "yarn_beta_slow": "beta_slow",
     },
 }
+QKV = 3  # queries, keys and values
 UNUSED = ("tensor_data_layout", "rope.scaling.finetuned")  # that change nothing here
 NEUTRAL = {f"rope.scaling.{name}": 1 for name in ("attn_factor", "yarn_attn_factor", "yarn_ext_factor")}
 
@@ -45,8 +48,11 @@ class GGUFFamily:
     `settings` are those of GGUF without the architecture in front, and of config.json; a file must have them, unless
     they are `optional`. `modules` are GGUF's and those of the folder, with `{i}` for a layer; of `transposed` the
     weights are (d_in, d_out) in a folder, and rows of `turned`, heads of what setting, have rotary pairs side by side.
-    With `norms_from_one` a norm's weight is 1 more than in a folder. `unsaid` is what follows from the other settings.
-    `{e}` is an expert: those of a layer are one tensor in GGUF. `architecture` is GGUF's where another has it, too.
+    In `by_head` queries, keys and values are one matrix, in a folder head by head. With `norms_from_one` a norm's
+    weight is 1 more than in a folder; with `head_too` a head that is the embedding is stored again. `unsaid` is what
+    follows from the other settings.
+    `{e}` is an expert: those of a layer are one tensor in GGUF, in older files one each. `architecture` is GGUF's
+    where another has it, too.
     """
 
     model_type: str
@@ -56,7 +62,9 @@ class GGUFFamily:
     modules: Mapping[str, str]
     transposed: frozenset[str] = frozenset()
     turned: Mapping[str, str] = field(default_factory=dict)
+    by_head: Mapping[str, str] = field(default_factory=dict)
     norms_from_one: bool = False
+    head_too: bool = False
     unsaid: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda config: {}
 
     def folder_name(self, name: str) -> str:
@@ -64,9 +72,11 @@ class GGUFFamily:
         module, _, part = name.rpartition(".")
         layer = LAYER.match(module)
         pattern = module if layer is None else LAYER.sub("blk.{i}.", module)
+        if (expert := OF_ONE_EXPERT.fullmatch(pattern)) is not None:
+            pattern = f"{expert[1]}_exps"
         if part not in ("weight", "bias") or pattern not in self.modules:
             raise CheckpointCorrupt(f"its tensor {name} has no place in a {self.model_type} that is read here.")
-        return f"{self.modules[pattern]}.{part}".format(i=layer and int(layer[1]), e="{e}")
+        return f"{self.modules[pattern]}.{part}".format(i=layer and int(layer[1]), e=expert[2] if expert else "{e}")
 
     def gguf_name(self, folder_name: str) -> str:
         """The name in GGUF of a folder's tensor."""
@@ -85,6 +95,9 @@ class GGUFFamily:
         if module in self.turned:
             n_heads = config[self.turned[module]]
             return lambda tensor: neighbours_from_half(tensor, n_heads)
+        if module in self.by_head:
+            n_heads = config[self.by_head[module]]
+            return lambda tensor: _transposed(tensor, n_heads, QKV)
         if self.norms_from_one and module.endswith("norm"):
             return lambda tensor: tensor.float() + 1
         return self.change(name, config)
@@ -97,6 +110,9 @@ class GGUFFamily:
         if module in self.turned:
             n_heads = config[self.turned[module]]
             return lambda tensor: half_from_neighbours(tensor, n_heads)
+        if module in self.by_head:
+            n_heads = config[self.by_head[module]]
+            return lambda tensor: _transposed(tensor, QKV, n_heads)
         if self.norms_from_one and module.endswith("norm"):
             return lambda tensor: tensor.float() - 1
         return lambda tensor: tensor
@@ -112,6 +128,13 @@ def half_from_neighbours(tensor: Tensor, n_heads: int) -> Tensor:
 def neighbours_from_half(tensor: Tensor, n_heads: int) -> Tensor:
     """The other way round."""
     return tensor.reshape(n_heads, 2, -1, *tensor.shape[1:]).transpose(1, 2).flatten(0, 2)
+
+
+def _transposed(tensor: Tensor, a: int, b: int) -> Tensor:
+    """Rows that are `a` groups of `b` runs as `b` groups of `a` runs."""
+    if a < 1 or b < 1 or tensor.shape[0] % (a * b):
+        raise CheckpointCorrupt(f"{tensor.shape[0]} rows do not divide into {a} times {b} parts.")
+    return tensor.reshape(a, b, -1, *tensor.shape[1:]).transpose(0, 1).flatten(0, 2)
 
 
 def experts(mlp: str, **names: str) -> dict[str, str]:
@@ -191,9 +214,26 @@ def _of_gemma3(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"sliding_window": config.get("sliding_window"), **_query_scalar(config, 62)}
 
 
-FAMILIES = {  # by general.architecture; Mixtral's is that of Llama
+def _of_gptneox(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What no setting says: all published models have biases, and GELU is approximated in that of 44 layers alone."""
+    return {
+        "hidden_act": "gelu_fast" if config["num_hidden_layers"] == 44 else "gelu",
+        "rotary_pct": config.get("partial_rotary_factor", 1.0),
+        "attention_bias": True,
+    }
+
+
+FAMILIES = {  # by general.architecture; Mistral's and Mixtral's is that of Llama
     "llama": GGUFFamily(
         model_type="llama",
+        settings=DECODER,
+        optional=OF_DECODER,
+        modules=DECODER_MODULES,
+        turned=ROTARY_NEIGHBOURS,
+    ),
+    "mistral": GGUFFamily(  # without its window, which this architecture has no setting for; read as a Llama
+        model_type="mistral",
+        architecture="llama",
         settings=DECODER,
         optional=OF_DECODER,
         modules=DECODER_MODULES,
@@ -292,6 +332,31 @@ FAMILIES = {  # by general.architecture; Mixtral's is that of Llama
         optional=OF_DECODER,
         modules={**WITHOUT_MLP, **experts("block_sparse_moe", gate="w1", up="w3", down="w2")},
         turned=ROTARY_NEIGHBOURS,
+    ),
+    "gptneox": GGUFFamily(
+        model_type="gpt_neox",
+        settings={
+            **SIZES,
+            "feed_forward_length": "intermediate_size",
+            "attention.head_count": "num_attention_heads",
+            "attention.layer_norm_epsilon": "layer_norm_eps",
+            "use_parallel_residual": "use_parallel_residual",
+        },
+        optional={"rope.freq_base": "rotary_emb_base"},
+        modules={
+            "token_embd": "gpt_neox.embed_in",
+            "output_norm": "gpt_neox.final_layer_norm",
+            "output": "embed_out",
+            "blk.{i}.attn_norm": "gpt_neox.layers.{i}.input_layernorm",
+            "blk.{i}.attn_qkv": "gpt_neox.layers.{i}.attention.query_key_value",
+            "blk.{i}.attn_output": "gpt_neox.layers.{i}.attention.dense",
+            "blk.{i}.ffn_norm": "gpt_neox.layers.{i}.post_attention_layernorm",
+            "blk.{i}.ffn_up": "gpt_neox.layers.{i}.mlp.dense_h_to_4h",
+            "blk.{i}.ffn_down": "gpt_neox.layers.{i}.mlp.dense_4h_to_h",
+        },
+        by_head={"blk.{i}.attn_qkv": "num_attention_heads"},
+        head_too=True,
+        unsaid=_of_gptneox,
     ),
     "gpt2": GGUFFamily(
         model_type="gpt2",

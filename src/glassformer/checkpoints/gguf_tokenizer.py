@@ -54,11 +54,13 @@ def _split(pattern: str) -> Json:
 
 WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3")  # where a word that is a token needs no merges; <bos> is usual
 _DIGITS: Json = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL]}
+NFC: Json = {"type": "NFC"}
 PRE: dict[str, Json] = {  # by tokenizer.ggml.pre
-    **{name: {"pre_tokenizer": BYTE_LEVEL} for name in ("gpt-2", "mpt", "olmo", "jais")},
+    **{name: {"pre_tokenizer": BYTE_LEVEL} for name in ("gpt-2", "jais")},
+    **{name: {"pre_tokenizer": BYTE_LEVEL, "normalizer": NFC} for name in ("olmo", "mpt")},  # GPT-NeoX's
     **{name: {"pre_tokenizer": _DIGITS} for name in ("smollm", "starcoder", "refact", "codeshell")},
     **{name: {"pre_tokenizer": _split(PATTERNS["llama3"])} for name in WHOLE_WORDS},
-    "qwen2": {"pre_tokenizer": _split(QWEN2), "normalizer": {"type": "NFC"}},
+    "qwen2": {"pre_tokenizer": _split(QWEN2), "normalizer": NFC},
     "gpt-4o": {"pre_tokenizer": _split(PATTERNS["o200k"])},
 }
 
@@ -224,8 +226,7 @@ def metadata_of(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
     tokens = {id: text for text, id in model["vocab"].items()}
     types = dict.fromkeys(tokens, NORMAL)
     for added in file["added_tokens"]:
-        if added["lstrip"] or added["rstrip"] or added["single_word"] or (added["normalized"] and by_scores):
-            raise ExportError(f"GGUF cannot express how its token {added['content']!r} is looked for in a text.")
+        _check_added(added, file)
         tokens[added["id"]] = added["content"]
         types[added["id"]] = CONTROL if added["special"] else USER_DEFINED
     texts = [tokens.get(id, f"[PAD{id}]") for id in range(vocab_size)]
@@ -238,6 +239,23 @@ def metadata_of(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
         metadata = _merges_metadata(file)
     numbers = array("i", [types.get(id, UNUSED) for id in range(vocab_size)])
     return metadata | {f"{KEY}tokens": texts, f"{KEY}token_type": numbers}
+
+
+def _check_added(added: Json, file: Json) -> None:
+    """Raise unless an added token is looked for in a text as llama.cpp does: as it is spelled, wherever it stands."""
+    text = added["content"]
+    if setting := next((name for name in ("lstrip", "rstrip", "single_word") if added[name]), None):
+        raise ExportError(
+            f"GGUF cannot express that its token {text!r} takes the text beside it into account ({setting} in "
+            "tokenizer.json)."
+        )
+    if not added["normalized"] or not file["model"].get("byte_fallback"):
+        return
+    if file.get("normalizer") != NO_PREFIX["normalizer"] or " " in text or SPACE in text:
+        raise ExportError(
+            f"GGUF cannot express that its token {text!r} is looked for only after spaces have been replaced "
+            "(normalized in tokenizer.json): there, tokens are looked for in the text as it was typed."
+        )
 
 
 def _merges_metadata(file: Json) -> dict[str, Any]:

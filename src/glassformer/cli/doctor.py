@@ -22,6 +22,7 @@ EXTRAS = {
     "text": "sentencepiece",
     "notebook": "anywidget",
     "media": "av",
+    "gguf": "gguf",
 }
 
 

@@ -34,7 +34,7 @@ def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
     """The contents and our parameters, each dequantized when it is asked for."""
     file = GGUFFile(source.path)
     theirs = _settings(file)
-    config = _config(theirs)
+    config = configuration_of(theirs)
     tensors = FolderTensors(file, theirs)
     held = names.checked({name: tensors.outline(name) for name in tensors}, config)
     tokenizer, eos_ids, rest = _texts(file.metadata)
@@ -69,14 +69,20 @@ class FolderTensors(Mapping[str, Tensor]):
         """A tensor of the file, or those that it has of all experts."""
         folder_name, change = family.folder_name(name), family.change(name, theirs)
         if EXPERT not in folder_name:
-            self._places[folder_name] = name, change
+            self._place(folder_name, name, change)
             return
         shape, n = self._file.stored[name].shape, theirs.get("num_local_experts", theirs.get("num_experts"))
         if len(shape) != 3 or shape[0] != n:
             raise CheckpointCorrupt(f"{name} is {shape}, and should have a matrix for each of {n} experts.")
         for i in range(n):
-            self._places[folder_name.replace(EXPERT, str(i))] = name, change
+            self._place(folder_name.replace(EXPERT, str(i)), name, change)
             self._experts[folder_name.replace(EXPERT, str(i))] = i
+
+    def _place(self, folder_name: str, name: str, change: Callable[[Tensor], Tensor]) -> None:
+        """Where a folder's tensor is in the file; an expert may be there by itself or among all."""
+        if folder_name in self._places:
+            raise CheckpointCorrupt(f"{name} has an expert that {self._places[folder_name][0]} has, too.")
+        self._places[folder_name] = name, change
 
     def __getitem__(self, name: str) -> Tensor:
         """The tensor of that name."""
@@ -114,8 +120,8 @@ def _settings(file: GGUFFile) -> dict[str, Any]:
     )
 
 
-def _config(theirs: Mapping[str, Any]) -> Any:
-    """Our configuration, by the table of the family that is published under this model type."""
+def configuration_of(theirs: Mapping[str, Any]) -> Any:
+    """Our configuration of a config.json, by the table of the family that is published under this model type."""
     for spec in specs().values():
         if spec.published is not None and theirs["model_type"] in spec.published.model_types:
             try:
