@@ -41,7 +41,7 @@ from glassformer.inference.transcribe import Options, Transcript, transcribe
 from glassformer.kinds import encoder, image, kind_of, kinds, sound, translation
 from glassformer.kinds.kind import Inputs, Metrics, Progress, needs_tokenizer
 from glassformer.models.bert import Bert
-from glassformer.models.spec import IN_WORDS, KindName
+from glassformer.models.spec import IN_WORDS, KindName, longest_text
 from glassformer.models.whisper import Whisper
 from glassformer.nn.kv_cache import full, parse_policy
 from glassformer.tokenizers import CharTokenizer, Tokenizer
@@ -161,7 +161,7 @@ class Model:
 
     def check_length(self, tokens: Tensor) -> None:
         """Raise where there are more tokens than positions."""
-        if tokens.shape[-1] > self.config.context_length:
+        if tokens.shape[-1] > longest_text(self.config):
             raise GenerationError(
                 f"{tokens.shape[-1]} tokens do not fit this model's context of {self.config.context_length}."
             )

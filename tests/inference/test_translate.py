@@ -170,7 +170,7 @@ def test_a_folder_that_transformers_saved_writes_what_it_writes_there(
 
 
 @torch.no_grad()
-def test_a_t5_reads_beyond_what_it_was_trained_on_where_its_folder_says_so(tmp_path: Path) -> None:
+def test_a_t5_reads_and_writes_texts_longer_than_those_that_it_was_trained_on(tmp_path: Path) -> None:
     theirs = saved_t5(tmp_path).eval()
     far_from_start(theirs)
     theirs.save_pretrained(tmp_path)
@@ -178,16 +178,17 @@ def test_a_t5_reads_beyond_what_it_was_trained_on_where_its_folder_says_so(tmp_p
     text = " ".join(TEXTS * 3)
     inputs = read(text, return_tensors="pt")
     settings = json.loads((tmp_path / "config.json").read_text())
-    for n_positions in (8, 400):
-        (tmp_path / "config.json").write_text(json.dumps(settings | {"n_positions": n_positions}))
-        model = gf.load(tmp_path)
-        model.module.double()
-        if n_positions == 8:
-            with pytest.raises(GenerationError, match=f"has {inputs['input_ids'].shape[1]} tokens.* reads 8 at most"):
-                model.translate(text)
-    ids = theirs.double().generate(**inputs, max_new_tokens=20, do_sample=False, num_beams=1)
-    greedy = model.translate(text, beams=Beams(n_beams=1), max_new_tokens=20)
-    assert greedy == [read.decode(ids[0], skip_special_tokens=True)]
+    (tmp_path / "config.json").write_text(json.dumps(settings | {"n_positions": 8}))
+    model = gf.load(tmp_path)
+    model.module.double()
+    theirs.double()
+    for n_beams in (1, 3):
+        ids = theirs.generate(**inputs, max_new_tokens=20, do_sample=False, num_beams=n_beams)
+        written = model.translate(text, beams=Beams(n_beams=n_beams), max_new_tokens=20)
+        assert written == [read.decode(ids[0], skip_special_tokens=True)]
+    logits = theirs(**inputs, decoder_input_ids=ids).logits
+    torch.testing.assert_close(model(inputs["input_ids"], ids), logits, atol=1e-5, rtol=1e-5)
+    assert len(gf.trace(model, text)["logits"].shape) == 3
 
 
 @pytest.mark.usefixtures("unchecked")  # for its speed

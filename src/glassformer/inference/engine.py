@@ -21,7 +21,7 @@ from glassformer.inference.logits import NOT_FINITE, choose, finite_rows
 from glassformer.inference.padding import left_padded, right_padded
 from glassformer.inference.request import LogitFilter, NewToken, Request, is_encoder_decoder
 from glassformer.inference.stopping import finish_of
-from glassformer.models.spec import CausalModel, ReadsTexts, State
+from glassformer.models.spec import CausalModel, ReadsTexts, State, longest_text
 from glassformer.nn.kv_cache import KVCache, Policy
 from glassformer.nn.rope import RopeScaling
 
@@ -86,7 +86,7 @@ class Engine:
     ) -> None:
         if n_rows is not None and n_rows < 1:
             raise GenerationError(f"must be at least 1, not {n_rows}.", setting="n_rows")
-        if policy.capacity > module.config.context_length:
+        if policy.capacity > longest_text(module.config):
             raise GenerationError(
                 f"The cache {policy.name} keeps {policy.capacity} tokens, but this model has "
                 f"{module.config.context_length} positions."

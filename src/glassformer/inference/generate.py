@@ -12,7 +12,7 @@ from glassformer.errors import GenerationError
 from glassformer.inference.engine import Engine
 from glassformer.inference.logits import Sampling, Suppress
 from glassformer.inference.request import LogitFilter, NewToken, Request, check_prompts
-from glassformer.models.spec import CausalModel
+from glassformer.models.spec import CausalModel, longest_text
 from glassformer.nn.kv_cache import Policy, full, parse_policy
 
 
@@ -96,7 +96,8 @@ def limits_of(max_new_tokens: int | Sequence[int], n_prompts: int) -> list[int]:
 
 def policy_for(config: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int], cache: str) -> Policy:
     """The policy of that name, no larger than these prompts need."""
-    policy = parse_policy(cache, config.context_length)
+    longest = longest_text(config)
+    policy = parse_policy(cache, longest)
     if policy.endless:
         return policy
-    return full(min(config.context_length, max((len(p) + n for p, n in zip(prompts, limits, strict=True)))))
+    return full(min(longest, max((len(p) + n for p, n in zip(prompts, limits, strict=True)))))

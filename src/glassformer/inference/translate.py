@@ -15,6 +15,7 @@ from glassformer.inference.beam import Beams, beam_search
 from glassformer.inference.generate import generate
 from glassformer.inference.logits import Sampling
 from glassformer.inference.streaming_text import Piece, stream_text
+from glassformer.models.spec import longest_text
 from glassformer.tokenizers import Tokenizer
 
 
@@ -41,7 +42,7 @@ def translate(
     sources = [[*begin, *tokens, *end] for tokens in encoded if tokens]
     places = [place for place, tokens in enumerate(encoded) if tokens]  # of the sources among the texts
     for place, source in zip(places, sources, strict=True):
-        if len(source) > config.context_length:
+        if len(source) > longest_text(config):
             raise GenerationError(
                 f"Text {place + 1} has {len(source):,} tokens, and this model reads {config.context_length:,} at most: "
                 f"cut it into sentences."

@@ -9,6 +9,7 @@ from torch import Tensor
 from glassformer.errors import GenerationError
 from glassformer.inference.request import check_prompts
 from glassformer.kinds.kind import Inputs, ModelLike, text_tokenizer
+from glassformer.models.spec import longest_text
 
 
 def encode(model: ModelLike, text: str, *, begin: Sequence[int] = (), end: Sequence[int] = ()) -> list[int]:
@@ -24,7 +25,7 @@ def encode(model: ModelLike, text: str, *, begin: Sequence[int] = (), end: Seque
 
 def batch(model: ModelLike, ids: Sequence[int]) -> Int[Tensor, "1 T"]:
     """A text as the batch that a model reads. Raises where it is too long for it."""
-    if len(ids) > model.config.context_length:
+    if len(ids) > longest_text(model.config):
         raise GenerationError(f"{len(ids)} tokens do not fit this model's context of {model.config.context_length}.")
     return torch.tensor([list(ids)], dtype=torch.long)
 

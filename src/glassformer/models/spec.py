@@ -201,6 +201,11 @@ def set_parameters(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
             setattr(part, name, parameters[id(old)])
 
 
+def longest_text(config: Any) -> int:
+    """How many tokens a model reads at once: no end of them where it knows of positions only how far apart they are."""
+    return sys.maxsize if getattr(config, "relative_positions", False) else int(config.context_length)
+
+
 MAX_PARAMETERS = 1 << 48
 TOO_LARGE = re.compile("overflow|too large|out of range", re.IGNORECASE)  # of more than 2⁶³ bytes, as torch says it
 # Ten times the deepest that anybody has trained: each layer costs memory before its weights are looked at.

@@ -35,11 +35,11 @@ FFN = Literal["relu", "gelu", "gelu_tanh", "silu", "geglu", "swiglu"]  # the las
 class T5Config:
     """Sizes and choices of a T5; the defaults are those of t5-small.
 
-    The module itself reads texts of any length; whatever translates, records or views with it keeps to context_length.
-    No tensor depends on that: a larger one (`n_positions` in config.json) lets the same weights read longer texts.
+    Texts of any length are read; context_length limits those that it is trained on.
     """
 
     architecture: ClassVar[str] = "t5"
+    relative_positions: ClassVar[bool] = True
 
     vocab_size: int = 32128  # of sources and targets, which share one embedding
     context_length: int = 512  # the longest source and target, as in training
