@@ -161,6 +161,20 @@ def test_a_picture_is_a_block_and_its_classes_have_names(tmp_path: Path):
     assert sum(block.size[0] * block.size[1] for block in images) == pixels.size
 
 
+@pytest.mark.parametrize("name", ["bert", "roberta", "distilbert"])
+def test_the_classes_of_a_text_have_names_and_what_tells_amounts_chooses_none(name: str):
+    model = gf.build(name, **TINY[name], head="classes", n_classes=3, labels=("good", "bad", "neither"))
+    session = Session(model, name=name)
+    step = session.run(tokens=[0, 1, 2]).steps[0]
+    assert [token["text"] for token in session.vocabulary([0, 2])] == ["good", "neither"]
+    assert step.scene.blocks[step.scene.logits].name == "logits"
+    amounts = Session(gf.build(name, **TINY[name], head="classes", problem_type="regression"), name=name)
+    assert amounts.run(tokens=[0, 1]).steps[0].scene.logits is None
+    masked = Session(gf.build(name, **TINY[name]), name=name)
+    masked.run(tokens=[0, 1])
+    assert masked.vocabulary() == []
+
+
 def test_a_sound_is_seen_from_its_waveform_on():
     trace = opened("whisper").step(0, 0).trace
     sound = trace["waveform"].value

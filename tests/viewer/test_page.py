@@ -20,6 +20,7 @@ from torch import nn
 
 import glassformer as gf
 from glassformer.kinds import kind_of
+from glassformer.tokenizers import CharTokenizer
 from glassformer.tracing.recorder import record
 from glassformer.tracing.trace import Cell, Trace
 from glassformer.viewer import assets
@@ -419,6 +420,21 @@ def test_the_lens_after_the_last_layer_is_the_answer_of_the_model(page: Page, na
         said = re.search(r"after the last, \S+ \(([\d.]+) %\)", page.locator(".story").inner_text())
         assert said is not None
         assert float(said[1]) == pytest.approx(100 * answer, abs=0.06)
+        page.goto("about:blank")
+
+
+def test_a_classifier_of_texts_says_its_classes_by_name(page: Page) -> None:
+    """Whose numbers are those of tokens of the text too, which are others."""
+    model = gf.build("bert", **TINY["bert"], head="classes", labels=("good", "bad"))
+    session = Session(model.having(tokenizer=CharTokenizer("ABCDEFGHIJK")), name="bert")
+    (step,) = session.run(tokens=[0, 1, 2]).steps
+    best = ("good", "bad")[int(step.trace["logits"].value.argmax())]
+    with address_of(session) as address:
+        opened(page, address)
+        page.wait_for_function("() => document.querySelectorAll('.overview .probabilities .word').length === 2")
+        page.wait_for_function("() => !/[AB]/.test(document.querySelector('.overview .probabilities').innerText)")
+        words = page.locator(".overview .probabilities .word").all_inner_texts()
+        assert (words[0], set(words)) == (best, {"good", "bad"})
         page.goto("about:blank")
 
 

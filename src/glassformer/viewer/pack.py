@@ -104,7 +104,8 @@ def pack_scene(
     scene.groups, scene.blocks = canvas.groups, canvas.blocks
     scene.arrows = _arrows(scene_items, canvas)
     scene.stream = canvas.stream(scene_items)
-    scene.logits = next((block.id for block in scene.blocks if block.role == "logits"), None)
+    chosen_from = {"logits"} | ({"class_logits"} if getattr(config, "problem_type", "") == "single-label" else set())
+    scene.logits = next((block.id for block in scene.blocks if block.role in chosen_from), None)
     return scene
 
 

@@ -210,8 +210,9 @@ class Session:
 
     def vocabulary(self, ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """What the logits of these ids, or of all, are of: tokens or classes; none where there is no tokenizer."""
-        if self.model is not None and self.model.kind == "image-classifier":
-            classes = shown_classes(self.model.config)
+        model = self.model
+        if model is not None and (model.kind == "image-classifier" or getattr(model.config, "head", "") == "classes"):
+            classes = shown_classes(model.config)
             return [asdict(token) for token in classes if ids is None or token.id in ids]
         tokenizer = self._target_tokenizer
         if tokenizer is None:

@@ -111,10 +111,15 @@ export const candidates = computed<{ top: Candidate[]; others: number; rest: num
 
 // ---- the texts of tokens, by id: from the texts at hand, and from the source where it has the vocabulary
 
-const known = signal<ReadonlyMap<number, Token>>(new Map());
+const ofTokens = signal<ReadonlyMap<number, Token>>(new Map());
+const ofClasses = signal<ReadonlyMap<number, Token>>(new Map());
 const asked = new Set<number>();
 
-const learn = (found: Token[]): void => {
+/** Whether the logits are those of a text's classes, whose ids are not those of its tokens. */
+export const tellsClasses = computed(() => (scene.value ? logitBlocks(scene.value)[0]?.role === "class_logits" : false));
+const texts = computed(() => (tellsClasses.value ? ofClasses : ofTokens));
+
+const learn = (found: Token[], known = ofTokens): void => {
   const unknown = found.filter(({ id }) => !known.peek().has(id));
   if (unknown.length > 0)
     known.value = new Map([...known.peek(), ...unknown.map((token) => [token.id, token] as const)]);
@@ -124,15 +129,16 @@ export const startLearningTokens = (): void => {
   effect(() => learn(tokens.value));
   effect(() => learn(session.value?.runs.flatMap((info) => info.steps.flatMap((one) => one.tokens)) ?? []));
   effect(() => {
+    const known = texts.value;
     const ids = candidates.value?.top.map(({ id }) => id).filter((id) => !known.value.has(id) && !asked.has(id)) ?? [];
     if (ids.length === 0) return;
     ids.forEach((id) => asked.add(id));
-    source.value?.vocabulary?.(ids).then(learn, () => undefined);
+    source.value?.vocabulary?.(ids).then((found) => learn(found, known), () => undefined);
   });
 };
 
-/** A token's text; "#464" where the model has no tokenizer. */
+/** A token's text, or a class's name; "#464" where the model has no tokenizer. */
 export const textOf = (id: number): string => {
-  const token = known.value.get(id);
+  const token = texts.value.value.get(id);
   return token ? tokenText(token) : `#${id}`;
 };

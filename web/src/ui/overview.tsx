@@ -5,7 +5,7 @@ import { AttentionRow, HeadSelector } from "./attention.tsx";
 import { Changed } from "./edit.tsx";
 import { tokenText } from "./format.ts";
 import { Learning } from "./learning.tsx";
-import { asking } from "./next.ts";
+import { asking, tellsClasses } from "./next.ts";
 import { Probabilities } from "./probabilities.tsx";
 
 export const Overview = () => {
@@ -19,7 +19,9 @@ export const Overview = () => {
           <h2>{t("what_next")}</h2>
           {at && (
             <p class="quiet">
-              {position.value === null ? t("after_text") : t("after_token", { token: tokenText(at), n: asking.value })}
+              {position.value === null || tellsClasses.value
+                ? t("after_text")
+                : t("after_token", { token: tokenText(at), n: asking.value })}
             </p>
           )}
           <Probabilities most={8} />
