@@ -15,12 +15,10 @@ from glassformer.checkpoints.huggingface import load_directory, save_directory
 from glassformer.inference.embed import embed, padded, pool
 from glassformer.models.bert import Bert, BertConfig
 from glassformer.twins import use
-from parity.test_huggingface import far_from_start
 from support.counts import count
+from support.parity import assert_same_parameters, far_from_start, import_transformers
 
-transformers = pytest.importorskip("transformers")
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
+transformers = import_transformers()
 
 OLD = {"weight": "gamma", "bias": "beta"}
 TOLERANCE = 1e-6  # in float64, but for what transformers computes in float32 all the same
@@ -95,7 +93,7 @@ def test_what_we_save_gives_the_same_in_transformers_and_here(tmp_path: Path) ->
         folder = save_directory(ours, tmp_path / f"{seed}")
         found, again = load_directory(folder)
         assert found == config
-        assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in ours.state_dict().items())
+        assert_same_parameters(ours, again)
         tokens, valid, types = draw_input(choose, config.vocab_size, config.n_token_types)
         keywords = {"attention_mask": valid.long(), "token_type_ids": types}
         if config.head == "none":

@@ -7,22 +7,22 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 import glassformer as gf
 from glassformer import models
-from glassformer.checkpoints.huggingface import load_directory
 from glassformer.config import to_mapping
 from glassformer.models.decoder import DecoderConfig
 from glassformer.nn.moe import Experts
-from glassformer.twins import use
 from support.counts import count
+from support.parity import (
+    assert_decoder_is_the_same_here,
+    assert_decoder_is_the_same_there,
+    far_from_start,
+    import_transformers,
+)
 from support.tiny import FAMILIES
-from support.tolerances import assert_greedy
 
-transformers = pytest.importorskip("transformers")
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
+transformers = import_transformers()
 
 TOLERANCE = 1e-5  # in float64, but transformers computes norms, angles and routers in float32 all the same
 TOLERANCES = dict.fromkeys(["gemma2", "gemma3"], 5e-5)  # a norm after a sublayer makes more of what its numbers lost
@@ -197,31 +197,16 @@ def our_config(family: str, choose: random.Random) -> Any:
     return models.specs()[family].config(**settings | OURS[family](choose, n_layers))
 
 
-def far_from_start(model: nn.Module) -> None:
-    """Give every parameter values that matter: biases are not 0 and norms not 1."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
 def test_what_transformers_saves_is_the_same_model_here(family: str, tmp_path: Path) -> None:
-    tolerance = TOLERANCES.get(family, TOLERANCE)
     for seed in range(count("decoder families imported")):
         torch.manual_seed(seed)
         config = their_config(family, random.Random(seed))
         theirs = transformers.AutoModelForCausalLM.from_config(config, **HOW.get(family, {})).eval()
-        far_from_start(theirs)
-        theirs.save_pretrained(tmp_path / f"{seed}")
-        _, ours = load_directory(tmp_path / f"{seed}")
-        assert ours.config.architecture == family
-        theirs, ours = theirs.double(), ours.double()
-        tokens = torch.randint(config.vocab_size, (2, 33))
-        expected = theirs(tokens, attention_mask=torch.ones_like(tokens)).logits
-        for mode in ("readable", "fast"):
-            with use(mode):
-                torch.testing.assert_close(ours(tokens), expected, atol=tolerance, rtol=tolerance)
+        far_from_start(theirs, 0.2)
+        ours = assert_decoder_is_the_same_here(theirs, tmp_path / f"{seed}", TOLERANCES.get(family, TOLERANCE))
+        assert ours.architecture == family
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -231,21 +216,5 @@ def test_what_we_save_is_the_same_model_in_transformers_and_writes_the_same_text
     for seed in range(count("decoder families exported")):
         torch.manual_seed(seed)
         model = gf.build(family, **to_mapping(our_config(family, random.Random(seed))))
-        far_from_start(model.module)
-        folder = tmp_path / f"{seed}"
-        gf.save(model, folder)
-        assert gf.load(folder).config == model.config
-        theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, **HOW.get(family, {})).double()
-        ours = model.to(dtype="float64")
-        tokens = torch.randint(model.config.vocab_size, (1, 13))
-        expected = theirs(tokens, attention_mask=torch.ones_like(tokens)).logits
-        torch.testing.assert_close(ours(tokens), expected, atol=tolerance, rtol=tolerance)
-
-        text = theirs.generate(
-            tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=32, do_sample=False, pad_token_id=0
-        )
-        cached = ours.generate_ids(tokens, max_new_tokens=32, temperature=0.0)
-        for written in (text, cached):
-            assert written.shape == (1, 45)
-            assert_greedy(ours(written[:, :-1])[:, 12:], written[:, 13:])
-        assert torch.equal(cached, text)
+        far_from_start(model.module, 0.2)
+        assert_decoder_is_the_same_there(model, tmp_path / f"{seed}", tolerance, **HOW.get(family, {}))

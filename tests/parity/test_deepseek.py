@@ -10,17 +10,13 @@ from torch import nn
 
 import glassformer as gf
 from glassformer import models
-from glassformer.checkpoints.huggingface import load_directory
 from glassformer.config import to_mapping
 from glassformer.models.published.rope import ORIGINAL
 from glassformer.nn.moe import GroupedExperts
-from glassformer.twins import use
 from support.counts import count
-from support.tolerances import assert_greedy
+from support.parity import assert_decoder_is_the_same_here, assert_decoder_is_the_same_there, import_transformers
 
-transformers = pytest.importorskip("transformers")
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
+transformers = import_transformers()
 
 TOLERANCE = 1e-5  # in float64, but transformers computes norms, angles and routers in float32 all the same
 CONTEXT = 48
@@ -117,15 +113,8 @@ def test_what_transformers_saves_is_the_same_model_here(version: str, tmp_path: 
         config = their_config(version, random.Random(seed))
         theirs = transformers.AutoModelForCausalLM.from_config(config, **EAGER).eval()
         far_from_start(theirs)
-        theirs.save_pretrained(tmp_path / f"{seed}")
-        _, ours = load_directory(tmp_path / f"{seed}")
-        assert ours.config.architecture == version
-        theirs, ours = theirs.double(), ours.double()
-        tokens = torch.randint(config.vocab_size, (2, 33))
-        expected = theirs(tokens, attention_mask=torch.ones_like(tokens)).logits
-        for mode in ("readable", "fast"):
-            with use(mode):
-                torch.testing.assert_close(ours(tokens), expected, atol=TOLERANCE, rtol=TOLERANCE)
+        ours = assert_decoder_is_the_same_here(theirs, tmp_path / f"{seed}", TOLERANCE)
+        assert ours.architecture == version
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -135,20 +124,4 @@ def test_what_we_save_is_the_same_model_in_transformers_and_writes_the_same_text
         torch.manual_seed(seed)
         model = gf.build(version, **to_mapping(our_config(version, random.Random(seed))))
         far_from_start(model.module)
-        folder = tmp_path / f"{seed}"
-        gf.save(model, folder)
-        assert gf.load(folder).config == model.config
-        theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, **EAGER).double()
-        ours = model.to(dtype="float64")
-        tokens = torch.randint(model.config.vocab_size, (1, 13))
-        expected = theirs(tokens, attention_mask=torch.ones_like(tokens)).logits
-        torch.testing.assert_close(ours(tokens), expected, atol=TOLERANCE, rtol=TOLERANCE)
-
-        text = theirs.generate(
-            tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=32, do_sample=False, pad_token_id=0
-        )
-        cached = ours.generate_ids(tokens, max_new_tokens=32, temperature=0.0)
-        for written in (text, cached):
-            assert written.shape == (1, 45)
-            assert_greedy(ours(written[:, :-1])[:, 12:], written[:, 13:])
-        assert torch.equal(cached, text)
+        assert_decoder_is_the_same_there(model, tmp_path / f"{seed}", TOLERANCE, **EAGER)

@@ -12,12 +12,10 @@ from glassformer.checkpoints.huggingface import load_directory, save_directory
 from glassformer.errors import ExportError
 from glassformer.models.dinov2 import SPEC, Dinov2Config
 from glassformer.twins import use
-from parity.test_huggingface import far_from_start
 from support.counts import count
+from support.parity import far_from_start, import_transformers, saved
 
-transformers = pytest.importorskip("transformers")
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
+transformers = import_transformers()
 
 TOLERANCE = 1e-6  # in float64, but for what transformers computes in float32 all the same
 INTERPOLATED = 1e-5  # positions for other sizes, which it interpolates in float32
@@ -106,12 +104,7 @@ def test_what_we_save_gives_the_same_in_transformers_and_here(head: str, tmp_pat
         config = our_config(random.Random(seed), head)
         ours = SPEC.build(config).eval()
         far_from_start(ours)
-        folder = save_directory(ours, tmp_path / f"{seed}")
-        again, loaded = load_directory(folder)
-        assert again == config
-        assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in ours.state_dict().items())
-        (folder / "glassformer.json").unlink()
-        assert load_directory(folder)[0] == config
+        folder = saved(ours, tmp_path / f"{seed}")
         theirs, report = AUTO[head].from_pretrained(folder, output_loading_info=True)
         assert not report["missing_keys"]
         assert not report["unexpected_keys"]

@@ -9,17 +9,15 @@ import torch
 from torch import Tensor
 
 import glassformer as gf
-from glassformer.checkpoints.huggingface import load_directory, save_directory
+from glassformer.checkpoints.huggingface import load_directory
 from glassformer.errors import CheckpointMismatch
 from glassformer.inference.embed import embed
 from glassformer.models import specs
 from glassformer.twins import use
-from parity.test_huggingface import far_from_start
 from support.counts import count
+from support.parity import far_from_start, import_transformers, saved
 
-transformers = pytest.importorskip("transformers")
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
+transformers = import_transformers()
 
 TOLERANCE = 1e-6  # in float64, but for what transformers computes in float32 all the same
 LENGTH = 20  # tokens that fit every model here
@@ -133,12 +131,7 @@ def test_what_we_save_gives_the_same_in_transformers_and_here(family: str, tmp_p
         config = our_config(family, choose, head)
         ours = specs()[family].build(config).eval()
         far_from_start(ours)
-        folder = save_directory(ours, tmp_path / f"{seed}")
-        again, loaded = load_directory(folder)
-        assert again == config
-        assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in ours.state_dict().items())
-        (folder / "glassformer.json").unlink()
-        assert load_directory(folder)[0] == config
+        folder = saved(ours, tmp_path / f"{seed}")
         theirs = AUTO[head].from_pretrained(folder).eval().double()
         inputs, keywords = draw_input(choose, config)
         expected = output(theirs, keywords, head)

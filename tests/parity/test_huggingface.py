@@ -7,20 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from glassformer.checkpoints.huggingface import load_directory, save_directory
 from glassformer.models import spec_of
 from glassformer.models.gpt2 import GPT2Config
 from glassformer.models.llama import LlamaConfig
 from glassformer.nn.rope import RopeScaling
-from glassformer.twins import use
 from support.counts import count
+from support.parity import assert_decoder_is_the_same_here, assert_same_parameters, far_from_start, import_transformers
 from support.tolerances import assert_greedy
 
-transformers = pytest.importorskip("transformers")
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
+transformers = import_transformers()
 
 TOLERANCE = 1e-5  # in float64, but transformers computes Llama's norms and angles in float32 all the same
 FAMILIES = ["gpt2", "llama"]
@@ -114,32 +111,14 @@ THEIRS: dict[str, Callable[[random.Random], Any]] = {"gpt2": their_gpt2, "llama"
 OURS: dict[str, Callable[[random.Random], Any]] = {"gpt2": our_gpt2, "llama": our_llama}
 
 
-def far_from_start(model: nn.Module) -> None:
-    """Give every parameter values that matter: biases are not 0 and norms not 1."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-
-
-def logits_of(theirs: Any, tokens: torch.Tensor) -> torch.Tensor:
-    return theirs(tokens).logits
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
 def test_what_transformers_saves_gives_the_same_logits_here(family: str, tmp_path: Path) -> None:
     for seed in range(count("models of transformers imported")):
         torch.manual_seed(seed)
-        config = THEIRS[family](random.Random(seed))
-        theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
+        theirs = transformers.AutoModelForCausalLM.from_config(THEIRS[family](random.Random(seed))).eval()
         far_from_start(theirs)
-        theirs.save_pretrained(tmp_path / f"{seed}")
-        _, ours = load_directory(tmp_path / f"{seed}")
-        theirs, ours = theirs.double(), ours.double()
-        tokens = torch.randint(config.vocab_size, (2, 33))
-        for mode in ("readable", "fast"):
-            with use(mode):
-                torch.testing.assert_close(ours(tokens), logits_of(theirs, tokens), atol=TOLERANCE, rtol=TOLERANCE)
+        assert_decoder_is_the_same_here(theirs, tmp_path / f"{seed}", TOLERANCE)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -153,7 +132,7 @@ def test_what_we_save_gives_the_same_logits_and_text_in_transformers(family: str
         theirs = transformers.AutoModelForCausalLM.from_pretrained(save_directory(ours, tmp_path / f"{seed}"))
         theirs, ours = theirs.double(), ours.double()
         tokens = torch.randint(config.vocab_size, (1, 13))
-        torch.testing.assert_close(ours(tokens), logits_of(theirs, tokens), atol=TOLERANCE, rtol=TOLERANCE)
+        torch.testing.assert_close(ours(tokens), theirs(tokens).logits, atol=TOLERANCE, rtol=TOLERANCE)
 
         text = theirs.generate(
             tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=64, do_sample=False, pad_token_id=0
@@ -170,10 +149,8 @@ def test_what_we_save_we_load_again_bit_for_bit(family: str, max_shard_bytes: in
         folder = save_directory(ours, tmp_path / f"{seed}", max_shard_bytes=max_shard_bytes)
         found, again = load_directory(folder)
         assert found == config
-        before, after = dict(ours.named_parameters()), dict(again.named_parameters())
-        assert before.keys() == after.keys()
-        assert all(torch.equal(before[name], after[name]) for name in before)
-        assert all(parameter.is_contiguous() for parameter in after.values())
+        assert_same_parameters(ours, again)
+        assert all(parameter.is_contiguous() for parameter in again.parameters())
         assert (again.lm_head.weight is again.token_embedding.weight) == config.tied_head
 
 
@@ -188,7 +165,7 @@ def test_transformers_reads_our_shards_and_we_read_its(family: str, tmp_path: Pa
     theirs.save_pretrained(tmp_path / "theirs", max_shard_size="2KB")
     assert (tmp_path / "theirs" / "model.safetensors.index.json").exists()
     _, again = load_directory(tmp_path / "theirs")
-    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in ours.state_dict().items())
+    assert_same_parameters(ours, again)
 
 
 @torch.no_grad()

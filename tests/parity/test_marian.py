@@ -20,10 +20,9 @@ from glassformer.models.transformer import PRESETS, Transformer, TransformerConf
 from glassformer.nn.kv_cache import full
 from support.counts import count
 from support.encoder_decoders import TOLERANCE, assert_the_same_encoder_decoder, far_from_start
+from support.parity import assert_same_parameters, import_transformers
 
-transformers = pytest.importorskip("transformers")
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
+transformers = import_transformers()
 
 NEW_TOKENS = 14
 
@@ -104,9 +103,7 @@ def test_what_we_save_is_the_same_model_in_transformers(tmp_path: Path) -> None:
         found, again = load_directory(folder)
         assert found == ours.config
         assert read_eos_ids(FolderFiles(folder)) == {ours.config.eos_id}
-        before, after = dict(ours.named_parameters()), dict(again.named_parameters())
-        assert before.keys() == after.keys()
-        assert all(torch.equal(before[name], after[name]) for name in before)
+        assert_same_parameters(ours, again)
         (folder / "glassformer.json").unlink()
         in_theirs, restated = load_directory(folder)
         assert in_theirs == replace(ours.config, head_bias=True, position_layout="halves")

@@ -20,11 +20,10 @@ from glassformer.models.published.rope import ORIGINAL
 from glassformer.nn.kv_cache import full
 from glassformer.nn.rope import KINDS
 from support.counts import count
+from support.parity import import_transformers
 from support.scalings import random_scaling
 
-transformers = pytest.importorskip("transformers")
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
+transformers = import_transformers()
 
 TOLERANCE = 1e-5  # in float64, but transformers computes norms and angles in float32 all the same
 LENGTHS = (20, 30)  # of original contexts; a text of 48 tokens begins in them and leaves them

@@ -7,15 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from glassformer.checkpoints.huggingface import load_directory, save_directory
+from glassformer.checkpoints.huggingface import load_directory
 from glassformer.models.vit import ViT, ViTConfig
 from glassformer.twins import use
-from parity.test_huggingface import far_from_start
 from support.counts import count
+from support.parity import far_from_start, import_transformers, saved
 
-transformers = pytest.importorskip("transformers")
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
+transformers = import_transformers()
 
 TOLERANCE = 1e-6  # in float64, but for what transformers computes in float32 all the same
 HEADS = {
@@ -100,12 +98,7 @@ def test_what_we_save_gives_the_same_in_transformers_and_here(distillation: str,
         config = our_config(random.Random(seed), distillation)
         ours = ViT(config).eval()
         far_from_start(ours)
-        folder = save_directory(ours, tmp_path / f"{seed}")
-        found, again = load_directory(folder)
-        assert found == config
-        assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in ours.state_dict().items())
-        (folder / "glassformer.json").unlink()
-        assert load_directory(folder)[0] == config
+        folder = saved(ours, tmp_path / f"{seed}")
         theirs = HEADS[config.distillation].from_pretrained(folder).double()
         images = torch.randn(2, config.n_channels, *config.image_size, dtype=torch.float64)
         torch.testing.assert_close(ours.double()(images), theirs(images).logits, atol=TOLERANCE, rtol=TOLERANCE)
@@ -123,10 +116,7 @@ def test_vectors_are_those_of_the_bare_trunk_and_their_folder_is_too(distillatio
         theirs.save_pretrained(tmp_path / f"{seed}")
         config, ours = load_directory(tmp_path / f"{seed}")
         assert (config.distillation, config.head) == (distillation, "none")
-        folder = save_directory(ours, tmp_path / f"{seed} again")
-        (folder / "glassformer.json").unlink()
-        assert load_directory(folder)[0] == config
-        again = BARE[distillation].from_pretrained(folder)
+        again = BARE[distillation].from_pretrained(saved(ours, tmp_path / f"{seed} again"))
         images = torch.randn(2, config.n_channels, *config.image_size, dtype=torch.float64)
         expected = theirs.double()(images).last_hidden_state
         for vectors in (ours.double()(images), again.double()(images).last_hidden_state):

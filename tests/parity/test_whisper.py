@@ -6,18 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glassformer.checkpoints.huggingface import load_directory, save_directory
 from glassformer.models.whisper import Whisper, WhisperConfig
 from glassformer.nn.kv_cache import full
 from glassformer.twins import use
 from support.counts import count
+from support.parity import assert_same_parameters, far_from_start, import_transformers
 from support.tolerances import assert_greedy
 
-transformers = pytest.importorskip("transformers")
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
+transformers = import_transformers()
 
 TOLERANCE = 1e-6  # in float64, but for what transformers computes in float32 all the same
 
@@ -57,13 +56,6 @@ def theirs_of(choose: random.Random) -> Any:
         decoder_start_token_id=0,
         begin_suppress_tokens=None,
     )
-
-
-def far_from_start(model: nn.Module) -> None:
-    """Give every weight values that matter: biases are not 0, norms not 1, and the table of positions another one."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
 
 
 def drawn(config: WhisperConfig, length: int) -> tuple[Tensor, Tensor]:
@@ -117,10 +109,8 @@ def test_what_we_save_we_load_again_bit_for_bit(max_shard_bytes: int, tmp_path: 
     ours = Whisper(config)
     found, again = load_directory(save_directory(ours, tmp_path / "x", max_shard_bytes=max_shard_bytes))
     assert found == config
-    before, after = dict(ours.named_parameters()), dict(again.named_parameters())
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    assert all(before[name].requires_grad == after[name].requires_grad for name in before)
+    assert_same_parameters(ours, again)
+    assert [p.requires_grad for p in ours.parameters()] == [p.requires_grad for p in again.parameters()]
     assert again.decoder.lm_head.weight is again.decoder.token_embedding.weight
 
 

@@ -14,10 +14,9 @@ from glassformer.inference.transcribe import Options, transcribe
 from glassformer.models.whisper import PRESETS, Whisper, WhisperConfig
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.speech_tokens import SpeechTokens
+from support.parity import import_transformers
 
-transformers = pytest.importorskip("transformers")
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
+transformers = import_transformers()
 
 
 @pytest.fixture(scope="module")
