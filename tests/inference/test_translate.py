@@ -16,7 +16,7 @@ from glassformer.errors import GenerationError
 from glassformer.inference.beam import Beams
 from glassformer.tokenizers import CharTokenizer
 from support.counts import count
-from support.encoder_decoders import far_from_start
+from support.encoder_decoders import TEXTS, far_from_start, saved_bart, saved_t5
 from support.published import FAIRSEQ
 
 transformers = pytest.importorskip("transformers")
@@ -87,54 +87,6 @@ def test_translations_are_those_of_transformers(n_beams: int, length_penalty: fl
             assert translation == LETTERS.decode(expected)
             assert LETTERS.decode([PAD]) not in translation
         assert len({*found}) > 1
-
-
-TEXTS = ["a man rides a horse", "two dogs run over the snow", "she reads", "rows and rows of green corn"]
-
-
-def saved_t5(folder: Path) -> Any:
-    """A small T5 and its tokenizer, which puts </s> behind a text, as transformers saves them."""
-    learner = tokenizers.Tokenizer(tokenizers.models.Unigram())
-    learner.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
-    special = ["<pad>", "</s>", "<unk>"]
-    trainer = tokenizers.trainers.UnigramTrainer(
-        vocab_size=40, special_tokens=special, unk_token="<unk>", show_progress=False
-    )
-    learner.train_from_iterator(TEXTS, trainer)
-    pieces = [tuple(each) for each in json.loads(learner.to_str())["model"]["vocab"]]
-    tokenizer = transformers.T5Tokenizer(vocab=[*pieces, ("<extra_id_1>", 0.0), ("<extra_id_0>", 0.0)], extra_ids=2)
-    tokenizer.save_pretrained(folder)
-    return transformers.T5ForConditionalGeneration(
-        transformers.T5Config(
-            vocab_size=len(tokenizer), d_model=16, d_kv=5, d_ff=24, num_layers=2, num_heads=2, decoder_start_token_id=0
-        )
-    )
-
-
-def saved_bart(folder: Path) -> Any:
-    """The same of a BART, whose sources are read between <s> and </s>, and whose targets all begin with <s>."""
-    learner = tokenizers.Tokenizer(tokenizers.models.BPE())
-    learner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    special = ["<s>", "<pad>", "</s>", "<unk>"]
-    trainer = tokenizers.trainers.BpeTrainer(vocab_size=60, special_tokens=special, show_progress=False)
-    learner.train_from_iterator(TEXTS, trainer)
-    model = json.loads(learner.to_str())["model"]
-    tokenizer = transformers.BartTokenizer(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]])
-    tokenizer.save_pretrained(folder)
-    config = transformers.BartConfig(
-        vocab_size=len(tokenizer),
-        d_model=16,
-        encoder_layers=2,
-        decoder_layers=2,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=24,
-        decoder_ffn_dim=24,
-        forced_eos_token_id=None,
-    )
-    theirs = transformers.BartForConditionalGeneration(config)
-    theirs.generation_config.forced_bos_token_id = 0
-    return theirs
 
 
 @pytest.mark.parametrize("save", [saved_t5, saved_bart])

@@ -1,9 +1,13 @@
 """Encoder-decoders of `transformers` and ours, held against each other: logits, greedy decoding and beam search."""
 
 import copy
+import json
 import random
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -12,6 +16,9 @@ from glassformer.inference.generate import generate
 from glassformer.inference.logits import Sampling
 from glassformer.nn.kv_cache import full
 from glassformer.twins import use
+
+transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
 
 TOLERANCE = 1e-5  # in float64, but transformers computes scores in float32 all the same
 
@@ -72,3 +79,51 @@ def without_padding(sequences: Tensor, config: Any) -> list[list[int]]:
     """New tokens up to the one that ends the text."""
     rows: list[list[int]] = sequences[:, 1:].tolist()
     return [row[: row.index(config.eos_id) + 1] if config.eos_id in row else row for row in rows]
+
+
+TEXTS = ["a man rides a horse", "two dogs run over the snow", "she reads", "rows and rows of green corn"]
+
+
+def saved_t5(folder: Path, texts: Sequence[str] = TEXTS) -> Any:
+    """A small T5 and its tokenizer, which puts </s> behind a text, as transformers saves them."""
+    learner = tokenizers.Tokenizer(tokenizers.models.Unigram())
+    learner.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    special = ["<pad>", "</s>", "<unk>"]
+    trainer = tokenizers.trainers.UnigramTrainer(
+        vocab_size=40, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    learner.train_from_iterator(texts, trainer)
+    pieces = [tuple(each) for each in json.loads(learner.to_str())["model"]["vocab"]]
+    tokenizer = transformers.T5Tokenizer(vocab=[*pieces, ("<extra_id_1>", 0.0), ("<extra_id_0>", 0.0)], extra_ids=2)
+    tokenizer.save_pretrained(folder)
+    return transformers.T5ForConditionalGeneration(
+        transformers.T5Config(
+            vocab_size=len(tokenizer), d_model=16, d_kv=5, d_ff=24, num_layers=2, num_heads=2, decoder_start_token_id=0
+        )
+    )
+
+
+def saved_bart(folder: Path, texts: Sequence[str] = TEXTS) -> Any:
+    """The same of a BART, whose sources are read between <s> and </s>, and whose targets all begin with <s>."""
+    learner = tokenizers.Tokenizer(tokenizers.models.BPE())
+    learner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=60, special_tokens=special, show_progress=False)
+    learner.train_from_iterator(texts, trainer)
+    model = json.loads(learner.to_str())["model"]
+    tokenizer = transformers.BartTokenizer(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]])
+    tokenizer.save_pretrained(folder)
+    config = transformers.BartConfig(
+        vocab_size=len(tokenizer),
+        d_model=16,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=24,
+        decoder_ffn_dim=24,
+        forced_eos_token_id=None,
+    )
+    theirs = transformers.BartForConditionalGeneration(config)
+    theirs.generation_config.forced_bos_token_id = 0
+    return theirs

@@ -1,6 +1,8 @@
 """Translation as a task: what a batch is, that it learns, and that a resumed run is the one that was not stopped."""
 
 import random
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,15 @@ from glassformer.config import merge
 from glassformer.data.pairs import read_pairs
 from glassformer.errors import ConfigError, DataError
 from glassformer.inference.beam import Beams, beam_search
+from glassformer.nn.kv_cache import full
 from glassformer.training.config import RunConfig
 from glassformer.training.load_config import resolve
 from glassformer.training.loop import train
 from glassformer.training.tasks.translation import END, PAD, START, Translation
+from support.encoder_decoders import saved_bart, saved_t5
 from training.runs import everything
+
+transformers = pytest.importorskip("transformers")
 
 WORDS = {"one": "eins", "two": "zwei", "dog": "Hund", "cat": "Katze"}
 TRANSFORMER = {
@@ -173,4 +179,49 @@ def test_a_tokenizer_without_an_end_is_refused(tmp_path: Path) -> None:
     gf.Tokenizer.train([Path(__file__)], 300).save(tmp_path / "plain")
     run = config(tmp_path, TRANSFORMER, data={"tokenizer": str(tmp_path / "plain")})
     with pytest.raises(ConfigError, match="has no </s>"):
+        train(run, tmp_path / "run")
+
+
+@pytest.mark.parametrize("save", [saved_t5, saved_bart])
+@pytest.mark.usefixtures("unchecked")  # for its speed
+def test_a_published_model_learns_with_its_own_tokens(save: Callable[[Path, list[str]], Any], tmp_path: Path) -> None:
+    texts = [text for pair in pairs(20) for text in pair]
+    published = save(tmp_path / "published", texts)
+    published.save_pretrained(tmp_path / "published")
+    before = gf.load(tmp_path / "published")
+    settings = {"model": {"from": str(tmp_path / "published"), "dropout": 0.0}, "data": {"tokenizer": "auto"}}
+    run = config(tmp_path, {}, **settings, steps=4, accumulation=1)
+    task = Translation(run, tmp_path / "tokens", lambda sentence: None)
+    source, tokens, valid = task.batch(0, 0).inputs
+    targets = task.batch(0, 0).targets
+    read = transformers.AutoTokenizer.from_pretrained(tmp_path / "published")
+    known = dict(pairs(400))
+    read_again = read.batch_decode(source, skip_special_tokens=True)
+    for row in range(len(source)):
+        assert read(read_again[row])["input_ids"] == source[row][valid[row]].tolist()
+    labels = torch.tensor(read([known[text] for text in read_again], padding=True)["input_ids"])
+    labels = labels.masked_fill(labels == read.pad_token_id, -100)
+    assert torch.equal(targets, labels)
+    module, theirs = before.module.double().eval(), published.double().eval()
+    logits = module(tokens, module.begin(source, full(tokens.shape[1]), valid))
+    loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=-100)
+    expected = theirs(input_ids=source, attention_mask=valid.long(), labels=labels).loss
+    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
+    train(run, tmp_path / "run")
+    after = gf.load(tmp_path / "run")
+    assert after.config == replace(before.config, dropout=0.0)
+    assert after.tokenizer.vocab == before.tokenizer.vocab
+    assert not torch.equal(next(after.module.parameters()), next(before.module.parameters()))
+    assert len(after.translate("one dog", max_new_tokens=5)) == 1
+
+
+def test_a_model_with_two_tokenizers_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    words, others = (gf.Tokenizer.train([Path(__file__)], n, [PAD, START, END]) for n in (300, 310))
+    ids = {f"{name}_id": words.special_tokens[token] for name, token in (("pad", PAD), ("start", START), ("eos", END))}
+    sizes = {**LUONG, "d_model": 8, "vocab_size": 300, "source_vocab_size": 310, **ids}
+    del sizes["architecture"]
+    model = gf.build("seq2seq", **sizes).having(tokenizer=words, source_tokenizer=others)
+    gf.save(model, tmp_path / "model")
+    run = config(tmp_path, {}, model={"from": str(tmp_path / "model")}, data={"tokenizer": "auto"})
+    with pytest.raises(ConfigError, match=r"reads its sources by a tokenizer of their own.*let it be learned"):
         train(run, tmp_path / "run")

@@ -1,6 +1,6 @@
 """Translate: read a text, predict its translation token by token."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from glassformer import checkpoints
 from glassformer.checkpoints import safetensors
 from glassformer.data.pairs import Order, Ragged, read_pairs
 from glassformer.errors import ConfigError, DataError
-from glassformer.inference.translate import around_source
+from glassformer.inference.translate import around_source, target_begins
 from glassformer.kinds.kind import Progress
 from glassformer.models.spec import KindName
 from glassformer.tokenizers import Tokenizer
@@ -56,7 +57,8 @@ class PairData:
 class Translation(PredictionTask):
     """The next token of a target, given its source.
 
-    A source is its tokens and the one that ends it; a target has the one that begins it, too.
+    A source is its tokens and the one that ends it; a target has the one that begins it, too. Which these are, a
+    checkpoint says whose tokens are kept, as T5's and BART's are; a tokenizer that is learned has its own.
     """
 
     kind: ClassVar[KindName] = "encoder-decoder"
@@ -67,17 +69,21 @@ class Translation(PredictionTask):
         model: Any = config.model_config()
         prepared = Prepared.load(folder) if (folder / PREPARED).is_file() else Prepared.make(config, folder, say)
         tokenizer = prepared.tokenizer
-        self.start_id, self.end_id, self.pad_id = (special(tokenizer, name) for name in (START, END, PAD))
-        self.settings = {
-            "vocab_size": tokenizer.vocab_size,
-            "start_id": self.start_id,
-            "eos_id": self.end_id,
-            "pad_id": self.pad_id,
-        }
-        if getattr(model, "source_vocab_size", None) is not None:  # where None, both texts share one table
-            self.settings["source_vocab_size"] = tokenizer.vocab_size
-        if hasattr(model, "first_id"):  # every token of a target is learned
-            self.settings["first_id"] = None
+        if keeps_tokens(config):
+            self.start_id, self.end_id, self.pad_id = model.start_id, model.eos_id, model.pad_id
+            self.settings = {}
+        else:
+            self.start_id, self.end_id, self.pad_id = (special(tokenizer, name) for name in (START, END, PAD))
+            self.settings = {
+                "vocab_size": tokenizer.vocab_size,
+                "start_id": self.start_id,
+                "eos_id": self.end_id,
+                "pad_id": self.pad_id,
+            }
+            if getattr(model, "source_vocab_size", None) is not None:  # where None, both texts share one table
+                self.settings["source_vocab_size"] = tokenizer.vocab_size
+            if hasattr(model, "first_id"):  # every token of a target is learned
+                self.settings["first_id"] = None
         self.extras = {"tokenizer": tokenizer}
         self.training = shortened(prepared.training, model.context_length, say)
         self.validation = shortened(prepared.validation, model.context_length, lambda sentence: None)
@@ -137,7 +143,9 @@ class Prepared:
         specials = (PAD, START, END)
         tokenizer = learned_tokenizer(data.tokenizer, texts, default=8000, special_tokens=specials, say=say)
         say(f"Encoding {len(training):,} pairs of texts.")
-        prepared = cls(encode(training, tokenizer), encode(validation, tokenizer), tokenizer)
+        begin, end = target_ends(config, tokenizer)
+        encoded = [encode(pairs, tokenizer, begin, end) for pairs in (training, validation)]
+        prepared = cls(encoded[0], encoded[1], tokenizer)
         prepared.save(folder)
         return prepared
 
@@ -189,15 +197,37 @@ def special(tokenizer: Tokenizer, name: str) -> int:
     return tokenizer.special_tokens[name]
 
 
-def encode(pairs: list[TextPair], tokenizer: Tokenizer) -> Pairs:
+def keeps_tokens(config: RunConfig) -> bool:
+    """Whether texts are read by the tokenizer of the checkpoint that the run begins with."""
+    return bool(config.model.get("from")) and getattr(config.data, "tokenizer", "") == config.model["from"]
+
+
+def target_ends(config: RunConfig, tokenizer: Tokenizer) -> tuple[list[int], int]:
+    """The tokens that every target begins with, behind the one that is not predicted, and the one that ends it."""
+    if not keeps_tokens(config):
+        return [], special(tokenizer, END)
+    model: Any = config.model_config()
+    if checkpoints.read(Path(config.model["from"]))[0].source_tokenizer is not None:
+        raise ConfigError(
+            f"{config.model['from']} reads its sources by a tokenizer of their own, and both languages are trained "
+            'with one: let it be learned (data.tokenizer = "bpe:8000").'
+        )
+    if tokenizer.vocab_size > model.vocab_size:
+        raise ConfigError(
+            f"{config.model['from']} has a tokenizer of {tokenizer.vocab_size:,} tokens for a model of "
+            f'{model.vocab_size:,}: let another one be learned (data.tokenizer = "bpe:8000").'
+        )
+    return target_begins(model)[1:], model.eos_id
+
+
+def encode(pairs: list[TextPair], tokenizer: Tokenizer, begin: Sequence[int], end: int) -> Pairs:
     """Both sides as tokens; what stands for a special token in a text is text."""
-    end = special(tokenizer, END)
 
     def side(texts: Iterable[str], before: Iterable[int], behind: Iterable[int]) -> Ragged:
         return Ragged.of([*before, *tokenizer.encode(text, allowed_special="none"), *behind] for text in texts)
 
     sources = side((source for source, _ in pairs), *around_source(tokenizer, end))
-    return sources, side((target for _, target in pairs), (), (end,))
+    return sources, side((target for _, target in pairs), begin, (end,))
 
 
 def lengths(pairs: Pairs) -> np.ndarray:
