@@ -227,6 +227,23 @@ def test_a_file_of_settings_that_is_too_large_does_not_come(server: FakeHub, fol
     assert server.fetched() == []
 
 
+def test_a_tokenizer_as_large_as_gemmas_comes(server: FakeHub) -> None:
+    files = server.repositories["org/tiny"]
+    server.add("org/large", files | {"tokenizer.json": files["tokenizer.json"] + b" " * (34 << 20)})
+    assert sorted_letters(gf.load("org/large")) == "ABBBCC"
+
+
+def test_a_text_that_is_too_large_stays_on_the_hub_and_that_is_said(
+    server: FakeHub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "MAX_FILE_BYTES", 100_000)
+    server.add("org/large", server.repositories["org/tiny"] | {"vocab.txt": b"x" * 100_001})
+    assert sorted_letters(gf.load("org/large")) == "ABBBCC"
+    assert "vocab.txt" not in server.fetched()
+    sentence = "vocab.txt has 100,001 bytes and is not fetched, since at most 100,000 are read of such a file."
+    assert caplog.messages == [f"org/large: {sentence}"]
+
+
 # ---- downloads that break off
 
 
@@ -359,6 +376,11 @@ def test_a_gated_model_asks_for_the_token_of_the_environment_which_only_the_hub_
     server.gated.add("org/tiny")
     with pytest.raises(
         CheckpointError, match=rf"org/tiny is gated: accept its conditions at {server.address}/org/tiny"
+    ):
+        gf.load("org/tiny")
+    monkeypatch.setenv("HF_TOKEN", "hf_of_another_account")
+    with pytest.raises(
+        CheckpointError, match=r"and give a token of the account that has done so in the environment's HF_TOKEN\."
     ):
         gf.load("org/tiny")
     monkeypatch.setenv("HF_TOKEN", server.token)

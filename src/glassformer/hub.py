@@ -136,15 +136,27 @@ def _door(listing: Listing) -> str:
 
 
 def _describing(listing: Listing) -> list[str]:
-    """The files that a model is read from beside its weights, with the index of these; none may be too large."""
+    """The files that a model is read from beside its weights, with the index of these.
+
+    Settings that are too large are an error; texts are left where they are, since one may stand for another.
+    """
     max_bytes = dict.fromkeys((CONFIG, GENERATION, OURS, PROCESSOR), MAX_BYTES)
     if _door(listing).endswith(".json"):
         max_bytes[_door(listing)] = strict_json.MAX_BYTES
     settings = max_bytes.keys() & listing.files.keys()
     for name in sorted(settings):
         check_size(name, listing.files[name].size, max_bytes[name])
-    texts = {name for name, file in listing.files.items() if TEXTS.fullmatch(name) and file.size <= MAX_FILE_BYTES}
-    return sorted(settings | texts)
+    texts = {name for name in listing.files if TEXTS.fullmatch(name)}
+    too_large = {name for name in texts if listing.files[name].size > MAX_FILE_BYTES}
+    for name in sorted(too_large):
+        logger.warning(
+            "%s: %s has %s bytes and is not fetched, since at most %s are read of such a file.",
+            listing.repo,
+            name,
+            f"{listing.files[name].size:,}",
+            f"{MAX_FILE_BYTES:,}",
+        )
+    return sorted(settings | texts - too_large)
 
 
 def _weights(listing: Listing, folder: FolderFiles, *, from_pickle: bool) -> list[str]:
@@ -306,8 +318,8 @@ def _in_one_sentence(name: HubName) -> Iterator[None]:
         raise error.about(name) from None
     except errors.GatedRepoError:
         raise CheckpointError(
-            f"{name} is gated: accept its conditions at {constants.ENDPOINT}/{name.repo}, and give your token in the "
-            f"environment's HF_TOKEN."
+            f"{name} is gated: accept its conditions at {constants.ENDPOINT}/{name.repo}, and give a token of the "
+            f"account that has done so in the environment's HF_TOKEN."
         ) from None
     except errors.RevisionNotFoundError:
         raise CheckpointError(f"{name.repo} is on the Hub, and has no revision {name.revision!r}.") from None

@@ -74,14 +74,15 @@ def serve(hub: FakeHub) -> Iterator[FakeHub]:
                 self.send_error(404)
 
         def refused(self, name: str, revision: str) -> bool:
-            authorized = self.headers.get("Authorization") == f"Bearer {hub.token}"
+            token = self.headers.get("Authorization") or ""
+            authorized = token == f"Bearer {hub.token}"
             code, status = "", 0
             if name not in hub.repositories:
                 code, status = "RepoNotFound", 404 if authorized else 401
             elif revision not in hub.revisions:
                 code, status = "RevisionNotFound", 404
             elif name in hub.gated and not authorized and "/resolve/" in self.path:
-                code, status = "GatedRepo", 401
+                code, status = "GatedRepo", 403 if token else 401
             if code:
                 self.reply(status, {"X-Error-Code": code, "X-Error-Message": "no"}, b"")
             return bool(code)

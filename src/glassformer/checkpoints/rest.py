@@ -25,7 +25,7 @@ from glassformer.tokenizers.formats import SOURCE_FOLDER
 from glassformer.tokenizers.untrusted_files import MAX_FILE_BYTES
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
-MAX_FILES, MAX_BYTES = 256, 64 << 20  # of all files together
+MAX_FILES, MAX_BYTES = 256, 128 << 20  # of all files together
 
 # ---- what becomes of a file, by its name in the folder; the first pattern counts
 WRITTEN_ANEW = re.compile(

@@ -9,7 +9,7 @@ from typing import Any
 from glassformer import files, strict_json
 from glassformer.errors import CheckpointError, TokenizerError
 
-MAX_FILE_BYTES = 32 << 20
+MAX_FILE_BYTES = 64 << 20  # Gemma 2's tokenizer.json has 33
 MAX_JSON_ITEMS = 4_000_000  # brackets and commas: o200k's tokenizer.json, the largest in use, has 1.5 million
 
 Json = dict[str, Any]
@@ -21,7 +21,9 @@ def read_bytes(path: Path) -> bytes:
         if not path.is_file():
             raise TokenizerError(f"{path}: expected a tokenizer file, and there is none.")
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise TokenizerError(f"{path} has {path.stat().st_size} bytes: a tokenizer has at most {MAX_FILE_BYTES}.")
+            raise TokenizerError(
+                f"{path} has {path.stat().st_size:,} bytes: a tokenizer has at most {MAX_FILE_BYTES:,}."
+            )
         return path.read_bytes()
     except OSError as error:
         raise TokenizerError(f"{path} cannot be read: {error.strerror}.") from error
