@@ -13,33 +13,24 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glassformer.errors import ConfigError
-from glassformer.features.patches import patchify
-from glassformer.models.spec import (
-    ModelSpec,
-    check_choice,
-    check_fraction,
-    check_grid,
-    check_heads,
-    check_labels,
-    check_sizes,
-)
+from glassformer.models.spec import ModelSpec, check_choice, check_sizes
+from glassformer.models.vit import ViT, ViTSettings
 from glassformer.nn.attention import Attention
-from glassformer.nn.dropout import Dropout
-from glassformer.nn.embedding import Embedding
-from glassformer.nn.feedforward import ACTIVATIONS, MLP, SwiGLU
+from glassformer.nn.feedforward import MLP, SwiGLU
 from glassformer.nn.init import constant, init_like_bert
-from glassformer.nn.interpolation import resize_positions
 from glassformer.nn.layer_scale import LayerScale
 from glassformer.nn.linear import Linear
-from glassformer.nn.mask import Everything, Mask
+from glassformer.nn.mask import Mask
 from glassformer.nn.norm import LayerNorm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dinov2Config:
+class Dinov2Config(ViTSettings):
     """Sizes and choices of a DINOv2; the defaults are those of ViT-B/14."""
 
     architecture: ClassVar[str] = "dinov2"
+    distillation: ClassVar[str] = "none"
+    final_norm: ClassVar[bool] = True
 
     image_size: tuple[int, int] = (518, 518)  # (height, width) in pixels, to which the learned positions belong
     patch_size: tuple[int, int] = (14, 14)
@@ -59,18 +50,12 @@ class Dinov2Config:
     head: Literal["classes", "none"] = "classes"  # "none": the vectors of all tokens
 
     def __post_init__(self) -> None:
-        check_sizes(self, "n_channels", "n_classes", "d_model", "n_layers", "n_heads", "mlp_ratio", "d_ff")
-        check_grid(self)
-        check_labels(self)
+        check_sizes(self, "mlp_ratio")
+        self.check()
         check_choice(self, "ffn", ("mlp", "swiglu"))
-        check_choice(self, "activation", tuple(ACTIVATIONS))
-        check_choice(self, "qkv_bias", (True, False))
         check_choice(self, "head", ("classes", "none"))
-        check_fraction(self, "dropout")
-        check_fraction(self, "norm_eps")
         if not isinstance(self.layer_scale, int | float) or not 0 <= self.layer_scale <= 1:
             raise ConfigError(f"layer_scale must be from 0 to 1, not {self.layer_scale!r}.")
-        check_heads(self)
 
     @property
     def d_ff(self) -> int:
@@ -78,58 +63,20 @@ class Dinov2Config:
         plain = self.d_model * self.mlp_ratio
         return plain if self.ffn == "mlp" else (plain * 2 // 3 + 7) // 8 * 8
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Patches down and across."""
-        return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
 
-    @property
-    def n_extra_tokens(self) -> int:
-        """Tokens that stand before the patches: that of the class."""
-        return 1
-
-    @property
-    def context_length(self) -> int:
-        """Positions: those of the class token and of the patches."""
-        return 1 + self.grid[0] * self.grid[1]
-
-    @property
-    def vocab_size(self) -> int:
-        """What the logits are over: the classes."""
-        return self.n_classes
-
-
-class Dinov2(nn.Module):
+class Dinov2(ViT):
     """Images to the logits of their classes, or without a head to the vectors of the class token and of all patches."""
 
-    def __init__(self, config: Dinov2Config) -> None:
-        super().__init__()
-        self.config = config
-        patch_features = config.n_channels * config.patch_size[0] * config.patch_size[1]
-        self.patch_embedding = Linear(patch_features, config.d_model)
-        self.class_token = nn.Parameter(torch.zeros(1, config.d_model))
-        self.position_embedding = Embedding(config.context_length, config.d_model)
-        self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(ScaledBlock(config) for _ in range(config.n_layers))
-        self.final_norm = LayerNorm(config.d_model, eps=config.norm_eps)
-        self.head = Linear(2 * config.d_model, config.n_classes) if config.head == "classes" else None
+    def new_block(self) -> "ScaledBlock":
+        """One of the n_layers equal blocks."""
+        return ScaledBlock(self.config)
 
-    def forward(self, images: Float[Tensor, "B K H W"]) -> Float[Tensor, "B ..."]:
-        """(B, N), or without a head (B, T, C). Where an image has another grid, positions are interpolated for it."""
-        n_images, _, height, width = images.shape
-        grid = height // self.config.patch_size[0], width // self.config.patch_size[1]
-        patches = patchify(images, self.config.patch_size)
-        x: Tensor = self.patch_embedding(patches)
-        class_token = self.class_token.expand(n_images, 1, -1)
-        x = torch.cat([class_token, x], dim=1)
-        x = x + resize_positions(self.position_embedding.weight, self.config.grid, grid)
-        x = self.dropout(x)
-        mask = Mask.over(Everything(), x.shape[1], x.device)
-        for block in self.blocks:
-            x = block(x, mask)
-        x = self.final_norm(x)
-        if self.head is None:
-            return x
+    def new_head(self) -> Linear | None:
+        """From the vector of the class token and the mean of the patches' to logits, if there is a head."""
+        return Linear(2 * self.config.d_model, self.config.n_classes) if self.config.head == "classes" else None
+
+    def classify(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B N"]:
+        """Logits from the vector of the class token and the mean of the patches'."""
         patch_mean = x[:, 1:].mean(1)
         joined = torch.cat([x[:, 0], patch_mean], dim=-1)
         logits: Tensor = self.head(joined)

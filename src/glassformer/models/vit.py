@@ -5,7 +5,7 @@ Dosovitskiy et al. 2020 (arXiv:2010.11929); DeiT's second token, which learned f
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -34,8 +34,48 @@ from glassformer.nn.mask import Everything, Mask
 from glassformer.nn.norm import LayerNorm
 
 
+class ViTSettings:
+    """What `ViT` asks of a configuration: what follows from its sizes, and which it cannot have."""
+
+    __slots__ = ()
+    image_size: tuple[int, int]
+    patch_size: tuple[int, int]
+    n_classes: int
+
+    def check(self) -> None:
+        """Raise for what cannot be built."""
+        check_sizes(self, "n_channels", "n_classes", "d_model", "n_layers", "n_heads", "d_ff")
+        check_grid(self)
+        check_labels(self)
+        check_choice(self, "activation", tuple(ACTIVATIONS))
+        check_choice(self, "qkv_bias", (True, False))
+        check_fraction(self, "dropout")
+        check_fraction(self, "norm_eps")
+        check_heads(self)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches down and across."""
+        return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
+
+    @property
+    def n_extra_tokens(self) -> int:
+        """Tokens that stand before the patches: that of the class."""
+        return 1
+
+    @property
+    def context_length(self) -> int:
+        """Positions: those of the extra tokens and of the patches."""
+        return self.n_extra_tokens + self.grid[0] * self.grid[1]
+
+    @property
+    def vocab_size(self) -> int:
+        """What the logits are over: the classes."""
+        return self.n_classes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ViTConfig:
+class ViTConfig(ViTSettings):
     """Sizes and choices of a Vision Transformer; the defaults are those of ViT-B/16."""
 
     architecture: ClassVar[str] = "vit"
@@ -60,11 +100,7 @@ class ViTConfig:
     def __post_init__(self) -> None:
         if self.d_ff == 0:
             object.__setattr__(self, "d_ff", 4 * self.d_model)
-        check_sizes(self, "n_channels", "n_classes", "d_model", "n_layers", "n_heads", "d_ff")
-        check_grid(self)
-        check_labels(self)
-        check_choice(self, "activation", tuple(ACTIVATIONS))
-        check_choice(self, "qkv_bias", (True, False))
+        self.check()
         check_choice(self, "final_norm", (True, False))
         check_choice(self, "head", ("linear", "mlp", "none"))
         check_choice(self, "distillation", ("none", "token", "head"))
@@ -72,35 +108,17 @@ class ViTConfig:
             raise ConfigError(
                 'A second head needs head = "linear"; no model with two heads of the other kind is known.'
             )
-        check_fraction(self, "dropout")
-        check_fraction(self, "norm_eps")
-        check_heads(self)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Patches down and across."""
-        return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
 
     @property
     def n_extra_tokens(self) -> int:
         """Tokens that stand before the patches."""
         return 1 if self.distillation == "none" else 2
 
-    @property
-    def context_length(self) -> int:
-        """Positions: those of the extra tokens and of the patches."""
-        return self.n_extra_tokens + self.grid[0] * self.grid[1]
-
-    @property
-    def vocab_size(self) -> int:
-        """What the logits are over: the classes."""
-        return self.n_classes
-
 
 class ViT(nn.Module):
     """Images to the logits of their classes, or without a head to the vectors of all tokens."""
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
         patch_features = config.n_channels * config.patch_size[0] * config.patch_size[1]
@@ -111,10 +129,18 @@ class ViT(nn.Module):
         )
         self.position_embedding = Embedding(config.context_length, config.d_model)
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(self.new_block() for _ in range(config.n_layers))
         self.final_norm = LayerNorm(config.d_model, eps=config.norm_eps) if config.final_norm else nn.Identity()
-        self.head = head(config)
-        self.distillation_head = head(config) if config.distillation == "head" else None
+        self.head: Any = self.new_head()
+        self.distillation_head = self.new_head() if config.distillation == "head" else None
+
+    def new_block(self) -> nn.Module:
+        """One of the n_layers equal blocks."""
+        return block(self.config)
+
+    def new_head(self) -> nn.Module | None:
+        """From vectors to logits, if there is a head."""
+        return head(self.config)
 
     def forward(self, images: Float[Tensor, "B K H W"]) -> Float[Tensor, "B ..."]:
         """(B, N), or without a head (B, T, C). Where an image has another grid, positions are interpolated for it."""
@@ -133,8 +159,10 @@ class ViT(nn.Module):
         for block in self.blocks:
             x = block(x, mask)
         x = self.final_norm(x)
-        if self.head is None:
-            return x
+        return x if self.head is None else self.classify(x)
+
+    def classify(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B N"]:
+        """Logits from the vector of the class token, and from that of the second token where it has a head."""
         logits: Tensor = self.head(x[:, 0])
         if self.distillation_head is not None:
             of_teacher = self.distillation_head(x[:, 1])

@@ -14,8 +14,8 @@ from glassformer.models.published.fields import (
 )
 from glassformer.models.published.labels import LABELS
 from glassformer.models.published.table import Published
-from glassformer.models.published.tensors import Rename, joined, modules, reshaped, same
-from glassformer.models.published.vit import one, pair
+from glassformer.models.published.tensors import Rename, joined, modules, same
+from glassformer.models.published.vit import embeddings_and_queries, one, pair
 
 
 def read_sizes(theirs: Settings) -> dict[str, Any]:
@@ -61,21 +61,8 @@ FIELDS = (
 def tensors(config: Dinov2Config) -> list[Rename]:
     """The head has a tensor of its own, where there is one."""
     ours, theirs, outside = "blocks.{i}.", "dinov2.encoder.layer.{i}.", "dinov2.embeddings."
-    c, n_positions = config.d_model, config.context_length
-    kernel = (c, config.n_channels, *config.patch_size)
     rows = [
-        reshaped("patch_embedding.weight", f"{outside}patch_embeddings.projection.weight", (c, -1), kernel),
-        same("patch_embedding.bias", f"{outside}patch_embeddings.projection.bias"),
-        reshaped("class_token", f"{outside}cls_token", (1, c), (1, 1, c)),
-        reshaped("position_embedding.weight", f"{outside}position_embeddings", (n_positions, c), (1, n_positions, c)),
-        *modules(
-            {
-                f"{ours}attn.q_proj": f"{theirs}attention.attention.query",
-                f"{ours}attn.k_proj": f"{theirs}attention.attention.key",
-                f"{ours}attn.v_proj": f"{theirs}attention.attention.value",
-            },
-            parts=("weight", "bias") if config.qkv_bias else ("weight",),
-        ),
+        *embeddings_and_queries(config, outside, theirs),
         *modules(
             {
                 f"{ours}attn_norm": f"{theirs}norm1",

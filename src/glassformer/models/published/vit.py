@@ -66,27 +66,34 @@ FIELDS = (
 )
 
 
-def tensors(config: ViTConfig) -> list[Rename]:
-    """Hugging Face's names; a head with a hidden layer, and no last norm, are in folders that we alone read."""
-    trunk = "vit." if config.distillation == "none" else "deit."
-    if config.head == "none":  # which files of the bare trunk leave out
-        trunk = ""
-    ours, theirs, outside = "blocks.{i}.", f"{trunk}encoder.layer.{{i}}.", f"{trunk}embeddings."
+def embeddings_and_queries(config: Any, outside: str, layer: str) -> list[Rename]:
+    """What is embedded, and queries, keys and values of a layer, under the names of all such models."""
     c, n_positions = config.d_model, config.context_length
     kernel = (c, config.n_channels, *config.patch_size)
-    rows = [
+    return [
         reshaped("patch_embedding.weight", f"{outside}patch_embeddings.projection.weight", (c, -1), kernel),
         same("patch_embedding.bias", f"{outside}patch_embeddings.projection.bias"),
         reshaped("class_token", f"{outside}cls_token", (1, c), (1, 1, c)),
         reshaped("position_embedding.weight", f"{outside}position_embeddings", (n_positions, c), (1, n_positions, c)),
         *modules(
             {
-                f"{ours}attn.q_proj": f"{theirs}attention.attention.query",
-                f"{ours}attn.k_proj": f"{theirs}attention.attention.key",
-                f"{ours}attn.v_proj": f"{theirs}attention.attention.value",
+                "blocks.{i}.attn.q_proj": f"{layer}attention.attention.query",
+                "blocks.{i}.attn.k_proj": f"{layer}attention.attention.key",
+                "blocks.{i}.attn.v_proj": f"{layer}attention.attention.value",
             },
             parts=("weight", "bias") if config.qkv_bias else ("weight",),
         ),
+    ]
+
+
+def tensors(config: ViTConfig) -> list[Rename]:
+    """Hugging Face's names; a head with a hidden layer, and no last norm, are in folders that we alone read."""
+    trunk = "vit." if config.distillation == "none" else "deit."
+    if config.head == "none":  # which files of the bare trunk leave out
+        trunk = ""
+    ours, theirs, outside = "blocks.{i}.", f"{trunk}encoder.layer.{{i}}.", f"{trunk}embeddings."
+    rows = [
+        *embeddings_and_queries(config, outside, theirs),
         *modules(
             {
                 f"{ours}attn_norm": f"{theirs}layernorm_before",
@@ -98,6 +105,7 @@ def tensors(config: ViTConfig) -> list[Rename]:
         ),
     ]
     if config.distillation != "none":
+        c = config.d_model
         rows.append(reshaped("distillation_token", f"{outside}distillation_token", (1, c), (1, 1, c)))
     if config.final_norm:
         rows += modules({"final_norm": f"{trunk}layernorm"})
