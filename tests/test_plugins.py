@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import glassformer as gf
-from glassformer.inference.request import LogitFilter
+from glassformer.inference.logits import LogitFilter
 from support import toy_filter  # no other toy: this process has no plugins
 from support.commands import run_process
 

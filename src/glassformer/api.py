@@ -26,16 +26,17 @@ from glassformer.data.download import DownloadProgress
 from glassformer.data.images import open_image
 from glassformer.data.sort import LETTERS
 from glassformer.errors import CheckpointError, ConfigError, GenerationError, TraceError
-from glassformer.inference.beam import Beams
+from glassformer.inference.beam import Beams, beams_of
 from glassformer.inference.chat import ChatPrompt, Conversation, prompt_of, template_of, without_margin
 from glassformer.inference.chat_template import ChatMessage, ChatTemplate, Tools
 from glassformer.inference.classify import Guess, classify
+from glassformer.inference.constraints import Constraints, constraints_of, say_what_is_not_followed
 from glassformer.inference.embed import Pooling, embed
 from glassformer.inference.engine import Engine
 from glassformer.inference.generate import Generation, generate
-from glassformer.inference.logits import Sampling, Suppress, SuppressPhrases, sampling_of
+from glassformer.inference.logits import LogitFilter, Sampling, sampling_of
 from glassformer.inference.recorded_call import ModelCall, call_of
-from glassformer.inference.request import LogitFilter, Request
+from glassformer.inference.request import Request
 from glassformer.inference.streaming_text import Piece, stream_text
 from glassformer.inference.transcribe import Options, Transcript, transcribe
 from glassformer.kinds import encoder, image, kind_of, kinds, sound, translation
@@ -177,10 +178,30 @@ class Model:
         """How tokens are chosen where nothing else is asked for: as its generation_config.json says, or as usual."""
         return sampling_of(self.rest.generation)
 
-    def sampled(self, settings: Mapping[str, Any]) -> Sampling:
-        """The same with other settings; a name that `Sampling` does not have is an error."""
-        check_names(Sampling, settings, "sampling setting")
-        return replace(self.sampling, **settings)
+    @property
+    def constraints(self) -> Constraints:
+        """Which tokens may come where nothing else is asked for, as its files say."""
+        generation, searches = self.rest.of_generation, self.kind == "encoder-decoder"
+        forces_first = getattr(self.config, "first_id", None) is not None
+        say_what_is_not_followed(generation, searches=searches, forces_first=forces_first)
+        return constraints_of(
+            generation, suppress_tokens=tuple(sorted(self.suppressed)), bad_phrases=self.rest.bad_phrases
+        )
+
+    @property
+    def beams(self) -> Beams:
+        """How a search goes on and ends where nothing else is asked for: as its files say, or as usual."""
+        return beams_of(self.rest.of_generation)
+
+    def chosen_by(self, settings: Mapping[str, Any]) -> tuple[Sampling, Constraints]:
+        """How tokens are chosen, and which may come, with other settings than its files'.
+
+        A name that neither `Sampling` nor `Constraints` has is an error.
+        """
+        rules = {name: settings[name] for name in settings if name in Constraints.__dataclass_fields__}
+        others = {name: settings[name] for name in settings if name not in rules}
+        check_names(Sampling, others, "sampling setting")
+        return replace(self.sampling, **others), replace(self.constraints, **rules)
 
     def encode(self, prompt: str) -> list[int]:
         """The prompt's tokens, behind those that open a text for this model."""
@@ -201,20 +222,23 @@ class Model:
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
         filters: Sequence[LogitFilter] = (),
-        **sampling: Any,
+        **settings: Any,
     ) -> Iterator[str]:
         """Continue the prompt; the text comes in pieces, as soon as each is sure.
 
-        `sampling` are settings of `Sampling`; what is left out is as the model's files say, or as usual (temperature
-        0.8, top_p 0.95). `filters` are functions of the logits (N, V) of the N texts and of their tokens so far,
+        `settings` are those of `Sampling`, and of `Constraints`, such as `no_repeat_ngram_size=3` or
+        `min_new_tokens=10`; what is left out is as the model's files say, or as usual (temperature 0.8, top_p 0.95).
+        `filters` are functions of the logits (N, V) of the N texts and of their tokens so far,
         which give the logits that a token is chosen by.
 
         What cannot be served raises at once, before the first piece is asked for.
         """
+        sampling, constraints = self.chosen_by(settings)
         pieces = self.stream(
             [prompt],
             max_new_tokens=max_new_tokens,
-            sampling=self.sampled(sampling),
+            sampling=sampling,
+            constraints=constraints,
             cache=cache,
             stop=stop,
             ignore_eos=ignore_eos,
@@ -228,6 +252,7 @@ class Model:
         *,
         max_new_tokens: int,
         sampling: Sampling,
+        constraints: Constraints | None = None,
         cache: str = "full",
         stop: Sequence[str] = (),
         end_ids: frozenset[int] = frozenset(),
@@ -236,7 +261,8 @@ class Model:
     ) -> Iterator[Piece]:
         """Continue several prompts at once; each piece says which sequence it belongs to, and the last why it ended.
 
-        A text ends with `stop_tokens`, and here with `end_ids` too. With `ignore_eos` it goes on past its end, which
+        Without `constraints` the model's files say which tokens may come. A text ends with `stop_tokens`, and here with
+        `end_ids` too. With `ignore_eos` it goes on past its end, which
         shows as an empty line.
         """
         tokenizer = needs_tokenizer(self)
@@ -248,6 +274,7 @@ class Model:
             sampling,
             cache,
             stop_tokens=frozenset() if ignore_eos else ends,
+            constraints=constraints,
             filters=filters,
         )
         return stream_text(tokens, tokenizer, prompts=encoded, stop=stop, eos_ids=ends, cancel=tokens.cancel)
@@ -260,6 +287,7 @@ class Model:
         cache: str,
         *,
         stop_tokens: frozenset[int],
+        constraints: Constraints | None = None,
         filters: Sequence[LogitFilter] = (),
     ) -> Generation:
         """The same on tokens: each new one with its sequence."""
@@ -272,14 +300,9 @@ class Model:
             cache=cache,
             stop_tokens=stop_tokens,
             n_tokens=None if self.tokenizer is None else self.tokenizer.vocab_size,
-            filters=[*self._filters(), *filters],
+            constraints=self.constraints if constraints is None else constraints,
+            filters=filters,
         )
-
-    def _filters(self) -> list[LogitFilter]:
-        """What its files keep from coming: single tokens, and phrases."""
-        phrases = self.rest.bad_phrases
-        single: list[LogitFilter] = [Suppress(self.suppressed)] if self.suppressed else []
-        return [*single, SuppressPhrases(phrases)] if phrases else single
 
     def generate_ids(
         self,
@@ -289,7 +312,7 @@ class Model:
         cache: str = "full",
         ignore_eos: bool = False,
         filters: Sequence[LogitFilter] = (),
-        **sampling: Any,
+        **settings: Any,
     ) -> Int[Tensor, "B N"]:
         """The prompts with their continuations; a sequence that has ended is filled with its last token."""
         if not isinstance(tokens, Tensor):
@@ -300,9 +323,17 @@ class Model:
                 f"{tokens.dtype} of shape {tuple(tokens.shape)}."
             )
         rows: list[list[int]] = tokens.tolist()
-        chosen = self.sampled(sampling)
+        sampling, constraints = self.chosen_by(settings)
         ends = frozenset() if ignore_eos else self.stop_tokens
-        for new in self.tokens(tokens.tolist(), max_new_tokens, chosen, cache, stop_tokens=ends, filters=filters):
+        for new in self.tokens(
+            tokens.tolist(),
+            max_new_tokens,
+            sampling,
+            cache,
+            stop_tokens=ends,
+            constraints=constraints,
+            filters=filters,
+        ):
             rows[new.sequence].append(new.token)
         longest = max(map(len, rows))
         return torch.tensor([row + row[-1:] * (longest - len(row)) for row in rows])
@@ -354,19 +385,20 @@ class Model:
         cache: str = "full",
         stop: Sequence[str] = (),
         filters: Sequence[LogitFilter] = (),
-        **sampling: Any,
+        **settings: Any,
     ) -> Iterator[str]:
         """The same in pieces, as soon as each is sure; what cannot be served raises at once.
 
         `tools` are JSON schemas of functions that it may ask for, `template` names one of several chat templates. The
         rest is as for `generate`.
         """
-        chosen = self.sampled(sampling)
+        sampling, constraints = self.chosen_by(settings)
         prompt = self.chat_prompt(messages, tools=tools, template=template)
         pieces = self.stream(
             [prompt.tokens],
             max_new_tokens=max_new_tokens,
-            sampling=chosen,
+            sampling=sampling,
+            constraints=constraints,
             cache=cache,
             stop=stop,
             end_ids=prompt.end_ids,
@@ -384,22 +416,24 @@ class Model:
         cache: str = "full",
         stop: Sequence[str] = (),
         filters: Sequence[LogitFilter] = (),
-        **sampling: Any,
+        **settings: Any,
     ) -> Conversation:
         """A conversation that goes on, question by question: `ask` gives the answers, and reads only what is new.
 
         `system` is what the model is told before all else. The other settings are those of `answer`.
         """
         chosen = self.chat_template(template, tools=tools)
+        sampling, constraints = self.chosen_by(settings)
         module: Any = self.module
         tokenizer = needs_tokenizer(self)
         engine = Engine(module, parse_policy(cache, self.config.context_length), n_tokens=tokenizer.vocab_size)
         request = Request(
             tokens=(),
-            sampling=self.sampled(sampling),
+            sampling=sampling,
             max_new_tokens=max_new_tokens,
             stop_tokens=self.stop_tokens,
-            filters=(*self._filters(), *filters),
+            constraints=constraints,
+            filters=tuple(filters),
         )
         talk = Conversation(
             engine=engine, tokenizer=tokenizer, template=chosen, request=request, stop=stop, tools=tools
@@ -408,16 +442,21 @@ class Model:
         return talk
 
     def translate(self, *texts: str, beams: Beams | None = None, **limits: Any) -> list[str]:
-        """Each text's translation; four beams search for it, one writes greedily (see `translations`)."""
+        """Each text's translation; some beams search for it, one writes greedily (see `translations`).
+
+        Where its files do not say how many, there are four.
+        """
         translations = [""] * len(texts)
-        for piece in self.translations(texts, beams=beams or Beams(), **limits):
+        for piece in self.translations(texts, beams=beams or self.beams, **limits):
             translations[piece.sequence] += piece.text
         return translations
 
     def translations(self, texts: Sequence[str], *, beams: Beams, **limits: Any) -> Iterator[Piece]:
-        """The same in pieces, as they come; `limits` are those of `inference/translate.py`."""
+        """The same in pieces, as they come; `limits` are those of `inference/translate.py`, and of `Constraints`."""
         self.require("encoder-decoder")
-        return translation.translations(self, texts, beams=beams, **limits)
+        rules = {name: limits.pop(name) for name in [*limits] if name in Constraints.__dataclass_fields__}
+        constraints = replace(self.constraints, **rules)
+        return translation.translations(self, texts, beams=beams, constraints=constraints, **limits)
 
     def transcribe(
         self,

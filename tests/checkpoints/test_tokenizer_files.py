@@ -137,7 +137,7 @@ def translated(model: api.Model, source: torch.Tensor, n_beams: int) -> list[int
     from glassformer.inference.logits import Sampling
 
     module: Any = model.module
-    asked: dict[str, Any] = {"max_new_tokens": 6, "stop_tokens": frozenset({0}), "suppressed": model.suppressed}
+    asked: dict[str, Any] = {"max_new_tokens": 6, "stop_tokens": frozenset({0}), "constraints": model.constraints}
     if n_beams == 1:
         return [
             new.token for new in generate(module, [[59]], source=source, sampling=Sampling(temperature=0.0), **asked)

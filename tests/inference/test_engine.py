@@ -13,8 +13,8 @@ from glassformer import build
 from glassformer.errors import GenerationError
 from glassformer.inference.engine import Engine
 from glassformer.inference.generate import generate
-from glassformer.inference.logits import Sampling, Suppress
-from glassformer.inference.request import LogitFilter, Request
+from glassformer.inference.logits import LogitFilter, Sampling, Suppress
+from glassformer.inference.request import Request
 from glassformer.models import spec_of
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import Llama, LlamaConfig

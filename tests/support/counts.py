@@ -82,6 +82,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "BERTs exported to transformers": (6, 50),
     "encoder families imported": (3, 30),  # of each family
     "encoder families exported": (3, 30),
+    "rules of generation": (6, 200),  # for each kind of model
     "BARTs and T5s of transformers imported": (3, 50),
     "BARTs and T5s exported to transformers": (2, 50),
     "kills while saving": (5, 50),

@@ -114,6 +114,11 @@ class Rest:
         return not {"tokenizer.json", TOKENIZER_CONFIG, "target.spm"}.isdisjoint(self.contents)
 
     @property
+    def of_generation(self) -> Mapping[str, Any]:
+        """How tokens are chosen: generation_config.json, before which it stood in config.json."""
+        return self.generation or self.config
+
+    @property
     def bad_phrases(self) -> tuple[tuple[int, ...], ...]:
         """The phrases of several tokens that never come, which `bad_words_ids` has beside single tokens."""
         phrases = self.generation.get("bad_words_ids") or self.config.get("bad_words_ids")

@@ -29,14 +29,26 @@ class Choosing:
     repetition_penalty: Annotated[
         float | None, Parameter(help="Above 1, tokens that have come already become less likely.")
     ] = None
+    no_repeat_ngram_size: Annotated[
+        int | None, Parameter(help="So many tokens do not come in the same order twice; 0 lets them.")
+    ] = None
+    min_length: Annotated[
+        int | None, Parameter(help="The least tokens that a text has before it may end, its prompt counted.")
+    ] = None
+    min_new_tokens: Annotated[int | None, Parameter(help="The same without the prompt; goes before --min-length.")] = (
+        None
+    )
     seed: Annotated[int, Parameter(help="The same seed gives the same text.")] = 0
 
     def settings(self) -> dict[str, Any]:
-        """Those of `Sampling` that were given; raises where they cannot be, which needs no model."""
+        """Those of `Sampling` and `Constraints` that were given; raises where they cannot be, which needs no model."""
+        from glassformer.inference.constraints import Constraints
         from glassformer.inference.logits import Sampling
 
         settings = {name: value for name, value in asdict(self).items() if value is not None}
-        Sampling(**settings)
+        rules = {name: settings[name] for name in settings if name in Constraints.__dataclass_fields__}
+        Constraints(**rules)
+        Sampling(**{name: settings[name] for name in settings if name not in rules})
         return settings
 
 

@@ -84,10 +84,12 @@ def generate(
             raise GenerationError("With --chat, a text must be given: it is the message.")
         tokens, end_ids = loaded.chat_prompt([{"role": "user", "content": begin}])
         prompts = [tokens] * n
+    sampling, constraints = loaded.chosen_by(settings)
     pieces = loaded.stream(
         prompts,
         max_new_tokens=max_new_tokens,
-        sampling=loaded.sampled(settings),
+        sampling=sampling,
+        constraints=constraints,
         cache=cache,
         stop=stop,
         end_ids=end_ids,

@@ -3,16 +3,13 @@
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from cyclopts import App
 
 from glassformer.cli.flags import Flag
 from glassformer.cli.loading import RUNNING, ContextLength, Running, load
 from glassformer.cli.output import new_destination, print_json, progress_bar, read_argument, remark, write_text
-
-if TYPE_CHECKING:
-    pass
 
 app = App(
     name="translate",
@@ -26,8 +23,10 @@ def translate(
     /,
     *text: str,
     file: Path | None = None,
-    beams: int = 4,
-    length_penalty: float = 1.0,
+    beams: int | None = None,
+    length_penalty: float | None = None,
+    no_repeat_ngram_size: int | None = None,
+    min_length: int | None = None,
     max_new_tokens: int | None = None,
     batch_size: int = 32,
     out: Path | None = None,
@@ -47,11 +46,17 @@ def translate(
     file
         A file with a text a line, gzipped or not; a line without a word stays so.
     beams
-        How many texts the search keeps at each step; 1 takes the most likely token, and a single text streams.
+        How many texts the search keeps at each step; 1 takes the most likely token, and a single text streams. This and
+        the next three are as the model's generation_config.json says, where it does, and else 4 beams, 1, 0 and 0.
     length_penalty
         A text's score is divided by its length to this power: above 0 favours long texts, below 0 short ones.
+    no_repeat_ngram_size
+        So many tokens do not come in the same order twice; 0 lets them.
+    min_length
+        The least tokens that a translation has before it may end, the one that begins it counted.
     max_new_tokens
-        Where a translation stops at the latest; by default at twice the source's tokens and 50 more.
+        Where a translation stops at the latest; by default at twice the source's tokens and 50 more, or at the
+        max_length that the model's files say.
     batch_size
         Texts that are translated at once.
     out
@@ -64,9 +69,14 @@ def translate(
     from glassformer import files
     from glassformer.data.lines import read_lines
     from glassformer.errors import ConfigError
-    from glassformer.kinds.translation import beams_of
+    from glassformer.inference.beam import Beams
+    from glassformer.inference.constraints import Constraints
+    from glassformer.kinds.translation import searched
 
-    settings = beams_of(beams, length_penalty)
+    searched(Beams(), beams, length_penalty)  # what cannot be needs no model to be refused
+    asked = {"no_repeat_ngram_size": no_repeat_ngram_size, "min_length": min_length}
+    rules: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    Constraints(**rules)
     for name, value in {"--max-new-tokens": max_new_tokens, "--batch-size": batch_size}.items():
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be at least 1, not {value}.")
@@ -80,8 +90,9 @@ def translate(
         texts = standard_input()
     if texts in ([], [""]):
         raise ConfigError("There is nothing to translate.")
-    pieces = loaded.translations(texts, beams=settings, max_new_tokens=max_new_tokens, batch_size=batch_size)
-    streams = beams == len(texts) == 1 and out is None and not json
+    search = searched(loaded.beams, beams, length_penalty)
+    pieces = loaded.translations(texts, beams=search, max_new_tokens=max_new_tokens, batch_size=batch_size, **rules)
+    streams = search.n_beams == len(texts) == 1 and out is None and not json
     translations, finishes = [""] * len(texts), [""] * len(texts)
     with ExitStack() as stack:
         progress = None if streams else stack.enter_context(progress_bar("translating", len(texts)))

@@ -5,18 +5,20 @@ results are theirs. The decode engine runs it: the beams of a prompt are rows of
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from numbers import Integral, Real
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from glassformer.errors import GenerationError
+from glassformer.errors import ConfigError, GenerationError
+from glassformer.inference.constraints import UNCONSTRAINED, Constraints
 from glassformer.inference.engine import Engine
 from glassformer.inference.generate import limits_of, policy_for, sources_of
-from glassformer.inference.logits import without
+from glassformer.inference.logits import LogitFilter, finite_rows
 from glassformer.inference.request import Request, check_prompts
 from glassformer.inference.stopping import Finish
 from glassformer.models.spec import CausalModel
@@ -44,12 +46,24 @@ class Beams:
     early_stopping: EarlyStopping = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.n_beams <= 1024:
+        if not isinstance(self.n_beams, Integral) or not 1 <= self.n_beams <= 1024:
             raise GenerationError(f"must be from 1 to 1024, not {self.n_beams}.", setting="n_beams")
-        if not abs(self.length_penalty) <= MAX_LENGTH_PENALTY:
+        if not isinstance(self.length_penalty, Real) or not abs(self.length_penalty) <= MAX_LENGTH_PENALTY:
             raise GenerationError(f"must be from −10 to 10, not {self.length_penalty}.", setting="length_penalty")
         if self.early_stopping not in (True, False, "never"):
             raise GenerationError(f'early_stopping must be True, False or "never", not {self.early_stopping!r}.')
+
+
+NAMES = {"num_beams": "n_beams", "length_penalty": "length_penalty", "early_stopping": "early_stopping"}
+
+
+def beams_of(generation: Mapping[str, Any]) -> Beams:
+    """How a generation_config.json says that a search goes on and ends; what it does not say is as usual."""
+    settings = {ours: generation[theirs] for theirs, ours in NAMES.items() if generation.get(theirs) is not None}
+    try:
+        return Beams(**settings)
+    except GenerationError as error:
+        raise ConfigError(f"generation_config.json: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +85,7 @@ def beam_search(
     n_best: int = 1,
     cache: str = "full",
     n_tokens: int | None = None,
-    suppressed: frozenset[int] = frozenset(),
+    constraints: Constraints = UNCONSTRAINED,
     source: Tensor | None = None,
     source_valid: Bool[Tensor, "B S"] | None = None,
     n_fixed: int = 0,
@@ -86,7 +100,12 @@ def beam_search(
     check_prompts(prompts, module.config.vocab_size)
     limits = limits_of(max_new_tokens, len(prompts))
     engine = Engine(module, policy_for(module.config, prompts, limits, cache), n_tokens=n_tokens)
-    searches = [BeamSearch(beams, limit, stop_tokens, suppressed, n_fixed) for limit in limits]
+    searches = [
+        BeamSearch(
+            beams, limit, stop_tokens, prompt, constraints.rules(len(prompt), limit, stop_tokens), n_fixed=n_fixed
+        )
+        for prompt, limit in zip(prompts, limits, strict=True)
+    ]
     sources = sources_of(source, source_valid, len(prompts))
     for prompt, search, of_prompt in zip(prompts, searches, sources, strict=True):
         engine.admit(Request(tokens=tuple(prompt), search=search, source=of_prompt))
@@ -112,18 +131,27 @@ class BeamSearch:
         beams: Beams,
         max_new_tokens: int,
         stop_tokens: frozenset[int],
-        suppressed: frozenset[int] = frozenset(),
+        prompt: Sequence[int],
+        filters: Sequence[LogitFilter] = (),
+        *,
         n_fixed: int = 0,
     ) -> None:
-        self.beams, self.max_new_tokens = beams, max_new_tokens
-        self.stop_tokens, self.suppressed, self.n_fixed = stop_tokens, suppressed, n_fixed
+        self.beams, self.max_new_tokens, self.stop_tokens = beams, max_new_tokens, stop_tokens
+        self.prompt, self.filters, self.n_fixed = prompt, filters, n_fixed
         self.running = [Beam(tokens=[], total=0.0, parent=0)]
         self.ended: list[Hypothesis] = []  # the best first
         self.over = False
 
     def advance(self, logits: Float[Tensor, "beams V"], *, context_over: bool) -> tuple[list[int], list[int]]:
         """One more token of every beam: which beams go on, and with what; none when the search is over."""
-        self.step(without(F.log_softmax(logits.double()), self.suppressed), context_over=context_over)
+        log_probs = F.log_softmax(logits.double())
+        texts = [[*self.prompt, *beam.tokens] for beam in self.running]
+        for change in self.filters:
+            log_probs = change(log_probs, texts)
+        log_probs = log_probs.nan_to_num(nan=-torch.inf, neginf=-torch.inf)  # of a beam that no token may continue
+        if not finite_rows(log_probs).any():
+            raise GenerationError("The rules for what may come leave no token that could come next.")
+        self.step(log_probs, context_over=context_over)
         if self.over:
             return [], []
         return [beam.parent for beam in self.running], [beam.tokens[-1] for beam in self.running]

@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from glassformer.errors import GenerationError
-from glassformer.inference.logits import NOT_FINITE, choose, finite_rows
+from glassformer.inference.logits import NOT_FINITE, LogitFilter, choose, finite_rows
 from glassformer.inference.padding import left_padded, right_padded
-from glassformer.inference.request import LogitFilter, NewToken, Request, is_encoder_decoder
+from glassformer.inference.request import NewToken, Request, is_encoder_decoder
 from glassformer.inference.stopping import finish_of
 from glassformer.models.spec import CausalModel, ReadsTexts, State, longest_text
 from glassformer.nn.kv_cache import KVCache, Policy
@@ -38,6 +38,7 @@ class Live:
     settings: Hashable  # requests with equal ones are sampled together
     random: torch.Generator
     tokens: list[int]  # of the prompt, and those that have come
+    filters: tuple[LogitFilter, ...]  # by the constraints of the request, and its own
     rows: list[int] = field(default_factory=list)
     chosen: list[int] = field(default_factory=list)
     seen: Bool[Tensor, " V"] | None = None  # which tokens of the vocabulary have come, for a repetition penalty
@@ -114,8 +115,10 @@ class Engine:
         if request.search is not None and self.n_rows is not None:
             raise GenerationError("A search branches, and static rows do not: leave out n_rows.")
         random = torch.Generator().manual_seed(request.sampling.seed)
-        settings = request.sampling.unseeded, tuple(map(id, request.filters)), request.logprobs
-        live = Live(next(self._ids), request, settings, random, list(request.tokens))
+        rules = request.constraints.rules(len(request.tokens), request.max_new_tokens, request.stop_tokens)
+        settings = request.sampling.unseeded, rules, tuple(map(id, request.filters)), request.logprobs
+        filters = (*rules, *request.filters)
+        live = Live(next(self._ids), request, settings, random, list(request.tokens), filters)
         self._waiting.append(live)
         return live.id
 
@@ -417,14 +420,14 @@ def _errors(group: Sequence[Live], error: Exception) -> list[NewToken]:
 
 def _sampled(logits: Float[Tensor, "rows V"], group: list[Live]) -> list[tuple[int, float]]:
     """The next token of each, drawn by its own random numbers, and its log-probability where that is asked for."""
-    rows, request = [live.rows[0] for live in group], group[0].request
+    rows, request, filters = [live.rows[0] for live in group], group[0].request, group[0].filters
     sampling = request.sampling
     if rows != list(range(len(logits))):
         logits = logits[rows]
-    if request.filters:
+    if filters:
         logits = logits.clone()  # a filter may write in place
         texts = [live.tokens for live in group]
-        for change in request.filters:
+        for change in filters:
             logits = filtered(change, logits, texts)
         if not finite_rows(logits).all():
             raise GenerationError("The filters of a request leave no token that could come next.")

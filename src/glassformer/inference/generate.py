@@ -9,9 +9,10 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from glassformer.errors import GenerationError
+from glassformer.inference.constraints import UNCONSTRAINED, Constraints
 from glassformer.inference.engine import Engine
-from glassformer.inference.logits import Sampling, Suppress
-from glassformer.inference.request import LogitFilter, NewToken, Request, check_prompts
+from glassformer.inference.logits import LogitFilter, Sampling
+from glassformer.inference.request import NewToken, Request, check_prompts
 from glassformer.models.spec import CausalModel, longest_text
 from glassformer.nn.kv_cache import Policy, full, parse_policy
 
@@ -37,7 +38,7 @@ def generate(
     cache: str = "full",
     stop_tokens: frozenset[int] = frozenset(),
     n_tokens: int | None = None,
-    suppressed: frozenset[int] = frozenset(),
+    constraints: Constraints = UNCONSTRAINED,
     filters: Sequence[LogitFilter] = (),
     source: Tensor | None = None,
     source_valid: Bool[Tensor, "B S"] | None = None,
@@ -45,8 +46,8 @@ def generate(
     """Continue all prompts at once; new tokens come as soon as they are chosen, sequence by sequence.
 
     Sequence i draws its random numbers from seed + i, so what it becomes does not depend on its neighbours. With
-    `n_tokens`, ids from there on never come: some models embed more tokens than their tokenizer has. Nor do those
-    that are `suppressed`. `filters` change the logits before a token is chosen, in their order.
+    `n_tokens`, ids from there on never come: some models embed more tokens than their tokenizer has. `constraints` say
+    which others may come. `filters` change the logits before a token is chosen, in their order.
     An encoder-decoder has a `source` for each prompt, which begins its target; `source_valid` is False at padding.
     `max_new_tokens` is one number, or one for each prompt. What cannot be served raises here, before the first token is
     asked for.
@@ -55,7 +56,6 @@ def generate(
     limits = limits_of(max_new_tokens, len(prompts))
     engine = Engine(module, policy_for(module.config, prompts, limits, cache), n_tokens=n_tokens)
     sources = sources_of(source, source_valid, len(prompts))
-    filters = (*((Suppress(suppressed),) if suppressed else ()), *filters)
     for i, (prompt, limit, of_prompt) in enumerate(zip(prompts, limits, sources, strict=True)):
         engine.admit(
             Request(
@@ -63,7 +63,8 @@ def generate(
                 sampling=replace(sampling, seed=(sampling.seed + i) % 2**63),
                 max_new_tokens=limit,
                 stop_tokens=stop_tokens,
-                filters=filters,
+                constraints=constraints,
+                filters=tuple(filters),
                 source=of_prompt,
             )
         )

@@ -13,6 +13,9 @@ from torch import Tensor
 from glassformer.errors import ConfigError, GenerationError
 from glassformer.nn import functional as F
 
+# (logits (N, V), the tokens of each of the N texts so far, prompts included) -> logits (N, V)
+LogitFilter = Callable[[Float[Tensor, "N V"], Sequence[Sequence[int]]], Float[Tensor, "N V"]]
+
 SETTINGS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")  # as generation_config.json calls them
 
 

@@ -1,6 +1,6 @@
 """What is asked of the decode engine: a text to continue, how, and where to stop; and what comes back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, Protocol, runtime_checkable
@@ -9,14 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from glassformer.errors import GenerationError
-from glassformer.inference.logits import Sampling
+from glassformer.inference.constraints import UNCONSTRAINED, Constraints
+from glassformer.inference.logits import LogitFilter, Sampling
 from glassformer.inference.stopping import Finish
 from glassformer.models import spec_of
 from glassformer.models.spec import ENCODER_DECODERS, ModelConfig
 from glassformer.nn.kv_cache import Policy
-
-# (logits (N, V), the tokens of each of the N texts so far, prompts included) -> logits (N, V)
-LogitFilter = Callable[[Float[Tensor, "N V"], Sequence[Sequence[int]]], Float[Tensor, "N V"]]
 
 
 @runtime_checkable
@@ -34,15 +32,16 @@ class Search(Protocol):
 class Request:
     """A prompt and how to continue it.
 
-    `filters` change the logits before a token is chosen. An encoder-decoder continues the target's beginning and has a
-    `source`: tokens (S,), or whatever its `begin` takes a batch of. A `search` chooses in place of `sampling`, and ends
-    by itself: filters, stop tokens and `max_new_tokens` are its own affair.
+    `constraints` say which tokens may come, and `filters` change the logits after them. An encoder-decoder continues
+    the target's beginning and has a `source`: tokens (S,), or whatever its `begin` takes a batch of. A `search` chooses
+    in place of `sampling`, and ends by itself: constraints, filters, stop tokens and `max_new_tokens` are its affair.
     """
 
     tokens: tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)
     max_new_tokens: int = 256
     stop_tokens: frozenset[int] = frozenset()
+    constraints: Constraints = UNCONSTRAINED
     filters: tuple[LogitFilter, ...] = ()
     source: Tensor | None = None
     search: Search | None = None
@@ -55,7 +54,9 @@ class Request:
             raise GenerationError(f"Tokens, and how many may come, are whole numbers, not {wrong[0]!r}.")
         object.__setattr__(self, "tokens", tuple(map(int, self.tokens)))
         object.__setattr__(self, "stop_tokens", frozenset(map(int, self.stop_tokens)))
-        if self.search is not None and (self.filters or self.stop_tokens or self.logprobs):
+        if self.search is not None and (
+            self.filters or self.stop_tokens or self.logprobs or self.constraints != UNCONSTRAINED
+        ):
             raise GenerationError("A search chooses by itself: its request has no filters, stop tokens or logprobs.")
 
     def check(self, config: Any, policy: Policy) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from glassformer.data.pairs import Order, Ragged
 from glassformer.errors import GenerationError
 from glassformer.inference.beam import Beams, beam_search
+from glassformer.inference.constraints import UNCONSTRAINED, Constraints
 from glassformer.inference.generate import generate
 from glassformer.inference.logits import Sampling
 from glassformer.inference.streaming_text import Piece, stream_text
@@ -26,15 +27,15 @@ def translate(
     source_tokenizer: Tokenizer,
     tokenizer: Tokenizer,
     beams: Beams,
-    suppressed: frozenset[int] = frozenset(),
+    constraints: Constraints = UNCONSTRAINED,
     max_new_tokens: int | None = None,
     batch_size: int = 32,
 ) -> Iterator[Piece]:
     """The translations, the shortest sources first; a piece says which text it belongs to, the last why that ended.
 
     With one beam texts come as they are written. Without `max_new_tokens` a target may have twice as many tokens as
-    its source and 50 more; `suppressed` tokens never come. Special tokens have no text. A text without a token stays
-    empty. What cannot be served raises at once.
+    its source and 50 more, or fewer by the `constraints`, which say what may come. Special tokens have no text. A text
+    without a token stays empty. What cannot be served raises at once.
     """
     config: Any = module.config
     begin, end = around_source(source_tokenizer, config.eos_id if source_tokenizer is tokenizer else None)
@@ -52,7 +53,7 @@ def translate(
     if max_new_tokens is not None and max_new_tokens < 1:
         raise GenerationError(f"must be at least 1, not {max_new_tokens}.", setting="max_new_tokens")
     empty = (Piece(sequence=place, text="", finish="stop") for place, tokens in enumerate(encoded) if not tokens)
-    return _run(module, empty, places, Ragged.of(sources), tokenizer, beams, suppressed, max_new_tokens, batch_size)
+    return _run(module, empty, places, Ragged.of(sources), tokenizer, beams, constraints, max_new_tokens, batch_size)
 
 
 def around_source(tokenizer: Tokenizer, eos_id: int | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -78,7 +79,7 @@ def _run(
     sources: Ragged,
     tokenizer: Tokenizer,
     beams: Beams,
-    suppressed: frozenset[int],
+    constraints: Constraints,
     max_new_tokens: int | None,
     batch_size: int,
 ) -> Iterator[Piece]:
@@ -89,13 +90,16 @@ def _run(
     for rows in Order(sources.lengths, batch_size, seed=0).in_turn():
         source, valid = sources.padded(rows, config.pad_id)
         starts = [target_begins(config)] * len(rows)
+        limits = 2 * sources.lengths[rows] + 50
+        if constraints.max_length:
+            limits = limits.clip(1, max(constraints.max_length - len(starts[0]), 1))
         settings: dict[str, Any] = {
             "source": source,
             "source_valid": valid,
-            "max_new_tokens": max_new_tokens or (2 * sources.lengths[rows] + 50).tolist(),
+            "max_new_tokens": max_new_tokens or limits.tolist(),
             "stop_tokens": frozenset({config.eos_id}),
             "n_tokens": tokenizer.vocab_size,
-            "suppressed": suppressed,
+            "constraints": constraints,
         }
         if beams.n_beams == 1:
             new = generate(this, starts, sampling=Sampling(temperature=0.0), **settings)

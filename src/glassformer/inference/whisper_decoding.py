@@ -21,8 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from glassformer.inference.engine import Engine
-from glassformer.inference.logits import Sampling, Suppress, without
-from glassformer.inference.request import LogitFilter, Request
+from glassformer.inference.logits import LogitFilter, Sampling, Suppress, without
+from glassformer.inference.request import Request
 from glassformer.inference.timestamps import TimestampRules
 from glassformer.models.whisper import Whisper
 from glassformer.nn.kv_cache import full

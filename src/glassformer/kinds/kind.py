@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glassformer.errors import GenerationError, GlassformerError
+from glassformer.inference.beam import Beams
+from glassformer.inference.constraints import Constraints
 from glassformer.inference.logits import without
 from glassformer.inference.recorded_call import ModelCall
 from glassformer.models.spec import IN_WORDS, KindName
@@ -62,6 +64,14 @@ class ModelLike(Protocol):
     @property
     def suppressed(self) -> frozenset[int]:
         """The token ids that are never written."""
+
+    @property
+    def constraints(self) -> Constraints:
+        """What its files say about which tokens may come, these included."""
+
+    @property
+    def beams(self) -> Beams:
+        """How a search goes on and ends, as its files say, or as usual."""
 
     @property
     def note(self) -> str:

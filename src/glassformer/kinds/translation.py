@@ -1,7 +1,7 @@
 """Encoder-decoders of texts: they read a source and write a target, which begins with a token of its own."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from glassformer.data.pairs import read_pairs
 from glassformer.errors import GenerationError
 from glassformer.evaluation.bleu import WordCutter, translation_scores
 from glassformer.inference.beam import Beams
+from glassformer.inference.constraints import Constraints
 from glassformer.inference.recorded_call import call_of
 from glassformer.inference.request import check_source
 from glassformer.inference.streaming_text import Piece
@@ -38,7 +39,9 @@ def call(model: ModelLike, inputs: Inputs) -> Pass:
     return call_of(model.module), (source, tokens)
 
 
-def translations(model: ModelLike, sources: Sequence[str], *, beams: Beams, **limits: Any) -> Iterator[Piece]:
+def translations(
+    model: ModelLike, sources: Sequence[str], *, beams: Beams, constraints: Constraints | None = None, **limits: Any
+) -> Iterator[Piece]:
     """The translations in pieces, as they come; `limits` are those of `inference/translate.py`."""
     tokenizer = needs_tokenizer(model)
     return translate(
@@ -47,15 +50,16 @@ def translations(model: ModelLike, sources: Sequence[str], *, beams: Beams, **li
         source_tokenizer=model.source_tokenizer or tokenizer,
         tokenizer=tokenizer,
         beams=beams,
-        suppressed=model.suppressed,
+        constraints=model.constraints if constraints is None else constraints,
         **limits,
     )
 
 
-def beams_of(beams: int, length_penalty: float) -> Beams:
-    """The search that a user's settings ask for: its width is called `beams` there."""
+def searched(usual: Beams, beams: int | None, length_penalty: float | None) -> Beams:
+    """The search that a user's settings ask for: its width is called `beams` there; None is as usual."""
+    settings: dict[str, Any] = {"n_beams": beams, "length_penalty": length_penalty}
     try:
-        return Beams(n_beams=beams, length_penalty=length_penalty)
+        return replace(usual, **{name: value for name, value in settings.items() if value is not None})
     except GenerationError as error:
         raise GenerationError(error.message, setting=error.setting.removeprefix("n_")) from None
 
@@ -68,13 +72,13 @@ def measure(
     target: Path | None = None,
     limit: int | None = None,
     batch_size: int = 32,
-    beams: int = 4,
-    length_penalty: float = 1.0,
+    beams: int | None = None,
+    length_penalty: float | None = None,
     max_new_tokens: int | None = None,
     words: WordCutter = "13a",
 ) -> Metrics:
     """BLEU and chrF of translations: of a file of sources with a `target` file, or of one with both in a line."""
-    search = beams_of(beams, length_penalty)
+    search = searched(model.beams, beams, length_penalty)
     pairs = read_pairs(Path(data), target)[:limit]
     translation_scores(["a"], ["a"], words=words)  # what is missing for them is said before an hour has passed
     written, done = [""] * len(pairs), 0
