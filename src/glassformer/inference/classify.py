@@ -35,24 +35,21 @@ def classify(module: nn.Module, images: Float[Tensor, "B K H W"], *, top_k: int 
 
 @torch.inference_mode()
 def classify_texts(module: nn.Module, texts: Sequence[Sequence[int]], *, top_k: int = 5) -> list[list[Guess]]:
-    """The same of texts, each given as its tokens, those around it among them.
-
-    Of a multi-label model each class is likely or not by itself; one of regression is refused.
-    """
+    """The same of texts, each given as its tokens, those around it among them."""
     config: Any = module.config
     check_head(config)
-    if config.problem_type == "regression":
-        raise GenerationError(
-            "This model tells no classes apart: it gives each text amounts, by regression, which are its logits."
-        )
     device = next(module.parameters()).device
     tokens, valid = padded(texts, config.context_length)
     logits = module(tokens.to(device), valid.to(device))
-    return likeliest(logits, config, top_k, multi_label=config.problem_type == "multi-label")
+    return likeliest(logits, config, top_k)
 
 
 def check_head(config: Any) -> None:
-    """Raise for a model that makes vectors, or fills in masked tokens, and tells no classes apart."""
+    """Raise for a model that tells no classes apart: one that makes vectors or amounts, or fills in masked tokens."""
+    if getattr(config, "problem_type", "single-label") == "regression":
+        raise GenerationError(
+            "This model tells no classes apart: it gives amounts, by regression, which are its logits."
+        )
     if config.head in ("none", "masked-token"):
         raise GenerationError(
             "This model tells no classes apart: it makes vectors, or fills in masked tokens. Take one with a head for "
@@ -60,17 +57,18 @@ def check_head(config: Any) -> None:
         )
 
 
-def likeliest(logits: Float[Tensor, "B N"], config: Any, top_k: int, *, multi_label: bool = False) -> list[list[Guess]]:
+def likeliest(logits: Float[Tensor, "B N"], config: Any, top_k: int) -> list[list[Guess]]:
     """The `top_k` likeliest classes of each row.
 
-    Of several of which one is true their softmax; of one alone, or with `multi_label`, whether each is true: σ of its
-    logit.
+    Of several of which one is true their softmax; of one alone, or of a multi-label model, whether each is true: σ of
+    its logit.
     """
     if top_k < 1:
         raise ConfigError(f"must be at least 1, not {top_k}.", setting="top_k")
     check_finite(logits)
     wide = logits.double()
-    probs = torch.sigmoid(wide) if multi_label or config.n_classes == 1 else F.softmax(wide)
+    each_by_itself = config.n_classes == 1 or getattr(config, "problem_type", "single-label") == "multi-label"
+    probs = torch.sigmoid(wide) if each_by_itself else F.softmax(wide)
     best = probs.topk(min(top_k, config.n_classes))
     return [
         [Guess(number=n, label=label(config, n), probability=p) for p, n in zip(values, numbers, strict=True)]

@@ -74,7 +74,6 @@ def check_encoder(config: Any) -> None:
     check_sizes(config, "vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_ff", "n_classes")
     check_choice(config, "activation", tuple(ACTIVATIONS))
     check_choice(config, "head", ("masked-token", "none", "classes"))
-    check_choice(config, "problem_type", ("single-label", "multi-label", "regression"))
     check_labels(config)
     check_fraction(config, "dropout")
     check_fraction(config, "norm_eps")

@@ -37,6 +37,7 @@ class Dinov2Config(ViTSettings):
     n_channels: int = 3
     n_classes: int = 1000
     labels: tuple[str, ...] = ()  # names of the classes, if they have any
+    problem_type: Literal["single-label", "multi-label", "regression"] = "single-label"  # or amounts
     d_model: int = 768
     n_layers: int = 12
     n_heads: int = 12

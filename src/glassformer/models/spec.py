@@ -249,7 +249,8 @@ def check_heads(config: Any) -> None:
 
 
 def check_labels(config: Any) -> None:
-    """Raise unless the classes have a name each, or none at all."""
+    """Raise unless the classes have a name each, or none at all, and are classes of a known kind."""
+    check_choice(config, "problem_type", ("single-label", "multi-label", "regression"))
     if config.labels and len(config.labels) != config.n_classes:
         raise ConfigError(f"There are {len(config.labels)} labels for {config.n_classes} classes.")
 

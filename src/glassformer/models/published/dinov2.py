@@ -12,7 +12,7 @@ from glassformer.models.published.fields import (
     Settings,
     WriteOnly,
 )
-from glassformer.models.published.labels import LABELS
+from glassformer.models.published.labels import LABELS, PROBLEM_TYPE
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, joined, modules, same
 from glassformer.models.published.vit import embeddings_and_queries, one, pair
@@ -43,6 +43,7 @@ FIELDS = (
     ),
     Field("num_channels", "n_channels", default=3),
     LABELS,
+    PROBLEM_TYPE,
     Field("hidden_size", "d_model", default=768),
     Field("num_hidden_layers", "n_layers", default=12),
     Field("num_attention_heads", "n_heads", default=12),

@@ -7,7 +7,7 @@ from typing import Any
 
 from glassformer.errors import ExportError
 from glassformer.models.published.fields import ACTIVATIONS, ArchitectureClass, Field, FieldGroup, OurConstant
-from glassformer.models.published.labels import LABELS
+from glassformer.models.published.labels import LABELS, PROBLEM_TYPE
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, modules, reshaped, same
 from glassformer.models.vit import ViTConfig
@@ -54,6 +54,7 @@ FIELDS = (
     Field("patch_size", "patch_size", default=16, to_ours=pair, to_theirs=one),
     Field("num_channels", "n_channels", default=3),
     LABELS,
+    PROBLEM_TYPE,
     Field("hidden_size", "d_model", default=768),
     Field("num_hidden_layers", "n_layers", default=12),
     Field("num_attention_heads", "n_heads", default=12),

@@ -86,6 +86,8 @@ class ImageClassification(PredictionTask):
             "n_classes": n_classes(self.training, self.validation),
             "labels": self.training.classes,
         }
+        if hasattr(model, "problem_type"):  # a picture of the data has one class
+            self.settings["problem_type"] = "single-label"
         self.extras = {"processor": self.processor}
 
     def batch(self, step: int, micro_step: int, world: World = ALONE) -> Batch:
