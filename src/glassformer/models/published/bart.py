@@ -5,15 +5,16 @@ trunk lacks, is zero then.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from glassformer.models.bart import BartConfig
-from glassformer.models.published.fields import ACTIVATIONS, Field, TheirConstant, WriteOnly
+from glassformer.models.published.fields import Field, TheirConstant, WriteOnly
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, modules, same
-from glassformer.models.published.transformer import attention
+from glassformer.models.published.transformer import GENERAL, HEAD_BIAS, SIZES, layers
 
 UNREAD_ROWS = 2
 
@@ -21,15 +22,7 @@ FIELDS = (
     WriteOnly("architectures", ["BartForConditionalGeneration"]),
     WriteOnly("is_encoder_decoder", True),
     Field("vocab_size", "vocab_size", default=50265),
-    Field("max_position_embeddings", "context_length", default=1024),
-    Field("d_model", "d_model", default=1024),
-    Field("encoder_layers", "n_encoder_layers", default=12),
-    Field("decoder_layers", "n_decoder_layers", default=12),
-    Field("encoder_attention_heads", "n_heads", default=16, aliases=("decoder_attention_heads",), must_agree=True),
-    Field("encoder_ffn_dim", "d_ff", default=4096, aliases=("decoder_ffn_dim",), must_agree=True),
-    Field("activation_function", "activation", default="gelu", values=ACTIVATIONS),
-    Field("dropout", "dropout", default=0.1, aliases=("attention_dropout",)),  # of several, since ours are one
-    Field("scale_embedding", "scaled_embedding", default=False),
+    *SIZES,
     Field("decoder_start_token_id", "start_id", default=2),
     Field("forced_bos_token_id", "first_id", default=None),
     Field("eos_token_id", "eos_id", default=2),
@@ -44,23 +37,12 @@ FIELDS = (
 
 
 def tensors(config: BartConfig) -> list[Rename]:
-    """The same names for all sizes."""
-    rows = [same("token_embedding.weight", "model.shared.weight"), head_bias(config.vocab_size)]
-    for half, index in {"encoder": "{i}", "decoder": "{j}"}.items():
-        ours, theirs = f"{half}.blocks.{index}.", f"model.{half}.layers.{index}."
-        rows += attention(f"{ours}attn", f"{theirs}self_attn")
-        rows += modules(
-            {
-                f"{ours}attn_norm": f"{theirs}self_attn_layer_norm",
-                f"{ours}mlp.up_proj": f"{theirs}fc1",
-                f"{ours}mlp.down_proj": f"{theirs}fc2",
-                f"{ours}mlp_norm": f"{theirs}final_layer_norm",
-                f"{half}.embedding_norm": f"model.{half}.layernorm_embedding",
-            }
-        )
+    """The same names for all sizes; a file without a bias of the head has none."""
+    head_bias = replace(HEAD_BIAS, absent=lambda state: torch.zeros(()).expand(1, config.vocab_size))
+    rows = [same("token_embedding.weight", "model.shared.weight"), head_bias, *layers()]
+    for half in ("encoder", "decoder"):
+        rows += modules({f"{half}.embedding_norm": f"model.{half}.layernorm_embedding"})
         rows.append(positions(f"{half}.position_embedding.weight", f"model.{half}.embed_positions.weight"))
-    rows += attention("decoder.blocks.{j}.cross_attn", "model.decoder.layers.{j}.encoder_attn")
-    rows += modules({"decoder.blocks.{j}.cross_norm": "model.decoder.layers.{j}.encoder_attn_layer_norm"})
     return rows
 
 
@@ -73,17 +55,6 @@ def positions(ours: str, theirs: str) -> Rename:
         return table
 
     return Rename(theirs=theirs, ours=(ours,), read=lambda tensor: [tensor[UNREAD_ROWS:]], write=write)
-
-
-def head_bias(vocab_size: int) -> Rename:
-    """The bias of the logits, a matrix of one row; a file without it has none."""
-    return Rename(
-        theirs="final_logits_bias",
-        ours=("lm_head.bias",),
-        read=lambda tensor: [tensor[0]],
-        write=lambda tensors: tensors[0][None],
-        absent=lambda state: torch.zeros(()).expand(1, vocab_size),
-    )
 
 
 PUBLISHED = Published(
@@ -100,9 +71,5 @@ PUBLISHED = Published(
         "model.encoder.embed_tokens.weight": "model.shared.weight",
         "model.decoder.embed_tokens.weight": "model.shared.weight",
     },
-    general={
-        "hidden_size": "d_model",
-        "num_attention_heads": "encoder_attention_heads",
-        "num_hidden_layers": "encoder_layers",
-    },
+    general=GENERAL,
 )

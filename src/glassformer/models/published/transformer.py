@@ -4,7 +4,7 @@ Marian has all sines of a position before all cosines, and the paper by turns: t
 features, which every tensor that meets them follows. Marian's head always has a bias, which may be zero.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -61,15 +61,7 @@ def write_vocabularies(ours: TransformerConfig) -> dict[str, Any]:
     }
 
 
-FIELDS = (
-    WriteOnly("architectures", ["MarianMTModel"]),
-    WriteOnly("is_encoder_decoder", True),
-    FieldGroup(
-        theirs=("vocab_size", "decoder_vocab_size", "share_encoder_decoder_embeddings", "tie_word_embeddings"),
-        ours=("vocab_size", "source_vocab_size", "tied_head"),
-        read=read_vocabularies,
-        write=write_vocabularies,
-    ),
+SIZES = (
     Field("max_position_embeddings", "context_length", default=1024),
     Field("d_model", "d_model", default=1024),
     Field("encoder_layers", "n_encoder_layers", default=12),
@@ -79,6 +71,18 @@ FIELDS = (
     Field("activation_function", "activation", default="gelu", values=ACTIVATIONS),
     Field("dropout", "dropout", default=0.1, aliases=("attention_dropout",)),  # of several, since ours are one
     Field("scale_embedding", "scaled_embedding", default=False),
+)
+
+FIELDS = (
+    WriteOnly("architectures", ["MarianMTModel"]),
+    WriteOnly("is_encoder_decoder", True),
+    FieldGroup(
+        theirs=("vocab_size", "decoder_vocab_size", "share_encoder_decoder_embeddings", "tie_word_embeddings"),
+        ours=("vocab_size", "source_vocab_size", "tied_head"),
+        read=read_vocabularies,
+        write=write_vocabularies,
+    ),
+    *SIZES,
     Field("decoder_start_token_id", "start_id", default=58100),
     Field("eos_token_id", "eos_id", default=0),
     Field("pad_token_id", "pad_id", default=58100),
@@ -108,6 +112,26 @@ def tensors(config: TransformerConfig) -> list[Rename]:
 
 def own_tensors(config: TransformerConfig) -> list[Rename]:
     """The same names for the parameters as they are here, and fairseq's for the norms of pre-norm halves."""
+    rows = layers()
+    if config.norm_placement == "pre":
+        rows += modules({f"{half}.final_norm": f"model.{half}.layer_norm" for half in ("encoder", "decoder")})
+    if config.source_vocab_size is None:
+        rows.append(same("token_embedding.weight", "model.shared.weight"))
+    else:
+        rows.append(same("source_embedding.weight", "model.encoder.embed_tokens.weight"))
+        rows.append(same("token_embedding.weight", "model.decoder.embed_tokens.weight"))
+    if not config.tied_head:
+        rows.append(same("lm_head.weight", "lm_head.weight"))
+    return [*rows, HEAD_BIAS] if config.head_bias else rows
+
+
+def attention(ours: str, theirs: str) -> list[Rename]:
+    """The four projections."""
+    return modules({f"{ours}.{a}_proj": f"{theirs}.{b}_proj" for a, b in PROJECTIONS.items()})
+
+
+def layers(attention: Callable[[str, str], list[Rename]] = attention) -> list[Rename]:
+    """The blocks of both halves, under fairseq's names."""
     rows: list[Rename] = []
     for half, index in {"encoder": "{i}", "decoder": "{j}"}.items():
         ours, theirs = f"{half}.blocks.{index}.", f"model.{half}.layers.{index}."
@@ -120,34 +144,21 @@ def own_tensors(config: TransformerConfig) -> list[Rename]:
                 f"{ours}mlp_norm": f"{theirs}final_layer_norm",
             }
         )
-        if config.norm_placement == "pre":
-            rows += modules({f"{half}.final_norm": f"model.{half}.layer_norm"})
     rows += attention("decoder.blocks.{j}.cross_attn", "model.decoder.layers.{j}.encoder_attn")
-    rows += modules({"decoder.blocks.{j}.cross_norm": "model.decoder.layers.{j}.encoder_attn_layer_norm"})
-    if config.source_vocab_size is None:
-        rows.append(same("token_embedding.weight", "model.shared.weight"))
-    else:
-        rows.append(same("source_embedding.weight", "model.encoder.embed_tokens.weight"))
-        rows.append(same("token_embedding.weight", "model.decoder.embed_tokens.weight"))
-    if not config.tied_head:
-        rows.append(same("lm_head.weight", "lm_head.weight"))
-    if config.head_bias:
-        rows.append(
-            Rename(
-                theirs="final_logits_bias",
-                ours=("lm_head.bias",),
-                read=lambda tensor: [tensor[0]],
-                write=lambda tensors: tensors[0][None],
-            )
-        )
-    return rows
+    return rows + modules({"decoder.blocks.{j}.cross_norm": "model.decoder.layers.{j}.encoder_attn_layer_norm"})
 
 
-def attention(ours: str, theirs: str) -> list[Rename]:
-    """The four projections."""
-    return modules({f"{ours}.{a}_proj": f"{theirs}.{b}_proj" for a, b in PROJECTIONS.items()})
-
-
+HEAD_BIAS = Rename(  # a matrix of one row
+    theirs="final_logits_bias",
+    ours=("lm_head.bias",),
+    read=lambda tensor: [tensor[0]],
+    write=lambda tensors: tensors[0][None],
+)
+GENERAL = {
+    "hidden_size": "d_model",
+    "num_attention_heads": "encoder_attention_heads",
+    "num_hidden_layers": "encoder_layers",
+}
 FEATURES = {  # the axis along which a parameter has the features of a position
     **{f"{name}_proj.": -1 for name in ("q", "k", "v", "up")},
     **{f"{name}_proj.": 0 for name in ("o", "down")},
@@ -192,9 +203,5 @@ PUBLISHED = Published(
         "model.encoder.embed_tokens.weight": "model.shared.weight",
         "model.decoder.embed_tokens.weight": "model.shared.weight",
     },
-    general={
-        "hidden_size": "d_model",
-        "num_attention_heads": "encoder_attention_heads",
-        "num_hidden_layers": "encoder_layers",
-    },
+    general=GENERAL,
 )

@@ -5,6 +5,7 @@ from typing import Any
 from glassformer.models.published.fields import Field, FieldGroup, Settings, TheirConstant, WriteOnly
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename, modules, same
+from glassformer.models.published.transformer import GENERAL, layers
 from glassformer.models.whisper import PRESETS, WhisperConfig
 
 
@@ -53,27 +54,14 @@ FIELDS = (
 
 def tensors(config: WhisperConfig) -> list[Rename]:
     """The same names for all sizes."""
-    rows = [
+    return [
         same("decoder.token_embedding.weight", "model.decoder.embed_tokens.weight"),
         same("decoder.position_embedding.weight", "model.decoder.embed_positions.weight"),
         same("encoder.position_embedding", "model.encoder.embed_positions.weight"),
         *modules({f"encoder.{conv}": f"model.encoder.{conv}" for conv in ("conv1", "conv2")}),
+        *layers(attention),
+        *modules({f"{half}.final_norm": f"model.{half}.layer_norm" for half in ("encoder", "decoder")}),
     ]
-    for half, index in {"encoder": "{i}", "decoder": "{j}"}.items():
-        ours, theirs = f"{half}.blocks.{index}.", f"model.{half}.layers.{index}."
-        rows += attention(f"{ours}attn", f"{theirs}self_attn")
-        rows += modules(
-            {
-                f"{ours}attn_norm": f"{theirs}self_attn_layer_norm",
-                f"{ours}mlp.up_proj": f"{theirs}fc1",
-                f"{ours}mlp.down_proj": f"{theirs}fc2",
-                f"{ours}mlp_norm": f"{theirs}final_layer_norm",
-                f"{half}.final_norm": f"model.{half}.layer_norm",
-            }
-        )
-    rows += attention("decoder.blocks.{j}.cross_attn", "model.decoder.layers.{j}.encoder_attn")
-    rows += modules({"decoder.blocks.{j}.cross_norm": "model.decoder.layers.{j}.encoder_attn_layer_norm"})
-    return rows
 
 
 def attention(ours: str, theirs: str) -> list[Rename]:
@@ -91,10 +79,5 @@ PUBLISHED = Published(
     indices={"i": "n_encoder_layers", "j": "n_decoder_layers"},
     base_prefix="model.",
     tied={"proj_out.weight": "model.decoder.embed_tokens.weight"},
-    general={
-        "hidden_size": "d_model",
-        "num_attention_heads": "encoder_attention_heads",
-        "num_key_value_heads": "encoder_attention_heads",
-        "num_hidden_layers": "encoder_layers",
-    },
+    general={**GENERAL, "num_key_value_heads": "encoder_attention_heads"},
 )
