@@ -71,6 +71,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "models exported to transformers": (3, 50),
     "decoder families imported": (3, 30),  # of each family
     "decoder families exported": (3, 30),
+    "decoders in bfloat16": (1, 10),  # of each family
     "scaled models of transformers": (3, 30),  # of each kind
     "scaled models to transformers": (2, 30),
     "Whispers of transformers imported": (3, 40),
