@@ -76,8 +76,13 @@ def without(*names: str) -> tuple[Row, ...]:
 
 NO_BIASES = (TheirConstant("attention_bias", False), TheirConstant("mlp_bias", False))
 IGNORED = (r"(model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.((original_)?inv_freq|(cos|sin)_cached)",)
-INDICES = {"i": "n_layers", "e": "n_experts"}
 TIED = {"lm_head.weight": "model.embed_tokens.weight"}
+LIKE_LLAMA: dict[str, Any] = {  # what a family's table says beside its settings and its rows of tensors
+    "indices": {"i": "n_layers", "e": "n_experts"},
+    "ignored": IGNORED,
+    "base_prefix": "model.",
+    "tied": TIED,
+}
 OURS, THEIRS = "blocks.{i}.", "model.layers.{i}."
 
 

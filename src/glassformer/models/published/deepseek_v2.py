@@ -4,7 +4,7 @@ from typing import Any
 
 from glassformer.errors import ConfigError, ExportError
 from glassformer.models.deepseek_v2 import DeepSeekV2Config
-from glassformer.models.published.decoder import IGNORED, INDICES, TIED
+from glassformer.models.published.decoder import LIKE_LLAMA
 from glassformer.models.published.deepseek import deepseek_fields, tensors
 from glassformer.models.published.fields import FieldGroup, OurConstant, Settings, TheirConstant, WriteOnly
 from glassformer.models.published.table import Published
@@ -74,9 +74,6 @@ PUBLISHED = Published(
         ),
     ),
     tensors=tensors,
-    indices=INDICES,
-    ignored=IGNORED,
-    base_prefix="model.",
-    tied=TIED,
+    **LIKE_LLAMA,
     general={"num_experts": "n_routed_experts"},
 )

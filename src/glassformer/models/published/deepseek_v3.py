@@ -4,7 +4,7 @@ from typing import Any
 
 from glassformer.errors import ExportError
 from glassformer.models.deepseek_v3 import DeepSeekV3Config
-from glassformer.models.published.decoder import IGNORED, INDICES, TIED
+from glassformer.models.published.decoder import LIKE_LLAMA
 from glassformer.models.published.deepseek import deepseek_fields, tensors
 from glassformer.models.published.fields import Field, FieldGroup, TheirConstant, WriteOnly
 from glassformer.models.published.table import Published
@@ -59,10 +59,7 @@ PUBLISHED = Published(
         ),
     ),
     tensors=tensors,
-    indices=INDICES,
-    ignored=IGNORED,
     elsewhere=(r"model\.layers\.61\..*",),
-    base_prefix="model.",
-    tied=TIED,
+    **LIKE_LLAMA,
     general={"num_local_experts": "n_routed_experts", "num_mtp_layers": "num_nextn_predict_layers"},
 )

@@ -1,7 +1,7 @@
 """Gemma 2 in Hugging Face's folders."""
 
 from glassformer.models.gemma2 import Gemma2Config
-from glassformer.models.published.decoder import IGNORED, INDICES, TIED
+from glassformer.models.published.decoder import LIKE_LLAMA
 from glassformer.models.published.fields import OurConstant, TheirConstant, WriteOnly
 from glassformer.models.published.gemma import cap, gemma_fields, tensors
 from glassformer.models.published.table import Published
@@ -23,8 +23,5 @@ PUBLISHED = Published(
         ),
     ),
     tensors=tensors,
-    indices=INDICES,
-    ignored=IGNORED,
-    base_prefix="model.",
-    tied=TIED,
+    **LIKE_LLAMA,
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 from glassformer.errors import ConfigError, ExportError
 from glassformer.models.gemma3 import Gemma3Config
-from glassformer.models.published.decoder import IGNORED, INDICES, TIED
+from glassformer.models.published.decoder import LIKE_LLAMA
 from glassformer.models.published.fields import FieldGroup, OurConstant, Settings, TheirConstant, WriteOnly
 from glassformer.models.published.gemma import cap, gemma_fields, tensors
 from glassformer.models.published.rope import partial_factor, read_rope, rope_of_all, write_rope
@@ -66,8 +66,5 @@ PUBLISHED = Published(
         ),
     ),
     tensors=tensors,
-    indices=INDICES,
-    ignored=IGNORED,
-    base_prefix="model.",
-    tied=TIED,
+    **LIKE_LLAMA,
 )

@@ -1,7 +1,7 @@
 """Granite in Hugging Face's folders."""
 
 from glassformer.models.granite import CONSTANTS, GraniteConfig
-from glassformer.models.published.decoder import IGNORED, INDICES, NO_BIASES, TIED, decoder_tensors, fields, without
+from glassformer.models.published.decoder import LIKE_LLAMA, NO_BIASES, decoder_tensors, fields, without
 from glassformer.models.published.fields import Field, WriteOnly
 from glassformer.models.published.table import Published
 
@@ -17,8 +17,5 @@ PUBLISHED = Published(
         *without("qkv_bias", "qk_norm", "sliding_windows", "experts"),
     ),
     tensors=decoder_tensors,
-    indices=INDICES,
-    ignored=IGNORED,
-    base_prefix="model.",
-    tied=TIED,
+    **LIKE_LLAMA,
 )

@@ -1,7 +1,7 @@
 """Mistral in Hugging Face's folders."""
 
 from glassformer.models.mistral import MistralConfig
-from glassformer.models.published.decoder import IGNORED, INDICES, TIED, decoder_tensors, fields, without
+from glassformer.models.published.decoder import LIKE_LLAMA, decoder_tensors, fields, without
 from glassformer.models.published.fields import WriteOnly
 from glassformer.models.published.table import Published
 from glassformer.models.published.windows import window_of_all
@@ -17,8 +17,5 @@ PUBLISHED = Published(
         *without("qkv_bias", "qk_norm", "experts"),
     ),
     tensors=decoder_tensors,
-    indices=INDICES,
-    ignored=IGNORED,
-    base_prefix="model.",
-    tied=TIED,
+    **LIKE_LLAMA,
 )

@@ -5,11 +5,9 @@ from typing import Any
 from glassformer.errors import ExportError
 from glassformer.models.mixtral import MixtralConfig
 from glassformer.models.published.decoder import (
-    IGNORED,
-    INDICES,
+    LIKE_LLAMA,
     OURS,
     THEIRS,
-    TIED,
     attention,
     fields,
     norms,
@@ -67,9 +65,6 @@ PUBLISHED = Published(
         *without("qkv_bias", "qk_norm"),
     ),
     tensors=tensors,
-    indices=INDICES,
-    ignored=IGNORED,
-    base_prefix="model.",
-    tied=TIED,
+    **LIKE_LLAMA,
     general={"num_experts": "num_local_experts"},
 )

@@ -3,7 +3,7 @@
 from functools import partial
 
 from glassformer.models.olmo2 import Olmo2Config
-from glassformer.models.published.decoder import IGNORED, INDICES, TIED, decoder_tensors, fields, norms, without
+from glassformer.models.published.decoder import LIKE_LLAMA, decoder_tensors, fields, norms, without
 from glassformer.models.published.fields import OurConstant, TheirConstant, WriteOnly
 from glassformer.models.published.table import Published
 
@@ -19,8 +19,5 @@ PUBLISHED = Published(
         *without("qkv_bias", "sliding_windows", "experts"),
     ),
     tensors=partial(decoder_tensors, norm_rows=norms("post_attention_layernorm", "post_feedforward_layernorm")),
-    indices=INDICES,
-    ignored=IGNORED,
-    base_prefix="model.",
-    tied=TIED,
+    **LIKE_LLAMA,
 )

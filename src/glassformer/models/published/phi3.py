@@ -6,11 +6,9 @@ from glassformer.errors import ConfigError, ExportError
 from glassformer.models.phi3 import Phi3Config
 from glassformer.models.published import rope as published_rope
 from glassformer.models.published.decoder import (
-    IGNORED,
-    INDICES,
+    LIKE_LLAMA,
     OURS,
     THEIRS,
-    TIED,
     fields,
     gated,
     norms,
@@ -113,8 +111,5 @@ PUBLISHED = Published(
         *without("qkv_bias", "qk_norm", "experts"),
     ),
     tensors=tensors,
-    indices=INDICES,
-    ignored=IGNORED,
-    base_prefix="model.",
-    tied=TIED,
+    **LIKE_LLAMA,
 )

@@ -1,6 +1,6 @@
 """Qwen2 and Qwen2.5 in Hugging Face's folders."""
 
-from glassformer.models.published.decoder import IGNORED, INDICES, QWEN, TIED, decoder_tensors, fields, without
+from glassformer.models.published.decoder import LIKE_LLAMA, QWEN, decoder_tensors, fields, without
 from glassformer.models.published.fields import OurConstant, WriteOnly
 from glassformer.models.published.table import Published
 from glassformer.models.published.windows import WINDOWS_BY_LAYER
@@ -18,8 +18,5 @@ PUBLISHED = Published(
         *without("qk_norm", "experts"),
     ),
     tensors=decoder_tensors,
-    indices=INDICES,
-    ignored=IGNORED,
-    base_prefix="model.",
-    tied=TIED,
+    **LIKE_LLAMA,
 )

@@ -1,6 +1,6 @@
 """Qwen3 in Hugging Face's folders."""
 
-from glassformer.models.published.decoder import IGNORED, INDICES, QWEN, TIED, decoder_tensors, fields, without
+from glassformer.models.published.decoder import LIKE_LLAMA, QWEN, decoder_tensors, fields, without
 from glassformer.models.published.fields import OurConstant, TheirConstant, WriteOnly
 from glassformer.models.published.table import Published
 from glassformer.models.published.windows import WINDOWS_BY_LAYER
@@ -19,8 +19,5 @@ PUBLISHED = Published(
         *without("qkv_bias", "experts"),
     ),
     tensors=decoder_tensors,
-    indices=INDICES,
-    ignored=IGNORED,
-    base_prefix="model.",
-    tied=TIED,
+    **LIKE_LLAMA,
 )

@@ -3,12 +3,10 @@
 from typing import Any
 
 from glassformer.models.published.decoder import (
-    IGNORED,
-    INDICES,
+    LIKE_LLAMA,
     OURS,
     QWEN,
     THEIRS,
-    TIED,
     decoder_tensors,
     fields,
     without,
@@ -72,8 +70,5 @@ PUBLISHED = Published(
         *without("qkv_bias"),
     ),
     tensors=tensors,
-    indices=INDICES,
-    ignored=IGNORED,
-    base_prefix="model.",
-    tied=TIED,
+    **LIKE_LLAMA,
 )

@@ -4,7 +4,7 @@ from typing import Any
 
 from glassformer.errors import ConfigError
 from glassformer.models.published import windows
-from glassformer.models.published.decoder import IGNORED, INDICES, NO_BIASES, TIED, decoder_tensors, fields, without
+from glassformer.models.published.decoder import LIKE_LLAMA, NO_BIASES, decoder_tensors, fields, without
 from glassformer.models.published.fields import FieldGroup, Settings, WriteOnly
 from glassformer.models.published.table import Published
 from glassformer.models.smollm3 import SmolLM3Config
@@ -59,8 +59,5 @@ PUBLISHED = Published(
         *without("qkv_bias", "qk_norm", "experts"),
     ),
     tensors=decoder_tensors,
-    indices=INDICES,
-    ignored=IGNORED,
-    base_prefix="model.",
-    tied=TIED,
+    **LIKE_LLAMA,
 )
