@@ -369,9 +369,8 @@ class Model:
     def chat(self, messages: Sequence[ChatMessage], **settings: Any) -> str:
         """The answer to a conversation such as [{"role": "user", "content": "Hello!"}]; `answer` has the settings.
 
-        Special tokens in messages are text, but in those of the assistant they are tokens, as a model writes them. An
-        answer is kept as text: where a model was led to spell "<|im_end|>" in letters, its message ends there in the
-        next prompt. Take such texts out of answers that strangers may bring about, before they go on in a conversation.
+        Special tokens in messages are text. So they are in those of the assistant, where a model may have been led to
+        spell "<|im_end|>" in letters: its message does not end there in the next prompt.
         """
         return "".join(self.answer(messages, **settings)).strip()
 

@@ -49,8 +49,7 @@ def prompt_of(
 ) -> ChatPrompt:
     """The tokens of a conversation up to where the answer begins.
 
-    What begins a text, the template has written. Special tokens in messages are text, and no tokens, but for those in
-    the model's answers.
+    What begins a text, the template has written. Special tokens in messages are text, and no tokens.
     """
     messages, tools = marked_messages(messages, tokenizer), marked(tools, tokenizer)
     text, behind = template.render_with_end(messages, tools=tools)

@@ -1,8 +1,8 @@
 """What is said in a conversation stays text: a message that has "<|im_end|>" in it does not end there.
 
 The special tokens in messages, and all other added tokens, are marked before a template writes them, and are then
-encoded as the letters that they are. Those that the template writes itself are tokens, and so are the model's own, in
-its earlier answers; there it is not known whether the model wrote the token or spelled it in letters.
+encoded as the letters that they are: in the model's answers, too, where it may have been led to spell one. Those that
+the template writes itself are tokens.
 """
 
 import json
@@ -20,8 +20,8 @@ OPENED, CLOSED = rf"(?:{BEGIN}|\\ufdd0)", rf"(?:{END}|\\+ufdd1)"  # as they are,
 
 
 def marked_messages(messages: Sequence[ChatMessage], tokenizer: Tokenizer) -> list[ChatMessage]:
-    """The messages with marks around the special tokens in all but the model's answers."""
-    return [message if message["role"] == "assistant" else marked(message, tokenizer) for message in checked(messages)]
+    """The messages with marks around the special tokens in them."""
+    return [marked(message, tokenizer) for message in checked(messages)]
 
 
 def marked(value: Any, tokenizer: Tokenizer) -> Any:
@@ -50,10 +50,28 @@ def encode_marked(text: str, tokenizer: Tokenizer) -> list[int]:
     tokens = _special(tokenizer)
     tokens |= {json.dumps(token)[1:-1] for token in tokens}  # written with escapes, as the marks around them
     first, *others = re.split(f"{OPENED}({_one_of(tokens)}){CLOSED}|{MARKS.pattern}", text)
-    ids = tokenizer.encode(first)
+    ids = _with_tokens(first, tokenizer, begins=True)
     for number, piece in enumerate(others):
         if piece:
-            ids += _continued(piece, tokenizer) if number % 2 else _as_letters(piece, tokenizer)
+            ids += _with_tokens(piece, tokenizer) if number % 2 else _as_letters(piece, tokenizer)
+    return ids
+
+
+def _with_tokens(text: str, tokenizer: Tokenizer, *, begins: bool = False) -> list[int]:
+    """The ids of a text of the template's, and of what of messages stands in it unmarked.
+
+    A tokenizer that normalizes also takes for a token what only becomes its letters, such as "＜|im_end|＞" in wide
+    ones: a template writes none so, and they are text.
+    """
+    ids = tokenizer.encode(text) if begins else _continued(text, tokenizer)
+    exact = _one_of(_special(tokenizer))
+    tokens = {tokenizer.added_tokens[token] for token in _special(tokenizer)}
+    if sum(id in tokens for id in ids) <= len(re.findall(exact, text)):
+        return ids
+    first, *others = re.split(f"({exact})", text)
+    ids = tokenizer.encode(first, allowed_special="none") if begins else _continued(first, tokenizer, as_text=True)
+    for number, part in enumerate(others):
+        ids += _continued(part, tokenizer, as_text=number % 2 == 1) if part else []
     return ids
 
 
