@@ -16,7 +16,7 @@ from glassformer.inference.embed import embed, padded, pool
 from glassformer.models.bert import Bert, BertConfig
 from glassformer.twins import use
 from support.counts import count
-from support.parity import assert_same_parameters, far_from_start, import_transformers
+from support.parity import assert_same_parameters, far_from_start, import_transformers, read_in_float64
 
 transformers = import_transformers()
 
@@ -71,9 +71,7 @@ def test_what_transformers_saves_gives_the_same_logits_here(tmp_path: Path) -> N
         config = their_config(choose)
         theirs = transformers.BertForMaskedLM(config).eval()
         far_from_start(theirs)
-        theirs.save_pretrained(tmp_path / f"{seed}")
-        _, ours = load_directory(tmp_path / f"{seed}")
-        theirs, ours = theirs.double(), ours.double()
+        _, ours = read_in_float64(theirs, tmp_path / f"{seed}")
         tokens, valid, types = draw_input(choose, config.vocab_size, config.type_vocab_size)
         expected = theirs(tokens, attention_mask=valid.long(), token_type_ids=types).logits
         for mode in ("readable", "fast"):
@@ -109,9 +107,7 @@ def test_files_with_another_head_or_none_load(kind: str, tmp_path: Path) -> None
     """BertModel's files leave "bert." out and have a pooler; BertForPreTraining's also tell whether a text follows."""
     theirs = getattr(transformers, kind)(their_config(random.Random(2))).eval()
     far_from_start(theirs)
-    theirs.save_pretrained(tmp_path)
-    _, ours = load_directory(tmp_path)
-    theirs, ours = theirs.double(), ours.double()
+    _, ours = read_in_float64(theirs, tmp_path)
     tokens, valid, types = draw_input(random.Random(3), theirs.config.vocab_size, theirs.config.type_vocab_size)
     result = theirs(tokens, attention_mask=valid.long(), token_type_ids=types)
     expected = result.last_hidden_state if kind == "BertModel" else result.prediction_logits

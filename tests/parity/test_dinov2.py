@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from glassformer.checkpoints.huggingface import load_directory, save_directory
+from glassformer.checkpoints.huggingface import save_directory
 from glassformer.errors import ExportError
 from glassformer.models.dinov2 import SPEC, Dinov2Config
 from glassformer.twins import use
 from support.counts import count
-from support.parity import far_from_start, import_transformers, saved
+from support.parity import far_from_start, import_transformers, read_in_float64, saved
 
 transformers = import_transformers()
 
@@ -85,9 +85,7 @@ def test_what_transformers_saves_gives_the_same_here(head: str, tmp_path: Path) 
         torch.manual_seed(seed)
         theirs = AUTO[head].from_config(their_config(random.Random(seed))).eval()
         far_from_start(theirs)
-        theirs.save_pretrained(tmp_path / f"{seed}")
-        config, ours = load_directory(tmp_path / f"{seed}")
-        theirs, ours = theirs.double(), ours.double()
+        config, ours = read_in_float64(theirs, tmp_path / f"{seed}")
         assert config.head == head
         images = torch.randn(2, config.n_channels, *config.image_size, dtype=torch.float64)
         expected = output(theirs, images, head)
@@ -125,9 +123,7 @@ def test_positions_are_interpolated_for_another_size_of_image(tmp_path: Path) ->
         config.patch_size = choose.choice([1, 3, 4])
         theirs = transformers.Dinov2ForImageClassification(config).eval()
         far_from_start(theirs)
-        theirs.save_pretrained(tmp_path / f"{seed}")
-        _, ours = load_directory(tmp_path / f"{seed}")
-        theirs, ours = theirs.double(), ours.double()
+        _, ours = read_in_float64(theirs, tmp_path / f"{seed}")
         for size in ((24, 24), (8, 17), (30, 5), (config.image_size + 2, config.image_size + 1)):
             images = torch.randn(1, config.num_channels, *size, dtype=torch.float64)
             expected = theirs(images).logits

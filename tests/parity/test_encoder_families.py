@@ -15,7 +15,7 @@ from glassformer.inference.embed import embed
 from glassformer.models import specs
 from glassformer.twins import use
 from support.counts import count
-from support.parity import far_from_start, import_transformers, saved
+from support.parity import far_from_start, import_transformers, read_in_float64, saved
 
 transformers = import_transformers()
 
@@ -109,9 +109,7 @@ def test_what_transformers_saves_gives_the_same_here(family: str, tmp_path: Path
         choose, head = random.Random(seed), HEADS[seed % len(HEADS)]
         theirs = AUTO[head].from_config(their_config(family, choose)).eval()
         far_from_start(theirs)
-        theirs.save_pretrained(tmp_path / f"{seed}")
-        config, ours = load_directory(tmp_path / f"{seed}")
-        theirs, ours = theirs.double(), ours.double()
+        config, ours = read_in_float64(theirs, tmp_path / f"{seed}")
         assert (config.architecture, config.head) == (family, head)
         inputs, keywords = draw_input(choose, config)
         expected = output(theirs, keywords, head)

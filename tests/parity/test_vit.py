@@ -11,7 +11,7 @@ from glassformer.checkpoints.huggingface import load_directory
 from glassformer.models.vit import ViT, ViTConfig
 from glassformer.twins import use
 from support.counts import count
-from support.parity import far_from_start, import_transformers, saved
+from support.parity import far_from_start, import_transformers, read_in_float64, saved
 
 transformers = import_transformers()
 
@@ -79,9 +79,7 @@ def test_what_transformers_saves_gives_the_same_logits_here(distillation: str, t
         choose = random.Random(seed)
         theirs = HEADS[distillation](their_config(choose, distillation)).eval()
         far_from_start(theirs)
-        theirs.save_pretrained(tmp_path / f"{seed}")
-        config, ours = load_directory(tmp_path / f"{seed}")
-        theirs, ours = theirs.double(), ours.double()
+        config, ours = read_in_float64(theirs, tmp_path / f"{seed}")
         assert config.distillation == distillation
         images = torch.randn(2, config.n_channels, *config.image_size, dtype=torch.float64)
         expected = theirs(images).logits
@@ -134,9 +132,7 @@ def test_positions_are_interpolated_for_another_size_of_image(distillation: str,
         config.image_size, config.patch_size = choose.choice([9, 16, 21]), choose.choice([1, 3, 4])
         theirs = HEADS[distillation](config).eval()
         far_from_start(theirs)
-        theirs.save_pretrained(tmp_path / f"{seed}")
-        _, ours = load_directory(tmp_path / f"{seed}")
-        theirs, ours = theirs.double(), ours.double()
+        _, ours = read_in_float64(theirs, tmp_path / f"{seed}")
         for size in ((24, 24), (8, 17), (30, 5), (config.image_size + 2, config.image_size + 1)):
             images = torch.randn(1, config.num_channels, *size, dtype=torch.float64)
             expected = theirs(images, interpolate_pos_encoding=True).logits

@@ -35,6 +35,14 @@ def assert_same_parameters(model: nn.Module, other: nn.Module) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def read_in_float64(theirs: Any, folder: Path) -> tuple[Any, Any]:
+    """Our configuration and our module of what transformers saves; both modules are in float64 from then on."""
+    theirs.save_pretrained(folder)
+    config, ours = load_directory(folder)
+    theirs.double()
+    return config, ours.double()
+
+
 def saved(ours: Any, folder: Path) -> Path:
     """The folder of a model, which loads as the same one with our own file of settings and without it."""
     save_directory(ours, folder)
@@ -48,9 +56,7 @@ def saved(ours: Any, folder: Path) -> Path:
 
 def assert_decoder_is_the_same_here(theirs: Any, folder: Path, tolerance: float) -> Any:
     """What transformers saves gives the same logits, in float64; our configuration of it comes back."""
-    theirs.save_pretrained(folder)
-    config, ours = load_directory(folder)
-    theirs, ours = theirs.double(), ours.double()
+    config, ours = read_in_float64(theirs, folder)
     tokens = torch.randint(config.vocab_size, (2, 33))
     expected = theirs(tokens, attention_mask=torch.ones_like(tokens)).logits
     for mode in ("readable", "fast"):
