@@ -16,6 +16,9 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    BertConfig,
+    BertModel,
+    BertTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
@@ -32,9 +35,20 @@ from glassformer import checkpoints
 from glassformer.checkpoints.gguf_file import GGUFFile
 from glassformer.errors import ConfigError, GlassformerError, MissingExtra
 from glassformer.tokenizers.byte_level import to_printable
+from glassformer.tokenizers.wordpiece import WordPieceTokenizer
 from support.counts import count
 from support.damage import damaged
-from support.gguf_models import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, write_gpt2, write_gpt_neox, write_llama
+from support.gguf_models import (
+    BYTE,
+    CONTROL,
+    NORMAL,
+    UNKNOWN,
+    UNUSED,
+    write_bert,
+    write_gpt2,
+    write_gpt_neox,
+    write_llama,
+)
 from tokenizers import Tokenizer as TheirTokenizer
 from tokenizers import decoders, models, pre_tokenizers
 
@@ -209,6 +223,63 @@ def test_a_gpt_neox_has_the_logits_of_the_model_that_was_converted(tmp_path: Pat
         key: value for key, value in first.items() if key.startswith("gptneox.")
     }
     assert second["gptneox.rope.freq_base"] == 10_000.0
+
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "he", "##llo", "wor", "##ld", ",", "a", "##b", "中", "##!", "!"]
+
+
+def bert(**settings: Any) -> Any:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": len(PIECES), "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    config = BertConfig(**{**sizes, "num_attention_heads": 4, "max_position_embeddings": 32, **settings})
+    theirs = BertModel(config, add_pooling_layer=False).eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return theirs
+
+
+def test_a_bert_has_the_vectors_of_the_model_that_was_converted(tmp_path: Path) -> None:
+    """With its pieces, of which a file marks those that begin a word; what we write is the converter's file."""
+    theirs = bert(type_vocab_size=3)
+    path = write_bert(tmp_path / "m.gguf", theirs, PIECES)
+    model = gf.load(path)
+    tokens, types = torch.randint(len(PIECES), (2, 9)), torch.randint(3, (2, 9))
+    module = checkpoints.load(path, dtype=torch.float64).module
+    with torch.no_grad():
+        wanted = theirs.double()(tokens, token_type_ids=types).last_hidden_state
+        torch.testing.assert_close(module(tokens, token_types=types), wanted, rtol=0, atol=1e-6)
+    (tmp_path / "vocab.txt").write_text("\n".join(PIECES))
+    tokenizer = BertTokenizer(str(tmp_path / "vocab.txt"))
+    again = checkpoints.save_gguf(model.checkpoint, tmp_path / "again.gguf", kind="f32")
+    gf.save(model, tmp_path / "folder")
+    saved = AutoTokenizer.from_pretrained(tmp_path / "folder")
+    for each in (model, gf.load(again)):
+        assert isinstance(each.tokenizer, WordPieceTokenizer)
+        for text in ("Hello, wörld!", "ab中[MASK]", "zz he  llo", ""):
+            ids = tokenizer(text, "a b").input_ids
+            if "[MASK]" not in text:  # which is a text like any other there
+                assert each.tokenizer.sequence(text, "a b")[0] == ids
+            assert [*each.encode(text), 3] == tokenizer(text).input_ids
+            assert saved(text, "a b").input_ids == ids
+    files = [gguf.GGUFReader(each) for each in (path, again)]
+    first, second = ({tensor.name: tensor.data for tensor in file.tensors} for file in files)
+    assert first.keys() == second.keys()
+    assert all((first[name] == second[name]).all() for name in first)
+    first, second = ({key: field.contents() for key, field in file.fields.items()} for file in files)
+    same = {key: value for key, value in first.items() if key.startswith(("bert.", "tokenizer.")) and "pool" not in key}
+    assert {key: second[key] for key in same} == same
+
+
+@pytest.mark.parametrize(
+    ("pieces", "settings"),
+    [([*PIECES[:-1], "!!", "!!"], {}), (PIECES, {"token_type": [1]}), (PIECES, {"bos_token_id": 99})],
+)
+def test_pieces_of_a_bert_that_are_damaged_are_left_out_and_it_is_said(
+    tmp_path: Path, pieces: list[str], settings: dict[str, Any]
+) -> None:
+    model = gf.load(write_bert(tmp_path / "m.gguf", bert(), pieces, **settings))
+    assert model.tokenizer is None
+    assert model.no_tokenizer
 
 
 def mixture(family: str, **settings: Any) -> Any:

@@ -19,6 +19,7 @@ from glassformer.checkpoints.ggml_blocks import to_q8_0
 from glassformer.errors import ConfigError, ExportError
 from glassformer.nn.rope import RopeScaling
 from glassformer.tokenizers import SentencePieceTokenizer, Tokenizer
+from glassformer.tokenizers.wordpiece import WordPieceTokenizer
 from support import llama_cpp
 from support.commands import run
 from support.gguf_models import NORMAL, UNUSED, write_llama
@@ -374,6 +375,7 @@ def test_what_gguf_cannot_say_is_refused(tmp_path: Path) -> None:
     scaled = {"rope_scaling": RopeScaling(kind="llama3", factor=8.0, low_freq_factor=2.0)}
     refused = [("gpt2", {"activation": "relu"}, "activation"), ("llama", scaled, "rope_freqs")]
     gemma = {"d_head": 16, "query_scalar": 16}
+    refused += [("bert", {"head": head}, "head") for head in ("masked-token", "classes")]
     refused += [
         ("gemma2", {**gemma, "query_scalar": 7, "sliding_windows": [4, 0]}, "query_scalar"),
         ("gemma2", {**gemma, "sliding_windows": [0, 4]}, "sliding_windows"),
@@ -386,8 +388,14 @@ def test_what_gguf_cannot_say_is_refused(tmp_path: Path) -> None:
         model = gf.build(name, **SIZES, **changes)
         with pytest.raises(ExportError, match=setting):
             checkpoints.save_gguf(model.checkpoint, tmp_path / "m.gguf", kind="f32")
-    with pytest.raises(ExportError, match="bert"):
-        checkpoints.save_gguf(gf.build("bert", **SIZES).checkpoint, tmp_path / "m.gguf", kind="f32")
+    with pytest.raises(ExportError, match="roberta"):
+        checkpoints.save_gguf(gf.build("roberta", **SIZES).checkpoint, tmp_path / "m.gguf", kind="f32")
+    pieces = {piece: id for id, piece in enumerate(["[UNK]", "[CLS]", "[SEP]", "a", "##▁b"])}
+    bert = gf.build("bert", **SIZES, head="none")
+    for options, says in (({}, "'##▁b'"), ({"lowercase": False}, "uncased"), ({"split_chinese": False}, "uncased")):
+        tokenizer = WordPieceTokenizer(pieces, **options)
+        with pytest.raises(ExportError, match=says):
+            checkpoints.save_gguf(bert.having(tokenizer=tokenizer).checkpoint, tmp_path / "m.gguf", kind="f32")
     with pytest.raises(ConfigError, match="q8_0"):
         checkpoints.save_gguf(built("llama").checkpoint, tmp_path / "m.gguf", kind="q2_k")
     assert not list(tmp_path.iterdir())

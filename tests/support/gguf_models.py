@@ -1,7 +1,7 @@
 """GGUF files as llama.cpp's converter makes them, of small models of `transformers`, by the library `gguf`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -133,6 +133,43 @@ def write_gpt_neox(path: Path, model: Any, kind: str = "F32") -> Path:
             array = np.concatenate([heads[:, i].reshape(-1, *array.shape[1:]) for i in range(3)])
         _add(writer, names.get_name(name, (".weight", ".bias")), array, kind)
     return _finish(path, writer, {})
+
+
+def write_bert(path: Path, model: Any, pieces: Sequence[str] = (), kind: str = "F32", **settings: Any) -> Path:
+    """A BertModel; of its `pieces` those in brackets are special, and those that begin a word are marked."""
+    config = model.config
+    writer = gguf.GGUFWriter(path, "bert")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_layer_norm_eps(config.layer_norm_eps)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_causal_attention(False)
+    writer.add_pooling_type(gguf.PoolingType.MEAN)
+    writer.add_token_type_count(config.type_vocab_size)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.BERT, config.num_hidden_layers)
+    for name, tensor in _tensors(model).items():
+        if not name.startswith("pooler."):
+            of_types = "token_type" in name
+            _add(writer, names.get_name(name, (".weight", ".bias")), tensor.numpy(), "F32" if of_types else kind)
+    special = [piece.startswith("[") for piece in pieces]
+    plain = [piece[2:] if piece.startswith("##") else f"\u2581{piece}" for piece in pieces]
+    tokens = [piece if keep else text for piece, text, keep in zip(pieces, plain, special, strict=True)]
+    ids = {"padding": "[PAD]", "unknown": "[UNK]", "seperator": "[SEP]", "mask": "[MASK]", "bos": "[CLS]"}
+    return _finish(
+        path,
+        writer,
+        {
+            "model": "bert",
+            "tokens": tokens,
+            "token_type": [CONTROL if keep else NORMAL for keep in special],
+            **{f"{role}_token_id": pieces.index(piece) for role, piece in ids.items()},
+            **settings,
+        }
+        if pieces
+        else {},
+    )
 
 
 def _tensors(model: Any) -> dict[str, Tensor]:

@@ -28,10 +28,12 @@ from glassformer.nn.rope import RopeScaling
 from glassformer.tokenizers.base import Tokenizer
 
 KINDS = {"f32": 0, "f16": 1, "q8_0": 8}  # ggml's numbers
+IN_FLOAT32 = ("position_embd", "token_types")
 FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7}  # llama.cpp's for whole files
 WHY = {  # by Hugging Face's type and our field
     ("mistral", "sliding_windows"): "since llama.cpp reads a Mistral as a Llama, all of whose layers see everything; "
     "one whose context_length (max_position_embeddings) is no longer than its window is written.",
+    ("bert", "head"): 'since llama.cpp reads a BERT for its vectors alone, as head = "none" has it.',
     ("smollm3", "rotary_layers"): "since llama.cpp leaves the rotation out of every fourth layer of a SmolLM3, and of "
     "no other.",
 }
@@ -72,7 +74,7 @@ def save(module: nn.Module, contents: Contents, path: Path, *, kind: str, overwr
 
 
 def _kind(name: str, tensor: Tensor, kind: str) -> int:
-    if tensor.ndim == 1 or name.startswith("position_embd") or name.endswith("ffn_gate_inp.weight"):
+    if tensor.ndim == 1 or name.startswith(IN_FLOAT32) or name.endswith("ffn_gate_inp.weight"):
         return KINDS["f32"]
     return KINDS["f16" if kind == "q8_0" and tensor.shape[-1] % 32 else kind]
 
@@ -100,7 +102,10 @@ def _settings(
 ) -> dict[str, Any]:
     """The metadata of a configuration, after it has been read from them again."""
     hf_names = {**family.settings, **family.optional}
-    metadata = {f"{name}.{key}": theirs[each] for key, each in hf_names.items() if theirs.get(each) is not None}
+    metadata = {
+        gguf_families.key_of(name, key): theirs[each] for key, each in hf_names.items() if theirs.get(each) is not None
+    }
+    metadata |= {f"{name}.{key}": value for key, value in family.fixed.items()}
     metadata[f"{name}.vocab_size"] = config.vocab_size
     if family.optional:
         metadata[f"{name}.attention.value_length"] = config.d_head
@@ -115,7 +120,7 @@ def _settings(
     on_disk["general.architecture"] = name
     try:
         again = gguf_families.settings_of(
-            on_disk, tied=config.tied_head, vocab_size=config.vocab_size, rope_tensors=rope_tensors
+            on_disk, tied=getattr(config, "tied_head", True), vocab_size=config.vocab_size, rope_tensors=rope_tensors
         )
     except ConfigError as error:
         raise ExportError(f"GGUF cannot express this model: {error}") from None

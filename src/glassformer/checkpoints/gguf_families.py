@@ -37,7 +37,8 @@ SCALINGS = {  # by their type: settings of GGUF after "rope.scaling.", and of co
     },
 }
 QKV = 3  # queries, keys and values
-UNUSED = ("tensor_data_layout", "rope.scaling.finetuned")  # that change nothing here
+UNUSED = ("tensor_data_layout", "rope.scaling.finetuned", "pooling_type")  # that change nothing here: a caller pools
+TOKEN_TYPES = "tokenizer.ggml.token_type_count"  # a size of the model, whose name is the same in all architectures
 NEUTRAL = {f"rope.scaling.{name}": 1 for name in ("attn_factor", "yarn_attn_factor", "yarn_ext_factor")}
 
 
@@ -50,7 +51,7 @@ class GGUFFamily:
     weights are (d_in, d_out) in a folder, and rows of `turned`, heads of what setting, have rotary pairs side by side.
     In `by_head` queries, keys and values are one matrix, in a folder head by head. With `norms_from_one` a norm's
     weight is 1 more than in a folder; with `head_too` a head that is the embedding is stored again. `unsaid` is what
-    follows from the other settings.
+    follows from the other settings; `fixed` is said of all models.
     `{e}` is an expert: those of a layer are one tensor in GGUF, in older files one each. `architecture` is GGUF's
     where another has it, too.
     """
@@ -66,6 +67,7 @@ class GGUFFamily:
     norms_from_one: bool = False
     head_too: bool = False
     unsaid: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda config: {}
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def folder_name(self, name: str) -> str:
         """A tensor's name in a folder; with `{e}` for an expert where it is that of all."""
@@ -358,6 +360,32 @@ FAMILIES = {  # by general.architecture; Mistral's and Mixtral's is that of Llam
         head_too=True,
         unsaid=_of_gptneox,
     ),
+    "bert": GGUFFamily(
+        model_type="bert",
+        settings={
+            **SIZES,
+            "feed_forward_length": "intermediate_size",
+            "attention.head_count": "num_attention_heads",
+            "attention.layer_norm_epsilon": "layer_norm_eps",
+            TOKEN_TYPES: "type_vocab_size",
+        },
+        modules={
+            "token_embd": "bert.embeddings.word_embeddings",
+            "position_embd": "bert.embeddings.position_embeddings",
+            "token_types": "bert.embeddings.token_type_embeddings",
+            "token_embd_norm": "bert.embeddings.LayerNorm",
+            "blk.{i}.attn_q": "bert.encoder.layer.{i}.attention.self.query",
+            "blk.{i}.attn_k": "bert.encoder.layer.{i}.attention.self.key",
+            "blk.{i}.attn_v": "bert.encoder.layer.{i}.attention.self.value",
+            "blk.{i}.attn_output": "bert.encoder.layer.{i}.attention.output.dense",
+            "blk.{i}.attn_output_norm": "bert.encoder.layer.{i}.attention.output.LayerNorm",
+            "blk.{i}.ffn_up": "bert.encoder.layer.{i}.intermediate.dense",
+            "blk.{i}.ffn_down": "bert.encoder.layer.{i}.output.dense",
+            "blk.{i}.layer_output_norm": "bert.encoder.layer.{i}.output.LayerNorm",
+        },
+        unsaid=lambda config: {"architectures": ["BertModel"], "hidden_act": "gelu"},
+        fixed={"attention.causal": False},
+    ),
     "gpt2": GGUFFamily(
         model_type="gpt2",
         settings={
@@ -385,6 +413,11 @@ FAMILIES = {  # by general.architecture; Mistral's and Mixtral's is that of Llam
 }
 
 
+def key_of(name: str, key: str) -> str:
+    """A setting's name in the metadata of this architecture."""
+    return key if key.startswith("tokenizer.") else f"{name}.{key}"
+
+
 def family_of(metadata: Mapping[str, Any]) -> tuple[str, GGUFFamily]:
     """The architecture that the metadata name."""
     name = metadata.get("general.architecture")
@@ -406,8 +439,9 @@ def settings_of(
     """
     name, family = family_of(metadata)
     left = {key.removeprefix(f"{name}."): value for key, value in metadata.items() if key.startswith(f"{name}.")}
+    left |= {key: metadata[key] for key in family.settings if key == key_of(name, key) and key in metadata}
     config: dict[str, Any] = {"model_type": family.model_type, "tie_word_embeddings": tied, "vocab_size": vocab_size}
-    if missing := [f"{name}.{key}" for key in family.settings if key not in left]:
+    if missing := [key_of(name, key) for key in family.settings if key not in left]:
         raise CheckpointCorrupt(f"its metadata lack {missing[0]}.")
     for key, theirs in {**family.settings, **family.optional}.items():
         if key in left:
@@ -424,7 +458,7 @@ def settings_of(
     if config.get("sliding_window") == 0:
         config["sliding_window"] = None
     for theirs, value in config.items():
-        if isinstance(value, list | array):
+        if isinstance(value, list | array) and theirs != "architectures":
             raise ConfigError(f"its {theirs} differs from layer to layer, which is not followed here.")
     return config
 

@@ -1,6 +1,7 @@
 """A model's tokenizer in the metadata of GGUF, as the files that a folder of Hugging Face's has of it.
 
-    tokenizer.ggml.model       "gpt2", byte-level BPE with merges, or "llama", sentencepiece's with scores
+    tokenizer.ggml.model       "gpt2", byte-level BPE with merges, "llama", sentencepiece's with scores, or "bert",
+                               WordPiece
     tokenizer.ggml.pre         by which split pattern, of byte-level BPE
     tokenizer.ggml.tokens      and their token_type and scores; merges
     tokenizer.ggml.bos_token_id, add_bos_token …    which tokens begin and end a text
@@ -30,6 +31,8 @@ from glassformer.tokenizers.pretokenize import PATTERNS
 from glassformer.tokenizers.sentencepiece import MARK_SPACES, SPACE, UNMARK_SPACES, SentencePieceTokenizer
 from glassformer.tokenizers.tokenizer_json import BPE
 from glassformer.tokenizers.untrusted_files import Json
+from glassformer.tokenizers.wordpiece import CONTINUES, END, MASK, PADDING, WordPieceTokenizer
+from glassformer.tokenizers.wordpiece import UNKNOWN as UNKNOWN_PIECE
 
 KEY = "tokenizer.ggml."
 CHAT_TEMPLATE, TEMPLATE_NAMES = "tokenizer.chat_template", "tokenizer.chat_templates"
@@ -38,6 +41,7 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # of to
 BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
 UNUSED_SCORE = -10_000.0
 ROLES = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
+ROLES_OF_BERT = {**ROLES, "bos": "cls_token", "eos": "sep_token", "mask": "mask_token"}
 ENDS = ("eos", "eot", "eom")  # tokens of these roles end a text; chat models have several
 
 
@@ -76,18 +80,26 @@ def read(contents: Mapping[str, bytes]) -> Tokenizers:
 
 def files_of(metadata: Mapping[str, Any]) -> dict[str, bytes]:
     """tokenizer.json, tokenizer_config.json and the chat template; raises where tokenizer.json cannot say the same."""
+    kind = metadata.get(f"{KEY}model")
+    if kind == "bert":
+        metadata = _of_bert(metadata)
     tokens = _texts(metadata, "tokens")
     around = _around(metadata, tokens)
-    settings = {name: tokens[id] for role, name in ROLES.items() if (id := token_id(metadata, role)) is not None}
+    roles = ROLES_OF_BERT if kind == "bert" else ROLES
+    settings = {name: tokens[id] for role, name in roles.items() if (id := token_id(metadata, role)) is not None}
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **settings}
     config |= {f"add_{role}_token": bool(ids) for role, ids in around.items()}
-    kind = metadata.get(f"{KEY}model")
+    processor = _template(around, tokens)
     if kind == "gpt2":
         parts = _byte_level(metadata, tokens)
     elif kind == "llama":
         parts = _sentencepiece(metadata, tokens)
+    elif kind == "bert":
+        parts, processor = _word_pieces(metadata, tokens), _bert_processor(around, tokens)
     else:
-        raise TokenizerError(f'its tokenizer is of the kind {str(kind)[:40]!r}; "gpt2" and "llama" are read here.')
+        raise TokenizerError(
+            f'its tokenizer is of the kind {str(kind)[:40]!r}; "gpt2", "llama" and "bert" are read here.'
+        )
     added = [
         {"id": id, "content": text, "single_word": False, "lstrip": False, "rstrip": False}
         | {"normalized": False, "special": special}
@@ -95,7 +107,7 @@ def files_of(metadata: Mapping[str, Any]) -> dict[str, bytes]:
     ]
     file = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added}
     contents = {
-        "tokenizer.json": json.dumps(file | parts | {"post_processor": _template(around, tokens)}, ensure_ascii=False),
+        "tokenizer.json": json.dumps(file | parts | {"post_processor": processor}, ensure_ascii=False),
         TOKENIZER_CONFIG: json.dumps(config, ensure_ascii=False),
     }
     templates = {name: metadata.get(f"{CHAT_TEMPLATE}.{name}") for name in _template_names(metadata)}
@@ -211,6 +223,46 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str]) -> Json:
     return parts if _flag(metadata, "add_space_prefix", True) else parts | NO_PREFIX
 
 
+def _of_bert(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of a BERT's tokenizer with pieces as WordPiece spells them, and what stands around its texts."""
+    tokens = _texts(metadata, "tokens")
+    types = _numbers(metadata, "token_type", tokens)
+    pieces = [
+        text if type in (UNKNOWN, CONTROL) else _plain_piece(text) for text, type in zip(tokens, types, strict=True)
+    ]
+    ids = {"bos": 101, "eos": metadata.get(f"{KEY}seperator_token_id", 102), "unknown": 100}  # llama.cpp's own
+    defaults = {f"{KEY}{role}_token_id": id for role, id in ids.items()}
+    return {**defaults, f"{KEY}add_bos_token": True, f"{KEY}add_eos_token": True, **metadata, f"{KEY}tokens": pieces}
+
+
+def _word_pieces(metadata: Mapping[str, Any], tokens: list[str]) -> Json:
+    """The parts of tokenizer.json for WordPiece, which llama.cpp has for uncased vocabularies alone."""
+    if len({*tokens}) < len(tokens):
+        raise TokenizerError(f"two of its {len(tokens):,} tokens are the same.")
+    types = _numbers(metadata, "token_type", tokens)
+    vocab = {text: id for id, text in enumerate(tokens) if types[id] != UNUSED or text != f"[PAD{id}]"}
+    special = {text: id for id, (text, is_special) in _added(metadata, tokens).items() if is_special}
+    return WordPieceTokenizer(vocab, special).to_json()
+
+
+def _plain_piece(text: str) -> str:
+    """A piece as WordPiece spells it; in GGUF those that begin a word are marked, those that continue one are not."""
+    return text.removeprefix(SPACE) if text.startswith(SPACE) else CONTINUES + text
+
+
+def _marked_piece(text: str) -> str:
+    """The other way round."""
+    return text.removeprefix(CONTINUES) if text.startswith(CONTINUES) else SPACE + text
+
+
+def _bert_processor(around: Mapping[str, list[int]], tokens: list[str]) -> Json:
+    """The post-processor that puts [CLS] before the first text alone, and [SEP] behind both."""
+    if not around["bos"] or not around["eos"]:
+        return _template(around, tokens)
+    (begin,), (end,) = around["bos"], around["eos"]
+    return {"type": "BertProcessing", "sep": [tokens[end], end], "cls": [tokens[begin], begin]}
+
+
 # ---- writing
 
 
@@ -220,8 +272,10 @@ def metadata_of(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
         raise ExportError(f"The tokenizer has the id {tokenizer.vocab_size - 1}, and the model {vocab_size:,} tokens.")
     file = json.loads(tokenizer.tokenizer_json())
     model = file["model"]
-    if model.get("type") != "BPE":
-        raise ExportError(f"GGUF is written of tokenizers that merge pairs, and this one is a {model.get('type')}.")
+    if model.get("type") not in ("BPE", "WordPiece"):
+        raise ExportError(
+            f"GGUF is written of tokenizers that merge pairs and of WordPiece, and this one is a {model.get('type')}."
+        )
     by_scores = bool(model.get("byte_fallback"))
     tokens = {id: text for text, id in model["vocab"].items()}
     types = dict.fromkeys(tokens, NORMAL)
@@ -235,6 +289,9 @@ def metadata_of(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
         types |= {id: UNKNOWN for id, text in tokens.items() if text == model.get("unk_token")}
         control = [tokens[id] for id, type in types.items() if type in (UNKNOWN, CONTROL, USER_DEFINED)]
         metadata = _scores_metadata(tokenizer, file, texts, control)
+    elif model["type"] == "WordPiece":
+        texts = [text if types.get(id) == CONTROL else _marked_piece(text) for id, text in enumerate(texts)]
+        metadata = _pieces_metadata(tokenizer, model, texts, types)
     else:
         metadata = _merges_metadata(file)
     numbers = array("i", [types.get(id, UNUSED) for id in range(vocab_size)])
@@ -275,6 +332,23 @@ def _merges_metadata(file: Json) -> dict[str, Any]:
         )
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     return {f"{KEY}model": "gpt2", f"{KEY}pre": pre[0], f"{KEY}merges": merges}
+
+
+def _pieces_metadata(tokenizer: Tokenizer, model: Json, texts: list[str], types: Mapping[int, int]) -> dict[str, Any]:
+    """WordPiece as llama.cpp has it: of letters that are lowered, without accents."""
+    if not isinstance(tokenizer, WordPieceTokenizer) or not (
+        tokenizer.lowercase and tokenizer.strip_accents is not False and tokenizer.split_chinese and tokenizer.clean
+    ):
+        raise ExportError("GGUF has WordPiece of uncased vocabularies alone, whose letters are lowered.")
+    for text, id in model["vocab"].items():
+        if types[id] != CONTROL and _plain_piece(texts[id]) != text:
+            raise ExportError(f"GGUF cannot express the piece {text!r}, which would begin a word there.")
+    special = tokenizer.special_tokens
+    ids = {"unknown": special.get(UNKNOWN_PIECE), "seperator": special.get(END)}
+    ids |= {"mask": special.get(MASK), "padding": special.get(PADDING)}
+    return {f"{KEY}model": "bert", f"{KEY}pre": "default"} | {
+        f"{KEY}{role}_token_id": id for role, id in ids.items() if id is not None
+    }
 
 
 def _scores_metadata(tokenizer: Tokenizer, file: Json, tokens: list[str], control: list[str]) -> dict[str, Any]:
