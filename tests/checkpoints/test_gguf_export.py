@@ -10,7 +10,15 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AddedToken,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    T5Config,
+    T5ForConditionalGeneration,
+    T5Tokenizer,
+)
 
 import glassformer as gf
 from checkpoints.test_gguf import TEXTS, byte_level, sentencepiece_tokens
@@ -36,6 +44,9 @@ MODELS: dict[str, dict[str, Any]] = {
     "gemma3": {**SIZES, "n_kv_heads": 2, "d_head": 256, "query_scalar": 256, "sliding_windows": [4]},
     "gpt2": {**SIZES, "d_ff": 256, "context_length": 1024, "vocab_size": 50257},
 }
+
+
+T5_SIZES = {"vocab_size": 60, "d_model": 32, "d_head": 8, "d_ff": 64, "n_heads": 2}
 
 
 def built(name: str) -> gf.Model:
@@ -291,6 +302,53 @@ def test_a_gpt_neox_is_written_with_its_tokenizer_and_a_head_of_its_own(tmp_path
         other = gf.build("gpt_neox", **SIZES, **changes)
         with pytest.raises(ExportError, match=setting):
             checkpoints.save_gguf(other.checkpoint, tmp_path / "n.gguf", kind="f32")
+
+
+def test_a_t5_is_written_with_its_tokenizer_as_transformers_and_the_converter_have_it(tmp_path: Path) -> None:
+    """With a head of its own or without; of version 1.1, which is gated. Ours may have fewer layers in the decoder."""
+    scores = {"<pad>": 0, "</s>": 0, "<unk>": 0, "▁": -2, "▁he": -3, "llo": -3.5, "▁hello": -4, "▁wor": -4, "ld": -4.25}
+    tokenizer = T5Tokenizer(vocab=[(piece, float(score)) for piece, score in scores.items()], extra_ids=3)
+    sizes = {"vocab_size": 60, "d_model": 32, "d_kv": 24, "d_ff": 64, "num_layers": 2, "num_heads": 2}
+    own = {"relative_attention_num_buckets": 8, "feed_forward_proj": "gated-gelu", "decoder_start_token_id": 3}
+    source, tokens = torch.randint(60, (2, 9)), torch.randint(60, (2, 5))
+    for tied in (True, False):
+        torch.manual_seed(0)
+        theirs = T5ForConditionalGeneration(T5Config(**sizes, **own, tie_word_embeddings=tied)).eval()
+        for parameter in theirs.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        if not tied:
+            theirs.lm_head.weight = torch.nn.Parameter(torch.randn(60, 32))
+        theirs.save_pretrained(tmp_path / f"{tied}")
+        tokenizer.save_pretrained(tmp_path / f"{tied}")
+        first = gf.load(tmp_path / f"{tied}")
+        path = checkpoints.save_gguf(first.checkpoint, tmp_path / f"{tied}.gguf", kind="f32")
+        again = gf.load(path)
+        assert again.config == first.config
+        assert again.tokenizer is not None
+        reader = gguf.GGUFReader(path)
+        names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.T5, 2)
+        wanted = {names.get_name(name, (".weight",)) for name, _ in theirs.named_parameters()}
+        assert {tensor.name for tensor in reader.tensors} == wanted
+        read = AutoModelForSeq2SeqLM.from_pretrained(tmp_path, gguf_file=path.name, dtype=torch.float32)
+        torch.testing.assert_close(read.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+        for name in (*sizes, "relative_attention_num_buckets", "decoder_start_token_id", "layer_norm_epsilon"):
+            assert getattr(read.config, name) == pytest.approx(getattr(theirs.config, name)), name
+        with torch.no_grad():  # of theirs, since what they read of GGUF has ReLU in the place of GELU
+            logits = theirs(input_ids=source, decoder_input_ids=tokens).logits
+        torch.testing.assert_close(again(source, tokens), logits, rtol=1e-4, atol=1e-4)
+        for text in ("hello world", "he  llo\nworld zz", "<extra_id_1> hello</s>", ""):
+            ids = tokenizer(text).input_ids
+            assert again.tokenizer.encode(text, special=True) == ids
+            assert again.tokenizer.decode(ids) == first.tokenizer.decode(ids)  # type: ignore[union-attr]
+        gf.save(again, tmp_path / f"{tied} again")
+        saved = AutoTokenizer.from_pretrained(tmp_path / f"{tied} again")
+        assert saved("hello <extra_id_1>").input_ids == tokenizer("hello <extra_id_1>").input_ids
+    fewer = gf.build("t5", **T5_SIZES, ffn="geglu", n_encoder_layers=2, n_decoder_layers=1)
+    again = gf.load(checkpoints.save_gguf(fewer.checkpoint, tmp_path / "fewer.gguf", kind="f32"))
+    assert again.config == fewer.config
+    for changes, setting in (({}, "version 1.1 alone"), ({"ffn": "geglu", "max_distance": 99}, "max_distance")):
+        with pytest.raises(ExportError, match=setting):
+            checkpoints.save_gguf(gf.build("t5", **T5_SIZES, **changes).checkpoint, tmp_path / "n.gguf", kind="f32")
 
 
 CARD = """---

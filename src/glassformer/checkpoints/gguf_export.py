@@ -34,6 +34,7 @@ WHY = {  # by Hugging Face's type and our field
     ("mistral", "sliding_windows"): "since llama.cpp reads a Mistral as a Llama, all of whose layers see everything; "
     "one whose context_length (max_position_embeddings) is no longer than its window is written.",
     ("bert", "head"): 'since llama.cpp reads a BERT for its vectors alone, as head = "none" has it.',
+    ("t5", "ffn"): "since it has T5 of version 1.1 alone, which is gated (geglu).",
     ("smollm3", "rotary_layers"): "since llama.cpp leaves the rotation out of every fourth layer of a SmolLM3, and of "
     "no other.",
 }
@@ -107,7 +108,8 @@ def _settings(
     }
     metadata |= {f"{name}.{key}": value for key, value in family.fixed.items()}
     metadata[f"{name}.vocab_size"] = config.vocab_size
-    if family.optional:
+    metadata |= {f"{name}.{key}": metadata[f"{name}.{other}"] for key, other in family.alike.items()}
+    if family.is_rotary:
         metadata[f"{name}.attention.value_length"] = config.d_head
         metadata[f"{name}.rope.dimension_count"] = getattr(config, "d_rotary", 0) or config.d_head
         scaling = gguf_families.scaling_metadata(theirs, config.rope_scaling)
@@ -126,6 +128,9 @@ def _settings(
         raise ExportError(f"GGUF cannot express this model: {error}") from None
     kept = {each: getattr(config, each) for each in NOT_OF_THE_MODEL if hasattr(config, each)}
     wanted, read = (replace(configuration_of(each), **kept) for each in (theirs, again))
+    windows = getattr(wanted, "sliding_windows", ())
+    if windows and WINDOW not in family.optional and not any(0 < size < wanted.context_length for size in windows):
+        wanted = replace(wanted, sliding_windows=())  # which no text reaches that the file says it is for
     for field in fields(wanted):
         if in_float32(getattr(read, field.name)) != in_float32(value := getattr(wanted, field.name)):
             why = WHY.get((family.model_type, field.name), "as it is written here.")

@@ -24,7 +24,7 @@ ROPE_FREQUENCIES = "rope_freqs.weight"  # by what each frequency is divided, as 
 LONGROPE = {"short_factor": "rope_factors_short.weight", "long_factor": "rope_factors_long.weight"}  # as Phi-3 has it
 WINDOW = "attention.sliding_window"  # 0 for none
 ROPE_TENSORS = (ROPE_FREQUENCIES, *LONGROPE.values())
-LAYER = re.compile(r"blk\.(0|[1-9]\d{0,5})\.")
+LAYER = re.compile(r"(|enc\.|dec\.)blk\.(0|[1-9]\d{0,5})\.")
 OF_ONE_EXPERT = re.compile(r"(blk\.\{i\}\.ffn_(?:gate|up|down))\.(0|[1-9]\d{0,5})")  # in files of before April 2024
 ORIGINAL_CONTEXT = 8192  # of Llama 3.1, and where a file with divisors says nothing else
 SCALINGS = {  # by their type: settings of GGUF after "rope.scaling.", and of config.json
@@ -51,7 +51,8 @@ class GGUFFamily:
     weights are (d_in, d_out) in a folder, and rows of `turned`, heads of what setting, have rotary pairs side by side.
     In `by_head` queries, keys and values are one matrix, in a folder head by head. With `norms_from_one` a norm's
     weight is 1 more than in a folder; with `head_too` a head that is the embedding is stored again. `unsaid` is what
-    follows from the other settings; `fixed` is said of all models.
+    follows from the other settings; `fixed` is said of all models,
+    and a setting of `alike` is said to be what another one is.
     `{e}` is an expert: those of a layer are one tensor in GGUF, in older files one each. `architecture` is GGUF's
     where another has it, too.
     """
@@ -68,17 +69,23 @@ class GGUFFamily:
     head_too: bool = False
     unsaid: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda config: {}
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    alike: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_rotary(self) -> bool:
+        """Whether positions turn queries and keys."""
+        return "rope.freq_base" in (*self.settings, *self.optional)
 
     def folder_name(self, name: str) -> str:
         """A tensor's name in a folder; with `{e}` for an expert where it is that of all."""
         module, _, part = name.rpartition(".")
         layer = LAYER.match(module)
-        pattern = module if layer is None else LAYER.sub("blk.{i}.", module)
+        pattern = module if layer is None else LAYER.sub(r"\1blk.{i}.", module)
         if (expert := OF_ONE_EXPERT.fullmatch(pattern)) is not None:
             pattern = f"{expert[1]}_exps"
         if part not in ("weight", "bias") or pattern not in self.modules:
             raise CheckpointCorrupt(f"its tensor {name} has no place in a {self.model_type} that is read here.")
-        return f"{self.modules[pattern]}.{part}".format(i=layer and int(layer[1]), e=expert[2] if expert else "{e}")
+        return f"{self.modules[pattern]}.{part}".format(i=layer and int(layer[2]), e=expert[2] if expert else "{e}")
 
     def gguf_name(self, folder_name: str) -> str:
         """The name in GGUF of a folder's tensor."""
@@ -93,7 +100,7 @@ class GGUFFamily:
 
     def change_back(self, name: str, config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
         """What makes the tensor of this name in GGUF of a folder's."""
-        module = LAYER.sub("blk.{i}.", name.rpartition(".")[0])
+        module = LAYER.sub(r"\1blk.{i}.", name.rpartition(".")[0])
         if module in self.turned:
             n_heads = config[self.turned[module]]
             return lambda tensor: neighbours_from_half(tensor, n_heads)
@@ -106,7 +113,7 @@ class GGUFFamily:
 
     def change(self, name: str, config: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
         """What makes a folder's tensor of that of this name in GGUF."""
-        module = LAYER.sub("blk.{i}.", name.rpartition(".")[0])
+        module = LAYER.sub(r"\1blk.{i}.", name.rpartition(".")[0])
         if module in self.transposed and name.endswith(".weight"):
             return lambda tensor: tensor.mT
         if module in self.turned:
@@ -214,6 +221,26 @@ def _of_gemma2(config: Mapping[str, Any]) -> dict[str, Any]:
 def _of_gemma3(config: Mapping[str, Any]) -> dict[str, Any]:
     """The same, where 27B is the one of 62 layers; without a window all layers see everything."""
     return {"sliding_window": config.get("sliding_window"), **_query_scalar(config, 62)}
+
+
+def _of_t5(half: str, n_attentions: int) -> dict[str, str]:
+    """The modules of the encoder's layers or of the decoder's, where each sublayer has its number in a folder."""
+    ours, theirs = f"{half[:3]}.blk.{{i}}.", f"{half}.block.{{i}}.layer."
+    mlp = f"{theirs}{n_attentions}."
+    modules = {
+        f"{half[:3]}.output_norm": f"{half}.final_layer_norm",
+        f"{ours}attn_norm": f"{theirs}0.layer_norm",
+        f"{ours}attn_rel_b": f"{theirs}0.SelfAttention.relative_attention_bias",
+        f"{ours}ffn_norm": f"{mlp}layer_norm",
+        f"{ours}ffn_gate": f"{mlp}DenseReluDense.wi_0",
+        f"{ours}ffn_up": f"{mlp}DenseReluDense.wi_1",
+        f"{ours}ffn_down": f"{mlp}DenseReluDense.wo",
+        **{f"{ours}attn_{name}": f"{theirs}0.SelfAttention.{name}" for name in "qkvo"},
+    }
+    if n_attentions > 1:
+        modules[f"{ours}cross_attn_norm"] = f"{theirs}1.layer_norm"
+        modules |= {f"{ours}cross_attn_{name}": f"{theirs}1.EncDecAttention.{name}" for name in "qkvo"}
+    return modules
 
 
 def _of_gptneox(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -386,6 +413,36 @@ FAMILIES = {  # by general.architecture; Mistral's and Mixtral's is that of Llam
         unsaid=lambda config: {"architectures": ["BertModel"], "hidden_act": "gelu"},
         fixed={"attention.causal": False},
     ),
+    "t5": GGUFFamily(  # of version 1.1, whose feed-forward networks are gated
+        model_type="t5",
+        settings={
+            "context_length": "n_positions",
+            "embedding_length": "d_model",
+            "block_count": "num_layers",
+            "feed_forward_length": "d_ff",
+            "attention.head_count": "num_heads",
+            "attention.key_length": "d_kv",
+            "attention.layer_norm_rms_epsilon": "layer_norm_epsilon",
+            "attention.relative_buckets_count": "relative_attention_num_buckets",
+            "decoder_start_token_id": "decoder_start_token_id",
+        },
+        optional={
+            "decoder_block_count": "num_decoder_layers",
+            "tokenizer.ggml.eos_token_id": "eos_token_id",
+            "tokenizer.ggml.padding_token_id": "pad_token_id",
+        },
+        modules={
+            "token_embd": "shared",
+            "output": "lm_head",
+            **_of_t5("encoder", 1),
+            **_of_t5("decoder", 2),
+        },
+        unsaid=lambda config: {"feed_forward_proj": "gated-gelu", "relative_attention_max_distance": 128},
+        alike={
+            "attention.value_length": "attention.key_length",
+            "attention.layer_norm_epsilon": "attention.layer_norm_rms_epsilon",
+        },
+    ),
     "gpt2": GGUFFamily(
         model_type="gpt2",
         settings={
@@ -439,14 +496,18 @@ def settings_of(
     """
     name, family = family_of(metadata)
     left = {key.removeprefix(f"{name}."): value for key, value in metadata.items() if key.startswith(f"{name}.")}
-    left |= {key: metadata[key] for key in family.settings if key == key_of(name, key) and key in metadata}
+    named = {**family.settings, **family.optional}
+    left |= {key: metadata[key] for key in named if key == key_of(name, key) and key in metadata}
     config: dict[str, Any] = {"model_type": family.model_type, "tie_word_embeddings": tied, "vocab_size": vocab_size}
     if missing := [key_of(name, key) for key in family.settings if key not in left]:
         raise CheckpointCorrupt(f"its metadata lack {missing[0]}.")
-    for key, theirs in {**family.settings, **family.optional}.items():
+    for key, other in family.alike.items():
+        if left.pop(key, left[other]) != left[other]:
+            raise ConfigError(f"its {name}.{key} is not its {name}.{other}, which is not followed here.")
+    for key, theirs in named.items():
         if key in left:
             config[theirs] = left.pop(key)
-    if family.optional:
+    if family.is_rotary:
         config.setdefault("num_key_value_heads", config["num_attention_heads"])
         config |= _rope(left, config, rope_tensors)
     config |= family.unsaid(config)

@@ -1,7 +1,7 @@
 """A model's tokenizer in the metadata of GGUF, as the files that a folder of Hugging Face's has of it.
 
-    tokenizer.ggml.model       "gpt2", byte-level BPE with merges, "llama", sentencepiece's with scores, or "bert",
-                               WordPiece
+    tokenizer.ggml.model       "gpt2", byte-level BPE with merges, "llama", sentencepiece's with scores, "t5",
+                               sentencepiece's Unigram, or "bert", WordPiece
     tokenizer.ggml.pre         by which split pattern, of byte-level BPE
     tokenizer.ggml.tokens      and their token_type and scores; merges
     tokenizer.ggml.bos_token_id, add_bos_token …    which tokens begin and end a text
@@ -11,6 +11,7 @@
 tokenizer. Next to read: `tokenizer_files.py`.
 """
 
+import base64
 import json
 import re
 import tempfile
@@ -94,11 +95,13 @@ def files_of(metadata: Mapping[str, Any]) -> dict[str, bytes]:
         parts = _byte_level(metadata, tokens)
     elif kind == "llama":
         parts = _sentencepiece(metadata, tokens)
+    elif kind == "t5":
+        parts = _unigram(metadata, tokens)
     elif kind == "bert":
         parts, processor = _word_pieces(metadata, tokens), _bert_processor(around, tokens)
     else:
         raise TokenizerError(
-            f'its tokenizer is of the kind {str(kind)[:40]!r}; "gpt2", "llama" and "bert" are read here.'
+            f'its tokenizer is of the kind {str(kind)[:40]!r}; "gpt2", "llama", "t5" and "bert" are read here.'
         )
     added = [
         {"id": id, "content": text, "single_word": False, "lstrip": False, "rstrip": False}
@@ -174,7 +177,7 @@ def _around(metadata: Mapping[str, Any], tokens: list[str]) -> dict[str, list[in
     """The tokens before and behind a text; where the file does not say, llama.cpp's own choice for the kind."""
     begins = metadata.get(f"{KEY}model") == "llama" or metadata.get(f"{KEY}pre") in WHOLE_WORDS
     around: dict[str, list[int]] = {}
-    for role, default in (("bos", begins), ("eos", False)):
+    for role, default in (("bos", begins), ("eos", metadata.get(f"{KEY}model") == "t5")):
         id = token_id(metadata, role)
         around[role] = [id] if _flag(metadata, f"add_{role}_token", default) and id is not None else []
     return around
@@ -221,6 +224,31 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str]) -> Json:
     control = [text for text, _ in _added(metadata, tokens).values()]
     parts = SentencePieceTokenizer(tokens, scores, control).to_json()
     return parts if _flag(metadata, "add_space_prefix", True) else parts | NO_PREFIX
+
+
+METASPACE: Json = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "always", "split": True}
+WORDS: Json = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, METASPACE]}  # T5's
+
+
+def _unigram(metadata: Mapping[str, Any], tokens: list[str]) -> Json:
+    """The parts of tokenizer.json for sentencepiece's Unigram, after the table of characters that the file has."""
+    pieces = list(zip(tokens, _numbers(metadata, "scores", tokens), strict=True))
+    while pieces and pieces[-1][0] == f"[PAD{len(pieces) - 1}]":  # rows of an embedding that was padded
+        pieces.pop()
+    table = metadata.get(f"{KEY}precompiled_charsmap", array("B"))
+    if not isinstance(table, array) or table.itemsize != 1:
+        raise TokenizerError(f"{KEY}precompiled_charsmap must be bytes.")
+    if not _flag(metadata, "add_space_prefix", True) or not _flag(metadata, "remove_extra_whitespaces", True):
+        raise TokenizerError("its Unigram keeps spaces as they are, which is not read here.")
+    normalizer = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(table.tobytes()).decode()}
+    unknown = token_id(metadata, "unknown")
+    model = {"type": "Unigram", "unk_id": 2 if unknown is None else unknown, "byte_fallback": False}
+    return {
+        "normalizer": normalizer if len(table) else None,
+        "pre_tokenizer": WORDS,
+        "decoder": METASPACE,
+        "model": {**model, "vocab": pieces},
+    }
 
 
 def _of_bert(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,12 +300,14 @@ def metadata_of(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
         raise ExportError(f"The tokenizer has the id {tokenizer.vocab_size - 1}, and the model {vocab_size:,} tokens.")
     file = json.loads(tokenizer.tokenizer_json())
     model = file["model"]
-    if model.get("type") not in ("BPE", "WordPiece"):
+    if model.get("type") not in ("BPE", "WordPiece", "Unigram"):
         raise ExportError(
-            f"GGUF is written of tokenizers that merge pairs and of WordPiece, and this one is a {model.get('type')}."
+            f"GGUF is written of BPE, Unigram and WordPiece, and this tokenizer is a {model.get('type')}."
         )
     by_scores = bool(model.get("byte_fallback"))
-    tokens = {id: text for text, id in model["vocab"].items()}
+    is_unigram = model["type"] == "Unigram"
+    pieces = [piece for piece, _ in model["vocab"]] if is_unigram else []
+    tokens = dict(enumerate(pieces)) or {id: text for text, id in model["vocab"].items()}
     types = dict.fromkeys(tokens, NORMAL)
     for added in file["added_tokens"]:
         _check_added(added, file)
@@ -289,6 +319,9 @@ def metadata_of(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
         types |= {id: UNKNOWN for id, text in tokens.items() if text == model.get("unk_token")}
         control = [tokens[id] for id, type in types.items() if type in (UNKNOWN, CONTROL, USER_DEFINED)]
         metadata = _scores_metadata(tokenizer, file, texts, control)
+    elif is_unigram:
+        types[model["unk_id"]] = UNKNOWN
+        metadata = _unigram_metadata(file, vocab_size)
     elif model["type"] == "WordPiece":
         texts = [text if types.get(id) == CONTROL else _marked_piece(text) for id, text in enumerate(texts)]
         metadata = _pieces_metadata(tokenizer, model, texts, types)
@@ -332,6 +365,24 @@ def _merges_metadata(file: Json) -> dict[str, Any]:
         )
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     return {f"{KEY}model": "gpt2", f"{KEY}pre": pre[0], f"{KEY}merges": merges}
+
+
+def _unigram_metadata(file: Json, vocab_size: int) -> dict[str, Any]:
+    """Unigram as T5 has it: spaces and ends of lines divide words, each of which begins with a mark."""
+    model, normalizer = file["model"], file.get("normalizer") or {"type": "Precompiled", "precompiled_charsmap": ""}
+    if file.get("pre_tokenizer") != WORDS or normalizer["type"] != "Precompiled" or model["unk_id"] is None:
+        raise ExportError("GGUF has Unigram as T5 has it alone, and this tokenizer treats spaces or letters otherwise.")
+    scores = [score for _, score in model["vocab"]]
+    table = array("B", base64.b64decode(normalizer["precompiled_charsmap"]))
+    return {
+        f"{KEY}model": "t5",
+        f"{KEY}pre": "default",
+        f"{KEY}scores": array("f", [*scores, *[UNUSED_SCORE] * (vocab_size - len(scores))]),
+        f"{KEY}add_space_prefix": True,
+        f"{KEY}remove_extra_whitespaces": True,
+        f"{KEY}unknown_token_id": model["unk_id"],
+        **({f"{KEY}precompiled_charsmap": table} if table else {}),
+    }
 
 
 def _pieces_metadata(tokenizer: Tokenizer, model: Json, texts: list[str], types: Mapping[int, int]) -> dict[str, Any]:
