@@ -288,7 +288,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"tie_word_embeddings": 0},
     {"tie_word_embeddings": True},
     {"scale_attn_weights": False},
-    {"scale_attn_by_inverse_layer_idx": True},
+    {"scale_attn_by_inverse_layer_idx": "yes"},
     {"add_cross_attention": True},
     {"model_type": "bert"},
     {"model_type": None},

@@ -92,7 +92,6 @@ def test_a_setting_that_cannot_work_is_refused_by_name(wrong: dict[str, object],
     "theirs",
     [
         {"scale_attn_weights": False},
-        {"scale_attn_by_inverse_layer_idx": True},
         {"add_cross_attention": True},
         {"activation_function": "tanh"},
     ],

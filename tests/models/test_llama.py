@@ -158,8 +158,8 @@ def test_a_setting_that_cannot_work_is_refused_by_name(wrong: dict[str, object],
 @pytest.mark.parametrize(
     ("theirs", "says"),
     [
-        ({"attention_bias": True}, "attention_bias = True is not supported"),
-        ({"mlp_bias": True}, "mlp_bias = True is not supported"),
+        ({"attention_bias": "yes"}, "qkv_bias must be"),
+        ({"mlp_bias": None}, "mlp_bias must be"),
         ({"hidden_act": "gelu"}, "hidden_act = 'gelu' is not supported"),
         ({"rope_scaling": {"rope_type": "proportional"}}, "rope_type 'proportional' is not supported"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 0.5}}, "rope_scaling.factor is 0.5; it must be at least 1"),
@@ -182,3 +182,16 @@ def test_a_published_variant_that_we_do_not_have_is_refused_by_name(theirs: dict
 def test_what_no_llama_has_is_not_written_as_one(changes: dict[str, Any]) -> None:
     with pytest.raises(ExportError, match=f"Llama cannot express {next(iter(changes))}"):
         PUBLISHED.to_huggingface(LlamaConfig(**SIZES | changes))
+
+
+def test_longrope_has_an_old_name() -> None:
+    factors = {"short_factor": [1.0] * 64, "long_factor": [2.0] * 64}
+    scaling = {**factors, "factor": 4.0, "original_max_position_embeddings": 512}
+    old, new = (PUBLISHED.from_huggingface({"rope_scaling": {"type": kind, **scaling}}) for kind in ("su", "longrope"))
+    assert old == new
+    assert old.rope_scaling.kind == "longrope"
+
+
+def test_biases_that_llamas_of_transformers_cannot_have_are_not_written() -> None:
+    with pytest.raises(ExportError, match="Llama cannot express qkv_bias = True with o_bias = False"):
+        PUBLISHED.to_huggingface(LlamaConfig(qkv_bias=True))

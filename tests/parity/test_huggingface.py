@@ -34,6 +34,8 @@ def their_gpt2(choose: random.Random) -> Any:
         n_inner=choose.choice([None, 17, 40]),
         activation_function=choose.choice(["gelu_new", "gelu", "relu", "silu", "gelu_pytorch_tanh"]),
         layer_norm_epsilon=choose.choice([1e-5, 1e-6, 1e-3]),
+        scale_attn_by_inverse_layer_idx=choose.random() < 0.3,
+        reorder_and_upcast_attn=choose.random() < 0.3,
         tie_word_embeddings=choose.random() < 0.5,
         bos_token_id=None,
         eos_token_id=None,
@@ -62,6 +64,8 @@ def their_llama(choose: random.Random) -> Any:
         intermediate_size=choose.choice([5, 24, 43]),
         rms_norm_eps=choose.choice([1e-5, 1e-6, 1e-3]),
         rope_parameters=rope,
+        attention_bias=choose.random() < 0.4,
+        mlp_bias=choose.random() < 0.4,
         tie_word_embeddings=choose.random() < 0.5,
         bos_token_id=None,
         eos_token_id=None,
@@ -79,6 +83,7 @@ def our_gpt2(choose: random.Random) -> GPT2Config:
         n_heads=n_heads,
         d_ff=choose.choice([0, 17, 40]),
         activation=choose.choice(["gelu_tanh", "gelu", "relu", "silu"]),
+        inverse_layer_scale=choose.random() < 0.3,
         tied_head=choose.random() < 0.5,
     )
 
@@ -86,6 +91,7 @@ def our_gpt2(choose: random.Random) -> GPT2Config:
 def our_llama(choose: random.Random) -> LlamaConfig:
     n_kv_heads = choose.choice([1, 2, 3])
     n_heads = n_kv_heads * choose.choice([1, 2, 3])
+    attention_bias = choose.random() < 0.4
     scalings = [
         None,
         RopeScaling(kind="linear", factor=2.5),
@@ -103,6 +109,9 @@ def our_llama(choose: random.Random) -> LlamaConfig:
         rope_theta=choose.choice([10_000.0, 77.5]),
         rope_style=choose.choice(["half", "interleaved"]),
         rope_scaling=choose.choice(scalings),
+        qkv_bias=attention_bias,
+        o_bias=attention_bias,
+        mlp_bias=choose.random() < 0.4,
         tied_head=choose.random() < 0.5,
     )
 

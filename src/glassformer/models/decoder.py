@@ -205,7 +205,14 @@ class Decoder(nn.Module):
         return self.unembed(x)
 
 
-def block(config: DecoderConfig, *, score_scale: float | None = None, residual_multiplier: float = 1.0) -> Block:
+def block(
+    config: DecoderConfig,
+    *,
+    score_scale: float | None = None,
+    residual_multiplier: float = 1.0,
+    o_bias: bool = False,
+    mlp_bias: bool = False,
+) -> Block:
     """The block of a modern decoder."""
     experts = config.experts
     return Block(
@@ -216,14 +223,18 @@ def block(config: DecoderConfig, *, score_scale: float | None = None, residual_m
             n_kv_heads=config.n_kv_heads,
             d_head=config.d_head,
             bias=config.qkv_bias,
-            o_bias=False,
+            o_bias=o_bias,
             q_norm=qk_norm(config, config.n_heads) if config.qk_norm else None,
             k_norm=qk_norm(config, config.n_kv_heads) if config.qk_norm else None,
             scale=score_scale,
             dropout=config.dropout,
         ),
         mlp_norm=RMSNorm(config.d_model, eps=config.norm_eps),
-        mlp=SwiGLU(config.d_model, config.d_ff) if experts is None else MoE(config.d_model, config.d_ff, experts),
+        mlp=(
+            SwiGLU(config.d_model, config.d_ff, bias=mlp_bias)
+            if experts is None
+            else MoE(config.d_model, config.d_ff, experts)
+        ),
         norm_placement=config.norm_placement,
         residual_multiplier=residual_multiplier,
         dropout=config.dropout,

@@ -4,6 +4,7 @@ Radford et al. 2019, "Language models are unsupervised multitask learners". The 
 sorts six letters in Karpathy's minGPT. Next to read: `nn/block.py`, `nn/attention.py`.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -44,6 +45,7 @@ class GPT2Config:
     norm_eps: float = 1e-5
     dropout: float = 0.0  # on embeddings, attention weights and sublayer outputs, while training
     tied_head: bool = True
+    inverse_layer_scale: bool = False  # scores of layer i, from 1 on, are divided by i, too
 
     def __post_init__(self) -> None:
         if self.d_ff == 0:
@@ -51,6 +53,7 @@ class GPT2Config:
         check_sizes(self, "vocab_size", "context_length", "d_model", "n_layers", "n_heads", "d_ff")
         check_choice(self, "activation", tuple(ACTIVATIONS))
         check_choice(self, "tied_head", (True, False))
+        check_choice(self, "inverse_layer_scale", (True, False))
         check_fraction(self, "dropout")
         check_fraction(self, "norm_eps")
         check_heads(self)
@@ -70,7 +73,7 @@ class GPT2(nn.Module):
         self.token_embedding = Embedding(config.vocab_size, config.d_model)
         self.position_embedding = Embedding(config.context_length, config.d_model)
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(block(config, layer) for layer in range(config.n_layers))
         self.final_norm = LayerNorm(config.d_model, eps=config.norm_eps)
         self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
         if config.tied_head:
@@ -94,11 +97,12 @@ class GPT2(nn.Module):
         return logits
 
 
-def block(config: GPT2Config) -> Block:
-    """One of the n_layers equal blocks."""
+def block(config: GPT2Config, layer: int) -> Block:
+    """One of the n_layers blocks, which are equal but for the scale of their scores, where it goes by the layer."""
+    scale = 1 / math.sqrt(config.d_head) / (layer + 1) if config.inverse_layer_scale else None
     return Block(
         attn_norm=LayerNorm(config.d_model, eps=config.norm_eps),
-        attn=Attention(config.d_model, config.n_heads, dropout=config.dropout),
+        attn=Attention(config.d_model, config.n_heads, scale=scale, dropout=config.dropout),
         mlp_norm=LayerNorm(config.d_model, eps=config.norm_eps),
         mlp=MLP(config.d_model, config.d_ff, config.activation),
         norm_placement="pre",

@@ -18,7 +18,7 @@ FIELDS = (
     Field("resid_pdrop", "dropout", default=0.1, aliases=("embd_pdrop", "attn_pdrop")),  # of three, since ours are one
     Field("tie_word_embeddings", "tied_head", default=True),
     TheirConstant("scale_attn_weights", True),
-    TheirConstant("scale_attn_by_inverse_layer_idx", False),
+    Field("scale_attn_by_inverse_layer_idx", "inverse_layer_scale", default=False),
     TheirConstant("add_cross_attention", False),
 )
 

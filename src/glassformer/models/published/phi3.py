@@ -26,7 +26,7 @@ def read_rope(theirs: Settings) -> dict[str, Any]:
     """The context and the rotary settings, whose one kind of scaling has had three names."""
     rope = published_rope.rope_parameters(theirs)
     kind = published_rope.kind_of(rope)
-    if kind in ("su", "yarn"):
+    if kind == "yarn":
         kind = "longrope"
     if kind not in ("default", "longrope"):
         raise ConfigError(f"rope_type {kind!r} is not supported; default and longrope are.")

@@ -52,8 +52,9 @@ def rope_parameters(theirs: Settings) -> Mapping[str, Any]:
 
 
 def kind_of(rope: Mapping[str, Any]) -> Any:
-    """The kind of scaling, by either name."""
-    return rope.get("rope_type", rope.get("type", "default"))
+    """The kind of scaling, by either name; longrope was called su once."""
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    return "longrope" if kind == "su" else kind
 
 
 def partial_factor(theirs: Settings) -> Any:
