@@ -98,7 +98,10 @@ def test_settings_and_files_that_we_do_not_understand_survive_a_copy_of_a_copy(b
         assert "dtype" not in settings(folder, "config.json")  # torch_dtype says it
 
 
-def test_what_a_copy_leaves_out_is_said(bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_copy_leaves_out_is_said(
+    bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glassformer.checkpoints.rest.MAX_TENSOR_BYTES", 100)
     source = publish(tmp_path / "source")
     put(source, {"pytorch_model.bin": "?", ".gitattributes": "*", "model.py": "print()"})
     (source / "LICENSE").symlink_to(bert / "LICENSE")
@@ -106,11 +109,56 @@ def test_what_a_copy_leaves_out_is_said(bert: Path, tmp_path: Path, caplog: pyte
         api.save(api.load(source), tmp_path / "copy")
         api.save(api.load(bert), tmp_path / "bert")
     said = " ".join(record.getMessage() for record in caplog.records)
-    for part in ("model.py, pytorch_model.bin", "LICENSE is a link", "pooler.dense.weight", "weights of another task"):
+    for part in (
+        "model.py, pytorch_model.bin",
+        "LICENSE is a link",
+        "pooler.dense.weight",
+        "weights of another task, which are",
+    ):
         assert part in said
     assert not {"LICENSE", "pytorch_model.bin", "model.py"} & {path.name for path in (tmp_path / "copy").iterdir()}
     done = run("convert", str(source), str(tmp_path / "again"))
     assert "leaves out model.py, pytorch_model.bin" in done.stderr
+
+
+SMALL = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+IMAGES = {**SMALL, "image_size": 8, "patch_size": 4}
+OTHER_TASKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "BertModel": ("BertConfig", {**SMALL, "vocab_size": 9}),
+    "BertForPreTraining": ("BertConfig", {**SMALL, "vocab_size": 9}),
+    "RobertaModel": ("RobertaConfig", {**SMALL, "vocab_size": 9}),
+    "ViTModel": ("ViTConfig", IMAGES),
+    "Dinov2Model": ("Dinov2Config", {**IMAGES, "use_mask_token": True}),
+    "Dinov2ForImageClassification": ("Dinov2Config", {**IMAGES, "use_mask_token": True}),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_TASKS)
+def test_weights_that_only_other_tasks_use_survive_a_copy_of_a_copy(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    config, sizes = OTHER_TASKS[kind]
+    theirs = getattr(transformers, kind)(getattr(transformers, config)(**sizes))
+    for weight in theirs.parameters():
+        torch.nn.init.normal_(weight)
+    theirs.save_pretrained(tmp_path / "source")
+    api.save(api.load(tmp_path / "source"), tmp_path / "copy")
+    api.save(api.load(tmp_path / "copy"), tmp_path / "again")
+    again, report = getattr(transformers, kind).from_pretrained(tmp_path / "again", output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    weights = again.state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in theirs.state_dict().items())
+    assert not caplog.records
+    half = api.save(api.load(tmp_path / "source", dtype="bfloat16"), tmp_path / "half")
+    assert {tensor.dtype for tensor in load_file(half / "model.safetensors").values()} == {torch.bfloat16}
+
+
+def test_weights_of_other_tasks_are_not_true_of_a_model_that_was_trained(bert: Path) -> None:
+    trained = api.load(bert).rest.after_training()
+    assert trained.tensors == {}
+    assert "bert.pooler.dense.weight" in trained.left_out[0]
 
 
 def test_weights_that_were_pickled_are_no_loss(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,7 +15,6 @@ instead of computing something else.
 """
 
 import logging
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -126,6 +125,12 @@ def write_directory(
     except CheckpointCorrupt as error:
         raise ExportError(str(error)) from None
     tensors = names.to_theirs(weights, config, native=theirs["model_type"] == NATIVE)
+    said_by: dict[str, Any] = {}
+    if spec.published is not None and theirs["model_type"] != NATIVE:
+        dtype = next(iter(tensors.values())).dtype
+        tensors |= {name: tensor.to(dtype) for name, tensor in rest.tensors.items()}
+        for name in rest.tensors:
+            said_by |= spec.published.said_by.get(name, {})
     of_tokenizer = set() if tokenizer is None or tokenizer.eos_id is None else {tokenizer.eos_id}
     eos_token_ids = sorted(rest.eos_ids | of_tokenizer)
     special_tokens = {
@@ -142,7 +147,7 @@ def write_directory(
     # A family's default for padding, such as Phi-3's 32000, need not be a token of this vocabulary.
     padding = {"pad_token_id": None} if spec.kind == "language-model" else {}
     # The source's order of settings is kept, and what the model says goes over what the source did.
-    settings = {**theirs, **special_tokens, **padding, **rest.config, **theirs, "torch_dtype": precision}
+    settings = {**theirs, **special_tokens, **padding, **rest.config, **theirs, **said_by, "torch_dtype": precision}
     write_json(folder / CONFIG, settings)
     write_json(folder / GENERATION, {**special_tokens, **of_speech, **rest.generation, **generation})
     ours = {"format": 1, "architecture": spec.name, "config": to_mapping(config)}
@@ -247,16 +252,6 @@ def _their_config(content: Mapping[str, Any]) -> Any:
     if content.get("quantization_config"):
         raise ConfigError(f"{CONFIG} asks for quantized weights (quantization_config), which is not supported.")
     return by_type[kind].from_huggingface(content)
-
-
-def left_out(folder: FolderFiles, config: Any) -> list[str]:
-    """The names of weights in a folder that no part of our model has a use for, such as the head of another task."""
-    published = spec_of(config).published
-    if published is None:
-        return []
-    used = {theirs for theirs, _, _ in published.renames(config)}
-    unused = folder.tensors.keys() - used
-    return sorted(name for name in unused if any(re.fullmatch(pattern, name) for pattern in published.elsewhere))
 
 
 def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], max_shard_bytes: int) -> None:

@@ -32,6 +32,19 @@ def to_ours(state: Mapping[str, Tensor], config: Any, *, native: bool = False) -
     return OurTensors(state, checked(state, config, native=native))
 
 
+def of_other_tasks(state: Mapping[str, Tensor], config: Any) -> dict[str, str]:
+    """The tensors that no part of our model has a use for, such as the head of another task: full names: in `state`."""
+    published = spec_of(config).published
+    if published is None:
+        return {}
+    used = {theirs for theirs, _, _ in published.renames(config)}
+    return {
+        name: in_file
+        for name, in_file in sorted(_full_names(state, published).items())
+        if name not in used and any(re.fullmatch(pattern, name) for pattern in published.elsewhere)
+    }
+
+
 class OurTensors(Mapping[str, Tensor]):
     """Our parameters, each read from its tensor when it is asked for, and often a view of that.
 

@@ -4,6 +4,7 @@
     tokenizer.json, tokenizer_config.json, chat_template.jinja …   as they are, for the tokenizer that they stand for
     preprocessor_config.json              as it is, for the processor that it stands for
     LICENSE, README.md, modules.json …    as they are
+    weights that only other tasks use     under their names, such as BERT's pooler
 
 `read` takes them in with a model, `write` puts them beside what we write ourselves, and `after_training` keeps what is
 true of other weights, too. What does not go along is said in `left_out`. Next to read: `huggingface.py`.
@@ -16,7 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from glassformer import files
+from glassformer.checkpoints import names
 from glassformer.checkpoints.folder_files import CONFIG, GENERATION, INDEX, PROCESSOR, WEIGHTS, FolderFiles
 from glassformer.errors import CheckpointError
 from glassformer.models import spec_of
@@ -26,6 +30,7 @@ from glassformer.tokenizers.untrusted_files import MAX_FILE_BYTES
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 MAX_FILES, MAX_BYTES = 256, 128 << 20  # of all files together
+MAX_TENSOR_BYTES = 128 << 20  # of all weights of other tasks; those of BERT-large have 4 MiB
 
 # ---- what becomes of a file, by its name in the folder; the first pattern counts
 WRITTEN_ANEW = re.compile(
@@ -67,6 +72,7 @@ class Rest:
     config: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
     contents: Mapping[str, bytes] = field(default_factory=dict)  # by name in the folder
+    tensors: Mapping[str, Tensor] = field(default_factory=dict, compare=False)  # of other tasks
     tokenizer: Tokenizer | None = None
     source_tokenizer: Tokenizer | None = None
     processor: Any = None
@@ -104,9 +110,9 @@ class Rest:
             for name, data in self.contents.items()
             if name in (CARD, CARD_OF_SOURCE, PROCESSOR) or LICENCE.match(name) or OF_THE_TOKENIZER.fullmatch(name)
         }
-        gone = sorted(self.contents.keys() - kept.keys() - {CARD})
+        gone = [*sorted(self.contents.keys() - kept.keys() - {CARD}), *self.tensors]
         lost = () if not gone else (f"{_listed(gone)}: not true of other weights.",)
-        return replace(self, contents=kept, left_out=lost)
+        return replace(self, contents=kept, tensors={}, left_out=lost)
 
     @property
     def has_tokenizer(self) -> bool:
@@ -145,11 +151,10 @@ def read(
     source_tokenizer: Tokenizer | None = None,
     processor: Any = None,
     eos_ids: frozenset[int] = frozenset(),
-    tensors: Sequence[str] = (),
 ) -> Rest:
-    """The rest of a folder whose configuration, tokenizers and processor have been read, and all but some `tensors`."""
+    """The rest of a folder whose configuration, tokenizers, processor and weights have been read."""
     contents: dict[str, bytes] = {}
-    left_out = [f"{_listed(tensors)}: weights of another task."] if tensors else []
+    tensors, left_out = _of_other_tasks(folder, config)
     unknown: list[str] = []
     has_others = folder.has(WEIGHTS) or folder.has(INDEX)
     room = MAX_BYTES
@@ -178,12 +183,21 @@ def read(
         config=_unread(folder, config),
         generation=folder.settings(GENERATION),
         contents=contents,
+        tensors=tensors,
         tokenizer=tokenizer,
         source_tokenizer=source_tokenizer,
         processor=processor,
         eos_ids=eos_ids,
         left_out=tuple(left_out),
     )
+
+
+def _of_other_tasks(folder: FolderFiles, config: Any) -> tuple[dict[str, Tensor], list[str]]:
+    """Copies of the weights that no part of our model has a use for, or what is said where they are too large."""
+    unused = {} if folder.is_native else names.of_other_tasks(folder.tensors, config)
+    if sum(folder.tensors[in_file].nbytes for in_file in unused.values()) > MAX_TENSOR_BYTES:
+        return {}, [f"{_listed(list(unused))}: weights of another task, which are too large."]
+    return {name: folder.tensors[in_file].clone() for name, in_file in unused.items()}, []
 
 
 def alike(one: Tokenizer | None, other: Tokenizer | None) -> bool:

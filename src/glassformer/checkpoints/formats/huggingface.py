@@ -8,7 +8,7 @@ from glassformer import files
 from glassformer.checkpoints import rest
 from glassformer.checkpoints.folder_files import FolderFiles
 from glassformer.checkpoints.formats.format import Contents, Format, Source
-from glassformer.checkpoints.huggingface import left_out, read_eos_ids, read_origin, read_suppressed, read_weights
+from glassformer.checkpoints.huggingface import read_eos_ids, read_origin, read_suppressed, read_weights
 from glassformer.checkpoints.processor_files import read_processor
 from glassformer.checkpoints.tokenizer_files import read_tokenizers
 
@@ -28,7 +28,6 @@ def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
             source_tokenizer=tokenizers.source,
             processor=processor,
             eos_ids=eos_ids,
-            tensors=left_out(folder, config),
         )
         contents = Contents(
             config=config,

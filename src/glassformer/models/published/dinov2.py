@@ -96,5 +96,6 @@ PUBLISHED = Published(
     tensors=tensors,
     # It stands for a patch that is hidden, in a task that only its training had.
     elsewhere=(r"(dinov2\.)?embeddings\.mask_token",),
+    said_by={"dinov2.embeddings.mask_token": {"use_mask_token": True}},
     base_prefix="dinov2.",
 )

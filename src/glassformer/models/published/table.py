@@ -23,7 +23,8 @@ class Published:
     `fields` cover every field of `config`. `tensors` are the names for a configuration, and `indices` the fields that
     count the indices in them; `own_tensors` are those of folders that we alone read, where they are others. `ignored`
     are patterns of names in published files that hold no weights (masks, tables), `elsewhere` of weights that only
-    other tasks use, which are left out; `base_prefix` is what files of the bare trunk lack; `tied` maps a name
+    other tasks use, which go along in a copy, and `said_by` has for some of these the settings that say that they are
+    there; `base_prefix` is what files of the bare trunk lack; `tied` maps a name
     under which a file may repeat a tied tensor, or has it alone, to the name that it has otherwise. `general` maps
     names of settings that `transformers` takes from every family to the family's own.
     """
@@ -37,6 +38,7 @@ class Published:
     indices: Mapping[str, str] = field(default_factory=lambda: {"i": "n_layers"})
     ignored: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    said_by: Mapping[str, Settings] = field(default_factory=dict)
     base_prefix: str = ""
     tied: Mapping[str, str] = field(default_factory=dict)
     general: Mapping[str, str] = field(default_factory=dict)
