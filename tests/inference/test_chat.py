@@ -1,6 +1,8 @@
 """Conversations: prompts as `transformers` has them, answers that end, and turns that read only what is new."""
 
+import json
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -250,3 +252,15 @@ def test_what_the_files_keep_from_coming_does_not_come_in_an_answer_either(model
     without = model.having(suppressed=frozenset({point}))
     assert "." not in without.chat(ASKED, max_new_tokens=20)
     assert "." not in text(without.conversation(max_new_tokens=20).ask("Which city?"))
+
+
+@pytest.mark.parametrize("empty", ["", " \n"])
+def test_an_empty_template_is_refused_with_what_to_do(empty: str, folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / "chat_template.jinja").unlink(missing_ok=True)
+    (copy / "manifest.json").unlink(missing_ok=True)
+    config = copy / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"chat_template": empty}))
+    with pytest.raises(GenerationError, match=r"'default' in the model's files is empty.*into chat_template.jinja"):
+        gf.load(copy).chat([{"role": "user", "content": "Hello"}])

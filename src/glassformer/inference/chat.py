@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from glassformer.checkpoints.chat_templates import DEFAULT, TOOL_USE, special_tokens_of, templates_of
+from glassformer.checkpoints.chat_templates import DEFAULT, TOOL_USE, file_of, special_tokens_of, templates_of
 from glassformer.errors import GenerationError
 from glassformer.inference.chat_template import ChatMessage, ChatTemplate, Tools
 from glassformer.inference.engine import Engine
@@ -33,6 +33,13 @@ def template_of(
     if (name or usual) not in templates:
         raise GenerationError(
             f"There is no chat template {name or usual!r}: the model has {', '.join(templates)}.", setting="template"
+        )
+    if not templates[name or usual].strip():
+        raise GenerationError(
+            f"The chat template {name or usual!r} in the model's files is empty, and would leave out all messages. Put "
+            f"the one with which the model was published into {file_of(name or usual)}, beside its weights.",
+            python="Without one, `generate` continues texts.",
+            command="Without one, glassformer generate continues texts.",
         )
     return ChatTemplate(text=templates[name or usual], tokens=special_tokens_of(contents, tokenizer))
 
