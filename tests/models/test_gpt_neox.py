@@ -36,7 +36,9 @@ def test_a_preset_has_the_published_number_of_parameters() -> None:
         *PRESETS.values(),
         GPTNeoXConfig(),
         GPTNeoXConfig(**SIZES, d_rotary=8, parallel=False, attn_bias=False, tied_head=True, activation="relu"),
-        GPTNeoXConfig(**SIZES, rope_theta=77.0, rope_scaling=RopeScaling(kind="yarn", original_context_length=4)),
+        GPTNeoXConfig(
+            **SIZES, rope_theta=77.0, rope_scaling=RopeScaling(kind="yarn", factor=4.0, original_context_length=4)
+        ),
     ],
     ids=str,
 )
