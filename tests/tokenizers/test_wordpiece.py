@@ -80,6 +80,31 @@ def test_decoding_gives_the_words(vocab: dict[str, int]) -> None:
     assert "".join(map(stream.push, ids)) + stream.finish() == "the cat , unaffably !"
 
 
+@pytest.mark.parametrize("cleanup", [True, False])
+def test_decoded_texts_are_those_of_transformers(
+    cleanup: bool, vocab: dict[str, int], tmp_path: Path, random_texts: Any
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    WordPieceTokenizer(vocab, cleanup=cleanup).save(tmp_path)
+    ours, reference = Tokenizer.load(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in [*random_texts(200), "The cat, it doesn't!", "a.b ? 'c' 's 'm do not", ". . , '"]:
+        ids = ours.encode(text, allowed_special="none")
+        expected = reference.decode(ids)
+        assert ours.decode(ids) == expected
+        stream = ours.stream()
+        assert "".join(map(stream.push, ids)) + stream.finish() == expected
+
+
+def test_texts_of_a_vocab_txt_are_those_of_transformers(vocab: dict[str, int], tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    lines = sorted(vocab, key=vocab.__getitem__)
+    (tmp_path / "vocab.txt").write_text("".join(f"{line}\n" for line in lines), newline="\n")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    ours, reference = Tokenizer.load(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    ids = ours.encode("The cat, unaffably! It doesn't.")
+    assert ours.decode(ids) == reference.decode(ids)
+
+
 def test_what_is_saved_is_the_same_here_and_in_tokenizers(
     vocab: dict[str, int], tmp_path: Path, random_texts: Any
 ) -> None:

@@ -21,6 +21,10 @@ CONTINUES = "##"
 UNKNOWN, BEGIN, END, PADDING, MASK = "[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"
 WORDS = r" *[^ ]+| +"  # no piece crosses a space
 LONGEST_WORD = 100  # characters; a longer word is unknown
+CLEANED = (
+    (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
+    (" do not", " don't"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
+)  # fmt: skip  # what the library's decoder changes in each token, one after another
 MAX_LONGEST_WORD = 1000  # the longest that a file may ask for: n letters take time as n³, of 10,000 it is 20 seconds
 
 
@@ -29,6 +33,7 @@ class WordPieceTokenizer(Tokenizer):
 
     `lowercase` is that of the uncased vocabularies; accents are stripped where `strip_accents` says so, or with None
     where letters are lowered. `split_chinese` makes each Chinese character a word, `clean` drops control characters.
+    With `cleanup` no space stands before a full stop and its like where ids become a text.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class WordPieceTokenizer(Tokenizer):
         strip_accents: bool | None = None,
         split_chinese: bool = True,
         clean: bool = True,
+        cleanup: bool = False,
         longest_word: int = LONGEST_WORD,
     ) -> None:
         """Take the ids of all pieces; without `special_tokens`, BERT's own are special where they are pieces."""
@@ -59,6 +65,7 @@ class WordPieceTokenizer(Tokenizer):
         self.strip_accents = strip_accents
         self.split_chinese = split_chinese
         self.clean = clean
+        self.cleanup = cleanup
         self.longest_word = longest_word
         self._library = self._build()
 
@@ -102,7 +109,11 @@ class WordPieceTokenizer(Tokenizer):
         if previous is None:
             return piece
         continuation = piece.removeprefix(CONTINUES.encode())
-        return continuation if continuation != piece else b" " + piece
+        text = continuation if continuation != piece else b" " + piece
+        if self.cleanup:
+            for spaced, joined in CLEANED:
+                text = text.replace(spaced.encode(), joined.encode())
+        return text
 
     def to_json(self) -> Json:
         """A WordPiece model behind BERT's normalizer and pre-tokenizer."""
@@ -115,7 +126,7 @@ class WordPieceTokenizer(Tokenizer):
                 "lowercase": self.lowercase,
             },
             "pre_tokenizer": {"type": "BertPreTokenizer"},
-            "decoder": {"type": "WordPiece", "prefix": CONTINUES, "cleanup": False},
+            "decoder": {"type": "WordPiece", "prefix": CONTINUES, "cleanup": self.cleanup},
             "model": {
                 "type": "WordPiece",
                 "unk_token": UNKNOWN,
@@ -151,6 +162,9 @@ class WordPieceTokenizer(Tokenizer):
             value = normalizer.get(name)
             if not (isinstance(value, bool) or (name == "strip_accents" and value is None)):
                 raise TokenizerError(f"{path}: {name} must be true or false, not {excerpt(value)}.")
+        cleanup = file["decoder"].get("cleanup", True)
+        if not isinstance(cleanup, bool):
+            raise TokenizerError(f"{path}: cleanup must be true or false, not {excerpt(cleanup)}.")
         return cls(
             pieces,
             special_tokens,
@@ -158,6 +172,7 @@ class WordPieceTokenizer(Tokenizer):
             strip_accents=normalizer.get("strip_accents"),
             split_chinese=normalizer["handle_chinese_chars"],
             clean=normalizer["clean_text"],
+            cleanup=cleanup,
             longest_word=longest_word,
         )
 
@@ -179,4 +194,5 @@ def read_vocab_txt(path: Path) -> WordPieceTokenizer:
         lowercase=bool(settings.get("do_lower_case", uncased)),
         strip_accents=None if settings.get("strip_accents") is None else bool(settings["strip_accents"]),
         split_chinese=bool(settings.get("tokenize_chinese_chars", True)),
+        cleanup=True,
     )
