@@ -46,6 +46,14 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
+CONTINUED = MODELS | {
+    "olmo2": {**SIZES, "n_kv_heads": 2},
+    "smollm3": {**SIZES, "n_kv_heads": 2},
+    "granite": {**SIZES, "n_kv_heads": 2},
+    "gpt_neox": SIZES,
+    "mixtral": {**SIZES, "n_kv_heads": 2, "experts": {"n": 4, "top_k": 2}},
+    "qwen3_moe": {**SIZES, "n_kv_heads": 2, "experts": {"n": 4, "top_k": 2, "norm_top_k": True}},
+}
 T5_SIZES = {"vocab_size": 60, "d_model": 32, "d_head": 8, "d_ff": 64, "n_heads": 2}
 
 
@@ -401,12 +409,25 @@ def test_name_and_licence_go_from_a_card_into_the_file_and_back(tmp_path: Path) 
 def test_llama_cpp_reads_and_continues_what_we_write(data_dir: Path, tmp_path: Path) -> None:
     model = gf.load(data_dir / "llama" / "stories260K.bin")
     path = checkpoints.save_gguf(model.checkpoint, tmp_path / "m.gguf", kind="f32")
-    theirs = llama_cpp.LlamaCpp(path)
-    for text in ("Once upon a time", "", "Lily  went  ", "</s>a b<s> c", "é你好"):
-        assert theirs.encode(text) == model.encode(text)
-    prompt = model.encode("Once upon a time")
-    ours = model.generate_ids([prompt], max_new_tokens=24, temperature=0.0)[0].tolist()
-    assert prompt + theirs.continued(prompt, 24) == ours
+    texts = ("Once upon a time", "", "Lily  went  ", "</s>a b<s> c", "é你好")
+    ids, continued = llama_cpp.answers(path, texts, 24)
+    assert ids == [model.encode(text) for text in texts]
+    assert ids[0] + continued == model.generate_ids([ids[0]], max_new_tokens=24, temperature=0.0)[0].tolist()
+
+
+@pytest.mark.skipif(not Path(llama_cpp.LIBRARY).is_file(), reason="GLASSFORMER_LLAMA_CPP names no library of llama.cpp")
+@pytest.mark.parametrize("name", CONTINUED)
+def test_llama_cpp_continues_as_we_do_what_we_write_of_every_decoder(tmp_path: Path, name: str) -> None:
+    model = gf.build(name, **CONTINUED[name] | {"vocab_size": 300}, seed=1)
+    for parameter in model.module.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, mean=float(parameter.dim() == 1))
+    model = model.having(tokenizer=Tokenizer.train([__file__], 300, ["<|endoftext|>"]))
+    path = checkpoints.save_gguf(model.checkpoint, tmp_path / "m.gguf", kind="f32")
+    prompt = model.encode("def test_of")
+    ours = model.generate_ids([prompt], max_new_tokens=12, temperature=0.0)[0].tolist()
+    ids, continued = llama_cpp.answers(path, ["def test_of"], len(ours) - len(prompt))
+    assert ids == [prompt]
+    assert prompt + continued == ours
 
 
 def test_another_tokenizer_takes_the_place_of_the_files_own(tmp_path: Path) -> None:

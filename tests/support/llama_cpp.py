@@ -5,7 +5,10 @@ version; only functions that take no field of them are called.
 """
 
 import ctypes
+import multiprocessing
 import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 LIBRARY = os.environ.get("GLASSFORMER_LLAMA_CPP", "")
@@ -65,3 +68,18 @@ class LlamaCpp:
             new.append(max(range(self.n_tokens), key=logits.__getitem__))
             batch = new[-1:]
         return new
+
+
+def answers(path: Path, texts: Sequence[str], n: int) -> tuple[list[list[int]], list[int]]:
+    """The ids of the texts, and the `n` tokens that follow the first text greedily.
+
+    In a process of its own, as llama.cpp ends one that loads a second model in this way.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_answers, path, texts, n).result()
+
+
+def _answers(path: Path, texts: Sequence[str], n: int) -> tuple[list[list[int]], list[int]]:
+    model = LlamaCpp(path)
+    ids = [model.encode(text) for text in texts]
+    return ids, model.continued(ids[0], n)
