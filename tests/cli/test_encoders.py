@@ -70,6 +70,13 @@ def texts_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     return folder
 
 
+def test_who_generates_with_a_classifier_of_texts_hears_what_it_is_for(texts_folder: Path) -> None:
+    for arguments in (["generate", str(texts_folder), "cat"], ["evaluate", str(texts_folder), str(texts_folder)]):
+        refusal = run(*arguments)
+        assert refusal.returncode == 2
+        assert refusal.stderr.endswith("It is for glassformer classify.\n"), refusal.stderr
+
+
 def test_a_text_has_the_tokens_and_the_classes_of_transformers(texts_folder: Path) -> None:
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(texts_folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(texts_folder)

@@ -88,7 +88,8 @@ def load(source: str, *kinds: "KindName", opening: Opening = OPENING, context_le
         try:
             model.require(*kinds)
         except GenerationError as error:
-            raise GenerationError(error.message, command=f"It is for glassformer {kind_of(model).verb}.") from None
+            verb = kind_of(model).verb_for(model)
+            raise GenerationError(error.message, command=f"It is for glassformer {verb}.") from None
     if model.note:
         remark(f"{source}: {model.note}.")
     return model

@@ -139,6 +139,10 @@ class Kind:
     writes: bool = False  # a text, token by token
     writes_first: bool = False  # its first token too: the prompt is another text, or no text at all
 
+    def verb_for(self, model: ModelLike) -> str:
+        """The command for this model: an encoder with a head for classes is not for its vectors."""
+        return "classify" if getattr(model.config, "head", "") == "classes" else self.verb
+
     @property
     def reads_text(self) -> bool:
         """Whether it reads a text, not a file."""
