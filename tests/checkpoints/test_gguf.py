@@ -226,6 +226,7 @@ def test_a_gpt_neox_has_the_logits_of_the_model_that_was_converted(tmp_path: Pat
 
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "he", "##llo", "wor", "##ld", ",", "a", "##b", "中", "##!", "!"]
+PIECES[5:5] = ["[unused0]", "["]  # of which a text has none, and which is a piece like any other
 
 
 def bert(**settings: Any) -> Any:
@@ -255,7 +256,8 @@ def test_a_bert_has_the_vectors_of_the_model_that_was_converted(tmp_path: Path) 
     saved = AutoTokenizer.from_pretrained(tmp_path / "folder")
     for each in (model, gf.load(again)):
         assert isinstance(each.tokenizer, WordPieceTokenizer)
-        for text in ("Hello, wörld!", "ab中[MASK]", "zz he  llo", ""):
+        assert [each.tokenizer.decode([id]) for id in (5, 6)] == PIECES[5:7]
+        for text in ("Hello, wörld!", "ab中[MASK]", "zz he  llo", "[unused0]", ""):
             ids = tokenizer(text, "a b").input_ids
             if "[MASK]" not in text:  # which is a text like any other there
                 assert each.tokenizer.sequence(text, "a b")[0] == ids

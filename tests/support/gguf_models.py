@@ -136,7 +136,7 @@ def write_gpt_neox(path: Path, model: Any, kind: str = "F32") -> Path:
 
 
 def write_bert(path: Path, model: Any, pieces: Sequence[str] = (), kind: str = "F32", **settings: Any) -> Path:
-    """A BertModel; of its `pieces` those in brackets are special, and those that begin a word are marked."""
+    """A BertModel; of its `pieces` those in brackets stay, and of the others those that begin a word are marked."""
     config = model.config
     writer = gguf.GGUFWriter(path, "bert")
     writer.add_context_length(config.max_position_embeddings)
@@ -153,9 +153,9 @@ def write_bert(path: Path, model: Any, pieces: Sequence[str] = (), kind: str = "
         if not name.startswith("pooler."):
             of_types = "token_type" in name
             _add(writer, names.get_name(name, (".weight", ".bias")), tensor.numpy(), "F32" if of_types else kind)
-    special = [piece.startswith("[") for piece in pieces]
     plain = [piece[2:] if piece.startswith("##") else f"\u2581{piece}" for piece in pieces]
-    tokens = [piece if keep else text for piece, text, keep in zip(pieces, plain, special, strict=True)]
+    keeps = [piece[0] + piece[-1] == "[]" for piece in pieces]
+    tokens = [piece if keep else text for piece, text, keep in zip(pieces, plain, keeps, strict=True)]
     ids = {"padding": "[PAD]", "unknown": "[UNK]", "seperator": "[SEP]", "mask": "[MASK]", "bos": "[CLS]"}
     return _finish(
         path,
@@ -163,7 +163,7 @@ def write_bert(path: Path, model: Any, pieces: Sequence[str] = (), kind: str = "
         {
             "model": "bert",
             "tokens": tokens,
-            "token_type": [CONTROL if keep else NORMAL for keep in special],
+            "token_type": [CONTROL if piece in ids.values() else NORMAL for piece in pieces],
             **{f"{role}_token_id": pieces.index(piece) for role, piece in ids.items()},
             **settings,
         }

@@ -275,12 +275,21 @@ def _word_pieces(metadata: Mapping[str, Any], tokens: list[str]) -> Json:
 
 def _plain_piece(text: str) -> str:
     """A piece as WordPiece spells it; in GGUF those that begin a word are marked, those that continue one are not."""
+    if _in_brackets(text):
+        return text
     return text.removeprefix(SPACE) if text.startswith(SPACE) else CONTINUES + text
 
 
 def _marked_piece(text: str) -> str:
     """The other way round."""
+    if _in_brackets(text):
+        return text
     return text.removeprefix(CONTINUES) if text.startswith(CONTINUES) else SPACE + text
+
+
+def _in_brackets(text: str) -> bool:
+    """Whether this is a piece such as [unused0], which llama.cpp's converter leaves as it is."""
+    return text.startswith("[") and text.endswith("]")
 
 
 def _bert_processor(around: Mapping[str, list[int]], tokens: list[str]) -> Json:
