@@ -13,7 +13,7 @@ import transformers
 from checkpoints.hostile import CONFIG, publish, refused, set_config
 from glassformer import api, checkpoints
 from glassformer.checkpoints.huggingface import load_directory, save_directory
-from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError, GenerationError
+from glassformer.errors import CheckpointCorrupt, CheckpointMismatch, ConfigError, ExportError, GenerationError
 from glassformer.models.cs336 import CS336, CS336Config
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import Llama, LlamaConfig
@@ -436,3 +436,35 @@ def test_transformers_takes_the_tokenizer_as_it_is(tmp_path: Path, pattern: str)
     assert theirs(text)["input_ids"] == ours.encode(text)
     assert theirs.decode(ours.encode(text)) == text
     assert theirs.eos_token_id == ours.eos_id
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "says"),
+    [
+        ("llama", "LlamaForSequenceClassification", "is none of LlamaForCausalLM"),
+        ("llama", "LlamaModel", "a LlamaModel has no language-model head; LlamaForCausalLM has one"),
+        ("qwen2", "Qwen2ForTokenClassification", "is none of Qwen2ForCausalLM"),
+        ("gpt2", "GPT2ForSequenceClassification", "is none of GPT2LMHeadModel"),
+        ("t5", "T5EncoderModel", "is none of T5ForConditionalGeneration"),
+    ],
+)
+def test_a_class_of_another_task_is_said_and_not_only_the_tensor_that_is_missing(
+    family: str, name: str, says: str, tmp_path: Path
+) -> None:
+    sizes = {"vocab_size": 40, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    more = {"t5": {"d_kv": 4, "d_ff": 8}, "gpt2": {"n_positions": 8}}
+    more |= {"llama": {"intermediate_size": 8}, "qwen2": {"intermediate_size": 8, "num_key_value_heads": 2}}
+    config = transformers.AutoConfig.for_model(family, **sizes, **more[family])
+    getattr(transformers, name)(config).save_pretrained(tmp_path / "a")
+    with pytest.raises(CheckpointMismatch, match=f"config.json: .*{says}"):
+        api.load(tmp_path / "a")
+
+
+def test_a_bare_trunk_whose_head_is_its_embedding_is_read(tmp_path: Path) -> None:
+    """So is one of a class of a stranger's that has all tensors."""
+    sizes = {"vocab_size": 40, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.LlamaConfig(**sizes, intermediate_size=8, tie_word_embeddings=True)
+    transformers.LlamaModel(config).save_pretrained(tmp_path / "a")
+    assert api.load(tmp_path / "a").config.tied_head
+    set_config(tmp_path / "a", architectures=["LlavaForCausalLM"])
+    assert api.load(tmp_path / "a").config.tied_head

@@ -15,6 +15,7 @@ instead of computing something else.
 """
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,13 @@ from glassformer.checkpoints.processor_files import Processor, implied_processor
 from glassformer.checkpoints.rest import NOTHING, TOKENIZER_CONFIG, Rest
 from glassformer.checkpoints.tokenizer_files import tokenizer_config, write_json, write_tokenizers
 from glassformer.config import from_mapping, to_mapping
-from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError
+from glassformer.errors import CheckpointCorrupt, CheckpointMismatch, ConfigError, ExportError
 from glassformer.models import as_declared_now, spec_of, specs
 from glassformer.tokenizers.base import Tokenizer
 
 logger = logging.getLogger(__name__)
+
+BARE = re.compile(r"(For[A-Z]\w+|LMHeadModel|MTModel)$")  # of a class: what a bare trunk has as "Model"
 
 TOKENS_IN_CONFIG = (
     "decoder_start_token_id",
@@ -70,7 +73,27 @@ def load_directory(folder: Path, *, dtype: torch.dtype | None = torch.float32) -
 def read_weights(folder: FolderFiles) -> tuple[Any, names.OurTensors]:
     """The configuration of a folder, and our parameters in its tensors; nothing is built or copied yet."""
     config = read_config(folder)
-    return config, names.to_ours(folder.tensors, config, native=folder.is_native)
+    try:
+        return config, names.to_ours(folder.tensors, config, native=folder.is_native)
+    except CheckpointMismatch as error:
+        raise CheckpointMismatch(f"{_other_class(folder, config)}{error}") from None
+
+
+def _other_class(folder: FolderFiles, config: Any) -> str:
+    """What is to be said before a mismatch of a folder whose class of `transformers` is not the one that is read.
+
+    Its tensors decide: a bare trunk whose head is its embedding lacks nothing.
+    """
+    published = spec_of(config).published
+    architectures = folder.settings(CONFIG).get("architectures")
+    of_file = architectures[0] if isinstance(architectures, list) and architectures else architectures
+    if published is None or folder.is_native or not isinstance(of_file, str) or not published.architecture:
+        return ""
+    if of_file == published.architecture:
+        return ""
+    if of_file == BARE.sub("Model", published.architecture):
+        return f"{CONFIG}: a {of_file} has no language-model head; {published.architecture} has one. "
+    return f"{CONFIG}: architectures {str(architectures)[:80]} is none of {published.architecture}. "
 
 
 def check_directory(path: Path) -> Any:

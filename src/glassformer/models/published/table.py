@@ -8,7 +8,7 @@ from typing import Any
 
 from glassformer.config import from_mapping
 from glassformer.errors import ConfigError, ExportError
-from glassformer.models.published.fields import Row, Settings
+from glassformer.models.published.fields import Row, Settings, WriteOnly
 from glassformer.models.published.tensors import Rename
 
 INDEX = re.compile(r"\{(\w+)\}")
@@ -47,6 +47,12 @@ class Published:
     def settings(self) -> frozenset[str]:
         """The settings of a config.json that the table reads or writes."""
         return frozenset((*self.general, *(name for row in self.fields for name in row.their_names)))
+
+    @property
+    def architecture(self) -> str:
+        """The only class of `transformers` that is read; empty where a row decides between several, or refuses them."""
+        rows = [row for row in self.fields if isinstance(row, WriteOnly) and row.theirs == "architectures"]
+        return str(rows[0].value[0]) if rows else ""
 
     def from_huggingface(self, theirs: Settings) -> Any:
         """Our configuration of a config.json; raises `ConfigError` for what no model of ours does."""
