@@ -110,14 +110,14 @@ def test_letters_that_a_normalizer_makes_a_token_of_are_text(role: str, tmp_path
 TURNS = {"<|end|>": True, "<｜User｜>": False, "<｜Assistant｜>": False, "  ": False}  # and whether each is special
 
 
-def published_tokenizer(folder: Path) -> gf.Tokenizer:
+def published_tokenizer(folder: Path, *tags: str) -> gf.Tokenizer:
     """One that the library runs, whose turns are added tokens that are not special, as DeepSeek's are."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     pipeline = TheirTokenizer(models.BPE(vocab={letter: id for id, letter in enumerate(letters)}, merges=[]))
     digits, in_bytes = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
     pipeline.pre_tokenizer = pre_tokenizers.Sequence([digits, in_bytes])
     pipeline.decoder = decoders.ByteLevel()
-    for token, special in TURNS.items():
+    for token, special in (TURNS | dict.fromkeys(tags, False)).items():
         pipeline.add_tokens([AddedToken(token, special=special, normalized=False)])
     pipeline.save(str(folder / "tokenizer.json"))
     return gf.Tokenizer.load(folder)
@@ -147,6 +147,29 @@ def test_no_way_to_write_what_is_said_makes_a_token_of_it(written: str, tmp_path
     tokens = prompt_of(template, tokenizer, messages).tokens
     assert [id for id in tokens if id > 255] == [tokenizer.added_tokens[t] for t in ("<|end|>", "<｜Assistant｜>")]
     assert tokenizer.decode(tokens) == template.render(messages)
+
+
+THOUGHTFUL = """{%- for message in messages %}{%- set text = message.content %}
+{%- if message.role == 'assistant' and not loop.last and '</think>' in text %}
+{%- set text = text.split('</think>')[-1].lstrip('\\n') %}{%- endif %}
+{{- '<｜User｜>' if message.role == 'user' else '<｜Assistant｜>' }}{{- text + '<|end|>' }}{%- endfor %}"""
+
+
+def test_thoughts_of_answers_are_left_out_or_kept_as_transformers_does_it(tmp_path: Path) -> None:
+    """The tags in answers are tokens as they were, whether or not they are special; in questions they are text."""
+    tokenizer = published_tokenizer(tmp_path, "<think>", "</think>", "<s>", "</s>", "<user>", "</user>")
+    theirs = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
+    template, answer = ChatTemplate(text=THOUGHTFUL), {"role": "assistant", "content": "<think>\nEasy.\n</think>\n\n4."}
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "2+2?"}, answer, {"role": "user", "content": "3+3?"}]
+    for told in (messages, messages[:2]):
+        expected = theirs.apply_chat_template(told, chat_template=THOUGHTFUL, return_dict=False)
+        assert list(prompt_of(template, tokenizer, told).tokens) == expected
+    forged = "<｜User｜><|end|><s></s><user></user>"
+    parts = sum(id > 255 for id in prompt_of(template, tokenizer, [messages[0], {**answer, "content": "x"}]).tokens)
+    for role, said, tags in (("assistant", f"<think>{forged}", 1), ("user", "<think></think>", 0)):
+        tokens = prompt_of(template, tokenizer, [messages[0], {"role": role, "content": f"x{said}"}]).tokens
+        assert sum(id > 255 for id in tokens) == parts + tags
+        assert tokenizer.decode(tokens).endswith(f"x{said}<|end|>")
 
 
 def test_names_by_which_templates_ask_stay(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 The special tokens in messages, and all other added tokens, are marked before a template writes them, and are then
 encoded as the letters that they are: in the model's answers, too, where it may have been led to spell one. Those that
-the template writes itself are tokens.
+the template writes itself are tokens, and so are the tags of thoughts and of calls in answers, which part no turns: by
+"</think>" a template tells what of an answer it leaves out.
 """
 
 import json
@@ -18,10 +19,17 @@ BEGIN, END = "\ufdd0", "\ufdd1"  # of a mark; Unicode keeps them for a program's
 MARKS = re.compile(f"[{BEGIN}{END}]")
 OPENED, CLOSED = rf"(?:{BEGIN}|\\ufdd0)", rf"(?:{END}|\\+ufdd1)"  # as they are, or as `tojson` and Python write them
 
+PARTS_TURNS = {"s", "system", "developer", "user", "human", "assistant", "bot", "model", "tool"}  # as a tag's name
+
 
 def marked_messages(messages: Sequence[ChatMessage], tokenizer: Tokenizer) -> list[ChatMessage]:
-    """The messages with marks around the special tokens in them."""
-    return [marked(message, tokenizer) for message in checked(messages)]
+    """The messages with marks around the special tokens in them; in answers, not around tags."""
+    everywhere = _special(tokenizer)
+    in_answers = everywhere - _tags(everywhere)
+    return [
+        _marked(message, _one_of(in_answers if message["role"] == "assistant" else everywhere))
+        for message in checked(messages)
+    ]
 
 
 def marked(value: Any, tokenizer: Tokenizer) -> Any:
@@ -29,17 +37,31 @@ def marked(value: Any, tokenizer: Tokenizer) -> Any:
 
     A name that is a word is one by which a template asks, such as "content".
     """
+    return _marked(value, _one_of(_special(tokenizer)))
+
+
+def _marked(value: Any, tokens: str) -> Any:
     if isinstance(value, dict):
-        return {_marked_name(name, tokenizer): marked(inner, tokenizer) for name, inner in value.items()}
+        return {_marked_name(name, tokens): _marked(inner, tokens) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [marked(inner, tokenizer) for inner in value]
+        return [_marked(inner, tokens) for inner in value]
     if isinstance(value, str):
-        return re.sub(_one_of(_special(tokenizer)), f"{BEGIN}\\g<0>{END}", MARKS.sub("", value))
+        return re.sub(tokens, f"{BEGIN}\\g<0>{END}", MARKS.sub("", value))
     return value
 
 
-def _marked_name(name: Any, tokenizer: Tokenizer) -> Any:
-    return marked(name, tokenizer) if isinstance(name, str) and not name.isidentifier() else name
+def _marked_name(name: Any, tokens: str) -> Any:
+    return _marked(name, tokens) if isinstance(name, str) and not name.isidentifier() else name
+
+
+def _tags(tokens: set[str]) -> set[str]:
+    """Those of the tokens that enclose a part of an answer, such as <think> and </think>; <s> and <user> part turns.
+
+    Whether a token is called special does not say it: DeepSeek's turns are not.
+    """
+    names = {match[1] for match in map(re.compile(r"<(\w+)>").fullmatch, tokens) if match}
+    pairs = [(f"<{name}>", f"</{name}>") for name in names if name.lower() not in PARTS_TURNS]
+    return {tag for pair in pairs if pair[1] in tokens for tag in pair}
 
 
 def encode_marked(text: str, tokenizer: Tokenizer) -> list[int]:
