@@ -4,7 +4,6 @@ import itertools
 import json
 import logging
 import random
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ def random_rules(choose: random.Random, vocab_size: int) -> dict[str, Any]:
         "forced_eos_token_id": choose.choice([END, [END]]),
         "bad_words_ids": [[5], [6, 7], [8, 3]],
         "renormalize_logits": choose.random() < 0.5,
+        "repetition_penalty": choose.choice([1.3, 0.8]),
     }
     return {name: value for name, value in rules.items() if choose.random() < 0.5}
 
@@ -75,25 +75,24 @@ def test_encoder_decoders_follow_the_rules_as_transformers_does(tmp_path: Path) 
     for seed in range(count("rules of generation")):
         torch.manual_seed(seed)
         choose = random.Random(seed)
-        theirs, model = published(random_bart(choose), random_rules(choose, 24), tmp_path / f"{seed}")
+        rules = random_rules(choose, 24)
+        rules.pop("repetition_penalty", None)  # which translations do not follow
+        theirs, model = published(random_bart(choose), rules, tmp_path / f"{seed}")
         ours: Any = model.module
         source = torch.randint(3, 24, (2, 6))
         begin = [ours.config.start_id] + ([] if ours.config.first_id is None else [ours.config.first_id])
         settings: dict[str, Any] = {"source": source, "max_new_tokens": NEW + 1 - len(begin)}
-        rules = model.constraints
-        if rules.min_new_tokens:  # of theirs the first is new, also where it is no choice
-            rules = replace(rules, min_new_tokens=max(rules.min_new_tokens + 1 - len(begin), 1))
-        settings |= {"stop_tokens": model.eos_ids, "constraints": rules}
+        settings |= {"stop_tokens": model.eos_ids, "constraints": model.constraints, "n_fixed": len(begin) - 1}
         texts: list[list[int]] = [[], []]
         for new in generate(ours, [begin] * 2, sampling=Sampling(temperature=0.0), **settings):
             texts[new.sequence].append(new.token)
         for n_beams in (1, 3):
             if n_beams > 1:
-                found = beam_search(ours, [begin] * 2, beams=Beams(n_beams=n_beams), n_fixed=len(begin) - 1, **settings)
+                found = beam_search(ours, [begin] * 2, beams=Beams(n_beams=n_beams), **settings)
                 texts = [best.tokens for (best,) in found]
             expected = theirs.generate(source, num_beams=n_beams, do_sample=False, max_new_tokens=NEW)
             for row, text in zip(expected[:, len(begin) :].tolist(), texts, strict=True):
-                assert row[: len(text)] == text, (seed, n_beams, rules)
+                assert row[: len(text)] == text, (seed, n_beams, model.constraints)
                 assert set(row[len(text) :]) <= {theirs.config.pad_token_id}
 
 
@@ -129,6 +128,34 @@ def test_rules_are_settings_of_a_call_too_and_go_before_those_of_the_files(setti
         assert not {0, 1, 2, 3} & set(text[:8])
     with pytest.raises(GenerationError, match="no sampling setting no_repeat"):
         model.generate_ids([[4, 5]], no_repeat=2)
+
+
+def test_a_first_token_that_is_always_the_same_is_new() -> None:
+    ends = frozenset({END})
+    assert Constraints(min_new_tokens=4).rules(2, 9, ends, n_fixed=1) == Constraints(min_length=5).rules(2, 9, ends)
+    assert Constraints(min_new_tokens=1).rules(2, 9, ends, n_fixed=1) == ()
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_not_searched_for_is_the_same_where_files_ask_for_renormalised_logits() -> None:
+    torch.manual_seed(0)
+    module: Any = spread(gf.build("gpt2", vocab_size=24, context_length=40, d_model=8, n_layers=1, n_heads=2).module)
+    sampling = Sampling(temperature=0.0, repetition_penalty=1.3)
+    plain, renormalised = (
+        [
+            (new.sequence, new.token)
+            for new in generate(
+                module,
+                [[token, 3] for token in range(8)],
+                max_new_tokens=NEW,
+                sampling=sampling,
+                constraints=Constraints(renormalize_logits=asked),
+            )
+        ]
+        for asked in (False, True)
+    )
+    assert plain == renormalised
 
 
 def test_no_n_tokens_come_in_the_same_order_twice() -> None:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from glassformer.errors import ConfigError, GenerationError
-from glassformer.inference.constraints import UNCONSTRAINED, Constraints
+from glassformer.inference.constraints import UNCONSTRAINED, Constraints, Renormalise
 from glassformer.inference.engine import Engine
 from glassformer.inference.generate import limits_of, policy_for, sources_of
 from glassformer.inference.logits import LogitFilter, finite_rows
@@ -100,9 +100,15 @@ def beam_search(
     check_prompts(prompts, module.config.vocab_size)
     limits = limits_of(max_new_tokens, len(prompts))
     engine = Engine(module, policy_for(module.config, prompts, limits, cache), n_tokens=n_tokens)
+    last = (Renormalise(),) if constraints.renormalize_logits else ()
     searches = [
         BeamSearch(
-            beams, limit, stop_tokens, prompt, constraints.rules(len(prompt), limit, stop_tokens), n_fixed=n_fixed
+            beams,
+            limit,
+            stop_tokens,
+            prompt,
+            (*constraints.rules(len(prompt), limit, stop_tokens, n_fixed), *last),
+            n_fixed=n_fixed,
         )
         for prompt, limit in zip(prompts, limits, strict=True)
     ]

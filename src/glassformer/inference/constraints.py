@@ -30,7 +30,8 @@ def _is_whole(value: object) -> bool:
 class Constraints:
     """Which tokens may come, by the names that generation_config.json has for it.
 
-    `min_length` and `max_length` count the prompt, `min_new_tokens` does not, and goes before `min_length`.
+    `min_length` and `max_length` count the prompt; `min_new_tokens`, which goes before `min_length`, counts of it only
+    a first token that is always the same.
     """
 
     no_repeat_ngram_size: int = 0  # no n tokens come in the same order twice; 0: they may
@@ -41,7 +42,7 @@ class Constraints:
     begin_suppress_tokens: tuple[int, ...] = ()  # which do not come first
     bad_phrases: tuple[tuple[int, ...], ...] = ()
     forced_eos_token_id: tuple[int, ...] = ()  # one of which comes last, where a text would be cut
-    renormalize_logits: bool = False  # beams compare probabilities, among the tokens that may come
+    renormalize_logits: bool = False  # beams compare probabilities among the tokens that may come
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -57,9 +58,16 @@ class Constraints:
             if not fine:
                 raise GenerationError(f"must be {what}, not {getattr(self, each.name)!r}.", setting=each.name)
 
-    def rules(self, n_prompt: int, max_new_tokens: int, stop_tokens: frozenset[int]) -> tuple[LogitFilter, ...]:
-        """The filters for a prompt of so many tokens and what continues it: those that are equal do the same."""
-        shortest = n_prompt + self.min_new_tokens if self.min_new_tokens else self.min_length
+    def rules(
+        self, n_prompt: int, max_new_tokens: int, stop_tokens: frozenset[int], n_fixed: int = 0
+    ) -> tuple[LogitFilter, ...]:
+        """The filters for a prompt of so many tokens and what continues it: those that are equal do the same.
+
+        `n_fixed` tokens at the end of the prompt are the first new ones, though nobody chooses them. Only a search has
+        a use for `renormalize_logits`, and goes on from these rules with `Renormalise`: what is sampled, or likeliest,
+        is the same without it.
+        """
+        shortest = n_prompt - n_fixed + self.min_new_tokens if self.min_new_tokens else self.min_length
         last = n_prompt + max_new_tokens - 1
         rules: list[tuple[Any, LogitFilter]] = [
             (self.no_repeat_ngram_size, NoRepeat(self.no_repeat_ngram_size)),
@@ -71,7 +79,6 @@ class Constraints:
                 AtLengths(range(n_prompt, n_prompt + 1), Suppress(frozenset(self.begin_suppress_tokens))),
             ),
             (self.forced_eos_token_id, AtLengths(range(last, last + 1), Only(self.forced_eos_token_id))),
-            (self.renormalize_logits, Renormalise()),
         ]
         return tuple(rule for needed, rule in rules if needed)
 

@@ -115,7 +115,9 @@ class Engine:
         if request.search is not None and self.n_rows is not None:
             raise GenerationError("A search branches, and static rows do not: leave out n_rows.")
         random = torch.Generator().manual_seed(request.sampling.seed)
-        rules = request.constraints.rules(len(request.tokens), request.max_new_tokens, request.stop_tokens)
+        rules = request.constraints.rules(
+            len(request.tokens), request.max_new_tokens, request.stop_tokens, request.n_fixed
+        )
         settings = request.sampling.unseeded, rules, tuple(map(id, request.filters)), request.logprobs
         filters = (*rules, *request.filters)
         live = Live(next(self._ids), request, settings, random, list(request.tokens), filters)

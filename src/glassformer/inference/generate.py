@@ -42,6 +42,7 @@ def generate(
     filters: Sequence[LogitFilter] = (),
     source: Tensor | None = None,
     source_valid: Bool[Tensor, "B S"] | None = None,
+    n_fixed: int = 0,
 ) -> Generation:
     """Continue all prompts at once; new tokens come as soon as they are chosen, sequence by sequence.
 
@@ -49,6 +50,7 @@ def generate(
     `n_tokens`, ids from there on never come: some models embed more tokens than their tokenizer has. `constraints` say
     which others may come. `filters` change the logits before a token is chosen, in their order.
     An encoder-decoder has a `source` for each prompt, which begins its target; `source_valid` is False at padding.
+    `n_fixed` tokens at the end of each prompt belong to the text: the constraints count them as new.
     `max_new_tokens` is one number, or one for each prompt. What cannot be served raises here, before the first token is
     asked for.
     """
@@ -64,6 +66,7 @@ def generate(
                 max_new_tokens=limit,
                 stop_tokens=stop_tokens,
                 constraints=constraints,
+                n_fixed=n_fixed,
                 filters=tuple(filters),
                 source=of_prompt,
             )

@@ -35,6 +35,7 @@ class Request:
     `constraints` say which tokens may come, and `filters` change the logits after them. An encoder-decoder continues
     the target's beginning and has a `source`: tokens (S,), or whatever its `begin` takes a batch of. A `search` chooses
     in place of `sampling`, and ends by itself: constraints, filters, stop tokens and `max_new_tokens` are its affair.
+    `n_fixed` tokens at the end of `tokens` belong to the text, and the constraints count them as new.
     """
 
     tokens: tuple[int, ...]
@@ -42,6 +43,7 @@ class Request:
     max_new_tokens: int = 256
     stop_tokens: frozenset[int] = frozenset()
     constraints: Constraints = UNCONSTRAINED
+    n_fixed: int = 0
     filters: tuple[LogitFilter, ...] = ()
     source: Tensor | None = None
     search: Search | None = None

@@ -100,6 +100,7 @@ def _run(
             "stop_tokens": frozenset({config.eos_id}),
             "n_tokens": tokenizer.vocab_size,
             "constraints": constraints,
+            "n_fixed": len(starts[0]) - 1,
         }
         if beams.n_beams == 1:
             new = generate(this, starts, sampling=Sampling(temperature=0.0), **settings)
@@ -107,7 +108,7 @@ def _run(
                 new, tokenizer, prompts=[()] * len(rows), eos_ids=settings["stop_tokens"], unwritten=unwritten
             )
         else:
-            hypotheses = beam_search(this, starts, beams=beams, n_fixed=len(starts[0]) - 1, **settings)
+            hypotheses = beam_search(this, starts, beams=beams, **settings)
             pieces = (
                 Piece(
                     sequence=number,
