@@ -102,6 +102,9 @@ def logit_lens(trace: Trace, *, layers: str | None = None, logits: str = "logits
 
     nostalgebraist 2020, "interpreting GPT: the logit lens". `layers` is a pattern in which a `*` stands for one part of
     a path; without one they are those of our models, an encoder-decoder's the decoder's. `logits` names the answer.
+
+    Each layer but the last costs a run of the whole model that is recorded anew: n layers take n times the time of a
+    trace, which grows with the square of n.
     """
     patterns = LAYERS if layers is None else (layers,)
     stacks = ([part.path for part in trace.modules if _fits(part.path, pattern)] for pattern in patterns)
