@@ -98,6 +98,7 @@ def sorter(tmp_path_factory) -> Path:
         (["trace", "preset:nano-sort", "--input", "ABC"], "Say where"),
         (["trace", "--check", "nowhere"], "nowhere"),
         (["trace", "--check", "nowhere", "--out", "x"], "leave out --input"),
+        (["trace", "--check", "nowhere", "--context-length", "9"], "and --context-length."),
         (["trace", "--check", "nowhere", "--cells=-1"], "--cells must be at least 0"),
         (["trace", "nano-sort", "--input", "ABC", "--out", "/dev/null/x.gft"], "/dev/null/x.gft cannot be written"),
         (["explain", "preset:nano-sort", "--tokens", "1,9"], "Token 9 is not"),
@@ -122,6 +123,7 @@ def sorter(tmp_path_factory) -> Path:
         (["view", "preset:nano-sort", "--port", "70000"], "--port must be from 0 to 65,535"),
         (["view", "preset:nano-sort", "--host", "192.0.2.1"], "Nobody can listen on 192.0.2.1"),
         (["view", "shapes:gtp2"], "Did you mean gpt2?"),
+        (["view", "shapes:gpt2", "--context-length", "9"], "shapes:gpt2 is not run: leave out"),
         (["tokenizer", "encode", "nowhere", "text"], "nowhere"),
         (["tokenizer", "encode", "nowhere", "text", "--file", "x"], "not both"),
         (["convert", "nowhere", "x"], "nothing at nowhere"),
@@ -278,6 +280,8 @@ def test_trace_and_explain_work_together(tmp_path, data_dir):
         (f"blocks.{i}.attn.scores", list("BHTS")) for i in range(3)
     ]
     assert "no name fits" in refused(run("explain", str(kept), "--names", "scores"))
+    for verb in ("explain", "view"):
+        assert "--context-length." in refused(run(verb, str(kept), "--context-length", "20"))
     assert "no cell [9]" in refused(run("explain", str(kept), "--cell", "logits[9]"))
     assert "There are" in refused(run("explain", str(kept), "--cell", "blocks.0.attn.score[0]"))
     assert "--overwrite" in refused(run("trace", model, "--input", "C", "--out", str(kept)))

@@ -64,6 +64,11 @@ def test_a_context_is_another_one_where_no_weight_depends_on_it(tmp_path: Path) 
     learned = run("generate", str(tmp_path / "gpt2"), *command, "--context-length", "16")
     assert learned.returncode == 2
     assert "--context-length must be 8, not 16: gpt2 has a learned vector for each position, and no o" in learned.stderr
+    (tmp_path / "text").write_text("abc" * 20)
+    for name, says in (("llama", '"tokens": '), ("gpt2", "--context-length must be 8, not 16: gpt2 has a learned vec")):
+        flags = ["--context-length", "16", "--json"]
+        measured = run("evaluate", str(tmp_path / name), str(tmp_path / "text"), *flags)
+        assert says in measured.stdout + measured.stderr
     assert gf.load(tmp_path / "gpt2", context_length=8).config.context_length == 8
     assert gf.load("preset:nano-sort", context_length=20).config.context_length == 20
     with pytest.raises(ConfigError, match="context_length must be a whole number from 1"):

@@ -1,14 +1,17 @@
 """`glassformer evaluate`: how good a model is, by the figure that papers give for its kind."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Group, Parameter
 
 from glassformer.cli.flags import Flag
-from glassformer.cli.loading import RUNNING, Running, load
+from glassformer.cli.loading import RUNNING, Running, load, opened
 from glassformer.cli.output import print_json, print_line, progress_bar, remark, remarks
 from glassformer.evaluation.bleu import WordCutter
+
+if TYPE_CHECKING:
+    from glassformer.api import Model
 
 app = App(
     name="evaluate",
@@ -63,7 +66,8 @@ def evaluate(
     json
         Print a JSON object, with the figures of each class or recording.
     context_length
-        Tokens of a span that is read at once; by default as many as the model has positions.
+        Tokens of a span that is read at once; by default as many as the model has positions. More than its files say
+        are read where no positions are learned, as by the other verbs.
     batches
         Take only this many batches, spread over the text.
     beams
@@ -83,8 +87,6 @@ def evaluate(
     processor
         The folder whose preprocessor_config.json says how pictures are resized and scaled, where it is not the model's.
     """
-    from glassformer.kinds import kinds
-
     settings = {
         "target": target,
         "limit": limit,
@@ -100,7 +102,7 @@ def evaluate(
         "tokenizer": tokenizer,
         "processor": processor,
     }
-    loaded = load(model, *(kind.name for kind in kinds().values() if kind.measure is not None), opening=running)
+    loaded = reading(model, context_length, running)
     if loaded.no_tokenizer:
         remark(loaded.no_tokenizer)
     with remarks(), progress_bar("evaluating", None) as progress:
@@ -114,3 +116,14 @@ def evaluate(
         if not isinstance(value, list):  # details, for programs
             figure = value if isinstance(value, str) else f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"
             print_line(f"{name.replace('_', ' '):17} {figure}")
+
+
+def reading(source: str, span: int | None, running: Running) -> "Model":
+    """The model, opened again for a span that is longer than the context that its files say."""
+    from glassformer.kinds import kinds
+
+    loaded = load(source, *(kind.name for kind in kinds().values() if kind.measure is not None), opening=running)
+    if span is None or loaded.kind != "language-model" or span <= loaded.config.context_length:
+        return loaded
+    del loaded  # two would take twice the memory
+    return opened(source, running, device=running.device, dtype=running.dtype, context_length=span)

@@ -78,8 +78,8 @@ def explain(
     if names is not None and cell is not None:
         raise ConfigError("--names lists names, --cell explains a number: give one of them.")
     kept = is_trace(model)
-    if kept and (input is not None or tokens is not None):
-        raise ConfigError(f"{model} is a recording, with its input: leave out --input and --tokens.")
+    if kept and (input, tokens, context_length) != (None, None, None):
+        raise ConfigError(f"{model} is a recording, with its input: leave out --input, --tokens and --context-length.")
     trace = (
         traces.load(Path(model))
         if kept

@@ -81,8 +81,10 @@ def trace(
     if cells < 0:
         raise ConfigError("--cells must be at least 0.")
     if check is not None:
-        if (input, tokens, out) != (None, None, None):
-            raise ConfigError("--check verifies a recording as it is: leave out --input, --tokens and --out.")
+        if (input, tokens, out, context_length) != (None, None, None, None):
+            raise ConfigError(
+                "--check verifies a recording as it is: leave out --input, --tokens, --out and --context-length."
+            )
         with progress_bar("recomputing", None) as update:
             kept = traces.load(check)
             report = checking.check(kept, cells=cells or None, seed=seed, modules=modules, progress=update)

@@ -124,8 +124,8 @@ def session_of(
     from glassformer.viewer.session import Session
 
     if is_trace(model) or model.startswith("shapes:"):
-        if text is not None or tokens is not None or steps:
-            raise ConfigError(f"{model} is not run: leave out --input, --tokens and --steps.")
+        if text is not None or tokens is not None or steps or context_length is not None:
+            raise ConfigError(f"{model} is not run: leave out --input, --tokens, --steps and --context-length.")
         if not is_trace(model):
             return Session.of_shapes(model.removeprefix("shapes:"))
         return Session.of_trace(api.load_trace(model), name=Path(model).name)
