@@ -102,6 +102,24 @@ def test_a_scaled_llama_of_ours_is_the_same_in_transformers(kind: str, tmp_path:
         assert_same_model(model.module, theirs, torch.randint(30, (1, 48)))
 
 
+def test_a_context_that_only_our_file_says_is_said_at_saving(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sizes = {"vocab_size": 11, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 8}
+    for kind, context, says in (("yarn", 100, 256), ("yarn", 300, 0), ("linear", 100, 0), ("llama3", 100, 0)):
+        original = {} if kind == "linear" else {"original_context_length": 64}
+        scaling = {"kind": kind, "factor": 4.0, **original}
+        model = gf.build("llama", **sizes, context_length=context, rope_scaling=scaling)
+        folder = tmp_path / f"{kind}{context}"
+        caplog.clear()
+        gf.save(model, folder)
+        assert gf.load(folder).config.context_length == context
+        for name in ("glassformer.json", "manifest.json"):
+            (folder / name).unlink()
+        assert gf.load(folder).config.context_length == (says or context)
+        assert [f"is {context} tokens: without it, it is read as {says}," in text for text in caplog.messages] == (
+            [True] if says else []
+        )
+
+
 UNSCALED = {"vocab_size": 30, "max_position_embeddings": 20, "hidden_size": 16, "num_hidden_layers": 2}
 UNSCALED |= {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 24, "bos_token_id": None}
 

@@ -110,6 +110,12 @@ def save_directory(module: nn.Module, target: Path, *, overwrite: bool = False, 
     spec = spec_of(config)
     if not (spec.published or options.get("native")):
         logger.warning("%s is read by glassformer alone: Hugging Face has no %s.", target, spec.name)
+    if (length := _context_in_theirs(config)) != getattr(config, "context_length", None):
+        logger.warning(
+            "Only %s in %s says that its context is %d tokens: without it, it is read as %d, as far as its rotary "
+            "scaling reaches.",
+            *(OURS, target, config.context_length, length),
+        )
     rest: Rest = options.get("rest", NOTHING)
     for note in rest.for_model(options.get("tokenizer"), options.get("source_tokenizer"), None).left_out:
         logger.warning("%s leaves out %s", target, note)
@@ -203,6 +209,15 @@ def their_settings(config: Any, *, native: bool) -> dict[str, Any]:
         raise ExportError(
             f"{error} A folder can be written that glassformer alone reads:", python="native=True.", command="--native."
         ) from None
+
+
+def _context_in_theirs(config: Any) -> int | None:
+    """The context that is read in config.json alone, which scaled rotary positions may make longer."""
+    length: int | None = getattr(config, "context_length", None)
+    theirs = their_settings(config, native=True)
+    if getattr(config, "rope_scaling", None) is not None and theirs["model_type"] != NATIVE:
+        length = _their_config(theirs).context_length
+    return length
 
 
 def read_eos_ids(folder: FolderFiles) -> frozenset[int]:

@@ -68,7 +68,7 @@ def read_rope(theirs: Settings, theta: float, length: int) -> dict[str, Any]:
     Files do not agree whether max_position_embeddings is the length before or after scaling (Gemma 3's "linear" names
     the latter, Qwen2.5's "yarn" the former). `transformers` refuses no text for its length; here the context is what
     they name, or `factor` times the original one where they name that, too, and it is more. Who knows better says so
-    when the model is loaded (`context_length`).
+    when the model is loaded (`context_length`); in a copy, a shorter one stands in our own file alone.
     """
     rope = rope_parameters(theirs)
     kind = kind_of(rope)
