@@ -253,3 +253,17 @@ def test_weights_of_numpys_are_known_under_any_name(tmp_path: Path) -> None:
     (tmp_path / "weights.npz").rename(tmp_path / "weights.bin")
     with pytest.raises(CheckpointError, match=r"tensor .* is missing"):
         gf.load(tmp_path / "weights.bin")
+
+
+def test_an_adapter_is_to_be_merged_into_its_base(tmp_path: Path) -> None:
+    lora = {"base_model.model.q_proj.lora_A.weight": torch.ones(2, 4)}
+    safetensors.write(tmp_path / "adapter_model.safetensors", lora)
+    (tmp_path / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "base_model_name_or_path": "org/base"})
+    )
+    for path in (tmp_path, tmp_path / "adapter_model.safetensors"):
+        with pytest.raises(CheckpointError, match=r"an adapter of 'org/base', not a model: merge .* merge_and_unload"):
+            gf.load(path)
+    (tmp_path / "adapter_config.json").unlink()
+    with pytest.raises(CheckpointError, match="this is an adapter, not a model"):
+        gf.load(tmp_path / "adapter_model.safetensors")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from glassformer import files
 from glassformer.checkpoints import gguf_export, huggingface
 from glassformer.checkpoints.build import build, copied
+from glassformer.checkpoints.folder_files import ADAPTER_WEIGHTS, FolderFiles
 from glassformer.checkpoints.formats import all_formats
 from glassformer.checkpoints.formats.format import Contents, Format, Source
 from glassformer.errors import CheckpointCorrupt, CheckpointError, GlassformerError
@@ -97,6 +98,8 @@ def format_of(source: Source) -> Format:
         return claims[0]
     if claims:
         raise CheckpointError(f"{' and '.join(each.name for each in claims)} both know it for theirs.")
+    if source.path.name == ADAPTER_WEIGHTS:
+        raise FolderFiles(source.path.parent).only_adapter()
     names = ", ".join(each.files for each in all_formats())
     if source.is_pickle:
         raise CheckpointCorrupt(f"what was pickled is none of the formats known here: {names}.")

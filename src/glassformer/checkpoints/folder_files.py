@@ -17,6 +17,7 @@ from glassformer.errors import CheckpointCorrupt, CheckpointError
 
 CONFIG, OURS, WEIGHTS = "config.json", "glassformer.json", "model.safetensors"
 GENERATION, PROCESSOR = "generation_config.json", "preprocessor_config.json"
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # of peft's, such as LoRA
 INDEX = f"{WEIGHTS}.index.json"
 PICKLED = "pytorch_model.bin"  # of folders before 2023; read where the user allows it, never written
 PICKLED_INDEX = f"{PICKLED}.index.json"
@@ -89,6 +90,15 @@ class FolderFiles:
             f"its weights are there as {PICKLED} alone, a pickle, which can run code when it is opened.",
             python="from_pickle=True reads its tensors and nothing else.",
             command="--from-pickle reads its tensors and nothing else.",
+        )
+
+    def only_adapter(self) -> CheckpointError:
+        """What is said where there are no weights but what changes those of another model."""
+        base = self.settings(ADAPTER).get("base_model_name_or_path")
+        of_base = f" of {base[:200]!r}" if isinstance(base, str) and base else ""
+        return CheckpointError(
+            f"this is an adapter{of_base}, not a model: merge it into its base first, by peft's merge_and_unload, and "
+            "save what comes of it."
         )
 
     def shards(self, index: str) -> list[str]:

@@ -27,6 +27,7 @@ from glassformer import files
 from glassformer.checkpoints import names, safetensors, whisper_folder
 from glassformer.checkpoints.build import build, check_finite, copied
 from glassformer.checkpoints.folder_files import (
+    ADAPTER,
     CONFIG,
     GENERATION,
     INDEX,
@@ -261,6 +262,8 @@ def read_config(folder: FolderFiles) -> Any:
     if folder.has(OURS):
         return _our_config(folder.settings(OURS))
     if not folder.has(CONFIG):
+        if folder.has(ADAPTER):
+            raise folder.only_adapter()
         raise CheckpointCorrupt(f"{CONFIG} is missing, or is no file.")
     generation = folder.settings(GENERATION)
     moved = {name: generation[name] for name in CONFIG_IN_GENERATION if name in generation}
