@@ -267,3 +267,34 @@ def test_an_adapter_is_to_be_merged_into_its_base(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").unlink()
     with pytest.raises(CheckpointError, match="this is an adapter, not a model"):
         gf.load(tmp_path / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("name", ["a.gguf", "a.safetensors", "a.bin"])
+def test_an_empty_file_is_called_empty(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(CheckpointError, match="is empty"):
+        gf.load(tmp_path / name)
+
+
+def test_a_text_by_the_name_of_weights_is_no_safetensors_file(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_text("Just a text of somebody's, and no weights.")
+    with pytest.raises(CheckpointError, match="it is no safetensors file"):
+        gf.load(tmp_path / "a.safetensors")
+    (tmp_path / "a.safetensors").write_bytes((200).to_bytes(8, "little") + b"{")
+    with pytest.raises(CheckpointError, match="it is cut short, or no safetensors file"):
+        gf.load(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"hidden_size": 8}, "model_type is missing"),
+        ({"model_type": "gemma3", "text_config": {}}, "'gemma3' is unknown; .* only a text model by itself is read"),
+    ],
+)
+def test_a_model_type_that_is_missing_or_of_more_than_texts_is_said(
+    settings: dict[str, object], says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match=says):
+        gf.load(tmp_path)

@@ -98,6 +98,8 @@ def format_of(source: Source) -> Format:
         return claims[0]
     if claims:
         raise CheckpointError(f"{' and '.join(each.name for each in claims)} both know it for theirs.")
+    if not source.is_folder and not source.head:
+        raise CheckpointCorrupt("the file is empty.")
     if source.path.name == ADAPTER_WEIGHTS:
         raise FolderFiles(source.path.parent).only_adapter()
     names = ", ".join(each.files for each in all_formats())

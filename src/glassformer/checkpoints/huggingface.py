@@ -288,8 +288,13 @@ def _their_config(content: Mapping[str, Any]) -> Any:
     tables = [spec.published for spec in specs().values() if spec.published is not None]
     by_type = {name: table for table in tables for name in table.model_types}
     kind = content.get("model_type")
+    if kind is None:
+        raise ConfigError(f"{CONFIG}: model_type is missing; {', '.join(by_type)} are known.")
     if not isinstance(kind, str) or kind not in by_type:
-        raise ConfigError(f"{CONFIG}: model_type {str(kind)[:80]!r} is unknown; {', '.join(by_type)} are known.")
+        only = ""
+        if "text_config" in content:
+            only = " It has a text_config, as models of more than texts have; only a text model by itself is read."
+        raise ConfigError(f"{CONFIG}: model_type {str(kind)[:80]!r} is unknown; {', '.join(by_type)} are known.{only}")
     if content.get("quantization_config"):
         raise ConfigError(f"{CONFIG} asks for quantized weights (quantization_config), which is not supported.")
     return by_type[kind].from_huggingface(content)

@@ -81,6 +81,8 @@ class Tensors(Mapping[str, Tensor]):
 def read(path: Path) -> Tensors:
     """The tensors of a file whose header is sound."""
     size = path.stat().st_size
+    if size == 0:
+        raise CheckpointCorrupt(f"{path.name} is empty.")
     if size < 8:
         raise CheckpointCorrupt(f"{path.name} has {size} bytes, which is too short for a safetensors file.")
     with path.open("rb") as file:
@@ -89,7 +91,10 @@ def read(path: Path) -> Tensors:
             raise CheckpointCorrupt(f"{path.name} is a pointer of Git LFS, not the file: get it by git lfs pull.")
         length = int.from_bytes(start, "little")
         if length > min(strict_json.MAX_BYTES, size - 8):
-            raise CheckpointCorrupt(f"{path.name} declares a header of {length:,} bytes; the file has {size:,}.")
+            raise CheckpointCorrupt(
+                f"{path.name} declares a header of {length:,} bytes; the file has {size:,}: it is "
+                f"{'cut short, or ' if length <= strict_json.MAX_BYTES else ''}no safetensors file."
+            )
         header = strict_json.parse(file.read(length), f"{path.name}: the header")
     check_header(header, size - 8 - length, path.name)
     return Tensors(dict.fromkeys(_mapping(path).keys(), path))
