@@ -144,6 +144,12 @@ def test_layers_that_gguf_has_no_setting_for_are_refused(tmp_path: Path) -> None
         checkpoints.save_gguf(model.checkpoint, tmp_path / "m.gguf", kind="f32")
 
 
+def test_a_setting_that_the_format_has_no_place_for_is_refused_for_the_formats_sake(tmp_path: Path) -> None:
+    model = gf.build("gpt2", **SIZES, inverse_layer_scale=True)
+    with pytest.raises(ExportError, match=r"inverse_layer_scale = True, since .* in llama\.cpp's format do not say it"):
+        checkpoints.save_gguf(model.checkpoint, tmp_path / "m.gguf", kind="f32")
+
+
 def test_a_mistral_is_written_as_a_llama_where_no_text_is_longer_than_its_window(tmp_path: Path) -> None:
     for window in (31, 32):
         model = gf.build("mistral", **MODELS["mistral"], sliding_windows=[window])

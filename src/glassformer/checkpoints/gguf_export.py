@@ -84,7 +84,9 @@ def _family(theirs: Mapping[str, Any]) -> tuple[str, GGUFFamily]:
     for name, family in FAMILIES.items():
         if family.model_type == theirs["model_type"]:
             return family.architecture or name, family
-    raise ExportError(f"GGUF is written of {', '.join(FAMILIES)}, not of a {theirs['model_type']}.")
+    raise ExportError(
+        f"GGUF, llama.cpp's format, is written of {', '.join(FAMILIES)}, not of a {theirs['model_type']}."
+    )
 
 
 def _rope_tensors(name: str, config: Any) -> dict[str, Tensor]:
@@ -133,7 +135,8 @@ def _settings(
         wanted = replace(wanted, sliding_windows=())  # which no text reaches that the file says it is for
     for field in fields(wanted):
         if in_float32(getattr(read, field.name)) != in_float32(value := getattr(wanted, field.name)):
-            why = WHY.get((family.model_type, field.name), "as it is written here.")
+            settings = f"since a {family.model_type}'s settings in llama.cpp's format do not say it."
+            why = WHY.get((family.model_type, field.name), settings)
             raise ExportError(f"GGUF cannot express {field.name} = {value!r}, {why}")
     return metadata
 
