@@ -139,7 +139,7 @@ def test_a_format_of_ones_own_is_one_module(tmp_path: Path, monkeypatch: pytest.
     )
     monkeypatch.setitem(sys.modules, toy.__name__, toy)
     (tmp_path / "plug").mkdir()
-    (tmp_path / "plug" / "toy.py").touch()
+    (tmp_path / "plug" / "toy.py").write_text("pass\n")
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path / "plug")])
     package._ours.cache_clear()
     try:
