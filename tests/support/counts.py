@@ -26,6 +26,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "corpora against the textbook": (60, 300),
     "subword-nmt corpora against the textbook": (20, 300),
     "streams of random ids": (200, 5_000),
+    "runs of bytes": (100, 5_000),  # of each kind of tokenizer
     "texts for Marian": (60, 1_000),
     "tokenizer.json mutations": (150, 1_000),
     "damaged meta.pkl": (200, 5_000),

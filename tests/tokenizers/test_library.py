@@ -406,6 +406,32 @@ def test_decoding_id_by_id_gives_the_text_of_the_whole(folder: Path, texts: list
         assert [id for step in ours.steps(text) for id in step.ids] == ids
 
 
+@pytest.mark.parametrize("kind", ["mistral", "llama_of_transformers", "phi3", "yi", "gemma"])
+def test_bytes_in_a_row_are_all_text_or_none_as_the_library_has_them(kind: str, tmp_path: Path) -> None:
+    """One byte that is not UTF-8 makes U+FFFD of every byte next to it, letters among them."""
+    KINDS[kind](ENGLISH).save_pretrained(tmp_path)
+    ours, library = Tokenizer.load(tmp_path), tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert (type(ours) is LibraryTokenizer) == (kind not in OURS)
+    rng, pieces = random.Random(kind), library.get_vocab()
+    byte_ids = [pieces[f"<0x{byte:02X}>"] for byte in b"ab \n" + "é☃😀\ufffd".encode() + b"\xff\xc0\xed\xa0"]
+    words = sorted(id for piece, id in pieces.items() if not piece.startswith("<"))
+    letter = min(id for piece, id in pieces.items() if piece.isascii() and piece.isalpha())
+    n_broken = 0
+    for _ in range(count("runs of bytes")):
+        tail = [rng.choice(byte_ids if rng.random() < 0.8 else words) for _ in range(rng.randint(1, 8))]
+        ids = [letter, *tail]
+        stream = ours.stream()
+        streamed = [stream.push(id) for id in ids]
+        expected = library.decode(ids, skip_special_tokens=False)
+        assert ours.decode(ids) == "".join(streamed) + stream.finish() == expected, ids
+        n_broken += "\ufffd" in expected
+    assert n_broken
+    broken = [letter, pieces["<0x61>"], pieces["<0xFF>"]]
+    assert ours.decode(broken) == ours.decode([letter]) + "\ufffd\ufffd"
+    stream = ours.stream([letter, pieces["<0x0A>"], pieces["<0xC3>"]])
+    assert stream.push(pieces["<0xA9>"]) + stream.finish() == "é", "a character goes on, and what is before it does not"
+
+
 def test_special_tokens_in_a_text_may_be_text(folder: Path, texts: list[str]) -> None:
     ours = Tokenizer.load(folder)
     for token, id in list(ours.special_tokens.items())[:5]:

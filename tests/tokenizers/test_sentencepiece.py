@@ -10,6 +10,7 @@ import regex
 
 from glassformer.errors import MissingExtra, TokenizerError
 from glassformer.tokenizers import SentencePieceTokenizer, Tokenizer
+from support.chat_models import sentencepiece_tokenizer
 from support.counts import count
 
 sentencepiece = pytest.importorskip("sentencepiece")
@@ -34,6 +35,20 @@ def test_ids_and_text_equal_the_librarys(name, data_dir, random_texts):
         assert ours.encode(text, allowed_special="none") == ids, text
         if "▁" not in text:
             assert ours.decode(ids) == theirs.decode(ids), text
+
+
+def test_bytes_that_are_not_utf8_are_text_as_the_library_has_them(tmp_path):
+    """Each is one U+FFFD, and those around them are text; a tokenizer.json is read otherwise."""
+    ours = sentencepiece_tokenizer(tmp_path)
+    theirs = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+    rng = random.Random(0)
+    byte_ids = [theirs.piece_to_id(f"<0x{byte:02X}>") for byte in b"ab\n" + "é☃😀\ufffd".encode() + b"\xff\xc0\xed\xa0"]
+    letters = [id for id in range(theirs.vocab_size()) if theirs.id_to_piece(id).isalpha()]
+    for _ in range(count("runs of bytes")):
+        ids = [letters[0], *(rng.choice(byte_ids if rng.random() < 0.8 else letters) for _ in range(rng.randint(1, 8)))]
+        stream = ours.stream()
+        streamed = [stream.push(id) for id in ids]
+        assert ours.decode(ids) == "".join(streamed) + stream.finish() == theirs.decode(ids), ids
 
 
 @pytest.mark.parametrize("collapse_spaces", [False, True])

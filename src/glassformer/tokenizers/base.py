@@ -25,6 +25,8 @@ END_TOKENS = ("<|end_of_text|>", "<|endoftext|>", "</s>", "<eos>")  # where no f
 
 CACHED_PRE_TOKENS = 1 << 16
 CACHED_CHARACTERS = 64  # longer pre-tokens seldom come again
+REPLACEMENT = "\ufffd"
+EACH_BYTE = "glassformer.each-byte"  # how bytes that are not UTF-8 become text, as "replace" is another way
 WATCHED_CHARACTERS = 64  # of a pre-token whose merges `steps` lists one by one: n merges have n² / 2 symbols
 
 
@@ -41,6 +43,9 @@ class Tokenizer(ABC):
     end_ids: tuple[int, ...] = ()
     bos_id: int | None = None
     eos_id: int | None = None
+
+    broken_bytes = "replace"  # how bytes that are not UTF-8 become text: one U+FFFD for a character cut short
+    byte_runs: frozenset[int] = frozenset()  # byte tokens of which a run is text if all of it is UTF-8
 
     # `formats.py`, which imports every kind, fills these in: a base class cannot import those that derive from it.
     _load: ClassVar[Callable[[Path, str | None], "Tokenizer"]]
@@ -228,7 +233,10 @@ class Tokenizer(ABC):
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of a sequence of tokens, with U+FFFD where its bytes are not UTF-8."""
-        return self.decode_bytes(ids).decode(errors="replace")
+        if not self.byte_runs:
+            return self.decode_bytes(ids).decode(errors=self.broken_bytes)
+        stream = self.stream()
+        return "".join([*map(stream.push, ids), stream.finish()])
 
     def stream(self, after: Iterable[int] = ()) -> "TextStream":
         """A decoder that takes one id at a time, for text that follows the tokens `after`."""
@@ -270,10 +278,14 @@ class TextStream:
     def __init__(self, tokenizer: Tokenizer, after: Iterable[int] = ()) -> None:
         """Decode what follows the tokens `after`, whose own text is not given out again."""
         self._tokenizer = tokenizer
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = codecs.getincrementaldecoder("utf-8")(tokenizer.broken_bytes)
         self._previous: int | None = None
+        self._run = b""
         for id in after:
             self.push(id)
+        before = codecs.getincrementaldecoder("utf-8")("replace")
+        before.decode(self._run)
+        self._run = before.getstate()[0]  # of a run in `after`, a character that goes on here
 
     def push(self, id: int) -> str:
         """The characters that `id` completes, perhaps none."""
@@ -281,11 +293,31 @@ class TextStream:
             return ""
         data = self._tokenizer._bytes_after(self._previous, id)
         self._previous = id
-        return self._decoder.decode(data)
+        if id in self._tokenizer.byte_runs:
+            self._run += data
+            return ""
+        return self._end_run() + self._decoder.decode(data)
 
     def finish(self) -> str:
-        """What a text that ends here still owes: U+FFFD for a character cut short, else nothing."""
-        return self._decoder.decode(b"", final=True)
+        """What a text that ends here still owes: a run of bytes, U+FFFD for a character cut short, or nothing."""
+        return self._end_run() + self._decoder.decode(b"", final=True)
+
+    def _end_run(self) -> str:
+        """The text of the byte tokens in a row that end here: as the `tokenizers` library has it, all of it or none."""
+        run, self._run = self._run, b""
+        try:
+            return run.decode()
+        except UnicodeDecodeError:
+            return REPLACEMENT * len(run)
+
+
+def _each_byte(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return REPLACEMENT * (error.end - error.start), error.end
+
+
+codecs.register_error(EACH_BYTE, _each_byte)
 
 
 def check_allowed_special(allowed_special: str) -> None:

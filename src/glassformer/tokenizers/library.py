@@ -36,7 +36,7 @@ MAX_NODES = 1 << 21  # of a unigram vocabulary's tree of bytes, each of which ta
 MAX_STEPS = 64  # of a normalizer, a pre-tokenizer or a decoder
 MAX_GROWTH = 1 << 8  # how many characters may come of one
 LONGEST_NORMAL_FORM = 1 << 8  # bytes that one character may become by sentencepiece's table
-BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
+BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 BEFORE = "a"  # a piece before another one, which then is not the first of its text
 
 
@@ -55,6 +55,7 @@ class LibraryTokenizer(Tokenizer):
         self._pieces = {id: piece for piece, id in pieces.items()}
         decoders = {step.get("type") for step in steps_of(self._content.get("decoder"))}
         self._byte_level, self._has_byte_pieces = "ByteLevel" in decoders, "ByteFallback" in decoders
+        self.byte_runs = frozenset(id for id, piece in self._pieces.items() if self._is_byte(piece))
         vocab = {id: self._bytes_within_a_text(piece) for id, piece in self._pieces.items()}
         super().__init__(vocab, {each["content"]: each["id"] for each in added if each.get("special")}, r"[\s\S]+")
 

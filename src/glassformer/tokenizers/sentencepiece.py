@@ -14,7 +14,7 @@ from pathlib import Path
 import regex
 
 from glassformer.errors import MissingExtra, TokenizerError
-from glassformer.tokenizers.base import Tokenizer
+from glassformer.tokenizers.base import EACH_BYTE, Tokenizer
 from glassformer.tokenizers.bpe import merge, merge_steps
 from glassformer.tokenizers.merge_table import MergeTable
 from glassformer.tokenizers.tokenizer_json import BPE, FUSE, check_added_ids, check_bpe, expect
@@ -51,6 +51,8 @@ class SentencePieceTokenizer(Tokenizer):
     first, as tokenizer.json has it. `collapse_spaces`: runs of spaces count as one, and spaces at either end of a text
     as none.
     """
+
+    broken_bytes = EACH_BYTE
 
     def __init__(
         self,
@@ -154,7 +156,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     @classmethod
     def from_json(cls, path: Path, file: Json, special_tokens: Mapping[str, int]) -> "SentencePieceTokenizer":
-        """The same read again; a file of this form has merges instead of scores."""
+        """The same read again; a file of this form has merges instead of scores, and its bytes are text run by run."""
         model = file["model"]
         check_bpe(path, model, {"fuse_unk", "byte_fallback", "unk_token"})
         plain: Json = {"type": "Sequence", "normalizers": MARK_SPACES}
@@ -169,7 +171,9 @@ class SentencePieceTokenizer(Tokenizer):
         pieces = sorted(vocab, key=vocab.__getitem__)
         merges = checked_merges(path, model.get("merges"))
         collapse_spaces = file["normalizer"] == collapsing
-        return cls(pieces, None, list(special_tokens), merges=merges, collapse_spaces=collapse_spaces)
+        tokenizer = cls(pieces, None, list(special_tokens), merges=merges, collapse_spaces=collapse_spaces)
+        tokenizer.byte_runs = frozenset(tokenizer._byte_ids)  # as the `tokenizers` library reads such a file
+        return tokenizer
 
 
 def _check(pieces: Sequence[str], control: Sequence[str], ids: Mapping[str, int]) -> None:
