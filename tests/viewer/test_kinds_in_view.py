@@ -175,6 +175,18 @@ def test_the_classes_of_a_text_have_names_and_what_tells_amounts_chooses_none(na
     assert masked.vocabulary() == []
 
 
+@pytest.mark.parametrize("head", [{"problem_type": "multi-label"}, {"problem_type": "regression"}, {"n_classes": 1}])
+@pytest.mark.parametrize("name", ["bert", "vit"])
+def test_of_classes_that_exclude_no_other_no_softmax_is_shown(name: str, head: dict[str, Any]):
+    of_text = {"head": "classes"} if name == "bert" else {}
+    model = gf.build(name, **{**TINY[name], **of_text, **head})
+    step = Session(model, name=name).start(kind_of(model).example(model)).steps[0]
+    roles = {block.role for block in step.scene.blocks}
+    assert step.scene.logits is None
+    assert roles & {"logits", "class_logits"}
+    assert not roles & {"probs", "class_probs"}
+
+
 def test_a_sound_is_seen_from_its_waveform_on():
     trace = opened("whisper").step(0, 0).trace
     sound = trace["waveform"].value

@@ -39,7 +39,8 @@ def record(
 ) -> Trace:
     """The readable equations of a model, to the probabilities, named as if it had computed them."""
     with twins.use("readable", attention="naive"):
-        whole = with_probabilities(call) if predicts else call
+        named = with_probabilities if excludes(getattr(module, "config", None)) else with_logits
+        whole = named(call) if predicts else call
         return record_module(module, *inputs, call=whole, max_bytes=max_bytes)
 
 
@@ -53,6 +54,24 @@ def with_probabilities(call: ModelCall) -> ModelCall:
         return probs
 
     return probabilities
+
+
+def with_logits(call: ModelCall) -> ModelCall:
+    """What puts out logits of which no softmax is taken."""
+
+    @functools.wraps(call)
+    def named(module: nn.Module, *inputs: Tensor) -> Tensor:
+        logits = call(module, *inputs)
+        return logits
+
+    return named
+
+
+def excludes(config: Any) -> bool:
+    """Whether one answer excludes the others: not those of several labels, amounts, or one class by itself."""
+    if not hasattr(config, "n_classes") or getattr(config, "head", "") == "masked-token":
+        return True
+    return bool(config.n_classes > 1 and getattr(config, "problem_type", "single-label") == "single-label")
 
 
 def predicts(config: Any) -> bool:
@@ -104,7 +123,9 @@ def pack_scene(
     scene.groups, scene.blocks = canvas.groups, canvas.blocks
     scene.arrows = _arrows(scene_items, canvas)
     scene.stream = canvas.stream(scene_items)
-    chosen_from = {"logits"} | ({"class_logits"} if getattr(config, "problem_type", "") == "single-label" else set())
+    chosen_from = {"logits"} | ({"class_logits"} if hasattr(config, "n_classes") else set())
+    if not excludes(config):
+        chosen_from = set()
     scene.logits = next((block.id for block in scene.blocks if block.role in chosen_from), None)
     return scene
 
