@@ -37,6 +37,7 @@ from glassformer.inference.generate import Generation, generate
 from glassformer.inference.logits import LogitFilter, Sampling, sampling_of
 from glassformer.inference.recorded_call import ModelCall, call_of
 from glassformer.inference.request import Request
+from glassformer.inference.stopping import stops_within
 from glassformer.inference.streaming_text import Piece, stream_text
 from glassformer.inference.transcribe import Options, Transcript, transcribe
 from glassformer.kinds import encoder, image, kind_of, kinds, sound, translation
@@ -257,27 +258,33 @@ class Model:
         stop: Sequence[str] = (),
         end_ids: frozenset[int] = frozenset(),
         ignore_eos: bool = False,
+        special: bool = True,
         filters: Sequence[LogitFilter] = (),
     ) -> Iterator[Piece]:
         """Continue several prompts at once; each piece says which sequence it belongs to, and the last why it ended.
 
         Without `constraints` the model's files say which tokens may come. A text ends with `stop_tokens`, and here with
         `end_ids` too. With `ignore_eos` it goes on past its end, which
-        shows as an empty line.
+        shows as an empty line. Without `special`, special tokens within a text have no text; one in whose own text a
+        string of `stop` is ends it all the same.
         """
         tokenizer = needs_tokenizer(self)
         encoded = [prompt if isinstance(prompt, list | tuple) else self.encode(prompt) for prompt in prompts]
-        ends = self.stop_tokens | end_ids
+        stopping = frozenset() if special else stops_within(tokenizer.special_tokens, stop)
+        ends = self.stop_tokens | end_ids | stopping
         tokens = self.tokens(
             encoded,
             max_new_tokens,
             sampling,
             cache,
-            stop_tokens=frozenset() if ignore_eos else ends,
+            stop_tokens=stopping if ignore_eos else ends,
             constraints=constraints,
             filters=filters,
         )
-        return stream_text(tokens, tokenizer, prompts=encoded, stop=stop, eos_ids=ends, cancel=tokens.cancel)
+        unwritten = frozenset() if special else tokenizer.skipped_ids
+        return stream_text(
+            tokens, tokenizer, prompts=encoded, stop=stop, eos_ids=ends, unwritten=unwritten, cancel=tokens.cancel
+        )
 
     def tokens(
         self,
@@ -370,7 +377,8 @@ class Model:
         """The answer to a conversation such as [{"role": "user", "content": "Hello!"}]; `answer` has the settings.
 
         Special tokens in messages are text. So they are in those of the assistant, where a model may have been led to
-        spell "<|im_end|>" in letters: its message does not end there in the next prompt.
+        spell "<|im_end|>" in letters: its message does not end there in the next prompt. Those that it writes as tokens
+        within the answer are left out of its text.
         """
         return "".join(self.answer(messages, **settings)).strip()
 
@@ -401,6 +409,7 @@ class Model:
             cache=cache,
             stop=stop,
             end_ids=prompt.end_ids,
+            special=False,
             filters=filters,
         )
         return (piece.text for piece in without_margin(pieces))

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from support.chat_models import TEMPLATE, write_chat_model
+import glassformer as gf
+from support.chat_models import TEMPLATE, with_special_tokens, write_chat_model
 from support.commands import run
 
 SMOLLM2 = os.environ.get("GLASSFORMER_SMOLLM2_GGUF", "")
@@ -154,9 +155,11 @@ def test_a_message_through_a_pipe_is_answered(model: Path) -> None:
     assert "The answer ends here, after 5 tokens" in done.stderr
 
 
-def test_generate_answers_a_message(model: Path) -> None:
+def test_generate_answers_a_message(model: Path, tmp_path: Path) -> None:
     done = run("generate", str(model), "Which city?", "--chat")
     assert (done.returncode, done.stdout) == (0, "Paris.\n")
+    special = str(gf.save(with_special_tokens(gf.load(model)), tmp_path / "special"))
+    assert run("generate", special, "Which city?", "--chat").stdout == "P<think>s.\n"
     done = run("generate", str(model), "--prompt", "-", "--chat", "--n", "2", "--json", stdin="Which city?\n")
     assert [each["text"] for each in json.loads(done.stdout)["results"]] == ["Paris.", "Paris."]
     assert {each["finish"] for each in json.loads(done.stdout)["results"]} == {"stop"}

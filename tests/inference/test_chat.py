@@ -14,7 +14,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import glassformer as gf
 from glassformer.errors import GenerationError
 from glassformer.inference.chat import end_ids, template_of
-from support.chat_models import END, TEMPLATE, byte_tokenizer, sentencepiece_tokenizer, write_chat_model
+from support.chat_models import (
+    BEGIN,
+    END,
+    TEMPLATE,
+    byte_tokenizer,
+    sentencepiece_tokenizer,
+    with_special_tokens,
+    write_chat_model,
+)
 from support.chat_templates import TEMPLATES, TOOLS, conversation
 from support.counts import count
 
@@ -56,6 +64,25 @@ def test_an_answer_ends_with_the_token_that_the_template_writes_behind_one(model
     assert model.chat(ASKED, max_new_tokens=50) == "Paris."
     assert model.chat(ENDLESS, max_new_tokens=7) == "hohohoh"
     assert model.chat(ENDLESS, max_new_tokens=50, stop=["oho"]) == "h"
+
+
+def test_special_tokens_within_an_answer_have_no_text_as_in_transformers(folder: Path, tmp_path: Path) -> None:
+    """Added tokens that are not special, such as <think>, stay, in a copy too; a stop string may be a special token."""
+    model = with_special_tokens(gf.load(folder))
+    theirs = AutoTokenizer.from_pretrained(gf.save(model, tmp_path / "copy"))
+    assert model.tokenizer is not None
+    prompt = list(model.chat_prompt(ASKED).tokens)
+    ids = model.generate_ids([prompt], max_new_tokens=8)[0, len(prompt) :].tolist()
+    assert theirs.decode(ids) == f"P<think>{BEGIN}s.{END}" == model.tokenizer.decode(ids)
+    assert theirs.decode(ids, skip_special_tokens=True) == "P<think>s." == model.chat(ASKED)
+    assert gf.load(tmp_path / "copy").chat(ASKED) == "P<think>s."
+    talk = model.conversation()
+    assert text(talk.ask("Which city?")) == talk.messages[-1]["content"] == "P<think>s."
+    again = talk.messages + ASKED
+    assert text(talk.ask("Which city?")) == model.chat(again) == "P<think>s."
+    assert model.chat(ASKED, stop=[BEGIN]) == text(model.conversation(stop=[BEGIN]).ask("Which city?")) == "P<think>"
+    written = "".join(model.generate("?", max_new_tokens=5))
+    assert written == f"P<think>{BEGIN}s.", "what is no answer shows all that the model writes"
 
 
 def test_an_answer_streams_and_what_cannot_be_served_raises_before(model: gf.Model) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 
 import glassformer as gf
 from glassformer.tokenizers import Tokenizer
+from glassformer.tokenizers.formats import tokenizer_of
 
 BEGIN, END = "<|im_start|>", "<|im_end|>"
 # Messages in the manner of ChatML. An answer begins behind the last letter of its question.
@@ -51,6 +53,23 @@ def write_chat_model(folder: Path, *, template: str = TEMPLATE, context_length: 
     settings = json.loads((folder / "generation_config.json").read_text())
     (folder / "generation_config.json").write_text(json.dumps(settings | {"do_sample": False}))
     return folder
+
+
+def with_special_tokens(model: gf.Model) -> gf.Model:
+    """The same model, whose answer "Paris." has <think> for "a", which is not special, and <|im_start|> for "ri"."""
+    assert model.tokenizer is not None
+    file = json.loads(model.tokenizer.tokenizer_json().replace("<|endoftext|>", "<think>"))
+    for token in file["added_tokens"]:
+        token["special"] = token["content"] != "<think>"
+    tokenizer = tokenizer_of(Path("tokenizer.json"), json.dumps(file), file)
+    ids = [tokenizer.encode(token)[0] for token in ("P", "<think>", BEGIN, "s")]
+    head = model.module.get_parameter("lm_head.weight")
+    with torch.no_grad():
+        for before, behind in pairwise(ids):
+            head[:, before] = 0.0
+            head[behind, before] = 1.0
+    rest = replace(model.rest, contents={"chat_template.jinja": TEMPLATE.encode()}, tokenizer=tokenizer)
+    return model.having(tokenizer=tokenizer, rest=rest, eos_ids=frozenset({tokenizer.special_tokens[END]}))
 
 
 def byte_tokenizer(folder: Path) -> Tokenizer:

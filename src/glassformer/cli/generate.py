@@ -47,7 +47,8 @@ def generate(
     prompt
         The same as a flag, for a text that begins with a hyphen; - reads it from standard input.
     chat
-        The text is a message, which the model answers by its chat template.
+        The text is a message, which the model answers by its chat template; without it, special tokens that the model
+        writes are shown.
     n
         How many continuations, each with a seed of its own.
     max_new_tokens
@@ -94,6 +95,7 @@ def generate(
         stop=stop,
         end_ids=end_ids,
         ignore_eos=endless,
+        special=not chat,
     )
     if chat:
         pieces = without_margin(pieces)

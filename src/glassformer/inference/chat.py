@@ -13,7 +13,7 @@ from glassformer.inference.chat_template import ChatMessage, ChatTemplate, Tools
 from glassformer.inference.engine import Engine
 from glassformer.inference.plain_text import encode_marked, marked, marked_messages
 from glassformer.inference.request import Request
-from glassformer.inference.stopping import StopStrings
+from glassformer.inference.stopping import StopStrings, stops_within
 from glassformer.inference.streaming_text import Piece, stream_text
 from glassformer.tokenizers import Tokenizer
 
@@ -85,7 +85,8 @@ class Conversation:
     """Messages that go on: every question is answered in the light of those before it.
 
     The engine remembers what it has read of a turn, with which that of the next begins; only where a template writes
-    earlier turns in another way than the latest is all of it read again. `request` says how tokens are chosen and when
+    earlier turns in another way than the latest is all of it read again. Special tokens that it writes within an answer
+    are no part of its text, nor of what is read of it later. `request` says how tokens are chosen and when
     an answer ends; it is asked anew, with a seed of its own, for each answer.
     """
 
@@ -134,7 +135,8 @@ class Conversation:
         """
         messages = [*self.messages, {"role": "user", "content": question}]
         prompt = prompt_of(self.template, self.tokenizer, messages, tools=self.tools)
-        stop_tokens = self.request.stop_tokens | prompt.end_ids
+        endings = stops_within(self.tokenizer.special_tokens, self.stop)
+        stop_tokens = self.request.stop_tokens | prompt.end_ids | endings
         seed = (self.request.sampling.seed + len(messages)) % 2**63
         sampling = replace(self.request.sampling, seed=seed)
         request = replace(self.request, tokens=prompt.tokens, stop_tokens=stop_tokens, sampling=sampling)
@@ -152,7 +154,12 @@ class Conversation:
             sequence = self.engine.admit(request)
             tokens = (replace(new, sequence=0) for new in self.engine.run())
             pieces = stream_text(
-                tokens, self.tokenizer, prompts=[request.tokens], stop=self.stop, eos_ids=request.stop_tokens
+                tokens,
+                self.tokenizer,
+                prompts=[request.tokens],
+                stop=self.stop,
+                eos_ids=request.stop_tokens,
+                unwritten=self.tokenizer.skipped_ids,
             )
             for piece in without_margin(pieces):
                 answer += piece.text

@@ -4,7 +4,7 @@ Another criterion on tokens is one more line of `finish_of`; one on the text, su
 with `take` and `met`, as `StopStrings` is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from glassformer.errors import GenerationError
@@ -21,6 +21,11 @@ def finish_of(
     if n_new_tokens >= max_new_tokens:
         return "length"
     return "context" if room == 0 else None
+
+
+def stops_within(tokens: Mapping[str, int], strings: Sequence[str]) -> frozenset[int]:
+    """The tokens in whose text one of some strings is: such a token ends a text where it has no text of its own."""
+    return frozenset(id for token, id in tokens.items() if any(string and string in token for string in strings))
 
 
 class StopStrings:

@@ -43,6 +43,7 @@ class Tokenizer(ABC):
     end_ids: tuple[int, ...] = ()
     bos_id: int | None = None
     eos_id: int | None = None
+    not_special: frozenset[int] = frozenset()  # added tokens that a file calls not special, such as <think>
 
     broken_bytes = "replace"  # how bytes that are not UTF-8 become text: one U+FFFD for a character cut short
     byte_runs: frozenset[int] = frozenset()  # byte tokens of which a run is text if all of it is UTF-8
@@ -109,7 +110,7 @@ class Tokenizer(ABC):
 
         `post_processor` says which tokens other programs put around a text; None: as `template()` does.
         """
-        return dump(self.to_json(), self.special_tokens, post_processor or self.template())
+        return dump(self.to_json(), self.special_tokens, post_processor or self.template(), self.not_special)
 
     def template(self) -> Json | None:
         """The post-processor that puts `begin_ids` and `end_ids` around a text: the file's own, if it has one.
@@ -248,6 +249,11 @@ class Tokenizer(ABC):
     def added_tokens(self) -> Mapping[str, int]:
         """Text to id of all that is looked for in a text as a whole: the special tokens, and perhaps others."""
         return self.special_tokens
+
+    @property
+    def skipped_ids(self) -> frozenset[int]:
+        """The special tokens, which are no part of an answer: without those that a file calls not special."""
+        return self._special_ids - self.not_special
 
     @property
     def vocab_size(self) -> int:

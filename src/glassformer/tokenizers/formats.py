@@ -81,6 +81,7 @@ def tokenizer_of(path: Path, text: str, file: Json) -> Tokenizer:
     except UnsupportedPipeline:
         tokenizer = LibraryTokenizer.from_file(path, text, file)
     tokenizer.post_processor = processor
+    tokenizer.not_special = frozenset(each["id"] for each in file.get("added_tokens", []) if not each.get("special"))
     tokenizer.begin_ids, tokenizer.end_ids = begin, end
     tokenizer.bos_id = begin[0] if begin else None
     tokenizer.eos_id = end[-1] if end else tokenizer.eos_id

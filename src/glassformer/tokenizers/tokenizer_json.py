@@ -7,7 +7,7 @@ Truncation and padding are the caller's business, whatever a file says.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from glassformer.errors import TokenizerError, UnsupportedPipeline
@@ -42,11 +42,13 @@ AROUND = {"version", "truncation", "padding", "added_tokens", "post_processor"}
 # ---- writing
 
 
-def dump(parts: Json, special_tokens: Mapping[str, int], post_processor: Json | None) -> str:
+def dump(
+    parts: Json, special_tokens: Mapping[str, int], post_processor: Json | None, not_special: Set[int] = frozenset()
+) -> str:
     """The text of tokenizer.json around the four parts of a tokenizer."""
     added = [
         {"id": id, "content": token, "single_word": False, "lstrip": False, "rstrip": False}
-        | {"normalized": False, "special": True}
+        | {"normalized": False, "special": id not in not_special}
         for token, id in sorted(special_tokens.items(), key=lambda item: item[1])
     ]
     around = {
