@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from glassformer import build
 from glassformer.errors import GenerationError
+from glassformer.inference.constraints import Constraints
 from glassformer.inference.engine import Engine
 from glassformer.inference.generate import generate
 from glassformer.inference.logits import LogitFilter, Sampling, Suppress
@@ -386,6 +387,16 @@ def test_a_filter_that_fails_ends_its_own_sequence_and_no_neighbour_notices(firs
     (error,) = [new for new in news if new.error is not None]
     assert (error.finish, says in str(error.error)) == ("error", True)
     assert not engine.running
+
+
+def test_a_text_that_has_no_token_left_ends_alone() -> None:
+    engine = Engine(KINDS["gpt2"].module(), full(CONTEXT))
+    once = Constraints(no_repeat_ngram_size=1)
+    full_text = engine.admit(Request(tokens=tuple(range(VOCAB)), constraints=once, max_new_tokens=3))
+    short = engine.admit(Request(tokens=(0,), constraints=once, max_new_tokens=3))
+    news = [new for _ in range(4) for new in engine.step()]
+    assert [new.finish for new in news if new.sequence == full_text] == ["error"]
+    assert [new.finish for new in news if new.sequence == short] == [None, None, "length"]
 
 
 def test_a_row_whose_logits_are_no_numbers_ends_alone() -> None:

@@ -26,6 +26,7 @@ from glassformer.nn.kv_cache import KVCache, Policy
 from glassformer.nn.rope import RopeScaling
 
 T = TypeVar("T")
+NONE_LEFT = "The filters of a request leave no token that could come next."
 NO_LOGPROB = float("nan")  # the log-probability of a token for which it was not asked
 
 
@@ -361,12 +362,18 @@ class Engine:
         sound = [live for live in self._live if all(finite[row] for row in live.rows)]
         broken = [live for live in self._live if not all(finite[row] for row in live.rows)]
         news = _errors(broken, GenerationError(NOT_FINITE))
-        for _, group in grouped([live for live in sound if live.request.search is None], lambda live: live.settings):
+        for _, similar in grouped([live for live in sound if live.request.search is None], lambda live: live.settings):
             try:
-                choices = _sampled(logits, group)
-            except Exception as error:  # of a filter, or of logits of which it has left none
-                news += _errors(group, error)
+                left, possible = _filtered_rows(logits, similar)
+                group = [live for live, fine in zip(similar, possible, strict=True) if fine]
+                if len(group) < len(similar):
+                    left = left[possible]
+                choices = _sampled(left, group) if group else []
+            except Exception as error:  # of a filter
+                news += _errors(similar, error)
                 continue
+            barred = [live for live, fine in zip(similar, possible, strict=True) if not fine]
+            news += _errors(barred, GenerationError(NONE_LEFT))
             for live, (token, logprob) in zip(group, choices, strict=True):
                 live.append(token)
                 finish = finish_of(
@@ -420,19 +427,24 @@ def _errors(group: Sequence[Live], error: Exception) -> list[NewToken]:
     return [NewToken(sequence=live.id, token=-1, finish="error", error=error) for live in group]
 
 
-def _sampled(logits: Float[Tensor, "rows V"], group: list[Live]) -> list[tuple[int, float]]:
-    """The next token of each, drawn by its own random numbers, and its log-probability where that is asked for."""
-    rows, request, filters = [live.rows[0] for live in group], group[0].request, group[0].filters
-    sampling = request.sampling
+def _filtered_rows(logits: Float[Tensor, "rows V"], group: list[Live]) -> tuple[Float[Tensor, "N V"], list[bool]]:
+    """The logits of each after its filters, and whether they have left it a token."""
+    rows, filters = [live.rows[0] for live in group], group[0].filters
     if rows != list(range(len(logits))):
         logits = logits[rows]
-    if filters:
-        logits = logits.clone()  # a filter may write in place
-        texts = [live.tokens for live in group]
-        for change in filters:
-            logits = filtered(change, logits, texts)
-        if not finite_rows(logits).all():
-            raise GenerationError("The filters of a request leave no token that could come next.")
+    if not filters:
+        return logits, [True] * len(group)
+    logits = logits.clone()  # a filter may write in place
+    texts = [live.tokens for live in group]
+    for change in filters:
+        logits = filtered(change, logits, texts)
+    return logits, finite_rows(logits).tolist()
+
+
+def _sampled(logits: Float[Tensor, "N V"], group: list[Live]) -> list[tuple[int, float]]:
+    """The next token of each, drawn by its own random numbers, and its log-probability where that is asked for."""
+    request = group[0].request
+    sampling = request.sampling
     seen = None
     if sampling.repetition_penalty != 1:
         seen = torch.stack([live.seen_of(logits.shape[-1]) for live in group])

@@ -137,7 +137,7 @@ def distribution(
     return F.softmax(logits)
 
 
-def without(logits: Float[Tensor, "B V"], tokens: Collection[int]) -> Float[Tensor, "B V"]:
+def without(logits: Float[Tensor, "*B V"], tokens: Collection[int]) -> Float[Tensor, "*B V"]:
     """The logits, or log-probabilities, with −∞ for tokens that shall never come."""
     ids = [token for token in tokens if token < logits.shape[-1]]
     return logits.index_fill(-1, torch.tensor(ids), -torch.inf) if ids else logits
