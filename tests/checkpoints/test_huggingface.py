@@ -99,6 +99,18 @@ def test_generation_settings_that_name_no_tokens_are_refused(content: str, tmp_p
         checkpoints.load(folder)
 
 
+@pytest.mark.parametrize("strange", ['[[{"a": 1}, [2]]]', '[["to", 2]]'])
+def test_bad_words_of_strange_forms_are_refused_or_not_read(strange: str, tmp_path: Path) -> None:
+    folder = publish(tmp_path / "a")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"bad_words_ids": json.loads(strange)}))
+    (folder / "generation_config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"config.json: bad_words_ids must be"):
+        checkpoints.load(folder)
+    (folder / "generation_config.json").write_text('{"bad_words_ids": []}')  # which goes before the other
+    assert api.load(folder).constraints.bad_phrases == ()
+
+
 def test_phrases_that_are_bad_words_never_come_and_survive_a_copy(tmp_path: Path) -> None:
     """`transformers` is asked for the same: single tokens, phrases, and the end of a text, which is no bad word."""
     theirs = transformers.GPT2LMHeadModel(

@@ -38,7 +38,7 @@ from glassformer.checkpoints.folder_files import (
     FolderFiles,
 )
 from glassformer.checkpoints.processor_files import Processor, implied_processor, write_processor
-from glassformer.checkpoints.rest import NOTHING, TOKENIZER_CONFIG, Rest
+from glassformer.checkpoints.rest import NOTHING, TOKENIZER_CONFIG, Rest, phrases_of
 from glassformer.checkpoints.tokenizer_files import tokenizer_config, write_json, write_tokenizers
 from glassformer.config import from_mapping, to_mapping
 from glassformer.errors import CheckpointCorrupt, CheckpointMismatch, ConfigError, ExportError
@@ -223,7 +223,7 @@ def _context_in_theirs(config: Any) -> int | None:
 
 def read_eos_ids(folder: FolderFiles) -> frozenset[int]:
     """The tokens that end a text; chat models have several. A negative number stands for none."""
-    phrases = _read_phrases(folder, "eos_token_id")
+    phrases = phrases_of("eos_token_id", folder.settings(GENERATION), folder.settings(CONFIG))
     if any(len(phrase) != 1 for phrase in phrases):
         raise ConfigError("eos_token_id must be a token's id or a list of them, not a list of phrases.")
     return frozenset(id for (id,) in phrases if id >= 0)
@@ -234,7 +234,7 @@ def read_suppressed(folder: FolderFiles) -> frozenset[int]:
 
     Phrases of several are with the rest, and those that end a text are no bad words, as `transformers` has it.
     """
-    phrases = _read_phrases(folder, "bad_words_ids")
+    phrases = phrases_of("bad_words_ids", folder.settings(GENERATION), folder.settings(CONFIG))
     return frozenset(phrase[0] for phrase in phrases if len(phrase) == 1 and phrase[0] >= 0) - read_eos_ids(folder)
 
 
@@ -242,19 +242,6 @@ def read_origin(folder: FolderFiles) -> str:
     """The name on the Hub, with the commit, of the model that was saved here."""
     origin = folder.settings(OURS).get("origin", "")
     return origin if isinstance(origin, str) else ""
-
-
-def _read_phrases(folder: FolderFiles, setting: str) -> list[list[int]]:
-    """Tokens that generation_config.json names, or else config.json: an id, a list of ids, or of phrases of ids."""
-    for name in (GENERATION, CONFIG):
-        tokens = folder.settings(name).get(setting)
-        if tokens is not None:
-            listed = tokens if isinstance(tokens, list) else [tokens]
-            phrases = [each if isinstance(each, list) else [each] for each in listed]
-            if not all(type(token) is int for phrase in phrases for token in phrase):
-                raise ConfigError(f"{name}: {setting} must be a token's id or a list of them.")
-            return phrases
-    return []
 
 
 def read_config(folder: FolderFiles) -> Any:

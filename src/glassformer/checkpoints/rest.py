@@ -22,7 +22,7 @@ from torch import Tensor
 from glassformer import files
 from glassformer.checkpoints import names
 from glassformer.checkpoints.folder_files import CONFIG, GENERATION, INDEX, PROCESSOR, WEIGHTS, FolderFiles
-from glassformer.errors import CheckpointError
+from glassformer.errors import CheckpointError, ConfigError
 from glassformer.models import spec_of
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.formats import SOURCE_FOLDER
@@ -127,9 +127,8 @@ class Rest:
     @property
     def bad_phrases(self) -> tuple[tuple[int, ...], ...]:
         """The phrases of several tokens that never come, which `bad_words_ids` has beside single tokens."""
-        phrases = self.generation.get("bad_words_ids") or self.config.get("bad_words_ids")
-        listed = phrases if isinstance(phrases, list) else []
-        return tuple(tuple(phrase) for phrase in listed if isinstance(phrase, list) and len(phrase) > 1)
+        phrases = phrases_of("bad_words_ids", self.generation, self.config)
+        return tuple(tuple(phrase) for phrase in phrases if len(phrase) > 1)
 
     def write(self, folder: Path) -> None:
         """Put the files into a folder that is being written, where nothing else stands in their place."""
@@ -141,6 +140,19 @@ class Rest:
 
 
 NOTHING = Rest()
+
+
+def phrases_of(setting: str, generation: Mapping[str, Any], config: Mapping[str, Any]) -> list[list[int]]:
+    """Tokens that generation_config.json names, or else config.json: an id, a list of ids, or of phrases of ids."""
+    for name, settings in ((GENERATION, generation), (CONFIG, config)):
+        tokens = settings.get(setting)
+        if tokens is not None:
+            listed = tokens if isinstance(tokens, list) else [tokens]
+            phrases = [each if isinstance(each, list) else [each] for each in listed]
+            if not all(type(token) is int for phrase in phrases for token in phrase):
+                raise ConfigError(f"{name}: {setting} must be a token's id or a list of them.")
+            return phrases
+    return []
 
 
 def read(
