@@ -30,7 +30,7 @@ from glassformer.inference.beam import Beams, beams_of
 from glassformer.inference.chat import ChatPrompt, Conversation, prompt_of, template_of, without_margin
 from glassformer.inference.chat_template import ChatMessage, ChatTemplate, Tools
 from glassformer.inference.classify import Guess, classify
-from glassformer.inference.constraints import Constraints, constraints_of, say_what_is_not_followed
+from glassformer.inference.constraints import OF_CALLS, Constraints, constraints_of, say_what_is_not_followed
 from glassformer.inference.embed import Pooling, embed
 from glassformer.inference.engine import Engine
 from glassformer.inference.generate import Generation, generate
@@ -197,9 +197,9 @@ class Model:
     def chosen_by(self, settings: Mapping[str, Any]) -> tuple[Sampling, Constraints]:
         """How tokens are chosen, and which may come, with other settings than its files'.
 
-        A name that neither `Sampling` nor `Constraints` has is an error.
+        A name that is no setting of `Sampling`, and no rule that a call may set (`OF_CALLS`), is an error.
         """
-        rules = {name: settings[name] for name in settings if name in Constraints.__dataclass_fields__}
+        rules = {name: settings[name] for name in settings if name in OF_CALLS}
         others = {name: settings[name] for name in settings if name not in rules}
         check_names(Sampling, others, "sampling setting")
         return replace(self.sampling, **others), replace(self.constraints, **rules)
@@ -227,8 +227,8 @@ class Model:
     ) -> Iterator[str]:
         """Continue the prompt; the text comes in pieces, as soon as each is sure.
 
-        `settings` are those of `Sampling`, and of `Constraints`, such as `no_repeat_ngram_size=3` or
-        `min_new_tokens=10`; what is left out is as the model's files say, or as usual (temperature 0.8, top_p 0.95).
+        `settings` are those of `Sampling`, and of `Constraints` `no_repeat_ngram_size`, `min_length` and
+        `min_new_tokens`; what is left out is as the model's files say, or as usual (temperature 0.8, top_p 0.95).
         `filters` are functions of the logits (N, V) of the N texts and of their tokens so far,
         which give the logits that a token is chosen by.
 
@@ -460,9 +460,12 @@ class Model:
         return translations
 
     def translations(self, texts: Sequence[str], *, beams: Beams, **limits: Any) -> Iterator[Piece]:
-        """The same in pieces, as they come; `limits` are those of `inference/translate.py`, and of `Constraints`."""
+        """The same in pieces, as they come; `limits` are those of `inference/translate.py`, and `OF_CALLS`."""
         self.require("encoder-decoder")
-        rules = {name: limits.pop(name) for name in [*limits] if name in Constraints.__dataclass_fields__}
+        rules = {name: limits.pop(name) for name in [*limits] if name in OF_CALLS}
+        if unknown := limits.keys() - {"max_new_tokens", "batch_size"}:
+            names = ", ".join(("max_new_tokens", "batch_size", *OF_CALLS))
+            raise GenerationError(f"There is no setting {min(unknown)} of a translation; there are {names}.")
         constraints = replace(self.constraints, **rules)
         return translation.translations(self, texts, beams=beams, constraints=constraints, **limits)
 

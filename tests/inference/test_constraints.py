@@ -128,6 +128,15 @@ def test_rules_are_settings_of_a_call_too_and_go_before_those_of_the_files(setti
         assert not {0, 1, 2, 3} & set(text[:8])
     with pytest.raises(GenerationError, match="no sampling setting no_repeat"):
         model.generate_ids([[4, 5]], no_repeat=2)
+    with pytest.raises(GenerationError, match="no sampling setting max_length"):
+        model.generate_ids([[4, 5]], max_length=6)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_rules_that_only_files_have_are_no_settings_of_a_translation(tmp_path: Path) -> None:
+    model = published(random_bart(random.Random(0)), {}, tmp_path)[1]
+    with pytest.raises(GenerationError, match="no setting max_length of a translation; there are max_new_tokens"):
+        model.translate("a", max_length=6)
 
 
 def test_a_first_token_that_is_always_the_same_is_new() -> None:
@@ -185,6 +194,11 @@ def test_what_is_not_followed_is_said_once(caplog: pytest.LogCaptureFixture) -> 
     assert "asks for encoder_no_repeat_ngram_size, typical_p, which glassformer does not follow" in record.getMessage()
     say_what_is_not_followed({"num_beams": 5, "forced_bos_token_id": 0}, searches=False, forces_first=False)
     assert "forced_bos_token_id, num_beams" in caplog.text
+    lengths = {"max_length": 6, "max_new_tokens": 3, "num_return_sequences": 4}
+    say_what_is_not_followed(lengths, searches=False, forces_first=False)
+    assert "for max_length, max_new_tokens, num_return_sequences, which" in caplog.text
+    say_what_is_not_followed(lengths, searches=True, forces_first=False)
+    assert "for max_new_tokens, num_return_sequences, which" in caplog.text
 
 
 @pytest.mark.usefixtures("unchecked")

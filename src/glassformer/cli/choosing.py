@@ -41,12 +41,12 @@ class Choosing:
     seed: Annotated[int, Parameter(help="The same seed gives the same text.")] = 0
 
     def settings(self) -> dict[str, Any]:
-        """Those of `Sampling` and `Constraints` that were given; raises where they cannot be, which needs no model."""
-        from glassformer.inference.constraints import Constraints
+        """Those of `Sampling` and `OF_CALLS` that were given; raises where they cannot be, which needs no model."""
+        from glassformer.inference.constraints import OF_CALLS, Constraints
         from glassformer.inference.logits import Sampling
 
         settings = {name: value for name, value in asdict(self).items() if value is not None}
-        rules = {name: settings[name] for name in settings if name in Constraints.__dataclass_fields__}
+        rules = {name: settings[name] for name in settings if name in OF_CALLS}
         Constraints(**rules)
         Sampling(**{name: settings[name] for name in settings if name not in rules})
         return settings

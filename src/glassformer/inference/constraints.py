@@ -84,6 +84,7 @@ class Constraints:
 
 
 UNCONSTRAINED = Constraints()
+OF_CALLS = ("no_repeat_ngram_size", "min_length", "min_new_tokens")  # that a call may set; the others are of files
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +162,10 @@ NOT_FOLLOWED: dict[str, Any] = {  # and the values with which they do nothing
     "forced_bos_token_id": None,
     "forced_decoder_ids": None,
     "guidance_scale": 1,
+    "max_new_tokens": None,
     "max_time": None,
     "num_beam_groups": 1,
+    "num_return_sequences": 1,
     "penalty_alpha": 0,
     "sequence_bias": None,
     "stop_strings": None,
@@ -170,8 +173,8 @@ NOT_FOLLOWED: dict[str, Any] = {  # and the values with which they do nothing
     "typical_p": 1,
     "watermarking_config": None,
 }
-OF_SEARCH = {"num_beams": 1}  # which language models are not continued by
-OF_SAMPLING = {"do_sample": False, "max_new_tokens": None, "repetition_penalty": 1}  # which translations do not follow
+OF_SEARCH: dict[str, Any] = {"max_length": None, "num_beams": 1}  # which language models do not follow
+OF_SAMPLING: dict[str, Any] = {"do_sample": False, "repetition_penalty": 1}  # which translations do not follow
 
 
 def constraints_of(generation: Mapping[str, Any], **more: Any) -> Constraints:
