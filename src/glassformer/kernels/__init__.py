@@ -1,0 +1,79 @@
+"""Loops over arrays that numba compiles, arrays in and arrays out: what Python is too slow for.
+
+A file here loads numba when it is imported, so that callers import it where they use it: most are fast twins of a
+readable function (`twins.py`), which runs instead where numba is missing. Nothing else of ours is imported here.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+SLOW = 2.0  # seconds of compiling after which a line says so
+
+
+def njit(function: Kernel) -> Kernel:
+    """The function, compiled when it is first called; its machine code is kept on disk for the next process.
+
+    It runs without the interpreter's lock. numba keeps the code in the folder NUMBA_CACHE_DIR, else beside the file,
+    else, where that is read-only, in the user's cache; where none can be written, each process compiles for itself.
+    A file of code appears whole or not at all, so that two processes may compile at once. What a function calls
+    should stand in its own file: of others numba does not notice that they have changed since. Without numba, an
+    ImportError.
+    """
+    numba = _numba()
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        compiled: Kernel = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder that can be written
+        compiled = numba.njit(**options)(function)
+    return compiled
+
+
+@cache
+def _numba() -> Any:
+    try:
+        import numba
+        from numba.core import event
+    except ImportError:
+        raise ImportError("numba is not installed") from None
+    event.Listener.register(_Announcement)  # a listener by its method alone
+    event.register("numba:compile", _Announcement())  # type: ignore[no-untyped-call]
+    return numba
+
+
+class _Announcement:
+    """Hears of each compilation, and says so once when those of this process take more than `SLOW` seconds."""
+
+    def __init__(self) -> None:
+        self._depth = 0  # a function's compilation includes those of what it calls
+        self._seconds = 0.0
+        self._begin = 0.0
+        self._timer: threading.Timer | None = None
+        self._is_said = False
+
+    def notify(self, event: Any) -> None:
+        """Take an event of numba's, the start of a compilation or its end."""
+        if not event.data["dispatcher"].py_func.__module__.startswith("glassformer."):
+            return
+        if event.is_start:
+            self._depth += 1
+            if self._depth == 1 and not self._is_said:
+                self._begin = time.monotonic()
+                self._timer = threading.Timer(max(0.0, SLOW - self._seconds), self._say)
+                self._timer.daemon = True
+                self._timer.start()
+        else:
+            self._depth -= 1
+            if self._depth == 0 and self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+                self._seconds += time.monotonic() - self._begin
+
+    def _say(self) -> None:
+        self._is_said = True
+        print("Compiling for this machine, which is kept for the next time …", file=sys.stderr, flush=True)

@@ -1,0 +1,75 @@
+"""The helper that compiles kernels: when they are used, onto the disk, in two processes at once, not in silence."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from glassformer import kernels
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+TOY = """
+from glassformer.kernels import njit
+
+@njit
+def total(numbers):
+    sum = 0
+    for number in numbers:
+        sum += number
+    return sum
+"""
+
+
+def python(code: str, **environment: str) -> subprocess.Popen[str]:
+    path = os.pathsep.join([str(SOURCE), *sys.path])
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": path} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_that_compile_at_once_leave_code_that_a_third_loads(tmp_path: Path) -> None:
+    package = tmp_path / "glassformer_toy.py"
+    package.write_text(TOY)
+    call = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import numpy as np; from glassformer_toy import total\n"
+        "print(total(np.arange(5)), total.stats.cache_hits and 'loaded' or 'compiled')"
+    )
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    outputs = [process.communicate() for process in [python(call, **cache) for _ in range(2)]]
+    assert [output.split()[0] for output, _ in outputs] == ["10", "10"], outputs
+    assert python(call, **cache).communicate() == ("10 loaded\n", "")
+
+
+def test_without_numba_a_kernel_is_an_import_error_that_says_so() -> None:
+    code = (
+        "import sys; import glassformer.kernels, glassformer.tokenizers; print('numba' in sys.modules)\n"
+        "sys.modules['numba'] = None; glassformer.kernels.njit(print)"
+    )
+    output, errors = python(code).communicate()
+    assert output == "False\n"
+    assert errors.splitlines()[-1] == "ImportError: numba is not installed"
+
+
+def test_compiling_that_takes_long_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(kernels, "SLOW", 0.0)
+    announcement = kernels._Announcement()
+
+    def event(module: str, is_start: bool) -> SimpleNamespace:
+        dispatcher = SimpleNamespace(py_func=SimpleNamespace(__module__=module))
+        return SimpleNamespace(data={"dispatcher": dispatcher}, is_start=is_start)
+
+    for module in ("other.kernels", "glassformer.kernels.split", "glassformer.kernels.bpe"):
+        announcement.notify(event(module, True))
+        if announcement._timer is not None:
+            announcement._timer.join()
+        announcement.notify(event(module, False))
+    assert capsys.readouterr().err.count("Compiling") == 1
