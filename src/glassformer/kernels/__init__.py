@@ -4,11 +4,13 @@ A file here loads numba when it is imported, so that callers import it where the
 readable function (`twins.py`), which runs instead where numba is missing. Nothing else of ours is imported here.
 """
 
+import hashlib
 import sys
 import threading
 import time
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
@@ -21,17 +23,26 @@ def njit(function: Kernel) -> Kernel:
 
     It runs without the interpreter's lock. numba keeps the code in the folder NUMBA_CACHE_DIR, else beside the file,
     else, where that is read-only, in the user's cache; where none can be written, each process compiles for itself.
-    A file of code appears whole or not at all, so that two processes may compile at once. What a function calls
-    should stand in its own file: of others numba does not notice that they have changed since. Without numba, an
+    A file of code appears whole or not at all, so that two processes may compile at once. Without numba, an
     ImportError.
     """
     numba = _numba()
     options = {"nogil": True, "error_model": "numpy"}
+    function.__qualname__ += f"-{_version()}"  # a part of the names of the files
     try:
         compiled: Kernel = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder that can be written
         compiled = numba.njit(**options)(function)
     return compiled
+
+
+@cache
+def _version() -> str:
+    """A digest of all files here: numba notices a change in a function's own file, and not in those that it calls."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 @cache

@@ -1,0 +1,270 @@
+"""The published split patterns as state machines over UTF-8: where a pre-token that begins here ends.
+
+    gpt2     '(?:[sdmt]|ll|ve|re) |  ?L+ |  ?N+ |  ?S+ | \\s+(?!\\S) | \\s+
+    cl100k   '(?i:[sdmt]|ll|ve|re) | [^\\r\\n L N]?L+ | N{1,3} |  ?S+[\\r\\n]* | \\s*[\\r\\n]+ | \\s+(?!\\S) | \\s+
+    qwen2    likewise, with N for N{1,3}
+    o200k    for the letters, words whose capitals stand in front, each perhaps with its contraction at its end;
+             and " ?S+[\\r\\n/]*"
+
+L are letters, N numbers, S what is neither and no white space. A pattern's alternatives are tried in their order at
+each place, and the class of one character, or of two, tells which of them matches there; it then is as long as a run
+of one class, or of two. A byte that begins no valid character is one by itself, of no class. The readable twin is
+`tokenizers.pretokenize.split`; boundaries are those of the `regex` module.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glassformer.kernels import njit
+from glassformer.kernels.unicode_classes import (
+    CASELESS,
+    LOWER,
+    MARK,
+    N_PAGES,
+    NEWLINE,
+    NUMBER,
+    OTHER,
+    PAGE,
+    SPACE,
+    UPPER,
+)
+
+GPT2, CL100K, QWEN2, O200K = range(4)
+CODES = {"gpt2": GPT2, "cl100k": CL100K, "llama3": CL100K, "qwen2": QWEN2, "o200k": O200K}
+"""By which number the kernels know a pattern."""
+
+LETTERS = UPPER | LOWER | CASELESS
+WHITE = SPACE | NEWLINE
+SYMBOLS = OTHER | MARK
+CAPITALS = UPPER | CASELESS | MARK  # of which o200k's words have some in front,
+SMALL = LOWER | CASELESS | MARK  # and then some of these
+
+Bytes = NDArray[np.uint8]
+
+
+@njit
+def split(data: Bytes, pattern: int, classes: Bytes, ends: NDArray[np.int64]) -> int:
+    """How many pre-tokens the bytes have, of which `ends` takes the ends; it has as many places as there are bytes."""
+    start, n = 0, 0
+    while start < len(data):
+        start = pre_token_end(data, start, len(data), pattern, classes)
+        ends[n] = start
+        n += 1
+    return n
+
+
+@njit
+def count_characters(data: Bytes, ends: NDArray[np.int64]) -> None:
+    """Ends in bytes become ends in characters, in place. The bytes are valid UTF-8."""
+    start, characters = 0, 0
+    for i in range(len(ends)):
+        for place in range(start, ends[i]):
+            characters += (data[place] & 0xC0) != 0x80
+        start = ends[i]
+        ends[i] = characters
+
+
+@njit
+def pre_token_end(data: Bytes, start: int, stop: int, pattern: int, classes: Bytes) -> int:
+    """Where the pre-token that begins at `start` ends, in a text that ends at `stop`."""
+    if pattern == GPT2:
+        return gpt2_end(data, start, stop, classes)
+    if pattern == O200K:
+        return o200k_end(data, start, stop, classes)
+    return cl100k_end(data, start, stop, 3 if pattern == CL100K else 1, classes)
+
+
+@njit
+def gpt2_end(data: Bytes, start: int, stop: int, classes: Bytes) -> int:
+    """A contraction; or a run of letters, of numbers or of symbols, perhaps with a space before it; or white space."""
+    end = contraction_end(data, start, stop, 0)
+    if end > start:
+        return end
+    class_, width = character(data, start, stop, classes)
+    end = start + width
+    if data[start] == ord(" ") and end < stop:
+        next_class, width = character(data, end, stop, classes)
+        if not next_class & WHITE:
+            class_ = next_class
+            end += width
+    if class_ & LETTERS:
+        return run_end(data, end, stop, LETTERS, classes)
+    if class_ & NUMBER:
+        return run_end(data, end, stop, NUMBER, classes)
+    if class_ & SYMBOLS:
+        return run_end(data, end, stop, SYMBOLS, classes)
+    return white_end(data, start, stop, False, classes)
+
+
+@njit
+def cl100k_end(data: Bytes, start: int, stop: int, digits: int, classes: Bytes) -> int:
+    """A contraction; or letters, perhaps after one character of other kinds; or a few digits; or what `rest_end` has."""
+    end = contraction_end(data, start, stop, 0x20)
+    if end > start:
+        return end
+    class_, width = character(data, start, stop, classes)
+    end = start + width
+    if class_ & LETTERS:
+        return run_end(data, end, stop, LETTERS, classes)
+    if class_ & NUMBER:
+        return number_end(data, end, stop, digits - 1, classes)
+    if not class_ & NEWLINE and end < stop:
+        next_class, width = character(data, end, stop, classes)
+        if next_class & LETTERS:
+            return run_end(data, end + width, stop, LETTERS, classes)
+    return rest_end(data, start, stop, False, classes)
+
+
+@njit
+def o200k_end(data: Bytes, start: int, stop: int, classes: Bytes) -> int:
+    """A word with its contraction; or a few digits; or what `rest_end` has.
+
+    A word may begin with one character of another kind, a mark too; marks are also part of words, and where a mark in
+    front leaves too little for a word, the word begins with it.
+    """
+    class_, width = character(data, start, stop, classes)
+    if class_ & NUMBER:
+        return number_end(data, start + width, stop, 2, classes)
+    end = start
+    if class_ & (OTHER | SPACE | MARK):
+        begin = start + width
+        end = word_end(data, begin, stop, not class_ & MARK, classes)
+        if end == begin:
+            end = start
+    if end == start and class_ & (LETTERS | MARK):
+        end = word_end(data, start, stop, True, classes)
+    if end > start:
+        return contraction_end(data, end, stop, 0x20)
+    return rest_end(data, start, stop, True, classes)
+
+
+@njit
+def word_end(data: Bytes, start: int, stop: int, capitals_alone: bool, classes: Bytes) -> int:
+    """Where a word of o200k ends that begins here, `start` if none does: capitals and then small letters.
+
+    Letters without case and marks are both. So the small letters follow the run of capitals; or, where none does, the
+    word ends with the last in this run that is small as well; or all are capitals, which may stand alone.
+    """
+    end, small_end = start, start
+    while end < stop:
+        class_, width = character(data, end, stop, classes)
+        if not class_ & CAPITALS:
+            if class_ & SMALL:
+                return run_end(data, end + width, stop, SMALL, classes)
+            break
+        end += width
+        if class_ & SMALL:
+            small_end = end
+    return end if small_end == start and capitals_alone else small_end
+
+
+@njit
+def rest_end(data: Bytes, start: int, stop: int, slashes: bool, classes: Bytes) -> int:
+    """Symbols, perhaps with a space before them, and the newlines (and `slashes`) behind them; or white space."""
+    class_, width = character(data, start, stop, classes)
+    end = start + width
+    if data[start] == ord(" ") and end < stop:
+        next_class, width = character(data, end, stop, classes)
+        if next_class & SYMBOLS:
+            class_ = next_class
+            end += width
+    if not class_ & SYMBOLS:
+        return white_end(data, start, stop, True, classes)
+    end = run_end(data, end, stop, SYMBOLS, classes)
+    while end < stop and (data[end] == ord("\n") or data[end] == ord("\r") or (slashes and data[end] == ord("/"))):
+        end += 1
+    return end
+
+
+@njit
+def white_end(data: Bytes, start: int, stop: int, lines: bool, classes: Bytes) -> int:
+    """White space: up to the last newline of the run if `lines` and there is one, else all but one before a word."""
+    end, last, line_end = start, start, start
+    while end < stop:
+        class_, width = character(data, end, stop, classes)
+        if not class_ & WHITE:
+            break
+        last = end
+        end += width
+        if class_ & NEWLINE:
+            line_end = end
+    if lines and line_end > start:
+        return line_end
+    return last if end < stop and last > start else end
+
+
+@njit
+def number_end(data: Bytes, start: int, stop: int, more: int, classes: Bytes) -> int:
+    """Where at most so many more digits end."""
+    end = start
+    for _ in range(more):
+        if end == stop:
+            break
+        class_, width = character(data, end, stop, classes)
+        if not class_ & NUMBER:
+            break
+        end += width
+    return end
+
+
+@njit
+def contraction_end(data: Bytes, start: int, stop: int, fold: int) -> int:
+    """Where 's, 't, 'm, 'd, 'll, 've or 're ends, `start` if there is none; with `fold` 0x20 in any case, ſ too."""
+    if start + 1 >= stop or data[start] != ord("'"):
+        return start
+    first = data[start + 1] | fold
+    if first == ord("s") or first == ord("t") or first == ord("m") or first == ord("d"):
+        return start + 2
+    if start + 2 >= stop:
+        return start
+    second = data[start + 2] | fold
+    if first == ord("l"):
+        return start + 3 if second == ord("l") else start
+    if first == ord("v") or first == ord("r"):
+        return start + 3 if second == ord("e") else start
+    return start + 3 if fold and data[start + 1] == 0xC5 and data[start + 2] == 0xBF else start
+
+
+@njit
+def run_end(data: Bytes, start: int, stop: int, members: int, classes: Bytes) -> int:
+    """Where the characters end, from `start` on, whose class is one of `members`."""
+    end = start
+    while end < stop:
+        class_, width = character(data, end, stop, classes)
+        if not class_ & members:
+            break
+        end += width
+    return end
+
+
+@njit
+def character(data: Bytes, i: int, stop: int, classes: Bytes) -> tuple[int, int]:
+    """The class of the character at `i`, and how many bytes it has.
+
+    UTF-8 writes a code point below 0x80 in one byte, below 0x800 in two, below 0x10000 in three, and in four up to
+    0x10FFFF: 110xxxxx 10xxxxxx, and so on. What could be shorter, and surrogates, are not valid.
+    """
+    first = data[i]
+    if first < 0x80:
+        return int(classes[N_PAGES + first]), 1
+    if first < 0xE0:
+        if first >= 0xC2 and i + 1 < stop and data[i + 1] & 0xC0 == 0x80:
+            return class_of((first & 0x1F) << 6 | data[i + 1] & 0x3F, classes), 2
+    elif first < 0xF0:
+        if i + 2 < stop and data[i + 1] & 0xC0 == 0x80 and data[i + 2] & 0xC0 == 0x80:
+            code = (first & 0x0F) << 12 | (data[i + 1] & 0x3F) << 6 | data[i + 2] & 0x3F
+            if code >= 0x800 and code & 0xF800 != 0xD800:
+                return class_of(code, classes), 3
+    elif (
+        i + 3 < stop and data[i + 1] & 0xC0 == 0x80 and data[i + 2] & 0xC0 == 0x80 and data[i + 3] & 0xC0 == 0x80
+    ):
+        code = (first & 0x0F) << 18 | (data[i + 1] & 0x3F) << 12 | (data[i + 2] & 0x3F) << 6 | data[i + 3] & 0x3F
+        if 0x10000 <= code < 0x110000:
+            return class_of(code, classes), 4
+    return OTHER, 1
+
+
+@njit
+def class_of(code: int, classes: Bytes) -> int:
+    """The class of a code point, by its page."""
+    return int(classes[N_PAGES + PAGE * int(classes[code // PAGE]) + code % PAGE])
