@@ -1,4 +1,4 @@
-"""The classes of characters that split patterns tell apart, by the data of `regex`. Run: python tools/unicode_classes.py
+"""The classes of characters that split patterns tell apart, by `regex`. Run: python tools/unicode_classes.py
 
 It writes the table that `kernels/unicode_classes.py` reads; tests/kernels/test_unicode_classes.py compares the two.
 """
@@ -34,8 +34,8 @@ def classes() -> list[int]:
 
 def unicode_version() -> str:
     """The version of Unicode that the description of `regex` names."""
-    metadata = importlib.metadata.metadata("regex")
-    match = re.search(r"Unicode (\d+\.\d+\.\d+)", str(metadata.get_payload() or metadata["Description"]))
+    description = str(importlib.metadata.metadata("regex").json["description"])
+    match = re.search(r"Unicode (\d+\.\d+\.\d+)", description)
     assert match is not None
     return match[1]
 

@@ -27,7 +27,6 @@ from glassformer.checkpoints.tokenizer_files import TOKENIZER_CONFIG, Tokenizers
 from glassformer.errors import ExportError, TokenizerError
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.byte_level import BYTE_LEVEL
-from glassformer.tokenizers.library_stream import QWEN2
 from glassformer.tokenizers.pretokenize import PATTERNS
 from glassformer.tokenizers.sentencepiece import MARK_SPACES, SPACE, UNMARK_SPACES, SentencePieceTokenizer
 from glassformer.tokenizers.tokenizer_json import BPE
@@ -65,7 +64,7 @@ PRE: dict[str, Json] = {  # by tokenizer.ggml.pre
     **{name: {"pre_tokenizer": BYTE_LEVEL, "normalizer": NFC} for name in ("olmo", "mpt")},  # GPT-NeoX's
     **{name: {"pre_tokenizer": _DIGITS} for name in ("smollm", "starcoder", "refact", "codeshell")},
     **{name: {"pre_tokenizer": _split(PATTERNS["llama3"])} for name in WHOLE_WORDS},
-    "qwen2": {"pre_tokenizer": _split(QWEN2), "normalizer": NFC},
+    "qwen2": {"pre_tokenizer": _split(PATTERNS["qwen2"]), "normalizer": NFC},
     "gpt-4o": {"pre_tokenizer": _split(PATTERNS["o200k"])},
 }
 

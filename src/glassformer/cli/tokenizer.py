@@ -48,7 +48,7 @@ def train(
     special
         A token that is never split and never learned; can be given several times.
     pattern
-        How text is split before merging: gpt2, cl100k, o200k or llama3.
+        How text is split before merging: gpt2, cl100k, o200k, llama3 or qwen2.
     workers
         Processes that count; by default one for small files, else one a core.
     overwrite

@@ -15,7 +15,7 @@ of one class, or of two. A byte that begins no valid character is one by itself,
 import numpy as np
 from numpy.typing import NDArray
 
-from glassformer.kernels import njit
+from glassformer.kernels import inlined, njit
 from glassformer.kernels.unicode_classes import (
     CASELESS,
     LOWER,
@@ -43,9 +43,9 @@ Bytes = NDArray[np.uint8]
 
 
 @njit
-def split(data: Bytes, pattern: int, classes: Bytes, ends: NDArray[np.int64]) -> int:
-    """How many pre-tokens the bytes have, of which `ends` takes the ends; it has as many places as there are bytes."""
-    start, n = 0, 0
+def split(data: Bytes, start: int, pattern: int, classes: Bytes, ends: NDArray[np.int64]) -> int:
+    """How many pre-tokens the bytes from `start` on have; `ends`, with a place for each byte, takes their ends."""
+    n = 0
     while start < len(data):
         start = pre_token_end(data, start, len(data), pattern, classes)
         ends[n] = start
@@ -74,7 +74,7 @@ def pre_token_end(data: Bytes, start: int, stop: int, pattern: int, classes: Byt
     return cl100k_end(data, start, stop, 3 if pattern == CL100K else 1, classes)
 
 
-@njit
+@inlined
 def gpt2_end(data: Bytes, start: int, stop: int, classes: Bytes) -> int:
     """A contraction; or a run of letters, of numbers or of symbols, perhaps with a space before it; or white space."""
     end = contraction_end(data, start, stop, 0)
@@ -98,7 +98,7 @@ def gpt2_end(data: Bytes, start: int, stop: int, classes: Bytes) -> int:
 
 @njit
 def cl100k_end(data: Bytes, start: int, stop: int, digits: int, classes: Bytes) -> int:
-    """A contraction; or letters, perhaps after one character of other kinds; or a few digits; or what `rest_end` has."""
+    """A contraction; or letters, perhaps after a character of another kind; or a few digits; or what `rest_end` has."""
     end = contraction_end(data, start, stop, 0x20)
     if end > start:
         return end
@@ -207,7 +207,7 @@ def number_end(data: Bytes, start: int, stop: int, more: int, classes: Bytes) ->
     return end
 
 
-@njit
+@inlined
 def contraction_end(data: Bytes, start: int, stop: int, fold: int) -> int:
     """Where 's, 't, 'm, 'd, 'll, 've or 're ends, `start` if there is none; with `fold` 0x20 in any case, ſ too."""
     if start + 1 >= stop or data[start] != ord("'"):
@@ -225,19 +225,24 @@ def contraction_end(data: Bytes, start: int, stop: int, fold: int) -> int:
     return start + 3 if fold and data[start + 1] == 0xC5 and data[start + 2] == 0xBF else start
 
 
-@njit
+@inlined
 def run_end(data: Bytes, start: int, stop: int, members: int, classes: Bytes) -> int:
     """Where the characters end, from `start` on, whose class is one of `members`."""
     end = start
     while end < stop:
-        class_, width = character(data, end, stop, classes)
-        if not class_ & members:
-            break
-        end += width
+        if data[end] < 0x80:
+            if not classes[N_PAGES + data[end]] & members:
+                break
+            end += 1
+        else:
+            class_, width = character(data, end, stop, classes)
+            if not class_ & members:
+                break
+            end += width
     return end
 
 
-@njit
+@inlined
 def character(data: Bytes, i: int, stop: int, classes: Bytes) -> tuple[int, int]:
     """The class of the character at `i`, and how many bytes it has.
 
@@ -255,16 +260,14 @@ def character(data: Bytes, i: int, stop: int, classes: Bytes) -> tuple[int, int]
             code = (first & 0x0F) << 12 | (data[i + 1] & 0x3F) << 6 | data[i + 2] & 0x3F
             if code >= 0x800 and code & 0xF800 != 0xD800:
                 return class_of(code, classes), 3
-    elif (
-        i + 3 < stop and data[i + 1] & 0xC0 == 0x80 and data[i + 2] & 0xC0 == 0x80 and data[i + 3] & 0xC0 == 0x80
-    ):
+    elif i + 3 < stop and data[i + 1] & 0xC0 == 0x80 and data[i + 2] & 0xC0 == 0x80 and data[i + 3] & 0xC0 == 0x80:
         code = (first & 0x0F) << 18 | (data[i + 1] & 0x3F) << 12 | (data[i + 2] & 0x3F) << 6 | data[i + 3] & 0x3F
         if 0x10000 <= code < 0x110000:
             return class_of(code, classes), 4
     return OTHER, 1
 
 
-@njit
+@inlined
 def class_of(code: int, classes: Bytes) -> int:
     """The class of a code point, by its page."""
     return int(classes[N_PAGES + PAGE * int(classes[code // PAGE]) + code % PAGE])

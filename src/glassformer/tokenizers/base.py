@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 
 from glassformer.errors import TokenizerError
 from glassformer.files import write_file
+from glassformer.tokenizers.piece_cache import PieceCache
 from glassformer.tokenizers.pretokenize import BLOCK, PreTokenizer
 from glassformer.tokenizers.tokenizer_json import dump, template_processing
 from glassformer.tokenizers.untrusted_files import Json
@@ -23,8 +24,6 @@ AllowedSpecial = Literal["all", "none"]
 
 END_TOKENS = ("<|end_of_text|>", "<|endoftext|>", "</s>", "<eos>")  # where no file says what ends a text
 
-CACHED_PRE_TOKENS = 1 << 16
-CACHED_CHARACTERS = 64  # longer pre-tokens seldom come again
 REPLACEMENT = "\ufffd"
 EACH_BYTE = "glassformer.each-byte"  # how bytes that are not UTF-8 become text, as "replace" is another way
 WATCHED_CHARACTERS = 64  # of a pre-token whose merges `steps` lists one by one: n merges have n² / 2 symbols
@@ -62,7 +61,7 @@ class Tokenizer(ABC):
             "all": PreTokenizer(pattern, self.special_tokens),
             "none": PreTokenizer(pattern),
         }
-        self._cache: dict[str, list[int]] = {}
+        self._cache = PieceCache(self._encode_pre_token)
 
     # ---- making one
 
@@ -149,8 +148,8 @@ class Tokenizer(ABC):
 
     def _encode_whole(self, text: str, allowed_special: AllowedSpecial) -> list[int]:
         ids: list[int] = []
-        for block in self._encode((text[i : i + BLOCK] for i in range(0, len(text), BLOCK)), allowed_special):
-            ids += block
+        for ids_of_block in self._encode(blocks(text), allowed_special):
+            ids += ids_of_block
         return ids
 
     def encode_iterable(self, chunks: Iterable[str], *, allowed_special: AllowedSpecial = "all") -> Iterator[int]:
@@ -165,8 +164,7 @@ class Tokenizer(ABC):
             pre_tokens = [self._begin(split[0]), *split[1:]] if split and at_beginning else split
             ids: list[int] = []
             for pre_token in pre_tokens:
-                cached = cache.get(pre_token)
-                ids += self._encode_and_cache(pre_token) if cached is None else cached
+                ids += cache[pre_token]
             if special is not None:
                 ids.append(self.special_tokens[special])
             at_beginning = special is not None or (at_beginning and not pre_tokens)
@@ -175,14 +173,6 @@ class Tokenizer(ABC):
     def _begin(self, pre_token: str) -> str:
         """The first pre-token of a text, or of the text after a special token, as it is to be encoded."""
         return pre_token
-
-    def _encode_and_cache(self, pre_token: str) -> list[int]:
-        ids = self._encode_pre_token(pre_token)
-        if len(pre_token) <= CACHED_CHARACTERS:
-            if len(self._cache) >= CACHED_PRE_TOKENS:
-                self._cache.clear()
-            self._cache[pre_token] = ids
-        return ids
 
     # ---- the same, to be watched
 
@@ -324,6 +314,11 @@ def _each_byte(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error(EACH_BYTE, _each_byte)
+
+
+def blocks(text: str) -> Iterator[str]:
+    """A whole text as a stream, so that no more of it is split at once."""
+    return (text[i : i + BLOCK] for i in range(0, len(text), BLOCK))
 
 
 def check_allowed_special(allowed_special: str) -> None:

@@ -7,15 +7,21 @@ character.
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from glassformer.errors import TokenizerError, UnsupportedPipeline
 from glassformer.files import write_file
-from glassformer.tokenizers.base import Tokenizer
-from glassformer.tokenizers.bpe import merge, merge_steps
+from glassformer.tokenizers.base import AllowedSpecial, Tokenizer, blocks, check_allowed_special
+from glassformer.tokenizers.bpe import merge_steps
+from glassformer.tokenizers.byte_pieces import BytePieces
 from glassformer.tokenizers.merge_table import MergeTable
-from glassformer.tokenizers.pretokenize import PATTERNS, split_pattern
+from glassformer.tokenizers.pretokenize import MANY, PATTERNS, split_pattern
 from glassformer.tokenizers.tokenizer_json import BPE, check_added_ids, check_bpe, excerpt, expect
 from glassformer.tokenizers.untrusted_files import Json, read_json, read_text, sibling
 from glassformer.tokenizers.vocabulary import (
@@ -25,12 +31,25 @@ from glassformer.tokenizers.vocabulary import (
     shorten,
     with_special_tokens,
 )
+from glassformer.twins import twin
 
 BYTE_LEVEL: Json = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 PATTERN_NAMES = {pattern: name for name, pattern in PATTERNS.items()} | {
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": "gpt2",
 }
 """Split patterns as published files spell them."""
+
+
+@twin("glassformer.tokenizers.byte_level_fast")
+def encode(text: str, pieces: BytePieces, goes_on: bool) -> tuple[NDArray[np.int32], int]:
+    """The ids of a text, of one that goes on but for its last two pre-tokens; and of how many characters."""
+    return pieces.encode(text, goes_on)
+
+
+@twin("glassformer.tokenizers.byte_level_fast")
+def decode(ids: Sequence[int], pieces: BytePieces) -> bytes:
+    """The bytes of a sequence of tokens; an id that no token has stands for none."""
+    return pieces.decode(ids)
 
 
 class BPETokenizer(Tokenizer):
@@ -58,8 +77,10 @@ class BPETokenizer(Tokenizer):
         self.merges = None if merges is None else list(merges)
         self.whole_pieces = merges is None if whole_pieces is None else whole_pieces
         self._ids = self._ordinary_ids()
-        self._byte_ids = {byte: self._ids[bytes([byte])] for byte in range(256) if bytes([byte]) in self._ids}
         self._table = self._merge_table()
+        self._pieces = BytePieces(self.vocab, self._ids, self._table, pattern, self.whole_pieces)
+        self._cache = self._pieces.cache
+        self._n_characters = 0  # so far
 
     @classmethod
     def from_files(
@@ -84,14 +105,49 @@ class BPETokenizer(Tokenizer):
             return self.merges
         return [(self.vocab[left], self.vocab[right]) for left, right in self._table.ranks]
 
+    def encode_array(self, text: str, *, allowed_special: AllowedSpecial = "all") -> NDArray[np.int32]:
+        """The ids that `encode` gives, in an array."""
+        self._n_characters += len(text)
+        return np.concatenate([np.empty(0, np.int32), *self._arrays(blocks(text), allowed_special)])
+
+    def encode_batch(
+        self, texts: Sequence[str], *, allowed_special: AllowedSpecial = "all", threads: int = 1
+    ) -> list[NDArray[np.int32]]:
+        """The ids of each text, in an array, by so many threads; kernels run without the interpreter's lock."""
+        self._n_characters += sum(map(len, texts))
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(partial(self.encode_array, allowed_special=allowed_special), texts))
+
+    def _encode_whole(self, text: str, allowed_special: AllowedSpecial) -> list[int]:
+        ids: list[int] = self.encode_array(text, allowed_special=allowed_special).tolist()
+        return ids
+
+    def _encode(self, chunks: Iterable[str], allowed_special: AllowedSpecial) -> Iterator[list[int]]:
+        for ids in self._arrays(chunks, allowed_special):
+            yield ids.tolist()
+
+    def _arrays(self, chunks: Iterable[str], allowed_special: AllowedSpecial) -> Iterator[NDArray[np.int32]]:
+        check_allowed_special(allowed_special)
+        for ids, special in self._pretokenizer[allowed_special].each(chunks, self._encode_text):
+            yield ids if special is None else np.append(ids, np.int32(self.special_tokens[special]))
+
+    def _encode_text(self, text: str, goes_on: bool) -> tuple[NDArray[np.int32], int]:
+        self._n_characters += len(text)
+        if self._n_characters < MANY:
+            return self._pieces.encode(text, goes_on)
+        return encode(text, self._pieces, goes_on)
+
     def _encode_pre_token(self, pre_token: str) -> list[int]:
-        data = pre_token.encode()
-        if self.whole_pieces and data in self._ids:
-            return [self._ids[data]]
-        return merge(self._ids_of_bytes(data), self._table)
+        return self._pieces.encode_piece(pre_token)
 
     def _merge_steps(self, pre_token: str) -> list[list[int]]:
-        return list(merge_steps(self._ids_of_bytes(pre_token.encode()), self._table))
+        return list(merge_steps(self._pieces.symbols(pre_token.encode()), self._table))
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes of a sequence of tokens; an id that no token has stands for none."""
+        ids = list(ids)
+        self._n_characters += len(ids)
+        return self._pieces.decode(ids) if self._n_characters < MANY else decode(ids, self._pieces)
 
     def _ordinary_ids(self) -> dict[bytes, int]:
         """Bytes to id, without the special tokens; a special token that is a single byte stays a byte."""
@@ -106,15 +162,6 @@ class BPETokenizer(Tokenizer):
                 )
             ids[token] = id
         return ids
-
-    def _ids_of_bytes(self, data: bytes) -> list[int]:
-        try:
-            return list(map(self._byte_ids.__getitem__, data))
-        except KeyError as missing:
-            raise TokenizerError(
-                f"the vocabulary lacks the byte 0x{missing.args[0]:02x}, which {shorten(data.decode())} needs: "
-                "with all 256 bytes any text can be written."
-            ) from None
 
     # ---- tokenizer.json
 

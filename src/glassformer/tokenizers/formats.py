@@ -18,9 +18,9 @@ from glassformer.tokenizers.bpe_train import train_tokenizer
 from glassformer.tokenizers.byte_level import BYTE_LEVEL, BPETokenizer, read_vocab_and_merges
 from glassformer.tokenizers.char import CharTokenizer
 from glassformer.tokenizers.library import LibraryTokenizer
-from glassformer.tokenizers.library_stream import QWEN2
 from glassformer.tokenizers.marian import SOURCE, TARGET, read_marian
 from glassformer.tokenizers.nanogpt import read_meta
+from glassformer.tokenizers.pretokenize import PATTERNS
 from glassformer.tokenizers.sentencepiece import SentencePieceTokenizer, parse_model, read_llama2c
 from glassformer.tokenizers.subword import DICTIONARY, read_subword
 from glassformer.tokenizers.tiktoken import parse_ranks, read_tiktoken
@@ -39,7 +39,7 @@ PARTS_OF_CLASSES: dict[str, Json] = {  # vocab.json and merges.txt without a tok
         "pre_tokenizer": {
             "type": "Sequence",
             "pretokenizers": [
-                {"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": False},
+                {"type": "Split", "pattern": {"Regex": PATTERNS["qwen2"]}, "behavior": "Isolated", "invert": False},
                 BYTE_LEVEL | {"use_regex": False},
             ],
         },

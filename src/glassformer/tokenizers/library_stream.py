@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from glassformer.tokenizers.byte_level import PATTERN_NAMES
-from glassformer.tokenizers.pretokenize import PATTERNS, UNDECIDED
+from glassformer.tokenizers.pretokenize import UNDECIDED
 from glassformer.tokenizers.untrusted_files import Json
 
-QWEN2 = PATTERNS["llama3"].replace(r"\p{N}{1,3}", r"\p{N}")
 PATTERNS_OF_STEPS = {
     *PATTERN_NAMES,
-    QWEN2,
     *(r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+"),  # DeepSeek, in three steps
     r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",

@@ -1,15 +1,21 @@
 """Text cut into pre-tokens, the spans that no merge crosses: by a split pattern, and at special tokens.
 
-`PreTokenizer.stream` is the one way in: it takes text in chunks of any size, cut anywhere, and gives the pre-tokens of
-the whole. A scanning kernel can stand in for `split`, the only place where the patterns run.
+`PreTokenizer.stream` takes text in chunks of any size, cut anywhere, and gives the pre-tokens of the whole;
+`PreTokenizer.each` hands the same spans of text to who makes something else of them. `split` runs the published
+patterns, and `pretokenize_fast.py` has its twin.
 """
 
 from bisect import bisect_right
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import cache
+from typing import Any, TypeVar
 
 import regex
 
 from glassformer.errors import TokenizerError
+from glassformer.twins import twin
+
+Result = TypeVar("Result")
 
 _GPT4 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -21,6 +27,7 @@ PATTERNS = {
     "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     "cl100k": _GPT4,
     "llama3": _GPT4,
+    "qwen2": _GPT4.replace(r"\p{N}{1,3}", r"\p{N}"),
     "o200k": (
         rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
         rf"|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
@@ -32,6 +39,7 @@ PATTERNS = {
 BLOCK = 1 << 16  # characters of a whole text that are split at once
 SCANNED_AGAIN = 1 << 12  # characters that wait for more text; of more than that, the text must have doubled
 LONGEST = 1 << 24  # characters of a pre-token: text has spaces, and what has none is something else
+MANY = 1 << 18  # characters from which on kernels are worth their loading, half a second, and at first their compiling
 UNDECIDED = 2  # pre-tokens at the end of a text that may change when the text goes on
 SURROGATES = regex.compile("[\ud800-\udfff]")
 
@@ -41,6 +49,18 @@ def split_pattern(name: str) -> str:
     if name not in PATTERNS:
         raise TokenizerError(f"{name!r} is no split pattern: expected one of {', '.join(PATTERNS)}.")
     return PATTERNS[name]
+
+
+@twin("glassformer.tokenizers.pretokenize_fast")
+def split(text: str, name: str) -> list[str]:
+    """The pre-tokens of a text by a published pattern; joined, they are the text."""
+    pre_tokens: list[str] = _compiled(split_pattern(name)).findall(text)
+    return pre_tokens
+
+
+@cache
+def _compiled(pattern: str) -> Any:
+    return regex.compile(pattern)
 
 
 def without_surrogates(text: str) -> str:
@@ -58,6 +78,8 @@ class PreTokenizer:
     def __init__(self, pattern: str, special_tokens: Iterable[str] = ()) -> None:
         """Take a regular expression, and the tokens that are looked for before it."""
         self._pattern = regex.compile(pattern)
+        self._name = next((name for name in PATTERNS if PATTERNS[name] == pattern), None)
+        self._n_split = 0  # characters so far
         longest_first = sorted(special_tokens, key=len, reverse=True)
         self._special = regex.compile("|".join(map(regex.escape, longest_first))) if longest_first else None
         self._sorted = sorted(longest_first)
@@ -66,11 +88,28 @@ class PreTokenizer:
 
     def split(self, text: str) -> list[str]:
         """The pre-tokens of a text that holds no special token; joined, they are the text."""
+        self._n_split += len(text)
+        if self._name is not None and self._n_split >= MANY:
+            return split(text, self._name)
         pre_tokens: list[str] = self._pattern.findall(text)
         return pre_tokens
 
+    def _split_decided(self, text: str, goes_on: bool) -> tuple[list[str], int]:
+        pre_tokens = self.split(text)
+        decided = pre_tokens[:-UNDECIDED] if goes_on else pre_tokens
+        return decided, sum(map(len, decided))
+
     def stream(self, chunks: Iterable[str]) -> Iterator[tuple[list[str], str | None]]:
-        """The pre-tokens of the joined chunks, in lists; with each list the special token that follows it, or None.
+        """The pre-tokens of the joined chunks, in lists; with each list the special token that follows it, or None."""
+        return self.each(chunks, self._split_decided)
+
+    def each(
+        self, chunks: Iterable[str], make: Callable[[str, bool], tuple[Result, int]]
+    ) -> Iterator[tuple[Result, str | None]]:
+        """What `make` makes of the joined chunks, span by span, with the special token that follows each, or None.
+
+        `make(text, goes_on)` takes a text without special tokens; of one that goes on it leaves out the last two
+        pre-tokens. It returns what it has made, and of how many characters.
 
         A text that goes on can change its last two pre-tokens and no others: `don`, `'`, and then `t` (every pattern
         looks past a pre-token by one character or into the next one, and no further). So these two wait for more text;
@@ -88,7 +127,7 @@ class PreTokenizer:
             if size < enough:
                 continue
             text = "".join(waiting)
-            start = yield from self._decided(text)
+            start = yield from self._decided(text, make)
             waiting, size = [text[start:]], len(text) - start
             if size > LONGEST:
                 raise TokenizerError(
@@ -96,20 +135,21 @@ class PreTokenizer:
                     f"where it may be cut into words; {LONGEST:,} are allowed."
                 )
             enough = 0 if size < SCANNED_AGAIN else 2 * size
-        yield from self._rest("".join([*waiting, without_surrogates(half)]))
+        yield from self._rest("".join([*waiting, without_surrogates(half)]), make)
 
-    def _decided(self, text: str) -> Generator[tuple[list[str], str | None], None, int]:
-        """The pre-tokens of a text that goes on which no more text can change; returns where the others begin."""
+    def _decided(
+        self, text: str, make: Callable[[str, bool], tuple[Result, int]]
+    ) -> Generator[tuple[Result, str | None], None, int]:
+        """What is made of a text that goes on as far as no more text can change it; returns where the rest begins."""
         start, certain = 0, len(text) - self.begun(text)
         for begin, end, token in self._special_tokens(text):
             if begin >= certain:
                 break
-            yield self.split(text[start:begin]), token
+            yield make(text[start:begin], False)[0], token
             start = end
-        pre_tokens = self.split(text[start:certain])[:-UNDECIDED]
-        end = start + sum(map(len, pre_tokens))
-        yield pre_tokens, None
-        return end
+        result, n_characters = make(text[start:certain], True)
+        yield result, None
+        return start + n_characters
 
     def begun(self, text: str) -> int:
         """How many characters at the end of a text may be the beginning of a special token."""
@@ -123,13 +163,13 @@ class PreTokenizer:
                 return len(end)
         return 0
 
-    def _rest(self, text: str) -> Iterator[tuple[list[str], str | None]]:
-        """The pre-tokens of a text that ends here."""
+    def _rest(self, text: str, make: Callable[[str, bool], tuple[Result, int]]) -> Iterator[tuple[Result, str | None]]:
+        """What is made of a text that ends here."""
         start = 0
         for begin, end, token in self._special_tokens(text):
-            yield self.split(text[start:begin]), token
+            yield make(text[start:begin], False)[0], token
             start = end
-        yield self.split(text[start:]), None
+        yield make(text[start:], False)[0], None
 
     def _special_tokens(self, text: str) -> Iterator[tuple[int, int, str]]:
         if self._special is not None:

@@ -1,0 +1,154 @@
+"""The fast twins of `byte_level.py`: text to ids and back by kernels (`kernels/bpe.py`), for tables that they read."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glassformer.errors import TokenizerError
+from glassformer.kernels import bpe as kernels
+from glassformer.kernels import split as split_kernels
+from glassformer.kernels.unicode_classes import class_table
+from glassformer.tokenizers.byte_pieces import BytePieces
+from glassformer.tokenizers.merge_table import MAX_CUT_BYTES, MAX_PAIRS, ConcatenationRanks
+
+CACHED_PIECES = 1 << 16  # 64 bytes each
+SYMBOLS = 1 << 12  # of a piece that is merged with the room that is there
+
+
+def encode(text: str, pieces: BytePieces, goes_on: bool) -> tuple[NDArray[np.int32], int]:
+    """The ids of a text, of one that goes on but for its last two pre-tokens; and of how many characters."""
+    tables = _tables_of(pieces)
+    if tables is None:
+        return pieces.encode(text, goes_on)
+    encoded = text.encode()
+    data = np.frombuffer(encoded + bytes(kernels.PADDING), np.uint8)
+    ids, result = np.empty(len(encoded), np.int32), np.zeros(2, np.int64)
+    with tables.room() as room:
+        run = partial(kernels.encode, data, len(encoded), goes_on, tables.pattern, class_table(), tables.vocabulary)
+        status = run(room.cache, room.cached_ids, room.scratch, ids, result)
+        if status == kernels.NEEDS_ROOM:
+            status = run(room.cache, room.cached_ids, _scratch(len(encoded)), ids, result)
+    if status == kernels.NO_BYTE:
+        return pieces.encode(text, goes_on)  # which says so
+    end, n = result.tolist()
+    return ids[:n].copy(), len(text) - len(encoded[end:].decode())
+
+
+def decode(ids: Sequence[int], pieces: BytePieces) -> bytes:
+    """The bytes of a sequence of tokens; an id that no token has stands for none."""
+    tables = _tables_of(pieces)
+    try:
+        numbers = np.array(ids, np.int64)
+    except OverflowError:
+        return pieces.decode(ids)
+    if tables is None:
+        return pieces.decode(ids)
+    tokens, starts = tables.vocabulary.tokens, tables.vocabulary.starts
+    data = np.empty(kernels.count_bytes(numbers, starts), np.uint8)
+    kernels.gather_bytes(numbers, tokens, starts, data)
+    return data.tobytes()
+
+
+# ---- what kernels read and write
+
+
+@dataclass(frozen=True, eq=False)
+class _Room:
+    """What one call writes while it encodes. The cache stays, for the next call."""
+
+    cache: NDArray[np.uint64]
+    cached_ids: NDArray[np.int32]
+    scratch: kernels.Scratch
+
+
+class _Tables:
+    """The tables of a vocabulary, and a room for each thread that encodes at the moment."""
+
+    def __init__(self, vocabulary: kernels.Vocabulary, pattern: int) -> None:
+        self.vocabulary, self.pattern = vocabulary, pattern
+        self._rooms: list[_Room] = []
+
+    @contextmanager
+    def room(self) -> Iterator[_Room]:
+        """A room that no other thread has."""
+        try:
+            room = self._rooms.pop()
+        except IndexError:
+            cache = np.zeros(CACHED_PIECES * kernels.SLOT, np.uint64)
+            room = _Room(cache, cache.view(np.int32), _scratch(SYMBOLS))
+        try:
+            yield room
+        finally:
+            self._rooms.append(room)
+
+
+def _scratch(n: int) -> kernels.Scratch:
+    return kernels.Scratch(
+        symbols=np.empty(n, np.int32),
+        merges=np.empty(n, np.uint64),
+        after=np.empty(n, np.int64),
+        before=np.empty(n, np.int64),
+        heap=np.empty(3 * n, np.uint64),
+    )
+
+
+_tables: WeakKeyDictionary[BytePieces, _Tables | None] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def _tables_of(pieces: BytePieces) -> _Tables | None:
+    """The tables of a vocabulary, made once; None where they would be too large."""
+    with _lock:
+        if pieces not in _tables:
+            _tables[pieces] = _make_tables(pieces)
+        return _tables[pieces]
+
+
+def _make_tables(pieces: BytePieces) -> _Tables | None:
+    tokens = [pieces.tokens.get(id, b"") for id in range(max(pieces.tokens) + 1)]
+    starts = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
+    ordinary = np.array(list(pieces.ids.values()), np.int32)
+    vocabulary = kernels.Vocabulary(
+        tokens=np.frombuffer(b"".join(tokens), np.uint8),
+        starts=starts,
+        byte_ids=np.array([pieces.byte_ids.get(byte, -1) for byte in range(256)], np.int32),
+        wholes=np.full(_places(len(ordinary)), -1, np.int32),
+        pairs=np.empty(0, np.uint64),
+    )
+    kernels.add_tokens(ordinary, vocabulary)
+    try:
+        left, right, ranks, joined = _listed_pairs(pieces, ordinary, vocabulary)
+    except TokenizerError:  # too many to list
+        return None
+    pairs = np.full(2 * _places(len(left)), kernels.NONE, np.uint64)
+    kernels.add_pairs(left, right, ranks, joined, pairs)
+    wholes = vocabulary.wholes if pieces.whole_pieces else np.empty(0, np.int32)
+    return _Tables(vocabulary._replace(wholes=wholes, pairs=pairs), split_kernels.CODES[pieces.pattern])
+
+
+def _listed_pairs(
+    pieces: BytePieces, ordinary: NDArray[np.int32], vocabulary: kernels.Vocabulary
+) -> tuple[NDArray[np.int32], ...]:
+    """Left, right, rank and id of all pairs that are merged."""
+    if not isinstance(pieces.table.ranks, ConcatenationRanks):
+        return tuple(np.array(column, np.int32) for column in pieces.table.arrays())
+    lengths = np.diff(vocabulary.starts)[ordinary]
+    if int((lengths**2).sum()) > MAX_CUT_BYTES:
+        raise TokenizerError("the tokens of the vocabulary are too long to list the pairs that make them up.")
+    room = min(int(lengths.sum()), MAX_PAIRS)
+    left, right, joined = (np.empty(room, np.int32) for _ in range(3))
+    n = kernels.list_pairs(ordinary, vocabulary, left, right, joined)
+    if n > room:
+        raise TokenizerError(f"more than {MAX_PAIRS:,} pairs make up the tokens of the vocabulary.")
+    return left[:n], right[:n], joined[:n], joined[:n]  # a token's rank is its id
+
+
+def _places(n: int) -> int:
+    """A power of two, at least twice as many."""
+    return 1 << (2 * n).bit_length()
