@@ -165,7 +165,10 @@ IN_PLACE: dict[str, Callable[[torch.dtype], Iterator[dict[str, object]]]] = {
 }
 
 
-ON_INTEGERS = {"tokenizers.bpe.learn", "tokenizers.bpe.merge"}  # without tensors: tests/tokenizers/test_bpe.py
+ON_INTEGERS = {  # without tensors: tests/tokenizers/
+    *("tokenizers.bpe.learn", "tokenizers.bpe.merge", "tokenizers.pretokenize.split"),
+    *("tokenizers.byte_level.encode", "tokenizers.byte_level.decode"),
+}
 
 
 def test_every_twin_has_a_case_here() -> None:

@@ -11,6 +11,8 @@ import pytest
 import tiktoken
 from tiktoken_ext import openai_public
 
+from glassformer.tokenizers import Tokenizer
+
 SNIPPETS = [
     *("Hello", " world", "don't", " I'LL", "'Ve", "naïve", " café", "Straße", "ǅ", "ſ", "x'ſ", "1234567", " 42", "٣٤"),
     *(" ", "  ", "\t", "\n", "\r\n", " \n \n", "\u00a0", "\u3000", "\u2028", "\x00", "\ufeff", "\x85", "\x1c"),
@@ -53,3 +55,9 @@ def tiktoken_encoding(data_dir: Path) -> Callable[[str], tiktoken.Encoding]:
             return tiktoken.Encoding(**getattr(openai_public, name)())
 
     return encoding
+
+
+@pytest.fixture(scope="session")
+def gpt2(data_dir: Path) -> Tokenizer:
+    """GPT-2's tokenizer."""
+    return Tokenizer.load(data_dir / "tokenizers" / "gpt2.tiktoken")

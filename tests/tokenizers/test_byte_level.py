@@ -12,8 +12,9 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import glassformer as gf
 from glassformer.errors import TokenizerError
-from glassformer.tokenizers import BPETokenizer, Tokenizer
+from glassformer.tokenizers import BPETokenizer, Tokenizer, byte_level
 from glassformer.tokenizers.bpe import merge
 from glassformer.tokenizers.bpe_fast import LONG
 from glassformer.tokenizers.pretokenize import PATTERNS
@@ -22,6 +23,12 @@ from support.counts import count
 BYTES = {byte: bytes([byte]) for byte in range(256)}
 END = "<|endoftext|>"
 PUBLISHED = ["gpt2", "cl100k_base", "o200k_base"]
+
+
+@pytest.fixture(autouse=True)
+def kernels_from_the_first_character_on(monkeypatch):
+    """As for long texts; test_byte_level_fast.py compares the kernels with the readable form."""
+    monkeypatch.setattr(byte_level, "MANY", 0)
 
 
 def with_merges(*merges: tuple[bytes, bytes], special_tokens=(), pattern="gpt2") -> BPETokenizer:
@@ -125,7 +132,7 @@ def test_the_work_on_a_long_pre_token_grows_as_its_length(text):
     def work(n: int) -> int:
         ranks, ids = Counting(tokenizer._table.ranks), Counting(tokenizer._table.ids)
         table = SimpleNamespace(ranks=ranks, ids=ids)
-        symbols = [tokenizer._byte_ids[byte] for byte in (text * n).encode()]
+        symbols = [tokenizer._pieces.byte_ids[byte] for byte in (text * n).encode()]
         assert merge(symbols, table) == tokenizer._encode_pre_token(text * n)
         return ranks.looked_up + ids.looked_up
 
@@ -362,11 +369,12 @@ def test_a_broken_vocabulary_is_refused(vocab, merges, says):
 
 
 def test_the_cache_is_bounded(monkeypatch):
-    monkeypatch.setattr("glassformer.tokenizers.base.CACHED_PRE_TOKENS", 10)
+    monkeypatch.setattr("glassformer.tokenizers.piece_cache.CACHED_PRE_TOKENS", 10)
     tokenizer = with_merges()
-    for i in range(100):
-        tokenizer.encode(f"{i} {'x' * 100}")
-    assert len(tokenizer._cache) <= 10
+    with gf.use("readable"):
+        for i in range(100):
+            tokenizer.encode(f"{i} {'x' * 100}")
+    assert 0 < len(tokenizer._cache) <= 10
     assert max(map(len, tokenizer._cache)) <= 64
 
 

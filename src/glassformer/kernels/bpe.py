@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glassformer.kernels import inlined, njit
-from glassformer.kernels.split import pre_token_end
+from glassformer.kernels.split import ByteArray, pre_token_end
 
 NONE = np.uint64(0xFFFFFFFFFFFFFFFF)  # no pair, and what a pair has that is not merged
 LOW = np.uint64(0xFFFFFFFF)
@@ -27,7 +27,6 @@ PADDING = 32  # bytes behind a text that may be read
 
 DONE, NEEDS_ROOM, NO_BYTE = range(3)
 
-Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int32]
 Words = NDArray[np.uint64]
 
@@ -35,7 +34,7 @@ Words = NDArray[np.uint64]
 class Vocabulary(NamedTuple):
     """What encoding reads: tokens as bytes, those of id i from `starts[i]` to `starts[i + 1]`, and three tables."""
 
-    tokens: Bytes
+    tokens: ByteArray
     starts: NDArray[np.int64]
     byte_ids: Ints  # of the 256 bytes; -1 where there is none
     wholes: Ints  # ids of the tokens that a piece may be as a whole, by the hashes of their bytes; -1 is empty
@@ -54,11 +53,11 @@ class Scratch(NamedTuple):
 
 @njit
 def encode(
-    data: Bytes,
+    data: ByteArray,
     size: int,
     goes_on: bool,
     pattern: int,
-    classes: Bytes,
+    classes: ByteArray,
     vocabulary: Vocabulary,
     cache: Words,
     cached_ids: Ints,
@@ -121,7 +120,7 @@ def encode(
 
 
 @inlined
-def word(data: Bytes, start: int, length: int) -> np.uint64:
+def word(data: ByteArray, start: int, length: int) -> np.uint64:
     """The first 8 of `length` bytes as a number; bytes that are missing are zeros."""
     if length <= 0:
         return np.uint64(0)
@@ -146,7 +145,9 @@ def is_key(cache: Words, slot: int, word_0: np.uint64, word_1: np.uint64, word_2
 
 
 @njit
-def encode_piece(data: Bytes, start: int, end: int, vocabulary: Vocabulary, scratch: Scratch, ids: Ints, n: int) -> int:
+def encode_piece(
+    data: ByteArray, start: int, end: int, vocabulary: Vocabulary, scratch: Scratch, ids: Ints, n: int
+) -> int:
     """How many ids a piece has, which are written from `ids[n]` on; -NO_BYTE and -NEEDS_ROOM as `encode` says."""
     whole = find_token(data, start, end, vocabulary)
     if whole >= 0:
@@ -294,7 +295,7 @@ def add_pairs(left: Ints, right: Ints, rank: Ints, ids: Ints, pairs: Words) -> N
 
 
 @njit
-def find_token(data: Bytes, start: int, end: int, vocabulary: Vocabulary) -> int:
+def find_token(data: ByteArray, start: int, end: int, vocabulary: Vocabulary) -> int:
     """The id of the token that is these bytes, of those in `wholes`; -1 if there is none."""
     tokens, starts, _, wholes, _ = vocabulary
     if len(wholes) == 0:
@@ -316,7 +317,7 @@ def find_token(data: Bytes, start: int, end: int, vocabulary: Vocabulary) -> int
 
 
 @inlined
-def hash_bytes(data: Bytes, start: int, end: int) -> np.uint64:
+def hash_bytes(data: ByteArray, start: int, end: int) -> np.uint64:
     """FNV-1a, whose upper half goes to the lower one, where tables look."""
     hash_ = np.uint64(0xCBF29CE484222325)
     for i in range(start, end):
@@ -370,7 +371,7 @@ def count_bytes(ids: NDArray[np.int64], starts: NDArray[np.int64]) -> int:
 
 
 @njit
-def gather_bytes(ids: NDArray[np.int64], tokens: Bytes, starts: NDArray[np.int64], data: Bytes) -> None:
+def gather_bytes(ids: NDArray[np.int64], tokens: ByteArray, starts: NDArray[np.int64], data: ByteArray) -> None:
     """Write the bytes of the tokens of these ids one after the other."""
     n = 0
     for id_ in ids:

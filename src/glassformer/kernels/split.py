@@ -39,11 +39,11 @@ SYMBOLS = OTHER | MARK
 CAPITALS = UPPER | CASELESS | MARK  # of which o200k's words have some in front,
 SMALL = LOWER | CASELESS | MARK  # and then some of these
 
-Bytes = NDArray[np.uint8]
+ByteArray = NDArray[np.uint8]
 
 
 @njit
-def split(data: Bytes, start: int, pattern: int, classes: Bytes, ends: NDArray[np.int64]) -> int:
+def split(data: ByteArray, start: int, pattern: int, classes: ByteArray, ends: NDArray[np.int64]) -> int:
     """How many pre-tokens the bytes from `start` on have; `ends`, with a place for each byte, takes their ends."""
     n = 0
     while start < len(data):
@@ -54,7 +54,7 @@ def split(data: Bytes, start: int, pattern: int, classes: Bytes, ends: NDArray[n
 
 
 @njit
-def count_characters(data: Bytes, ends: NDArray[np.int64]) -> None:
+def count_characters(data: ByteArray, ends: NDArray[np.int64]) -> None:
     """Ends in bytes become ends in characters, in place. The bytes are valid UTF-8."""
     start, characters = 0, 0
     for i in range(len(ends)):
@@ -65,7 +65,7 @@ def count_characters(data: Bytes, ends: NDArray[np.int64]) -> None:
 
 
 @njit
-def pre_token_end(data: Bytes, start: int, stop: int, pattern: int, classes: Bytes) -> int:
+def pre_token_end(data: ByteArray, start: int, stop: int, pattern: int, classes: ByteArray) -> int:
     """Where the pre-token that begins at `start` ends, in a text that ends at `stop`."""
     if pattern == GPT2:
         return gpt2_end(data, start, stop, classes)
@@ -75,7 +75,7 @@ def pre_token_end(data: Bytes, start: int, stop: int, pattern: int, classes: Byt
 
 
 @inlined
-def gpt2_end(data: Bytes, start: int, stop: int, classes: Bytes) -> int:
+def gpt2_end(data: ByteArray, start: int, stop: int, classes: ByteArray) -> int:
     """A contraction; or a run of letters, of numbers or of symbols, perhaps with a space before it; or white space."""
     end = contraction_end(data, start, stop, 0)
     if end > start:
@@ -97,7 +97,7 @@ def gpt2_end(data: Bytes, start: int, stop: int, classes: Bytes) -> int:
 
 
 @njit
-def cl100k_end(data: Bytes, start: int, stop: int, digits: int, classes: Bytes) -> int:
+def cl100k_end(data: ByteArray, start: int, stop: int, digits: int, classes: ByteArray) -> int:
     """A contraction; or letters, perhaps after a character of another kind; or a few digits; or what `rest_end` has."""
     end = contraction_end(data, start, stop, 0x20)
     if end > start:
@@ -116,7 +116,7 @@ def cl100k_end(data: Bytes, start: int, stop: int, digits: int, classes: Bytes) 
 
 
 @njit
-def o200k_end(data: Bytes, start: int, stop: int, classes: Bytes) -> int:
+def o200k_end(data: ByteArray, start: int, stop: int, classes: ByteArray) -> int:
     """A word with its contraction; or a few digits; or what `rest_end` has.
 
     A word may begin with one character of another kind, a mark too; marks are also part of words, and where a mark in
@@ -139,7 +139,7 @@ def o200k_end(data: Bytes, start: int, stop: int, classes: Bytes) -> int:
 
 
 @njit
-def word_end(data: Bytes, start: int, stop: int, capitals_alone: bool, classes: Bytes) -> int:
+def word_end(data: ByteArray, start: int, stop: int, capitals_alone: bool, classes: ByteArray) -> int:
     """Where a word of o200k ends that begins here, `start` if none does: capitals and then small letters.
 
     Letters without case and marks are both. So the small letters follow the run of capitals; or, where none does, the
@@ -159,7 +159,7 @@ def word_end(data: Bytes, start: int, stop: int, capitals_alone: bool, classes: 
 
 
 @njit
-def rest_end(data: Bytes, start: int, stop: int, slashes: bool, classes: Bytes) -> int:
+def rest_end(data: ByteArray, start: int, stop: int, slashes: bool, classes: ByteArray) -> int:
     """Symbols, perhaps with a space before them, and the newlines (and `slashes`) behind them; or white space."""
     class_, width = character(data, start, stop, classes)
     end = start + width
@@ -177,7 +177,7 @@ def rest_end(data: Bytes, start: int, stop: int, slashes: bool, classes: Bytes) 
 
 
 @njit
-def white_end(data: Bytes, start: int, stop: int, lines: bool, classes: Bytes) -> int:
+def white_end(data: ByteArray, start: int, stop: int, lines: bool, classes: ByteArray) -> int:
     """White space: up to the last newline of the run if `lines` and there is one, else all but one before a word."""
     end, last, line_end = start, start, start
     while end < stop:
@@ -194,7 +194,7 @@ def white_end(data: Bytes, start: int, stop: int, lines: bool, classes: Bytes) -
 
 
 @njit
-def number_end(data: Bytes, start: int, stop: int, more: int, classes: Bytes) -> int:
+def number_end(data: ByteArray, start: int, stop: int, more: int, classes: ByteArray) -> int:
     """Where at most so many more digits end."""
     end = start
     for _ in range(more):
@@ -208,7 +208,7 @@ def number_end(data: Bytes, start: int, stop: int, more: int, classes: Bytes) ->
 
 
 @inlined
-def contraction_end(data: Bytes, start: int, stop: int, fold: int) -> int:
+def contraction_end(data: ByteArray, start: int, stop: int, fold: int) -> int:
     """Where 's, 't, 'm, 'd, 'll, 've or 're ends, `start` if there is none; with `fold` 0x20 in any case, ſ too."""
     if start + 1 >= stop or data[start] != ord("'"):
         return start
@@ -226,7 +226,7 @@ def contraction_end(data: Bytes, start: int, stop: int, fold: int) -> int:
 
 
 @inlined
-def run_end(data: Bytes, start: int, stop: int, members: int, classes: Bytes) -> int:
+def run_end(data: ByteArray, start: int, stop: int, members: int, classes: ByteArray) -> int:
     """Where the characters end, from `start` on, whose class is one of `members`."""
     end = start
     while end < stop:
@@ -243,7 +243,7 @@ def run_end(data: Bytes, start: int, stop: int, members: int, classes: Bytes) ->
 
 
 @inlined
-def character(data: Bytes, i: int, stop: int, classes: Bytes) -> tuple[int, int]:
+def character(data: ByteArray, i: int, stop: int, classes: ByteArray) -> tuple[int, int]:
     """The class of the character at `i`, and how many bytes it has.
 
     UTF-8 writes a code point below 0x80 in one byte, below 0x800 in two, below 0x10000 in three, and in four up to
@@ -268,6 +268,6 @@ def character(data: Bytes, i: int, stop: int, classes: Bytes) -> tuple[int, int]
 
 
 @inlined
-def class_of(code: int, classes: Bytes) -> int:
+def class_of(code: int, classes: ByteArray) -> int:
     """The class of a code point, by its page."""
     return int(classes[N_PAGES + PAGE * int(classes[code // PAGE]) + code % PAGE])

@@ -1,0 +1,142 @@
+"""The kernels of byte-level BPE give the ids of the readable form, whatever the vocabulary, the text and the caches."""
+
+import random
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import glassformer as gf
+from glassformer.errors import TokenizerError
+from glassformer.kernels import bpe as kernels
+from glassformer.tokenizers import BPETokenizer, Tokenizer, byte_level, byte_level_fast
+from glassformer.tokenizers.byte_level import decode, encode
+from glassformer.tokenizers.pretokenize import PATTERNS
+from support.counts import count
+
+BYTES = {byte: bytes([byte]) for byte in range(256)}
+
+
+@st.composite
+def tokenizers(draw: Any) -> BPETokenizer:
+    """Merges in any order, or ranks alone, over all bytes or some."""
+    tokens = [b"a", b"b", b" ", b"\n", b"\xe6", b"\xbc", b"\xa2", b"1", b"'", b"s"]
+    merges: list[tuple[bytes, bytes]] = []
+    for _ in range(draw(st.integers(0, 14))):
+        pair = draw(st.tuples(st.sampled_from(tokens), st.sampled_from(tokens)))
+        if b"".join(pair) not in tokens:
+            merges.append(pair)
+            tokens.append(b"".join(pair))
+    merges = draw(st.permutations(merges))
+    vocab = BYTES | {256 + i: left + right for i, (left, right) in enumerate(merges)}
+    if draw(st.booleans()):
+        del vocab[0xC3]
+    pattern = draw(st.sampled_from(list(PATTERNS)))
+    has_ranks, whole_pieces = draw(st.booleans()), draw(st.booleans())
+    return BPETokenizer(vocab, None if has_ranks else merges, pattern=pattern, whole_pieces=whole_pieces)
+
+
+PARTS = st.sampled_from(["a", "b", "aab", " ", "\n", "漢", "1", "12", "'s", "ba" * 40, "a" * 70, "ab漢" * 30, "é"])
+
+
+@settings(max_examples=count("merge tables"), deadline=None)
+@given(tokenizers(), st.lists(PARTS, max_size=12).map("".join), st.booleans())
+def test_both_forms_encode_alike(tokenizer: BPETokenizer, text: str, goes_on: bool) -> None:
+    pieces = tokenizer._pieces
+    error, ids, n_characters = None, np.empty(0, np.int32), 0
+    try:
+        ids, n_characters = pieces.encode(text, goes_on)
+    except TokenizerError as raised:
+        error = str(raised)
+    if error is not None:
+        with pytest.raises(TokenizerError, match=re.escape(error)):
+            encode(text, pieces, goes_on)
+        return
+    for _ in range(2):  # the second time by the cache
+        fast, n = encode(text, pieces, goes_on)
+        assert (fast.tolist(), n) == (ids.tolist(), n_characters)
+    assert decode(ids.tolist(), pieces) == pieces.decode(ids.tolist()) == text[:n_characters].encode()
+
+
+def test_any_bytes_are_decoded_and_an_id_without_a_token_is_none() -> None:
+    pieces = BPETokenizer(BYTES | {300: b"abc"}, None)._pieces
+    for ids in ([], [300, 97, -1, 256, 10**12, 300], [2**70, 98], list(range(256))):
+        assert decode(ids, pieces) == pieces.decode(ids)
+
+
+def test_a_small_cache_forgets_and_is_as_right(monkeypatch: pytest.MonkeyPatch, gpt2: Tokenizer) -> None:
+    monkeypatch.setattr(byte_level_fast, "CACHED_PIECES", 4)
+    monkeypatch.setattr(byte_level, "MANY", 0)
+    rng = random.Random(4)
+    words = ["".join(rng.choices("abcdefgh ", k=rng.randrange(1, 40))) for _ in range(40)]
+    tokenizer = BPETokenizer(gpt2.vocab, None)
+    for _ in range(50):
+        text = " ".join(rng.choices(words, k=40))
+        assert tokenizer.encode(text) == tokenizer._pieces.encode(text, False)[0].tolist()
+
+
+def test_pieces_longer_than_the_room_for_merges(monkeypatch: pytest.MonkeyPatch, gpt2: Tokenizer) -> None:
+    monkeypatch.setattr(byte_level_fast, "SYMBOLS", 60)
+    pieces = BPETokenizer(gpt2.vocab, None)._pieces
+    rng = random.Random(5)
+    for length in (59, 60, 61, 500):
+        text = "go " + "".join(rng.choices("abcde", k=length)) + " on and on"
+        for goes_on in (False, True):
+            expected = pieces.encode(text, goes_on)
+            ids, n = encode(text, pieces, goes_on)
+            assert (ids.tolist(), n) == (expected[0].tolist(), expected[1])
+
+
+def test_threads_have_caches_of_their_own(monkeypatch: pytest.MonkeyPatch, gpt2: Tokenizer, random_texts: Any) -> None:
+    monkeypatch.setattr(byte_level, "MANY", 0)
+    tokenizer = BPETokenizer(gpt2.vocab, None)
+    texts = ["".join(random_texts(60)[i:]) for i in range(60)]
+    batch = tokenizer.encode_batch(texts, threads=4)
+    with gf.use("readable"):
+        assert [ids.tolist() for ids in batch] == [tokenizer.encode(text) for text in texts]
+    assert all(ids.dtype == np.int32 for ids in batch)
+
+
+def test_a_vocabulary_whose_pairs_would_fill_the_memory_is_encoded_without_kernels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for limit in ("MAX_PAIRS", "MAX_CUT_BYTES"):
+        monkeypatch.setattr(byte_level_fast, limit, 1)
+        pieces = BPETokenizer(BYTES | {256: b"ab", 257: b"abab", 258: b"aba", 259: b"bab"}, None)._pieces
+        assert byte_level_fast._tables_of(pieces) is None
+        assert encode("ababab", pieces, False)[0].tolist() == [257, 256]
+        assert decode([256, 97], pieces) == b"aba"
+        monkeypatch.undo()
+
+
+def test_kernels_are_loaded_for_long_texts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(
+        byte_level, "encode", lambda text, pieces, goes_on: calls.append(1) or pieces.encode(text, goes_on)
+    )
+    tokenizer = BPETokenizer(BYTES, [])
+    for _ in range(100):
+        tokenizer.encode("a prompt")
+    assert not calls
+    tokenizer.encode("a" * byte_level.MANY)
+    assert calls
+
+
+@pytest.mark.parametrize("shape", ["a", " ", "\n", "ab", "漢", "\u200d"])
+def test_a_heap_orders_many_merges(shape: str) -> None:
+    """The long form of merging equals the short one on pieces that both can take."""
+    merges = [(b"a", b"a"), (b"aa", b"a"), (b"a", b"b"), (b"ab", b"ab"), (b" ", b" "), (b"\n", b"\n")]
+    merges += [(b"\xe6", b"\xbc"), (b"\xa2", b"\xe6\xbc"), (b"\xe2", b"\x80"), (b"\xe2\x80", b"\x8d")]
+    vocab = BYTES | {256 + i: left + right for i, (left, right) in enumerate(merges)}
+    tables = byte_level_fast._tables_of(BPETokenizer(vocab, merges)._pieces)
+    assert tables is not None
+    for n in range(1, 40):
+        symbols = np.frombuffer((shape * n).encode(), np.uint8).astype(np.int32)
+        scratch = byte_level_fast._scratch(len(symbols))
+        scratch.symbols[:] = symbols
+        n_long = kernels.merge_long(len(symbols), tables.vocabulary.pairs, scratch)
+        n_short = kernels.merge_short(len(symbols), tables.vocabulary.pairs, symbols, np.empty(len(symbols), np.uint64))
+        assert scratch.symbols[:n_long].tolist() == symbols[:n_short].tolist()
