@@ -65,6 +65,9 @@ def test_any_bytes_are_decoded_and_an_id_without_a_token_is_none() -> None:
     pieces = BPETokenizer(BYTES | {300: b"abc"}, None)._pieces
     for ids in ([], [300, 97, -1, 256, 10**12, 300], [2**70, 98], list(range(256))):
         assert decode(ids, pieces) == pieces.decode(ids)
+    for dtype in (np.uint16, np.int32, np.uint64):
+        array = np.array([300, 97, 256], dtype)
+        assert decode(array, pieces) == pieces.decode(array) == b"abca"
 
 
 def test_a_small_cache_forgets_and_is_as_right(monkeypatch: pytest.MonkeyPatch, gpt2: Tokenizer) -> None:
@@ -133,10 +136,13 @@ def test_a_heap_orders_many_merges(shape: str) -> None:
     vocab = BYTES | {256 + i: left + right for i, (left, right) in enumerate(merges)}
     tables = byte_level_fast._tables_of(BPETokenizer(vocab, merges)._pieces)
     assert tables is not None
+    _, _, _, _, pairs, byte_ranks, joined = tables.vocabulary
     for n in range(1, 40):
-        symbols = np.frombuffer((shape * n).encode(), np.uint8).astype(np.int32)
-        scratch = byte_level_fast._scratch(len(symbols))
-        scratch.symbols[:] = symbols
-        n_long = kernels.merge_long(len(symbols), tables.vocabulary.pairs, scratch)
-        n_short = kernels.merge_short(len(symbols), tables.vocabulary.pairs, symbols, np.empty(len(symbols), np.uint64))
+        data = np.frombuffer((shape * n).encode(), np.uint8).astype(np.int32)
+        scratch = byte_level_fast._scratch(len(data))
+        scratch.symbols[:] = symbols = data.copy()
+        scratch.ranks[:-1] = byte_ranks[256 * data[:-1] + data[1:]]
+        ranks = scratch.ranks.copy()
+        n_long = kernels.merge_long(len(data), pairs, joined, scratch)
+        n_short = kernels.merge_short(len(data), pairs, joined, symbols, ranks)
         assert scratch.symbols[:n_long].tolist() == symbols[:n_short].tolist()

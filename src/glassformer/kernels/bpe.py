@@ -13,22 +13,26 @@ from numpy.typing import NDArray
 from glassformer.kernels import inlined, njit
 from glassformer.kernels.split import ByteArray, pre_token_end
 
-NONE = np.uint64(0xFFFFFFFFFFFFFFFF)  # no pair, and what a pair has that is not merged
+EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)  # a slot of the table of pairs that has none
+NEVER = np.uint32(0xFFFFFFFF)  # the rank of a pair that is not merged
+ID_BITS = np.uint64(21)
+RANK_BITS = np.uint64(22)
 LOW = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
+UPPER = np.uint64(40)  # from this bit on a product depends on all bits of its factors: 24 bits, for slots
 MIX = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ divided by the golden ratio: its multiples spread
 
 SHORT = 48  # symbols up to which looking at all pairs costs less than a heap
-KEY_BYTES = 31  # of the longest piece in the cache, which with its length are four words
-KEY_WORDS = 4
-CACHED_IDS = 7
-SLOT = 8  # words: the key, and in four more the number of ids and the ids
-PADDING = 32  # bytes behind a text that may be read
+KEY_BYTES = 15  # of the longest piece in the cache, which with its length are two words
+CACHED_IDS = 11
+SLOT = 8  # words: the key, and in six more the number of ids and the ids
+PADDING = 16  # bytes behind a text that may be read
 
 DONE, NEEDS_ROOM, NO_BYTE = range(3)
 
 Ints = NDArray[np.int32]
 Words = NDArray[np.uint64]
+Ranks = NDArray[np.uint32]
 
 
 class Vocabulary(NamedTuple):
@@ -38,14 +42,16 @@ class Vocabulary(NamedTuple):
     starts: NDArray[np.int64]
     byte_ids: Ints  # of the 256 bytes; -1 where there is none
     wholes: Ints  # ids of the tokens that a piece may be as a whole, by the hashes of their bytes; -1 is empty
-    pairs: Words  # left << 32 | right and rank << 32 | id in turns, by the hash of the first
+    pairs: Words  # left id, right id and rank, of 21, 21 and 22 bits, by the hash of the ids
+    byte_ranks: Ranks  # of the pairs of bytes, at 256 left + right
+    joined: Ints  # what a pair becomes, by its rank
 
 
 class Scratch(NamedTuple):
     """Room for the merges of one piece, as many places as it has bytes; of `heap` three times as many."""
 
     symbols: Ints
-    merges: Words
+    ranks: Ranks
     after: NDArray[np.int64]
     before: NDArray[np.int64]
     heap: Words
@@ -67,10 +73,10 @@ def encode(
 ) -> int:
     """Write the ids of a text of `size` bytes into `ids`; of one that `goes_on`, but for its last two pre-tokens.
 
-    A piece of up to 31 bytes is looked for in the cache, by its own bytes. Each of its slots is a line of the
-    processor's: 31 bytes and their number, then up to seven ids and their number. A piece has two slots to be in; when
+    A piece of up to 15 bytes is looked for in the cache, by its own bytes. Each of its slots is a line of the
+    processor's: 15 bytes and their number, then up to eleven ids and their number. A piece has two slots to be in; when
     it was in neither, what is in the first moves to the second, and what was there is forgotten. `cached_ids` is the
-    same memory as `cache`, in half words. Other pieces are merged at once.
+    same memory as `cache`, in half words. Other pieces, one in fifty, are merged at once.
 
     `result` takes the offset up to which the text is encoded, and the number of ids; before, it has two zeros. What is
     returned is DONE; or NEEDS_ROOM, for a piece longer than `scratch`; or NO_BYTE, for one that the vocabulary cannot
@@ -83,17 +89,16 @@ def encode(
         end = pre_token_end(data, start, size, pattern, classes)
         second, second_n, last, last_n = last, last_n, start, n
         length = end - start
-        slot = 0
+        slot, key, key_end = 0, EMPTY, EMPTY
         if length <= KEY_BYTES:
-            word_0, word_1 = word(data, start, length), word(data, start + 8, length - 8)
-            word_2 = word(data, start + 16, length - 16)
-            word_3 = word(data, start + 24, length - 24) | np.uint64(length) << np.uint64(56)
-            hash_ = (word_0 ^ word_2 * MIX ^ (word_1 ^ word_3 * MIX) * MIX) * MIX
-            slot = SLOT * signed((hash_ >> HALF) & mask)
-            if not is_key(cache, slot, word_0, word_1, word_2, word_3):
+            key = word(data, start, length)
+            key_end = word(data, start + 8, length - 8) | np.uint64(length) << np.uint64(56)
+            mixed = key ^ key_end * MIX
+            slot = SLOT * signed((mixed ^ mixed >> HALF) * MIX >> UPPER & mask)
+            if cache[slot] != key or cache[slot + 1] != key_end:
                 slot += SLOT
-            if is_key(cache, slot, word_0, word_1, word_2, word_3):
-                at = 2 * (slot + KEY_WORDS)
+            if cache[slot] == key and cache[slot + 1] == key_end:
+                at = 2 * slot + 4
                 for i in range(cached_ids[at]):
                     ids[n + i] = cached_ids[at + 1 + i]
                 n += cached_ids[at]
@@ -106,8 +111,8 @@ def encode(
             for i in range(SLOT):
                 cache[slot + i] = cache[slot - SLOT + i]
             slot -= SLOT
-            cache[slot], cache[slot + 1], cache[slot + 2], cache[slot + 3] = word_0, word_1, word_2, word_3
-            at = 2 * (slot + KEY_WORDS)
+            cache[slot], cache[slot + 1] = key, key_end
+            at = 2 * slot + 4
             cached_ids[at] = n_ids
             for i in range(n_ids):
                 cached_ids[at + 1 + i] = ids[n + i]
@@ -137,13 +142,6 @@ def signed(number: np.uint64) -> int:
     return np.int64(number)  # type: ignore[return-value]
 
 
-@inlined
-def is_key(cache: Words, slot: int, word_0: np.uint64, word_1: np.uint64, word_2: np.uint64, word_3: np.uint64) -> bool:
-    """Whether the slot has this piece."""
-    same_half = cache[slot] == word_0 and cache[slot + 1] == word_1
-    return bool(same_half and cache[slot + 2] == word_2 and cache[slot + 3] == word_3)
-
-
 @njit
 def encode_piece(
     data: ByteArray, start: int, end: int, vocabulary: Vocabulary, scratch: Scratch, ids: Ints, n: int
@@ -156,81 +154,79 @@ def encode_piece(
     length = end - start
     if length > len(scratch.symbols):
         return -NEEDS_ROOM
-    symbols = scratch.symbols
+    symbols, ranks = scratch.symbols, scratch.ranks
     for i in range(length):
         symbols[i] = vocabulary.byte_ids[data[start + i]]
         if symbols[i] < 0:
             return -NO_BYTE
+        if i > 0:
+            ranks[i - 1] = vocabulary.byte_ranks[256 * int(data[start + i - 1]) + data[start + i]]
     if length <= SHORT:
-        length = merge_short(length, vocabulary.pairs, symbols, scratch.merges)
+        length = merge_short(length, vocabulary.pairs, vocabulary.joined, symbols, ranks)
     else:
-        length = merge_long(length, vocabulary.pairs, scratch)
+        length = merge_long(length, vocabulary.pairs, vocabulary.joined, scratch)
     for i in range(length):
         ids[n + i] = symbols[i]
     return length
 
 
 @njit
-def merge_short(n: int, pairs: Words, symbols: Ints, merges: Words) -> int:
+def merge_short(n: int, pairs: Words, joined: Ints, symbols: Ints, ranks: Ranks) -> int:
     """Merge the first `n` symbols in place; how many are left.
 
-    `merges[i]` is what the table has for the symbols i and i + 1: the least of these numbers is of the least rank (and
-    the leftmost such, as pairs of one rank become one token). Its left symbol becomes the token, what is right of it
-    moves up, and the pairs on both sides of it are looked up.
+    `ranks[i]` is that of the symbols i and i + 1. The least, and of several the leftmost, is merged: its left symbol
+    becomes what the two are joined, all that is right of it moves up, and the pairs on both sides are looked up.
     """
-    for i in range(n - 1):
-        merges[i] = find_pair(symbols[i], symbols[i + 1], pairs)
     while True:
-        least, at = NONE, 0
+        least, at = NEVER, 0
         for i in range(n - 1):
-            if merges[i] < least:
-                least, at = merges[i], i
-        if least == NONE:
+            if ranks[i] < least:
+                least, at = ranks[i], i
+        if least == NEVER:
             return n
-        symbols[at] = np.int32(least & LOW)
+        symbols[at] = joined[least]
         n -= 1
         for i in range(at + 1, n):
             symbols[i] = symbols[i + 1]
-            merges[i] = merges[i + 1]
+            ranks[i] = ranks[i + 1]
         if at > 0:
-            merges[at - 1] = find_pair(symbols[at - 1], symbols[at], pairs)
+            ranks[at - 1] = rank_of(symbols[at - 1], symbols[at], pairs)
         if at < n - 1:
-            merges[at] = find_pair(symbols[at], symbols[at + 1], pairs)
+            ranks[at] = rank_of(symbols[at], symbols[at + 1], pairs)
 
 
 @njit
-def merge_long(n: int, pairs: Words, scratch: Scratch) -> int:
+def merge_long(n: int, pairs: Words, joined: Ints, scratch: Scratch) -> int:
     """The same for many symbols, in n log n steps.
 
     The symbols are a list: each place has those of its neighbours, `after` and `before`, and a merge takes its right
     symbol's place out. A heap has `rank << 32 | place` of all pairs that can be merged, the least at its top. It may
-    have pairs that are no more: then `merges[place]` has another rank by now.
+    have pairs that are no more: then `ranks[place]` is another by now.
     """
-    symbols, merges, after, before, heap = scratch
+    symbols, ranks, after, before, heap = scratch
     n_heap = 0
+    ranks[n - 1] = NEVER
     for i in range(n):
         after[i], before[i] = i + 1, i - 1
-        merges[i] = find_pair(symbols[i], symbols[i + 1], pairs) if i + 1 < n else NONE
-        if merges[i] != NONE:
-            n_heap = heap_push(heap, n_heap, (merges[i] & ~LOW) | np.uint64(i))
+        if ranks[i] != NEVER:
+            n_heap = heap_push(heap, n_heap, np.uint64(ranks[i]) << HALF | np.uint64(i))
     while n_heap:
-        top = heap[0]
+        rank, i = np.uint32(heap[0] >> HALF), signed(heap[0] & LOW)
         n_heap = heap_pop(heap, n_heap)
-        i = signed(top & LOW)
-        if merges[i] == NONE or merges[i] & ~LOW != top & ~LOW:
+        if ranks[i] != rank:
             continue
-        symbols[i] = np.int32(merges[i] & LOW)
+        symbols[i] = joined[rank]
         gone = after[i]
-        merges[gone] = NONE
+        ranks[gone] = NEVER
         after[i] = after[gone]
         if after[i] < n:
             before[after[i]] = i
         for left in (before[i], i):
-            if left < 0:
-                continue
-            merges[left] = find_pair(symbols[left], symbols[after[left]], pairs) if after[left] < n else NONE
-            if merges[left] != NONE:
-                n_heap = heap_push(heap, n_heap, (merges[left] & ~LOW) | np.uint64(left))
+            if left >= 0:
+                right = after[left]
+                ranks[left] = rank_of(symbols[left], symbols[right], pairs) if right < n else NEVER
+                if ranks[left] != NEVER:
+                    n_heap = heap_push(heap, n_heap, np.uint64(ranks[left]) << HALF | np.uint64(left))
     i, length = 0, 0
     while i < n:
         symbols[length] = symbols[i]
@@ -269,35 +265,39 @@ def heap_pop(heap: Words, n: int) -> int:
 
 
 @inlined
-def find_pair(left: int, right: int, pairs: Words) -> np.uint64:
-    """Rank << 32 | id of a pair, NONE if it is not merged."""
-    key = np.uint64(left) << HALF | np.uint64(right)
-    mask = np.uint64(len(pairs) // 2 - 1)
-    slot = (key * MIX >> HALF) & mask
-    while pairs[np.uint64(2) * slot] != NONE:
-        if pairs[np.uint64(2) * slot] == key:
-            return np.uint64(pairs[np.uint64(2) * slot + np.uint64(1)])
+def rank_of(left: int, right: int, pairs: Words) -> np.uint32:
+    """The rank of a pair, NEVER if it is not merged."""
+    key = np.uint64(left) << ID_BITS | np.uint64(right)
+    mask = np.uint64(len(pairs) - 1)
+    slot = key * MIX >> UPPER & mask
+    while pairs[slot] != EMPTY:
+        if pairs[slot] >> RANK_BITS == key:
+            return np.uint32(pairs[slot] & ((np.uint64(1) << RANK_BITS) - np.uint64(1)))
         slot = (slot + np.uint64(1)) & mask
-    return NONE
+    return NEVER
 
 
 @njit
-def add_pairs(left: Ints, right: Ints, rank: Ints, ids: Ints, pairs: Words) -> None:
-    """Fill the table of pairs, which is all NONE and has at least twice as many places for pairs as there are."""
-    mask = np.uint64(len(pairs) // 2 - 1)
+def add_pairs(left: Ints, right: Ints, ranks: Ints, vocabulary: Vocabulary) -> None:
+    """Fill `byte_ranks`, and the table of pairs, which is all EMPTY and has at least twice as many places as pairs."""
+    pairs, byte_ids = vocabulary.pairs, vocabulary.byte_ids
+    mask = np.uint64(len(pairs) - 1)
     for i in range(len(left)):
-        key = np.uint64(left[i]) << HALF | np.uint64(right[i])
-        slot = (key * MIX >> HALF) & mask
-        while pairs[np.uint64(2) * slot] != NONE:
+        key = np.uint64(left[i]) << ID_BITS | np.uint64(right[i])
+        slot = key * MIX >> UPPER & mask
+        while pairs[slot] != EMPTY:
             slot = (slot + np.uint64(1)) & mask
-        pairs[np.uint64(2) * slot] = key
-        pairs[np.uint64(2) * slot + np.uint64(1)] = np.uint64(rank[i]) << HALF | np.uint64(ids[i])
+        pairs[slot] = key << RANK_BITS | np.uint64(ranks[i])
+    for i in range(256):
+        for k in range(256):
+            has_both = byte_ids[i] >= 0 and byte_ids[k] >= 0
+            vocabulary.byte_ranks[256 * i + k] = rank_of(byte_ids[i], byte_ids[k], pairs) if has_both else NEVER
 
 
 @njit
 def find_token(data: ByteArray, start: int, end: int, vocabulary: Vocabulary) -> int:
     """The id of the token that is these bytes, of those in `wholes`; -1 if there is none."""
-    tokens, starts, _, wholes, _ = vocabulary
+    tokens, starts, wholes = vocabulary.tokens, vocabulary.starts, vocabulary.wholes
     if len(wholes) == 0:
         return -1
     length = end - start
@@ -328,7 +328,7 @@ def hash_bytes(data: ByteArray, start: int, end: int) -> np.uint64:
 @njit
 def add_tokens(ids: Ints, vocabulary: Vocabulary) -> None:
     """Fill the table `wholes`, which is all -1 and has at least twice as many places as there are ids."""
-    tokens, starts, _, wholes, _ = vocabulary
+    tokens, starts, wholes = vocabulary.tokens, vocabulary.starts, vocabulary.wholes
     mask = np.uint64(len(wholes) - 1)
     for id_ in ids:
         slot = hash_bytes(tokens, starts[id_], starts[id_ + 1]) & mask
@@ -343,7 +343,7 @@ def list_pairs(ids: Ints, vocabulary: Vocabulary, left: Ints, right: Ints, joine
 
     No more are written than there is room for.
     """
-    tokens, starts, _, _, _ = vocabulary
+    tokens, starts = vocabulary.tokens, vocabulary.starts
     n = 0
     for id_ in ids:
         first, end = starts[id_], starts[id_ + 1]

@@ -19,7 +19,7 @@ from glassformer.errors import TokenizerError, UnsupportedPipeline
 from glassformer.files import write_file
 from glassformer.tokenizers.base import AllowedSpecial, Tokenizer, blocks, check_allowed_special
 from glassformer.tokenizers.bpe import merge_steps
-from glassformer.tokenizers.byte_pieces import BytePieces
+from glassformer.tokenizers.byte_pieces import BytePieces, IdArray
 from glassformer.tokenizers.merge_table import MergeTable
 from glassformer.tokenizers.pretokenize import MANY, PATTERNS, split_pattern
 from glassformer.tokenizers.tokenizer_json import BPE, check_added_ids, check_bpe, excerpt, expect
@@ -47,7 +47,7 @@ def encode(text: str, pieces: BytePieces, goes_on: bool) -> tuple[NDArray[np.int
 
 
 @twin("glassformer.tokenizers.byte_level_fast")
-def decode(ids: Sequence[int], pieces: BytePieces) -> bytes:
+def decode(ids: Sequence[int] | IdArray, pieces: BytePieces) -> bytes:
     """The bytes of a sequence of tokens; an id that no token has stands for none."""
     return pieces.decode(ids)
 
@@ -143,9 +143,9 @@ class BPETokenizer(Tokenizer):
     def _merge_steps(self, pre_token: str) -> list[list[int]]:
         return list(merge_steps(self._pieces.symbols(pre_token.encode()), self._table))
 
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of a sequence of tokens; an id that no token has stands for none."""
-        ids = list(ids)
+    def decode_bytes(self, ids: Iterable[int] | IdArray) -> bytes:
+        """The bytes of a sequence of tokens, of an array too; an id that no token has stands for none."""
+        ids = ids if isinstance(ids, np.ndarray) else list(ids)
         self._n_characters += len(ids)
         return self._pieces.decode(ids) if self._n_characters < MANY else decode(ids, self._pieces)
 

@@ -14,11 +14,12 @@ from glassformer.errors import TokenizerError
 from glassformer.kernels import bpe as kernels
 from glassformer.kernels import split as split_kernels
 from glassformer.kernels.unicode_classes import class_table
-from glassformer.tokenizers.byte_pieces import BytePieces
+from glassformer.tokenizers.byte_pieces import BytePieces, IdArray
 from glassformer.tokenizers.merge_table import MAX_CUT_BYTES, MAX_PAIRS, ConcatenationRanks
 
-CACHED_PIECES = 1 << 16  # 64 bytes each
-SYMBOLS = 1 << 12  # of a piece that is merged with the room that is there
+CACHED_PIECES = 1 << 17  # 64 bytes each
+SYMBOLS = 1 << 12  # of the longest piece for whose merges a room has place
+IDS = 1 << 18  # for which a room has place
 
 
 def encode(text: str, pieces: BytePieces, goes_on: bool) -> tuple[NDArray[np.int32], int]:
@@ -28,25 +29,27 @@ def encode(text: str, pieces: BytePieces, goes_on: bool) -> tuple[NDArray[np.int
         return pieces.encode(text, goes_on)
     encoded = text.encode()
     data = np.frombuffer(encoded + bytes(kernels.PADDING), np.uint8)
-    ids, result = np.empty(len(encoded), np.int32), np.zeros(2, np.int64)
+    result = np.zeros(2, np.int64)
     with tables.room() as room:
+        ids = room.ids if len(encoded) <= len(room.ids) else np.empty(len(encoded), np.int32)
         run = partial(kernels.encode, data, len(encoded), goes_on, tables.pattern, class_table(), tables.vocabulary)
         status = run(room.cache, room.cached_ids, room.scratch, ids, result)
         if status == kernels.NEEDS_ROOM:
             status = run(room.cache, room.cached_ids, _scratch(len(encoded)), ids, result)
+        end, n = result.tolist()
+        ids = ids[:n].copy()
     if status == kernels.NO_BYTE:
         return pieces.encode(text, goes_on)  # which says so
-    end, n = result.tolist()
-    return ids[:n].copy(), len(text) - len(encoded[end:].decode())
+    return ids, len(text) - len(encoded[end:].decode())
 
 
-def decode(ids: Sequence[int], pieces: BytePieces) -> bytes:
+def decode(ids: Sequence[int] | IdArray, pieces: BytePieces) -> bytes:
     """The bytes of a sequence of tokens; an id that no token has stands for none."""
     tables = _tables_of(pieces)
     try:
-        numbers = np.array(ids, np.int64)
+        numbers = ids.astype(np.int64) if isinstance(ids, np.ndarray) else np.fromiter(ids, np.int64, len(ids))
     except OverflowError:
-        return pieces.decode(ids)
+        tables = None
     if tables is None:
         return pieces.decode(ids)
     tokens, starts = tables.vocabulary.tokens, tables.vocabulary.starts
@@ -65,6 +68,7 @@ class _Room:
     cache: NDArray[np.uint64]
     cached_ids: NDArray[np.int32]
     scratch: kernels.Scratch
+    ids: NDArray[np.int32]
 
 
 class _Tables:
@@ -81,7 +85,7 @@ class _Tables:
             room = self._rooms.pop()
         except IndexError:
             cache = np.zeros(CACHED_PIECES * kernels.SLOT, np.uint64)
-            room = _Room(cache, cache.view(np.int32), _scratch(SYMBOLS))
+            room = _Room(cache, cache.view(np.int32), _scratch(SYMBOLS), np.empty(IDS, np.int32))
         try:
             yield room
         finally:
@@ -91,7 +95,7 @@ class _Tables:
 def _scratch(n: int) -> kernels.Scratch:
     return kernels.Scratch(
         symbols=np.empty(n, np.int32),
-        merges=np.empty(n, np.uint64),
+        ranks=np.empty(n, np.uint32),
         after=np.empty(n, np.int64),
         before=np.empty(n, np.int64),
         heap=np.empty(3 * n, np.uint64),
@@ -120,16 +124,21 @@ def _make_tables(pieces: BytePieces) -> _Tables | None:
         byte_ids=np.array([pieces.byte_ids.get(byte, -1) for byte in range(256)], np.int32),
         wholes=np.full(_places(len(ordinary)), -1, np.int32),
         pairs=np.empty(0, np.uint64),
+        byte_ranks=np.empty(1 << 16, np.uint32),
+        joined=np.empty(0, np.int32),
     )
     kernels.add_tokens(ordinary, vocabulary)
     try:
         left, right, ranks, joined = _listed_pairs(pieces, ordinary, vocabulary)
     except TokenizerError:  # too many to list
         return None
-    pairs = np.full(2 * _places(len(left)), kernels.NONE, np.uint64)
-    kernels.add_pairs(left, right, ranks, joined, pairs)
+    joined_of_rank = np.zeros(int(ranks.max(initial=0)) + 1, np.int32)
+    joined_of_rank[ranks] = joined
+    pairs = np.full(_places(len(left)), kernels.EMPTY, np.uint64)
     wholes = vocabulary.wholes if pieces.whole_pieces else np.empty(0, np.int32)
-    return _Tables(vocabulary._replace(wholes=wholes, pairs=pairs), split_kernels.CODES[pieces.pattern])
+    vocabulary = vocabulary._replace(wholes=wholes, pairs=pairs, joined=joined_of_rank)
+    kernels.add_pairs(left, right, ranks, vocabulary)
+    return _Tables(vocabulary, split_kernels.CODES[pieces.pattern])
 
 
 def _listed_pairs(
@@ -137,6 +146,8 @@ def _listed_pairs(
 ) -> tuple[NDArray[np.int32], ...]:
     """Left, right, rank and id of all pairs that are merged."""
     if not isinstance(pieces.table.ranks, ConcatenationRanks):
+        if len(pieces.table.ranks) > MAX_PAIRS:
+            raise TokenizerError(f"more than {MAX_PAIRS:,} merges.")
         return tuple(np.array(column, np.int32) for column in pieces.table.arrays())
     lengths = np.diff(vocabulary.starts)[ordinary]
     if int((lengths**2).sum()) > MAX_CUT_BYTES:

@@ -3,7 +3,8 @@
 A piece is the bytes of a pre-token. They are merged, pair by pair (`bpe.py`); `byte_level.py` has the tokenizer.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from glassformer.tokenizers.merge_table import MergeTable
 from glassformer.tokenizers.piece_cache import PieceCache
 from glassformer.tokenizers.pretokenize import UNDECIDED, PreTokenizer, split_pattern
 from glassformer.tokenizers.vocabulary import shorten
+
+IdArray = NDArray[np.integer[Any]]
 
 
 class BytePieces:
@@ -56,6 +59,6 @@ class BytePieces:
         ids = [id for pre_token in decided for id in self.cache[pre_token]]
         return np.array(ids, np.int32), sum(map(len, decided))
 
-    def decode(self, ids: Iterable[int]) -> bytes:
+    def decode(self, ids: Sequence[int] | IdArray) -> bytes:
         """The bytes of a sequence of tokens; an id that no token has stands for none."""
-        return b"".join([self.tokens.get(id, b"") for id in ids])
+        return b"".join([self.tokens.get(id, b"") for id in (ids.tolist() if isinstance(ids, np.ndarray) else ids)])
