@@ -47,11 +47,13 @@ class Twin:
         return f"{self.readable.__module__.removeprefix('glassformer.')}.{self.readable.__name__}"
 
     def fast(self) -> Callable[..., object] | None:
-        """The fast twin, or None where its library is missing."""
+        """The fast twin, or None where its library is missing, which is said once for each library."""
         try:
             module = importlib.import_module(self.fast_module)
         except ImportError as error:
-            warnings.warn(f"{self.name}: the readable form runs, since {error}", stacklevel=3)
+            if str(error) not in _missing:
+                _missing.add(str(error))
+                warnings.warn(f"{self.name}: the readable form runs, since {error}", stacklevel=3)
             return None
         twin: Callable[..., object] = getattr(module, self.readable.__name__)
         return twin
@@ -84,6 +86,7 @@ class Backend:
         return self.fn(q, k, v, mask, **settings)
 
 
+_missing: set[str] = set()  # what has been said of libraries
 TWINS: dict[str, Twin] = {}
 BACKENDS: dict[str, Backend] = {}  # in the order in which "auto" asks them
 

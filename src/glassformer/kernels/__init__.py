@@ -59,7 +59,7 @@ def _numba() -> Any:
     try:
         import numba
         from numba.core import event
-    except ImportError:
+    except ModuleNotFoundError:
         raise ImportError("numba is not installed") from None
     event.Listener.register(_Announcement)  # a listener by its method alone
     event.register("numba:compile", _Announcement())  # type: ignore[no-untyped-call]
