@@ -1,10 +1,8 @@
 """The fast twins of `byte_level.py`: text to ids and back by kernels (`kernels/bpe.py`), for tables that they read."""
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -30,17 +28,33 @@ def encode(text: str, pieces: BytePieces, goes_on: bool) -> tuple[NDArray[np.int
     encoded = text.encode()
     data = np.frombuffer(encoded + bytes(kernels.PADDING), np.uint8)
     result = np.zeros(2, np.int64)
-    with tables.room() as room:
-        ids = room.ids if len(encoded) <= len(room.ids) else np.empty(len(encoded), np.int32)
-        run = partial(kernels.encode, data, len(encoded), goes_on, tables.pattern, class_table(), tables.vocabulary)
-        status = run(room.cache, room.cached_ids, room.scratch, ids, result)
-        if status == kernels.NEEDS_ROOM:
-            status = run(room.cache, room.cached_ids, _scratch(len(encoded)), ids, result)
-        end, n = result.tolist()
-        ids = ids[:n].copy()
+    room = tables.take_room()
+    ids = room.ids if len(encoded) <= len(room.ids) else np.empty(len(encoded), np.int32)
+
+    def run(scratch: kernels.Scratch) -> int:
+        return kernels.encode(
+            data,
+            len(encoded),
+            goes_on,
+            tables.pattern,
+            class_table(),
+            tables.vocabulary,
+            room.cache,
+            room.cached_ids,
+            scratch,
+            ids,
+            result,
+        )
+
+    status = run(room.scratch)
+    if status == kernels.NEEDS_ROOM:
+        status = run(_scratch(len(encoded)))
+    end, n = result.tolist()
+    encoded_ids = ids[:n].copy()
+    tables.rooms.append(room)
     if status == kernels.NO_BYTE:
         return pieces.encode(text, goes_on)  # which says so
-    return ids, len(text) - len(encoded[end:].decode())
+    return encoded_ids, len(text) - len(encoded[end:].decode())
 
 
 def decode(ids: Sequence[int] | IdArray, pieces: BytePieces) -> bytes:
@@ -72,24 +86,19 @@ class _Room:
 
 
 class _Tables:
-    """The tables of a vocabulary, and a room for each thread that encodes at the moment."""
+    """The tables of a vocabulary, and rooms in which no thread encodes at the moment."""
 
     def __init__(self, vocabulary: kernels.Vocabulary, pattern: int) -> None:
         self.vocabulary, self.pattern = vocabulary, pattern
-        self._rooms: list[_Room] = []
+        self.rooms: list[_Room] = []
 
-    @contextmanager
-    def room(self) -> Iterator[_Room]:
-        """A room that no other thread has."""
+    def take_room(self) -> _Room:
+        """A room that no other thread has until it is back in `rooms`."""
         try:
-            room = self._rooms.pop()
+            return self.rooms.pop()
         except IndexError:
             cache = np.zeros(CACHED_PIECES * kernels.SLOT, np.uint64)
-            room = _Room(cache, cache.view(np.int32), _scratch(SYMBOLS), np.empty(IDS, np.int32))
-        try:
-            yield room
-        finally:
-            self._rooms.append(room)
+            return _Room(cache, cache.view(np.int32), _scratch(SYMBOLS), np.empty(IDS, np.int32))
 
 
 def _scratch(n: int) -> kernels.Scratch:
