@@ -155,6 +155,19 @@ def test_published_ranks_encode_random_strings_as_tiktoken_does(name, data_dir, 
         assert ours.encode(text, allowed_special="none") == theirs.encode_ordinary(text), text
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_noise_is_encoded_as_tiktoken_does(name, data_dir, tiktoken_encoding):
+    ours, theirs = Tokenizer.load(data_dir / "tokenizers" / f"{name}.tiktoken"), tiktoken_encoding(name)
+    rng = random.Random(8)
+    for _ in range(count("random strings against tiktoken") // 5):
+        text = rng.randbytes(rng.randrange(60)).decode(errors="replace")
+        halves = "".join(rng.choices(["\ud83d", "\udc4d", "\udfff", "a", " ", "\n"], k=rng.randrange(8)))
+        text = "".join(rng.sample([text, halves, text[:5]], k=3))
+        ids = ours.encode(text)
+        assert ids == theirs.encode(text, allowed_special="all"), text
+        assert ours.decode(ids) == text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def test_halves_of_a_surrogate_pair_are_one_character_as_to_tiktoken(data_dir, tiktoken_encoding):
     ours = Tokenizer.load(data_dir / "tokenizers" / "cl100k_base.tiktoken")
     assert ours.encode("\ud83d\udc4d") == [9468, 239, 235]
