@@ -22,7 +22,7 @@ HALF = np.uint64(32)
 UPPER = np.uint64(40)  # from this bit on a product depends on all bits of its factors: 24 bits, for slots
 MIX = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ divided by the golden ratio: its multiples spread
 
-SHORT = 48  # symbols up to which looking at all pairs costs less than a heap
+SHORT = 28  # symbols up to which looking at all pairs costs less than a heap
 KEY_BYTES = 15  # of the longest piece in the cache, which with its length are two words
 CACHED_IDS = 11
 SLOT = 8  # words: the key, and in six more the number of ids and the ids
