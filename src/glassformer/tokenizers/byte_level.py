@@ -11,9 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from glassformer.errors import TokenizerError, UnsupportedPipeline
 from glassformer.files import write_file
@@ -33,6 +31,10 @@ from glassformer.tokenizers.vocabulary import (
 )
 from glassformer.twins import twin
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 BYTE_LEVEL: Json = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 PATTERN_NAMES = {pattern: name for name, pattern in PATTERNS.items()} | {
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": "gpt2",
@@ -41,13 +43,16 @@ PATTERN_NAMES = {pattern: name for name, pattern in PATTERNS.items()} | {
 
 
 @twin("glassformer.tokenizers.byte_level_fast")
-def encode(text: str, pieces: BytePieces, goes_on: bool) -> tuple[NDArray[np.int32], int]:
-    """The ids of a text, of one that goes on but for its last two pre-tokens; and of how many characters."""
+def encode(text: str, pieces: BytePieces, goes_on: bool) -> "tuple[list[int] | NDArray[np.int32], int]":
+    """The ids of a text, of one that goes on but for its last two pre-tokens; and of how many characters.
+
+    The twin has them in an array.
+    """
     return pieces.encode(text, goes_on)
 
 
 @twin("glassformer.tokenizers.byte_level_fast")
-def decode(ids: Sequence[int] | IdArray, pieces: BytePieces) -> bytes:
+def decode(ids: "Sequence[int] | IdArray", pieces: BytePieces) -> bytes:
     """The bytes of a sequence of tokens; an id that no token has stands for none."""
     return pieces.decode(ids)
 
@@ -105,33 +110,40 @@ class BPETokenizer(Tokenizer):
             return self.merges
         return [(self.vocab[left], self.vocab[right]) for left, right in self._table.ranks]
 
-    def encode_array(self, text: str, *, allowed_special: AllowedSpecial = "all") -> NDArray[np.int32]:
+    def encode_array(self, text: str, *, allowed_special: AllowedSpecial = "all") -> "NDArray[np.int32]":
         """The ids that `encode` gives, in an array."""
+        import numpy as np
+
         self._n_characters += len(text)
-        return np.concatenate([np.empty(0, np.int32), *self._arrays(blocks(text), allowed_special)])
+        spans = [np.asarray(ids, np.int32) for ids in self._ids_of_spans(blocks(text), allowed_special)]
+        return np.concatenate([np.empty(0, np.int32), *spans])
 
     def encode_batch(
         self, texts: Sequence[str], *, allowed_special: AllowedSpecial = "all", threads: int = 1
-    ) -> list[NDArray[np.int32]]:
+    ) -> "list[NDArray[np.int32]]":
         """The ids of each text, in an array, by so many threads; kernels run without the interpreter's lock."""
         self._n_characters += sum(map(len, texts))
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(partial(self.encode_array, allowed_special=allowed_special), texts))
 
     def _encode_whole(self, text: str, allowed_special: AllowedSpecial) -> list[int]:
-        ids: list[int] = self.encode_array(text, allowed_special=allowed_special).tolist()
-        return ids
+        self._n_characters += len(text)
+        return super()._encode_whole(text, allowed_special)
 
     def _encode(self, chunks: Iterable[str], allowed_special: AllowedSpecial) -> Iterator[list[int]]:
-        for ids in self._arrays(chunks, allowed_special):
-            yield ids.tolist()
+        for ids in self._ids_of_spans(chunks, allowed_special):
+            yield ids if isinstance(ids, list) else ids.tolist()
 
-    def _arrays(self, chunks: Iterable[str], allowed_special: AllowedSpecial) -> Iterator[NDArray[np.int32]]:
+    def _ids_of_spans(
+        self, chunks: Iterable[str], allowed_special: AllowedSpecial
+    ) -> "Iterator[list[int] | NDArray[np.int32]]":
         check_allowed_special(allowed_special)
         for ids, special in self._pretokenizer[allowed_special].each(chunks, self._encode_text):
-            yield ids if special is None else np.append(ids, np.int32(self.special_tokens[special]))
+            yield ids
+            if special is not None:
+                yield [self.special_tokens[special]]
 
-    def _encode_text(self, text: str, goes_on: bool) -> tuple[NDArray[np.int32], int]:
+    def _encode_text(self, text: str, goes_on: bool) -> "tuple[list[int] | NDArray[np.int32], int]":
         self._n_characters += len(text)
         if self._n_characters < MANY:
             return self._pieces.encode(text, goes_on)
@@ -143,11 +155,11 @@ class BPETokenizer(Tokenizer):
     def _merge_steps(self, pre_token: str) -> list[list[int]]:
         return list(merge_steps(self._pieces.symbols(pre_token.encode()), self._table))
 
-    def decode_bytes(self, ids: Iterable[int] | IdArray) -> bytes:
+    def decode_bytes(self, ids: "Iterable[int] | IdArray") -> bytes:
         """The bytes of a sequence of tokens, of an array too; an id that no token has stands for none."""
-        ids = ids if isinstance(ids, np.ndarray) else list(ids)
-        self._n_characters += len(ids)
-        return self._pieces.decode(ids) if self._n_characters < MANY else decode(ids, self._pieces)
+        sequence: Any = ids if hasattr(ids, "astype") else list(ids)
+        self._n_characters += len(sequence)
+        return self._pieces.decode(sequence) if self._n_characters < MANY else decode(sequence, self._pieces)
 
     def _ordinary_ids(self) -> dict[bytes, int]:
         """Bytes to id, without the special tokens; a special token that is a single byte stays a byte."""

@@ -20,7 +20,7 @@ SYMBOLS = 1 << 12  # of the longest piece for whose merges a room has place
 IDS = 1 << 18  # for which a room has place
 
 
-def encode(text: str, pieces: BytePieces, goes_on: bool) -> tuple[NDArray[np.int32], int]:
+def encode(text: str, pieces: BytePieces, goes_on: bool) -> tuple[list[int] | NDArray[np.int32], int]:
     """The ids of a text, of one that goes on but for its last two pre-tokens; and of how many characters."""
     tables = _tables_of(pieces)
     if tables is None:
@@ -57,7 +57,7 @@ def encode(text: str, pieces: BytePieces, goes_on: bool) -> tuple[NDArray[np.int
     return encoded_ids, len(text) - len(encoded[end:].decode())
 
 
-def decode(ids: Sequence[int] | IdArray, pieces: BytePieces) -> bytes:
+def decode(ids: "Sequence[int] | IdArray", pieces: BytePieces) -> bytes:
     """The bytes of a sequence of tokens; an id that no token has stands for none."""
     tables = _tables_of(pieces)
     try:

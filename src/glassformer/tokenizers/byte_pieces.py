@@ -4,10 +4,7 @@ A piece is the bytes of a pre-token. They are merged, pair by pair (`bpe.py`); `
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers.bpe import merge
@@ -16,7 +13,11 @@ from glassformer.tokenizers.piece_cache import PieceCache
 from glassformer.tokenizers.pretokenize import UNDECIDED, PreTokenizer, split_pattern
 from glassformer.tokenizers.vocabulary import shorten
 
-IdArray = NDArray[np.integer[Any]]
+if TYPE_CHECKING:  # a short text needs no arrays, and shall not wait for numpy
+    import numpy as np
+    from numpy.typing import NDArray
+
+IdArray: TypeAlias = "NDArray[np.integer[Any]]"
 
 
 class BytePieces:
@@ -52,13 +53,13 @@ class BytePieces:
                 "with all 256 bytes any text can be written."
             ) from None
 
-    def encode(self, text: str, goes_on: bool) -> tuple[NDArray[np.int32], int]:
+    def encode(self, text: str, goes_on: bool) -> tuple[list[int], int]:
         """The ids of a text, of one that goes on but for its last two pre-tokens; and of how many characters."""
         pre_tokens = self._pretokenizer.split(text)
         decided = pre_tokens[:-UNDECIDED] if goes_on else pre_tokens
         ids = [id for pre_token in decided for id in self.cache[pre_token]]
-        return np.array(ids, np.int32), sum(map(len, decided))
+        return ids, sum(map(len, decided))
 
-    def decode(self, ids: Sequence[int] | IdArray) -> bytes:
+    def decode(self, ids: "Sequence[int] | IdArray") -> bytes:
         """The bytes of a sequence of tokens; an id that no token has stands for none."""
-        return b"".join([self.tokens.get(id, b"") for id in (ids.tolist() if isinstance(ids, np.ndarray) else ids)])
+        return b"".join([self.tokens.get(id, b"") for id in ids])
