@@ -26,6 +26,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "chunkings": (60, 300),
     "merge tables": (150, 5_000),
     "corpora against the textbook": (60, 300),
+    "word sets full of ties": (60, 2_000),
     "subword-nmt corpora against the textbook": (20, 300),
     "streams of random ids": (200, 5_000),
     "runs of bytes": (100, 5_000),  # of each kind of tokenizer

@@ -2,7 +2,7 @@
 
 Sennrich et al. 2016 (arXiv:1508.07909), §3.2 and algorithm 1. What the integers stand for is up to the tokenizers:
 bytes (`byte_level.py`), or characters (`sentencepiece.py`, `subword.py`). `learn` and `merge` are written here as they
-are defined, and each merge looks at the whole text again; `bpe_fast.py` has their fast twins.
+are defined, and each merge looks at the whole text again; `bpe_learn_fast.py` and `bpe_fast.py` have their fast twins.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from glassformer.tokenizers.merge_table import NEVER, MergeTable, Pair
 from glassformer.twins import twin
 
 
-@twin("glassformer.tokenizers.bpe_fast")
+@twin("glassformer.tokenizers.bpe_learn_fast")
 def learn(words: Mapping[bytes, int], limit: int) -> Iterator[Pair]:
     """At most `limit` merges: each joins the pair of neighbours that is most frequent in the words, by their counts.
 
