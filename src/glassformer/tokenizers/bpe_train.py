@@ -1,34 +1,26 @@
 """Learning byte-level BPE: count the corpus's pre-tokens, then merge the most frequent pair, again and again.
 
-`count_pre_tokens` streams files of any size, in several processes when they are large; `learn_merges` works on the
-counts alone, by `bpe.learn`.
+`count_pre_tokens` streams files of any size, by several workers when they are large (`counting.py`); `learn_merges`
+works on the counts alone, by `bpe.learn`.
 """
 
-import codecs
-import multiprocessing
 import os
-import re
-import signal
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
-from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from typing import BinaryIO, cast
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 
-from glassformer.errors import DataError, GlassformerError, TokenizerError
+from glassformer.errors import TokenizerError
 from glassformer.tokenizers.bpe import learn
 from glassformer.tokenizers.byte_level import BPETokenizer
-from glassformer.tokenizers.pretokenize import PreTokenizer, split_pattern
+from glassformer.tokenizers.corpus import Files, files_of, shares_of
+from glassformer.tokenizers.counting import count_shares
+from glassformer.tokenizers.pretokenize import split_pattern
 from glassformer.tokenizers.vocabulary import MAX_VOCAB_SIZE, special_bytes, with_special_tokens
+from glassformer.twins import use
 
-Files = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 BPEProgress = Callable[[str, int, int], None]
-FileSpan = tuple[Path, int, int]  # the bytes of a file from one offset to another
 
-READ_BYTES = 1 << 20
-SEARCH_BYTES = 1 << 16
 BYTES_PER_WORKER = 4 << 20  # for less, starting a process takes longer than it saves
+MANY_BYTES = 1 << 21  # from which it takes less time to load a kernel than it saves
 
 
 def train_bpe(
@@ -54,8 +46,7 @@ def train_bpe(
             setting="vocab_size",
         )
     counts = count_pre_tokens(input_path, special_tokens, pattern=pattern, workers=workers, progress=progress)
-    words = {pre_token.encode(): count for pre_token, count in counts.items()}
-    merges = learn_merges(words, vocab_size - len(without_merges), progress)
+    merges = learn_merges(counts, vocab_size - len(without_merges), progress)
     vocab = single_bytes | {256 + rank: left + right for rank, (left, right) in enumerate(merges)}
     return with_special_tokens(vocab, special_tokens)[0], merges
 
@@ -92,9 +83,6 @@ def learn_merges(
     return merges
 
 
-# ---- counts
-
-
 def count_pre_tokens(
     files: Files,
     special_tokens: Sequence[str] = (),
@@ -102,154 +90,29 @@ def count_pre_tokens(
     pattern: str = "gpt2",
     workers: int | None = None,
     progress: BPEProgress | None = None,
-) -> Counter[str]:
+) -> Mapping[bytes, int]:
     """How often each pre-token occurs in the files, which must be UTF-8.
 
     The result does not depend on the number of `workers`.
     """
-    paths = [Path(files)] if isinstance(files, str | os.PathLike) else [Path(file) for file in files]
-    sizes = [_size(path) for path in paths]
-    total = sum(sizes)
-    if total == 0:
-        raise DataError(f"{', '.join(map(str, paths)) or 'no file'}: nothing to learn from, expected text.")
+    sizes = files_of(files)
+    total = sum(size for _, size in sizes)
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = min(cores, max(1, total // BYTES_PER_WORKER))
     if workers < 1:
         raise TokenizerError(f"must be at least 1, not {workers}; without it, sizes decide.", setting="workers")
-    specials = list(special_tokens)
-    shares: list[list[FileSpan]] = [[] for _ in range(workers)]
-    for path, size in zip(paths, sizes, strict=True):
-        offsets = _cuts(path, size, workers, [special_bytes(token) for token in specials]) if workers > 1 else [0, size]
-        for share, (start, stop) in zip(shares, pairwise(offsets), strict=False):
-            share.append((path, start, stop))
-    shares = [share for share in shares if share]
-
-    counts: Counter[str] = Counter()
+    split_pattern(pattern)
+    shares = shares_of(sizes, workers, [special_bytes(token) for token in special_tokens])
+    counts: Mapping[bytes, int] = {}
     done = 0
-    pretokenizer = PreTokenizer(split_pattern(pattern), specials)
-    count = _count(shares[0], pretokenizer) if len(shares) == 1 else _count_in_processes(shares, pretokenizer)
-    for result in count:
+    with use("readable") if total < MANY_BYTES else nullcontext():
+        results = count_shares(shares, pattern, special_tokens)
+    for result in results:
         if isinstance(result, int):
             done += result
             if progress is not None:
                 progress("counting", done, total)
         else:
-            counts.update(result)
+            counts = result
     return counts
-
-
-def _size(path: Path) -> int:
-    if not path.is_file():
-        raise DataError(f"{path}: expected a text file, and this is {'a folder' if path.is_dir() else 'no file'}.")
-    return path.stat().st_size
-
-
-def _count(spans: Iterable[FileSpan], pretokenizer: PreTokenizer) -> Iterator[int | Counter[str]]:
-    """Numbers of bytes as they are read, and last the counts of all spans."""
-    counts: Counter[str] = Counter()
-    for path, start, stop in spans:
-        try:
-            with path.open("rb") as file:
-                file.seek(start)
-                at = start
-                for pre_tokens, _ in pretokenizer.stream(_text(file, stop)):
-                    counts.update(pre_tokens)
-                    if file.tell() > at:
-                        yield file.tell() - at
-                        at = file.tell()
-        except UnicodeDecodeError:
-            raise DataError(f"{path} is not UTF-8 text, of which a tokenizer learns: convert it first.") from None
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    yield counts
-
-
-def _text(file: BinaryIO, stop: int) -> Iterator[str]:
-    """The text of an open file up to the offset `stop`, in blocks; `\\r` stays as it is."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    while data := file.read(min(READ_BYTES, stop - file.tell())):
-        yield decoder.decode(data)
-    yield decoder.decode(b"", final=True)
-
-
-def _count_in_processes(shares: Sequence[list[FileSpan]], pretokenizer: PreTokenizer) -> Iterator[int | Counter[str]]:
-    """The same from one process a share; whatever happens, no process outlives the call."""
-    context = multiprocessing.get_context("spawn")
-    processes, results = [], []
-    try:
-        for share in shares:
-            result, send = context.Pipe(duplex=False)
-            process = context.Process(target=_send_counts, args=(send, share, pretokenizer), daemon=True)
-            processes.append(process)
-            results.append(result)
-            process.start()
-            send.close()
-        unfinished = list(results)
-        while unfinished:
-            for result in cast("list[Connection]", wait(unfinished)):
-                message = _receive(result)
-                yield message
-                if not isinstance(message, int):
-                    unfinished.remove(result)
-    finally:
-        started = [process for process in processes if process.pid is not None]
-        for process in started:
-            process.terminate()
-        for process in started:
-            process.join()
-        for result in results:
-            result.close()
-
-
-def _send_counts(send: Connection, share: list[FileSpan], pretokenizer: PreTokenizer) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
-    try:
-        for message in _count(share, pretokenizer):
-            send.send(message)
-    except GlassformerError as error:
-        send.send(error)
-
-
-def _receive(result: Connection) -> int | Counter[str]:
-    try:
-        message = result.recv()
-    except EOFError:
-        raise TokenizerError(
-            "A process that counts the corpus died: give it more memory, or take fewer workers.",
-            python='In a script, the call must stand under `if __name__ == "__main__":`.',
-        ) from None
-    if isinstance(message, GlassformerError):
-        raise message
-    assert isinstance(message, int | Counter)
-    return message
-
-
-def _cuts(path: Path, size: int, parts: int, special_tokens: Sequence[bytes]) -> list[int]:
-    """Offsets, about `parts` + 1, between which a file's pre-tokens can be counted apart.
-
-    A cut goes before a special token; without special tokens, before a space that follows a visible ASCII character,
-    where every pattern ends a pre-token without looking further. Where no such place follows, there is no cut.
-    """
-    finder = re.compile(b"|".join(map(re.escape, special_tokens)) or rb"(?<=[!-~])(?= )")
-    with path.open("rb") as file:
-        cuts = {_next_cut(file, size * part // parts, size, finder, special_tokens) for part in range(1, parts)}
-    return sorted({0, size} | cuts)
-
-
-def _next_cut(
-    file: BinaryIO, offset: int, size: int, finder: re.Pattern[bytes], special_tokens: Sequence[bytes]
-) -> int:
-    """The first place from `offset` on where a match begins and no special token is cut in two; else the end."""
-    margin = max(map(len, special_tokens), default=1)
-    for start in range(offset, size, SEARCH_BYTES):
-        first = max(0, start - margin)
-        searched = start - first + SEARCH_BYTES
-        file.seek(first)
-        data = file.read(searched + margin)
-        for match in finder.finditer(data, start - first):
-            at = match.start()
-            across = (data.find(token, max(0, at - len(token) + 1), at + len(token) - 1) for token in special_tokens)
-            if at < searched and max(across, default=-1) < 0:
-                return first + at
-    return size

@@ -72,6 +72,15 @@ def without_surrogates(text: str) -> str:
     return text
 
 
+def check_length(text: str) -> None:
+    """Raise where a text that cannot be cut yet has become too long."""
+    if len(text) > LONGEST:
+        raise TokenizerError(
+            f"The text has {len(text):,} characters in a row, from {text[:20]!r} on, without a place "
+            f"where it may be cut into words; {LONGEST:,} are allowed."
+        )
+
+
 class PreTokenizer:
     """Cuts text at special tokens, the longest first, and what lies between them by a pattern that covers any text."""
 
@@ -129,11 +138,7 @@ class PreTokenizer:
             text = "".join(waiting)
             start = yield from self._decided(text, make)
             waiting, size = [text[start:]], len(text) - start
-            if size > LONGEST:
-                raise TokenizerError(
-                    f"The text has {size:,} characters in a row, from {text[start : start + 20]!r} on, without a place "
-                    f"where it may be cut into words; {LONGEST:,} are allowed."
-                )
+            check_length(waiting[0])
             enough = 0 if size < SCANNED_AGAIN else 2 * size
         yield from self._rest("".join([*waiting, without_surrogates(half)]), make)
 

@@ -1,0 +1,70 @@
+"""The files of a corpus, and the spans of them that can be read apart."""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
+
+from glassformer.errors import DataError
+
+Files = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+FileSpan = tuple[Path, int, int]  # the bytes of a file from one offset to another
+
+SEARCH_BYTES = 1 << 16
+
+
+def files_of(files: Files) -> list[tuple[Path, int]]:
+    """Each file and its size; a DataError where there is no file, or no text in any."""
+    paths = [Path(files)] if isinstance(files, str | os.PathLike) else [Path(file) for file in files]
+    sizes = [_size(path) for path in paths]
+    if sum(sizes) == 0:
+        raise DataError(f"{', '.join(map(str, paths)) or 'no file'}: nothing to learn from, expected text.")
+    return list(zip(paths, sizes, strict=True))
+
+
+def shares_of(files: Sequence[tuple[Path, int]], parts: int, special_tokens: Sequence[bytes]) -> list[list[FileSpan]]:
+    """The corpus in at most so many shares of about the same size, whose pre-tokens can be counted apart."""
+    shares: list[list[FileSpan]] = [[] for _ in range(parts)]
+    for path, size in files:
+        offsets = cuts_of(path, size, parts, special_tokens) if parts > 1 else [0, size]
+        for share, (start, stop) in zip(shares, pairwise(offsets), strict=False):
+            share.append((path, start, stop))
+    return [share for share in shares if share]
+
+
+def _size(path: Path) -> int:
+    if not path.is_file():
+        raise DataError(f"{path}: expected a text file, and this is {'a folder' if path.is_dir() else 'no file'}.")
+    return path.stat().st_size
+
+
+def cuts_of(path: Path, size: int, parts: int, special_tokens: Sequence[bytes]) -> list[int]:
+    """Offsets, about `parts` + 1, between which a file's pre-tokens can be counted apart.
+
+    A cut goes before a special token; without special tokens, before a space that follows a visible ASCII character,
+    where every pattern ends a pre-token without looking further. Where no such place follows, there is no cut.
+    """
+    finder = re.compile(b"|".join(map(re.escape, special_tokens)) or rb"(?<=[!-~])(?= )")
+    with path.open("rb") as file:
+        cuts = {_next_cut(file, size * part // parts, size, finder, special_tokens) for part in range(1, parts)}
+    return sorted({0, size} | cuts)
+
+
+def _next_cut(
+    file: BinaryIO, offset: int, size: int, finder: re.Pattern[bytes], special_tokens: Sequence[bytes]
+) -> int:
+    """The first place from `offset` on where a match begins and no special token is cut in two; else the end."""
+    margin = max(map(len, special_tokens), default=1)
+    for start in range(offset, size, SEARCH_BYTES):
+        first = max(0, start - margin)
+        searched = start - first + SEARCH_BYTES
+        file.seek(first)
+        data = file.read(searched + margin)
+        for match in finder.finditer(data, start - first):
+            at = match.start()
+            across = (data.find(token, max(0, at - len(token) + 1), at + len(token) - 1) for token in special_tokens)
+            if at < searched and max(across, default=-1) < 0:
+                return first + at
+    return size

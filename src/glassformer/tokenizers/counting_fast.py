@@ -1,0 +1,129 @@
+"""The fast twin of `counting.py`: pre-tokens are counted by a kernel (`kernels/count.py`), in threads.
+
+Files are read in blocks and not mapped into memory: a block stays in the processor's cache while it is cut and counted,
+memory does not grow with the file, and a file that shrinks meanwhile is a file that ends, not a crash.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from io import RawIOBase
+from queue import SimpleQueue
+from threading import Event, Thread
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glassformer.errors import DataError
+from glassformer.kernels import count as kernels
+from glassformer.kernels.split import CODES
+from glassformer.kernels.unicode_classes import class_table
+from glassformer.tokenizers import pretokenize
+from glassformer.tokenizers.corpus import FileSpan
+from glassformer.tokenizers.pre_token_counts import PreTokenCounts
+from glassformer.tokenizers.vocabulary import special_bytes
+
+READ_BYTES = 1 << 19
+LONGEST_CHARACTER = 4  # bytes
+SLOTS = 1 << 16  # of a table, at first
+
+
+def count_shares(
+    shares: Sequence[Sequence[FileSpan]], pattern: str, special_tokens: Sequence[str]
+) -> Iterator[int | Mapping[bytes, int]]:
+    """Numbers of bytes as they are read, and last how often each pre-token occurs in all shares."""
+    specials = kernels.specials_of([special_bytes(token) for token in special_tokens])
+    whole, *others = tallies = [Tally(CODES[pattern], specials) for _ in shares]
+    yield from _in_threads(shares, tallies) if others else whole.count(shares[0])
+    for other in others:
+        whole.add(other)
+    yield whole.counts()
+
+
+class Tally:
+    """Counts of pre-tokens, in a table that gets more room when it needs it."""
+
+    def __init__(self, pattern: int, specials: kernels.Specials) -> None:
+        """Take how text is cut."""
+        self._rules = (pattern, class_table(), specials)
+        self._table = kernels.empty_table(SLOTS)
+
+    def counts(self) -> PreTokenCounts:
+        """All that has been counted."""
+        return PreTokenCounts(*kernels.words_of(self._table))
+
+    def add(self, other: "Tally") -> None:
+        """Add the counts of another one."""
+        slot, is_full = kernels.add_all(self._table, other._table, 0)
+        while is_full:
+            self._table = kernels.more_room(self._table)
+            slot, is_full = kernels.add_all(self._table, other._table, slot)
+
+    def count(self, spans: Sequence[FileSpan]) -> Iterator[int]:
+        """Count the pre-tokens of spans of files; numbers of bytes as they are read."""
+        for path, start, stop in spans:
+            try:
+                with path.open("rb", buffering=0) as file:
+                    file.seek(start)
+                    yield from self._count_span(file, stop - start)
+            except UnicodeError:
+                raise DataError(f"{path} is not UTF-8 text, of which a tokenizer learns: convert it first.") from None
+            except OSError as error:
+                raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+
+    def _count_span(self, file: RawIOBase, n_left: int) -> Iterator[int]:
+        """The next bytes of a file, with a block at least as long as what the one before has left to be counted."""
+        text = np.empty(0, np.uint8)
+        while block := file.read(min(n_left, max(READ_BYTES, len(text)))):
+            n_left -= len(block)
+            text = np.concatenate([text, np.frombuffer(block, np.uint8)])
+            n_whole = kernels.utf8_end(text)
+            if len(text) - n_whole >= LONGEST_CHARACTER:
+                raise UnicodeError
+            text = text[self._count_block(text[:n_whole], False) :]
+            if len(text) > pretokenize.LONGEST:
+                pretokenize.check_length(text.tobytes().decode(errors="ignore"))
+            yield len(block)
+        if kernels.utf8_end(text) < len(text):
+            raise UnicodeError
+        self._count_block(text, True)
+
+    def _count_block(self, text: NDArray[np.uint8], is_last: bool) -> int:
+        """Count what no more text can change, and return where the rest begins."""
+        start, is_full = kernels.count(text, 0, is_last, *self._rules, self._table)
+        while is_full:
+            self._table = kernels.more_room(self._table)
+            start, is_full = kernels.count(text, start, is_last, *self._rules, self._table)
+        return start
+
+
+def _in_threads(shares: Sequence[Sequence[FileSpan]], tallies: Sequence[Tally]) -> Iterator[int]:
+    """Let a thread count each share; whatever happens, no thread outlives the call by more than a block."""
+    messages: SimpleQueue[int | BaseException | None] = SimpleQueue()
+    is_over = Event()
+
+    def work(share: Sequence[FileSpan], tally: Tally) -> None:
+        try:
+            for n_bytes in tally.count(share):
+                messages.put(n_bytes)
+                if is_over.is_set():
+                    break
+            messages.put(None)
+        except BaseException as error:
+            messages.put(error)
+
+    threads = [Thread(target=work, args=work_of, daemon=True) for work_of in zip(shares, tallies, strict=True)]
+    n_working = len(threads)
+    try:
+        for thread in threads:
+            thread.start()
+        while n_working:
+            message = messages.get()
+            if isinstance(message, BaseException):
+                raise message
+            if message is None:
+                n_working -= 1
+            else:
+                yield message
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
