@@ -50,7 +50,7 @@ def train(
     pattern
         How text is split before merging: gpt2, cl100k, o200k, llama3 or qwen2.
     workers
-        Processes that count; by default one for small files, else one a core.
+        How many count at once; by default one for small files, else one a core.
     overwrite
         Replace a tokenizer that is already there.
     """

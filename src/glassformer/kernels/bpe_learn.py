@@ -6,8 +6,8 @@ that the neighbours of any token are one look away.
 
     text       t h e   h e n   t h y
     symbols    t h e | h e n | t h y |
-               0 0 e | h e n | 0 0 y |        after merging t + h into the token 0
-               1 . 1 | h e n | 0 0 y |        after merging 0 + e into the token 1
+               A A e | h e n | A A y |        t + h have become A
+               B . B | h e n | A A y |        A + e have become B; | is EDGE, . is INSIDE
 
 A merge of `left` and `right` into `new` has three steps:
 

@@ -19,7 +19,7 @@ from glassformer.twins import use
 
 BPEProgress = Callable[[str, int, int], None]
 
-BYTES_PER_WORKER = 4 << 20  # for less, starting a process takes longer than it saves
+BYTES_PER_WORKER = 4 << 20  # for less, starting a worker takes longer than it saves
 MANY_BYTES = 1 << 21  # from which it takes less time to load a kernel than it saves
 
 
