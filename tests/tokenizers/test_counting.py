@@ -135,7 +135,7 @@ def test_where_utf8_ends_is_where_python_says(tmp_path: Path) -> None:
             expected = len(data)
         except UnicodeDecodeError as error:
             expected = error.start
-        assert utf8_end(np.array(bytearray(data), np.uint8)) == expected, data
+        assert utf8_end(np.frombuffer(data, np.uint8)) == expected, data
 
 
 @pytest.mark.parametrize("bad", [b"\xff", b"\xed\xa0\x80", b"\xc3"])

@@ -31,7 +31,7 @@ What makes this fast:
 - Words of one count lie side by side, so that a place by itself says how often its word occurs.
 
 Each call of `learn` works for a while only, so that whoever calls it can be interrupted and can tell how far it is.
-`benchmarks/tokenizers.py` has the figures.
+`benchmarks/tokenization.py` has the figures.
 """
 
 from typing import Any, NamedTuple

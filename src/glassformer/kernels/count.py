@@ -83,6 +83,8 @@ def character_start(data: Bytes, place: int) -> int:
 @njit
 def next_special(data: Bytes, start: int, stop: int, specials: Specials) -> tuple[int, int]:
     """Begin and end of the first special token that begins before `stop`, the longest there; else `stop` twice."""
+    if specials.longest == 0:
+        return stop, stop
     for place in range(start, stop):
         if specials.firsts[data[place]]:
             begin = 0
@@ -138,13 +140,13 @@ def is_in(table: Table, slot: int, data: Bytes, start: int, end: int, hash: int)
 
 
 @njit
-def add_all(table: Table, other: Table, start: int) -> tuple[int, bool]:
-    """Add another table's counts, from one of its slots on; returns as `count` does."""
-    for slot in range(start, len(other.slots)):
-        entry = other.slots[slot]
-        if entry.count > 0 and not add(table, other.text, entry.place, entry.place + entry.length, entry.count):
+def add_all(table: Table, text: Bytes, slots: Records, start: int) -> tuple[int, bool]:
+    """Add the counts of another table, from one of its slots on; returns as `count` does."""
+    for slot in range(start, len(slots)):
+        entry = slots[slot]
+        if entry.count > 0 and not add(table, text, entry.place, entry.place + entry.length, entry.count):
             return slot, True
-    return len(other.slots), False
+    return len(slots), False
 
 
 @njit
@@ -171,11 +173,18 @@ def more_room(table: Table) -> Table:
     return longer._replace(numbers=table.numbers)
 
 
+def text_of(table: Table) -> Bytes:
+    """The pre-tokens side by side, to be read only, as kernels are compiled for all text that they read."""
+    text = table.text[: table.numbers[N_BYTES]]
+    text.flags.writeable = False
+    return text
+
+
 def words_of(table: Table) -> tuple[Bytes, NDArray[np.int64], NDArray[np.int64]]:
     """The pre-tokens side by side, where each ends, and their counts."""
     entries = table.slots[table.slots["count"] > 0]
     entries = entries[np.argsort(entries["place"])]
-    return table.text[: table.numbers[N_BYTES]], entries["place"] + entries["length"], entries["count"].copy()
+    return text_of(table), entries["place"] + entries["length"], entries["count"].copy()
 
 
 def specials_of(tokens: list[bytes]) -> Specials:

@@ -52,10 +52,11 @@ class Tally:
 
     def add(self, other: "Tally") -> None:
         """Add the counts of another one."""
-        slot, is_full = kernels.add_all(self._table, other._table, 0)
+        text, slots = kernels.text_of(other._table), other._table.slots
+        slot, is_full = kernels.add_all(self._table, text, slots, 0)
         while is_full:
             self._table = kernels.more_room(self._table)
-            slot, is_full = kernels.add_all(self._table, other._table, slot)
+            slot, is_full = kernels.add_all(self._table, text, slots, slot)
 
     def count(self, spans: Sequence[FileSpan]) -> Iterator[int]:
         """Count the pre-tokens of spans of files; numbers of bytes as they are read."""
@@ -71,10 +72,10 @@ class Tally:
 
     def _count_span(self, file: RawIOBase, n_left: int) -> Iterator[int]:
         """The next bytes of a file, with a block at least as long as what the one before has left to be counted."""
-        text = np.empty(0, np.uint8)
+        text = np.frombuffer(b"", np.uint8)
         while block := file.read(min(n_left, max(READ_BYTES, len(text)))):
             n_left -= len(block)
-            text = np.concatenate([text, np.frombuffer(block, np.uint8)])
+            text = np.frombuffer(text.tobytes() + block, np.uint8)
             n_whole = kernels.utf8_end(text)
             if len(text) - n_whole >= LONGEST_CHARACTER:
                 raise UnicodeError

@@ -1,0 +1,144 @@
+"""Learning byte-level BPE, by us and by other packages. Run: python benchmarks/tokenization.py CORPUS:VOCAB_SIZE ...
+
+Each run is a process of its own that learns from the file twice: "first" includes what is loaded on first use, "again"
+is what a second run takes. The peak is that of the whole process after the first run, libraries included. Packages that
+are not installed are left out. `sentencepiece` learns by another algorithm, from lines. Of equally frequent pairs none
+but us takes the greater, so merges are compared with those of our form in Python.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from paired import save
+
+SPECIAL = "<|endoftext|>"
+REPEATS = 3
+
+OURS = """
+def learn(path, vocab_size):
+    return train_bpe(path, vocab_size, [SPECIAL], workers=THREADS)[1]
+
+from glassformer.tokenizers import train_bpe
+"""
+
+LEARNERS = {
+    "ours": OURS,
+    "ours, in Python": OURS
+    + """
+import glassformer.tokenizers.bpe_learn_fast, glassformer.tokenizers.bpe_train
+glassformer.tokenizers.bpe_train.MANY_BYTES = glassformer.tokenizers.bpe_learn_fast.MANY_BYTES = 1 << 60
+glassformer.tokenizers.pretokenize.MANY = 1 << 60
+""",
+    "HF tokenizers": """
+def learn(path, vocab_size):
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=[SPECIAL], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train([path], trainer)
+
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+""",
+    "sentencepiece": """
+def learn(path, vocab_size):
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        input=path, model_writer=model, vocab_size=vocab_size, model_type="bpe", byte_fallback=True,
+        character_coverage=0.9995, num_threads=THREADS, minloglevel=2, max_sentence_length=1 << 20,
+    )
+
+import io
+import sentencepiece
+""",
+    "bpeasy": """
+def learn(path, vocab_size):
+    bpeasy.train_bpe(iter([open(path, encoding="utf-8", newline="").read()]), PATTERN, 128, vocab_size)
+
+import bpeasy
+from glassformer.tokenizers.pretokenize import PATTERNS
+PATTERN = PATTERNS["gpt2"]
+""",
+    "gigatoken": """
+def learn(path, vocab_size):
+    gigatoken.train_bpe(path, vocab_size, [SPECIAL])
+
+import gigatoken
+""",
+    "rustbpe": """
+def learn(path, vocab_size):
+    lines = open(path, encoding="utf-8", newline="")
+    rustbpe.Tokenizer().train_from_iterator(lines, vocab_size, pattern=PATTERN)
+
+import rustbpe
+from glassformer.tokenizers.pretokenize import PATTERNS
+PATTERN = PATTERNS["gpt2"]
+""",
+}
+
+MEASURE = """
+import hashlib, json, resource, time
+seconds = []
+for run in range(2):
+    start = time.perf_counter()
+    merges = learn(PATH, VOCAB_SIZE)
+    seconds.append(time.perf_counter() - start)
+    if run == 0:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+digest = hashlib.sha256(repr(merges).encode()).hexdigest()
+print(json.dumps({"first": seconds[0], "again": seconds[1], "peak MB": peak, "merges": merges and digest}))
+"""
+
+Figures = dict[str, float | str | None]
+
+
+def measure(learner: str, path: Path, vocab_size: int, threads: int) -> Figures | None:
+    """Seconds and megabytes of one process; None where the package is missing."""
+    names = {"PATH": str(path), "VOCAB_SIZE": vocab_size, "SPECIAL": SPECIAL, "THREADS": threads}
+    lines = [f"{name} = {value!r}" for name, value in names.items()]
+    affinity = f"import os\nos.environ.update(RAYON_NUM_THREADS='{threads}', OMP_NUM_THREADS='{threads}')"
+    code = "\n".join([affinity, *lines, LEARNERS[learner], MEASURE])
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=3600, check=False)
+    if "ModuleNotFoundError" in process.stderr:
+        return None
+    if process.returncode:
+        raise RuntimeError(process.stderr)
+    figures: Figures = json.loads(process.stdout.splitlines()[-1])
+    return figures
+
+
+def best(runs: list[Figures]) -> Figures:
+    """The least of each figure: other work on the machine only adds."""
+    return {key: min(run[key] for run in runs) for key in ("first", "again", "peak MB")}  # type: ignore[type-var]
+
+
+def main() -> None:
+    """Print and save the table; exit with 1 where our merges are not those that Python's form learns."""
+    rows, is_right = {}, True
+    for argument in sys.argv[1:]:
+        corpus, _, size = argument.rpartition(":")
+        path = Path(corpus)
+        for threads in (1, 2):
+            digests = set()
+            for learner in LEARNERS:
+                runs = [measure(learner, path, int(size), threads) for _ in range(REPEATS)]
+                done = [run for run in runs if run is not None]
+                if not done:
+                    print(f"{learner}: not installed")
+                    continue
+                digests |= {run["merges"] for run in done} - {None}
+                row = best(done)
+                rows[f"{learner}, {path.stem} to {size}, {threads} threads"] = row
+                figures = f"{row['first']:7.2f} s, again {row['again']:7.2f} s, {row['peak MB']:6.0f} MB"
+                print(f"{path.stem} to {size}, {threads} threads: {learner:16} {figures}", flush=True)
+            is_right &= len(digests) == 1
+    print("merges as in Python" if is_right else "OTHER MERGES THAN IN PYTHON")
+    save("tokenization", rows)
+    sys.exit(not is_right)
+
+
+if __name__ == "__main__":
+    main()
