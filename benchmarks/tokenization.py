@@ -1,9 +1,10 @@
 """Learning byte-level BPE, by us and by other packages. Run: python benchmarks/tokenization.py CORPUS:VOCAB_SIZE ...
 
 Each run is a process of its own that learns from the file twice: "first" includes what is loaded on first use, "again"
-is what a second run takes. The peak is that of the whole process after the first run, libraries included. Packages that
-are not installed are left out. `sentencepiece` learns by another algorithm, from lines. Of equally frequent pairs none
-but us takes the greater, so merges are compared with those of our form in Python.
+is what a second run takes; "processor" is the latter in seconds of the processor, which add up all threads. The peak is
+that of the whole process after the first run, libraries included. Packages that are not installed are left out.
+`sentencepiece` learns by another algorithm, from lines. Of equally frequent pairs none but us takes the greater, so
+merges are compared with those of our form in Python.
 """
 
 import json
@@ -15,6 +16,7 @@ from paired import save
 
 SPECIAL = "<|endoftext|>"
 REPEATS = 3
+FIGURES = ("first", "again", "processor", "peak MB")
 
 OURS = """
 def learn(path, vocab_size):
@@ -83,14 +85,16 @@ MEASURE = """
 import hashlib, json, time
 seconds = []
 for run in range(2):
-    start = time.perf_counter()
+    start, start_of_processor = time.perf_counter(), time.process_time()
     merges = learn(PATH, VOCAB_SIZE)
     seconds.append(time.perf_counter() - start)
+    processor = time.process_time() - start_of_processor
     if run == 0:
         lines = open("/proc/self/status").read().splitlines()
         peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 digest = hashlib.sha256(repr(merges).encode()).hexdigest()
-print(json.dumps({"first": seconds[0], "again": seconds[1], "peak MB": peak, "merges": merges and digest}))
+figures = {"first": seconds[0], "again": seconds[1], "processor": processor, "peak MB": peak}
+print(json.dumps(figures | {"merges": merges and digest}))
 """
 
 Figures = dict[str, float | str | None]
@@ -113,7 +117,7 @@ def measure(learner: str, path: Path, vocab_size: int, threads: int) -> Figures 
 
 def best(runs: list[Figures]) -> Figures:
     """The least of each figure: other work on the machine only adds."""
-    return {key: min(run[key] for run in runs) for key in ("first", "again", "peak MB")}  # type: ignore[type-var]
+    return {key: min(run[key] for run in runs) for key in FIGURES}  # type: ignore[type-var]
 
 
 def main() -> None:
@@ -133,8 +137,8 @@ def main() -> None:
                 digests |= {run["merges"] for run in done} - {None}
                 row = best(done)
                 rows[f"{learner}, {path.stem} to {size}, {threads} threads"] = row
-                figures = f"{row['first']:7.2f} s, again {row['again']:7.2f} s, {row['peak MB']:6.0f} MB"
-                print(f"{path.stem} to {size}, {threads} threads: {learner:16} {figures}", flush=True)
+                figures = ", ".join(f"{key} {row[key]:.2f}" for key in FIGURES)
+                print(f"{path.stem} to {size}, {threads} threads, {learner}: {figures}", flush=True)
             is_right &= len(digests) == 1
     print("merges as in Python" if is_right else "OTHER MERGES THAN IN PYTHON")
     save("tokenization", rows)

@@ -107,8 +107,8 @@ def test_large_files_are_counted_by_the_kernel_and_small_ones_in_python(
     (tmp_path / "small").write_text("ab ab")
     (tmp_path / "large").write_text("ab ab " * (1 << 19))
     calls = []
-    kernel = counting_fast.Tally.count
-    monkeypatch.setattr(counting_fast.Tally, "count", lambda *arguments: calls.append(0) or kernel(*arguments))
+    kernel = counting_fast.PreTokenTable.count
+    monkeypatch.setattr(counting_fast.PreTokenTable, "count", lambda *arguments: calls.append(0) or kernel(*arguments))
     assert count_pre_tokens(tmp_path / "small") == {b"ab": 1, b" ab": 1}
     assert not calls
     large = count_pre_tokens(tmp_path / "large")
@@ -194,6 +194,11 @@ def test_processes_count_what_one_counts(tmp_path, special_tokens):
     serial = count_pre_tokens(paths, special_tokens, workers=1)
     assert count_pre_tokens(paths, special_tokens, workers=3) == serial
     assert counted(paths, special_tokens, "gpt2", workers=3) == serial
+
+
+def test_a_file_without_the_special_tokens_is_shared_too(tmp_path):
+    (tmp_path / "c").write_text("one two " * 100)
+    assert len(shares_of(files_of([tmp_path / "c"]), 4, [END.encode()])) == 4
 
 
 @pytest.mark.parametrize("special_tokens", [["ab", "bc"], ["aa"], ["aba", "bab"], ["a", "aab"], []])

@@ -19,10 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glassformer.kernels import njit
-from glassformer.kernels.split import pre_token_end
-
-Bytes = NDArray[np.uint8]
-Records = Any  # an array of records, whose fields are attributes
+from glassformer.kernels.split import ByteArray, pre_token_end
 
 SLOT = np.dtype([("hash", np.int64), ("place", np.int64), ("length", np.int64), ("count", np.int64)])
 N_WORDS, N_BYTES = range(2)  # in `numbers`
@@ -33,7 +30,7 @@ OFFSET, PRIME = -3750763034362895579, 1099511628211  # of the hash FNV-1a, as 64
 class Specials(NamedTuple):
     """The special tokens, the longest first."""
 
-    text: Bytes
+    text: ByteArray
     ends: NDArray[np.int64]
     firsts: NDArray[np.bool_]  # of each byte, whether one begins with it
     longest: int
@@ -42,14 +39,14 @@ class Specials(NamedTuple):
 class Table(NamedTuple):
     """How often each pre-token occurs, with open addressing; a slot with a count of zero is empty."""
 
-    text: Bytes
-    slots: Records
+    text: ByteArray
+    slots: Any  # records of SLOT
     numbers: NDArray[np.int64]
 
 
 @njit
 def count(
-    data: Bytes, start: int, is_last: bool, pattern: int, classes: Bytes, specials: Specials, table: Table
+    data: ByteArray, start: int, is_last: bool, pattern: int, classes: ByteArray, specials: Specials, table: Table
 ) -> tuple[int, bool]:
     """Count the pre-tokens of a block from `start` on; if it is not the last, those alone that no more text can change.
 
@@ -73,7 +70,7 @@ def count(
 
 
 @njit
-def character_start(data: Bytes, place: int) -> int:
+def character_start(data: ByteArray, place: int) -> int:
     """The place, or where the character begins in which it is."""
     while 0 < place < len(data) and data[place] & 0xC0 == 0x80:
         place -= 1
@@ -81,7 +78,7 @@ def character_start(data: Bytes, place: int) -> int:
 
 
 @njit
-def next_special(data: Bytes, start: int, stop: int, specials: Specials) -> tuple[int, int]:
+def next_special(data: ByteArray, start: int, stop: int, specials: Specials) -> tuple[int, int]:
     """Begin and end of the first special token that begins before `stop`, the longest there; else `stop` twice."""
     if specials.longest == 0:
         return stop, stop
@@ -99,7 +96,7 @@ def next_special(data: Bytes, start: int, stop: int, specials: Specials) -> tupl
 
 
 @njit
-def add(table: Table, data: Bytes, start: int, end: int, n: int) -> bool:
+def add(table: Table, data: ByteArray, start: int, end: int, n: int) -> bool:
     """Add to the count of a pre-token; False, and nothing is done, where a new one finds no room."""
     hash = OFFSET
     for i in range(start, end):
@@ -128,7 +125,7 @@ def home_of(hash: int, n_slots: int) -> int:
 
 
 @njit
-def is_in(table: Table, slot: int, data: Bytes, start: int, end: int, hash: int) -> bool:
+def is_in(table: Table, slot: int, data: ByteArray, start: int, end: int, hash: int) -> bool:
     """Whether a slot has this pre-token."""
     entry = table.slots[slot]
     if entry.hash != hash or entry.length != end - start:
@@ -140,7 +137,7 @@ def is_in(table: Table, slot: int, data: Bytes, start: int, end: int, hash: int)
 
 
 @njit
-def add_all(table: Table, text: Bytes, slots: Records, start: int) -> tuple[int, bool]:
+def add_all(table: Table, text: ByteArray, slots: Any, start: int) -> tuple[int, bool]:
     """Add the counts of another table, from one of its slots on; returns as `count` does."""
     for slot in range(start, len(slots)):
         entry = slots[slot]
@@ -150,7 +147,7 @@ def add_all(table: Table, text: Bytes, slots: Records, start: int) -> tuple[int,
 
 
 @njit
-def move(slots: Records, longer: Records) -> None:
+def move(slots: Any, longer: Any) -> None:
     """Enter the slots of a table into those of a longer one, which is empty."""
     for k in range(len(slots)):
         if slots[k].count > 0:
@@ -173,14 +170,14 @@ def more_room(table: Table) -> Table:
     return longer._replace(numbers=table.numbers)
 
 
-def text_of(table: Table) -> Bytes:
+def text_of(table: Table) -> ByteArray:
     """The pre-tokens side by side, to be read only, as kernels are compiled for all text that they read."""
     text = table.text[: table.numbers[N_BYTES]]
     text.flags.writeable = False
     return text
 
 
-def words_of(table: Table) -> tuple[Bytes, NDArray[np.int64], NDArray[np.int64]]:
+def words_of(table: Table) -> tuple[ByteArray, NDArray[np.int64], NDArray[np.int64]]:
     """The pre-tokens side by side, where each ends, and their counts."""
     entries = table.slots[table.slots["count"] > 0]
     entries = entries[np.argsort(entries["place"])]
@@ -198,7 +195,7 @@ def specials_of(tokens: list[bytes]) -> Specials:
 
 
 @njit
-def utf8_end(data: Bytes) -> int:
+def utf8_end(data: ByteArray) -> int:
     """Where the first character begins that UTF-8 does not have or that is not there to its end; else the length."""
     place = 0
     while place < len(data):

@@ -43,10 +43,10 @@ def _size(path: Path) -> int:
 def cuts_of(path: Path, size: int, parts: int, special_tokens: Sequence[bytes]) -> list[int]:
     """Offsets, about `parts` + 1, between which a file's pre-tokens can be counted apart.
 
-    A cut goes before a special token; without special tokens, before a space that follows a visible ASCII character,
-    where every pattern ends a pre-token without looking further. Where no such place follows, there is no cut.
+    A cut goes before a special token, or before a space that follows a visible ASCII character, where every pattern
+    ends a pre-token without looking further. Where no such place follows, there is no cut.
     """
-    finder = re.compile(b"|".join(map(re.escape, special_tokens)) or rb"(?<=[!-~])(?= )")
+    finder = re.compile(b"|".join([*map(re.escape, special_tokens), rb"(?<=[!-~])(?= )"]))
     with path.open("rb") as file:
         cuts = {_next_cut(file, size * part // parts, size, finder, special_tokens) for part in range(1, parts)}
     return sorted({0, size} | cuts)

@@ -31,14 +31,14 @@ def count_shares(
 ) -> Iterator[int | Mapping[bytes, int]]:
     """Numbers of bytes as they are read, and last how often each pre-token occurs in all shares."""
     specials = kernels.specials_of([special_bytes(token) for token in special_tokens])
-    whole, *others = tallies = [Tally(CODES[pattern], specials) for _ in shares]
-    yield from _in_threads(shares, tallies) if others else whole.count(shares[0])
+    whole, *others = tables = [PreTokenTable(CODES[pattern], specials) for _ in shares]
+    yield from _in_threads(shares, tables) if others else whole.count(shares[0])
     for other in others:
         whole.add(other)
     yield whole.counts()
 
 
-class Tally:
+class PreTokenTable:
     """Counts of pre-tokens, in a table that gets more room when it needs it."""
 
     def __init__(self, pattern: int, specials: kernels.Specials) -> None:
@@ -50,7 +50,7 @@ class Tally:
         """All that has been counted."""
         return PreTokenCounts(*kernels.words_of(self._table))
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "PreTokenTable") -> None:
         """Add the counts of another one."""
         text, slots = kernels.text_of(other._table), other._table.slots
         slot, is_full = kernels.add_all(self._table, text, slots, 0)
@@ -96,14 +96,14 @@ class Tally:
         return start
 
 
-def _in_threads(shares: Sequence[Sequence[FileSpan]], tallies: Sequence[Tally]) -> Iterator[int]:
+def _in_threads(shares: Sequence[Sequence[FileSpan]], tables: Sequence[PreTokenTable]) -> Iterator[int]:
     """Let a thread count each share; whatever happens, no thread outlives the call by more than a block."""
     messages: SimpleQueue[int | BaseException | None] = SimpleQueue()
     is_over = Event()
 
-    def work(share: Sequence[FileSpan], tally: Tally) -> None:
+    def work(share: Sequence[FileSpan], table: PreTokenTable) -> None:
         try:
-            for n_bytes in tally.count(share):
+            for n_bytes in table.count(share):
                 messages.put(n_bytes)
                 if is_over.is_set():
                     break
@@ -111,7 +111,7 @@ def _in_threads(shares: Sequence[Sequence[FileSpan]], tallies: Sequence[Tally]) 
         except BaseException as error:
             messages.put(error)
 
-    threads = [Thread(target=work, args=work_of, daemon=True) for work_of in zip(shares, tallies, strict=True)]
+    threads = [Thread(target=work, args=work_of, daemon=True) for work_of in zip(shares, tables, strict=True)]
     n_working = len(threads)
     try:
         for thread in threads:
