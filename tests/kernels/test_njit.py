@@ -47,6 +47,18 @@ def test_two_processes_that_compile_at_once_leave_code_that_a_third_loads(tmp_pa
     assert python(call, **cache).communicate() == ("10 loaded\n", "")
 
 
+def test_on_a_full_disk_code_is_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "glassformer_toy.py").write_text(TOY)
+    code = (
+        f"import shutil, sys; sys.path.insert(0, {str(tmp_path)!r}); import numpy as np\n"
+        "shutil.disk_usage = lambda path: shutil._ntuple_diskusage(1 << 30, 1 << 30, 4096)\n"
+        "from glassformer_toy import total; print(total(np.arange(5)))"
+    )
+    cache = tmp_path / "not" / "yet"
+    assert python(code, NUMBA_CACHE_DIR=str(cache)).communicate() == ("10\n", "")
+    assert not list(tmp_path.rglob("*.nb?"))
+
+
 def test_without_numba_a_kernel_is_an_import_error_that_says_so() -> None:
     code = (
         "import sys; import glassformer.kernels, glassformer.tokenizers; print('numba' in sys.modules)\n"

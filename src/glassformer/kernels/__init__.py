@@ -5,6 +5,8 @@ readable function (`twins.py`), which runs instead where numba is missing. Nothi
 """
 
 import hashlib
+import os
+import shutil
 import sys
 import threading
 import time
@@ -16,6 +18,7 @@ from typing import Any, TypeVar
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 SLOW = 2.0  # seconds of compiling after which a line says so
+ROOM = 64 << 20  # bytes on the disk, many times what the code takes
 
 
 def njit(function: Kernel) -> Kernel:
@@ -23,8 +26,9 @@ def njit(function: Kernel) -> Kernel:
 
     It runs without the interpreter's lock. It cannot make arrays: to count references to them took two thirds of the
     time of small functions. numba keeps the code in the folder NUMBA_CACHE_DIR, else beside the file, else, where that
-    is read-only, in the user's cache; where none can be written, each process compiles for itself. A file of code
-    appears whole or not at all, so that two processes may compile at once. Without numba, an ImportError.
+    is read-only, in the user's cache; where none can be written or the disk is full, each process compiles for itself.
+    A file of code appears whole or not at all, so that two processes may compile at once. Without numba, an
+    ImportError.
     """
     return _compiled(function)
 
@@ -39,10 +43,19 @@ def _compiled(function: Kernel, **options: bool) -> Kernel:
     options |= {"nogil": True, "_nrt": False}
     function.__qualname__ += f"-{_version()}"  # a part of the names of the files
     try:
-        compiled: Kernel = numba.njit(cache=True, error_model="numpy", **options)(function)
+        compiled: Kernel = numba.njit(cache=_has_room(), error_model="numpy", **options)(function)
     except RuntimeError:  # no folder that can be written
         compiled = numba.njit(error_model="numpy", **options)(function)
     return compiled
+
+
+@cache
+def _has_room() -> bool:
+    """Whether the disk takes the code of all kernels: numba ends a call whose code it cannot write."""
+    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or __file__).resolve()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free > ROOM
 
 
 @cache
@@ -96,4 +109,5 @@ class _Announcement:
 
     def _say(self) -> None:
         self._is_said = True
-        print("Compiling for this machine, which is kept for the next time …", file=sys.stderr, flush=True)
+        kept = ", which is kept for the next time" if _has_room() else ""
+        print(f"Compiling for this machine{kept} …", file=sys.stderr, flush=True)
