@@ -32,6 +32,7 @@ class DecoderSettings:
     """What `Decoder` asks of a configuration; here all layers see the whole text, and turn by its positions."""
 
     __slots__ = ()
+    norm: ClassVar[type[RMSNorm]] = RMSNorm  # around sublayers, and behind the last block
     vocab_size: int
     context_length: int
     d_model: int
@@ -164,7 +165,8 @@ class Decoder(nn.Module):
 
     def new_norm(self) -> nn.Module:
         """The norm behind the last block."""
-        return RMSNorm(self.config.d_model, eps=self.config.norm_eps)
+        norm: nn.Module = self.config.norm(self.config.d_model, eps=self.config.norm_eps)
+        return norm
 
     def new_head(self) -> Linear:
         """From the last vector of each token to its logits."""
@@ -216,7 +218,7 @@ def block(
     """The block of a modern decoder."""
     experts = config.experts
     return Block(
-        attn_norm=RMSNorm(config.d_model, eps=config.norm_eps),
+        attn_norm=config.norm(config.d_model, eps=config.norm_eps),
         attn=Attention(
             config.d_model,
             config.n_heads,
@@ -229,7 +231,7 @@ def block(
             scale=score_scale,
             dropout=config.dropout,
         ),
-        mlp_norm=RMSNorm(config.d_model, eps=config.norm_eps),
+        mlp_norm=config.norm(config.d_model, eps=config.norm_eps),
         mlp=(
             SwiGLU(config.d_model, config.d_ff, bias=mlp_bias)
             if experts is None

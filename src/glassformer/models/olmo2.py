@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from glassformer.models.decoder import Decoder, DecoderConfig, initialize
 from glassformer.models.spec import ModelSpec
 from glassformer.nn.block import NormPlacement
+from glassformer.nn.norm import RMSNorm, WideRMSNorm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,7 @@ class Olmo2Config(DecoderConfig):
 
     architecture: ClassVar[str] = "olmo2"
     norm_placement: ClassVar[NormPlacement] = "res-post"
+    norm: ClassVar[type[RMSNorm]] = WideRMSNorm
     joint_qk_norm: ClassVar[bool] = True
 
     vocab_size: int = 100352

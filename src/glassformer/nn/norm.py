@@ -70,7 +70,16 @@ class UnitOffsetRMSNorm(nn.Module):
         return F.rms_norm(wide, scale, self.eps).to(x.dtype)
 
 
-class JointRMSNorm(RMSNorm):
+class WideRMSNorm(RMSNorm):
+    """RMSNorm that is in float32 up to its end whatever x is, scale included, so that it rounds once."""
+
+    def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
+        """x, normalised at each position."""
+        wide = x if x.dtype == torch.float64 else x.float()
+        return F.rms_norm(wide, self.weight.to(wide.dtype), self.eps).to(x.dtype)
+
+
+class JointRMSNorm(WideRMSNorm):
     """RMSNorm of queries or keys over the features of all their heads together (OLMo 2, §2, arXiv:2501.00656)."""
 
     def forward(self, x: Float[Tensor, "*B H T D"]) -> Float[Tensor, "*B H T D"]:
