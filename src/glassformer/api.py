@@ -34,7 +34,7 @@ from glassformer.inference.constraints import OF_CALLS, Constraints, constraints
 from glassformer.inference.embed import Pooling, embed
 from glassformer.inference.engine import Engine
 from glassformer.inference.generate import Generation, generate
-from glassformer.inference.logits import LogitFilter, Sampling, sampling_of
+from glassformer.inference.logits import USUAL, LogitFilter, Sampling, sampling_of, usual_of_answers
 from glassformer.inference.recorded_call import ModelCall, call_of
 from glassformer.inference.request import Request
 from glassformer.inference.stopping import stops_within
@@ -176,7 +176,7 @@ class Model:
 
     @property
     def sampling(self) -> Sampling:
-        """How tokens are chosen where nothing else is asked for: as its generation_config.json says, or as usual."""
+        """How tokens continue a text, unless something is asked for: as generation_config.json says, or as usual."""
         return sampling_of(self.rest.generation)
 
     @property
@@ -194,15 +194,18 @@ class Model:
         """How a search goes on and ends where nothing else is asked for: as its files say, or as usual."""
         return beams_of(self.rest.of_generation)
 
-    def chosen_by(self, settings: Mapping[str, Any]) -> tuple[Sampling, Constraints]:
+    def chosen_by(self, settings: Mapping[str, Any], *, answers: bool = False) -> tuple[Sampling, Constraints]:
         """How tokens are chosen, and which may come, with other settings than its files'.
 
-        A name that is no setting of `Sampling`, and no rule that a call may set (`OF_CALLS`), is an error.
+        Of `answers` in a chat the most likely token is taken, where neither these settings nor its files say how to
+        draw one. A name that is no setting of `Sampling`, and no rule that a call may set (`OF_CALLS`), is an error.
         """
         rules = {name: settings[name] for name in settings if name in OF_CALLS}
         others = {name: settings[name] for name in settings if name not in rules}
         check_names(Sampling, others, "sampling setting")
-        return replace(self.sampling, **others), replace(self.constraints, **rules)
+        usual = usual_of_answers(self.rest.generation, others) if answers else USUAL
+        sampling = sampling_of(self.rest.generation, usual=usual)
+        return replace(sampling, **others), replace(self.constraints, **rules)
 
     def encode(self, prompt: str) -> list[int]:
         """The prompt's tokens, behind those that open a text for this model."""
@@ -376,6 +379,9 @@ class Model:
     def chat(self, messages: Sequence[ChatMessage], **settings: Any) -> str:
         """The answer to a conversation such as [{"role": "user", "content": "Hello!"}]; `answer` has the settings.
 
+        It is the most likely text, token by token, and the same for every seed, unless the settings or the model's
+        files say how to draw one (`temperature`, `top_k`, `top_p`, `min_p`).
+
         Special tokens in messages are text. So they are in those of the assistant, where a model may have been led to
         spell "<|im_end|>" in letters: its message does not end there in the next prompt. Those that it writes as tokens
         within the answer are left out of its text.
@@ -397,9 +403,10 @@ class Model:
         """The same in pieces, as soon as each is sure; what cannot be served raises at once.
 
         `tools` are JSON schemas of functions that it may ask for, `template` names one of several chat templates. The
-        rest is as for `generate`.
+        rest is as for `generate`, except that the most likely token is taken where neither the settings nor the model's
+        files say how to draw one.
         """
-        sampling, constraints = self.chosen_by(settings)
+        sampling, constraints = self.chosen_by(settings, answers=True)
         prompt = self.chat_prompt(messages, tools=tools, template=template)
         pieces = self.stream(
             [prompt.tokens],
@@ -431,7 +438,7 @@ class Model:
         `system` is what the model is told before all else. The other settings are those of `answer`.
         """
         chosen = self.chat_template(template, tools=tools)
-        sampling, constraints = self.chosen_by(settings)
+        sampling, constraints = self.chosen_by(settings, answers=True)
         module: Any = self.module
         tokenizer = needs_tokenizer(self)
         engine = Engine(module, parse_policy(cache, self.config.context_length), n_tokens=tokenizer.vocab_size)

@@ -15,7 +15,8 @@ VERBS = {
     "generate": "Continue a text; what comes streams to standard output.",
     "chat": (
         "Talk with a model, by the chat template in its files.\n\nAt a terminal each line is a message, or a command "
-        "such as /help; what comes through a pipe is one message, and is answered."
+        "such as /help; what comes through a pipe is one message, and is answered. An answer is the most likely text, "
+        "token by token, unless generation_config.json or an option such as --temperature 0.8 says how to draw one."
     ),
     "translate": "Translate texts; a single one streams with one beam.",
     "transcribe": "Write down what is said in recordings, as text or subtitles.",

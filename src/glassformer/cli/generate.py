@@ -50,7 +50,7 @@ def generate(
         The text is a message, which the model answers by its chat template; without it, special tokens that the model
         writes are shown.
     n
-        How many continuations, each with a seed of its own.
+        How many continuations, each with a seed of its own; several answers are drawn as continuations are.
     max_new_tokens
         Where to stop at the latest: by default after 256 tokens, with --endless nowhere.
     endless
@@ -85,7 +85,7 @@ def generate(
             raise GenerationError("With --chat, a text must be given: it is the message.")
         tokens, end_ids = loaded.chat_prompt([{"role": "user", "content": begin}])
         prompts = [tokens] * n
-    sampling, constraints = loaded.chosen_by(settings)
+    sampling, constraints = loaded.chosen_by(settings, answers=chat and n == 1)
     pieces = loaded.stream(
         prompts,
         max_new_tokens=max_new_tokens,
