@@ -170,7 +170,10 @@ class Model:
 
     @property
     def stop_tokens(self) -> frozenset[int]:
-        """Tokens after which a text is over: those that end it, and the one that begins the next."""
+        """Tokens after which a text is over: those that end it, and the one that begins the next.
+
+        Answers in a chat go on behind the latter.
+        """
         bos_id = None if self.tokenizer is None else self.tokenizer.bos_id
         return self.eos_ids if bos_id is None else self.eos_ids | {bos_id}
 
@@ -267,14 +270,14 @@ class Model:
         """Continue several prompts at once; each piece says which sequence it belongs to, and the last why it ended.
 
         Without `constraints` the model's files say which tokens may come. A text ends with `stop_tokens`, and here with
-        `end_ids` too. With `ignore_eos` it goes on past its end, which
-        shows as an empty line. Without `special`, special tokens within a text have no text; one in whose own text a
-        string of `stop` is ends it all the same.
+        `end_ids` too. With `ignore_eos` it goes on past its end, which shows as an empty line. Without `special`, as in
+        answers, special tokens within a text have no text, and one that begins a text does not end it; one in whose own
+        text a string of `stop` is ends it all the same.
         """
         tokenizer = needs_tokenizer(self)
         encoded = [prompt if isinstance(prompt, list | tuple) else self.encode(prompt) for prompt in prompts]
         stopping = frozenset() if special else stops_within(tokenizer.special_tokens, stop)
-        ends = self.stop_tokens | end_ids | stopping
+        ends = (self.stop_tokens if special else self.eos_ids) | end_ids | stopping
         tokens = self.tokens(
             encoded,
             max_new_tokens,
@@ -372,7 +375,7 @@ class Model:
     def chat_prompt(
         self, messages: Sequence[ChatMessage], *, tools: Tools | None = None, template: str = ""
     ) -> ChatPrompt:
-        """The tokens of the same text, and those that end the answer beside `stop_tokens`."""
+        """The tokens of the same text, and those that end the answer beside `eos_ids`."""
         chosen = self.chat_template(template, tools=tools)
         return prompt_of(chosen, needs_tokenizer(self), messages, tools=tools)
 
@@ -446,7 +449,7 @@ class Model:
             tokens=(),
             sampling=sampling,
             max_new_tokens=max_new_tokens,
-            stop_tokens=self.stop_tokens,
+            stop_tokens=self.eos_ids,
             constraints=constraints,
             filters=tuple(filters),
         )
