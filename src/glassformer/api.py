@@ -236,7 +236,8 @@ class Model:
         `settings` are those of `Sampling`, and of `Constraints` `no_repeat_ngram_size`, `min_length` and
         `min_new_tokens`; what is left out is as the model's files say, or as usual (temperature 0.8, top_p 0.95).
         `filters` are functions of the logits (N, V) of the N texts and of their tokens so far,
-        which give the logits that a token is chosen by.
+        which give the logits that a token is chosen by. Ids that stand for no text, those with which a vocabulary is
+        padded behind the tokenizer's last, are never chosen; `transformers` may choose them.
 
         What cannot be served raises at once, before the first piece is asked for.
         """
@@ -327,7 +328,10 @@ class Model:
         filters: Sequence[LogitFilter] = (),
         **settings: Any,
     ) -> Int[Tensor, "B N"]:
-        """The prompts with their continuations; a sequence that has ended is filled with its last token."""
+        """The prompts with their continuations; a sequence that has ended is filled with its last token.
+
+        Of a model with a tokenizer, ids behind the tokenizer's last are never chosen, which `transformers` may choose.
+        """
         if not isinstance(tokens, Tensor):
             tokens = _token_ids(tokens)
         if tokens.ndim != 2 or tokens.is_floating_point():
