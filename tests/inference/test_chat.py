@@ -98,7 +98,7 @@ def test_an_answer_goes_on_behind_a_begin_token_as_in_transformers(folder: Path,
     assert begin in row
     answer = tokenizer.decode(row, skip_special_tokens=True)
     assert answer == "P<think>s." == model.chat(ASKED) == text(model.conversation().ask("Which city?"))
-    assert "".join(model.generate("?", max_new_tokens=8, temperature=0)) == "P<think>"
+    assert "".join(model.generate("?", max_new_tokens=8, temperature=0.0)) == "P<think>"
 
 
 def test_an_answer_streams_and_what_cannot_be_served_raises_before(model: gf.Model) -> None:
