@@ -28,6 +28,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "corpora against the textbook": (60, 300),
     "word sets full of ties": (60, 2_000),
     "corpora counted in blocks": (60, 1_000),
+    "files of documents cut": (20, 500),
     "bytes that may be UTF-8": (3_000, 100_000),
     "subword-nmt corpora against the textbook": (20, 300),
     "streams of random ids": (200, 5_000),

@@ -32,6 +32,7 @@ def train(
     out: Path,
     special: Annotated[tuple[str, ...], Parameter(negative="")] = ("<|endoftext|>",),
     pattern: str = "gpt2",
+    field: str = "text",
     workers: int | None = None,
     overwrite: Flag = False,
 ) -> None:
@@ -40,7 +41,7 @@ def train(
     Parameters
     ----------
     files
-        UTF-8 text; it is read in pieces.
+        UTF-8 text, or documents: .jsonl, or .parquet; also packed as .gz or .zst. It is read in pieces.
     vocab_size
         Bytes, special tokens and merges together.
     out
@@ -49,6 +50,8 @@ def train(
         A token that is never split and never learned; can be given several times.
     pattern
         How text is split before merging: gpt2, cl100k, o200k, llama3 or qwen2.
+    field
+        What is learnt from in files of documents: the name of a text in each line of .jsonl, or of a column.
     workers
         How many count at once; by default one for small files, else one a core.
     overwrite
@@ -71,6 +74,7 @@ def train(
             vocab_size,
             special,
             pattern=pattern,
+            field=field,
             workers=workers,
             progress=lambda stage, done, total: update(done, total, stage),
         )

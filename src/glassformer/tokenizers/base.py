@@ -72,15 +72,19 @@ class Tokenizer(ABC):
         special_tokens: Sequence[str] = (),
         *,
         pattern: str = "gpt2",
+        field: str = "text",
         workers: int | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> "Tokenizer":
         """Learn byte-level BPE from text files of any size; `vocab_size` counts bytes, merges and special tokens.
 
+        Files may be texts, or documents, `field` in each: .jsonl and .parquet; packed as .gz or .zst they stay so.
         `workers` processes count the pre-tokens (None: one for small files, else one a core);
         `progress(stage, done, total)` is called now and then.
         """
-        return Tokenizer._train(files, vocab_size, special_tokens, pattern=pattern, workers=workers, progress=progress)
+        return Tokenizer._train(
+            files, vocab_size, special_tokens, pattern=pattern, field=field, workers=workers, progress=progress
+        )
 
     @staticmethod
     def load(path: str | os.PathLike[str], *, pattern: str | None = None) -> "Tokenizer":
