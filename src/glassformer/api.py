@@ -31,19 +31,21 @@ from glassformer.inference.chat import ChatPrompt, Conversation, prompt_of, temp
 from glassformer.inference.chat_template import ChatMessage, ChatTemplate, Tools
 from glassformer.inference.classify import Guess, classify
 from glassformer.inference.constraints import OF_CALLS, Constraints, constraints_of, say_what_is_not_followed
+from glassformer.inference.draft_model import DraftModel
 from glassformer.inference.embed import Pooling, embed
 from glassformer.inference.engine import Engine
 from glassformer.inference.generate import Generation, generate
 from glassformer.inference.logits import USUAL, LogitFilter, Sampling, sampling_of, usual_of_answers
 from glassformer.inference.recorded_call import ModelCall, call_of
 from glassformer.inference.request import Request
+from glassformer.inference.speculative import Drafter, Lookup
 from glassformer.inference.stopping import stops_within
 from glassformer.inference.streaming_text import Piece, stream_text
 from glassformer.inference.transcribe import Options, Transcript, transcribe
 from glassformer.kinds import encoder, image, kind_of, kinds, sound, translation
 from glassformer.kinds.kind import Inputs, Metrics, Progress, needs_tokenizer
 from glassformer.models.bert import Bert
-from glassformer.models.spec import IN_WORDS, KindName, longest_text
+from glassformer.models.spec import IN_WORDS, CausalModel, KindName, longest_text
 from glassformer.models.whisper import Whisper
 from glassformer.nn.kv_cache import full, parse_policy
 from glassformer.tokenizers import CharTokenizer, Tokenizer
@@ -229,6 +231,9 @@ class Model:
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
         filters: Sequence[LogitFilter] = (),
+        draft: "Model | None" = None,
+        lookup: bool = False,
+        n_drafted: int | None = None,
         **settings: Any,
     ) -> Iterator[str]:
         """Continue the prompt; the text comes in pieces, as soon as each is sure.
@@ -238,6 +243,8 @@ class Model:
         `filters` are functions of the logits (N, V) of the N texts and of their tokens so far,
         which give the logits that a token is chosen by. Ids that stand for no text, those with which a vocabulary is
         padded behind the tokenizer's last, are never chosen; `transformers` may choose them.
+        which give the logits that a token is chosen by. `draft` is a smaller model of the same vocabulary that guesses
+        what comes, and `lookup` guesses what has come before (`drafter`): the text keeps its distribution.
 
         What cannot be served raises at once, before the first piece is asked for.
         """
@@ -251,8 +258,39 @@ class Model:
             stop=stop,
             ignore_eos=ignore_eos,
             filters=filters,
+            drafter=self.drafter(draft, lookup=lookup, n_drafted=n_drafted),
         )
         return (piece.text for piece in pieces)
+
+    def drafter(
+        self, draft: "Model | None" = None, *, lookup: bool = False, n_drafted: int | None = None
+    ) -> Drafter | None:
+        """What guesses several tokens at once for this model, which verifies them all in one pass: another model, or
+        a look at what has followed the same tokens before; None where there is nothing to guess with.
+
+        What is sampled keeps its distribution, and what is most likely stays the same but for rounding. Another seed's
+        numbers decide than without. `n_drafted` tokens are guessed at once: 4 by a model, 8 by a lookup.
+        """
+        if lookup and draft is not None:
+            raise GenerationError("Tokens are drafted by a model or by lookup: choose one.")
+        if draft is None:
+            if n_drafted is not None and not lookup:
+                raise GenerationError("is for draft and lookup.", setting="n_drafted")
+            return Lookup(n_drafted or 8) if lookup else None
+        draft.require("language-model")
+        if not self._shares_vocabulary(draft):
+            raise GenerationError("The model that drafts has another vocabulary: it must have the same tokens.")
+        n_tokens = min(each.config.vocab_size for each in (self, draft))
+        if self.tokenizer is not None:
+            n_tokens = min(n_tokens, self.tokenizer.vocab_size)
+        return DraftModel(cast(CausalModel, draft.module), n_drafted or 4, n_tokens=n_tokens)
+
+    def _shares_vocabulary(self, other: "Model") -> bool:
+        """Whether the same tokens mean the same; without tokenizers, whether there are as many."""
+        if self.tokenizer is None or other.tokenizer is None:
+            return bool(self.config.vocab_size == other.config.vocab_size)
+        one, another = self.tokenizer, other.tokenizer
+        return one.vocab == another.vocab and one.special_tokens == another.special_tokens
 
     def stream(
         self,
@@ -267,6 +305,7 @@ class Model:
         ignore_eos: bool = False,
         special: bool = True,
         filters: Sequence[LogitFilter] = (),
+        drafter: Drafter | None = None,
     ) -> Iterator[Piece]:
         """Continue several prompts at once; each piece says which sequence it belongs to, and the last why it ended.
 
@@ -287,6 +326,7 @@ class Model:
             stop_tokens=stopping if ignore_eos else ends,
             constraints=constraints,
             filters=filters,
+            drafter=drafter,
         )
         unwritten = frozenset() if special else tokenizer.skipped_ids
         return stream_text(
@@ -303,6 +343,7 @@ class Model:
         stop_tokens: frozenset[int],
         constraints: Constraints | None = None,
         filters: Sequence[LogitFilter] = (),
+        drafter: Drafter | None = None,
     ) -> Generation:
         """The same on tokens: each new one with its sequence."""
         self.require("language-model")
@@ -316,6 +357,7 @@ class Model:
             n_tokens=None if self.tokenizer is None else self.tokenizer.vocab_size,
             constraints=self.constraints if constraints is None else constraints,
             filters=filters,
+            drafter=drafter,
         )
 
     def generate_ids(
@@ -326,6 +368,7 @@ class Model:
         cache: str = "full",
         ignore_eos: bool = False,
         filters: Sequence[LogitFilter] = (),
+        drafter: Drafter | None = None,
         **settings: Any,
     ) -> Int[Tensor, "B N"]:
         """The prompts with their continuations; a sequence that has ended is filled with its last token.
@@ -350,6 +393,7 @@ class Model:
             stop_tokens=ends,
             constraints=constraints,
             filters=filters,
+            drafter=drafter,
         ):
             rows[new.sequence].append(new.token)
         longest = max(map(len, rows))

@@ -5,6 +5,8 @@ import os
 COUNTS: dict[str, tuple[int, int]] = {
     # inference
     "schedules of the decode engine": (2, 100),  # of each of 16 models and caches
+    "speculative schedules": (1, 60),  # of each of 27 models, drafters and caches
+    "sampled texts with drafts": (2_000, 20_000),
     "streamed texts": (200, 5_000),
     "translators of transformers": (1, 20),
     "telephone prompts": (3, 20),
