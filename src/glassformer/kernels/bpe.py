@@ -22,7 +22,8 @@ HALF = np.uint64(32)
 UPPER = np.uint64(40)  # from this bit on a product depends on all bits of its factors: 24 bits, for slots
 MIX = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ divided by the golden ratio: its multiples spread
 
-SHORT = 28  # symbols up to which looking at all pairs costs less than a heap
+SHORT = 28  # symbols up to which looking at all pairs costs less than a tree of them
+FAN = 8  # nodes below a node of the tree
 KEY_BYTES = 15  # of the longest piece in the cache, which with its length are two words
 CACHED_IDS = 11
 SLOT = 8  # words: the key, and in six more the number of ids and the ids
@@ -48,13 +49,13 @@ class Vocabulary(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Room for the merges of one piece, as many places as it has bytes; of `heap` three times as many."""
+    """Room for the merges of one piece, as many places as it has bytes; of `tree` three times as many."""
 
     symbols: Ints
     ranks: Ranks
-    after: NDArray[np.int64]
-    before: NDArray[np.int64]
-    heap: Words
+    after: Ints
+    before: Ints
+    tree: Ranks
 
 
 @njit
@@ -197,36 +198,48 @@ def merge_short(n: int, pairs: Words, joined: Ints, symbols: Ints, ranks: Ranks)
 
 @njit
 def merge_long(n: int, pairs: Words, joined: Ints, scratch: Scratch) -> int:
-    """The same for many symbols, in n log n steps.
+    """The same for many symbols, with the same few steps for each merge.
 
     The symbols are a list: each place has those of its neighbours, `after` and `before`, and a merge takes its right
-    symbol's place out. A heap has `rank << 32 | place` of all pairs that can be merged, the least at its top. It may
-    have pairs that are no more: then `ranks[place]` is another by now.
+    symbol's place out. The ranks are the leaves of a tree, in which each node has the least of the eight below it:
+
+        tree    [3]               the least of all
+                [5, 3, 4]         node 8 v + 1 + k is the k-th below node v
+                [5 9 7 8, ...     from `leaves` on, the rank of each place and the symbol after it, NEVER if none
+
+    So the pair to merge is found from the top, at each level the leftmost that has the least rank, and a rank that
+    changes is told upwards until a node stays as it was. A heap would keep pairs that are no more, and took twice as
+    long.
     """
-    symbols, ranks, after, before, heap = scratch
-    n_heap = 0
+    symbols, ranks, after, before, tree = scratch
     ranks[n - 1] = NEVER
+    leaves, width = 0, 1
+    while width < n:
+        leaves, width = leaves + width, FAN * width
     for i in range(n):
-        after[i], before[i] = i + 1, i - 1
-        if ranks[i] != NEVER:
-            n_heap = heap_push(heap, n_heap, np.uint64(ranks[i]) << HALF | np.uint64(i))
-    while n_heap:
-        rank, i = np.uint32(heap[0] >> HALF), signed(heap[0] & LOW)
-        n_heap = heap_pop(heap, n_heap)
-        if ranks[i] != rank:
-            continue
-        symbols[i] = joined[rank]
-        gone = after[i]
-        ranks[gone] = NEVER
-        after[i] = after[gone]
-        if after[i] < n:
-            before[after[i]] = i
-        for left in (before[i], i):
-            if left >= 0:
-                right = after[left]
-                ranks[left] = rank_of(symbols[left], symbols[right], pairs) if right < n else NEVER
-                if ranks[left] != NEVER:
-                    n_heap = heap_push(heap, n_heap, np.uint64(ranks[left]) << HALF | np.uint64(left))
+        tree[leaves + i], after[i], before[i] = ranks[i], i + 1, i - 1
+    for node in range(leaves - 1, -1, -1):
+        tree[node] = least_below(tree, node, leaves + n)
+    while tree[0] != NEVER:
+        node = 0
+        while node < leaves:
+            node = FAN * node + 1
+            while tree[node] != tree[0]:
+                node += 1
+        i = node - leaves
+        gone, left = after[i], before[i]
+        right = after[gone]
+        symbols[i] = joined[tree[node]]
+        after[i] = right
+        tree[leaves + gone] = NEVER
+        tree[node] = rank_of(symbols[i], symbols[right], pairs) if right < n else NEVER
+        if right < n:
+            before[right] = i
+        if left >= 0:
+            tree[leaves + left] = rank_of(symbols[left], symbols[i], pairs)
+            tell_upwards(tree, leaves + left, leaves + n)
+        tell_upwards(tree, node, leaves + n)
+        tell_upwards(tree, leaves + gone, leaves + n)
     i, length = 0, 0
     while i < n:
         symbols[length] = symbols[i]
@@ -235,33 +248,24 @@ def merge_long(n: int, pairs: Words, joined: Ints, scratch: Scratch) -> int:
     return length
 
 
-@njit
-def heap_push(heap: Words, n: int, entry: np.uint64) -> int:
-    """Add to a heap of `n` entries, in which none is greater than those at 2 i + 1 and 2 i + 2; its new size."""
-    i = n
-    while i > 0 and heap[(i - 1) // 2] > entry:
-        heap[i] = heap[(i - 1) // 2]
-        i = (i - 1) // 2
-    heap[i] = entry
-    return n + 1
+@inlined
+def least_below(tree: Ranks, node: int, end: int) -> np.uint32:
+    """The least of the nodes below this one, of a tree that ends at `end`."""
+    least = NEVER
+    for below in range(FAN * node + 1, min(FAN * node + 1 + FAN, end)):
+        least = min(least, tree[below])
+    return least
 
 
-@njit
-def heap_pop(heap: Words, n: int) -> int:
-    """Take the least entry out of a heap of `n`; its new size."""
-    n -= 1
-    entry = heap[n]
-    i = 0
-    while 2 * i + 1 < n:
-        child = 2 * i + 1
-        if child + 1 < n and heap[child + 1] < heap[child]:
-            child += 1
-        if heap[child] >= entry:
+@inlined
+def tell_upwards(tree: Ranks, node: int, end: int) -> None:
+    """Bring the nodes above this one up to date."""
+    while node > 0:
+        node = (node - 1) // FAN
+        least = least_below(tree, node, end)
+        if tree[node] == least:
             break
-        heap[i] = heap[child]
-        i = child
-    heap[i] = entry
-    return n
+        tree[node] = least
 
 
 @inlined

@@ -105,9 +105,9 @@ def _scratch(n: int) -> kernels.Scratch:
     return kernels.Scratch(
         symbols=np.empty(n, np.int32),
         ranks=np.empty(n, np.uint32),
-        after=np.empty(n, np.int64),
-        before=np.empty(n, np.int64),
-        heap=np.empty(3 * n, np.uint64),
+        after=np.empty(n, np.int32),
+        before=np.empty(n, np.int32),
+        tree=np.empty(3 * n, np.uint32),
     )
 
 
