@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from glassformer.errors import TokenizerError, UnsupportedPipeline
 from glassformer.files import write_file
 from glassformer.tokenizers.base import AllowedSpecial, Tokenizer, blocks, check_allowed_special
-from glassformer.tokenizers.bpe import merge_steps
 from glassformer.tokenizers.byte_pieces import BytePieces, IdArray
 from glassformer.tokenizers.merge_table import MergeTable
 from glassformer.tokenizers.pretokenize import MANY, PATTERNS, split_pattern
+from glassformer.tokenizers.steps import EncodingStep, merging
 from glassformer.tokenizers.tokenizer_json import BPE, check_added_ids, check_bpe, excerpt, expect
 from glassformer.tokenizers.untrusted_files import Json, read_json, read_text, sibling
 from glassformer.tokenizers.vocabulary import (
@@ -65,6 +65,8 @@ class BPETokenizer(Tokenizer):
     With `whole_pieces`, a pre-token that is in the vocabulary is its own id, even if no merges lead there; rank-only
     vocabularies have it so.
     """
+
+    method = "merges"
 
     def __init__(
         self,
@@ -152,8 +154,9 @@ class BPETokenizer(Tokenizer):
     def _encode_pre_token(self, pre_token: str) -> list[int]:
         return self._pieces.encode_piece(pre_token)
 
-    def _merge_steps(self, pre_token: str) -> list[list[int]]:
-        return list(merge_steps(self._pieces.symbols(pre_token.encode()), self._table))
+    def _steps(self, pre_token: str) -> tuple[list[bytes], list[EncodingStep]]:
+        symbols = self._pieces.symbols(pre_token.encode())
+        return self._bytes_of(symbols), list(merging(symbols, self._table, self.token_bytes))
 
     def decode_bytes(self, ids: "Iterable[int] | IdArray") -> bytes:
         """The bytes of a sequence of tokens, of an array too; an id that no token has stands for none."""
