@@ -143,3 +143,29 @@ def cutting(words: Sequence[tuple[str, Sequence[CutPiece]]]) -> tuple[list[bytes
             rest = [word[end:].encode()] if end < len(word) else []
             steps.append(EncodingStep(symbols=[*done, *rest, *begin[i + 1 :]], at=len(done) - 1, score=score))
     return begin, steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """A symbol, and of which it was merged; `step` is the number of that merge from 1 on, 0 of a symbol at first."""
+
+    symbol: bytes
+    step: int = 0
+    rank: int | None = None
+    parts: "tuple[Branch, ...]" = ()
+
+
+def merge_trees(pre_token: PreToken) -> list[Branch]:
+    """The tree of each token of a pre-token that was merged, from the token down to the symbols at first.
+
+    >>> steps = [EncodingStep(symbols=[b"h", b"ug"], at=1, rank=0), EncodingStep(symbols=[b"hug"], at=0, rank=7)]
+    >>> (tree,) = merge_trees(PreToken(text="hug", ids=[257], begin=[b"h", b"u", b"g"], steps=steps))
+    >>> tree.symbol, tree.rank, [part.symbol for part in tree.parts], tree.parts[1].step
+    (b'hug', 7, [b'h', b'ug'], 1)
+    """
+    branches = [Branch(symbol=symbol) for symbol in pre_token.begin]
+    for number, step in enumerate(pre_token.steps, start=1):
+        end = step.at + 1 + len(branches) - len(step.symbols)  # of what becomes the new symbol: of a merge, two
+        parts = tuple(branches[step.at : end])
+        branches[step.at : end] = [Branch(symbol=step.symbols[step.at], step=number, rank=step.rank, parts=parts)]
+    return branches

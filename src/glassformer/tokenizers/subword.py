@@ -75,18 +75,18 @@ class SubwordTokenizer(Tokenizer):
         return characters, symbols, ids
 
     def _steps(self, pre_token: str) -> tuple[list[bytes], list[EncodingStep]]:
-        """The merges; a last step puts <unk> for pieces that the dictionary lacks."""
+        """The merges; then <unk> for each piece that the dictionary lacks."""
         if pre_token.isspace():
             return [], []
         characters, symbols, ids = self._characters(pre_token)
         shown = [symbol.removesuffix(END_OF_WORD).encode() for symbol in symbols]
         begin = [ids[character] for character in characters]
         steps = list(merging(begin, self._table, shown.__getitem__))
-        merged = steps[-1].symbols if steps else [shown[id] for id in begin]
-        tokens = self._bytes_of(self._encode_pre_token(pre_token))
-        if merged != tokens:
-            at = next(i for i, (piece, token) in enumerate(zip(merged, tokens, strict=True)) if piece != token)
-            steps.append(EncodingStep(symbols=tokens, at=at))
+        row = steps[-1].symbols if steps else [shown[id] for id in begin]
+        for at, token in enumerate(self._bytes_of(self._encode_pre_token(pre_token))):
+            if token != row[at]:
+                row = [*row[:at], token, *row[at + 1 :]]
+                steps.append(EncodingStep(symbols=row, at=at))
         return [shown[id] for id in begin], steps
 
     def _bytes_after(self, previous: int | None, id: int) -> bytes:
