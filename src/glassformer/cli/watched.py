@@ -30,7 +30,7 @@ TITLES: dict[Method, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class ShownToken:
     """A token: what stands above, and below it."""
 
     text: str
@@ -39,27 +39,27 @@ class Cell:
     whole: str = ""  # the character whose bytes end with this token, having begun in another one
 
 
-def cells_of(tokenizer: Tokenizer, ids: Sequence[int]) -> list[Cell]:
+def cells_of(tokenizer: Tokenizer, ids: Sequence[int]) -> list[ShownToken]:
     """The tokens of a text; those of one character are one colour, and the last of them says which it is."""
     special = set(tokenizer.special_tokens.values())
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    cells: list[Cell] = []
+    cells: list[ShownToken] = []
     style = 0
     for id in ids:
         data = tokenizer.token_bytes(id)
         if id in special:
             decoder.reset()
-            cells.append(Cell(visible(data), f"{id}{SPECIAL}", SPECIAL_STYLE))
+            cells.append(ShownToken(visible(data), f"{id}{SPECIAL}", SPECIAL_STYLE))
             continue
         waiting, _ = decoder.getstate()
         text = decoder.decode(data)
         whole = visible(text[:1].encode()) if waiting and text and not text.startswith("\ufffd") else ""
-        cells.append(Cell(visible(data), str(id), STYLES[style], f"={whole}" if whole else ""))
+        cells.append(ShownToken(visible(data), str(id), STYLES[style], f"={whole}" if whole else ""))
         style = style if decoder.getstate()[0] else (style + 1) % len(STYLES)
     return cells
 
 
-def grid(cells: Sequence[Cell], width: int) -> "Iterator[Text]":
+def grid(cells: Sequence[ShownToken], width: int) -> "Iterator[Text]":
     """The cells in lines of two rows, the ids below; a line ends where the text has an end of line."""
     from rich.cells import cell_len
     from rich.text import Text
