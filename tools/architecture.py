@@ -22,7 +22,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "registration",
         "twins",
         "files",
-        "compressed",
         "torch_internals",
         "http_guard",
         "kernels",

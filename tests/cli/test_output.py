@@ -59,7 +59,6 @@ JSON = [
     "tokenizer encode copy ABC",
     "tokenizer show copy ABC",
     "tokenizer show copy",
-    "tokenizer show copy ABC --merges",
     "data list",
     "doctor",
 ]

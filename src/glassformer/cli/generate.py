@@ -2,7 +2,6 @@
 
 import sys
 import time
-from dataclasses import asdict
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -32,9 +31,6 @@ def generate(
     choosing: Choosing = CHOOSING,
     cache: str = "full",
     stop: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    draft: str | None = None,
-    lookup: Flag = False,
-    n_drafted: int | None = None,
     context_length: ContextLength = None,
     running: Running = RUNNING,
     json: Flag = False,
@@ -54,7 +50,7 @@ def generate(
         The text is a message, which the model answers by its chat template; without it, special tokens that the model
         writes are shown.
     n
-        How many continuations, each with a seed of its own; several answers are drawn as continuations are.
+        How many continuations, each with a seed of its own.
     max_new_tokens
         Where to stop at the latest: by default after 256 tokens, with --endless nowhere.
     endless
@@ -64,13 +60,6 @@ def generate(
         beyond the model's context.
     stop
         End before this text; can be given several times.
-    draft
-        A smaller model of the same vocabulary, which guesses what comes: the model itself verifies several guesses in
-        one pass, and its text comes sooner, with the same distribution.
-    lookup
-        Guess what has followed the latest tokens where they came before, as when a text is summed up or corrected.
-    n_drafted
-        How many tokens are guessed at once: by default 4 by a model, 8 by --lookup.
     json
         Print one JSON object with all continuations, at the end.
     """
@@ -96,11 +85,7 @@ def generate(
             raise GenerationError("With --chat, a text must be given: it is the message.")
         tokens, end_ids = loaded.chat_prompt([{"role": "user", "content": begin}])
         prompts = [tokens] * n
-    sampling, constraints = loaded.chosen_by(settings, answers=chat and n == 1)
-    drafting = None if draft is None else load(draft, "language-model", opening=running)
-    drafter = loaded.drafter(drafting, lookup=lookup, n_drafted=n_drafted)
-    if drafter is not None and cache != "full":
-        remark(f"Old tokens leave the cache {cache} once it is full, and nothing is drafted from then on.")
+    sampling, constraints = loaded.chosen_by(settings)
     pieces = loaded.stream(
         prompts,
         max_new_tokens=max_new_tokens,
@@ -111,7 +96,6 @@ def generate(
         end_ids=end_ids,
         ignore_eos=endless,
         special=not chat,
-        drafter=drafter,
     )
     if chat:
         pieces = without_margin(pieces)
@@ -135,19 +119,15 @@ def generate(
     finally:
         if show:
             write_text("\n", at_once=True)
-    speculation = None if drafter is None else drafter.speculation
     if json:
         results = [{"text": t, "finish": f} for t, f in zip(texts, finishes, strict=True)]
-        seconds = {"seconds": round(time.perf_counter() - started, 3)}
-        print_json({"prompt": begin, "results": results, **seconds, **(asdict(speculation) if speculation else {})})
+        print_json({"prompt": begin, "results": results, "seconds": round(time.perf_counter() - started, 3)})
     elif not show:
         for number, continuation in enumerate(texts, 1):
             print_line(f"--- {number}")
             write_text(f"{before}{continuation}\n")
     if interrupted:
         raise KeyboardInterrupt
-    if speculation is not None and not json:
-        remark(f"Tokens drafted: {speculation.drafted}, of which accepted: {speculation.accepted}.")
     if "context" in finishes and not json:
         length = loaded.config.context_length
         remark(
