@@ -14,6 +14,7 @@ from glassformer.errors import CheckpointError, ConfigError, GenerationError
 from glassformer.kinds import kind_of
 from glassformer.tokenizers import CharTokenizer
 from glassformer.viewer.session import Session
+from support.commands import run
 
 SURFACE = {
     "GlassformerError": None,
@@ -173,6 +174,22 @@ def test_an_id_without_a_token_ends_no_text_and_can_be_looked_at(data_dir):
     session = Session(model, name="gaps")
     run = session.start(kind_of(model).read(model, [word, gaps[0], tokenizer.vocab_size + 1]))
     assert len(session.step(run.id, 0).tokens) == 3
+
+
+def test_ids_behind_the_tokenizers_last_are_never_chosen_and_help_says_so(tmp_path):
+    """Vocabularies are padded so; `transformers` may choose one, and the difference is said where a user reads it."""
+    tokenizer = gf.Tokenizer.train(_corpus(tmp_path), vocab_size=260)
+    model = gf.build("gpt2", vocab_size=264, context_length=16, d_model=8, n_layers=1, n_heads=1, tokenizer=tokenizer)
+
+    def padding_first(logits, texts):
+        assert logits.shape[-1] == 260
+        return logits
+
+    ids = model.generate_ids([[5, 6]], max_new_tokens=8, temperature=50.0, filters=[padding_first], ignore_eos=True)
+    assert ids.max() < 260
+    for name in ("generate", "generate_ids"):
+        assert "never chosen" in getattr(gf.Model, name).__doc__
+    assert "never chosen" in " ".join(run("generate", "--help").stdout.split())
 
 
 def test_the_end_that_the_tokenizer_knows_is_one_of_the_model(tmp_path):

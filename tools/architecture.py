@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "registration",
         "twins",
         "files",
+        "compressed",
         "torch_internals",
         "http_guard",
         "kernels",

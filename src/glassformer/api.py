@@ -31,19 +31,21 @@ from glassformer.inference.chat import ChatPrompt, Conversation, prompt_of, temp
 from glassformer.inference.chat_template import ChatMessage, ChatTemplate, Tools
 from glassformer.inference.classify import Guess, classify
 from glassformer.inference.constraints import OF_CALLS, Constraints, constraints_of, say_what_is_not_followed
+from glassformer.inference.draft_model import DraftModel
 from glassformer.inference.embed import Pooling, embed
 from glassformer.inference.engine import Engine
 from glassformer.inference.generate import Generation, generate
-from glassformer.inference.logits import LogitFilter, Sampling, sampling_of
+from glassformer.inference.logits import USUAL, LogitFilter, Sampling, sampling_of, usual_of_answers
 from glassformer.inference.recorded_call import ModelCall, call_of
 from glassformer.inference.request import Request
+from glassformer.inference.speculative import Drafter, Lookup
 from glassformer.inference.stopping import stops_within
 from glassformer.inference.streaming_text import Piece, stream_text
 from glassformer.inference.transcribe import Options, Transcript, transcribe
 from glassformer.kinds import encoder, image, kind_of, kinds, sound, translation
 from glassformer.kinds.kind import Inputs, Metrics, Progress, needs_tokenizer
 from glassformer.models.bert import Bert
-from glassformer.models.spec import IN_WORDS, KindName, longest_text
+from glassformer.models.spec import IN_WORDS, CausalModel, KindName, longest_text
 from glassformer.models.whisper import Whisper
 from glassformer.nn.kv_cache import full, parse_policy
 from glassformer.tokenizers import CharTokenizer, Tokenizer
@@ -170,13 +172,16 @@ class Model:
 
     @property
     def stop_tokens(self) -> frozenset[int]:
-        """Tokens after which a text is over: those that end it, and the one that begins the next."""
+        """Tokens after which a text is over: those that end it, and the one that begins the next.
+
+        Answers in a chat go on behind the latter.
+        """
         bos_id = None if self.tokenizer is None else self.tokenizer.bos_id
         return self.eos_ids if bos_id is None else self.eos_ids | {bos_id}
 
     @property
     def sampling(self) -> Sampling:
-        """How tokens are chosen where nothing else is asked for: as its generation_config.json says, or as usual."""
+        """How tokens continue a text, unless something is asked for: as generation_config.json says, or as usual."""
         return sampling_of(self.rest.generation)
 
     @property
@@ -194,15 +199,18 @@ class Model:
         """How a search goes on and ends where nothing else is asked for: as its files say, or as usual."""
         return beams_of(self.rest.of_generation)
 
-    def chosen_by(self, settings: Mapping[str, Any]) -> tuple[Sampling, Constraints]:
+    def chosen_by(self, settings: Mapping[str, Any], *, answers: bool = False) -> tuple[Sampling, Constraints]:
         """How tokens are chosen, and which may come, with other settings than its files'.
 
-        A name that is no setting of `Sampling`, and no rule that a call may set (`OF_CALLS`), is an error.
+        Of `answers` in a chat the most likely token is taken, where neither these settings nor its files say how to
+        draw one. A name that is no setting of `Sampling`, and no rule that a call may set (`OF_CALLS`), is an error.
         """
         rules = {name: settings[name] for name in settings if name in OF_CALLS}
         others = {name: settings[name] for name in settings if name not in rules}
         check_names(Sampling, others, "sampling setting")
-        return replace(self.sampling, **others), replace(self.constraints, **rules)
+        usual = usual_of_answers(self.rest.generation, others) if answers else USUAL
+        sampling = sampling_of(self.rest.generation, usual=usual)
+        return replace(sampling, **others), replace(self.constraints, **rules)
 
     def encode(self, prompt: str) -> list[int]:
         """The prompt's tokens, behind those that open a text for this model."""
@@ -223,6 +231,9 @@ class Model:
         stop: Sequence[str] = (),
         ignore_eos: bool = False,
         filters: Sequence[LogitFilter] = (),
+        draft: "Model | None" = None,
+        lookup: bool = False,
+        n_drafted: int | None = None,
         **settings: Any,
     ) -> Iterator[str]:
         """Continue the prompt; the text comes in pieces, as soon as each is sure.
@@ -230,7 +241,10 @@ class Model:
         `settings` are those of `Sampling`, and of `Constraints` `no_repeat_ngram_size`, `min_length` and
         `min_new_tokens`; what is left out is as the model's files say, or as usual (temperature 0.8, top_p 0.95).
         `filters` are functions of the logits (N, V) of the N texts and of their tokens so far,
-        which give the logits that a token is chosen by.
+        which give the logits that a token is chosen by. Ids that stand for no text, those with which a vocabulary is
+        padded behind the tokenizer's last, are never chosen; `transformers` may choose them.
+        which give the logits that a token is chosen by. `draft` is a smaller model of the same vocabulary that guesses
+        what comes, and `lookup` guesses what has come before (`drafter`): the text keeps its distribution.
 
         What cannot be served raises at once, before the first piece is asked for.
         """
@@ -244,8 +258,39 @@ class Model:
             stop=stop,
             ignore_eos=ignore_eos,
             filters=filters,
+            drafter=self.drafter(draft, lookup=lookup, n_drafted=n_drafted),
         )
         return (piece.text for piece in pieces)
+
+    def drafter(
+        self, draft: "Model | None" = None, *, lookup: bool = False, n_drafted: int | None = None
+    ) -> Drafter | None:
+        """What guesses several tokens at once for this model, which verifies them all in one pass: another model, or
+        a look at what has followed the same tokens before; None where there is nothing to guess with.
+
+        What is sampled keeps its distribution, and what is most likely stays the same but for rounding. Another seed's
+        numbers decide than without. `n_drafted` tokens are guessed at once: 4 by a model, 8 by a lookup.
+        """
+        if lookup and draft is not None:
+            raise GenerationError("Tokens are drafted by a model or by lookup: choose one.")
+        if draft is None:
+            if n_drafted is not None and not lookup:
+                raise GenerationError("is for draft and lookup.", setting="n_drafted")
+            return Lookup(n_drafted or 8) if lookup else None
+        draft.require("language-model")
+        if not self._shares_vocabulary(draft):
+            raise GenerationError("The model that drafts has another vocabulary: it must have the same tokens.")
+        n_tokens = min(each.config.vocab_size for each in (self, draft))
+        if self.tokenizer is not None:
+            n_tokens = min(n_tokens, self.tokenizer.vocab_size)
+        return DraftModel(cast(CausalModel, draft.module), n_drafted or 4, n_tokens=n_tokens)
+
+    def _shares_vocabulary(self, other: "Model") -> bool:
+        """Whether the same tokens mean the same; without tokenizers, whether there are as many."""
+        if self.tokenizer is None or other.tokenizer is None:
+            return bool(self.config.vocab_size == other.config.vocab_size)
+        one, another = self.tokenizer, other.tokenizer
+        return one.vocab == another.vocab and one.special_tokens == another.special_tokens
 
     def stream(
         self,
@@ -260,18 +305,19 @@ class Model:
         ignore_eos: bool = False,
         special: bool = True,
         filters: Sequence[LogitFilter] = (),
+        drafter: Drafter | None = None,
     ) -> Iterator[Piece]:
         """Continue several prompts at once; each piece says which sequence it belongs to, and the last why it ended.
 
         Without `constraints` the model's files say which tokens may come. A text ends with `stop_tokens`, and here with
-        `end_ids` too. With `ignore_eos` it goes on past its end, which
-        shows as an empty line. Without `special`, special tokens within a text have no text; one in whose own text a
-        string of `stop` is ends it all the same.
+        `end_ids` too. With `ignore_eos` it goes on past its end, which shows as an empty line. Without `special`, as in
+        answers, special tokens within a text have no text, and one that begins a text does not end it; one in whose own
+        text a string of `stop` is ends it all the same.
         """
         tokenizer = needs_tokenizer(self)
         encoded = [prompt if isinstance(prompt, list | tuple) else self.encode(prompt) for prompt in prompts]
         stopping = frozenset() if special else stops_within(tokenizer.special_tokens, stop)
-        ends = self.stop_tokens | end_ids | stopping
+        ends = (self.stop_tokens if special else self.eos_ids) | end_ids | stopping
         tokens = self.tokens(
             encoded,
             max_new_tokens,
@@ -280,6 +326,7 @@ class Model:
             stop_tokens=stopping if ignore_eos else ends,
             constraints=constraints,
             filters=filters,
+            drafter=drafter,
         )
         unwritten = frozenset() if special else tokenizer.skipped_ids
         return stream_text(
@@ -296,6 +343,7 @@ class Model:
         stop_tokens: frozenset[int],
         constraints: Constraints | None = None,
         filters: Sequence[LogitFilter] = (),
+        drafter: Drafter | None = None,
     ) -> Generation:
         """The same on tokens: each new one with its sequence."""
         self.require("language-model")
@@ -309,6 +357,7 @@ class Model:
             n_tokens=None if self.tokenizer is None else self.tokenizer.vocab_size,
             constraints=self.constraints if constraints is None else constraints,
             filters=filters,
+            drafter=drafter,
         )
 
     def generate_ids(
@@ -319,9 +368,13 @@ class Model:
         cache: str = "full",
         ignore_eos: bool = False,
         filters: Sequence[LogitFilter] = (),
+        drafter: Drafter | None = None,
         **settings: Any,
     ) -> Int[Tensor, "B N"]:
-        """The prompts with their continuations; a sequence that has ended is filled with its last token."""
+        """The prompts with their continuations; a sequence that has ended is filled with its last token.
+
+        Of a model with a tokenizer, ids behind the tokenizer's last are never chosen, which `transformers` may choose.
+        """
         if not isinstance(tokens, Tensor):
             tokens = _token_ids(tokens)
         if tokens.ndim != 2 or tokens.is_floating_point():
@@ -340,6 +393,7 @@ class Model:
             stop_tokens=ends,
             constraints=constraints,
             filters=filters,
+            drafter=drafter,
         ):
             rows[new.sequence].append(new.token)
         longest = max(map(len, rows))
@@ -369,12 +423,15 @@ class Model:
     def chat_prompt(
         self, messages: Sequence[ChatMessage], *, tools: Tools | None = None, template: str = ""
     ) -> ChatPrompt:
-        """The tokens of the same text, and those that end the answer beside `stop_tokens`."""
+        """The tokens of the same text, and those that end the answer beside `eos_ids`."""
         chosen = self.chat_template(template, tools=tools)
         return prompt_of(chosen, needs_tokenizer(self), messages, tools=tools)
 
     def chat(self, messages: Sequence[ChatMessage], **settings: Any) -> str:
         """The answer to a conversation such as [{"role": "user", "content": "Hello!"}]; `answer` has the settings.
+
+        It is the most likely text, token by token, and the same for every seed, unless the settings or the model's
+        files say how to draw one (`temperature`, `top_k`, `top_p`, `min_p`).
 
         Special tokens in messages are text. So they are in those of the assistant, where a model may have been led to
         spell "<|im_end|>" in letters: its message does not end there in the next prompt. Those that it writes as tokens
@@ -397,9 +454,10 @@ class Model:
         """The same in pieces, as soon as each is sure; what cannot be served raises at once.
 
         `tools` are JSON schemas of functions that it may ask for, `template` names one of several chat templates. The
-        rest is as for `generate`.
+        rest is as for `generate`, except that the most likely token is taken where neither the settings nor the model's
+        files say how to draw one.
         """
-        sampling, constraints = self.chosen_by(settings)
+        sampling, constraints = self.chosen_by(settings, answers=True)
         prompt = self.chat_prompt(messages, tools=tools, template=template)
         pieces = self.stream(
             [prompt.tokens],
@@ -431,7 +489,7 @@ class Model:
         `system` is what the model is told before all else. The other settings are those of `answer`.
         """
         chosen = self.chat_template(template, tools=tools)
-        sampling, constraints = self.chosen_by(settings)
+        sampling, constraints = self.chosen_by(settings, answers=True)
         module: Any = self.module
         tokenizer = needs_tokenizer(self)
         engine = Engine(module, parse_policy(cache, self.config.context_length), n_tokens=tokenizer.vocab_size)
@@ -439,7 +497,7 @@ class Model:
             tokens=(),
             sampling=sampling,
             max_new_tokens=max_new_tokens,
-            stop_tokens=self.stop_tokens,
+            stop_tokens=self.eos_ids,
             constraints=constraints,
             filters=tuple(filters),
         )

@@ -33,9 +33,10 @@ import glassformer as gf
 from checkpoints.hostile import refused
 from glassformer import checkpoints
 from glassformer.checkpoints.gguf_file import GGUFFile
-from glassformer.errors import ConfigError, GlassformerError, MissingExtra
+from glassformer.errors import ConfigError, GenerationError, GlassformerError, MissingExtra
 from glassformer.tokenizers.byte_level import to_printable
 from glassformer.tokenizers.wordpiece import WordPieceTokenizer
+from support.commands import run
 from support.counts import count
 from support.damage import damaged
 from support.gguf_models import (
@@ -706,6 +707,20 @@ def test_a_tokenizer_that_is_not_understood_leaves_a_model_of_tokens_and_a_reaso
     assert "\n" not in model.no_tokenizer
     assert "/tmp" not in model.no_tokenizer
     assert len(model.no_tokenizer) > 20
+    assert "tokenizer.json can also be named here, as --tokenizer of convert" in model.no_tokenizer
+
+
+def test_the_tokenizer_of_the_folder_that_a_file_was_made_of_can_be_named(tmp_path: Path) -> None:
+    model = loaded(tmp_path, **byte_level(pre="some-other"))
+    with pytest.raises(GenerationError, match=r"--tokenizer of convert or having\(tokenizer=…\)"):
+        model.generate("a")
+    (tmp_path / "text").write_text("hello hell")
+    another = gf.Tokenizer.train([tmp_path / "text"], 258)
+    another.save(tmp_path / "another")
+    done = run("convert", str(tmp_path / "m.gguf"), str(tmp_path / "out"), "--tokenizer", str(tmp_path / "another"))
+    assert done.returncode == 0, done.stderr
+    assert gf.load(tmp_path / "out").tokenizer.encode("hello") == another.encode("hello")
+    assert model.having(tokenizer=another).encode("hello") == another.encode("hello")
 
 
 # ---- files that lie

@@ -478,7 +478,7 @@ def test_what_gguf_cannot_say_is_refused(tmp_path: Path) -> None:
     pieces = {piece: id for id, piece in enumerate(["[UNK]", "[CLS]", "[SEP]", "a", "##▁b"])}
     bert = gf.build("bert", **SIZES, head="none")
     tokenizer = WordPieceTokenizer({("##[c]" if piece == "##▁b" else piece): id for piece, id in pieces.items()})
-    with pytest.raises(ExportError, match=r"'##\[c\]', which would begin a word"):
+    with pytest.raises(ExportError, match=r"'##\[c\]', which would begin a word .* A folder .* save writes one\."):
         checkpoints.save_gguf(bert.having(tokenizer=tokenizer).checkpoint, tmp_path / "m.gguf", kind="f32")
     for options, says in (({}, "'##▁b'"), ({"lowercase": False}, "uncased"), ({"split_chinese": False}, "uncased")):
         tokenizer = WordPieceTokenizer(pieces, **options)

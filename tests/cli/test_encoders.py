@@ -110,6 +110,12 @@ def test_a_model_of_one_class_says_whether_a_text_is_of_it(tmp_path: Path) -> No
     for (guess,), other in zip(gf.load(tmp_path).classify(*TEXTS), expected, strict=True):
         assert guess.probability == pytest.approx(other["score"], abs=1e-5)
     assert len({other["score"] for other in expected}) > 1
+    lines = run("classify", str(tmp_path), TEXTS[0]).stdout.splitlines()
+    assert lines == [TEXTS[0], f"  {expected[0]['score']:7.2%}"], "a number says nothing of a class without a name"
+    theirs.config.id2label, theirs.config.label2id = {0: "spam"}, {"spam": 0}
+    theirs.save_pretrained(tmp_path)
+    lines = run("classify", str(tmp_path), TEXTS[0]).stdout.splitlines()
+    assert lines[1].endswith("%  that it is spam")
 
 
 def test_a_roberta_of_old_has_gpt2s_files_and_its_texts_stand_between_two_tokens(tmp_path: Path) -> None:

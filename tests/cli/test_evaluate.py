@@ -182,3 +182,28 @@ def test_a_model_measures_itself() -> None:
     assert (figures["correct"], figures["total"]) == (729, 729)
     with pytest.raises(ConfigError, match="beams is not for a language model"):
         model.evaluate("sort", beams=2)
+
+
+# ---- endless texts
+
+
+def test_a_long_text_under_each_policy_is_a_table_and_a_plot(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("CBABBC" * 20)
+    done = evaluate("nano-sort", tmp_path / "text", "--streaming", 8, "--limit", 60, "--plot", tmp_path / "plot.png")
+    assert done.returncode == 0, done.stderr
+    for name in ("dense", "window:8", "sinks:4+4", "recomputation:8"):
+        assert name in done.stdout
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+    again = evaluate("nano-sort", tmp_path / "text", "--streaming", 8, "--plot", tmp_path / "plot.png")
+    assert again.returncode == 2
+    assert "plot.png" in again.stderr
+    figures = json.loads(evaluate("nano-sort", tmp_path / "text", "--streaming", 8, "--json").stdout)
+    assert figures["tokens"] == 120
+    assert [row["tokens"] for row in figures["caches"]][:2] == [11, 119], "learned positions end"
+    for flags, says in (
+        (["--streaming", 50], "--streaming must be from 2 to 11"),
+        (["--limit", 5], "is for streaming"),
+    ):
+        refused = evaluate("nano-sort", tmp_path / "text", *flags)
+        assert refused.returncode == 2
+        assert says in refused.stderr

@@ -73,3 +73,19 @@ def test_a_context_is_another_one_where_no_weight_depends_on_it(tmp_path: Path) 
     assert gf.load("preset:nano-sort", context_length=20).config.context_length == 20
     with pytest.raises(ConfigError, match="context_length must be a whole number from 1"):
         gf.load(tmp_path / "llama", context_length=0)
+
+
+def test_drafts_leave_a_text_as_it_is_and_say_how_many_were_right() -> None:
+    command = ["generate", "nano-sort", "CBABBC", "--temperature=0", "--max-new-tokens=6"]
+    plain = run(*command)
+    drafted = run(*command, "--draft=nano-sort", "--n-drafted=2")
+    assert (drafted.returncode, drafted.stdout) == (0, plain.stdout)
+    assert "Tokens drafted: 2, of which accepted: 2." in drafted.stderr
+    looked_up = run(*command, "--lookup", "--json", "--cache=window:11")
+    results = json.loads(looked_up.stdout)
+    assert plain.stdout == "CBABBC" + results["results"][0]["text"] + "\n"
+    assert results["accepted"] <= results["drafted"]
+    assert "Old tokens leave the cache window:11 once it is full" in looked_up.stderr
+    refused = run(*command, "--n-drafted=2")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--n-drafted is for draft and lookup" in refused.stderr

@@ -59,6 +59,7 @@ JSON = [
     "tokenizer encode copy ABC",
     "tokenizer show copy ABC",
     "tokenizer show copy",
+    "tokenizer show copy ABC --merges",
     "data list",
     "doctor",
 ]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from glassformer.compressed import SMALL
 from glassformer.data import word_corpus
-from glassformer.data.lines import MAX_LINE, SMALL, read_lines
+from glassformer.data.lines import MAX_LINE, read_lines
 from glassformer.data.pairs import read_pairs
 from glassformer.errors import DataError, TokenizerError
 from glassformer.tokenizers import pretokenize

@@ -85,6 +85,22 @@ def test_special_tokens_within_an_answer_have_no_text_as_in_transformers(folder:
     assert written == f"P<think>{BEGIN}s.", "what is no answer shows all that the model writes"
 
 
+def test_an_answer_goes_on_behind_a_begin_token_as_in_transformers(folder: Path, tmp_path: Path) -> None:
+    """It has no text, and only tokens that end a text end an answer; a text that is no answer is over there."""
+    model = with_special_tokens(gf.load(folder))
+    assert model.tokenizer is not None
+    model.tokenizer.bos_id = begin = model.tokenizer.special_tokens[BEGIN]
+    copy = gf.save(model, tmp_path / "copy")
+    tokenizer, theirs = AutoTokenizer.from_pretrained(copy), AutoModelForCausalLM.from_pretrained(copy)
+    assert tokenizer.bos_token_id == begin
+    ids = tokenizer.apply_chat_template(ASKED, add_generation_prompt=True, return_dict=False)
+    row = theirs.generate(torch.tensor([ids]), max_new_tokens=8, do_sample=False)[0, len(ids) :]
+    assert begin in row
+    answer = tokenizer.decode(row, skip_special_tokens=True)
+    assert answer == "P<think>s." == model.chat(ASKED) == text(model.conversation().ask("Which city?"))
+    assert "".join(model.generate("?", max_new_tokens=8, temperature=0.0)) == "P<think>"
+
+
 def test_an_answer_streams_and_what_cannot_be_served_raises_before(model: gf.Model) -> None:
     assert [piece for piece in model.answer(ASKED) if piece] == ["P", "a", "r", "i", "s", "."]
     with pytest.raises(GenerationError, match="setting"):

@@ -21,6 +21,7 @@ from glassformer.inference.logits import (
     keep_top_p,
     penalise_repetition,
     sampling_of,
+    usual_of_answers,
 )
 
 LOGITS = torch.tensor([[0.5, 0.3, 0.15, 0.05]], dtype=torch.float64).log()
@@ -144,3 +145,11 @@ def test_a_generation_config_says_how_tokens_are_chosen_and_the_rest_is_as_usual
     assert sampling_of({"top_p": None}) == USUAL  # transformers writes what is not set so
     with pytest.raises(ConfigError, match=r"generation_config.json: top_k must be a whole number, not 'many'"):
         sampling_of({"top_k": "many"})
+
+
+def test_an_answer_is_greedy_where_nothing_says_how_to_draw_it() -> None:
+    for silent in ({}, {"top_p": None}, {"seed": 3}, {"repetition_penalty": 1.1, "eos_token_id": 7}):
+        assert usual_of_answers({}, silent).temperature == 0
+        assert usual_of_answers(silent).temperature == 0
+    for says in ({"top_p": 0.9}, {"temperature": 0.6}, {"top_k": 20}, {"min_p": 0.1}, {"do_sample": True}):
+        assert usual_of_answers({}, says) == usual_of_answers(says, {}) == USUAL

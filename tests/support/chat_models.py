@@ -22,8 +22,19 @@ ANSWERS = ("?Paris.", "!hoh")  # the second has no end: h, o, h, o …
 FOLLOWS = dict(pair for answer in ANSWERS for pair in pairwise(answer))
 
 
-def write_chat_model(folder: Path, *, template: str = TEMPLATE, context_length: int = 1024) -> Path:
-    """A folder with the model: "…?" is answered by "Paris.", and "…!" by "hohoho…" without an end."""
+def write_chat_model(
+    folder: Path,
+    *,
+    template: str = TEMPLATE,
+    context_length: int = 1024,
+    do_sample: bool | None = False,
+    sharpness: float = 1.0,
+) -> Path:
+    """A folder with the model: "…?" is answered by "Paris.", and "…!" by "hohoho…" without an end.
+
+    The logit of the token that follows is `sharpness` times √vocab_size, those of others are 0; its
+    generation_config.json says `do_sample`, or nothing of how to choose.
+    """
     tokenizer = byte_tokenizer(folder.parent / "tokenizer")
     vocab_size = tokenizer.vocab_size
     model = gf.build(
@@ -46,12 +57,13 @@ def write_chat_model(folder: Path, *, template: str = TEMPLATE, context_length: 
         end = tokenizer.special_tokens[END]
         following = {tokenizer.encode(a)[0]: tokenizer.encode(b)[0] for a, b in FOLLOWS.items()}
         for id in range(vocab_size):
-            head[following.get(id, end), id] = 1.0
+            head[following.get(id, end), id] = sharpness
     gf.save(model.having(tokenizer=tokenizer), folder)
     (folder / "manifest.json").unlink()
     (folder / "chat_template.jinja").write_text(template)
     settings = json.loads((folder / "generation_config.json").read_text())
-    (folder / "generation_config.json").write_text(json.dumps(settings | {"do_sample": False}))
+    choice = {} if do_sample is None else {"do_sample": do_sample}
+    (folder / "generation_config.json").write_text(json.dumps(settings | choice))
     return folder
 
 

@@ -5,6 +5,8 @@ import os
 COUNTS: dict[str, tuple[int, int]] = {
     # inference
     "schedules of the decode engine": (2, 100),  # of each of 16 models and caches
+    "speculative schedules": (1, 60),  # of each of 27 models, drafters and caches
+    "sampled texts with drafts": (2_000, 20_000),
     "streamed texts": (200, 5_000),
     "translators of transformers": (1, 20),
     "telephone prompts": (3, 20),
@@ -28,6 +30,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "corpora against the textbook": (60, 300),
     "word sets full of ties": (60, 2_000),
     "corpora counted in blocks": (60, 1_000),
+    "files of documents cut": (20, 500),
     "bytes that may be UTF-8": (3_000, 100_000),
     "subword-nmt corpora against the textbook": (20, 300),
     "streams of random ids": (200, 5_000),

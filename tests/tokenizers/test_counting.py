@@ -21,7 +21,7 @@ from glassformer.kernels.count import utf8_end
 from glassformer.kernels.split import CODES
 from glassformer.tokenizers import counting, counting_fast, pretokenize
 from glassformer.tokenizers.bpe_train import count_pre_tokens
-from glassformer.tokenizers.corpus import cuts_of, files_of, shares_of
+from glassformer.tokenizers.corpus import FileSpan, cuts_of, files_of, shares_of
 from glassformer.tokenizers.counting import _count, _receive, _send_counts
 from glassformer.tokenizers.pretokenize import PATTERNS, PreTokenizer
 from support.counts import count
@@ -169,10 +169,10 @@ def test_text_without_an_end_is_refused_before_it_fills_the_memory(
 
 def test_a_file_that_has_shrunk_ends_where_it_ends(tmp_path: Path) -> None:
     (tmp_path / "c").write_text("ab ab")
-    *_, counts = counting_fast.count_shares([[(tmp_path / "c", 0, 500)]], "gpt2", [])
+    *_, counts = counting_fast.count_shares([[FileSpan(tmp_path / "c", 0, 500)]], "gpt2", [])
     assert counts == {b"ab": 1, b" ab": 1}
     with pytest.raises(DataError, match="cannot be read"):
-        list(counting_fast.count_shares([[(tmp_path / "gone", 0, 500)]], "gpt2", []))
+        list(counting_fast.count_shares([[FileSpan(tmp_path / "gone", 0, 500)]], "gpt2", []))
 
 
 def test_who_stops_listening_ends_the_threads(tmp_path: Path) -> None:
@@ -211,8 +211,8 @@ def test_a_file_is_never_cut_through_a_special_token(tmp_path, special_tokens):
         data = "".join(random.Random(seed).choices("abc  d\n", k=90)).encode()
         path.write_bytes(data)
         offsets = cuts_of(path, len(data), 12, [token.encode() for token in special_tokens])
-        whole = list(_count([(path, 0, len(data))], pretokenizer))[-1]
-        parts = list(_count([(path, a, b) for a, b in pairwise(offsets)], pretokenizer))[-1]
+        whole = list(_count([FileSpan(path, 0, len(data))], pretokenizer))[-1]
+        parts = list(_count([FileSpan(path, a, b) for a, b in pairwise(offsets)], pretokenizer))[-1]
         assert parts == whole, (data, offsets)
 
 
@@ -274,7 +274,7 @@ def test_what_a_process_cannot_count_is_said_as_without_processes(tmp_path, monk
     pretokenizer = pretokenize.PreTokenizer(pretokenize.split_pattern("gpt2"), ())
     result, send = multiprocessing.Pipe(duplex=False)
     before = signal.getsignal(signal.SIGINT)
-    _send_counts(send, [(tmp_path / "c", 0, 2 * pretokenize.BLOCK)], pretokenizer)
+    _send_counts(send, [FileSpan(tmp_path / "c", 0, 2 * pretokenize.BLOCK)], pretokenizer)
     signal.signal(signal.SIGINT, before)
     with pytest.raises(TokenizerError, match="characters in a row"):
         list(iter(lambda: _receive(result), None))

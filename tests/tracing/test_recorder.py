@@ -9,9 +9,11 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 import glassformer as gf
 from glassformer.errors import GlassformerError, TraceError
+from glassformer.inference.recorded_call import call_of
 from glassformer.tracing.check import check
 from glassformer.tracing.recorder import record
 from support.counts import count
+from support.tiny import TINY, inputs
 
 MODELS = {
     "gpt2": lambda: gf.build("nano-sort", seed=1),
@@ -179,6 +181,22 @@ def test_a_weight_that_changed_afterwards_is_not_shown_as_what_was_recorded():
     with pytest.raises(TraceError, match=r"lm_head\.weight has changed since it was recorded"):
         _ = trace["lm_head.weight"].value
     assert trace["logits"].value.shape == (1, 6, 3)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_partial_recording_numbers_its_operations_as_a_whole_one(name: str) -> None:
+    """What is not seen counts all the same, with the copies without a gradient that torch makes of new tensors."""
+    model = gf.build(name, **TINY[name])
+    read, module = inputs(model), model.module
+    call = call_of(module)
+    whole = [(each.number, each.name, each.module) for each in record(module, *read, call=call).operations]
+    paths = sorted({path for _, _, path in whole} - {""})
+    for path in paths[:: max(len(paths) // 3, 1)]:
+        seen = [
+            (each.number, each.name, each.module) for each in record(module, *read, call=call, modules=path).operations
+        ]
+        assert seen
+        assert set(seen) <= set(whole), path
 
 
 def test_scopes_limit_what_is_recorded():

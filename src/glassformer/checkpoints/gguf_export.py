@@ -155,12 +155,20 @@ def _tokenizer(contents: Contents, vocab_size: int) -> dict[str, Any]:
     tokenizer = contents.tokenizer
     if tokenizer is None:
         return {}
-    metadata = gguf_tokenizer.metadata_of(tokenizer, vocab_size)
     rest = contents.rest.for_model(tokenizer, contents.source_tokenizer, contents.eos_ids)
+    try:
+        metadata = gguf_tokenizer.metadata_of(tokenizer, vocab_size) | _around(tokenizer, rest.eos_ids)
+    except ExportError as error:
+        raise ExportError(
+            f"{error} A folder keeps the tokenizer as it is, from which llama.cpp's own converter may make a GGUF "
+            "file:",
+            python="save writes one.",
+            command="convert without --quantize writes one.",
+        ) from None
     padding = rest.config.get("pad_token_id")
     if type(padding) is int and 0 <= padding < vocab_size:
         metadata[f"{KEY}padding_token_id"] = padding
-    return metadata | _around(tokenizer, rest.eos_ids) | chat_metadata(templates_of(rest.contents))
+    return metadata | chat_metadata(templates_of(rest.contents))
 
 
 def _around(tokenizer: Tokenizer, eos_ids: frozenset[int]) -> dict[str, Any]:

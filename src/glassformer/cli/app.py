@@ -12,10 +12,14 @@ VERBS = {
         "Train a model from a configuration, or go on with a run.\n\nAny setting can be given as a flag, by its path "
         "and with a value: --steps 500 --model.n-layers 2 --optimizer.lr 3e-4. The flag --settings lists them."
     ),
-    "generate": "Continue a text; what comes streams to standard output.",
+    "generate": (
+        "Continue a text; what comes streams to standard output.\n\nIds that stand for no text are never chosen: those "
+        "with which a vocabulary is padded, behind the tokenizer's last. transformers may choose them."
+    ),
     "chat": (
         "Talk with a model, by the chat template in its files.\n\nAt a terminal each line is a message, or a command "
-        "such as /help; what comes through a pipe is one message, and is answered."
+        "such as /help; what comes through a pipe is one message, and is answered. An answer is the most likely text, "
+        "token by token, unless generation_config.json or an option such as --temperature 0.8 says how to draw one."
     ),
     "translate": "Translate texts; a single one streams with one beam.",
     "transcribe": "Write down what is said in recordings, as text or subtitles.",

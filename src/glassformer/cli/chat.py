@@ -27,7 +27,7 @@ COMMANDS = {
 
 app = App(
     name="chat",
-    help_epilogue="Example:  glassformer chat SmolLM2-135M-Instruct.Q4_1.gguf --temperature 0",
+    help_epilogue="Example:  glassformer chat SmolLM2-135M-Instruct.Q4_1.gguf",
 )
 
 
@@ -114,7 +114,10 @@ def answer(conversation: "Conversation", question: str) -> None:
             write_text("\n", at_once=True)
     if finish == "length":
         n = conversation.request.max_new_tokens
-        remark(f"The answer ends here, after {n:,} tokens: --max-new-tokens allows more.")
+        remark(
+            f"The answer ends here, after {n:,} tokens: --max-new-tokens allows more. Where it repeats itself, "
+            f"--temperature 0.8 or --repetition-penalty 1.1 may end it."
+        )
     if finish == "context":
         length = conversation.context_length
         remark(

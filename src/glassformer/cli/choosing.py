@@ -15,7 +15,8 @@ class Choosing:
         float | None,
         Parameter(
             help="0 takes the most likely token; higher is bolder. This and the next four are as the model's "
-            "generation_config.json says, where it does, and else 0.8, with --top-p 0.95."
+            "generation_config.json says, where it does, and else 0.8, with --top-p 0.95; an answer in a chat is 0 "
+            "where neither the file nor one of the next three says how to choose."
         ),
     ] = None
     top_k: Annotated[int | None, Parameter(help="Choose among the k most likely tokens; 0 among all.")] = None

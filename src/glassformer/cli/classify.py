@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
@@ -97,7 +97,7 @@ def classify(
             if grid is not None:
                 grid.show()
             for guess in guesses:
-                print_line(f"  {guess.probability:7.2%}  {guess.label}")
+                print_line(line_of(guess, loaded.config))
     if json:
         print_json({"pictures": results, "broken": broken})
     if broken:
@@ -116,9 +116,17 @@ def _classify_texts(loaded: "Model", texts: Sequence[str], top_k: int, batch_siz
                 continue
             print_line(text)
             for guess in guesses:
-                print_line(f"  {guess.probability:7.2%}  {guess.label}")
+                print_line(line_of(guess, loaded.config))
     if json:
         print_json({"texts": results})
+
+
+def line_of(guess: "Guess", config: Any) -> str:
+    """How likely a class is, by its name; of a model of one class, whether it is that, which need not have a name."""
+    label = guess.label
+    if config.n_classes == 1:
+        label = f"that it is {label}" if config.labels else ""
+    return f"  {guess.probability:7.2%}  {label}".rstrip()
 
 
 def _classify(

@@ -7,7 +7,7 @@ from cyclopts import App, Group, Parameter
 
 from glassformer.cli.flags import Flag
 from glassformer.cli.loading import RUNNING, Running, load, opened
-from glassformer.cli.output import print_json, print_line, progress_bar, remark, remarks
+from glassformer.cli.output import print_json, print_line, print_table, progress_bar, remark, remarks
 from glassformer.evaluation.bleu import WordCutter
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ app = App(
 TEXT = Group("Language models", sort_key=1)
 TRANSLATION = Group("Translators", sort_key=2)
 SPEECH = Group("Speech recognizers", sort_key=3)
+MEASURED = ("perplexity", "ms_per_token", "cache_mib")  # of each cache that a text is streamed with
 IMAGES = Group("Image classifiers", sort_key=4)
 
 
@@ -37,6 +38,8 @@ def evaluate(
     json: Flag = False,
     context_length: Annotated[int | None, Parameter(group=TEXT)] = None,
     batches: Annotated[int | None, Parameter(group=TEXT)] = None,
+    streaming: Annotated[int | None, Parameter(group=TEXT)] = None,
+    plot: Annotated[Path | None, Parameter(group=TEXT)] = None,
     beams: Annotated[int | None, Parameter(group=TRANSLATION)] = None,
     length_penalty: Annotated[float | None, Parameter(group=TRANSLATION)] = None,
     max_new_tokens: Annotated[int | None, Parameter(group=TRANSLATION)] = None,
@@ -60,7 +63,7 @@ def evaluate(
     target
         The translations, a line each, or the labels of MNIST's images.
     limit
-        Take so many pairs, pictures or recordings.
+        Take so many pairs, pictures or recordings; with --streaming so many tokens, by default 16 times the cache.
     batch_size
         Spans, texts or images at once, 32 by default.
     json
@@ -70,6 +73,11 @@ def evaluate(
         are read where no positions are learned, as by the other verbs.
     batches
         Take only this many batches, spread over the text.
+    streaming
+        Read one long text, token by token, with caches of so many tokens that keep all, the latest, or sinks and the
+        latest, and beside these with none: perplexity, time and memory of each.
+    plot
+        With --streaming, a new .png that draws the perplexity along the text (extra plot).
     beams
         How many texts the search keeps at each step, 4 by default.
     length_penalty
@@ -93,6 +101,8 @@ def evaluate(
         "batch_size": batch_size,
         "context_length": context_length,
         "batches": batches,
+        "streaming": streaming,
+        "plot": plot,
         "beams": beams,
         "length_penalty": length_penalty,
         "max_new_tokens": max_new_tokens,
@@ -116,6 +126,10 @@ def evaluate(
         if not isinstance(value, list):  # details, for programs
             figure = value if isinstance(value, str) else f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"
             print_line(f"{name.replace('_', ' '):17} {figure}")
+    if caches := figures.get("caches"):
+        headers = ("cache", "perplexity", "ms a token", "cache, MiB", "tokens")
+        rows = [(row["cache"], *(f"{row[name]:,.3f}" for name in MEASURED), f"{row['tokens']:,}") for row in caches]
+        print_table(headers, rows, right=headers[1:])
 
 
 def reading(source: str, span: int | None, running: Running) -> "Model":

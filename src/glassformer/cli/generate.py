@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import asdict
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -31,6 +32,9 @@ def generate(
     choosing: Choosing = CHOOSING,
     cache: str = "full",
     stop: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    draft: str | None = None,
+    lookup: Flag = False,
+    n_drafted: int | None = None,
     context_length: ContextLength = None,
     running: Running = RUNNING,
     json: Flag = False,
@@ -50,7 +54,7 @@ def generate(
         The text is a message, which the model answers by its chat template; without it, special tokens that the model
         writes are shown.
     n
-        How many continuations, each with a seed of its own.
+        How many continuations, each with a seed of its own; several answers are drawn as continuations are.
     max_new_tokens
         Where to stop at the latest: by default after 256 tokens, with --endless nowhere.
     endless
@@ -60,6 +64,13 @@ def generate(
         beyond the model's context.
     stop
         End before this text; can be given several times.
+    draft
+        A smaller model of the same vocabulary, which guesses what comes: the model itself verifies several guesses in
+        one pass, and its text comes sooner, with the same distribution.
+    lookup
+        Guess what has followed the latest tokens where they came before, as when a text is summed up or corrected.
+    n_drafted
+        How many tokens are guessed at once: by default 4 by a model, 8 by --lookup.
     json
         Print one JSON object with all continuations, at the end.
     """
@@ -85,7 +96,11 @@ def generate(
             raise GenerationError("With --chat, a text must be given: it is the message.")
         tokens, end_ids = loaded.chat_prompt([{"role": "user", "content": begin}])
         prompts = [tokens] * n
-    sampling, constraints = loaded.chosen_by(settings)
+    sampling, constraints = loaded.chosen_by(settings, answers=chat and n == 1)
+    drafting = None if draft is None else load(draft, "language-model", opening=running)
+    drafter = loaded.drafter(drafting, lookup=lookup, n_drafted=n_drafted)
+    if drafter is not None and cache != "full":
+        remark(f"Old tokens leave the cache {cache} once it is full, and nothing is drafted from then on.")
     pieces = loaded.stream(
         prompts,
         max_new_tokens=max_new_tokens,
@@ -96,6 +111,7 @@ def generate(
         end_ids=end_ids,
         ignore_eos=endless,
         special=not chat,
+        drafter=drafter,
     )
     if chat:
         pieces = without_margin(pieces)
@@ -119,15 +135,19 @@ def generate(
     finally:
         if show:
             write_text("\n", at_once=True)
+    speculation = None if drafter is None else drafter.speculation
     if json:
         results = [{"text": t, "finish": f} for t, f in zip(texts, finishes, strict=True)]
-        print_json({"prompt": begin, "results": results, "seconds": round(time.perf_counter() - started, 3)})
+        seconds = {"seconds": round(time.perf_counter() - started, 3)}
+        print_json({"prompt": begin, "results": results, **seconds, **(asdict(speculation) if speculation else {})})
     elif not show:
         for number, continuation in enumerate(texts, 1):
             print_line(f"--- {number}")
             write_text(f"{before}{continuation}\n")
     if interrupted:
         raise KeyboardInterrupt
+    if speculation is not None and not json:
+        remark(f"Tokens drafted: {speculation.drafted}, of which accepted: {speculation.accepted}.")
     if "context" in finishes and not json:
         length = loaded.config.context_length
         remark(

@@ -12,11 +12,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glassformer import files
 from glassformer.errors import DataError
 from glassformer.printable import OBEYED, printable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 def print_line(text: str = "") -> None:
@@ -74,6 +77,22 @@ def print_table(
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 1 << 12).print(table)
+
+
+def terminal_width() -> int:
+    """How many characters a line of the terminal has; of a file, as many as are read well."""
+    from rich.console import Console
+
+    return Console(file=sys.stdout).width if sys.stdout.isatty() else 100
+
+
+def print_styled(*parts: "RenderableType") -> None:
+    """Lines and trees with colours at a terminal; what is in them has been made printable where it was made."""
+    from rich.console import Console
+
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 1 << 12, highlight=False)
+    for part in parts:
+        console.print(part, soft_wrap=True)
 
 
 def remark(text: str) -> None:

@@ -3,8 +3,9 @@
 import io
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -13,11 +14,22 @@ from glassformer.cli.output import (
     new_destination,
     print_json,
     print_line,
+    print_styled,
     print_table,
     progress_bar,
+    read_argument,
     remark,
+    terminal_width,
     write_text,
 )
+from glassformer.printable import visible
+
+if TYPE_CHECKING:
+    from glassformer.tokenizers import Tokenizer
+
+LONGEST_WORD = 64  # characters of a text that is shown step by step because it is one word
+
+IDS_AT_ONCE = 1 << 14  # that are written together
 
 app = App(
     name="tokenizer",
@@ -32,6 +44,7 @@ def train(
     out: Path,
     special: Annotated[tuple[str, ...], Parameter(negative="")] = ("<|endoftext|>",),
     pattern: str = "gpt2",
+    field: str = "text",
     workers: int | None = None,
     overwrite: Flag = False,
 ) -> None:
@@ -40,7 +53,7 @@ def train(
     Parameters
     ----------
     files
-        UTF-8 text; it is read in pieces.
+        UTF-8 text, or documents: .jsonl, or .parquet; also packed as .gz or .zst. It is read in pieces.
     vocab_size
         Bytes, special tokens and merges together.
     out
@@ -49,6 +62,8 @@ def train(
         A token that is never split and never learned; can be given several times.
     pattern
         How text is split before merging: gpt2, cl100k, o200k, llama3 or qwen2.
+    field
+        What is learnt from in files of documents: the name of a text in each line of .jsonl, or of a column.
     workers
         How many count at once; by default one for small files, else one a core.
     overwrite
@@ -71,6 +86,7 @@ def train(
             vocab_size,
             special,
             pattern=pattern,
+            field=field,
             workers=workers,
             progress=lambda stage, done, total: update(done, total, stage),
         )
@@ -122,8 +138,8 @@ def encode(
         print_json(list(ids))
         return
     separator = ""
-    for token in ids:
-        write_text(f"{separator}{token}")
+    while some := list(islice(ids, IDS_AT_ONCE)):
+        write_text(separator + " ".join(map(str, some)))
         separator = " "
     write_text("\n")
 
@@ -166,16 +182,33 @@ def decode(tokenizer: Path, /, *ids: int) -> None:
         write_text("\n")
 
 
-@app.command(help_epilogue="Example:  glassformer tokenizer show runs/tok 'to be seen through'")
-def show(tokenizer: Path, text: str | None = None, /, *, json: Flag = False) -> None:
-    """Show what a tokenizer knows, or how it cuts a text: each token with its id and its bytes.
+@app.command(help_epilogue="Example:  glassformer tokenizer show runs/tok transformer")
+def show(
+    tokenizer: Path,
+    text: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    /,
+    *,
+    merges: Flag = False,
+    plain: Flag = False,
+    json: Flag = False,
+) -> None:
+    """Show what a tokenizer knows, or how it cuts a text: each token over its id, and of a word every step.
+
+    Spaces are shown as ␣, ends of lines as ⏎, bytes that are no whole characters as ⟨E4 BD⟩, and special tokens have a
+    star.
 
     Parameters
     ----------
     tokenizer
         As for encode.
     text
-        A text to cut.
+        A text to cut, of which - reads it from standard input; without it, the longest tokens are listed.
+    merges
+        Show of each word how it becomes its tokens: which neighbours are merged, at what rank, as a table and a tree;
+        or the longest matches, or the path of the best scores, as the tokenizer has it. A single word is shown so
+        without this.
+    plain
+        Treat the text of special tokens as ordinary text.
     json
         Print a JSON object.
     """
@@ -183,19 +216,51 @@ def show(tokenizer: Path, text: str | None = None, /, *, json: Flag = False) -> 
 
     loaded = Tokenizer.load(tokenizer)
     if text is None:
-        longest = sorted(loaded.vocab, key=lambda token: len(loaded.token_bytes(token)), reverse=True)[:10]
-        rows = [(token, loaded.token_bytes(token)) for token in longest]
-        summary = {"vocab_size": loaded.vocab_size, "special_tokens": loaded.special_tokens}
-        title = f"{loaded.vocab_size:,} tokens; the longest"
+        _show_vocabulary(loaded, json=json)
     else:
-        rows = [(token, loaded.token_bytes(token)) for token in loaded.encode(text)]
-        size = len(text.encode("utf-8", errors="replace"))
-        summary = {"text": text, "bytes": size}
-        title = f"{size} bytes in {len(rows)} tokens"
+        _show_text(loaded, read_argument(text), "none" if plain else "all", merges=merges, json=json)
+
+
+def _show_vocabulary(tokenizer: "Tokenizer", *, json: bool) -> None:
+    longest = sorted(tokenizer.vocab, key=lambda token: len(tokenizer.token_bytes(token)), reverse=True)[:10]
+    rows = [(token, tokenizer.token_bytes(token)) for token in longest]
     if json:
-        print_json({**summary, "tokens": [{"id": token, "bytes": piece.hex(" ")} for token, piece in rows]})
+        tokens = [{"id": token, "bytes": piece.hex(" ")} for token, piece in rows]
+        facts = {"vocab_size": tokenizer.vocab_size, "special_tokens": tokenizer.special_tokens}
+        print_json({**facts, "tokens": tokens})
         return
     table = [(str(token), repr(piece.decode("utf-8", errors="replace"))[1:-1], piece.hex(" ")) for token, piece in rows]
+    title = f"{tokenizer.vocab_size:,} tokens; the longest"
     print_table(("id", "text", "bytes"), table, title=title, right=("id",))
-    if loaded.special_tokens and text is None:
-        print_line("special: " + ", ".join(f"{name} = {i}" for name, i in loaded.special_tokens.items()))
+    if tokenizer.special_tokens:
+        print_line("special: " + ", ".join(f"{name} = {i}" for name, i in tokenizer.special_tokens.items()))
+
+
+def _show_text(tokenizer: "Tokenizer", text: str, special: Literal["all", "none"], *, merges: bool, json: bool) -> None:
+    from glassformer.cli import watched
+
+    words = tokenizer.steps(text, allowed_special=special) if merges or len(text) <= LONGEST_WORD else []
+    words = words if merges or watched.one_word(words) else []
+    ids = tokenizer.encode(text, allowed_special=special)
+    size = len(text.encode("utf-8", errors="replace"))
+    if json:
+        tokens = [{"id": token, "bytes": tokenizer.token_bytes(token).hex(" ")} for token in ids]
+        steps = {"words": watched.words_to_json(words, tokenizer.method)} if words else {}
+        print_json({"text": text, "bytes": size, "tokens": tokens, **steps})
+        return
+    cells = watched.cells_of(tokenizer, ids)
+    print_styled(*watched.grid(cells, terminal_width()))
+    star = f"; {watched.SPECIAL} a special token" if any(cell.id.endswith(watched.SPECIAL) for cell in cells) else ""
+    print_line(f"{size:,} bytes in {len(ids):,} tokens{star}")
+    if tokenizer.method == "look-up":
+        if merges:
+            print_line(f"A {type(tokenizer).__name__} looks tokens up as a whole: there are no steps to show.")
+        return
+    for word in words:
+        if word.steps:
+            print_line()
+            print_line(f"{visible(word.text.encode(errors='replace'))}: {watched.TITLES[tokenizer.method]}")
+            rows = watched.step_rows(word, tokenizer.method)
+            print_table(watched.HEADERS[tokenizer.method], rows, right=("merge", "step", "rank", "score"))
+            if tokenizer.method == "merges":
+                print_styled(watched.tree_of(word))

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Int, Num, UInt8
 from torch import Tensor
 
-from glassformer.data.lines import inflation_limit
+from glassformer.compressed import inflation_limit
 from glassformer.errors import DataError
 from glassformer.features.image_processor import ImageProcessor
 

@@ -7,9 +7,9 @@ model has them. One thread drives an engine. Next to read: `request.py`, `logits
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, takewhile
 from typing import Any, TypeVar, cast
 
 import torch
@@ -17,22 +17,24 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from glassformer.errors import GenerationError
-from glassformer.inference.logits import NOT_FINITE, LogitFilter, choose, finite_rows
+from glassformer.inference.logits import NOT_FINITE, LogitFilter, choose, distribution, draw, finite_rows
 from glassformer.inference.padding import left_padded, right_padded
 from glassformer.inference.request import NewToken, Request, is_encoder_decoder
+from glassformer.inference.speculative import Draft, Drafter, Unfinished, verified
 from glassformer.inference.stopping import finish_of
-from glassformer.models.spec import CausalModel, ReadsTexts, State, longest_text
+from glassformer.models.spec import CausalModel, ReadsTexts, Rewindable, State, longest_text
 from glassformer.nn.kv_cache import KVCache, Policy
 from glassformer.nn.rope import RopeScaling
 
 T = TypeVar("T")
 NONE_LEFT = "The filters of a request leave no token that could come next."
 NO_LOGPROB = float("nan")  # the log-probability of a token for which it was not asked
+NO_DRAFT, NO_LOGITS = Draft(), torch.empty(0, 0)
 
 
 @dataclass(slots=True, eq=False)
 class Live:
-    """A request that waits or is being served: its `rows` of the batch, and the tokens `chosen` to come next there."""
+    """A request that waits or is being served: its `rows` of the batch, and the tokens `chosen` for them."""
 
     id: int
     request: Request
@@ -41,15 +43,28 @@ class Live:
     tokens: list[int]  # of the prompt, and those that have come
     filters: tuple[LogitFilter, ...]  # by the constraints of the request, and its own
     rows: list[int] = field(default_factory=list)
-    chosen: list[int] = field(default_factory=list)
+    chosen: list[list[int]] = field(default_factory=list)  # what each row is to read
+    draft: Draft = NO_DRAFT  # is read behind it
+    after_draft: Float[Tensor, "k V"] = NO_LOGITS  # the logits after each of its tokens
+    n_accepted: int = 0  # of its tokens
     seen: Bool[Tensor, " V"] | None = None  # which tokens of the vocabulary have come, for a repetition penalty
 
     def append(self, token: int) -> None:
         """One more token has been chosen."""
         self.tokens.append(token)
-        self.chosen = [token]
+        self.chosen = [[token]]
         if self.seen is not None:
             self.seen[token] = True
+
+    @property
+    def n_read(self) -> int:
+        """How many tokens of the text its row has taken in."""
+        return len(self.tokens) - len(self.chosen[0])
+
+    @property
+    def unread(self) -> list[list[int]]:
+        """What each of its rows reads next."""
+        return [[*tokens, *self.draft.tokens] for tokens in self.chosen]
 
     def seen_of(self, vocab_size: int) -> Bool[Tensor, " V"]:
         """Which tokens of the vocabulary it has already."""
@@ -74,7 +89,9 @@ class Engine:
     keeps. With `n_tokens`, ids from there on never come: some models embed more tokens than their tokenizer has.
     `begin(n)` makes a state of n rows where the model's own would encode a source that is encoded already. With
     `n_rows`, a language model's state is static: so many rows at most run at once, in buffers and shapes that never
-    change, and what is admitted beyond that waits.
+    change, and what is admitted beyond that waits. A `drafter` guesses several tokens a step, which one pass verifies:
+    texts come sooner, with the same distribution (`speculative.py`). Once a cache is full from which old tokens leave,
+    nothing is drafted any more, since what has left cannot be brought back.
     """
 
     def __init__(
@@ -85,6 +102,7 @@ class Engine:
         n_tokens: int | None = None,
         begin: Callable[[int], State] | None = None,
         n_rows: int | None = None,
+        drafter: Drafter | None = None,
     ) -> None:
         if n_rows is not None and n_rows < 1:
             raise GenerationError(f"must be at least 1, not {n_rows}.", setting="n_rows")
@@ -95,6 +113,7 @@ class Engine:
             )
         self.module, self.policy, self.n_tokens, self.n_rows = module, policy, n_tokens, n_rows
         self.device = next(iter(module.parameters())).device
+        self.drafter = drafter
         self._begin = begin
         self._needs_sources = begin is None and is_encoder_decoder(module.config)
         self._scaling: RopeScaling | None = getattr(module.config, "rope_scaling", None)
@@ -105,6 +124,20 @@ class Engine:
         self._state: State | None = None
         self._logits: Float[Tensor, "rows V"] = torch.empty(0, 0)  # after the last token of each row, on the CPU
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
+        if drafter is not None:
+            self.most_forgotten()
+
+    def most_forgotten(self) -> int:
+        """How long a text may be so that the latest of its tokens can be forgotten; raises where none can."""
+        if self._needs_sources or self._begin is not None or self.n_rows is not None:
+            raise GenerationError("Tokens are drafted for language models, in rows that are not static.")
+        state = self.module.begin(None, self.policy)
+        if not isinstance(state, Rewindable):
+            raise GenerationError(
+                f"A {type(self.module).__name__} cannot forget what it has read, so nothing can be drafted: leave out "
+                "draft and lookup."
+            )
+        return state.spares[0]
 
     def admit(self, request: Request) -> int:
         """Take in a request, which begins with the next step; its number is `NewToken.sequence`."""
@@ -119,7 +152,8 @@ class Engine:
         rules = request.constraints.rules(
             len(request.tokens), request.max_new_tokens, request.stop_tokens, request.n_fixed
         )
-        settings = request.sampling.unseeded, rules, tuple(map(id, request.filters)), request.logprobs
+        wanted = request.logprobs, request.with_probs
+        settings = request.sampling.unseeded, rules, tuple(map(id, request.filters)), wanted
         filters = (*rules, *request.filters)
         live = Live(next(self._ids), request, settings, random, list(request.tokens), filters)
         self._waiting.append(live)
@@ -130,6 +164,18 @@ class Engine:
         self._waiting = [live for live in self._waiting if live.id != sequence]
         self._live = [live for live in self._live if live.id != sequence]
         self._interrupted = [live for live in self._interrupted if live.id != sequence]
+
+    def follow(self, sequence: int, tokens: Sequence[int]) -> bool:
+        """Let a sequence go on from another text, if it runs; what both texts begin with is not read again."""
+        for live in (each for each in self._live if each.id == sequence):
+            shared = takewhile(
+                lambda pair: pair[0] == pair[1], zip(live.tokens[: live.n_read], tokens[:-1], strict=False)
+            )
+            n_shared = sum(1 for _ in shared)
+            self._rewind({live.rows[0]: live.n_read - n_shared})
+            live.tokens, live.chosen, live.seen = list(tokens), [list(tokens[n_shared:])], None
+            return True
+        return False
 
     @property
     def running(self) -> bool:
@@ -193,19 +239,59 @@ class Engine:
         if self._state is None or not self._live:
             return []
         parents = [row for live in self._live for row in live.rows]
-        tokens = torch.tensor([token for live in self._live for token in live.chosen])
         try:
             if self.n_rows is not None:
+                tokens = torch.tensor([token for live in self._live for (token,) in live.chosen])
                 self._logits = self._decode_static(tokens, torch.tensor(parents))
                 return []
             if parents != list(range(len(self._logits))):
                 self._state.select(torch.tensor(parents, device=self.device))
                 self._number_rows()
-            self._logits = self.decode(tokens[:, None].to(self.device), self._state, None)[:, -1].cpu()
+            self._draft(self._state)
+            self._logits = self._read_on(self._state)
         except Exception as error:  # some caches have taken the tokens in, and others not: nobody can go on
             failed, self._live, self._state = self._live, [], None
             return _errors(failed, error)
         return []
+
+    def _draft(self, state: State) -> None:
+        """Guess what follows the tokens that are to be read, as far as it could be forgotten again."""
+        if self.drafter is None:
+            return
+        spares = cast(Rewindable, state).spares
+        lives: list[Live] = []
+        texts: list[Unfinished] = []
+        for live in (each for each in self._live if each.request.search is None):
+            request, length = live.request, len(live.tokens)
+            left = request.max_new_tokens - (length - len(request.tokens))
+            at_most = min(spares[live.rows[0]] - len(live.chosen[0]), left - 1)
+            if at_most > 0 and self._turn_alike(length, length + at_most):
+                lives.append(live)
+                sampling = request.sampling
+                texts.append(Unfinished(sequence=live.id, tokens=live.tokens, sampling=sampling, at_most=at_most))
+        for live, draft in zip(lives, self.drafter.propose(texts), strict=True):
+            live.draft = draft
+
+    def _read_on(self, state: State) -> Float[Tensor, "rows V"]:
+        """The logits after what was chosen, of every row; those after drafted tokens are kept beside these."""
+        texts = [tokens for live in self._live for tokens in live.unread]
+        if all(len(tokens) == 1 for tokens in texts):
+            return self.decode(torch.tensor(texts, device=self.device), state, None)[:, -1].cpu()
+        tokens, valid = right_padded([torch.tensor(each) for each in texts])
+        valid = None if valid is None else valid.to(self.device)
+        logits = self.module(tokens.to(self.device), state, valid).cpu()
+        latest = [len(tokens) - 1 for live in self._live for tokens in live.chosen]
+        for live in self._live:
+            start = latest[live.rows[0]] + 1
+            live.after_draft = logits[live.rows[0], start : start + len(live.draft.tokens), : self.n_tokens]
+        return logits[range(len(texts)), latest]
+
+    def _rewind(self, n_forgotten: Mapping[int, int]) -> None:
+        """Forget the latest tokens of some rows."""
+        if any(n_forgotten.values()):
+            counts = torch.zeros(len(self._logits), dtype=torch.long)
+            counts[list(n_forgotten)] = torch.tensor(list(n_forgotten.values()))
+            cast(Rewindable, self._state).rewind(counts)
 
     def decode(self, tokens: Int[Tensor, "B 1"], state: State, valid: Bool[Tensor, "B 1"] | None) -> Tensor:
         """One decode step of all rows: the place at which a compiled or quantized one may stand in for the module."""
@@ -254,7 +340,7 @@ class Engine:
         outgrown = [
             live
             for live in self._live
-            if live.request.search is None and not self._turn_alike(len(live.tokens) - 1, len(live.tokens))
+            if live.request.search is None and not self._turn_alike(live.n_read, len(live.tokens))
         ]
         if outgrown:
             self._live = [live for live in self._live if live not in outgrown]
@@ -354,7 +440,7 @@ class Engine:
     # ---- choosing
 
     def _choose(self) -> list[NewToken]:
-        """Choose the next tokens; requests with equal settings are sampled together."""
+        """Choose the next tokens: one of each, and one more behind every drafted token that is accepted."""
         if not self._live or self._state is None:
             return []
         rooms, logits = self._state.rooms, self._logits[:, : self.n_tokens]
@@ -362,9 +448,36 @@ class Engine:
         sound = [live for live in self._live if all(finite[row] for row in live.rows)]
         broken = [live for live in self._live if not all(finite[row] for row in live.rows)]
         news = _errors(broken, GenerationError(NOT_FINITE))
-        for _, similar in grouped([live for live in sound if live.request.search is None], lambda live: live.settings):
+        going = [live for live in sound if live.request.search is None]
+        news += self._choose_one(going, logits[[live.rows[0] for live in going]], rooms)
+        while going := self._accepting(going, news):
+            after = torch.stack([live.after_draft[live.n_accepted - 1] for live in going])
+            news += self._choose_one(going, after, rooms)
+        for live in sound:
+            if live.request.search is not None:
+                over = min(rooms[row] for row in live.rows) == 0
+                try:
+                    parents, tokens = live.request.search.advance(logits[live.rows], context_over=over)
+                except Exception as error:
+                    news += _errors([live], error)
+                    continue
+                live.rows, live.chosen = [live.rows[parent] for parent in parents], [[token] for token in tokens]
+        ended = {new.sequence for new in news if new.finish is not None}
+        self._live = [live for live in self._live if live.rows and live.id not in ended]
+        self._rewind({live.rows[0]: len(live.draft.tokens) - live.n_accepted for live in self._live})
+        for live in sound:
+            if self.drafter is not None:
+                self.drafter.speculation.count(len(live.draft.tokens), live.n_accepted)
+            live.draft, live.after_draft, live.n_accepted = NO_DRAFT, NO_LOGITS, 0
+        return news
+
+    def _choose_one(self, going: list[Live], logits: Float[Tensor, "N V"], rooms: Sequence[int]) -> list[NewToken]:
+        """One more token of each, by these logits; requests with equal settings are sampled together."""
+        news: list[NewToken] = []
+        row_of = {live.id: row for row, live in enumerate(going)}
+        for _, similar in grouped(going, lambda live: live.settings):
             try:
-                left, possible = _filtered_rows(logits, similar)
+                left, possible = _filtered_rows(logits, [row_of[live.id] for live in similar], similar)
                 group = [live for live, fine in zip(similar, possible, strict=True) if fine]
                 if len(group) < len(similar):
                     left = left[possible]
@@ -374,28 +487,26 @@ class Engine:
                 continue
             barred = [live for live, fine in zip(similar, possible, strict=True) if not fine]
             news += _errors(barred, GenerationError(NONE_LEFT))
-            for live, (token, logprob) in zip(group, choices, strict=True):
+            for live, (token, logprob, probs) in zip(group, choices, strict=True):
                 live.append(token)
                 finish = finish_of(
                     token,
                     stop_tokens=live.request.stop_tokens,
                     n_new_tokens=len(live.tokens) - len(live.request.tokens),
                     max_new_tokens=live.request.max_new_tokens,
-                    room=rooms[live.rows[0]],
+                    room=rooms[live.rows[0]] + len(live.draft.tokens) - live.n_accepted,
                 )
-                news.append(NewToken(sequence=live.id, token=token, finish=finish, logprob=logprob))
-        for live in sound:
-            if live.request.search is not None:
-                over = min(rooms[row] for row in live.rows) == 0
-                try:
-                    parents, live.chosen = live.request.search.advance(logits[live.rows], context_over=over)
-                except Exception as error:
-                    news += _errors([live], error)
-                    continue
-                live.rows = [live.rows[parent] for parent in parents]
-        ended = {new.sequence for new in news if new.finish is not None}
-        self._live = [live for live in self._live if live.rows and live.id not in ended]
+                news.append(NewToken(sequence=live.id, token=token, finish=finish, logprob=logprob, probs=probs))
         return news
+
+    def _accepting(self, going: list[Live], news: Sequence[NewToken]) -> list[Live]:
+        """Those whose latest token is the one that was drafted, and which have not ended."""
+        ended = {new.sequence for new in news if new.finish is not None}
+        drafted = [live for live in going if live.n_accepted < len(live.draft.tokens) and live.id not in ended]
+        accepting = [live for live in drafted if live.tokens[-1] == live.draft.tokens[live.n_accepted]]
+        for live in accepting:
+            live.n_accepted += 1
+        return accepting
 
 
 def grouped(items: Iterable[Live], key: Callable[[Live], T]) -> list[tuple[T, list[Live]]]:
@@ -427,9 +538,11 @@ def _errors(group: Sequence[Live], error: Exception) -> list[NewToken]:
     return [NewToken(sequence=live.id, token=-1, finish="error", error=error) for live in group]
 
 
-def _filtered_rows(logits: Float[Tensor, "rows V"], group: list[Live]) -> tuple[Float[Tensor, "N V"], list[bool]]:
-    """The logits of each after its filters, and whether they have left it a token."""
-    rows, filters = [live.rows[0] for live in group], group[0].filters
+def _filtered_rows(
+    logits: Float[Tensor, "rows V"], rows: list[int], group: list[Live]
+) -> tuple[Float[Tensor, "N V"], list[bool]]:
+    """The logits of each, in its row, after its filters, and whether they have left it a token."""
+    filters = group[0].filters
     if rows != list(range(len(logits))):
         logits = logits[rows]
     if not filters:
@@ -441,17 +554,35 @@ def _filtered_rows(logits: Float[Tensor, "rows V"], group: list[Live]) -> tuple[
     return logits, finite_rows(logits).tolist()
 
 
-def _sampled(logits: Float[Tensor, "N V"], group: list[Live]) -> list[tuple[int, float]]:
-    """The next token of each, drawn by its own random numbers, and its log-probability where that is asked for."""
+def _sampled(logits: Float[Tensor, "N V"], group: list[Live]) -> list[tuple[int, float, Tensor | None]]:
+    """The next token of each, drawn by its own random numbers, its log-probability and distribution if asked for."""
     request = group[0].request
     sampling = request.sampling
     seen = None
     if sampling.repetition_penalty != 1:
         seen = torch.stack([live.seen_of(logits.shape[-1]) for live in group])
-    uniform = [torch.rand((), generator=live.random, dtype=torch.float64) for live in group if sampling.temperature > 0]
-    tokens = choose(logits, seen, sampling, uniform)
+    probs: list[Tensor | None] = [None] * len(group)
+    if sampling.temperature > 0 and (request.with_probs or any(live.draft.tokens for live in group)):
+        drawn_from = distribution(logits, seen, sampling)
+        probs = list(drawn_from) if request.with_probs else probs
+        tokens = torch.tensor([_verified(p, live) for p, live in zip(drawn_from, group, strict=True)])
+    else:
+        uniform = [_uniform(live) for live in group if sampling.temperature > 0]
+        tokens = choose(logits, seen, sampling, uniform)
     logprobs = [NO_LOGPROB] * len(group)
     if request.logprobs:
         logits = logits.float()
         logprobs = (logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)).tolist()
-    return list(zip(tokens.tolist(), logprobs, strict=True))
+    return list(zip(tokens.tolist(), logprobs, probs, strict=True))
+
+
+def _uniform(live: Live) -> Float[Tensor, ""]:
+    return torch.rand((), generator=live.random, dtype=torch.float64)
+
+
+def _verified(p: Float[Tensor, " V"], live: Live) -> int:
+    """The drafted token, or one that comes in its place, or without a draft one drawn from p."""
+    at, draft = live.n_accepted, live.draft
+    if at == len(draft.tokens):
+        return int(draw(p[None], _uniform(live)[None]))
+    return verified(p, None if draft.probs is None else draft.probs[at], draft.tokens[at], live.random)

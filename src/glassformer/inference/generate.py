@@ -13,6 +13,7 @@ from glassformer.inference.constraints import UNCONSTRAINED, Constraints
 from glassformer.inference.engine import Engine
 from glassformer.inference.logits import LogitFilter, Sampling
 from glassformer.inference.request import NewToken, Request, check_prompts
+from glassformer.inference.speculative import Drafter
 from glassformer.models.spec import CausalModel, longest_text
 from glassformer.nn.kv_cache import Policy, full, parse_policy
 
@@ -43,6 +44,7 @@ def generate(
     source: Tensor | None = None,
     source_valid: Bool[Tensor, "B S"] | None = None,
     n_fixed: int = 0,
+    drafter: Drafter | None = None,
 ) -> Generation:
     """Continue all prompts at once; new tokens come as soon as they are chosen, sequence by sequence.
 
@@ -52,11 +54,12 @@ def generate(
     An encoder-decoder has a `source` for each prompt, which begins its target; `source_valid` is False at padding.
     `n_fixed` tokens at the end of each prompt belong to the text: the constraints count them as new.
     `max_new_tokens` is one number, or one for each prompt. What cannot be served raises here, before the first token is
-    asked for.
+    asked for. A `drafter` guesses several tokens at once, which come sooner where it is right.
     """
     check_prompts(prompts, module.config.vocab_size)
     limits = limits_of(max_new_tokens, len(prompts))
-    engine = Engine(module, policy_for(module.config, prompts, limits, cache), n_tokens=n_tokens)
+    policy = policy_for(module.config, prompts, limits, cache)
+    engine = Engine(module, policy, n_tokens=n_tokens, drafter=drafter)
     sources = sources_of(source, source_valid, len(prompts))
     for i, (prompt, limit, of_prompt) in enumerate(zip(prompts, limits, sources, strict=True)):
         engine.admit(

@@ -73,8 +73,19 @@ class Sampling:
 
 USUAL = Sampling(temperature=0.8, top_p=0.95)  # where neither a user nor the model's files say how to choose
 
+# An answer is asked to be right rather than varied, and the likeliest token is also what `generate` of transformers
+# takes where generation_config.json is silent.
+USUAL_OF_ANSWERS = Sampling(temperature=0.0)
+DRAWING = ("do_sample", "temperature", "top_k", "top_p", "min_p")  # the settings that say how to draw, or whether
 
-def sampling_of(generation: Mapping[str, Any]) -> Sampling:
+
+def usual_of_answers(*settings: Mapping[str, Any]) -> Sampling:
+    """How an answer in a chat is chosen: greedily, where none of these settings says how to draw it."""
+    says = any(each.get(name) is not None for each in settings for name in DRAWING)
+    return USUAL if says else USUAL_OF_ANSWERS
+
+
+def sampling_of(generation: Mapping[str, Any], *, usual: Sampling = USUAL) -> Sampling:
     """How a generation_config.json says that tokens are chosen; what it does not say is as usual.
 
     Where it says `do_sample: false`, the most likely token is taken, as `transformers` does.
@@ -83,7 +94,7 @@ def sampling_of(generation: Mapping[str, Any]) -> Sampling:
     if generation.get("do_sample") is False:
         settings["temperature"] = 0.0
     try:
-        return replace(USUAL, **settings)
+        return replace(usual, **settings)
     except GenerationError as error:
         raise ConfigError(f"generation_config.json: {error}") from None
 

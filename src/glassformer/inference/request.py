@@ -48,6 +48,7 @@ class Request:
     source: Tensor | None = None
     search: Search | None = None
     logprobs: bool = False  # whether to compute `NewToken.logprob`
+    with_probs: bool = False  # whether to keep `NewToken.probs`
 
     def __post_init__(self) -> None:
         whole = [*self.tokens, *self.stop_tokens, self.max_new_tokens]
@@ -57,7 +58,7 @@ class Request:
         object.__setattr__(self, "tokens", tuple(map(int, self.tokens)))
         object.__setattr__(self, "stop_tokens", frozenset(map(int, self.stop_tokens)))
         if self.search is not None and (
-            self.filters or self.stop_tokens or self.logprobs or self.constraints != UNCONSTRAINED
+            self.filters or self.stop_tokens or self.logprobs or self.with_probs or self.constraints != UNCONSTRAINED
         ):
             raise GenerationError("A search chooses by itself: its request has no filters, stop tokens or logprobs.")
 
@@ -87,13 +88,14 @@ class NewToken:
     "stop": the token is one to stop at. "length": `max_new_tokens` are there. "context": the model knows no position
     after this token and the cache policy lets none leave. "error": the sequence could not go on, `error` says why, and
     the token is −1. `logprob` is log p of the token, in nats, after the filters and before the temperature; NaN where
-    the request does not ask for it.
+    the request does not ask for it. `probs` is the distribution that it was drawn from, where the request asks for it.
     """
 
     sequence: int
     token: int
     finish: Finish | None
     logprob: float = float("nan")
+    probs: Float[Tensor, " V"] | None = None
     error: Exception | None = None
 
 

@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from glassformer.data import sort
 from glassformer.errors import ConfigError
+from glassformer.evaluation import streaming as streams
 from glassformer.evaluation.perplexity import loss, read_tokens
 from glassformer.evaluation.sorting import sort_accuracy
+from glassformer.files import check_new_file
 from glassformer.inference.recorded_call import call_of
 from glassformer.kinds import texts
 from glassformer.kinds.kind import Inputs, Kind, Metrics, ModelLike, Pass, Progress
@@ -36,10 +40,20 @@ def measure(
     batch_size: int = 32,
     context_length: int | None = None,
     batches: int = 0,
+    streaming: int | None = None,
+    limit: int | None = None,
+    plot: Path | None = None,
 ) -> Metrics:
-    """Loss (nats a token) and perplexity on a text file or a folder of token ids; of "sort", how many are sorted."""
+    """Loss (nats a token) and perplexity on a text file or a folder of token ids; of "sort", how many are sorted.
+
+    With `streaming`, the same along one long text, of which `limit` tokens are read, for caches of so many tokens.
+    """
+    if streaming is None and (plot is not None or limit is not None):
+        raise ConfigError("is for streaming.", setting="limit" if plot is None else "plot")
     if data == "sort":
         return _sorted(model)
+    if streaming is not None:
+        return _streamed(model, read_tokens(Path(data), model.tokenizer), streaming, limit, plot, progress)
     longest = model.config.context_length
     if context_length is not None and not 1 <= context_length <= longest:
         raise ConfigError(
@@ -56,6 +70,29 @@ def measure(
         progress=progress,
     )
     return {"loss": measured.nats_per_token, "perplexity": measured.perplexity, "tokens": measured.tokens}
+
+
+def _streamed(
+    model: ModelLike, tokens: np.ndarray, size: int, limit: int | None, plot: Path | None, progress: Progress
+) -> Metrics:
+    """Perplexity, milliseconds a token and MiB of the cache, for each way to read the text."""
+    if plot is not None:
+        check_new_file(plot)
+    text = tokens[: max(16 * size, 2) if limit is None else limit]
+    streamed = list(streams.stream(model.module, text, size=size, progress=progress))
+    if plot is not None:
+        streams.plot(streamed, plot)
+    rows = [
+        {
+            "cache": each.name,
+            "perplexity": each.perplexity,
+            "ms_per_token": 1000 * each.seconds_per_token,
+            "cache_mib": each.cache_bytes / 2**20,
+            "tokens": len(each.losses),
+        }
+        for each in streamed
+    ]
+    return {"tokens": len(text), "caches": rows}
 
 
 def _sorted(model: ModelLike) -> Metrics:

@@ -54,6 +54,18 @@ class State(Protocol):
 
 
 @runtime_checkable
+class Rewindable(State, Protocol):
+    """A state that can forget the latest tokens, as drafts ask of it that are verified after they have been read."""
+
+    @property
+    def spares(self) -> list[int]:
+        """How many tokens each row may take in and forget again."""
+
+    def rewind(self, n_forgotten: Tensor) -> None:
+        """Forget the latest tokens of each row, so many of them."""
+
+
+@runtime_checkable
 class CausalModel(Protocol):
     """What decoding asks of an autoregressive model (an `nn.Module`)."""
 

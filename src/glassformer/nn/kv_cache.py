@@ -311,6 +311,30 @@ class KVCache:
         """How many tokens may come at once in every row."""
         return min(self.rooms)
 
+    @property
+    def spares(self) -> list[int]:
+        """How many tokens each row may take in and forget again: as many as make none leave."""
+        lengths = [0] if self.lengths is None else self.lengths.tolist()
+        least = min(policy.capacity for policy in self._policies)
+        return [max(least - length, 0) for length in lengths]
+
+    def rewind(self, n_forgotten: Int[Tensor, " B"]) -> None:
+        """Forget the latest tokens of each row, so many of them; none may have made another leave.
+
+        Their slots count as empty from then on, and those that come instead take the same ones.
+        """
+        lengths = [] if self.lengths is None else self.lengths.tolist()
+        least = min(policy.capacity for policy in self._policies)
+        for length, n in zip(lengths, n_forgotten.tolist(), strict=True):
+            if not 0 <= n <= length or (n and length > least):
+                raise GenerationError(
+                    f"The cache {self.policy.name} has taken {length} tokens and cannot forget the latest {n}: others "
+                    "have left for them, or it has fewer."
+                )
+        if self.lengths is not None:
+            left = self.lengths - n_forgotten.to(self.lengths.device)
+            self.lengths = self.lengths.copy_(left) if self.static else left
+
     def select(self, rows: Int[Tensor, " N"]) -> None:
         """Go on with these rows of the batch, in this order; a row may come several times, or never."""
         if self.lengths is not None:

@@ -9,7 +9,6 @@ import codecs
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -17,6 +16,7 @@ from glassformer.errors import TokenizerError
 from glassformer.files import write_file
 from glassformer.tokenizers.piece_cache import PieceCache
 from glassformer.tokenizers.pretokenize import BLOCK, PreTokenizer
+from glassformer.tokenizers.steps import EncodingStep, Method, PreToken
 from glassformer.tokenizers.tokenizer_json import dump, template_processing
 from glassformer.tokenizers.untrusted_files import Json
 
@@ -44,6 +44,7 @@ class Tokenizer(ABC):
     eos_id: int | None = None
     not_special: frozenset[int] = frozenset()  # added tokens that a file calls not special, such as <think>
 
+    method: Method = "look-up"  # how a pre-token becomes tokens, for `steps`
     broken_bytes = "replace"  # how bytes that are not UTF-8 become text: one U+FFFD for a character cut short
     byte_runs: frozenset[int] = frozenset()  # byte tokens of which a run is text if all of it is UTF-8
 
@@ -72,15 +73,19 @@ class Tokenizer(ABC):
         special_tokens: Sequence[str] = (),
         *,
         pattern: str = "gpt2",
+        field: str = "text",
         workers: int | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> "Tokenizer":
         """Learn byte-level BPE from text files of any size; `vocab_size` counts bytes, merges and special tokens.
 
+        Files may be texts, or documents, `field` in each: .jsonl and .parquet; packed as .gz or .zst they stay so.
         `workers` processes count the pre-tokens (None: one for small files, else one a core);
         `progress(stage, done, total)` is called now and then.
         """
-        return Tokenizer._train(files, vocab_size, special_tokens, pattern=pattern, workers=workers, progress=progress)
+        return Tokenizer._train(
+            files, vocab_size, special_tokens, pattern=pattern, field=field, workers=workers, progress=progress
+        )
 
     @staticmethod
     def load(path: str | os.PathLike[str], *, pattern: str | None = None) -> "Tokenizer":
@@ -176,12 +181,15 @@ class Tokenizer(ABC):
 
     # ---- the same, to be watched
 
-    def _merge_steps(self, pre_token: str) -> list[list[int]]:
-        """The symbols of a pre-token at first and after each merge; without merges, its ids at once."""
-        return [self._encode_pre_token(pre_token)]
+    def _steps(self, pre_token: str) -> tuple[list[bytes], list[EncodingStep]]:
+        """The symbols of a pre-token at first, and the steps that lead to its tokens; a look-up has none."""
+        return self._bytes_of(self._encode_pre_token(pre_token)), []
 
-    def steps(self, text: str, *, allowed_special: AllowedSpecial = "all") -> list["PreToken"]:
-        """What `encode` does with a text, pre-token by pre-token; the ids together are those that it returns."""
+    def steps(self, text: str, *, allowed_special: AllowedSpecial = "all") -> list[PreToken]:
+        """What `encode` does with a text, pre-token by pre-token; the ids together are those that it returns.
+
+        The steps are those of `method`. Long pre-tokens have none.
+        """
         steps: list[PreToken] = []
         at_beginning = True
         for split, special in self._pretokenizer[allowed_special].stream([text]):
@@ -189,15 +197,23 @@ class Tokenizer(ABC):
                 pre_token = self._begin(span) if at_beginning else span
                 at_beginning = False
                 ids = self._encode_pre_token(pre_token)
-                rows = self._merge_steps(pre_token) if len(pre_token) <= WATCHED_CHARACTERS else []
-                rows = rows if rows[-1:] == [ids] else [*rows[:1], ids]  # whole pre-tokens come about without merges
-                symbols = [[self.token_bytes(id) for id in row] for row in rows]
-                steps.append(PreToken(text=span, ids=ids, symbols=symbols))
+                steps.append(self._watched(span, ids, pre_token))
             if special is not None:
                 id = self.special_tokens[special]
-                steps.append(PreToken(text=special, ids=[id], symbols=[[self.token_bytes(id)]], special=True))
+                steps.append(PreToken(text=special, ids=[id], begin=self._bytes_of([id]), steps=[], special=True))
                 at_beginning = True
         return steps
+
+    def _watched(self, text: str, ids: list[int], word: str) -> PreToken:
+        """A span of text that became these ids, and the steps of the word that was made of it."""
+        tokens = self._bytes_of(ids)
+        begin, steps = self._steps(word) if len(word) <= WATCHED_CHARACTERS else (tokens, [])
+        if [begin, *(step.symbols for step in steps)][-1] != tokens:  # it is in the vocabulary as a whole
+            steps = [EncodingStep(symbols=tokens, at=0)]
+        return PreToken(text=text, ids=ids, begin=begin, steps=steps)
+
+    def _bytes_of(self, ids: Iterable[int]) -> list[bytes]:
+        return list(map(self.token_bytes, ids))
 
     # ---- ids to text
 
@@ -253,19 +269,6 @@ class Tokenizer(ABC):
     def __repr__(self) -> str:
         """The kind, the size of the vocabulary and the special tokens."""
         return f"{type(self).__name__}(vocab_size={self.vocab_size}, special_tokens={list(self.special_tokens)})"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreToken:
-    """A span of text that no token crosses, or a special token, and how it is encoded.
-
-    `symbols` are its parts at first and after each merge; the last row is its tokens, whose ids are `ids`.
-    """
-
-    text: str
-    ids: list[int]
-    symbols: list[list[bytes]]
-    special: bool = False
 
 
 class TextStream:

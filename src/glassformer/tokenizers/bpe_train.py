@@ -29,13 +29,15 @@ def train_bpe(
     special_tokens: Sequence[str] = (),
     *,
     pattern: str = "gpt2",
+    field: str = "text",
     workers: int | None = None,
     progress: BPEProgress | None = None,
 ) -> tuple[dict[int, bytes], list[tuple[bytes, bytes]]]:
     """The vocabulary and the merges of a corpus: 256 bytes, then merges in order of creation, then special tokens.
 
     Fewer than `vocab_size` tokens when no pair is left to merge. Of pairs equally frequent, the greater one, compared
-    as two byte strings, goes first. Special tokens part the text, and are part of no count.
+    as two byte strings, goes first. Special tokens part the text, and are part of no count. Of files of documents
+    (`corpus.py`) `field` is what is learnt from.
     """
     single_bytes = {byte: bytes([byte]) for byte in range(256)}
     without_merges, _ = with_special_tokens(single_bytes, special_tokens)
@@ -45,7 +47,9 @@ def train_bpe(
             f"{len(without_merges)} or more, and {MAX_VOCAB_SIZE} is the most.",
             setting="vocab_size",
         )
-    counts = count_pre_tokens(input_path, special_tokens, pattern=pattern, workers=workers, progress=progress)
+    counts = count_pre_tokens(
+        input_path, special_tokens, pattern=pattern, field=field, workers=workers, progress=progress
+    )
     merges = learn_merges(counts, vocab_size - len(without_merges), progress)
     vocab = single_bytes | {256 + rank: left + right for rank, (left, right) in enumerate(merges)}
     return with_special_tokens(vocab, special_tokens)[0], merges
@@ -57,12 +61,13 @@ def train_tokenizer(
     special_tokens: Sequence[str] = (),
     *,
     pattern: str = "gpt2",
+    field: str = "text",
     workers: int | None = None,
     progress: BPEProgress | None = None,
 ) -> BPETokenizer:
     """The tokenizer of what `train_bpe` learns; `Tokenizer.train` is this."""
     vocab, merges = train_bpe(
-        input_path, vocab_size, special_tokens, pattern=pattern, workers=workers, progress=progress
+        input_path, vocab_size, special_tokens, pattern=pattern, field=field, workers=workers, progress=progress
     )
     return BPETokenizer(vocab, merges, special_tokens, pattern=pattern)
 
@@ -88,6 +93,7 @@ def count_pre_tokens(
     special_tokens: Sequence[str] = (),
     *,
     pattern: str = "gpt2",
+    field: str = "text",
     workers: int | None = None,
     progress: BPEProgress | None = None,
 ) -> Mapping[bytes, int]:
@@ -103,7 +109,7 @@ def count_pre_tokens(
     if workers < 1:
         raise TokenizerError(f"must be at least 1, not {workers}; without it, sizes decide.", setting="workers")
     split_pattern(pattern)
-    shares = shares_of(sizes, workers, [special_bytes(token) for token in special_tokens])
+    shares = shares_of(sizes, workers, [special_bytes(token) for token in special_tokens], field)
     counts: Mapping[bytes, int] = {}
     done = 0
     with use("readable") if total < MANY_BYTES else nullcontext():

@@ -1,18 +1,34 @@
-"""The files of a corpus, and the spans of them that can be read apart."""
+"""The files of a corpus, and the spans of them that can be read apart; `span_reader.py` reads them.
+
+A file is one text, or, by its name, many documents: `.jsonl` has an object a line, `.parquet` a table, and one field of
+each is a document. Text and `.jsonl` may be packed by gzip or Zstandard.
+"""
 
 import os
 import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
+from glassformer.compressed import is_compressed
 from glassformer.errors import DataError
 
 Files = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-FileSpan = tuple[Path, int, int]  # the bytes of a file from one offset to another
 
 SEARCH_BYTES = 1 << 16
+PACKED = (".gz", ".zst")
+LINES = (".jsonl", ".ndjson")
+TABLE = ".parquet"
+
+
+class FileSpan(NamedTuple):
+    """The bytes of a file from one offset to another; of documents, those that begin there."""
+
+    path: Path
+    start: int
+    stop: int
+    field: str = "text"  # of a document
 
 
 def files_of(files: Files) -> list[tuple[Path, int]]:
@@ -24,13 +40,15 @@ def files_of(files: Files) -> list[tuple[Path, int]]:
     return list(zip(paths, sizes, strict=True))
 
 
-def shares_of(files: Sequence[tuple[Path, int]], parts: int, special_tokens: Sequence[bytes]) -> list[list[FileSpan]]:
+def shares_of(
+    files: Sequence[tuple[Path, int]], parts: int, special_tokens: Sequence[bytes], field: str = "text"
+) -> list[list[FileSpan]]:
     """The corpus in at most so many shares of about the same size, whose pre-tokens can be counted apart."""
     shares: list[list[FileSpan]] = [[] for _ in range(parts)]
     for path, size in files:
         offsets = cuts_of(path, size, parts, special_tokens) if parts > 1 else [0, size]
         for share, (start, stop) in zip(shares, pairwise(offsets), strict=False):
-            share.append((path, start, stop))
+            share.append(FileSpan(path, start, stop, field))
     return [share for share in shares if share]
 
 
@@ -40,13 +58,31 @@ def _size(path: Path) -> int:
     return path.stat().st_size
 
 
+def is_table(path: Path) -> bool:
+    """Whether a file is a table, by its name."""
+    return path.suffix == TABLE
+
+
+def has_documents(path: Path) -> bool:
+    """Whether a file holds documents, by its name, and is no text itself."""
+    name = path.with_suffix("") if path.suffix in PACKED else path
+    return name.suffix in LINES or is_table(path)
+
+
 def cuts_of(path: Path, size: int, parts: int, special_tokens: Sequence[bytes]) -> list[int]:
     """Offsets, about `parts` + 1, between which a file's pre-tokens can be counted apart.
 
     A cut goes before a special token, or before a space that follows a visible ASCII character, where every pattern
-    ends a pre-token without looking further. Where no such place follows, there is no cut.
+    ends a pre-token without looking further; in a file of documents between two of them. Where no such place follows,
+    there is no cut, and none in what is packed.
     """
-    finder = re.compile(b"|".join([*map(re.escape, special_tokens), rb"(?<=[!-~])(?= )"]))
+    if is_table(path):
+        return sorted({0, size} | {size * part // parts for part in range(1, parts)})
+    if is_compressed(path):
+        return [0, size]
+    special_tokens = () if has_documents(path) else special_tokens
+    place = rb"(?<=\n)" if has_documents(path) else rb"(?<=[!-~])(?= )"
+    finder = re.compile(b"|".join([*map(re.escape, special_tokens), place]))
     with path.open("rb") as file:
         cuts = {_next_cut(file, size * part // parts, size, finder, special_tokens) for part in range(1, parts)}
     return sorted({0, size} | cuts)

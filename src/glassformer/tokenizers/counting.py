@@ -3,17 +3,17 @@
 `counting_fast.py` has the twin of `count_shares`, in threads, by a kernel.
 """
 
-import codecs
 import multiprocessing
 import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import BinaryIO, cast
+from typing import cast
 
-from glassformer.errors import DataError, GlassformerError, TokenizerError
+from glassformer.errors import GlassformerError, TokenizerError
 from glassformer.tokenizers.corpus import FileSpan
 from glassformer.tokenizers.pretokenize import PreTokenizer, split_pattern
+from glassformer.tokenizers.span_reader import SpanReader
 from glassformer.twins import twin
 
 READ_BYTES = 1 << 20
@@ -41,29 +41,15 @@ def count_shares(
 def _count(spans: Iterable[FileSpan], pretokenizer: PreTokenizer) -> Iterator[int | Counter[str]]:
     """Numbers of bytes as they are read, and last the counts of all spans."""
     counts: Counter[str] = Counter()
-    for path, start, stop in spans:
-        try:
-            with path.open("rb") as file:
-                file.seek(start)
-                at = start
-                for pre_tokens, _ in pretokenizer.stream(_text(file, stop)):
-                    counts.update(pre_tokens)
-                    if file.tell() > at:
-                        yield file.tell() - at
-                        at = file.tell()
-        except UnicodeDecodeError:
-            raise DataError(f"{path} is not UTF-8 text, of which a tokenizer learns: convert it first.") from None
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    for span in spans:
+        reader, n_told = SpanReader(span, READ_BYTES), 0
+        for text in reader.texts():
+            for pre_tokens, _ in pretokenizer.stream(text):
+                counts.update(pre_tokens)
+                if reader.n_read > n_told:
+                    yield reader.n_read - n_told
+                    n_told = reader.n_read
     yield counts
-
-
-def _text(file: BinaryIO, stop: int) -> Iterator[str]:
-    """The text of an open file up to the offset `stop`, in blocks; `\\r` stays as it is."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    while data := file.read(min(READ_BYTES, stop - file.tell())):
-        yield decoder.decode(data)
-    yield decoder.decode(b"", final=True)
 
 
 def _in_processes(shares: Sequence[Sequence[FileSpan]], pretokenizer: PreTokenizer) -> Iterator[int | Counter[str]]:

@@ -5,20 +5,19 @@ memory does not grow with the file, and a file that shrinks meanwhile is a file 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from io import RawIOBase
 from queue import SimpleQueue
 from threading import Event, Thread
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glassformer.errors import DataError
 from glassformer.kernels import count as kernels
 from glassformer.kernels.split import CODES
 from glassformer.kernels.unicode_classes import class_table
 from glassformer.tokenizers import pretokenize
 from glassformer.tokenizers.corpus import FileSpan
 from glassformer.tokenizers.pre_token_counts import PreTokenCounts
+from glassformer.tokenizers.span_reader import SpanReader
 from glassformer.tokenizers.vocabulary import special_bytes
 
 READ_BYTES = 1 << 19
@@ -60,32 +59,26 @@ class PreTokenTable:
 
     def count(self, spans: Sequence[FileSpan]) -> Iterator[int]:
         """Count the pre-tokens of spans of files; numbers of bytes as they are read."""
-        for path, start, stop in spans:
-            try:
-                with path.open("rb", buffering=0) as file:
-                    file.seek(start)
-                    yield from self._count_span(file, stop - start)
-            except UnicodeError:
-                raise DataError(f"{path} is not UTF-8 text, of which a tokenizer learns: convert it first.") from None
-            except OSError as error:
-                raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+        for span in spans:
+            reader, n_told = SpanReader(span, READ_BYTES), 0
+            text, block = np.frombuffer(b"", np.uint8), b""
+            for data, ends in reader.blocks():
+                block += data
+                if ends or len(block) >= len(text):  # of a text that cannot be cut yet, twice as much
+                    text, block = self._count_text(reader, np.frombuffer(text.tobytes() + block, np.uint8), ends), b""
+                if reader.n_read > n_told:
+                    yield reader.n_read - n_told
+                    n_told = reader.n_read
 
-    def _count_span(self, file: RawIOBase, n_left: int) -> Iterator[int]:
-        """The next bytes of a file, with a block at least as long as what the one before has left to be counted."""
-        text = np.frombuffer(b"", np.uint8)
-        while block := file.read(min(n_left, max(READ_BYTES, len(text)))):
-            n_left -= len(block)
-            text = np.frombuffer(text.tobytes() + block, np.uint8)
-            n_whole = kernels.utf8_end(text)
-            if len(text) - n_whole >= LONGEST_CHARACTER:
-                raise UnicodeError
-            text = text[self._count_block(text[:n_whole], False) :]
-            if len(text) > pretokenize.LONGEST:
-                pretokenize.check_length(text.tobytes().decode(errors="ignore"))
-            yield len(block)
-        if kernels.utf8_end(text) < len(text):
-            raise UnicodeError
-        self._count_block(text, True)
+    def _count_text(self, reader: SpanReader, text: NDArray[np.uint8], ends: bool) -> NDArray[np.uint8]:
+        """Count what no more text can change, and return the rest."""
+        n_whole = kernels.utf8_end(text)
+        if len(text) - n_whole >= (1 if ends else LONGEST_CHARACTER):
+            raise reader.not_utf8(len(text) - n_whole)
+        rest = text[self._count_block(text[:n_whole], ends) :]
+        if len(rest) > pretokenize.LONGEST:
+            pretokenize.check_length(rest.tobytes().decode(errors="ignore"))
+        return rest
 
     def _count_block(self, text: NDArray[np.uint8], is_last: bool) -> int:
         """Count what no more text can change, and return where the rest begins."""

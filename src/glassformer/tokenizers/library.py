@@ -9,7 +9,6 @@ import binascii
 import importlib
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import groupby, pairwise
@@ -17,11 +16,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from glassformer.errors import TokenizerError
-from glassformer.tokenizers.base import AllowedSpecial, PreToken, Tokenizer, check_allowed_special
+from glassformer.tokenizers.base import WATCHED_CHARACTERS, AllowedSpecial, Tokenizer, check_allowed_special
 from glassformer.tokenizers.byte_level import from_printable
 from glassformer.tokenizers.foreign_patterns import check_pattern
+from glassformer.tokenizers.library_steps import BYTE_PIECE, ModelSteps
 from glassformer.tokenizers.library_stream import can_be_cut, last_cut
 from glassformer.tokenizers.pretokenize import SCANNED_AGAIN, PreTokenizer, without_surrogates
+from glassformer.tokenizers.steps import PreToken
 from glassformer.tokenizers.tokenizer_json import excerpt
 from glassformer.tokenizers.untrusted_files import Json
 from glassformer.tokenizers.vocabulary import MAX_VOCAB_SIZE, checked_merges, checked_vocab
@@ -36,7 +37,6 @@ MAX_NODES = 1 << 21  # of a unigram vocabulary's tree of bytes, each of which ta
 MAX_STEPS = 64  # of a normalizer, a pre-tokenizer or a decoder
 MAX_GROWTH = 1 << 8  # how many characters may come of one
 LONGEST_NORMAL_FORM = 1 << 8  # bytes that one character may become by sentencepiece's table
-BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 BEFORE = "a"  # a piece before another one, which then is not the first of its text
 
 
@@ -58,6 +58,7 @@ class LibraryTokenizer(Tokenizer):
         self.byte_runs = frozenset(id for id, piece in self._pieces.items() if self._is_byte(piece))
         vocab = {id: self._bytes_within_a_text(piece) for id, piece in self._pieces.items()}
         super().__init__(vocab, {each["content"]: each["id"] for each in added if each.get("special")}, r"[\s\S]+")
+        self.method = self._model_steps.method
 
     @classmethod
     def from_file(cls, path: Path, text: str, file: Json) -> "LibraryTokenizer":
@@ -123,19 +124,29 @@ class LibraryTokenizer(Tokenizer):
         return ids
 
     def steps(self, text: str, *, allowed_special: AllowedSpecial = "all") -> list[PreToken]:
-        """The pre-tokens that the library cut, each with the characters before it that none has; no merges."""
+        """The pre-tokens that the library cut, each with the characters before it that none has."""
         encoding = self._encoding(text, allowed_special)
         steps: list[PreToken] = []
+        added = set(self._added_tokens.values())
         start = 0
         for _, group in groupby(range(len(encoding.ids)), key=encoding.word_ids.__getitem__):
             places = list(group)
             ids = [encoding.ids[place] for place in places]
             end = max(start, *(encoding.offsets[place][1] for place in places))
-            symbols = [[self.token_bytes(id) for id in ids]]
+            word = "".join(encoding.tokens[place] for place in places)
+            watched = len(word) <= WATCHED_CHARACTERS and not added.issuperset(ids)
+            begin, ways = self._model_steps.steps(word) if watched else ([], [])
+            tokens = self._bytes_of(ids)
+            if not ways or ways[-1].symbols != tokens:  # a long word, or one that the library takes in another way
+                begin, ways = tokens, []
             special = self._special_ids.issuperset(ids)
-            steps.append(PreToken(text=text[start:end], ids=ids, symbols=symbols, special=special))
+            steps.append(PreToken(text=text[start:end], ids=ids, begin=begin, steps=ways, special=special))
             start = end
         return steps
+
+    @cached_property
+    def _model_steps(self) -> ModelSteps:
+        return ModelSteps(self._content["model"], self.token_bytes)
 
     # ---- ids to text
 

@@ -17,6 +17,7 @@ from typing import Any
 from glassformer.errors import MissingExtra, TokenizerError
 from glassformer.files import write_file
 from glassformer.tokenizers.base import Tokenizer
+from glassformer.tokenizers.steps import CutPiece, EncodingStep, cutting
 from glassformer.tokenizers.untrusted_files import read_bytes, read_json, sibling
 from glassformer.tokenizers.vocabulary import MAX_VOCAB_SIZE, checked_vocab
 
@@ -31,6 +32,8 @@ class MarianTokenizer(Tokenizer):
 
     A text may begin with a token such as >>fra<<, which asks a model of several languages for one of them.
     """
+
+    method = "best path"
 
     def __init__(self, model: bytes, ids: Mapping[str, int]) -> None:
         """Take the protocol buffer of a sentencepiece model, and the id of each piece."""
@@ -55,12 +58,23 @@ class MarianTokenizer(Tokenizer):
             raise TokenizerError("this is no sentencepiece model: expected its protocol buffer.") from None
 
     def _encode_pre_token(self, pre_token: str) -> list[int]:
+        return [self.ids.get(piece, self.ids[UNKNOWN]) for piece in self._cut(pre_token)]
+
+    def _cut(self, text: str) -> list[str]:
         language = ""
-        if pre_token.startswith(">>") and "<<" in pre_token:
-            end = pre_token.index("<<") + 2
-            language, pre_token = pre_token[:end], pre_token[end:]
-        pieces = [*([language] if language else []), *self._library.encode(pre_token, out_type=str)]
-        return [self.ids.get(piece, self.ids[UNKNOWN]) for piece in pieces]
+        if text.startswith(">>") and "<<" in text:
+            end = text.index("<<") + 2
+            language, text = text[:end], text[end:]
+        return [*([language] if language else []), *self._library.encode(text, out_type=str)]
+
+    def _steps(self, pre_token: str) -> tuple[list[bytes], list[EncodingStep]]:
+        """The pieces that the library cuts off the text, each with its score."""
+        cut = self._cut(pre_token)
+        pieces: list[CutPiece] = []
+        for piece in cut:
+            token = self.token_bytes(self.ids.get(piece, self.ids[UNKNOWN]))
+            pieces.append(CutPiece(token, len(piece), self._library.get_score(self._library.piece_to_id(piece))))
+        return cutting([("".join(cut).replace(SPACE, " "), pieces)])
 
     def _bytes_after(self, previous: int | None, id: int) -> bytes:
         """A text begins with the space that was put before it."""

@@ -15,8 +15,9 @@ import regex
 
 from glassformer.errors import MissingExtra, TokenizerError
 from glassformer.tokenizers.base import EACH_BYTE, Tokenizer
-from glassformer.tokenizers.bpe import merge, merge_steps
+from glassformer.tokenizers.bpe import merge
 from glassformer.tokenizers.merge_table import MergeTable
+from glassformer.tokenizers.steps import EncodingStep, merging
 from glassformer.tokenizers.tokenizer_json import BPE, FUSE, check_added_ids, check_bpe, expect
 from glassformer.tokenizers.untrusted_files import Json, read_bytes
 from glassformer.tokenizers.vocabulary import MAX_VOCAB_SIZE, check_no_gaps, checked_merges, checked_vocab
@@ -52,6 +53,7 @@ class SentencePieceTokenizer(Tokenizer):
     as none.
     """
 
+    method = "merges"
     broken_bytes = EACH_BYTE
 
     def __init__(
@@ -111,8 +113,10 @@ class SentencePieceTokenizer(Tokenizer):
     def _encode_pre_token(self, pre_token: str) -> list[int]:
         return merge(self._symbols(pre_token), self._table)
 
-    def _merge_steps(self, pre_token: str) -> list[list[int]]:
-        return list(merge_steps(self._symbols(pre_token), self._table))
+    def _steps(self, pre_token: str) -> tuple[list[bytes], list[EncodingStep]]:
+        symbols = self._symbols(pre_token)
+        scores = dict(enumerate(self._scores or ()))
+        return self._bytes_of(symbols), list(merging(symbols, self._table, self.token_bytes, scores.get))
 
     def _symbols(self, pre_token: str) -> list[int]:
         """The ids of a pre-token's characters, or of their bytes where a character is no piece."""

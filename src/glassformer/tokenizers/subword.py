@@ -17,6 +17,7 @@ from glassformer.files import write_file
 from glassformer.tokenizers.base import Tokenizer
 from glassformer.tokenizers.bpe import merge
 from glassformer.tokenizers.merge_table import MergeTable
+from glassformer.tokenizers.steps import EncodingStep, merging
 from glassformer.tokenizers.untrusted_files import read_text, sibling
 from glassformer.tokenizers.vocabulary import MAX_VOCAB_SIZE
 
@@ -34,6 +35,8 @@ class SubwordTokenizer(Tokenizer):
 
     `tokens` are in the order of their ids, `SPECIAL` first; in one that does not end its word, "@@" stands at the end.
     """
+
+    method = "merges"
 
     def __init__(self, merges: Sequence[tuple[str, str]], tokens: Sequence[str]) -> None:
         """Take the merges of a file of codes, and the tokens of a dictionary."""
@@ -58,13 +61,33 @@ class SubwordTokenizer(Tokenizer):
         >>> SubwordTokenizer([("l", "o"), ("w", "</w>")], SPECIAL).segment("low")
         ['lo@@', 'w']
         """
+        characters, symbols, ids = self._characters(word)
+        *begin, end = (symbols[id] for id in merge([ids[character] for character in characters], self._table))
+        return [*(symbol + GOES_ON for symbol in begin), end.removesuffix(END_OF_WORD)]
+
+    def _characters(self, word: str) -> tuple[list[str], list[str], dict[str, int]]:
+        """A word's characters; symbols by their numbers, and numbers by symbols, which have those characters too."""
         characters = [*word[:-1], word[-1] + END_OF_WORD]
         symbols, ids = self._symbols, self._symbol_ids
         if new := [character for character in dict.fromkeys(characters) if character not in ids]:  # in no merge
             symbols = symbols + new
             ids = ids | {character: len(ids) + i for i, character in enumerate(new)}
-        *begin, end = (symbols[id] for id in merge([ids[character] for character in characters], self._table))
-        return [*(symbol + GOES_ON for symbol in begin), end.removesuffix(END_OF_WORD)]
+        return characters, symbols, ids
+
+    def _steps(self, pre_token: str) -> tuple[list[bytes], list[EncodingStep]]:
+        """The merges; then <unk> for each piece that the dictionary lacks."""
+        if pre_token.isspace():
+            return [], []
+        characters, symbols, ids = self._characters(pre_token)
+        shown = [symbol.removesuffix(END_OF_WORD).encode() for symbol in symbols]
+        begin = [ids[character] for character in characters]
+        steps = list(merging(begin, self._table, shown.__getitem__))
+        row = steps[-1].symbols if steps else [shown[id] for id in begin]
+        for at, token in enumerate(self._bytes_of(self._encode_pre_token(pre_token))):
+            if token != row[at]:
+                row = [*row[:at], token, *row[at + 1 :]]
+                steps.append(EncodingStep(symbols=row, at=at))
+        return [shown[id] for id in begin], steps
 
     def _bytes_after(self, previous: int | None, id: int) -> bytes:
         """A space stands between two words."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from glassformer.errors import TokenizerError, UnsupportedPipeline
 from glassformer.tokenizers.base import Tokenizer
+from glassformer.tokenizers.steps import CutPiece, EncodingStep, cutting, longest_match
 from glassformer.tokenizers.tokenizer_config import read_settings
 from glassformer.tokenizers.tokenizer_json import check_added_ids, excerpt
 from glassformer.tokenizers.untrusted_files import Json, read_text
@@ -35,6 +36,8 @@ class WordPieceTokenizer(Tokenizer):
     where letters are lowered. `split_chinese` makes each Chinese character a word, `clean` drops control characters.
     With `cleanup` no space stands before a full stop and its like where ids become a text.
     """
+
+    method = "longest match"
 
     def __init__(
         self,
@@ -91,6 +94,18 @@ class WordPieceTokenizer(Tokenizer):
     def _encode_pre_token(self, pre_token: str) -> list[int]:
         ids: list[int] = self._library.encode(pre_token, add_special_tokens=False).ids
         return ids
+
+    def _steps(self, pre_token: str) -> tuple[list[bytes], list[EncodingStep]]:
+        """The words that the library makes of it, and the pieces that are cut off them, the longest each time."""
+        normal = self._library.normalizer.normalize_str(pre_token)
+        words: list[str] = [word for word, _ in self._library.pre_tokenizer.pre_tokenize_str(normal)]
+        return cutting([(word, self._pieces_of(word)) for word in words])
+
+    def _pieces_of(self, word: str) -> list[CutPiece]:
+        matches = longest_match(word, self.pieces, CONTINUES) if len(word) <= self.longest_word else None
+        if matches is None:
+            return [CutPiece(UNKNOWN.encode(), len(word))]
+        return [CutPiece(piece.encode(), len(piece) - len(CONTINUES) * (i > 0)) for i, piece in enumerate(matches)]
 
     def sequence(self, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
         """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP], as BERT reads it; and each token's type, 0 or 1."""

@@ -116,6 +116,9 @@ class Recorder(DispatchMode):  # type: ignore[no-untyped-call]
         self.storages = StorageTable(self.trace, max_bytes, lambda: self.running[-1][0] or "the model")
         self.names = TensorNames(self.trace, self.storages)
         self.n_operations = 0  # seen or not
+        # Held until the next one, as what is seen is held for good: of a new tensor that somebody holds, torch's
+        # factories such as arange return a detached one, which is an operation more, and all runs shall number alike.
+        self._latest: Any = None
         self.running: list[tuple[str, bool]] = [("", patterns == ["*"])]  # paths of modules, and whether they are seen
         self._thread = threading.get_ident()
         for name, weight in module.named_parameters(remove_duplicate=False):
@@ -221,6 +224,7 @@ class Recorder(DispatchMode):  # type: ignore[no-untyped-call]
             self.storages.forget_windows()
         if number in self.edits:
             output = _edited(output, self.edits[number])
+        self._latest = output
         if not seen:
             self.storages.forget_content(targets)
             return output

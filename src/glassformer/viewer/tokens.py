@@ -1,13 +1,11 @@
 """Tokens as the page shows them, and a text on its way to them; bytes that are no characters show as ⟨E4 BD⟩."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
+from glassformer.printable import readable
 from glassformer.tokenizers import Tokenizer
 from glassformer.viewer.scene import Token
-
-BROKEN = re.compile("[\udc80-\udcff]+")  # where "surrogateescape" puts bytes that are not UTF-8
 
 
 def shown_tokens(tokenizer: Tokenizer | None, ids: Sequence[int]) -> list[Token]:
@@ -26,12 +24,6 @@ def shown_classes(config: Any) -> list[Token]:
     """The classes that a classifier tells apart, by their names, or without them by their numbers."""
     names = config.labels or map(str, range(config.n_classes))
     return [Token(id=id, text=name, bytes=name.encode().hex()) for id, name in enumerate(names)]
-
-
-def readable(data: bytes) -> str:
-    """Bytes as text, and in hexadecimal where they are none."""
-    text = data.decode("utf-8", "surrogateescape")
-    return BROKEN.sub(lambda match: f"⟨{match[0].encode('utf-8', 'surrogateescape').hex(' ').upper()}⟩", text)
 
 
 def tokenized(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[dict[str, Any]]:

@@ -50,6 +50,11 @@ def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
     return contents, names.OurTensors(tensors, held)
 
 
+ANOTHER_TOKENIZER = (
+    "The folder that the file was converted from opens with its own tokenizer, whose tokenizer.json can also be named "
+    "here, as --tokenizer of convert or having(tokenizer=…)."
+)
+
 FORMAT = Format(name="GGUF", files=".gguf of llama.cpp", sniff=sniff, read=read)
 
 
@@ -150,8 +155,10 @@ def _texts(metadata: Mapping[str, Any]) -> tuple[Tokenizers, frozenset[int], Res
     try:
         contents, eos_ids = gguf_tokenizer.files_of(metadata), gguf_tokenizer.end_ids(metadata)
     except TokenizerError as error:
-        return Tokenizers(missing=error.anywhere()), frozenset(), Rest()
+        return Tokenizers(missing=f"{error.anywhere()} {ANOTHER_TOKENIZER}"), frozenset(), Rest()
     tokenizer = gguf_tokenizer.read(contents)
+    if tokenizer.missing:
+        tokenizer = tokenizer._replace(missing=f"{tokenizer.missing} {ANOTHER_TOKENIZER}")
     roles = {name: gguf_tokenizer.token_id(metadata, role) for role, name in gguf_tokenizer.ROLES.items()}
     ids = {f"{name}_id": id for name, id in roles.items() if id is not None and name in ("bos_token", "pad_token")}
     rest = Rest(config=ids, generation=ids, contents=contents, tokenizer=tokenizer.tokenizer, eos_ids=eos_ids)

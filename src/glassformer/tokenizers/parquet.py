@@ -1,0 +1,63 @@
+"""The texts in a column of a Parquet file, some rows at a time."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from glassformer.compressed import MAX_INFLATION, inflation_limit
+from glassformer.errors import DataError, MissingExtra
+
+ROWS = 64  # that are read at once
+BUFFER = 1 << 16  # bytes
+
+
+def read_column(path: Path, field: str, start: int, stop: int, longest: int) -> Iterator[bytes]:
+    """The texts of a column, in UTF-8, of the row groups that begin between two offsets; a row may have none.
+
+    A text that comes often stays one in memory, as in the file; `longest` is how many bytes one may have.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingExtra("pyarrow", "parquet", f"{path}, a table,") from None
+    try:
+        with parquet.ParquetFile(path) as file:
+            groups = _groups_between(path, file, field, start, stop)
+        with parquet.ParquetFile(path, read_dictionary=[field], buffer_size=BUFFER, pre_buffer=False) as file:
+            for batch in file.iter_batches(ROWS, row_groups=groups, columns=[field], use_threads=False):
+                for value in batch.column(0):
+                    if value.is_valid:
+                        yield _text(path, value.value.as_buffer(), longest)
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise DataError(f"{path} cannot be read as a Parquet file: {reason}.") from None
+
+
+def _groups_between(path: Path, file: Any, field: str, start: int, stop: int) -> list[int]:
+    """The row groups that begin between two offsets."""
+    from pyarrow import types
+
+    metadata = file.metadata
+    texts = [column.name for column in file.schema_arrow if types.is_string(column.type)]
+    texts += [column.name for column in file.schema_arrow if types.is_large_string(column.type)]
+    if field not in texts:
+        raise DataError(
+            f"{path} has no column of texts {field[:80]!r}; it has {', '.join(texts)[:200] or 'none'}.",
+            python="field= names another.",
+            command="--field names another.",
+        )
+    column = [metadata.schema.column(i).path for i in range(metadata.num_columns)].index(field)
+    chunks = [metadata.row_group(group).column(column) for group in range(metadata.num_row_groups)]
+    limit = inflation_limit(path.stat().st_size)
+    if sum(chunk.total_uncompressed_size for chunk in chunks) > limit:
+        raise DataError(f"{path} unpacks to more than {limit:,} bytes, {MAX_INFLATION} times its size.")
+    begins = [min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)), default=0) for chunk in chunks]
+    return [group for group, begin in enumerate(begins) if start <= begin < stop]
+
+
+def _text(path: Path, buffer: Any, longest: int) -> bytes:
+    if buffer.size > longest:
+        raise DataError(f"{path} has a text of {buffer.size:,} bytes, and is no table of documents.")
+    text: bytes = buffer.to_pybytes()
+    return text

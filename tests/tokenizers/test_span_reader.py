@@ -1,0 +1,173 @@
+"""Corpora in files of every kind: the same texts, however a file is cut or packed, in bounded memory."""
+
+import gzip
+import importlib
+import json
+import random
+import tracemalloc
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import pyarrow
+import pytest
+from backports import zstd
+from pyarrow import parquet
+
+from glassformer import compressed
+from glassformer.compressed import SMALL
+from glassformer.errors import DataError, MissingExtra
+from glassformer.tokenizers import span_reader
+from glassformer.tokenizers.bpe_train import count_pre_tokens
+from glassformer.tokenizers.corpus import FileSpan, cuts_of
+from glassformer.tokenizers.span_reader import SpanReader
+from support.counts import count
+
+DOCUMENTS = ["Once upon a time\n\nthere was", "", "漢字 é 🙂\r\n", "a\u2028b", '"quoted" \\ text', " ", "x" * 500]
+
+
+def texts_of(path: Path, *, start: int = 0, stop: int | None = None, field: str = "text", block: int = 7) -> list[str]:
+    reader = SpanReader(FileSpan(path, start, path.stat().st_size if stop is None else stop, field), block)
+    return ["".join(text) for text in reader.texts()]
+
+
+def as_lines(documents: Sequence[str]) -> bytes:
+    lines = [json.dumps({"id": i, "text": text}, ensure_ascii=i % 2 == 0) for i, text in enumerate(documents)]
+    return "\n".join([*lines, ""]).encode()
+
+
+def write_table(path: Path, documents: Sequence[str | None], rows: int = 3, **options: object) -> None:
+    table = pyarrow.table({"id": list(range(len(documents))), "text": pyarrow.array(documents, pyarrow.string())})
+    parquet.write_table(table, path, row_group_size=rows, **options)
+
+
+PACKINGS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zstd.compress}
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_a_file_of_text_is_one_text_and_its_lines_stay_as_they_are(packing: str, tmp_path: Path) -> None:
+    text = "\ufeffFirst\r\n Citizen 漢字\n" * 20
+    path = tmp_path / f"c.txt{packing}"
+    path.write_bytes(PACKINGS[packing](text.encode()))
+    assert texts_of(path) == [text]
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n \n\n"])
+def test_each_line_of_jsonl_is_a_document(packing: str, end: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"c.jsonl{packing}"
+    path.write_bytes(PACKINGS[packing](as_lines(DOCUMENTS).rstrip() + end))
+    assert texts_of(path) == DOCUMENTS
+
+
+def test_each_row_of_a_table_is_a_document_and_one_without_a_text_is_none(tmp_path: Path) -> None:
+    for compression in ("none", "snappy", "zstd"):
+        write_table(tmp_path / "c.parquet", [*DOCUMENTS, None], compression=compression)
+        assert texts_of(tmp_path / "c.parquet") == DOCUMENTS
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.parquet"])
+def test_spans_between_cuts_have_all_documents_once(name: str, tmp_path: Path) -> None:
+    choose, path = random.Random(0), tmp_path / name
+    for _ in range(count("files of documents cut")):
+        documents = choose.choices(DOCUMENTS, k=choose.randrange(1, 40))
+        if name == "c.jsonl":
+            path.write_bytes(as_lines(documents))
+        else:
+            write_table(path, documents, choose.randrange(1, 9))
+        cuts = cuts_of(path, path.stat().st_size, choose.randrange(1, 9), [b"time"])
+        parts = [texts_of(path, start=start, stop=stop) for start, stop in pairwise(cuts)]
+        assert [text for part in parts for text in part] == documents
+
+
+def test_what_is_packed_is_not_cut(tmp_path: Path) -> None:
+    (tmp_path / "c").write_bytes(gzip.compress(b"a b c " * 9))
+    assert cuts_of(tmp_path / "c", 40, 5, []) == [0, 40]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_pre_tokens_of_every_kind_of_file_are_counted_alike(workers: int, tmp_path: Path) -> None:
+    for packing, pack in PACKINGS.items():
+        (tmp_path / f"c.jsonl{packing}").write_bytes(pack(as_lines(DOCUMENTS * 3)))
+    write_table(tmp_path / "c.parquet", DOCUMENTS * 3)
+    expected: dict[bytes, int] = {}
+    for text in DOCUMENTS:
+        (tmp_path / "text").write_bytes(text.encode())
+        if text:
+            for word, n in count_pre_tokens(tmp_path / "text").items():
+                expected[word] = expected.get(word, 0) + 3 * n
+    for name in ("c.jsonl", "c.jsonl.gz", "c.jsonl.zst", "c.parquet"):
+        assert dict(count_pre_tokens(tmp_path / name, workers=workers)) == expected, name
+        with pytest.raises(DataError, match=r"'body'; it has text\. field= names another"):
+            count_pre_tokens(tmp_path / name, field="body")
+
+
+@pytest.mark.parametrize("packing", [".gz", ".zst"])
+def test_small_file_large_cost_a_packed_corpus_may_not_grow_without_bound(packing: str, tmp_path: Path) -> None:
+    path = tmp_path / f"bomb.txt{packing}"
+    path.write_bytes(PACKINGS[packing](b"a dog\tein Hund\n" * (SMALL // 8)))
+    assert path.stat().st_size < SMALL / 64
+    reader = SpanReader(FileSpan(path, 0, path.stat().st_size))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"unpacks to more than .* unpack it first"):
+        sum(len(piece) for text in reader.texts() for piece in text)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+def test_small_file_large_cost_a_table_may_not_grow_without_bound(tmp_path: Path) -> None:
+    write_table(tmp_path / "c.parquet", ["a" * (SMALL + 1)], use_dictionary=False, compression="zstd")
+    with pytest.raises(DataError, match="unpacks to more than"):
+        texts_of(tmp_path / "c.parquet")
+
+
+def test_a_document_has_a_greatest_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(span_reader, "LONGEST_DOCUMENT", 400)
+    (tmp_path / "c.jsonl").write_bytes(as_lines(DOCUMENTS))
+    write_table(tmp_path / "c.parquet", DOCUMENTS)
+    for name in ("c.jsonl", "c.parquet"):
+        with pytest.raises(DataError, match=r"no document|no table of documents"):
+            texts_of(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "line", [b"[1]", b'{"text": 3}', b'{"text": "a"', b'{"text": "\xff"}', b"[" * 5_000, b'{"text": "a", "text": "b"}']
+)
+def test_what_is_no_document_is_said_with_its_place(line: bytes, tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_bytes(b'{"text": "a"}\n' + line + b"\n")
+    with pytest.raises(DataError, match="the line at byte 14"):
+        texts_of(tmp_path / "c.jsonl")
+
+
+def test_a_surrogate_alone_is_a_replacement_character(tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_bytes(b'{"text": "\\ud83d\\ude42 \\ud83d"}\n')
+    assert texts_of(tmp_path / "c.jsonl") == ["🙂 \ufffd"]
+
+
+def test_what_is_no_table_or_cut_short_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.parquet"
+    write_table(path, DOCUMENTS * 200)
+    whole = path.read_bytes()
+    for data in (b"", b"PAR1", whole[:-1], whole[: len(whole) // 2], whole[:200] + bytes(200) + whole[400:]):
+        path.write_bytes(data)
+        with pytest.raises(DataError, match="cannot be read as a Parquet file"):
+            texts_of(path)
+    for packing in (".gz", ".zst"):
+        packed = PACKINGS[packing](as_lines(DOCUMENTS))
+        (tmp_path / f"c.jsonl{packing}").write_bytes(packed[:-5])
+        with pytest.raises(DataError, match=r"no whole (gzip|Zstandard) file"):
+            texts_of(tmp_path / f"c.jsonl{packing}")
+
+
+def test_without_its_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(compressed, "import_module", missing)
+    monkeypatch.setitem(importlib.import_module("sys").modules, "pyarrow", None)
+    (tmp_path / "c.zst").write_bytes(zstd.compress(b"a"))
+    write_table(tmp_path / "c.parquet", ["a"])
+    for name, extra in (("c.zst", "zstd"), ("c.parquet", "parquet")):
+        with pytest.raises(MissingExtra, match=rf"glassformer\[{extra}\]"):
+            texts_of(tmp_path / name)
