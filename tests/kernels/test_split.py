@@ -41,7 +41,7 @@ WORDS += [
 def ends(data: bytes, name: str) -> list[int]:
     """Where pre-tokens end, by the kernel."""
     places = np.empty(len(data), np.int64)
-    n = kernels.split(np.frombuffer(data, np.uint8), 0, kernels.CODES[name], class_table(), places)
+    n = kernels.split(np.frombuffer(data, np.uint8), 0, len(data), kernels.CODES[name], class_table(), places)
     return places[:n].tolist()
 
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 import glassformer as gf
 from glassformer.errors import TokenizerError
 from glassformer.kernels import bpe as kernels
+from glassformer.kernels import split as split_kernels
+from glassformer.kernels.unicode_classes import class_table
 from glassformer.tokenizers import BPETokenizer, Tokenizer, byte_level, byte_level_fast
 from glassformer.tokenizers.byte_level import decode, encode
 from glassformer.tokenizers.pretokenize import PATTERNS
@@ -72,13 +74,49 @@ def test_any_bytes_are_decoded_and_an_id_without_a_token_is_none() -> None:
 
 def test_a_small_cache_forgets_and_is_as_right(monkeypatch: pytest.MonkeyPatch, gpt2: Tokenizer) -> None:
     monkeypatch.setattr(byte_level_fast, "CACHED_PIECES", 4)
-    monkeypatch.setattr(byte_level, "MANY", 0)
     rng = random.Random(4)
     words = ["".join(rng.choices("abcdefgh ", k=rng.randrange(1, 40))) for _ in range(40)]
-    tokenizer = BPETokenizer(gpt2.vocab, None)
-    for _ in range(50):
-        text = " ".join(rng.choices(words, k=40))
-        assert tokenizer.encode(text) == tokenizer._pieces.encode(text, False)[0]
+    for n_most in (4, 64, 1 << 20):
+        monkeypatch.setattr(byte_level_fast, "MOST_CACHED_PIECES", n_most)
+        pieces = BPETokenizer(gpt2.vocab, None)._pieces
+        for _ in range(50):
+            text = " ".join(rng.choices(words, k=40))
+            assert list(encode(text, pieces, False)[0]) == pieces.encode(text, False)[0]
+
+
+class Data(str):
+    """A text whose bytes need not be UTF-8."""
+
+    data: bytes
+
+    def encode(self, *_: str) -> bytes:
+        return self.data
+
+
+def test_long_pieces_of_one_hash_are_told_apart() -> None:
+    """Of two words, the second can make up for any difference of the first."""
+    rng = random.Random(6)
+
+    def symbols() -> bytes:
+        return bytes(rng.choices(range(0x80, 0xC0), k=8))  # none begins a character, and together they are one piece
+
+    def hash_of_first(word: bytes) -> int:
+        hash_ = (16 ^ int.from_bytes(word, "little")) * int(kernels.MIX) % 2**64
+        return hash_ ^ hash_ >> 32
+
+    first, last = symbols(), symbols()
+    pieces = BPETokenizer(BYTES, [])._pieces
+    is_one, ends = False, np.empty(99, np.int64)
+    while not is_one:
+        other = symbols()
+        difference = hash_of_first(first) ^ hash_of_first(other)
+        other += (int.from_bytes(last, "little") ^ difference).to_bytes(8, "little")
+        is_one = split_kernels.split(np.frombuffer(other, np.uint8), 0, 16, 0, class_table(), ends) == 1
+    both = [np.frombuffer(piece, np.uint8) for piece in (first + last, other)]
+    assert kernels.hash_bytes(both[0], 0, 16) == kernels.hash_bytes(both[1], 0, 16)
+    text = Data()
+    text.data = (first + last + b"a" + other + b"a") * 3
+    assert bytes(encode(text, pieces, False)[0].tolist()) == text.data
 
 
 def test_pieces_longer_than_the_room_for_merges(monkeypatch: pytest.MonkeyPatch, gpt2: Tokenizer) -> None:
@@ -136,13 +174,13 @@ def test_a_tree_finds_the_first_of_many_merges(shape: str) -> None:
     vocab = BYTES | {256 + i: left + right for i, (left, right) in enumerate(merges)}
     tables = byte_level_fast._tables_of(BPETokenizer(vocab, merges)._pieces)
     assert tables is not None
-    _, _, _, _, pairs, byte_ranks, joined = tables.vocabulary
+    byte_ranks = tables.vocabulary.byte_ranks
     for n in [*range(1, 40), 63, 64, 65, 170, 171, 511, 512, 513]:  # eight below a node
         data = np.frombuffer((shape * n).encode(), np.uint8).astype(np.int32)
         scratch = byte_level_fast._scratch(len(data))
         scratch.symbols[:] = symbols = data.copy()
         scratch.ranks[:-1] = byte_ranks[256 * data[:-1] + data[1:]]
         ranks = scratch.ranks.copy()
-        n_long = kernels.merge_long(len(data), pairs, joined, scratch)
-        n_short = kernels.merge_short(len(data), pairs, joined, symbols, ranks)
+        n_long = kernels.merge_long(len(data), tables.vocabulary, scratch)
+        n_short = kernels.merge_short(len(data), tables.vocabulary, symbols, ranks)
         assert scratch.symbols[:n_long].tolist() == symbols[:n_short].tolist()

@@ -11,25 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glassformer.kernels import inlined, njit
-from glassformer.kernels.split import ByteArray, pre_token_end
+from glassformer.kernels.split import ByteArray, split, word
 
-EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)  # a slot of the table of pairs that has none
 NEVER = np.uint32(0xFFFFFFFF)  # the rank of a pair that is not merged
 ID_BITS = np.uint64(21)
 RANK_BITS = np.uint64(22)
-LOW = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
 UPPER = np.uint64(40)  # from this bit on a product depends on all bits of its factors: 24 bits, for slots
 MIX = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ divided by the golden ratio: its multiples spread
+ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 SHORT = 28  # symbols up to which looking at all pairs costs less than a tree of them
 FAN = 8  # nodes below a node of the tree
-KEY_BYTES = 15  # of the longest piece in the cache, which with its length are two words
-CACHED_IDS = 11
-SLOT = 8  # words: the key, and in six more the number of ids and the ids
+KEY_BYTES = 15  # of a piece that is its own key, with its length in the sixteenth
+LONG = np.uint64(1 << 63)  # in the second word of a key: the first is a hash
+SLOT = 4  # words of the cache: the key; how many ids, and three of them
+SLOT_IDS = 3
+STORED = 1 << 20  # plus the number of ids, where they are in the store
+KEPT_BYTES = 256  # of the longest piece in the cache
 PADDING = 16  # bytes behind a text that may be read
 
-DONE, NEEDS_ROOM, NO_BYTE = range(3)
+DONE, NEEDS_ROOM, NEEDS_SLOTS, NO_BYTE = range(4)
+N_KEPT, N_STORED = range(2)  # in `Cache.numbers`
+NOT_KEPT = -1  # the place of a piece that is not in the cache
 
 Ints = NDArray[np.int32]
 Words = NDArray[np.uint64]
@@ -39,18 +43,42 @@ Ranks = NDArray[np.uint32]
 class Vocabulary(NamedTuple):
     """What encoding reads: tokens as bytes, those of id i from `starts[i]` to `starts[i + 1]`, and three tables."""
 
-    tokens: ByteArray
+    tokens: ByteArray  # and PADDING
     starts: NDArray[np.int64]
     byte_ids: Ints  # of the 256 bytes; -1 where there is none
-    wholes: Ints  # ids of the tokens that a piece may be as a whole, by the hashes of their bytes; -1 is empty
-    pairs: Words  # left id, right id and rank, of 21, 21 and 22 bits, by the hash of the ids
+    wholes: Ints  # ids of the tokens that a piece may be as a whole, by their keys; -1 is empty
+    keys: Words  # two words of each token
+    whole_marks: Words  # a bit for each hash: is there such a key at all? Smaller than the table, and asked first
+    pairs: Words  # left id, right id and rank, of 21, 21 and 22 bits, by the hash of the ids; ALL is empty
+    pair_marks: Words  # likewise
     byte_ranks: Ranks  # of the pairs of bytes, at 256 left + right
     joined: Ints  # what a pair becomes, by its rank
 
 
-class Scratch(NamedTuple):
-    """Room for the merges of one piece, as many places as it has bytes; of `tree` three times as many."""
+class Cache(NamedTuple):
+    """Pieces that came before, and their ids.
 
+    slots    |key            |2, id, id, -|    half a line of the processor's cache
+             |key            |STORED + 5, place, -, -|
+    store    ... id id id id id - ...          where three ids are too few, or 15 bytes; these precede the ids
+    """
+
+    slots: Words
+    slot_ids: Ints  # the same memory in half words
+    store: Words
+    stored_ids: Ints  # likewise
+    numbers: NDArray[np.int64]  # of pieces, and of words in the store
+
+
+class Scratch(NamedTuple):
+    """What is known of a batch of pieces, and room for the merges of one, as many places as it has bytes.
+
+    Of `tree` three times as many.
+    """
+
+    ends: NDArray[np.int64]
+    places: NDArray[np.int64]  # where the slot of each begins, in half words; NOT_KEPT
+    rest: NDArray[np.int64]  # which are not in the first slot that they may have
     symbols: Ints
     ranks: Ranks
     after: Ints
@@ -66,75 +94,168 @@ def encode(
     pattern: int,
     classes: ByteArray,
     vocabulary: Vocabulary,
-    cache: Words,
-    cached_ids: Ints,
+    cache: Cache,
     scratch: Scratch,
     ids: Ints,
     result: NDArray[np.int64],
 ) -> int:
     """Write the ids of a text of `size` bytes into `ids`; of one that `goes_on`, but for its last two pre-tokens.
 
-    A piece of up to 15 bytes is looked for in the cache, by its own bytes. Each of its slots is a line of the
-    processor's: 15 bytes and their number, then up to eleven ids and their number. A piece has two slots to be in; when
-    it was in neither, what is in the first moves to the second, and what was there is forgotten. `cached_ids` is the
-    same memory as `cache`, in half words. Other pieces, one in fifty, are merged at once.
+    Each step is done for some hundred pieces before the next one, so that the processor can go ahead to the next piece
+    while it waits for memory:
+
+        split     where each piece ends
+        look_up   its slot in the cache, if that is the first where it may be
+        learn     the slots of the others; what is in none is merged, and enters the cache
+        write     the ids of each slot
 
     `result` takes the offset up to which the text is encoded, and the number of ids; before, it has two zeros. What is
-    returned is DONE; or NEEDS_ROOM, for a piece longer than `scratch`; or NO_BYTE, for one that the vocabulary cannot
-    write.
+    returned is DONE; or NEEDS_ROOM, for a piece longer than `scratch`, or NEEDS_SLOTS, for the cache: then the call is
+    made again with more; or NO_BYTE, for a piece that the vocabulary cannot write.
     """
-    start, n = result[0], result[1]
-    last, last_n, second, second_n = start, n, start, n
-    mask = np.uint64(len(cache) // SLOT - 2)
-    while start < size:
-        end = pre_token_end(data, start, size, pattern, classes)
-        second, second_n, last, last_n = last, last_n, start, n
-        length = end - start
-        slot, key, key_end = 0, EMPTY, EMPTY
-        if length <= KEY_BYTES:
-            key = word(data, start, length)
-            key_end = word(data, start + 8, length - 8) | np.uint64(length) << np.uint64(56)
-            mixed = key ^ key_end * MIX
-            slot = SLOT * signed((mixed ^ mixed >> HALF) * MIX >> UPPER & mask)
-            if cache[slot] != key or cache[slot + 1] != key_end:
-                slot += SLOT
-            if cache[slot] == key and cache[slot + 1] == key_end:
-                at = 2 * slot + 4
-                for i in range(cached_ids[at]):
-                    ids[n + i] = cached_ids[at + 1 + i]
-                n += cached_ids[at]
-                start = end
-                continue
-        n_ids = encode_piece(data, start, end, vocabulary, scratch, ids, n)
-        if n_ids < 0:
-            return -n_ids
-        if length <= KEY_BYTES and n_ids <= CACHED_IDS:
-            for i in range(SLOT):
-                cache[slot + i] = cache[slot - SLOT + i]
-            slot -= SLOT
-            cache[slot], cache[slot + 1] = key, key_end
-            at = 2 * slot + 4
-            cached_ids[at] = n_ids
-            for i in range(n_ids):
-                cached_ids[at + 1 + i] = ids[n + i]
-        n += n_ids
-        start = end
-    if goes_on:
-        start, n = second, second_n
-    result[0], result[1] = start, n
+    while result[0] < size:
+        n_pieces = split(data, result[0], size, pattern, classes, scratch.ends)
+        if goes_on:
+            n_pieces -= 2
+        n_rest = look_up(data, result[0], n_pieces, cache, scratch)
+        status = learn(data, result[0], n_rest, vocabulary, cache, scratch) if n_rest else DONE
+        if status == DONE:
+            status = write(data, n_pieces, vocabulary, cache, scratch, ids, result)
+        if status != DONE or n_pieces <= 0:
+            return status
+        if is_full(cache):
+            return NEEDS_SLOTS
     return DONE
 
 
+@njit
+def look_up(data: ByteArray, start: int, n_pieces: int, cache: Cache, scratch: Scratch) -> int:
+    """Look at the first slot where each of the pieces from `start` on may be; how many are not there, which are listed.
+
+    Nothing is decided in this loop, so that the processor need not guess.
+    """
+    n_rest = 0
+    slots, ends, places, rest = cache.slots, scratch.ends, scratch.places, scratch.rest
+    for i in range(n_pieces):
+        end = ends[i]
+        first, second = key_of(data, start, end - start)
+        slot = slot_of(first, second, len(slots) // SLOT) * np.uint64(SLOT)
+        places[i] = signed(slot)
+        rest[np.uint64(n_rest)] = i
+        n_rest += (slots[slot] != first) | (slots[slot + np.uint64(1)] != second)
+        start = end
+    return n_rest
+
+
+@njit
+def learn(data: ByteArray, start: int, n_rest: int, vocabulary: Vocabulary, cache: Cache, scratch: Scratch) -> int:
+    """Find the slots of the pieces that are listed, and encode those that have none."""
+    for k in range(n_rest):
+        i = scratch.rest[k]
+        begin, end = scratch.ends[i - 1] if i > 0 else start, scratch.ends[i]
+        first, second = key_of(data, begin, end - begin)
+        slot = signed(find_slot(cache.slots, first, second))
+        scratch.places[i] = slot
+        if cache.slots[slot + 1] != 0:
+            continue
+        count = encode_piece(data, begin, end, first, second, vocabulary, scratch)
+        if count < 0:
+            return -count
+        scratch.places[i] = keep(data, begin, end, slot, first, second, count, cache, scratch)
+    return DONE
+
+
+@njit
+def write(
+    data: ByteArray,
+    n_pieces: int,
+    vocabulary: Vocabulary,
+    cache: Cache,
+    scratch: Scratch,
+    ids: Ints,
+    result: NDArray[np.int64],
+) -> int:
+    """Write the ids of some pieces.
+
+    Three are written whether there are so many or not, which costs less than to ask: `ids` has three places more.
+    """
+    start, n = result[0], result[1]
+    slot_ids = cache.slot_ids
+    for i in range(n_pieces):
+        place, to = scratch.places[i], np.uint64(n)
+        count = 0
+        if place != NOT_KEPT:
+            at = np.uint64(2 * place + 4)
+            count = slot_ids[at]
+            ids[to] = slot_ids[at + np.uint64(1)]
+            ids[to + np.uint64(1)] = slot_ids[at + np.uint64(2)]
+            ids[to + np.uint64(2)] = slot_ids[at + np.uint64(3)]
+        if place == NOT_KEPT or count > SLOT_IDS:
+            begin, end = scratch.ends[i - 1] if i > 0 else start, scratch.ends[i]
+            count = -1
+            if place != NOT_KEPT:
+                count = recall(data, begin, end, 2 * place + 4, cache, ids, n)
+            if count < 0:
+                count = encode_anew(data, begin, end, vocabulary, scratch, ids, n)
+            if count < 0:
+                return -count
+        n += count
+    if n_pieces > 0:
+        result[0], result[1] = scratch.ends[n_pieces - 1], n
+    return DONE
+
+
+@njit
+def encode_anew(
+    data: ByteArray, start: int, end: int, vocabulary: Vocabulary, scratch: Scratch, ids: Ints, n: int
+) -> int:
+    """Write the ids of a piece that is not in the cache; how many it has, or as `encode_piece` says."""
+    first, second = key_of(data, start, end - start)
+    count = encode_piece(data, start, end, first, second, vocabulary, scratch)
+    for i in range(count):
+        ids[n + i] = scratch.symbols[i]
+    return count
+
+
 @inlined
-def word(data: ByteArray, start: int, length: int) -> np.uint64:
-    """The first 8 of `length` bytes as a number; bytes that are missing are zeros."""
-    if length <= 0:
-        return np.uint64(0)
-    i = np.uint64(start)
-    number = np.uint64(data[i])
-    for k in range(1, 8):
-        number |= np.uint64(data[i + np.uint64(k)]) << np.uint64(8 * k)
-    return number if length >= 8 else number & ((np.uint64(1) << np.uint64(8 * length)) - np.uint64(1))
+def is_full(cache: Cache) -> bool:
+    """Whether more slots are wanted, or more store."""
+    many_slots = 8 * SLOT * cache.numbers[N_KEPT] > 5 * len(cache.slots)
+    return many_slots or bool(8 * cache.numbers[N_STORED] > 7 * len(cache.store))
+
+
+@inlined
+def key_of(data: ByteArray, start: int, length: int) -> tuple[np.uint64, np.uint64]:
+    """Two words that tell a piece from others: its bytes and their number; of more than 15 bytes a hash, and LONG."""
+    if length > KEY_BYTES:
+        return hash_bytes(data, start, length), LONG | np.uint64(length)
+    first = word(data, start) & ALL >> np.uint64(64 - 8 * min(length, 8))
+    second = word(data, start + 8) & ALL >> np.uint64(1) >> np.uint64(63 - 8 * max(length - 8, 0))
+    return first, second | np.uint64(length) << np.uint64(56)
+
+
+@njit
+def hash_bytes(data: ByteArray, start: int, length: int) -> np.uint64:
+    """A hash of eight bytes at least."""
+    hash_ = np.uint64(length)
+    for i in range(start, start + length - 8, 8):
+        hash_ = (hash_ ^ word(data, i)) * MIX
+        hash_ ^= hash_ >> HALF
+    hash_ = (hash_ ^ word(data, start + length - 8)) * MIX
+    return hash_ ^ hash_ >> HALF
+
+
+@inlined
+def slot_of(first: np.uint64, second: np.uint64, n_slots: int) -> np.uint64:
+    """The slot where a search begins, of a power of two of slots."""
+    return hash_of(first, second) & np.uint64(n_slots - 1)
+
+
+@inlined
+def hash_of(first: np.uint64, second: np.uint64) -> np.uint64:
+    """24 bits of a key."""
+    mixed = first ^ second * MIX
+    return (mixed ^ mixed >> HALF) * MIX >> UPPER
 
 
 @inlined
@@ -143,14 +264,98 @@ def signed(number: np.uint64) -> int:
     return np.int64(number)  # type: ignore[return-value]
 
 
-@njit
-def encode_piece(
-    data: ByteArray, start: int, end: int, vocabulary: Vocabulary, scratch: Scratch, ids: Ints, n: int
+@inlined
+def find_slot(slots: Words, first: np.uint64, second: np.uint64) -> np.uint64:
+    """Where the slot begins that has this key, or the empty one that may take it."""
+    last = np.uint64(len(slots) - SLOT)
+    slot = slot_of(first, second, len(slots) // SLOT) * np.uint64(SLOT)
+    while slots[slot + np.uint64(1)] != 0 and (slots[slot] != first or slots[slot + np.uint64(1)] != second):
+        slot = slot + np.uint64(SLOT) & last
+    return slot
+
+
+@inlined
+def recall(data: ByteArray, start: int, end: int, at: int, cache: Cache, ids: Ints, n: int) -> int:
+    """How many ids a piece has that are in the store, which are written; -1 if another piece of that hash is there."""
+    count, place = cache.slot_ids[at] - STORED, int(cache.slot_ids[at + 1])
+    if end - start > KEY_BYTES:
+        for i in range(start, end - 8, 8):
+            if cache.store[place] != word(data, i):
+                return -1
+            place += 1
+        if cache.store[place] != word(data, end - 8):
+            return -1
+        place += 1
+    for i in range(count):
+        ids[n + i] = cache.stored_ids[2 * place + i]
+    return int(count)
+
+
+@inlined
+def keep(
+    data: ByteArray,
+    start: int,
+    end: int,
+    slot: int,
+    first: np.uint64,
+    second: np.uint64,
+    count: int,
+    cache: Cache,
+    scratch: Scratch,
 ) -> int:
-    """How many ids a piece has, which are written from `ids[n]` on; -NO_BYTE and -NEEDS_ROOM as `encode` says."""
-    whole = find_token(data, start, end, vocabulary)
+    """Enter a piece and its ids, the first of `symbols`, into an empty slot; the slot, or NOT_KEPT for want of room."""
+    is_long = end - start > KEY_BYTES
+    in_store = is_long or count > SLOT_IDS
+    place = cache.numbers[N_STORED]
+    n_words = (end - start + 7) // 8 + (count + 1) // 2 if in_store else 0
+    has_room = place + n_words <= len(cache.store) and 4 * SLOT * cache.numbers[N_KEPT] < 3 * len(cache.slots)
+    if end - start > KEPT_BYTES or not has_room:
+        return NOT_KEPT
+    cache.numbers[N_KEPT] += 1
+    cache.numbers[N_STORED] += n_words
+    cache.slots[slot], cache.slots[slot + 1] = first, second
+    at = 2 * slot + 4
+    if not in_store:
+        cache.slot_ids[at] = count
+        for i in range(count):
+            cache.slot_ids[at + 1 + i] = scratch.symbols[i]
+        return slot
+    cache.slot_ids[at], cache.slot_ids[at + 1] = STORED + count, place
+    if is_long:
+        for i in range(start, end - 8, 8):
+            cache.store[place] = word(data, i)
+            place += 1
+        cache.store[place] = word(data, end - 8)
+        place += 1
+    for i in range(count):
+        cache.stored_ids[2 * place + i] = scratch.symbols[i]
+    return slot
+
+
+@njit
+def move(cache: Cache, larger: Cache) -> None:
+    """Enter all pieces of a cache into an empty one with more slots and the same store."""
+    for old in range(0, len(cache.slots), SLOT):
+        if cache.slots[old + 1] != 0:
+            slot = signed(find_slot(larger.slots, cache.slots[old], cache.slots[old + 1]))
+            for i in range(SLOT):
+                larger.slots[slot + i] = cache.slots[old + i]
+
+
+@inlined
+def encode_piece(
+    data: ByteArray,
+    start: int,
+    end: int,
+    first: np.uint64,
+    second: np.uint64,
+    vocabulary: Vocabulary,
+    scratch: Scratch,
+) -> int:
+    """How many ids a piece has, which are the first of `symbols`; -NO_BYTE and -NEEDS_ROOM as `encode` says."""
+    whole = find_token(data, start, end, first, second, vocabulary)
     if whole >= 0:
-        ids[n] = whole
+        scratch.symbols[0] = whole
         return 1
     length = end - start
     if length > len(scratch.symbols):
@@ -163,16 +368,14 @@ def encode_piece(
         if i > 0:
             ranks[i - 1] = vocabulary.byte_ranks[256 * int(data[start + i - 1]) + data[start + i]]
     if length <= SHORT:
-        length = merge_short(length, vocabulary.pairs, vocabulary.joined, symbols, ranks)
+        length = merge_short(length, vocabulary, symbols, ranks)
     else:
-        length = merge_long(length, vocabulary.pairs, vocabulary.joined, scratch)
-    for i in range(length):
-        ids[n + i] = symbols[i]
+        length = merge_long(length, vocabulary, scratch)
     return length
 
 
-@njit
-def merge_short(n: int, pairs: Words, joined: Ints, symbols: Ints, ranks: Ranks) -> int:
+@inlined
+def merge_short(n: int, vocabulary: Vocabulary, symbols: Ints, ranks: Ranks) -> int:
     """Merge the first `n` symbols in place; how many are left.
 
     `ranks[i]` is that of the symbols i and i + 1. The least, and of several the leftmost, is merged: its left symbol
@@ -185,19 +388,19 @@ def merge_short(n: int, pairs: Words, joined: Ints, symbols: Ints, ranks: Ranks)
                 least, at = ranks[i], i
         if least == NEVER:
             return n
-        symbols[at] = joined[least]
+        symbols[at] = vocabulary.joined[least]
         n -= 1
         for i in range(at + 1, n):
             symbols[i] = symbols[i + 1]
             ranks[i] = ranks[i + 1]
         if at > 0:
-            ranks[at - 1] = rank_of(symbols[at - 1], symbols[at], pairs)
+            ranks[at - 1] = rank_of(symbols[at - 1], symbols[at], vocabulary)
         if at < n - 1:
-            ranks[at] = rank_of(symbols[at], symbols[at + 1], pairs)
+            ranks[at] = rank_of(symbols[at], symbols[at + 1], vocabulary)
 
 
 @njit
-def merge_long(n: int, pairs: Words, joined: Ints, scratch: Scratch) -> int:
+def merge_long(n: int, vocabulary: Vocabulary, scratch: Scratch) -> int:
     """The same for many symbols, with the same few steps for each merge.
 
     The symbols are a list: each place has those of its neighbours, `after` and `before`, and a merge takes its right
@@ -211,7 +414,7 @@ def merge_long(n: int, pairs: Words, joined: Ints, scratch: Scratch) -> int:
     changes is told upwards until a node stays as it was. A heap would keep pairs that are no more, and took twice as
     long.
     """
-    symbols, ranks, after, before, tree = scratch
+    _, _, _, symbols, ranks, after, before, tree = scratch
     ranks[n - 1] = NEVER
     leaves, width = 0, 1
     while width < n:
@@ -229,14 +432,14 @@ def merge_long(n: int, pairs: Words, joined: Ints, scratch: Scratch) -> int:
         i = node - leaves
         gone, left = after[i], before[i]
         right = after[gone]
-        symbols[i] = joined[tree[node]]
+        symbols[i] = vocabulary.joined[tree[node]]
         after[i] = right
         tree[leaves + gone] = NEVER
-        tree[node] = rank_of(symbols[i], symbols[right], pairs) if right < n else NEVER
+        tree[node] = rank_of(symbols[i], symbols[right], vocabulary) if right < n else NEVER
         if right < n:
             before[right] = i
         if left >= 0:
-            tree[leaves + left] = rank_of(symbols[left], symbols[i], pairs)
+            tree[leaves + left] = rank_of(symbols[left], symbols[i], vocabulary)
             tell_upwards(tree, leaves + left, leaves + n)
         tell_upwards(tree, node, leaves + n)
         tell_upwards(tree, leaves + gone, leaves + n)
@@ -269,99 +472,137 @@ def tell_upwards(tree: Ranks, node: int, end: int) -> None:
 
 
 @inlined
-def rank_of(left: int, right: int, pairs: Words) -> np.uint32:
+def rank_of(left: int, right: int, vocabulary: Vocabulary) -> np.uint32:
     """The rank of a pair, NEVER if it is not merged."""
+    pairs = vocabulary.pairs
     key = np.uint64(left) << ID_BITS | np.uint64(right)
-    mask = np.uint64(len(pairs) - 1)
-    slot = key * MIX >> UPPER & mask
-    while pairs[slot] != EMPTY:
-        if pairs[slot] >> RANK_BITS == key:
-            return np.uint32(pairs[slot] & ((np.uint64(1) << RANK_BITS) - np.uint64(1)))
-        slot = (slot + np.uint64(1)) & mask
+    hash_ = key * MIX >> UPPER
+    if is_marked(vocabulary.pair_marks, hash_):
+        mask = np.uint64(len(pairs) - 1)
+        slot = hash_ & mask
+        while pairs[slot] != ALL:
+            if pairs[slot] >> RANK_BITS == key:
+                return np.uint32(pairs[slot] & (np.uint64(1) << RANK_BITS) - np.uint64(1))
+            slot = slot + np.uint64(1) & mask
     return NEVER
+
+
+@inlined
+def is_marked(marks: Words, hash_: np.uint64) -> bool:
+    """Whether something with this hash, or one of the same last bits, is in a table."""
+    place = hash_ & np.uint64(64 * len(marks) - 1)
+    return bool(marks[place // np.uint64(64)] >> (place & np.uint64(63)) & np.uint64(1))
+
+
+@inlined
+def mark(marks: Words, hash_: np.uint64) -> None:
+    """Let `is_marked` be true of this hash."""
+    place = hash_ & np.uint64(64 * len(marks) - 1)
+    marks[place // np.uint64(64)] |= np.uint64(1) << (place & np.uint64(63))
 
 
 @njit
 def add_pairs(left: Ints, right: Ints, ranks: Ints, vocabulary: Vocabulary) -> None:
-    """Fill `byte_ranks`, and the table of pairs, which is all EMPTY and has at least twice as many places as pairs."""
+    """Fill `byte_ranks`, and the table of pairs, which is all ALL and has at least twice as many places as pairs."""
     pairs, byte_ids = vocabulary.pairs, vocabulary.byte_ids
     mask = np.uint64(len(pairs) - 1)
     for i in range(len(left)):
         key = np.uint64(left[i]) << ID_BITS | np.uint64(right[i])
-        slot = key * MIX >> UPPER & mask
-        while pairs[slot] != EMPTY:
-            slot = (slot + np.uint64(1)) & mask
+        hash_ = key * MIX >> UPPER
+        mark(vocabulary.pair_marks, hash_)
+        slot = hash_ & mask
+        while pairs[slot] != ALL:
+            slot = slot + np.uint64(1) & mask
         pairs[slot] = key << RANK_BITS | np.uint64(ranks[i])
     for i in range(256):
         for k in range(256):
             has_both = byte_ids[i] >= 0 and byte_ids[k] >= 0
-            vocabulary.byte_ranks[256 * i + k] = rank_of(byte_ids[i], byte_ids[k], pairs) if has_both else NEVER
+            vocabulary.byte_ranks[256 * i + k] = rank_of(byte_ids[i], byte_ids[k], vocabulary) if has_both else NEVER
 
 
-@njit
-def find_token(data: ByteArray, start: int, end: int, vocabulary: Vocabulary) -> int:
-    """The id of the token that is these bytes, of those in `wholes`; -1 if there is none."""
-    tokens, starts, wholes = vocabulary.tokens, vocabulary.starts, vocabulary.wholes
-    if len(wholes) == 0:
+@inlined
+def find_token(
+    data: ByteArray, start: int, end: int, first: np.uint64, second: np.uint64, vocabulary: Vocabulary
+) -> int:
+    """The id of the token that is these bytes, whose key is given, of those in `wholes`; -1 if there is none."""
+    tokens, starts, wholes, keys = vocabulary.tokens, vocabulary.starts, vocabulary.wholes, vocabulary.keys
+    hash_ = hash_of(first, second)
+    if not is_marked(vocabulary.whole_marks, hash_):
         return -1
-    length = end - start
     mask = np.uint64(len(wholes) - 1)
-    slot = hash_bytes(data, start, end) & mask
+    slot = hash_ & mask
     while wholes[slot] >= 0:
         id_ = wholes[slot]
-        first = starts[id_]
-        if starts[id_ + 1] - first == length:
+        if keys[2 * id_] == first and keys[2 * id_ + 1] == second:
             i = 0
-            while i < length and tokens[first + i] == data[start + i]:
-                i += 1
-            if i == length:
+            if end - start > KEY_BYTES:
+                while i < end - start and tokens[starts[id_] + i] == data[start + i]:
+                    i += 1
+            if end - start <= KEY_BYTES or i == end - start:
                 return int(id_)
         slot = (slot + np.uint64(1)) & mask
     return -1
 
 
-@inlined
-def hash_bytes(data: ByteArray, start: int, end: int) -> np.uint64:
-    """FNV-1a, whose upper half goes to the lower one, where tables look."""
-    hash_ = np.uint64(0xCBF29CE484222325)
-    for i in range(start, end):
-        hash_ = (hash_ ^ np.uint64(data[i])) * np.uint64(0x100000001B3)
-    return hash_ ^ hash_ >> HALF
-
-
 @njit
 def add_tokens(ids: Ints, vocabulary: Vocabulary) -> None:
-    """Fill the table `wholes`, which is all -1 and has at least twice as many places as there are ids."""
-    tokens, starts, wholes = vocabulary.tokens, vocabulary.starts, vocabulary.wholes
+    """Fill `keys`, and the table `wholes`, which is all -1 and has at least twice as many places as there are ids."""
+    tokens, starts, wholes, keys = vocabulary.tokens, vocabulary.starts, vocabulary.wholes, vocabulary.keys
     mask = np.uint64(len(wholes) - 1)
     for id_ in ids:
-        slot = hash_bytes(tokens, starts[id_], starts[id_ + 1]) & mask
+        first, second = key_of(tokens, starts[id_], starts[id_ + 1] - starts[id_])
+        keys[2 * id_], keys[2 * id_ + 1] = first, second
+        hash_ = hash_of(first, second)
+        mark(vocabulary.whole_marks, hash_)
+        slot = hash_ & mask
         while wholes[slot] >= 0:
             slot = (slot + np.uint64(1)) & mask
         wholes[slot] = id_
 
 
 @njit
-def list_pairs(ids: Ints, vocabulary: Vocabulary, left: Ints, right: Ints, joined: Ints) -> int:
-    """All pairs of tokens in `wholes` that make up one of `ids`; how many there are.
+def list_pairs(ids: Ints, vocabulary: Vocabulary, scratch: Scratch, left: Ints, right: Ints) -> None:
+    """The pairs of tokens in `wholes` whose merges make the tokens `ids`, where a pair has its concatenation's rank.
 
-    No more are written than there is room for.
+    A token's bytes are merged until there are two symbols; no other pair ever makes it, since in a longer piece the
+    same merges come before. Where more symbols are left, or a byte is no token, left and right are -1.
     """
-    tokens, starts = vocabulary.tokens, vocabulary.starts
-    n = 0
-    for id_ in ids:
-        first, end = starts[id_], starts[id_ + 1]
-        for cut in range(first + 1, end):
-            before = find_token(tokens, first, cut, vocabulary)
-            if before < 0:
-                continue
-            behind = find_token(tokens, cut, end, vocabulary)
-            if behind < 0:
-                continue
-            if n < len(left):
-                left[n], right[n], joined[n] = before, behind, id_
-            n += 1
-    return n
+    starts, cuts, ranks = vocabulary.starts, scratch.after, scratch.ranks
+    for k in range(len(ids)):
+        first, n = starts[ids[k]], starts[ids[k] + 1] - starts[ids[k]]
+        left[k], right[k] = -1, -1
+        for i in range(n):
+            cuts[i] = first + i
+        cuts[n] = first + n
+        for i in range(n - 1):
+            ranks[i] = np.uint32(token_between(cuts[i], cuts[i + 2], vocabulary))
+        while n > 2:
+            least, at = NEVER, 0
+            for i in range(n - 1):
+                if ranks[i] < least:
+                    least, at = ranks[i], i
+            if least == NEVER:
+                break
+            for i in range(at + 1, n):
+                cuts[i] = cuts[i + 1]
+                ranks[i - 1] = ranks[i]
+            n -= 1
+            if at > 0:
+                ranks[at - 1] = np.uint32(token_between(cuts[at - 1], cuts[at + 1], vocabulary))
+            if at < n - 1:
+                ranks[at] = np.uint32(token_between(cuts[at], cuts[at + 2], vocabulary))
+        if n == 2:
+            before = token_between(cuts[0], cuts[1], vocabulary)
+            behind = token_between(cuts[1], cuts[2], vocabulary)
+            if before >= 0 and behind >= 0:
+                left[k], right[k] = before, behind
+
+
+@njit
+def token_between(start: int, end: int, vocabulary: Vocabulary) -> int:
+    """The id of the token that is these bytes of `tokens`, -1 if there is none."""
+    first, second = key_of(vocabulary.tokens, start, end - start)
+    return find_token(vocabulary.tokens, start, end, first, second, vocabulary)
 
 
 @njit

@@ -39,15 +39,20 @@ SYMBOLS = OTHER | MARK
 CAPITALS = UPPER | CASELESS | MARK  # of which o200k's words have some in front,
 SMALL = LOWER | CASELESS | MARK  # and then some of these
 
+EACH = np.uint64(0x0101010101010101)  # times a byte: a word of eight of them
+TOP = np.uint64(0x80) * EACH
+CASE = np.uint64(0x20) * EACH  # what small letters of ASCII have more than their capitals
+FROM_A, PAST_Z = np.uint64(0x80 - ord("a")) * EACH, np.uint64(0x80 - ord("z") - 1) * EACH
+
 ByteArray = NDArray[np.uint8]
 
 
 @njit
-def split(data: ByteArray, start: int, pattern: int, classes: ByteArray, ends: NDArray[np.int64]) -> int:
-    """How many pre-tokens the bytes from `start` on have; `ends`, with a place for each byte, takes their ends."""
+def split(data: ByteArray, start: int, stop: int, pattern: int, classes: ByteArray, ends: NDArray[np.int64]) -> int:
+    """How many pre-tokens the bytes from `start` on have, at most as many as `ends` takes the ends of."""
     n = 0
-    while start < len(data):
-        start = pre_token_end(data, start, len(data), pattern, classes)
+    while start < stop and n < len(ends):
+        start = pre_token_end(data, start, stop, pattern, classes)
         ends[n] = start
         n += 1
     return n
@@ -64,7 +69,7 @@ def count_characters(data: ByteArray, ends: NDArray[np.int64]) -> None:
         ends[i] = characters
 
 
-@njit
+@inlined
 def pre_token_end(data: ByteArray, start: int, stop: int, pattern: int, classes: ByteArray) -> int:
     """Where the pre-token that begins at `start` ends, in a text that ends at `stop`."""
     if pattern == GPT2:
@@ -77,6 +82,9 @@ def pre_token_end(data: ByteArray, start: int, stop: int, pattern: int, classes:
 @inlined
 def gpt2_end(data: ByteArray, start: int, stop: int, classes: ByteArray) -> int:
     """A contraction; or a run of letters, of numbers or of symbols, perhaps with a space before it; or white space."""
+    end = start + 1 if byte(data, start) == ord(" ") and start + 1 < stop else start
+    if ord("a") <= byte(data, end) | 0x20 <= ord("z"):  # most are a word
+        return run_end(data, end + 1, stop, LETTERS, classes)
     end = contraction_end(data, start, stop, 0)
     if end > start:
         return end
@@ -96,7 +104,7 @@ def gpt2_end(data: ByteArray, start: int, stop: int, classes: ByteArray) -> int:
     return white_end(data, start, stop, False, classes)
 
 
-@njit
+@inlined
 def cl100k_end(data: ByteArray, start: int, stop: int, digits: int, classes: ByteArray) -> int:
     """A contraction; or letters, perhaps after a character of another kind; or a few digits; or what `rest_end` has."""
     end = contraction_end(data, start, stop, 0x20)
@@ -115,7 +123,7 @@ def cl100k_end(data: ByteArray, start: int, stop: int, digits: int, classes: Byt
     return rest_end(data, start, stop, False, classes)
 
 
-@njit
+@inlined
 def o200k_end(data: ByteArray, start: int, stop: int, classes: ByteArray) -> int:
     """A word with its contraction; or a few digits; or what `rest_end` has.
 
@@ -138,7 +146,7 @@ def o200k_end(data: ByteArray, start: int, stop: int, classes: ByteArray) -> int
     return rest_end(data, start, stop, True, classes)
 
 
-@njit
+@inlined
 def word_end(data: ByteArray, start: int, stop: int, capitals_alone: bool, classes: ByteArray) -> int:
     """Where a word of o200k ends that begins here, `start` if none does: capitals and then small letters.
 
@@ -158,7 +166,7 @@ def word_end(data: ByteArray, start: int, stop: int, capitals_alone: bool, class
     return end if small_end == start and capitals_alone else small_end
 
 
-@njit
+@inlined
 def rest_end(data: ByteArray, start: int, stop: int, slashes: bool, classes: ByteArray) -> int:
     """Symbols, perhaps with a space before them, and the newlines (and `slashes`) behind them; or white space."""
     class_, width = character(data, start, stop, classes)
@@ -176,7 +184,7 @@ def rest_end(data: ByteArray, start: int, stop: int, slashes: bool, classes: Byt
     return end
 
 
-@njit
+@inlined
 def white_end(data: ByteArray, start: int, stop: int, lines: bool, classes: ByteArray) -> int:
     """White space: up to the last newline of the run if `lines` and there is one, else all but one before a word."""
     end, last, line_end = start, start, start
@@ -193,7 +201,7 @@ def white_end(data: ByteArray, start: int, stop: int, lines: bool, classes: Byte
     return last if end < stop and last > start else end
 
 
-@njit
+@inlined
 def number_end(data: ByteArray, start: int, stop: int, more: int, classes: ByteArray) -> int:
     """Where at most so many more digits end."""
     end = start
@@ -227,11 +235,20 @@ def contraction_end(data: ByteArray, start: int, stop: int, fold: int) -> int:
 
 @inlined
 def run_end(data: ByteArray, start: int, stop: int, members: int, classes: ByteArray) -> int:
-    """Where the characters end, from `start` on, whose class is one of `members`."""
+    """Where the characters end, from `start` on, whose class is one of `members`; letters of ASCII eight at a time."""
     end = start
     while end < stop:
-        if data[end] < 0x80:
-            if not classes[N_PAGES + data[end]] & members:
+        if members & LOWER and end + 8 <= len(data):
+            letters = word(data, end)
+            others = not_small(letters | CASE if members & UPPER else letters)
+            if others == 0:
+                end += 8
+                continue
+            end += bytes_before(others)
+            if end >= stop:
+                break
+        if byte(data, end) < 0x80:
+            if not classes[N_PAGES + byte(data, end)] & members:
                 break
             end += 1
         else:
@@ -239,7 +256,43 @@ def run_end(data: ByteArray, start: int, stop: int, members: int, classes: ByteA
             if not class_ & members:
                 break
             end += width
-    return end
+    return min(end, stop)
+
+
+@inlined
+def byte(data: ByteArray, i: int) -> int:
+    """The byte at `i`, which is not counted from the end: numba would look whether it is negative."""
+    return data[np.uint64(i)]  # type: ignore[no-any-return]
+
+
+@inlined
+def word(data: ByteArray, start: int) -> np.uint64:
+    """The eight bytes from `start` on as a number, the first the least: one load."""
+    i = np.uint64(start)
+    number = np.uint64(data[i])
+    for k in range(1, 8):
+        number |= np.uint64(data[i + np.uint64(k)]) << np.uint64(8 * k)
+    return number
+
+
+@inlined
+def not_small(letters: np.uint64) -> np.uint64:
+    """The top bits of those of eight bytes that are not from a to z.
+
+    Without its top bit, a byte from "a" on plus 0x80 - "a" has one, and of these one past "z" plus 0x80 - "z" - 1.
+    """
+    low = letters & ~TOP
+    return ~(low + FROM_A & ~(low + PAST_Z) & ~letters) & TOP
+
+
+@inlined
+def bytes_before(tops: np.uint64) -> int:
+    """How many bytes are before the first whose top bit is set, in a word with one at least.
+
+    Below that bit all are set in the difference; a product with `EACH` adds up all bytes, in the last one.
+    """
+    lowest = tops & (np.uint64(0) - tops)
+    return np.int64((lowest - np.uint64(1) & EACH) * EACH >> np.uint64(56)) - 1  # type: ignore[return-value]
 
 
 @inlined
@@ -249,7 +302,7 @@ def character(data: ByteArray, i: int, stop: int, classes: ByteArray) -> tuple[i
     UTF-8 writes a code point below 0x80 in one byte, below 0x800 in two, below 0x10000 in three, and in four up to
     0x10FFFF: 110xxxxx 10xxxxxx, and so on. What could be shorter, and surrogates, are not valid.
     """
-    first = data[i]
+    first = byte(data, i)
     if first < 0x80:
         return int(classes[N_PAGES + first]), 1
     if first < 0xE0:

@@ -18,7 +18,8 @@ from glassformer.files import write_file
 from glassformer.tokenizers.base import AllowedSpecial, Tokenizer, blocks, check_allowed_special
 from glassformer.tokenizers.byte_pieces import BytePieces, IdArray
 from glassformer.tokenizers.merge_table import MergeTable
-from glassformer.tokenizers.pretokenize import MANY, PATTERNS, split_pattern
+from glassformer.tokenizers.pretokenize import BLOCK, MANY, PATTERNS, split_pattern, without_surrogates
+from glassformer.tokenizers.safe_blocks import in_order, safe_blocks
 from glassformer.tokenizers.steps import EncodingStep, merging
 from glassformer.tokenizers.tokenizer_json import BPE, check_added_ids, check_bpe, excerpt, expect
 from glassformer.tokenizers.untrusted_files import Json, read_json, read_text, sibling
@@ -112,13 +113,34 @@ class BPETokenizer(Tokenizer):
             return self.merges
         return [(self.vocab[left], self.vocab[right]) for left, right in self._table.ranks]
 
-    def encode_array(self, text: str, *, allowed_special: AllowedSpecial = "all") -> "NDArray[np.int32]":
-        """The ids that `encode` gives, in an array."""
-        import numpy as np
-
+    def encode_array(
+        self, text: str, *, allowed_special: AllowedSpecial = "all", threads: int = 1
+    ) -> "NDArray[np.int32]":
+        """The ids that `encode` gives, in an array, by so many threads; kernels run without the interpreter's lock."""
+        check_allowed_special(allowed_special)
         self._n_characters += len(text)
-        spans = [np.asarray(ids, np.int32) for ids in self._ids_of_spans(blocks(text), allowed_special)]
-        return np.concatenate([np.empty(0, np.int32), *spans])
+        with ThreadPoolExecutor(threads) as pool:
+            run = partial(in_order, pool, n_waiting=4 * threads) if threads > 1 else map
+            try:
+                return _joined(run(self._encode_block, self._blocks(text, allowed_special)), len(text) // 2)
+            except UnicodeEncodeError:
+                text = without_surrogates(text)
+                return _joined(run(self._encode_block, self._blocks(text, allowed_special)), len(text) // 2)
+
+    def _blocks(self, text: str, allowed_special: AllowedSpecial) -> Iterator[str | int]:
+        """A text as blocks that are encoded by themselves, and the ids of special tokens between them."""
+        for span, special in self._pretokenizer[allowed_special].spans(text):
+            yield from safe_blocks(span)
+            if special is not None:
+                yield self.special_tokens[special]
+
+    def _encode_block(self, block: str | int) -> "Sequence[int] | NDArray[np.int32]":
+        if isinstance(block, int):
+            return [block]
+        if len(block) > 2 * BLOCK:
+            return [id for ids in self._encode(blocks(block), "none") for id in ids]
+        ids, _ = self._pieces.encode(block, False) if self._n_characters < MANY else encode(block, self._pieces, False)
+        return ids
 
     def encode_batch(
         self, texts: Sequence[str], *, allowed_special: AllowedSpecial = "all", threads: int = 1
@@ -129,6 +151,9 @@ class BPETokenizer(Tokenizer):
             return list(pool.map(partial(self.encode_array, allowed_special=allowed_special), texts))
 
     def _encode_whole(self, text: str, allowed_special: AllowedSpecial) -> list[int]:
+        if self._n_characters + len(text) >= MANY:
+            ids: list[int] = self.encode_array(text, allowed_special=allowed_special).tolist()
+            return ids
         self._n_characters += len(text)
         return super()._encode_whole(text, allowed_special)
 
@@ -234,6 +259,22 @@ class BPETokenizer(Tokenizer):
         vocab = ordinary | {id: text.encode() for text, id in special_tokens.items()}
         merges = _merges_from_printable(path, model.get("merges"))
         return cls(vocab, merges, special_tokens, pattern, whole_pieces=whole_pieces)
+
+
+def _joined(parts: "Iterable[Sequence[int] | NDArray[np.int32]]", n_expected: int) -> "NDArray[np.int32]":
+    """All ids in one array, whose memory is used as far as ids are in it."""
+    import numpy as np
+
+    ids, n = np.empty(n_expected, np.int32), 0
+    for part in parts:
+        end = n + len(part)
+        if end > len(ids):
+            ids, fewer = np.empty(2 * end, np.int32), ids
+            ids[:n] = fewer[:n]
+        ids[n:end] = part
+        n = end
+    ids.resize(n, refcheck=False)
+    return ids
 
 
 def _pattern_name(path: Path, pre_tokenizer: object) -> str:

@@ -15,7 +15,11 @@ from glassformer.kernels.unicode_classes import class_table
 from glassformer.tokenizers.byte_pieces import BytePieces, IdArray
 from glassformer.tokenizers.merge_table import MAX_CUT_BYTES, MAX_PAIRS, ConcatenationRanks
 
-CACHED_PIECES = 1 << 17  # 64 bytes each
+CACHED_PIECES = 1 << 13  # for which a cache has slots at first: 56 bytes each
+MOST_CACHED_PIECES = 1 << 21  # at last, for whole texts
+MOST_OF_A_STREAM = 1 << 15  # and for texts that go on, in little memory
+STORE = 3  # words of its store for each
+BATCH = 1 << 8  # pieces that are looked up at once
 SYMBOLS = 1 << 12  # of the longest piece for whose merges a room has place
 IDS = 1 << 18  # for which a room has place
 
@@ -29,9 +33,10 @@ def encode(text: str, pieces: BytePieces, goes_on: bool) -> tuple[list[int] | ND
     data = np.frombuffer(encoded + bytes(kernels.PADDING), np.uint8)
     result = np.zeros(2, np.int64)
     room = tables.take_room()
-    ids = room.ids if len(encoded) <= len(room.ids) else np.empty(len(encoded), np.int32)
+    n_places = len(encoded) + kernels.SLOT_IDS
+    ids = room.ids if n_places <= len(room.ids) else np.empty(n_places, np.int32)
 
-    def run(scratch: kernels.Scratch) -> int:
+    def run() -> int:
         return kernels.encode(
             data,
             len(encoded),
@@ -40,15 +45,16 @@ def encode(text: str, pieces: BytePieces, goes_on: bool) -> tuple[list[int] | ND
             class_table(),
             tables.vocabulary,
             room.cache,
-            room.cached_ids,
-            scratch,
+            room.scratch,
             ids,
             result,
         )
 
-    status = run(room.scratch)
-    if status == kernels.NEEDS_ROOM:
-        status = run(_scratch(len(encoded)))
+    while (status := run()) in (kernels.NEEDS_ROOM, kernels.NEEDS_SLOTS):
+        if status == kernels.NEEDS_ROOM:
+            room.scratch = _scratch(len(encoded))
+        else:
+            room.cache = _with_room(room.cache, MOST_OF_A_STREAM if goes_on else MOST_CACHED_PIECES)
     end, n = result.tolist()
     encoded_ids = ids[:n].copy()
     tables.rooms.append(room)
@@ -75,12 +81,11 @@ def decode(ids: "Sequence[int] | IdArray", pieces: BytePieces) -> bytes:
 # ---- what kernels read and write
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Room:
     """What one call writes while it encodes. The cache stays, for the next call."""
 
-    cache: NDArray[np.uint64]
-    cached_ids: NDArray[np.int32]
+    cache: kernels.Cache
     scratch: kernels.Scratch
     ids: NDArray[np.int32]
 
@@ -97,12 +102,32 @@ class _Tables:
         try:
             return self.rooms.pop()
         except IndexError:
-            cache = np.zeros(CACHED_PIECES * kernels.SLOT, np.uint64)
-            return _Room(cache, cache.view(np.int32), _scratch(SYMBOLS), np.empty(IDS, np.int32))
+            return _Room(_cache(CACHED_PIECES), _scratch(SYMBOLS), np.empty(IDS, np.int32))
+
+
+def _cache(n_slots: int) -> kernels.Cache:
+    slots, store = np.zeros(n_slots * kernels.SLOT, np.uint64), np.empty(n_slots * STORE, np.uint64)
+    return kernels.Cache(slots, slots.view(np.int32), store, store.view(np.int32), np.zeros(2, np.int64))
+
+
+def _with_room(cache: kernels.Cache, n_most: int) -> kernels.Cache:
+    """The same pieces with four times as many slots; where these are too many, an empty cache."""
+    n_slots = len(cache.slots) // kernels.SLOT
+    if 4 * n_slots > n_most:
+        cache.slots[:], cache.numbers[:] = 0, 0
+        return cache
+    larger = _cache(4 * n_slots)
+    kernels.move(cache, larger)
+    larger.store[: len(cache.store)] = cache.store
+    larger.numbers[:] = cache.numbers
+    return larger
 
 
 def _scratch(n: int) -> kernels.Scratch:
     return kernels.Scratch(
+        ends=np.empty(BATCH, np.int64),
+        places=np.empty(BATCH, np.int64),
+        rest=np.empty(BATCH, np.int64),
         symbols=np.empty(n, np.int32),
         ranks=np.empty(n, np.uint32),
         after=np.empty(n, np.int32),
@@ -128,11 +153,14 @@ def _make_tables(pieces: BytePieces) -> _Tables | None:
     starts = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
     ordinary = np.array(list(pieces.ids.values()), np.int32)
     vocabulary = kernels.Vocabulary(
-        tokens=np.frombuffer(b"".join(tokens), np.uint8),
+        tokens=np.frombuffer(b"".join(tokens) + bytes(kernels.PADDING), np.uint8),
         starts=starts,
         byte_ids=np.array([pieces.byte_ids.get(byte, -1) for byte in range(256)], np.int32),
         wholes=np.full(_places(len(ordinary)), -1, np.int32),
+        keys=np.zeros(2 * len(tokens), np.uint64),
+        whole_marks=_no_marks(len(ordinary)),
         pairs=np.empty(0, np.uint64),
+        pair_marks=np.empty(0, np.uint64),
         byte_ranks=np.empty(1 << 16, np.uint32),
         joined=np.empty(0, np.int32),
     )
@@ -143,9 +171,12 @@ def _make_tables(pieces: BytePieces) -> _Tables | None:
         return None
     joined_of_rank = np.zeros(int(ranks.max(initial=0)) + 1, np.int32)
     joined_of_rank[ranks] = joined
-    pairs = np.full(_places(len(left)), kernels.EMPTY, np.uint64)
-    wholes = vocabulary.wholes if pieces.whole_pieces else np.empty(0, np.int32)
-    vocabulary = vocabulary._replace(wholes=wholes, pairs=pairs, joined=joined_of_rank)
+    vocabulary = vocabulary._replace(
+        whole_marks=vocabulary.whole_marks if pieces.whole_pieces else _no_marks(0),
+        pairs=np.full(_places(len(left)), kernels.ALL),
+        pair_marks=_no_marks(len(left)),
+        joined=joined_of_rank,
+    )
     kernels.add_pairs(left, right, ranks, vocabulary)
     return _Tables(vocabulary, split_kernels.CODES[pieces.pattern])
 
@@ -159,14 +190,17 @@ def _listed_pairs(
             raise TokenizerError(f"more than {MAX_PAIRS:,} merges.")
         return tuple(np.array(column, np.int32) for column in pieces.table.arrays())
     lengths = np.diff(vocabulary.starts)[ordinary]
-    if int((lengths**2).sum()) > MAX_CUT_BYTES:
+    if int((lengths**2).sum()) > MAX_CUT_BYTES or len(ordinary) > MAX_PAIRS:
         raise TokenizerError("the tokens of the vocabulary are too long to list the pairs that make them up.")
-    room = min(int(lengths.sum()), MAX_PAIRS)
-    left, right, joined = (np.empty(room, np.int32) for _ in range(3))
-    n = kernels.list_pairs(ordinary, vocabulary, left, right, joined)
-    if n > room:
-        raise TokenizerError(f"more than {MAX_PAIRS:,} pairs make up the tokens of the vocabulary.")
-    return left[:n], right[:n], joined[:n], joined[:n]  # a token's rank is its id
+    left, right = np.empty_like(ordinary), np.empty_like(ordinary)
+    kernels.list_pairs(ordinary, vocabulary, _scratch(int(lengths.max(initial=0)) + 1), left, right)
+    is_merged = left >= 0
+    return left[is_merged], right[is_merged], ordinary[is_merged], ordinary[is_merged]  # a token's rank is its id
+
+
+def _no_marks(n: int) -> NDArray[np.uint64]:
+    """No bit set, of eight or some more for each of so many."""
+    return np.zeros(max(_places(4 * n) // 64, 1), np.uint64)
 
 
 def _places(n: int) -> int:

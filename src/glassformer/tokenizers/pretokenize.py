@@ -170,11 +170,16 @@ class PreTokenizer:
 
     def _rest(self, text: str, make: Callable[[str, bool], tuple[Result, int]]) -> Iterator[tuple[Result, str | None]]:
         """What is made of a text that ends here."""
+        for span, token in self.spans(text):
+            yield make(span, False)[0], token
+
+    def spans(self, text: str) -> Iterator[tuple[str, str | None]]:
+        """The text between special tokens, each span with the token that follows it, or None."""
         start = 0
         for begin, end, token in self._special_tokens(text):
-            yield make(text[start:begin], False)[0], token
+            yield text[start:begin], token
             start = end
-        yield make(text[start:], False)[0], None
+        yield text[start:], None
 
     def _special_tokens(self, text: str) -> Iterator[tuple[int, int, str]]:
         if self._special is not None:

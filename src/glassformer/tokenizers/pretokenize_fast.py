@@ -12,7 +12,7 @@ def split(text: str, name: str) -> list[str]:
     """The pre-tokens of a text by a published pattern; joined, they are the text."""
     data = np.frombuffer(text.encode(errors="replace"), np.uint8)  # "?" is cut as a surrogate is
     ends = np.empty(len(data), np.int64)
-    ends = ends[: kernels.split(data, 0, kernels.CODES[name], class_table(), ends)]
+    ends = ends[: kernels.split(data, 0, len(data), kernels.CODES[name], class_table(), ends)]
     if len(data) != len(text):
         kernels.count_characters(data, ends)
     return [text[start:end] for start, end in pairwise([0, *ends.tolist()])]
