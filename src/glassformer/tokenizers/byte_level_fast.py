@@ -22,6 +22,7 @@ STORE = 3  # words of its store for each
 BATCH = 1 << 8  # pieces that are looked up at once
 SYMBOLS = 1 << 12  # of the longest piece for whose merges a room has place
 IDS = 1 << 18  # for which a room has place
+DECODED_IDS = 1 << 14  # at once
 
 
 def encode(text: str, pieces: BytePieces, goes_on: bool) -> tuple[list[int] | NDArray[np.int32], int]:
@@ -66,16 +67,23 @@ def encode(text: str, pieces: BytePieces, goes_on: bool) -> tuple[list[int] | ND
 def decode(ids: "Sequence[int] | IdArray", pieces: BytePieces) -> bytes:
     """The bytes of a sequence of tokens; an id that no token has stands for none."""
     tables = _tables_of(pieces)
-    try:
-        numbers = ids.astype(np.int64) if isinstance(ids, np.ndarray) else np.fromiter(ids, np.int64, len(ids))
-    except OverflowError:
-        tables = None
     if tables is None:
         return pieces.decode(ids)
     tokens, starts = tables.vocabulary.tokens, tables.vocabulary.starts
-    data = np.empty(kernels.count_bytes(numbers, starts), np.uint8)
-    kernels.gather_bytes(numbers, tokens, starts, data)
-    return data.tobytes()
+    blocks = []
+    for i in range(0, len(ids), DECODED_IDS):
+        block = ids[i : i + DECODED_IDS]
+        try:
+            if isinstance(block, np.ndarray):
+                numbers = block.astype(np.int64)
+            else:
+                numbers = np.fromiter(block, np.int64, len(block))
+        except OverflowError:
+            return pieces.decode(ids)
+        data = np.empty(kernels.count_bytes(numbers, starts) + kernels.PADDING, np.uint8)
+        kernels.gather_bytes(numbers, tokens, starts, data)
+        blocks.append(data[: -kernels.PADDING].tobytes())
+    return b"".join(blocks)
 
 
 # ---- what kernels read and write
