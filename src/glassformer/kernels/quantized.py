@@ -1,18 +1,18 @@
 """Products of quantized matrices with vectors: whole numbers of 4 or 8 bits, multiplied and added up as such.
 
-A matrix lies in tiles of 16 rows. Of each group of 32 columns a tile has 8 runs of 64 bytes, in each of which every
-row has 4 neighbouring columns, so that one instruction multiplies 16 rows by 4 numbers of a vector. In 4 bits a byte
-has the column i of a group in its low half and the column i + 16 in its high half, as in ggml's blocks; there are 4
-runs then. The vectors are rounded to 8 bits, each group of 32 by a scale of its own.
+A matrix lies in tiles of 16 rows, one tile after the other. Of each group of 32 columns a tile has 8 runs of 64 bytes,
+in each of which every row has 4 neighbouring columns, so that one instruction multiplies 16 rows by 4 numbers of a
+vector. In 4 bits a byte has column i of a group in its low half and column i + 16 in its high half, as in ggml's
+blocks; there are 4 runs then. The vectors are rounded to 8 bits, each group of 32 by a scale of its own.
 
-What LLVM does not find by itself is said in its own words: the instruction that multiplies and adds bytes four by
-four, where the processor has one (`instructions`). The readable twin is `nn/quantized.py::linear`.
+What LLVM does not find by itself is said in its own words: the instruction that multiplies bytes and adds them up four
+by four, where the processor has one (`instructions`). All places are addresses, which nobody checks. The readable
+twins are in `nn/quantized.py`.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.core.registry import cpu_target
@@ -20,13 +20,16 @@ from numba.extending import intrinsic
 
 from glassformer.kernels import inlined, njit
 
-Array = npt.NDArray[Any]
-
 GROUP = 32  # columns that share a scale
 TILE = 16  # rows
+# How a matrix is quantized: int8 with a float32 scale for each row, or in ggml's blocks, whose scales are float16 and
+# lie as (tiles, groups, 16). Q4_1 has offsets, too, in the same way; in Q4_0 the level 8 stands for 0.
+INT8, Q8_0, Q4_0, Q4_1 = range(4)
+
 I8, I16, I32, I64, F32 = *(ir.IntType(n) for n in (8, 16, 32, 64)), ir.FloatType()
 BYTES, SUMS = ir.VectorType(I8, 64), ir.VectorType(I32, TILE)
 REALS, HALVES = ir.VectorType(F32, TILE), ir.VectorType(ir.HalfType(), TILE)
+FUSED = ("contract",)  # a product and a sum may be one instruction
 
 
 def instructions(features: str | None = None) -> str:
@@ -54,135 +57,116 @@ FEWER = AT_ONCE // 2
 # ---- in LLVM's words
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _quantize_group(typing_context: Any, x: Any, q: Any, scale: Any, total: Any, row: Any, group: Any) -> Any:
-    """Round a group of x: q = x / scale, the largest being ±127; `total` is the sum of q."""
+def _quantize_group(typing_context: Any, x: Any, q: Any, scale: Any, total: Any) -> Any:
+    """Round 32 numbers: q = x / scale, the largest being ±127; `total` is the sum of q."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        x, q, scale, total = (
-            _Place(context, builder, *each) for each in zip(signature.args[:4], arguments[:4], strict=True)
-        )
-        row, group = arguments[4:]
-        column = builder.mul(group, I64(GROUP))
         reals, whole, of_bytes = (ir.VectorType(kind, GROUP) for kind in (F32, I32, I8))
+        kinds = (reals, of_bytes, F32, I32)
+        x, q, scale, total = (_at(builder, kind, each) for kind, each in zip(kinds, arguments, strict=True))
 
         def call(name: str, result: ir.Type, operand: ir.Value) -> ir.Value:
             return builder.call(_declared(builder, f"llvm.{name}", result, [operand.type]), [operand])
 
-        numbers = builder.load(x.at(row, column, reals), align=4)
+        numbers = builder.load(x, align=4)
         largest = call("vector.reduce.fmaximum.v32f32", F32, call("fabs.v32f32", reals, numbers))
         is_zero = builder.fcmp_ordered("==", largest, F32(0))
         inverse = builder.select(is_zero, F32(0), builder.fdiv(F32(127), largest))
         steps = call("rint.v32f32", reals, builder.fmul(numbers, _splat(builder, inverse, reals)))
         levels = call("fptosi.sat.v32i32.v32f32", whole, steps)
-        builder.store(builder.trunc(levels, of_bytes), q.at(row, column, of_bytes), align=1)
-        builder.store(builder.fdiv(largest, F32(127)), scale.at(row, group, F32), align=4)
-        builder.store(call("vector.reduce.add.v32i32", I32, levels), total.at(row, group, I32), align=4)
+        builder.store(builder.trunc(levels, of_bytes), q, align=1)
+        builder.store(builder.fdiv(largest, F32(127)), scale, align=4)
+        builder.store(call("vector.reduce.add.v32i32", I32, levels), total, align=4)
         return context.get_dummy_value()
 
-    return types.void(x, q, scale, total, row, group), generate
+    return types.void(types.int64, types.int64, types.int64, types.int64), generate
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
 def _tile_product(
     typing_context: Any,
+    kind: Any,
     n: Any,
     levels: Any,
     scale: Any,
     offset: Any,
+    n_groups: Any,
     q: Any,
     q_scale: Any,
     q_total: Any,
-    tile: Any,
-    first: Any,
     out: Any,
+    width: Any,
 ) -> Any:
-    """The products of a tile with n vectors, the `first` of them and those behind it, as float32."""
-    bits = 8 if levels.dtype == types.int8 else 4
-    has_groups, has_offset = scale.dtype == types.uint16, not isinstance(offset, types.NoneType)
+    """The products of a tile with n vectors, float32, `width` numbers after each other; kind and n are constants."""
+    name, n_vectors = kind.literal_value, n.literal_value
+    bits = 8 if name in (INT8, Q8_0) else 4
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        weights, scale, offset, q, q_scale, q_total, out = (
-            None if isinstance(kind, types.NoneType) else _Place(context, builder, kind, value)
-            for kind, value in zip(
-                (*signature.args[1:7], signature.args[9]), (*arguments[1:7], arguments[9]), strict=True
-            )
-        )
-        tile = arguments[7]
-        rows = [builder.add(arguments[8], I64(i)) for i in range(n.literal_value)]
+        levels, scale, offset, n_groups, q, q_scale, q_total, out, width = arguments[2:]
+        at_zero = I32(0 if name == Q4_1 else -_zero(bits))
         before = builder.block
         loop, done = builder.append_basic_block("groups"), builder.append_basic_block("product")
         builder.branch(loop)
         builder.position_at_end(loop)
         group = builder.phi(I64)
         group.add_incoming(I64(0), before)
-        products = [builder.phi(REALS) for _ in rows]
+        products = [builder.phi(REALS) for _ in range(n_vectors)]
         for product in products:
             product.add_incoming(REALS([0.0] * TILE), before)
 
-        totals = [builder.load(q_total.at(row, group, I32), align=4) for row in rows]
-        at_zero = I32(0 if has_offset else -_zero(bits))
+        groups = [builder.add(group, builder.mul(I64(i), n_groups)) for i in range(n_vectors)]  # of each vector
+        totals = [builder.load(_at(builder, I32, q_total, each), align=4) for each in groups]
         sums = [_splat(builder, builder.mul(total, at_zero), SUMS) for total in totals]
         for run in range(bits):
-            data = builder.load(weights.at(tile, group, BYTES, 64 * run), align=1)
+            data = builder.load(
+                _at(builder, BYTES, levels, builder.add(builder.mul(group, I64(bits)), I64(run))), align=1
+            )
             for quad, of_rows in _levels(builder, data, run, bits):
-                column = builder.add(builder.mul(group, I64(GROUP)), I64(4 * quad))
-                for i, row in enumerate(rows):
-                    four = builder.load(q.at(row, column, I32), align=1)
+                for i, each in enumerate(groups):
+                    place = builder.add(builder.mul(each, I64(GROUP // 4)), I64(quad))
+                    four = builder.load(_at(builder, I32, q, place), align=1)
                     sums[i] = _dot(builder, sums[i], of_rows, builder.bitcast(_splat(builder, four, SUMS), BYTES))
 
         following = builder.add(group, I64(1))
         group.add_incoming(following, builder.block)
         results = []
-        for row, product, added, total in zip(rows, products, sums, totals, strict=True):
-            step = builder.load(q_scale.at(row, group, F32), align=4)
+        for each, product, added, total in zip(groups, products, sums, totals, strict=True):
+            step = builder.load(_at(builder, F32, q_scale, each), align=4)
             result = builder.fmul(_splat(builder, step, REALS), builder.sitofp(added, REALS), flags=FUSED)
-            if has_groups:
-                result = builder.fmul(_halves(builder, scale.at(tile, group, HALVES)), result, flags=FUSED)
-            if has_offset:
-                of_q = builder.fmul(step, builder.sitofp(total, F32))
-                least = _halves(builder, offset.at(tile, group, HALVES))
-                result = builder.fadd(
-                    result, builder.fmul(least, _splat(builder, of_q, REALS), flags=FUSED), flags=FUSED
-                )
+            if name != INT8:
+                result = builder.fmul(_halves(builder, scale, group), result, flags=FUSED)
+            if name == Q4_1:
+                of_vector = _splat(builder, builder.fmul(step, builder.sitofp(total, F32)), REALS)
+                least = builder.fmul(_halves(builder, offset, group), of_vector, flags=FUSED)
+                result = builder.fadd(result, least, flags=FUSED)
             results.append(builder.fadd(product, result, flags=FUSED))
             product.add_incoming(results[-1], builder.block)
-        builder.cbranch(builder.icmp_signed("<", following, weights.shape[1]), loop, done)
+        builder.cbranch(builder.icmp_signed("<", following, n_groups), loop, done)
 
         builder.position_at_end(done)
-        for row, result in zip(rows, results, strict=True):
-            of_rows = None if has_groups else builder.load(scale.at(tile, I64(0), REALS), align=4)
-            scaled = result if of_rows is None else builder.fmul(of_rows, result)
-            builder.store(scaled, out.at(row, builder.mul(tile, I64(TILE)), REALS), align=4)
+        if name == INT8:
+            of_rows = builder.load(_at(builder, REALS, scale), align=4)
+            results = [builder.fmul(of_rows, result) for result in results]
+        for i, result in enumerate(results):
+            first = builder.add(out, builder.mul(I64(4 * i), width))
+            builder.store(result, _at(builder, REALS, first), align=4)
         return context.get_dummy_value()
 
-    return types.void(n, levels, scale, offset, q, q_scale, q_total, tile, first, out), generate
+    return types.void(kind, n, *[types.int64] * 9), generate
 
 
-FUSED = ("contract",)  # a product and a sum may be one instruction
+quantize_group: Any = intrinsic(_quantize_group)
+tile_product: Any = intrinsic(prefer_literal=True)(_tile_product)
 
 
-class _Place:
-    """An array whose later axes are packed, in memory."""
-
-    def __init__(self, context: Any, builder: ir.IRBuilder, kind: Any, value: Any) -> None:
-        array = context.make_array(kind)(context, builder, value)
-        self.builder, self.start = builder, builder.ptrtoint(array.data, I64)
-        self.shape, self.strides = (
-            [builder.extract_value(each, i) for i in range(kind.ndim)] for each in (array.shape, array.strides)
-        )
-
-    def at(self, i: ir.Value, j: ir.Value, kind: ir.Type, n_bytes: int = 0) -> ir.Value:
-        """A pointer to something of this kind, so many bytes behind index (i, j)."""
-        builder = self.builder
-        within = builder.add(builder.mul(i, self.strides[0]), builder.mul(j, self.strides[1]))
-        address = builder.add(builder.add(self.start, within), I64(n_bytes))
-        return builder.inttoptr(address, kind.as_pointer())
+def _at(builder: ir.IRBuilder, kind: ir.Type, address: ir.Value, i: ir.Value | None = None) -> ir.Value:
+    """A pointer to the i-th of the things of a kind that begin at an address."""
+    pointer = builder.inttoptr(address, kind.as_pointer())
+    return pointer if i is None else builder.gep(pointer, [i])
 
 
-def _halves(builder: ir.IRBuilder, pointer: ir.Value) -> ir.Value:
-    """16 numbers of half precision, as float32."""
-    return builder.fpext(builder.load(pointer, align=2), REALS)
+def _halves(builder: ir.IRBuilder, address: ir.Value, group: ir.Value) -> ir.Value:
+    """A group's 16 numbers of half precision, as float32."""
+    return builder.fpext(builder.load(_at(builder, HALVES, address, group), align=2), REALS)
 
 
 def _levels(builder: ir.IRBuilder, data: ir.Value, run: int, bits: int) -> list[tuple[int, ir.Value]]:
@@ -292,63 +276,319 @@ def _splat(builder: ir.IRBuilder, number: ir.Value, kind: ir.VectorType) -> ir.V
 
 
 @inlined
-def quantize_rows(x: Array, q: Array, scale: Array, total: Array) -> None:
-    """Round vectors (n, columns) to `q`, with a scale for each group, and the sum of a group's `q`.
-
-    The columns are a multiple of 32. A group with a number that is infinite or none has such a scale.
-    """
-    for row in range(x.shape[0]):
-        for group in range(scale.shape[1]):
-            _quantize_group(x, q, scale, total, row, group)
+def quantize_rows(x: int, n_rows: int, n_groups: int, q: int, scale: int, total: int) -> None:
+    """Round n_rows vectors of n_groups · 32 float32 numbers to int8, with a float32 scale and an int32 sum for each
+    group. One with a number that is infinite or none has such a scale."""
+    for group in range(n_rows * n_groups):
+        quantize_group(x + 4 * GROUP * group, q + GROUP * group, scale + 4 * group, total + 4 * group)
 
 
 @inlined
-def tiles_product(
-    levels: Array,
-    scale: Array,
-    offset: Array | None,
-    q: Array,
-    q_scale: Array,
-    q_total: Array,
-    out: Array,
+def multiply_tiles(
+    kind: int,
+    levels: int,
+    scale: int,
+    offset: int,
+    n_groups: int,
+    q: int,
+    q_scale: int,
+    q_total: int,
+    n_rows: int,
+    out: int,
+    width: int,
     lo: int,
     hi: int,
 ) -> None:
-    """The rows of the tiles lo to hi − 1 of a matrix, times the vectors, in `out` (n, 16 · tiles) as float32.
+    """The rows 16 lo to 16 hi − 1 of a matrix times n_rows vectors that are quantized, one result `width` numbers after
+    the other. A matrix whose last tile is not full has results for its missing rows, too."""
+    if kind == INT8:
+        multiply_int8(levels, scale, offset, n_groups, q, q_scale, q_total, n_rows, out, width, lo, hi)
+    elif kind == Q8_0:
+        multiply_q8_0(levels, scale, offset, n_groups, q, q_scale, q_total, n_rows, out, width, lo, hi)
+    elif kind == Q4_0:
+        multiply_q4_0(levels, scale, offset, n_groups, q, q_scale, q_total, n_rows, out, width, lo, hi)
+    else:
+        multiply_q4_1(levels, scale, offset, n_groups, q, q_scale, q_total, n_rows, out, width, lo, hi)
 
-    `levels` are (tiles, groups, 8, 16, 4) int8, or (tiles, groups, 4, 16, 4) uint8 of two numbers. `scale` is
-    (tiles, 16) float32 for whole rows, or (tiles, groups, 16) float16, given as uint16; then `offset` may be too.
-    """
+
+@njit
+def multiply_int8(
+    levels: int,
+    scale: int,
+    offset: int,
+    n_groups: int,
+    q: int,
+    q_scale: int,
+    q_total: int,
+    n_rows: int,
+    out: int,
+    width: int,
+    lo: int,
+    hi: int,
+) -> None:
+    """`multiply_tiles` of this kind."""
     for tile in range(lo, hi):
+        w, s, o, y = levels + 512 * n_groups * tile, scale + 4 * TILE * tile, offset, out + 4 * TILE * tile
         row = 0
-        while row + AT_ONCE <= q.shape[0]:
-            _tile_product(AT_ONCE, levels, scale, offset, q, q_scale, q_total, tile, row, out)
-            row += AT_ONCE
-        if row + FEWER <= q.shape[0]:
-            _tile_product(FEWER, levels, scale, offset, q, q_scale, q_total, tile, row, out)
-            row += FEWER
-        while row < q.shape[0]:
-            _tile_product(1, levels, scale, offset, q, q_scale, q_total, tile, row, out)
-            row += 1
+        while row < n_rows:
+            at = n_groups * row
+            if row + AT_ONCE <= n_rows:
+                tile_product(
+                    INT8,
+                    AT_ONCE,
+                    w,
+                    s,
+                    o,
+                    n_groups,
+                    q + GROUP * at,
+                    q_scale + 4 * at,
+                    q_total + 4 * at,
+                    y + 4 * width * row,
+                    width,
+                )
+                row += AT_ONCE
+            elif row + FEWER <= n_rows:
+                tile_product(
+                    INT8,
+                    FEWER,
+                    w,
+                    s,
+                    o,
+                    n_groups,
+                    q + GROUP * at,
+                    q_scale + 4 * at,
+                    q_total + 4 * at,
+                    y + 4 * width * row,
+                    width,
+                )
+                row += FEWER
+            else:
+                tile_product(
+                    INT8,
+                    1,
+                    w,
+                    s,
+                    o,
+                    n_groups,
+                    q + GROUP * at,
+                    q_scale + 4 * at,
+                    q_total + 4 * at,
+                    y + 4 * width * row,
+                    width,
+                )
+                row += 1
 
 
 @njit
-def quantize(x: Array, q: Array, scale: Array, total: Array) -> None:
-    """`quantize_rows`, for callers in Python."""
-    quantize_rows(x, q, scale, total)
-
-
-@njit
-def product(
-    levels: Array,
-    scale: Array,
-    offset: Array | None,
-    q: Array,
-    q_scale: Array,
-    q_total: Array,
-    out: Array,
+def multiply_q8_0(
+    levels: int,
+    scale: int,
+    offset: int,
+    n_groups: int,
+    q: int,
+    q_scale: int,
+    q_total: int,
+    n_rows: int,
+    out: int,
+    width: int,
     lo: int,
     hi: int,
 ) -> None:
-    """`tiles_product`, for callers in Python."""
-    tiles_product(levels, scale, offset, q, q_scale, q_total, out, lo, hi)
+    """`multiply_tiles` of this kind."""
+    for tile in range(lo, hi):
+        w, s, o, y = levels + 512 * n_groups * tile, scale + 2 * TILE * n_groups * tile, offset, out + 4 * TILE * tile
+        row = 0
+        while row < n_rows:
+            at = n_groups * row
+            if row + AT_ONCE <= n_rows:
+                tile_product(
+                    Q8_0,
+                    AT_ONCE,
+                    w,
+                    s,
+                    o,
+                    n_groups,
+                    q + GROUP * at,
+                    q_scale + 4 * at,
+                    q_total + 4 * at,
+                    y + 4 * width * row,
+                    width,
+                )
+                row += AT_ONCE
+            elif row + FEWER <= n_rows:
+                tile_product(
+                    Q8_0,
+                    FEWER,
+                    w,
+                    s,
+                    o,
+                    n_groups,
+                    q + GROUP * at,
+                    q_scale + 4 * at,
+                    q_total + 4 * at,
+                    y + 4 * width * row,
+                    width,
+                )
+                row += FEWER
+            else:
+                tile_product(
+                    Q8_0,
+                    1,
+                    w,
+                    s,
+                    o,
+                    n_groups,
+                    q + GROUP * at,
+                    q_scale + 4 * at,
+                    q_total + 4 * at,
+                    y + 4 * width * row,
+                    width,
+                )
+                row += 1
+
+
+@njit
+def multiply_q4_0(
+    levels: int,
+    scale: int,
+    offset: int,
+    n_groups: int,
+    q: int,
+    q_scale: int,
+    q_total: int,
+    n_rows: int,
+    out: int,
+    width: int,
+    lo: int,
+    hi: int,
+) -> None:
+    """`multiply_tiles` of this kind."""
+    for tile in range(lo, hi):
+        w, s, o, y = levels + 256 * n_groups * tile, scale + 2 * TILE * n_groups * tile, offset, out + 4 * TILE * tile
+        row = 0
+        while row < n_rows:
+            at = n_groups * row
+            if row + AT_ONCE <= n_rows:
+                tile_product(
+                    Q4_0,
+                    AT_ONCE,
+                    w,
+                    s,
+                    o,
+                    n_groups,
+                    q + GROUP * at,
+                    q_scale + 4 * at,
+                    q_total + 4 * at,
+                    y + 4 * width * row,
+                    width,
+                )
+                row += AT_ONCE
+            elif row + FEWER <= n_rows:
+                tile_product(
+                    Q4_0,
+                    FEWER,
+                    w,
+                    s,
+                    o,
+                    n_groups,
+                    q + GROUP * at,
+                    q_scale + 4 * at,
+                    q_total + 4 * at,
+                    y + 4 * width * row,
+                    width,
+                )
+                row += FEWER
+            else:
+                tile_product(
+                    Q4_0,
+                    1,
+                    w,
+                    s,
+                    o,
+                    n_groups,
+                    q + GROUP * at,
+                    q_scale + 4 * at,
+                    q_total + 4 * at,
+                    y + 4 * width * row,
+                    width,
+                )
+                row += 1
+
+
+@njit
+def multiply_q4_1(
+    levels: int,
+    scale: int,
+    offset: int,
+    n_groups: int,
+    q: int,
+    q_scale: int,
+    q_total: int,
+    n_rows: int,
+    out: int,
+    width: int,
+    lo: int,
+    hi: int,
+) -> None:
+    """`multiply_tiles` of this kind."""
+    for tile in range(lo, hi):
+        w, s, o, y = (
+            levels + 256 * n_groups * tile,
+            scale + 2 * TILE * n_groups * tile,
+            offset + 2 * TILE * n_groups * tile,
+            out + 4 * TILE * tile,
+        )
+        row = 0
+        while row < n_rows:
+            at = n_groups * row
+            if row + AT_ONCE <= n_rows:
+                tile_product(
+                    Q4_1,
+                    AT_ONCE,
+                    w,
+                    s,
+                    o,
+                    n_groups,
+                    q + GROUP * at,
+                    q_scale + 4 * at,
+                    q_total + 4 * at,
+                    y + 4 * width * row,
+                    width,
+                )
+                row += AT_ONCE
+            elif row + FEWER <= n_rows:
+                tile_product(
+                    Q4_1,
+                    FEWER,
+                    w,
+                    s,
+                    o,
+                    n_groups,
+                    q + GROUP * at,
+                    q_scale + 4 * at,
+                    q_total + 4 * at,
+                    y + 4 * width * row,
+                    width,
+                )
+                row += FEWER
+            else:
+                tile_product(
+                    Q4_1,
+                    1,
+                    w,
+                    s,
+                    o,
+                    n_groups,
+                    q + GROUP * at,
+                    q_scale + 4 * at,
+                    q_total + 4 * at,
+                    y + 4 * width * row,
+                    width,
+                )
+                row += 1
+
+
+@njit
+def quantize(x: int, n_rows: int, n_groups: int, q: int, scale: int, total: int) -> None:
+    """`quantize_rows`, for callers in Python."""
+    quantize_rows(x, n_rows, n_groups, q, scale, total)
