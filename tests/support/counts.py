@@ -46,6 +46,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "relative positions": (30, 500),
     "scalings of rotary frequencies": (8, 100),  # of each kind
     "convolutions": (40, 400),
+    "quantized matrices": (6, 170),  # of each kind
     "calls of MultiheadAttention": (60, 300),
     "recurrent networks": (12, 200),
     "attentions of Luong's": (3, 30),

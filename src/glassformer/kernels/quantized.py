@@ -22,9 +22,9 @@ from glassformer.kernels import inlined, njit
 
 GROUP = 32  # columns that share a scale
 TILE = 16  # rows
-# How a matrix is quantized: int8 with a float32 scale for each row, or in ggml's blocks, whose scales are float16 and
-# lie as (tiles, groups, 16). Q4_1 has offsets, too, in the same way; in Q4_0 the level 8 stands for 0.
-INT8, Q8_0, Q4_0, Q4_1 = range(4)
+# How a matrix is quantized, by ggml's names. Scales are float16, (tiles, groups, 16), and so are the offsets that Q4_1
+# has; in Q4_0 the level 8 stands for 0.
+Q8_0, Q4_0, Q4_1 = range(3)
 
 I8, I16, I32, I64, F32 = *(ir.IntType(n) for n in (8, 16, 32, 64)), ir.FloatType()
 BYTES, SUMS = ir.VectorType(I8, 64), ir.VectorType(I32, TILE)
@@ -98,7 +98,7 @@ def _tile_product(
 ) -> Any:
     """The products of a tile with n vectors, float32, `width` numbers after each other; kind and n are constants."""
     name, n_vectors = kind.literal_value, n.literal_value
-    bits = 8 if name in (INT8, Q8_0) else 4
+    bits = 8 if name == Q8_0 else 4
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         levels, scale, offset, n_groups, q, q_scale, q_total, out, width = arguments[2:]
@@ -132,8 +132,7 @@ def _tile_product(
         for each, product, added, total in zip(groups, products, sums, totals, strict=True):
             step = builder.load(_at(builder, F32, q_scale, each), align=4)
             result = builder.fmul(_splat(builder, step, REALS), builder.sitofp(added, REALS), flags=FUSED)
-            if name != INT8:
-                result = builder.fmul(_halves(builder, scale, group), result, flags=FUSED)
+            result = builder.fmul(_halves(builder, scale, group), result, flags=FUSED)
             if name == Q4_1:
                 of_vector = _splat(builder, builder.fmul(step, builder.sitofp(total, F32)), REALS)
                 least = builder.fmul(_halves(builder, offset, group), of_vector, flags=FUSED)
@@ -143,9 +142,6 @@ def _tile_product(
         builder.cbranch(builder.icmp_signed("<", following, n_groups), loop, done)
 
         builder.position_at_end(done)
-        if name == INT8:
-            of_rows = builder.load(_at(builder, REALS, scale), align=4)
-            results = [builder.fmul(of_rows, result) for result in results]
         for i, result in enumerate(results):
             first = builder.add(out, builder.mul(I64(4 * i), width))
             builder.store(result, _at(builder, REALS, first), align=4)
@@ -301,82 +297,12 @@ def multiply_tiles(
 ) -> None:
     """The rows 16 lo to 16 hi − 1 of a matrix times n_rows vectors that are quantized, one result `width` numbers after
     the other. A matrix whose last tile is not full has results for its missing rows, too."""
-    if kind == INT8:
-        multiply_int8(levels, scale, offset, n_groups, q, q_scale, q_total, n_rows, out, width, lo, hi)
-    elif kind == Q8_0:
+    if kind == Q8_0:
         multiply_q8_0(levels, scale, offset, n_groups, q, q_scale, q_total, n_rows, out, width, lo, hi)
     elif kind == Q4_0:
         multiply_q4_0(levels, scale, offset, n_groups, q, q_scale, q_total, n_rows, out, width, lo, hi)
     else:
         multiply_q4_1(levels, scale, offset, n_groups, q, q_scale, q_total, n_rows, out, width, lo, hi)
-
-
-@njit
-def multiply_int8(
-    levels: int,
-    scale: int,
-    offset: int,
-    n_groups: int,
-    q: int,
-    q_scale: int,
-    q_total: int,
-    n_rows: int,
-    out: int,
-    width: int,
-    lo: int,
-    hi: int,
-) -> None:
-    """`multiply_tiles` of this kind."""
-    for tile in range(lo, hi):
-        w, s, o, y = levels + 512 * n_groups * tile, scale + 4 * TILE * tile, offset, out + 4 * TILE * tile
-        row = 0
-        while row < n_rows:
-            at = n_groups * row
-            if row + AT_ONCE <= n_rows:
-                tile_product(
-                    INT8,
-                    AT_ONCE,
-                    w,
-                    s,
-                    o,
-                    n_groups,
-                    q + GROUP * at,
-                    q_scale + 4 * at,
-                    q_total + 4 * at,
-                    y + 4 * width * row,
-                    width,
-                )
-                row += AT_ONCE
-            elif row + FEWER <= n_rows:
-                tile_product(
-                    INT8,
-                    FEWER,
-                    w,
-                    s,
-                    o,
-                    n_groups,
-                    q + GROUP * at,
-                    q_scale + 4 * at,
-                    q_total + 4 * at,
-                    y + 4 * width * row,
-                    width,
-                )
-                row += FEWER
-            else:
-                tile_product(
-                    INT8,
-                    1,
-                    w,
-                    s,
-                    o,
-                    n_groups,
-                    q + GROUP * at,
-                    q_scale + 4 * at,
-                    q_total + 4 * at,
-                    y + 4 * width * row,
-                    width,
-                )
-                row += 1
 
 
 @njit
