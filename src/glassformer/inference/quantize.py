@@ -21,8 +21,8 @@ Quantization = Literal["int8", "int4"]
 QUANTIZATIONS = ("int8", "int4")
 
 HEAD = "lm_head"
-SHRUNK = (1.0, 0.95, 0.9, 0.85, 0.8)  # of the way between the least and the greatest of a group, for int4
-REFINED = 4  # times that scale and offset are fitted to the levels, and levels to them
+SHRUNK = (1.0, 0.9, 0.8)  # of the way between the least and the greatest of a group, for int4
+REFINED = 3  # times that scale and offset are fitted to the levels, and levels to them
 ROWS_AT_ONCE = 1 << 12
 
 
