@@ -1,4 +1,6 @@
-"""Encoding and decoding with GPT-2's vocabulary, by us and others. Run: python benchmarks/encoding.py VOCABULARY TEXT ...
+"""Encoding and decoding with GPT-2's vocabulary, by us and by others.
+
+Run: python benchmarks/encoding.py VOCABULARY TEXT ...
 
 VOCABULARY is gpt2.tiktoken. Each run is a process of its own, which loads it, encodes " a" many times, and then the
 text twice: "cold" is the first pass, with machine code loaded and caches of pieces empty, "warm" the second. With two
