@@ -144,7 +144,7 @@ def measure(package: str, vocabulary: Path, text: Path, threads: int) -> Figures
 
 def best(runs: list[Figures]) -> Figures:
     """The fastest of each rate, and the least peak."""
-    return {name: (min if "peak" in name else max)(run[name] for run in runs) for name in FIGURES}  # type: ignore[type-var]
+    return {name: (min if "peak" in name else max)(run[name] for run in runs) for name in FIGURES}
 
 
 def rows_of(vocabulary: Path, text: Path, threads: int) -> tuple[dict[str, Figures], set[float | str]]:

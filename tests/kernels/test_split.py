@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import glassformer as gf
 from glassformer.kernels import split as kernels
+from glassformer.kernels import split_text
 from glassformer.kernels.unicode_classes import class_table
 from glassformer.tokenizers.pretokenize import PATTERNS, split
 from support.counts import count
@@ -40,8 +41,8 @@ WORDS += [
 
 def ends(data: bytes, name: str) -> list[int]:
     """Where pre-tokens end, by the kernel."""
-    places = np.empty(len(data), np.int64)
-    n = kernels.split(np.frombuffer(data, np.uint8), 0, len(data), kernels.CODES[name], class_table(), places)
+    places = np.empty(len(data) + split_text.MORE_ENDS, np.int64)
+    n = split_text.split(np.frombuffer(data, np.uint8), 0, len(data), kernels.CODES[name], class_table(), places)
     return places[:n].tolist()
 
 
@@ -64,6 +65,38 @@ def test_characters_of_all_classes_in_any_order(name: str) -> None:
     for text in texts:
         data = text.encode()
         assert ends(data, name) == expected(data, name), text
+
+
+ASCII = [
+    "a",
+    "B",
+    "word",
+    " ",
+    " ",
+    "  ",
+    "\n",
+    "\r\n",
+    "\t",
+    "\x1c",
+    "1",
+    "23",
+    ".",
+    "--",
+    "'",
+    "'s",
+    "'ll",
+    "'re",
+    "'r",
+]
+
+
+def test_long_texts_by_windows() -> None:
+    """Sixty-four bytes at once are cut as one by one, wherever a window ends."""
+    rng = random.Random(17)
+    for _ in range(count("texts to split")):
+        words = [*ASCII, *rng.choices(WORDS, k=2)] if rng.random() < 0.3 else rng.choices(ASCII, k=5)
+        data = "".join(rng.choices(words, k=rng.randrange(50, 200))).encode()
+        assert ends(data, "gpt2") == expected(data, "gpt2"), data
 
 
 @settings(max_examples=count("tokenizer round trips"), deadline=None)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import glassformer as gf
 from glassformer.errors import TokenizerError
 from glassformer.kernels import bpe as kernels
-from glassformer.kernels import split as split_kernels
+from glassformer.kernels import split_text
 from glassformer.kernels.unicode_classes import class_table
 from glassformer.tokenizers import BPETokenizer, Tokenizer, byte_level, byte_level_fast
 from glassformer.tokenizers.byte_level import decode, encode
@@ -111,7 +111,7 @@ def test_long_pieces_of_one_hash_are_told_apart() -> None:
         other = symbols()
         difference = hash_of_first(first) ^ hash_of_first(other)
         other += (int.from_bytes(last, "little") ^ difference).to_bytes(8, "little")
-        is_one = split_kernels.split(np.frombuffer(other, np.uint8), 0, 16, 0, class_table(), ends) == 1
+        is_one = split_text.split(np.frombuffer(other, np.uint8), 0, 16, 0, class_table(), ends) == 1
     both = [np.frombuffer(piece, np.uint8) for piece in (first + last, other)]
     assert kernels.hash_bytes(both[0], 0, 16) == kernels.hash_bytes(both[1], 0, 16)
     text = Data()

@@ -1,8 +1,8 @@
 """Byte-level BPE in kernels: a text's ids, the table of merges that leads to them, and the bytes of ids.
 
 All tables are open addressing: what is looked for lies in the slot that its hash names, or in one of the next before
-the first that is empty. The readable twins are `tokenizers.byte_level.encode` and `.decode`; `split.py` says where a
-piece, a pre-token's bytes, ends.
+the first that is empty. The readable twins are `tokenizers.byte_level.encode` and `.decode`; `split_text.py` says
+where a piece, a pre-token's bytes, ends.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glassformer.kernels import inlined, njit
-from glassformer.kernels.split import ByteArray, split, word
+from glassformer.kernels.split import ByteArray, word
+from glassformer.kernels.split_text import split
 
 NEVER = np.uint32(0xFFFFFFFF)  # the rank of a pair that is not merged
 ID_BITS = np.uint64(21)

@@ -9,13 +9,13 @@
 L are letters, N numbers, S what is neither and no white space. A pattern's alternatives are tried in their order at
 each place, and the class of one character, or of two, tells which of them matches there; it then is as long as a run
 of one class, or of two. A byte that begins no valid character is one by itself, of no class. The readable twin is
-`tokenizers.pretokenize.split`; boundaries are those of the `regex` module.
+`tokenizers.pretokenize.split`; boundaries are those of the `regex` module. `split_text.py` goes through a text.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glassformer.kernels import inlined, njit
+from glassformer.kernels import inlined
 from glassformer.kernels.unicode_classes import (
     CASELESS,
     LOWER,
@@ -45,28 +45,6 @@ CASE = np.uint64(0x20) * EACH  # what small letters of ASCII have more than thei
 FROM_A, PAST_Z = np.uint64(0x80 - ord("a")) * EACH, np.uint64(0x80 - ord("z") - 1) * EACH
 
 ByteArray = NDArray[np.uint8]
-
-
-@njit
-def split(data: ByteArray, start: int, stop: int, pattern: int, classes: ByteArray, ends: NDArray[np.int64]) -> int:
-    """How many pre-tokens the bytes from `start` on have, at most as many as `ends` takes the ends of."""
-    n = 0
-    while start < stop and n < len(ends):
-        start = pre_token_end(data, start, stop, pattern, classes)
-        ends[n] = start
-        n += 1
-    return n
-
-
-@njit
-def count_characters(data: ByteArray, ends: NDArray[np.int64]) -> None:
-    """Ends in bytes become ends in characters, in place. The bytes are valid UTF-8."""
-    start, characters = 0, 0
-    for i in range(len(ends)):
-        for place in range(start, ends[i]):
-            characters += (data[place] & 0xC0) != 0x80
-        start = ends[i]
-        ends[i] = characters
 
 
 @inlined

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from glassformer.errors import TokenizerError
 from glassformer.kernels import bpe as kernels
 from glassformer.kernels import split as split_kernels
+from glassformer.kernels.split_text import MORE_ENDS
 from glassformer.kernels.unicode_classes import class_table
 from glassformer.tokenizers.byte_pieces import BytePieces, IdArray
 from glassformer.tokenizers.merge_table import MAX_CUT_BYTES, MAX_PAIRS, ConcatenationRanks
@@ -133,9 +134,9 @@ def _with_room(cache: kernels.Cache, n_most: int) -> kernels.Cache:
 
 def _scratch(n: int) -> kernels.Scratch:
     return kernels.Scratch(
-        ends=np.empty(BATCH, np.int64),
-        places=np.empty(BATCH, np.int64),
-        rest=np.empty(BATCH, np.int64),
+        ends=np.empty(BATCH + MORE_ENDS, np.int64),
+        places=np.empty(BATCH + MORE_ENDS, np.int64),
+        rest=np.empty(BATCH + MORE_ENDS, np.int64),
         symbols=np.empty(n, np.int32),
         ranks=np.empty(n, np.uint32),
         after=np.empty(n, np.int32),

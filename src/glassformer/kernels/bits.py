@@ -1,0 +1,46 @@
+"""Sixty-four bytes at once: which of them lie in a range, as the bits of a number, the first byte's the lowest.
+
+numba has no name for that. The few instructions are given to it in the form that it makes of all kernels; every
+processor has some that do it, by 16, 32 or 64 bytes.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+N_BYTES = 64
+
+
+def _in_range(_context: Any, data: Any, start: Any, low: Any, n: Any) -> Any:
+    """A bit for each of 64 bytes of `data` from `start` on: is it one of the `n` from `low` on?"""
+    vector = ir.VectorType(ir.IntType(8), N_BYTES)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place = builder.bitcast(builder.gep(array.data, [arguments[1]]), vector.as_pointer())
+        bytes_, low, n = builder.load(place, align=1), *(_each(builder, vector, value) for value in arguments[2:])
+        return builder.bitcast(builder.icmp_unsigned("<", builder.sub(bytes_, low), n), ir.IntType(64))
+
+    return types.uint64(data, types.uint64, types.uint8, types.uint8), generate
+
+
+def _each(builder: Any, vector: Any, value: Any) -> Any:
+    """A vector of 64 times the value."""
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), N_BYTES), None)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+
+
+def _lowest(_context: Any, number: Any) -> Any:
+    """The place of the lowest bit that is set, 64 if none is."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), generate
+
+
+in_range: Any = intrinsic(_in_range)
+lowest: Any = intrinsic(_lowest)

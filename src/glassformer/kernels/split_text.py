@@ -1,0 +1,95 @@
+"""The pre-tokens of a text, by GPT-2's pattern sixty-four bytes at a time where they are ASCII.
+
+`split.py` has the patterns as state machines, which go from one pre-token to the next. The other way is to ask of all
+characters at once where one of them begins a pre-token; the answers are bits of a number:
+
+    text       I don't  know
+    letters    1 111 1  1111
+    others         1
+    spaces      1     11
+    begins     11   1 11        a class other than before, but for what has a space before it; the first white
+                                character, and the last: a word takes it along. A contraction is put right behind.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glassformer.kernels import inlined, njit
+from glassformer.kernels.bits import N_BYTES, in_range, lowest
+from glassformer.kernels.split import GPT2, ByteArray, byte, contraction_end, pre_token_end
+
+ONE = np.uint64(1)
+ALL_BUT_LAST = np.uint64(0x7FFFFFFFFFFFFFFF)
+MORE_ENDS = N_BYTES  # places that `ends` has beyond those that are wanted
+
+
+@njit
+def split(data: ByteArray, start: int, stop: int, pattern: int, classes: ByteArray, ends: NDArray[np.int64]) -> int:
+    """How many pre-tokens the bytes from `start` on have, of which `ends` takes the ends.
+
+    It is done when at most `MORE_ENDS` places are left there, or the text is at its end.
+    """
+    n = 0
+    while start < stop and n < len(ends) - MORE_ENDS:
+        n_before = n
+        if pattern == GPT2 and start + N_BYTES <= stop and byte(data, start) | byte(data, start + 1) < 0x80:
+            n = gpt2_window(data, start, ends, n)
+        if n == n_before:
+            ends[np.uint64(n)] = pre_token_end(data, start, stop, pattern, classes)
+            n += 1
+        start = ends[np.uint64(n - 1)]
+    return n
+
+
+@inlined
+def gpt2_window(data: ByteArray, start: int, ends: NDArray[np.int64], n: int) -> int:
+    """Write the ends of the pre-tokens in 64 bytes after the first `n` ends; how many there are then.
+
+    A pre-token begins at `start`. What is not ASCII, or behind it, is left to others, and so is the last pre-token,
+    which may go on.
+    """
+    i = np.uint64(start)
+    letters = in_range(data, i, np.uint8(ord("a")), np.uint8(26)) | in_range(data, i, np.uint8(ord("A")), np.uint8(26))
+    numbers = in_range(data, i, np.uint8(ord("0")), np.uint8(10))
+    spaces = in_range(data, i, np.uint8(ord(" ")), np.uint8(1))
+    white = spaces | in_range(data, i, np.uint8(ord("\t")), np.uint8(5))
+    others = ~(letters | numbers | white)
+    first = letters & ~(letters << ONE) | numbers & ~(numbers << ONE) | others & ~(others << ONE)
+    begins = first & ~(spaces << ONE) | white & ~(white << ONE & white >> ONE)
+
+    n_ascii: int = lowest(~in_range(data, i, np.uint8(0), np.uint8(0x80)))
+    begins &= ALL_BUT_LAST >> np.uint64(N_BYTES - n_ascii)  # of the last it is unknown what follows
+    quotes = in_range(data, i, np.uint8(ord("'")), np.uint8(1))
+    at = lowest(quotes & begins)
+    while at < N_BYTES:
+        if at + 4 > n_ascii:
+            begins &= below(at + 1)
+            break
+        end = contraction_end(data, start + at, start + N_BYTES, 0) - start
+        if end > at:
+            begins = begins & (below(at + 1) | ~below(end)) | ONE << np.uint64(end)
+        at = lowest(quotes & begins & ~below(at + 1))
+
+    begins &= ~ONE
+    while begins != 0:
+        ends[np.uint64(n)] = start + lowest(begins)
+        n += 1
+        begins &= begins - ONE
+    return n
+
+
+@inlined
+def below(place: int) -> np.uint64:
+    """All bits before this place, which is less than 64."""
+    return (ONE << np.uint64(place)) - ONE
+
+
+@njit
+def count_characters(data: ByteArray, ends: NDArray[np.int64]) -> None:
+    """Ends in bytes become ends in characters, in place. The bytes are valid UTF-8."""
+    start, characters = 0, 0
+    for i in range(len(ends)):
+        for place in range(start, ends[i]):
+            characters += (data[place] & 0xC0) != 0x80
+        start = ends[i]
+        ends[i] = characters
