@@ -4,7 +4,7 @@ Each is one function that says why nothing public serves. `tests/test_torch_inte
 promises, and sees that no other file reaches into torch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -41,6 +41,21 @@ def version(tensor: Tensor) -> int:
     """How many times a tensor's memory has been written into; autograd counts. Not for tensors of inference mode."""
     count: int = tensor._version
     return count
+
+
+def is_observed() -> bool:
+    """Whether a mode sees, or changes, the operations of this thread; torch tells nobody else."""
+    return bool(torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack())
+
+
+def hooks_of(module: nn.Module) -> tuple[Mapping[int, Any], ...]:
+    """The hooks around a module's forward, as they come and go: torch has no public list of them."""
+    return module._forward_hooks, module._forward_pre_hooks
+
+
+def contents_of(module: nn.Module) -> tuple[Mapping[str, Any], ...]:
+    """A module's children and its own parameters by their names, as they change; what is public is a copy."""
+    return module._modules, module._parameters
 
 
 def declaration(operation: Any) -> Any:

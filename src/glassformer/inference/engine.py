@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from glassformer.errors import GenerationError
+from glassformer.inference.decode_plan import LazyPlan
 from glassformer.inference.logits import NOT_FINITE, LogitFilter, choose, distribution, draw, finite_rows
 from glassformer.inference.padding import left_padded, right_padded
 from glassformer.inference.request import NewToken, Request, is_encoder_decoder
@@ -117,6 +118,7 @@ class Engine:
         self._begin = begin
         self._needs_sources = begin is None and is_encoder_decoder(module.config)
         self._scaling: RopeScaling | None = getattr(module.config, "rope_scaling", None)
+        self._plan = LazyPlan(module)
         self._ids = count()
         self._waiting: list[Live] = []
         self._live: list[Live] = []  # whose prompts have been read
@@ -294,8 +296,9 @@ class Engine:
             cast(Rewindable, self._state).rewind(counts)
 
     def decode(self, tokens: Int[Tensor, "B 1"], state: State, valid: Bool[Tensor, "B 1"] | None) -> Tensor:
-        """One decode step of all rows: the place at which a compiled or quantized one may stand in for the module."""
-        return self.module(tokens, state, valid)
+        """One decode step of all rows: that of the module's plan, where it has one that serves now, or its own."""
+        logits = self._plan.step(tokens, state, valid)
+        return self.module(tokens, state, valid) if logits is None else logits
 
     def _number_rows(self) -> None:
         rows = count()

@@ -38,7 +38,12 @@ def inlined(function: Kernel) -> Kernel:
     return _compiled(function, forceinline=True)
 
 
-def _compiled(function: Kernel, **options: bool) -> Kernel:
+def reordered(function: Kernel) -> Kernel:
+    """The same where sums of floating-point numbers may be taken in another order, many at once, as no two add up."""
+    return _compiled(function, fastmath={"reassoc", "contract", "nsz"})
+
+
+def _compiled(function: Kernel, **options: Any) -> Kernel:
     numba = _numba()
     options |= {"nogil": True, "_nrt": False}
     function.__qualname__ += f"-{_version()}"  # a part of the names of the files

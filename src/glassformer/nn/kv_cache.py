@@ -250,9 +250,32 @@ class KVCache:
             lengths=turning,
             layers=[
                 LayerInputs(masks[policy], LayerStep(layer, placements[policy][0], rotated))
-                for layer, policy, rotated in zip(self.layers, self._policy_of_each, self._rotated, strict=True)
+                for layer, policy, rotated in zip(self.layers, self.policies, self._rotated, strict=True)
             ],
         )
+
+    def holds(self, n_rows: int) -> bool:
+        """Whether so many rows have read something, so that every layer has its buffers."""
+        return self.lengths is not None and len(self.lengths) == n_rows and all(layer.buffers for layer in self.layers)
+
+    def step_by_one(self, valid: Bool[Tensor, "B 1"] | None = None) -> list[int]:
+        """The position of one new token in each row, −1 at padding, for which all buffers have room then.
+
+        What `step` does, for who writes keys and values by itself, as `LayerStep.update` does. The cache `holds` rows.
+        """
+        assert self.lengths is not None
+        before: list[int] = self.lengths.tolist()
+        new = [1] * len(before) if valid is None else valid[:, 0].tolist()
+        ends = [length + bool(more) for length, more in zip(before, new, strict=True)]
+        if not self.static:
+            self._check_room(before, ends)
+            longest = max(ends)
+            for layer, policy in zip(self.layers, self.policies, strict=True):
+                n_slots = min(max(longest, 1), policy.capacity)
+                layer.buffers[:2] = (with_room(buffer, n_slots, policy.capacity) for buffer in layer.buffers[:2])
+        lengths = torch.tensor(ends)
+        self.lengths = self.lengths.copy_(lengths) if self.static else lengths
+        return [length if more else -1 for length, more in zip(before, new, strict=True)]
 
     def _place(
         self,
@@ -292,7 +315,8 @@ class KVCache:
         return placement, keys
 
     @property
-    def _policy_of_each(self) -> list[Policy]:
+    def policies(self) -> list[Policy]:
+        """The policy of each layer."""
         return [self.local.get(i, self.policy) for i in range(len(self.layers))]
 
     @property
@@ -363,7 +387,7 @@ class KVCache:
         """A static cache of so many rows, all copies of the only one here; `replace` overwrites them later."""
         cache = self.branch(torch.zeros(n_rows, dtype=torch.long))
         cache.static = True
-        for layer, policy in zip(cache.layers, self._policy_of_each, strict=True):
+        for layer, policy in zip(cache.layers, self.policies, strict=True):
             layer.buffers[:2] = (with_slots(buffer, policy.capacity + 1) for buffer in layer.buffers[:2])
         return cache
 

@@ -1,0 +1,168 @@
+"""The decode step without overhead: a module's weights and choices as tables, which one kernel runs through.
+
+For one row of a small model, calling torch's operations takes longer than their arithmetic. A plan is made from
+outside: its tables say where the module's parameters lie, so that nothing is copied and training goes on under it, and
+it writes into the buffers of the module's own `KVCache`. So module and plan may take turns. It is the module's turn
+where it has a part that no table says, where hooks, a recording or a choice of twins want to see it, and where numba is
+missing.
+Next to read: `decode_tables.py`, `kernels/decode_step.py`.
+"""
+
+import operator
+import sys
+import threading
+import warnings
+import weakref
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from glassformer.models.spec import longest_text
+from glassformer.nn.attention import Attention
+from glassformer.nn.dropout import Dropout
+from glassformer.nn.kv_cache import KVCache, full
+from glassformer.torch_internals import contents_of, hooks_of, is_observed
+from glassformer.twins import Choice, current
+
+MOST_ROWS = 16  # beyond, torch's products of matrices win
+TOLERANCE = 1e-4  # of logits, and of the greatest of them where that is above 1
+PROBE = 3  # tokens that module and plan read, to be compared
+
+WORTH = 0.3  # seconds in a process's steps after which to load the kernel has cost no more than to go on without it
+KERNEL = "glassformer.kernels.decode_step"
+
+_seconds = (
+    0.0  # about what the steps of this process have taken that had no plan; counted, so that it is always the same
+)
+_plans: weakref.WeakKeyDictionary[nn.Module, "DecodePlan"] = weakref.WeakKeyDictionary()
+
+
+def plan_for(module: Any) -> "DecodePlan | None":
+    """The plan of a module, made once; None where the module itself runs."""
+    if not isinstance(module, nn.Module):
+        return None
+    plan = _plans.get(module)
+    if plan is not None and plan.parts.are_unchanged:
+        return plan if plan.is_right else None
+    try:
+        from glassformer.inference.decode_room import StepRoom
+        from glassformer.inference.decode_tables import DecodeTables, NotCovered
+    except ImportError:  # numba is missing
+        return None
+    try:
+        plan = DecodePlan(module, StepRoom(DecodeTables(module)))
+    except NotCovered:
+        return None
+    if not plan.is_free:
+        return None
+    plan.compare(module)
+    _plans[module] = plan
+    return plan if plan.is_right else None
+
+
+class LazyPlan:
+    """The plan of a module, from when it is worth while: a few steps of a small model are over before numba is loaded."""
+
+    spent: ClassVar[float] = 0.0  # about the seconds of steps without a plan; counted, so that they are always the same
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        self._plan: DecodePlan | None = None
+        self._is_settled = False
+        parts = list(module.modules()) if isinstance(module, nn.Module) else []
+        self._seconds = 2e-5 * len(parts) + 2e-10 * sum(tensor.numel() for tensor in module.parameters())
+
+    def step(
+        self, tokens: Int[Tensor, "B T"], state: object, valid: Bool[Tensor, "B T"] | None
+    ) -> Float[Tensor, "B 1 V"] | None:
+        """The logits as the plan has them; None where the module is to run."""
+        if not self._is_settled:
+            if KERNEL not in sys.modules and LazyPlan.spent < WORTH:
+                LazyPlan.spent += self._seconds
+                return None
+            self._plan, self._is_settled = plan_for(self._module), True
+        return None if self._plan is None else self._plan.step(tokens, state, valid)
+
+
+class DecodePlan:
+    """A module's tables, and whether they may be run in its place."""
+
+    def __init__(self, module: nn.Module, room: Any) -> None:
+        self.parts = Parts(module)
+        self.is_right = True
+        self._room = room
+        self._turn = threading.Lock()
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody wants to see the module's own operations now, and it computes what is in the tables."""
+        return (
+            self.parts.are_plain
+            and current() == Choice()
+            and not torch.is_grad_enabled()
+            and not torch.is_autocast_enabled("cpu")
+            and not is_observed()
+        )
+
+    @torch.inference_mode()
+    def compare(self, module: Any) -> None:
+        """Hold the plan against the module on a few tokens; one that differs is used no more, and a warning says so."""
+        n = min(PROBE, longest_text(module.config) - 1)
+        if n < 1:
+            self.is_right = False
+            return
+        tokens = torch.arange(n)[None] % self._room.tables.n_tokens
+        state = module.begin(None, full(n + 1))
+        module(tokens, state)
+        expected, logits = module(tokens[:, :1], state.branch(torch.zeros(1, dtype=torch.long))), None
+        if type(state) is KVCache:
+            logits = self.step(tokens[:, :1], state, None)
+        allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
+        self.is_right = logits is not None and torch.allclose(logits, expected, atol=allowed, rtol=0, equal_nan=True)
+        if not self.is_right:
+            name = type(module).__name__
+            warnings.warn(f"The compiled decode step of this {name} differs: the module runs.", stacklevel=3)
+
+    def step(
+        self, tokens: Int[Tensor, "B T"], state: object, valid: Bool[Tensor, "B T"] | None
+    ) -> Float[Tensor, "B 1 V"] | None:
+        """The logits after one more token of each row, which the state takes in; None where the module is to run."""
+        n_rows, n_new = tokens.shape
+        if type(state) is not KVCache or n_new != 1 or n_rows > MOST_ROWS or not state.holds(n_rows):
+            return None
+        if not self.is_free or not self.parts.are_unchanged:
+            return None
+        ids = tokens[:, 0].tolist()
+        if min(ids) < 0 or max(ids) >= self._room.tables.n_tokens or not self._turn.acquire(blocking=False):
+            return None
+        try:
+            logits: Tensor = self._room.run(ids, state, valid)
+            return logits
+        finally:
+            self._turn.release()
+
+
+class Parts:
+    """What a module is made of: whether that has changed since, and whether anybody watches it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        parts = list(module.modules())
+        self._hooks = [hooks for part in parts for hooks in hooks_of(part)]
+        self._contents = [(names, [*names.values()]) for part in parts for names in contents_of(part) if names]
+        self._tensors = list(module.parameters())
+        self._addresses = [tensor.data_ptr() for tensor in self._tensors]
+        self._dropping = [part for part in parts if isinstance(part, Dropout | Attention)]
+
+    @property
+    def are_plain(self) -> bool:
+        """Whether no hook is set, and nothing is trained, where dropout would change what comes."""
+        return not any(self._hooks) and not any(part.training for part in self._dropping)
+
+    @property
+    def are_unchanged(self) -> bool:
+        """Whether the same parts have the same parameters, in the same memory."""
+        return all(
+            all(map(operator.is_, now.values(), before)) and len(now) == len(before) for now, before in self._contents
+        ) and self._addresses == [tensor.data_ptr() for tensor in self._tensors]

@@ -1,0 +1,175 @@
+"""Where decode steps are made: the vectors between their phases, and the threads that share them.
+
+A helper waits for a step to be made, takes chunks of it and of those that follow at once, and waits again. A step is
+made without it as well (`kernels/decode_step.py`), so that nothing depends on when it comes, or whether it is alive:
+after a fork it is not.
+"""
+
+import os
+import threading
+from queue import SimpleQueue
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glassformer.inference.decode_tables import DecodeTables
+from glassformer.kernels import decode_step as kernel
+from glassformer.nn.kv_cache import KVCache, Policy
+
+
+class StepRoom:
+    """The tables of a module, and room for the steps of as many rows as there were last."""
+
+    def __init__(self, tables: DecodeTables) -> None:
+        self.tables = tables
+        self._step = np.zeros(kernel.N_STEP, np.int64)
+        self._arrays: dict[int, NDArray[np.generic]] = {}  # by the field that has their address
+        self._n_rows = 0
+        self._policies: list[Policy] = []
+        self._lengths: list[int] = []
+        layers = np.array(tables.layers, np.int64)
+        self._put(kernel.LAYERS, layers)
+        self._put(kernel.NUMBERS, np.array(tables.numbers, np.float32))
+        self._put(kernel.MATRICES, np.array(tables.matrices, np.int64))
+        self._put(kernel.NORMS, np.array(tables.norms, np.int64).reshape(-1, kernel.N_NORM))
+        self._put(kernel.MODEL_NUMBERS, np.array(tables.model_numbers, np.float32))
+        self._caches = self._put(kernel.CACHES, np.zeros((len(layers), kernel.N_CACHE), np.int64))
+        n_heads, n_kv_heads, d_head = layers[0, kernel.N_HEADS : kernel.D_HEAD + 1].tolist()
+        self._heads = n_heads, n_kv_heads
+        self._widths = {
+            kernel.X: tables.d_model,
+            kernel.NORMED: tables.d_model,
+            kernel.BESIDE: tables.d_model,
+            kernel.ADDED: tables.d_model,
+            kernel.QKV: (n_heads + 2 * n_kv_heads) * d_head,
+            kernel.MIXED: n_heads * d_head,
+            kernel.HIDDEN: 2 * tables.d_ff,
+        }
+        self._step[[kernel.D_MODEL, kernel.QKV_WIDTH, kernel.MIXED_WIDTH]] = [
+            self._widths[field] for field in (kernel.X, kernel.QKV, kernel.MIXED)
+        ]
+        rope = tables.ropes[0] if tables.ropes else None
+        fields = {
+            kernel.D_FF: tables.d_ff,
+            kernel.N_LAYERS: len(layers),
+            kernel.N_ROPES: len(tables.ropes),
+            kernel.N_PAIRS: 0 if rope is None else rope.n_pairs,
+            kernel.IS_HALF: rope is not None and rope.style == "half",
+            kernel.TOKEN_TABLE: tables.token_table,
+            kernel.PLACE_TABLE: tables.place_table,
+            kernel.FINAL_NORM: tables.final_norm,
+            kernel.HEAD: tables.head,
+        }
+        self._step[[*fields]] = [*fields.values()]
+
+    def run(self, tokens: list[int], state: KVCache, valid: Bool[Tensor, "B 1"] | None) -> Float[Tensor, "B 1 V"]:
+        """The logits after one more token of each row; a step for which there is no room raises, as `state.step`."""
+        if len(tokens) != self._n_rows:
+            self._fit(len(tokens))
+        if state.policies != self._policies:
+            self._follow(state.policies)
+        positions = state.step_by_one(valid)
+        self._tokens[:], self._positions[:] = tokens, positions
+        self._turn_by_length(state, positions)
+        self._point_at(state)
+        logits = torch.empty(self._n_padded, 1, self.tables.n_tokens)
+        self._step[kernel.LOGITS] = logits.data_ptr()
+        n_threads = min(torch.get_num_threads(), n_processors())
+        self._step[kernel.N_THREADS] = n_threads
+        HELPERS.ask(self._step, n_threads - 1)
+        kernel.lead(self._step)
+        return logits[: len(tokens)]
+
+    def _put(self, field: int, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Keep an array, and let a field of the step have its address."""
+        self._arrays[field] = array
+        self._step[field] = array.ctypes.data
+        return array
+
+    def _fit(self, n_rows: int) -> None:
+        """Room for so many rows."""
+        self._n_rows = n_rows
+        self._n_padded = n_rows if n_rows == 1 else -(-n_rows // kernel.GROUP) * kernel.GROUP
+        self._step[kernel.N_ROWS], self._step[kernel.N_PADDED] = n_rows, self._n_padded
+        for field, width in self._widths.items():
+            self._put(field, np.zeros((self._n_padded, width), np.float32))
+        self._tokens = self._put(kernel.TOKENS, np.zeros(n_rows, np.int64))
+        self._positions = self._put(kernel.POSITIONS, np.zeros(n_rows, np.int64))
+        n_pairs = int(self._step[kernel.N_PAIRS])
+        frequencies = np.zeros((len(self.tables.ropes), n_rows, n_pairs))
+        for i, rope in enumerate(self.tables.ropes):
+            frequencies[i] = rope.frequencies().numpy()
+        self._frequencies = self._put(kernel.FREQUENCIES, frequencies)
+        self._step[kernel.N_SCORES] = 0
+        self._follow(self._policies)
+
+    def _follow(self, policies: list[Policy]) -> None:
+        """Take over what each layer keeps."""
+        self._policies = policies
+        each = list(dict.fromkeys(policies))
+        self._put(kernel.POLICIES, np.array([[policy.capacity, policy.n_sinks] for policy in each], np.int64))
+        self._step[kernel.N_POLICIES] = len(each)
+        layers = self._arrays[kernel.LAYERS]
+        layers[:, kernel.POLICY] = [each.index(policy) for policy in policies] or 0
+        n_tables, n_pairs = len(self.tables.ropes) + len(each), int(self._step[kernel.N_PAIRS])
+        self._put(kernel.ANGLES, np.zeros((n_tables, self._n_rows, 2 * n_pairs), np.float32))
+
+    def _turn_by_length(self, state: KVCache, positions: list[int]) -> None:
+        """Where frequencies go by the length of a text, those of each row."""
+        rope = self.tables.ropes[0] if self.tables.ropes else None
+        if rope is not None and rope.scaling is not None and rope.scaling.by_length:
+            assert state.lengths is not None
+            lengths = state.lengths.clamp(max=state.policy.capacity)
+            self._frequencies[0] = rope.frequencies(lengths[:, None])[:, 0].numpy()
+
+    def _point_at(self, state: KVCache) -> None:
+        """Where the buffers of all layers begin now."""
+        rows, most = [], 0
+        for layer in state.layers:
+            addresses = [buffer.data_ptr() for buffer in layer.buffers]
+            slots = [buffer.shape[2] for buffer in layer.buffers]
+            rows.append([*addresses, *[0] * (3 - len(addresses)), slots[0], slots[-1]])
+            most = max(most, slots[0])
+        self._caches[:] = rows
+        if most > self._step[kernel.N_SCORES]:
+            self._step[kernel.N_SCORES] = 2 * most
+            self._put(kernel.SCORES, np.zeros((self._n_rows, self._heads[0], 2 * most), np.float32))
+
+
+class Helpers:
+    """Threads that take chunks of steps: as many as were ever asked for at once."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """There are none."""
+        self._steps: SimpleQueue[NDArray[np.int64]] = SimpleQueue()
+        self._n_threads = 0
+
+    def ask(self, step: NDArray[np.int64], n: int) -> None:
+        """Let so many threads help; those that still help with the step before go on by themselves."""
+        if self._n_threads < n:
+            kernel.assist(step)  # which compiles it; there is nothing to do yet
+        while self._n_threads < n:
+            threading.Thread(target=self._work, daemon=True, name="decode helper").start()
+            self._n_threads += 1
+        while self._steps.qsize() < n:
+            self._steps.put(step)
+
+    def _work(self) -> None:
+        while True:
+            kernel.assist(self._steps.get())
+
+
+HELPERS = Helpers()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=HELPERS.begin)
+
+
+def n_processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

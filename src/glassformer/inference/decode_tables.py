@@ -1,0 +1,178 @@
+"""A decoder as the tables that `kernels/decode_step.py` reads: where its parameters lie, and what its layers do.
+
+Nothing is copied. What the tables cannot say ends in `NotCovered`: a class that is not exactly one of those known here,
+since a class that derives from it may compute something else.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glassformer.kernels import decode_step as kernel
+from glassformer.models.decoder import Decoder
+from glassformer.models.gemma import Gemma, rounded
+from glassformer.models.gpt2 import GPT2
+from glassformer.models.granite import Granite
+from glassformer.nn import functional as F
+from glassformer.nn.attention import Attention
+from glassformer.nn.block import Block, ParallelBlock, SandwichBlock
+from glassformer.nn.embedding import Embedding
+from glassformer.nn.feedforward import MLP, GeGLU, SwiGLU
+from glassformer.nn.linear import Linear, ScaledLinear
+from glassformer.nn.norm import JointRMSNorm, LayerNorm, RMSNorm, UnitOffsetRMSNorm, WideRMSNorm
+from glassformer.nn.rope import RoPE
+from glassformer.torch_internals import is_compiled
+
+NORMS: dict[type[nn.Module], int] = {
+    LayerNorm: kernel.LAYER_NORM,
+    RMSNorm: kernel.RMS_NORM,
+    WideRMSNorm: kernel.RMS_NORM,  # in float32 they are the same
+    JointRMSNorm: kernel.RMS_NORM,
+    UnitOffsetRMSNorm: kernel.UNIT_OFFSET_RMS_NORM,
+}
+ACTIVATIONS: dict[Callable[[Tensor], Tensor], int] = {
+    F.relu: kernel.RELU,
+    F.silu: kernel.SILU,
+    F.gelu: kernel.GELU,
+    F.gelu_tanh: kernel.GELU_TANH,
+}
+GATES: dict[type[nn.Module], int] = {SwiGLU: kernel.SILU, GeGLU: kernel.GELU_TANH}
+
+
+class NotCovered(Exception):
+    """A part of a module that the tables cannot say; the module itself runs."""
+
+
+class DecodeTables:
+    """The tables of a module of `Decoder` or `GPT2`; raises `NotCovered` for others."""
+
+    def __init__(self, module: nn.Module) -> None:
+        if any(is_compiled(part) or "forward" in vars(part) for part in module.modules()):
+            raise NotCovered("a part is compiled, or its forward is one of its own")
+        self.matrices: list[list[int]] = []
+        self.norms: list[list[int]] = []
+        self.layers: list[list[int]] = []
+        self.numbers: list[list[float]] = []  # of the layers
+        self.model_numbers = [1.0, 1.0, 0.0, 1.0]
+        self.ropes: list[RoPE] = []
+        self.place_table = 0
+        rope_of_layer = self._read_model(module)
+        model: Any = module
+        self.d_model: int = model.config.d_model
+        self.token_table = self._table(model.token_embedding)
+        for block, rope in zip(model.blocks, rope_of_layer, strict=True):
+            self._read_block(block, rope)
+        hidden = {self.matrices[layer[kernel.DOWN]][kernel.COLUMNS] for layer in self.layers}
+        heads = {tuple(layer[kernel.N_HEADS : kernel.D_HEAD + 1]) for layer in self.layers}
+        if len(hidden) != 1 or len(heads) != 1:
+            raise NotCovered("layers of different sizes")
+        (self.d_ff,) = hidden
+        self.final_norm = self._norm(model.final_norm)
+        self.head = self._matrix(model.lm_head)
+        if type(model.lm_head) is ScaledLinear:
+            self.model_numbers[kernel.LOGIT_SCALE] = model.lm_head.scaling
+        self.n_tokens = self.matrices[self.head][kernel.ROWS]
+
+    def _read_model(self, module: Any) -> list[int]:
+        """What a family has of its own; the number of each layer's angles, -1 where it has none."""
+        cls: Any = type(module)
+        config: Any = getattr(module, "config", None)
+        if cls is GPT2:
+            self.place_table = self._table(module.position_embedding)
+            return [-1] * len(module.blocks)
+        if not isinstance(module, Decoder) or cls.forward is not Decoder.forward:
+            raise NotCovered(f"a {cls.__name__}")
+        if cls.embed is Granite.embed:
+            self.model_numbers[kernel.EMBEDDING_SCALE] = config.embedding_multiplier
+        elif cls.embed is Gemma.embed:
+            self.model_numbers[kernel.EMBEDDING_SCALE] = rounded(math.sqrt(config.d_model), torch.float32)
+        elif cls.embed is not Decoder.embed:
+            raise NotCovered("vectors of its own")
+        if cls.unembed is Gemma.unembed:
+            self.model_numbers[kernel.LOGIT_CAP] = config.logit_softcap
+        elif cls.unembed is not Decoder.unembed:
+            raise NotCovered("logits of its own")
+        self.ropes = [] if module.rope is None else [module.rope]
+        if self.ropes and self.ropes[0].scaling is not None:
+            self.model_numbers[kernel.AMPLITUDE] = self.ropes[0].scaling.amplitude
+        if isinstance(module, Gemma) and cls.rotations is Gemma.rotations:
+            if module.local_rope == module.rope:
+                return [0] * config.n_layers
+            self.ropes.append(module.local_rope)  # which no scaling changes
+            return [int(layer in config.local) for layer in range(config.n_layers)]
+        if cls.rotations is not Decoder.rotations:
+            raise NotCovered("rotations of its own")
+        return [0 if rotated and self.ropes else -1 for rotated in module.rotated]
+
+    def _read_block(self, block: Any, rope: int) -> None:
+        attn, mlp, multiplier, none = block.attn, block.mlp, 1.0, -1
+        if type(attn) is not Attention:
+            raise NotCovered(f"a {type(attn).__name__}")
+        first, second = self._norm(block.attn_norm), self._norm(block.mlp_norm)
+        if type(block) is SandwichBlock:
+            norms = [first, self._norm(block.attn_post_norm), none, second, self._norm(block.mlp_post_norm), none]
+        elif type(block) is ParallelBlock or (type(block) is Block and block.norm_placement == "pre"):
+            norms = [first, none, none, second, none, none]
+        elif type(block) is Block and block.norm_placement == "res-post":
+            norms = [none, first, none, none, second, none]
+        elif type(block) is Block:
+            norms = [none, none, first, none, none, second]
+        else:
+            raise NotCovered(f"a {type(block).__name__}")
+        if isinstance(block, Block):
+            multiplier = block.residual_multiplier
+        products = [self._matrix(part) for part in (attn.q_proj, attn.k_proj, attn.v_proj, attn.o_proj)]
+        query_norm, key_norm = (none if norm is None else self._norm(norm) for norm in (attn.q_norm, attn.k_norm))
+        if type(attn.q_norm) is not type(attn.k_norm):
+            raise NotCovered("queries and keys that are normalised each in its way")
+        if type(mlp) is MLP:
+            products += [none, self._matrix(mlp.up_proj)]
+            activation = ACTIVATIONS.get(mlp.activation)
+        else:
+            activation = GATES.get(type(mlp))
+            if activation is None:
+                raise NotCovered(f"a {type(mlp).__name__}")
+            products += [self._matrix(mlp.gate_proj), self._matrix(mlp.up_proj)]
+        if activation is None:
+            raise NotCovered("an activation of its own")
+        products.append(self._matrix(mlp.down_proj))
+        is_parallel, is_joint = type(block) is ParallelBlock, type(attn.q_norm) is JointRMSNorm
+        sizes = [attn.n_heads, attn.n_kv_heads, attn.d_head]
+        self.layers.append(
+            [*products, *norms, query_norm, key_norm, *sizes, activation, is_parallel, is_joint, rope, 0]
+        )
+        scale = 1 / math.sqrt(attn.d_head) if attn.scale is None else attn.scale
+        self.numbers.append([scale, attn.softcap or 0.0, multiplier])
+
+    def _matrix(self, linear: Any) -> int:
+        if type(linear) not in (Linear, ScaledLinear):
+            raise NotCovered(f"a {type(linear).__name__}")
+        bias = 0 if linear.bias is None else self._address(linear.bias)
+        self.matrices.append([self._address(linear.weight), bias, *linear.weight.shape])
+        return len(self.matrices) - 1
+
+    def _norm(self, norm: Any) -> int:
+        """The number of a norm; -1 where there is none."""
+        if type(norm) is nn.Identity:
+            return -1
+        kind = NORMS.get(type(norm))
+        if kind is None:
+            raise NotCovered(f"a {type(norm).__name__}")
+        weight: Tensor = norm.offset if kind == kernel.UNIT_OFFSET_RMS_NORM else norm.weight
+        bias = self._address(norm.bias) if kind == kernel.LAYER_NORM else 0
+        epsilon = round(math.ldexp(norm.eps, 60))
+        self.norms.append([kind, self._address(weight), bias, weight.numel(), epsilon])
+        return len(self.norms) - 1
+
+    def _table(self, embedding: Any) -> int:
+        if type(embedding) is not Embedding:
+            raise NotCovered(f"a {type(embedding).__name__}")
+        return self._address(embedding.weight)
+
+    def _address(self, parameter: Tensor) -> int:
+        if parameter.dtype != torch.float32 or parameter.device.type != "cpu" or not parameter.is_contiguous():
+            raise NotCovered("numbers that are no float32, or lie elsewhere or out of order")
+        return parameter.data_ptr()

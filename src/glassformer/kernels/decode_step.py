@@ -1,0 +1,510 @@
+"""One decode step of a whole decoder: from the next token of each row to its logits, in one call.
+
+A model is tables of numbers: where its matrices and norms lie in memory, and what each layer does with them. Nothing
+is compiled for one model's sizes, so that one compilation serves all models.
+
+Several threads share a step. One leads: it goes from phase to phase, such as the product that gives a layer's queries,
+keys and values. A phase is divided into chunks, and each thread takes the next chunk that is left, until none is. The
+leader waits for those alone who have taken one: a helper may come late or never, and the step is made all the same.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glassformer.kernels import inlined, njit, reordered
+from glassformer.kernels.memory import add_to, compare_and_swap, doubles, floats, let_others_run, longs, read, write
+
+Longs = NDArray[np.int64]
+
+# A step: what its threads share, each number that several write in a line of the caches of its own; then sizes and
+# addresses of tables.
+TICKET, DONE, IS_OPEN = 0, 8, 16
+PHASE, LAYER, N_CHUNKS, MATRIX, N_MATRICES, SOURCE, TARGET, WIDTH = range(24, 32)  # what the phase is
+(
+    N_THREADS, N_ROWS, N_PADDED, N_LAYERS, N_POLICIES, N_ROPES, N_PAIRS, IS_HALF, D_MODEL, D_FF, QKV_WIDTH,
+    MIXED_WIDTH, N_SCORES, TOKEN_TABLE, PLACE_TABLE, FINAL_NORM, HEAD,
+    MODEL_NUMBERS, MATRICES, NORMS, LAYERS, NUMBERS, CACHES, POLICIES, FREQUENCIES, TOKENS, POSITIONS, ANGLES,
+    X, NORMED, BESIDE, QKV, MIXED, HIDDEN, ADDED, SCORES, LOGITS,
+) = range(32, 69)  # fmt: skip
+N_STEP = 72
+PRODUCT, ACTIVATED, GATED, ATTENTION = range(4)  # phases
+EMBEDDING_SCALE, LOGIT_SCALE, LOGIT_CAP, AMPLITUDE = range(4)  # numbers of the model, float32
+WEIGHT, BIAS, ROWS, COLUMNS = range(4)  # of a matrix
+N_MATRIX = 4
+NORM_KIND, NORM_WEIGHT, NORM_BIAS, NORM_SIZE, NORM_EPSILON = range(5)  # of a norm; ε in units of 2⁻⁶⁰
+N_NORM = 5
+LAYER_NORM, RMS_NORM, UNIT_OFFSET_RMS_NORM = range(3)
+(
+    QUERY, KEY, VALUE, OUT, GATE, UP, DOWN,  # numbers of matrices; the first three in a row, as are gate and up
+    ATTN_BEFORE, ATTN_ADDED, ATTN_AFTER, MLP_BEFORE, MLP_ADDED, MLP_AFTER, QUERY_NORM, KEY_NORM,  # of norms
+    N_HEADS, N_KV_HEADS, D_HEAD, ACTIVATION, IS_PARALLEL, IS_JOINT, ROPE, POLICY,
+) = range(23)  # of a layer; -1: none  # fmt: skip
+N_LAYER = 23
+RELU, SILU, GELU, GELU_TANH = range(4)
+SCORE_SCALE, SOFTCAP, MULTIPLIER = range(3)  # numbers of a layer, float32
+N_NUMBERS = 3
+KEYS, VALUES, SINKS, SLOTS, SINK_SLOTS = range(5)  # of a layer's cache: addresses of its buffers, and their slots
+N_CACHE = 5
+CAPACITY, N_SINKS = range(2)  # of a policy
+N_POLICY = 2
+
+LEFT = (1 << 24) - 1  # of a ticket: the chunks that are left; the bits above number the phases
+CHUNK = 1 << 16  # bytes of weights: some microseconds
+GROUP = 4  # rows of the batch that a product takes at once
+PATIENCE = 2_000  # looks at a ticket after which a thread lets others run
+LINGER = 20  # how often it lets others run before it goes
+
+
+@njit
+def lead(step: Longs) -> None:
+    """Make the step."""
+    write(field(step, IS_OPEN), 1)
+    embed(step)
+    turn(step)
+    x, normed, added, width = step[X], step[NORMED], step[ADDED], step[D_MODEL]
+    for i in range(step[N_LAYERS]):
+        layer = longs(step[LAYERS] + 8 * N_LAYER * i)
+        source = normalise(step, layer[ATTN_BEFORE], x, normed)
+        multiply(step, PRODUCT, i, layer[QUERY], 3, source, step[QKV], step[QKV_WIDTH])
+        beside = x
+        if layer[IS_PARALLEL]:
+            beside = normalise(step, layer[MLP_BEFORE], x, step[BESIDE])
+        if layer[IS_JOINT]:
+            normalise_jointly(step, i)
+        step[PHASE], step[LAYER] = ATTENTION, i
+        share(step, step[N_ROWS] * layer[N_KV_HEADS])
+        multiply(step, PRODUCT, i, layer[OUT], 1, step[MIXED], added, width)
+        add(step, i, layer[ATTN_ADDED], layer[ATTN_AFTER])
+        source = beside if layer[IS_PARALLEL] else normalise(step, layer[MLP_BEFORE], x, normed)
+        if layer[GATE] >= 0:
+            multiply(step, GATED, i, layer[GATE], 2, source, step[HIDDEN], step[D_FF])
+        else:
+            multiply(step, ACTIVATED, i, layer[UP], 1, source, step[HIDDEN], step[D_FF])
+        multiply(step, PRODUCT, i, layer[DOWN], 1, step[HIDDEN], added, width)
+        add(step, i, layer[MLP_ADDED], layer[MLP_AFTER])
+    source = normalise(step, step[FINAL_NORM], x, normed)
+    n_tokens = longs(step[MATRICES] + 8 * N_MATRIX * step[HEAD])[ROWS]
+    multiply(step, PRODUCT, 0, step[HEAD], 1, source, step[LOGITS], n_tokens)
+    write(field(step, IS_OPEN), 0)
+    cap_logits(step, n_tokens)
+
+
+# ---- threads
+
+
+@njit
+def assist(step: Longs) -> None:
+    """Take chunks of this step, and of those that follow at once."""
+    looks = 0
+    while looks < PATIENCE * LINGER:
+        if take_chunk(step):
+            looks = 0
+            continue
+        looks += 1
+        if looks % PATIENCE == 0:
+            let_others_run()
+            if read(field(step, IS_OPEN)):
+                looks = 0
+
+
+@njit
+def share(step: Longs, n_chunks: int) -> None:
+    """Run the phase that is described, in so many chunks."""
+    step[N_CHUNKS] = n_chunks
+    if step[N_THREADS] == 1:
+        for chunk in range(n_chunks):
+            run_chunk(step, chunk)
+        return
+    ticket = field(step, TICKET)
+    write(field(step, DONE), 0)
+    write(ticket, (read(ticket) | LEFT) + 1 + n_chunks)
+    while take_chunk(step):
+        pass
+    looks = 0
+    while read(field(step, DONE)) < n_chunks:
+        looks += 1
+        if looks % PATIENCE == 0:
+            let_others_run()
+
+
+@inlined
+def take_chunk(step: Longs) -> bool:
+    """Run the next chunk, if one is left."""
+    ticket = field(step, TICKET)
+    now = read(ticket)
+    while now & LEFT:
+        if compare_and_swap(ticket, now, now - 1):
+            run_chunk(step, step[N_CHUNKS] - (now & LEFT))
+            add_to(field(step, DONE), 1)
+            return True
+        now = read(ticket)
+    return False
+
+
+@njit
+def run_chunk(step: Longs, chunk: int) -> None:
+    """One chunk of the phase."""
+    if step[PHASE] == ATTENTION:
+        n_kv_heads = longs(step[LAYERS] + 8 * N_LAYER * step[LAYER])[N_KV_HEADS]
+        attend(step, step[LAYER], chunk // n_kv_heads, chunk % n_kv_heads)
+    else:
+        multiply_chunk(step, chunk)
+
+
+@inlined
+def field(step: Longs, i: int) -> int:
+    """The address of a number of the step."""
+    return step.ctypes.data + 8 * i
+
+
+# ---- products
+
+
+@njit
+def multiply(
+    step: Longs, phase: int, layer: int, matrix: int, n_matrices: int, source: int, target: int, width: int
+) -> None:
+    """The products of vectors, one for each row, with matrices: side by side in the target, or as the phase has it."""
+    step[PHASE], step[LAYER], step[MATRIX], step[N_MATRICES] = phase, layer, matrix, n_matrices
+    step[SOURCE], step[TARGET], step[WIDTH] = source, target, width
+    n_columns = longs(step[MATRICES] + 8 * N_MATRIX * matrix)[COLUMNS]
+    n_threads = step[N_THREADS]
+    n_chunks = 4 * width * n_columns // CHUNK // n_threads * n_threads
+    share(step, min(max(n_chunks, 1 if width < 64 else n_threads), LEFT))
+
+
+@njit
+def multiply_chunk(step: Longs, chunk: int) -> None:
+    """A chunk of the products: the rows of the matrices that are its own."""
+    width = step[WIDTH]
+    lo, hi = chunk * width // step[N_CHUNKS], (chunk + 1) * width // step[N_CHUNKS]
+    if step[PHASE] == GATED:
+        gates, beside = step[TARGET], 4 * step[N_PADDED] * width
+        product(step, step[MATRIX], lo, hi, gates)
+        product(step, step[MATRIX] + 1, lo, hi, gates + beside)
+        activate(step, lo, hi)
+        for b in range(step[N_ROWS]):
+            gate, up = floats(gates + 4 * b * width), floats(gates + beside + 4 * b * width)
+            for r in range(lo, hi):
+                gate[r] *= up[r]
+        return
+    first = 0
+    for matrix in range(step[MATRIX], step[MATRIX] + step[N_MATRICES]):
+        n_rows = longs(step[MATRICES] + 8 * N_MATRIX * matrix)[ROWS]
+        product(step, matrix, max(lo - first, 0), min(hi - first, n_rows), step[TARGET] + 4 * first)
+        first += n_rows
+    if step[PHASE] == ACTIVATED:
+        activate(step, lo, hi)
+
+
+@inlined
+def product(step: Longs, matrix: int, lo: int, hi: int, target: int) -> None:
+    """Rows lo to hi of a matrix times the vector of each row, and the bias, into the target."""
+    entry = longs(step[MATRICES] + 8 * N_MATRIX * matrix)
+    width = step[WIDTH]
+    multiply_rows(entry[WEIGHT], entry[COLUMNS], lo, hi, step[SOURCE], step[N_PADDED], target, width)
+    if entry[BIAS]:
+        bias = floats(entry[BIAS])
+        for b in range(step[N_ROWS]):
+            out = floats(target + 4 * b * width)
+            for r in range(lo, hi):
+                out[r] += bias[r]
+
+
+@reordered
+def multiply_rows(
+    weight: int, n_columns: int, lo: int, hi: int, source: int, n_rows: int, target: int, width: int
+) -> None:
+    """Rows lo to hi of a float32 matrix times one vector, or times n_rows of them, a multiple of GROUP."""
+    if n_rows == 1:
+        x, out = floats(source), floats(target)
+        for r in range(lo, hi):
+            w = floats(weight + 4 * r * n_columns)
+            total = np.float32(0)
+            for i in range(n_columns):
+                total += w[i] * x[i]
+            out[r] = total
+        return
+    for r in range(lo, hi, 2):
+        last = min(r + 1, hi - 1)
+        w, v = floats(weight + 4 * r * n_columns), floats(weight + 4 * last * n_columns)
+        for b in range(0, n_rows, GROUP):
+            x0 = floats(source + 4 * b * n_columns)
+            x1 = floats(source + 4 * (b + 1) * n_columns)
+            x2 = floats(source + 4 * (b + 2) * n_columns)
+            x3 = floats(source + 4 * (b + 3) * n_columns)
+            w0 = w1 = w2 = w3 = v0 = v1 = v2 = v3 = np.float32(0)
+            for i in range(n_columns):
+                w0 += w[i] * x0[i]
+                w1 += w[i] * x1[i]
+                w2 += w[i] * x2[i]
+                w3 += w[i] * x3[i]
+                v0 += v[i] * x0[i]
+                v1 += v[i] * x1[i]
+                v2 += v[i] * x2[i]
+                v3 += v[i] * x3[i]
+            out = floats(target + 4 * b * width)
+            out[r], out[width + r], out[2 * width + r], out[3 * width + r] = w0, w1, w2, w3
+            out[last], out[width + last], out[2 * width + last], out[3 * width + last] = v0, v1, v2, v3
+
+
+@njit
+def activate(step: Longs, lo: int, hi: int) -> None:
+    """Bend the features lo to hi of the target."""
+    kind, width = longs(step[LAYERS] + 8 * N_LAYER * step[LAYER])[ACTIVATION], step[WIDTH]
+    half, one, root, cubic = np.float32(0.5), np.float32(1), np.float32(math.sqrt(0.5)), np.float32(0.044715)
+    slope = np.float32(math.sqrt(2 / math.pi))
+    for b in range(step[N_ROWS]):
+        out = floats(step[TARGET] + 4 * b * width)
+        for r in range(lo, hi):
+            z = out[r]
+            if kind == SILU:
+                out[r] = z / (one + math.exp(-z))
+            elif kind == GELU_TANH:
+                out[r] = half * z * (one + math.tanh(slope * (z + cubic * z * z * z)))
+            elif kind == GELU:
+                out[r] = half * z * (one + math.erf(z * root))
+            elif z <= 0:
+                out[r] = z * np.float32(0)
+
+
+# ---- the stream
+
+
+@njit
+def embed(step: Longs) -> None:
+    """The vectors that the first layer reads; of padding zeros."""
+    n, scale = step[D_MODEL], floats(step[MODEL_NUMBERS])[EMBEDDING_SCALE]
+    tokens, positions = longs(step[TOKENS]), longs(step[POSITIONS])
+    last_place = longs(step[POLICIES])[CAPACITY] - 1
+    for b in range(step[N_ROWS]):
+        x, vector = floats(step[X] + 4 * b * n), floats(step[TOKEN_TABLE] + 4 * tokens[b] * n)
+        for i in range(n):
+            x[i] = scale * vector[i]
+        if step[PLACE_TABLE]:
+            place = floats(step[PLACE_TABLE] + 4 * min(max(positions[b], 0), last_place) * n)
+            for i in range(n):
+                x[i] += place[i]
+
+
+@njit
+def normalise(step: Longs, norm: int, source: int, target: int) -> int:
+    """The vectors of all rows, normalised; where the result is: where they are if there is no norm."""
+    if norm < 0:
+        return source
+    n = longs(step[NORMS] + 8 * N_NORM * norm)[NORM_SIZE]
+    for b in range(step[N_ROWS]):
+        normalise_one(step, norm, source + 4 * b * n, target + 4 * b * n)
+    return target
+
+
+@njit
+def normalise_one(step: Longs, norm: int, source: int, target: int) -> None:
+    """One vector, normalised."""
+    entry = longs(step[NORMS] + 8 * N_NORM * norm)
+    n, kind = entry[NORM_SIZE], entry[NORM_KIND]
+    x, out, weight = floats(source), floats(target), floats(entry[NORM_WEIGHT])
+    epsilon = np.float32(entry[NORM_EPSILON] * 2.0**-60)
+    one = np.float32(1)
+    if kind == LAYER_NORM:
+        bias, mean = floats(entry[NORM_BIAS]), total(source, n) / np.float32(n)
+        for i in range(n):
+            out[i] = x[i] - mean
+        inverse = one / np.sqrt(dot(target, target, n) / np.float32(n) + epsilon)
+        for i in range(n):
+            out[i] = out[i] * inverse * weight[i] + bias[i]
+        return
+    inverse = one / np.sqrt(dot(source, source, n) / np.float32(n) + epsilon)
+    if kind == RMS_NORM:
+        for i in range(n):
+            out[i] = x[i] * inverse * weight[i]
+    else:
+        for i in range(n):
+            out[i] = x[i] * inverse * (one + weight[i])
+
+
+@njit
+def normalise_jointly(step: Longs, i: int) -> None:
+    """Queries and keys, over the features of all their heads together."""
+    layer = longs(step[LAYERS] + 8 * N_LAYER * i)
+    for b in range(step[N_ROWS]):
+        queries = step[QKV] + 4 * b * step[QKV_WIDTH]
+        keys = queries + 4 * layer[N_HEADS] * layer[D_HEAD]
+        normalise_one(step, layer[QUERY_NORM], queries, queries)
+        normalise_one(step, layer[KEY_NORM], keys, keys)
+
+
+@njit
+def add(step: Longs, layer: int, norm: int, norm_after: int) -> None:
+    """Add to the stream what a sublayer gives, which a norm may change before, and the stream another one after."""
+    multiplier = floats(step[NUMBERS] + 4 * N_NUMBERS * layer)[MULTIPLIER]
+    normalise(step, norm, step[ADDED], step[ADDED])
+    x, added = floats(step[X]), floats(step[ADDED])
+    for i in range(step[N_ROWS] * step[D_MODEL]):
+        x[i] += multiplier * added[i]
+    normalise(step, norm_after, step[X], step[X])
+
+
+@njit
+def cap_logits(step: Longs, n_tokens: int) -> None:
+    """Scale the logits and hold them within their cap."""
+    numbers = floats(step[MODEL_NUMBERS])
+    scale, cap = numbers[LOGIT_SCALE], numbers[LOGIT_CAP]
+    logits = floats(step[LOGITS])
+    if scale != 1:
+        for i in range(step[N_ROWS] * n_tokens):
+            logits[i] /= scale
+    if cap > 0:
+        for i in range(step[N_ROWS] * n_tokens):
+            logits[i] = cap * math.tanh(logits[i] / cap)
+
+
+# ---- attention
+
+
+@njit
+def turn(step: Longs) -> None:
+    """Cosines and sines: of each row's position, for each kind of angles, and of how far sinks move in each policy."""
+    n_pairs, n_rows, n_ropes = step[N_PAIRS], step[N_ROWS], step[N_ROPES]
+    if n_pairs == 0:
+        return
+    positions, amplitude = longs(step[POSITIONS]), floats(step[MODEL_NUMBERS])[AMPLITUDE]
+    for table in range(n_ropes + step[N_POLICIES]):
+        rope = table if table < n_ropes else 0
+        for b in range(n_rows):
+            by = max(positions[b], 0)
+            if table >= n_ropes:
+                by = max(positions[b] + 1 - longs(step[POLICIES] + 8 * N_POLICY * (table - n_ropes))[CAPACITY], 0)
+            frequencies = doubles(step[FREQUENCIES] + 8 * (rope * n_rows + b) * n_pairs)
+            angles = floats(step[ANGLES] + 8 * (table * n_rows + b) * n_pairs)
+            for i in range(n_pairs):
+                angle = by * frequencies[i]
+                angles[i], angles[n_pairs + i] = math.cos(angle), math.sin(angle)
+                if table == 0:
+                    angles[i] *= amplitude
+                    angles[n_pairs + i] *= amplitude
+
+
+@inlined
+def rotate(step: Longs, table: int, b: int, source: int, target: int, d_head: int) -> None:
+    """Turn the pairs of one vector; features behind them stay."""
+    n_pairs = step[N_PAIRS]
+    angles = floats(step[ANGLES] + 8 * (table * step[N_ROWS] + b) * n_pairs)
+    x, out = floats(source), floats(target)
+    stride, beside = (1, n_pairs) if step[IS_HALF] else (2, 1)
+    for i in range(n_pairs):
+        first, second, cos, sin = x[stride * i], x[stride * i + beside], angles[i], angles[n_pairs + i]
+        out[stride * i] = first * cos - second * sin
+        out[stride * i + beside] = second * cos + first * sin
+    for i in range(2 * n_pairs, d_head):
+        out[i] = x[i]
+
+
+@njit
+def attend(step: Longs, i: int, b: int, g: int) -> None:
+    """Of one row, the query heads that read one head of keys and values; its new key and value go into the cache."""
+    layer, cache = longs(step[LAYERS] + 8 * N_LAYER * i), longs(step[CACHES] + 8 * N_CACHE * i)
+    policy = longs(step[POLICIES] + 8 * N_POLICY * layer[POLICY])
+    position = longs(step[POSITIONS])[b]
+    if position < 0:
+        return
+    n_heads, n_kv_heads, d = layer[N_HEADS], layer[N_KV_HEADS], layer[D_HEAD]
+    queries = step[QKV] + 4 * b * step[QKV_WIDTH]
+    new_key = queries + 4 * (n_heads + g) * d
+    new_value = new_key + 4 * n_kv_heads * d
+    per_group = n_heads // n_kv_heads
+    queries += 4 * g * per_group * d
+    is_rotated, rope = layer[ROPE] >= 0, layer[ROPE]
+    if layer[KEY_NORM] >= 0 and not layer[IS_JOINT]:
+        normalise_one(step, layer[KEY_NORM], new_key, new_key)
+        for h in range(per_group):
+            normalise_one(step, layer[QUERY_NORM], queries + 4 * h * d, queries + 4 * h * d)
+    if is_rotated:
+        rotate(step, rope, b, new_key, new_key, d)
+        for h in range(per_group):
+            rotate(step, rope, b, queries + 4 * h * d, queries + 4 * h * d, d)
+
+    capacity, n_sinks = policy[CAPACITY], policy[N_SINKS]
+    slot = position if position < n_sinks else n_sinks + (position - n_sinks) % (capacity - n_sinks)
+    head = b * n_kv_heads + g
+    keys = cache[KEYS] + 4 * (head * cache[SLOTS] + 1) * d  # behind the slot that takes padding
+    values = cache[VALUES] + 4 * (head * cache[SLOTS] + 1) * d
+    copy(new_key, keys + 4 * slot * d, d)
+    copy(new_value, values + 4 * slot * d, d)
+    if n_sinks and is_rotated:
+        sinks = cache[SINKS] + 4 * (head * cache[SINK_SLOTS] + 1) * d
+        if position < n_sinks:
+            copy(new_key, sinks + 4 * position * d, d)
+        if position >= capacity:
+            for s in range(n_sinks):
+                rotate(step, step[N_ROPES] + layer[POLICY], b, sinks + 4 * s * d, keys + 4 * s * d, d)
+
+    n_slots = min(position + 1, capacity)
+    numbers = floats(step[NUMBERS] + 4 * N_NUMBERS * i)
+    for h in range(per_group):
+        scores = step[SCORES] + 4 * (b * n_heads + g * per_group + h) * step[N_SCORES]
+        mixed = step[MIXED] + 4 * b * step[MIXED_WIDTH] + 4 * (g * per_group + h) * d
+        weigh(queries + 4 * h * d, keys, scores, n_slots, d, numbers[SCORE_SCALE], numbers[SOFTCAP])
+        mix(scores, values, mixed, n_slots, d)
+
+
+@njit
+def weigh(query: int, keys: int, scores: int, n_slots: int, d: int, scale: float, softcap: float) -> None:
+    """The weights that a query gives to the slots: exp(score − the highest), divided by their sum."""
+    out = floats(scores)
+    highest = np.float32(-np.inf)
+    for s in range(n_slots):
+        score = np.float32(dot(query, keys + 4 * s * d, d) * scale)
+        if softcap > 0:
+            score = np.float32(softcap * math.tanh(score / softcap))
+        out[s] = score
+        highest = max(highest, score)
+    sum_ = np.float32(0)
+    for s in range(n_slots):
+        out[s] = math.exp(out[s] - highest)
+        sum_ += out[s]
+    for s in range(n_slots):
+        out[s] /= sum_
+
+
+@inlined
+def mix(weights: int, values: int, target: int, n_slots: int, d: int) -> None:
+    """The sum of the values, each by its weight."""
+    w, out = floats(weights), floats(target)
+    for i in range(d):
+        out[i] = np.float32(0)
+    for s in range(n_slots):
+        value = floats(values + 4 * s * d)
+        for i in range(d):
+            out[i] += w[s] * value[i]
+
+
+# ---- vectors
+
+
+@reordered
+def dot(a: int, b: int, n: int) -> np.float32:
+    """Σ aᵢ bᵢ."""
+    x, y, sum_ = floats(a), floats(b), np.float32(0)
+    for i in range(n):
+        sum_ += x[i] * y[i]
+    return sum_
+
+
+@reordered
+def total(a: int, n: int) -> np.float32:
+    """Σ aᵢ."""
+    x, sum_ = floats(a), np.float32(0)
+    for i in range(n):
+        sum_ += x[i]
+    return sum_
+
+
+@inlined
+def copy(source: int, target: int, n: int) -> None:
+    """The numbers of one place to another."""
+    x, out = floats(source), floats(target)
+    for i in range(n):
+        out[i] = x[i]
