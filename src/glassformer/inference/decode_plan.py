@@ -63,7 +63,7 @@ def plan_for(module: Any) -> "DecodePlan | None":
 
 
 class LazyPlan:
-    """The plan of a module, from when it is worth while: a few steps of a small model are over before numba is loaded."""
+    """The plan of a module, from when it is worth while: few steps of a small model end before numba is loaded."""
 
     spent: ClassVar[float] = 0.0  # about the seconds of steps without a plan; counted, so that they are always the same
 
