@@ -35,6 +35,7 @@ from glassformer.inference.draft_model import DraftModel
 from glassformer.inference.embed import Pooling, embed
 from glassformer.inference.engine import Engine
 from glassformer.inference.generate import Generation, generate
+from glassformer.inference.guided import Guide
 from glassformer.inference.logits import USUAL, LogitFilter, Sampling, sampling_of, usual_of_answers
 from glassformer.inference.recorded_call import ModelCall, call_of
 from glassformer.inference.request import Request
@@ -234,6 +235,8 @@ class Model:
         draft: "Model | None" = None,
         lookup: bool = False,
         n_drafted: int | None = None,
+        regex: str | None = None,
+        json_schema: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Iterator[str]:
         """Continue the prompt; the text comes in pieces, as soon as each is sure.
@@ -244,7 +247,9 @@ class Model:
         which give the logits that a token is chosen by. Ids that stand for no text, those with which a vocabulary is
         padded behind the tokenizer's last, are never chosen; `transformers` may choose them.
         which give the logits that a token is chosen by. `draft` is a smaller model of the same vocabulary that guesses
-        what comes, and `lookup` guesses what has come before (`drafter`): the text keeps its distribution.
+        what comes, and `lookup` guesses what has come before (`drafter`): the text keeps its distribution. With `regex`
+        or `json_schema` the whole text is one that the expression matches, or the schema describes, unless it is cut
+        short by `max_new_tokens` or the context.
 
         What cannot be served raises at once, before the first piece is asked for.
         """
@@ -259,8 +264,28 @@ class Model:
             ignore_eos=ignore_eos,
             filters=filters,
             drafter=self.drafter(draft, lookup=lookup, n_drafted=n_drafted),
+            guide=self.guide(regex, json_schema, ignore_eos=ignore_eos),
         )
         return (piece.text for piece in pieces)
+
+    def guide(
+        self,
+        regex: str | None = None,
+        json_schema: Mapping[str, Any] | None = None,
+        *,
+        end_ids: frozenset[int] = frozenset(),
+        ignore_eos: bool = False,
+    ) -> Guide | None:
+        """What lets only texts come that an expression matches, or a JSON schema describes; None without either.
+
+        The text ends with one of `stop_tokens`, or of `end_ids`. What an expression or a schema has that is not
+        followed is an error, not passed over.
+        """
+        if regex is None and json_schema is None:
+            return None
+        if ignore_eos:
+            raise GenerationError("A guided text has an end: it cannot go on past it.")
+        return Guide(needs_tokenizer(self), self.stop_tokens | end_ids, regex=regex, json_schema=json_schema)
 
     def drafter(
         self, draft: "Model | None" = None, *, lookup: bool = False, n_drafted: int | None = None
@@ -306,6 +331,7 @@ class Model:
         special: bool = True,
         filters: Sequence[LogitFilter] = (),
         drafter: Drafter | None = None,
+        guide: Guide | None = None,
     ) -> Iterator[Piece]:
         """Continue several prompts at once; each piece says which sequence it belongs to, and the last why it ended.
 
@@ -327,6 +353,7 @@ class Model:
             constraints=constraints,
             filters=filters,
             drafter=drafter,
+            guide=guide,
         )
         unwritten = frozenset() if special else tokenizer.skipped_ids
         return stream_text(
@@ -344,6 +371,7 @@ class Model:
         constraints: Constraints | None = None,
         filters: Sequence[LogitFilter] = (),
         drafter: Drafter | None = None,
+        guide: Guide | None = None,
     ) -> Generation:
         """The same on tokens: each new one with its sequence."""
         self.require("language-model")
@@ -358,6 +386,7 @@ class Model:
             constraints=self.constraints if constraints is None else constraints,
             filters=filters,
             drafter=drafter,
+            guide=guide,
         )
 
     def generate_ids(
@@ -369,6 +398,7 @@ class Model:
         ignore_eos: bool = False,
         filters: Sequence[LogitFilter] = (),
         drafter: Drafter | None = None,
+        guide: Guide | None = None,
         **settings: Any,
     ) -> Int[Tensor, "B N"]:
         """The prompts with their continuations; a sequence that has ended is filled with its last token.
@@ -394,6 +424,7 @@ class Model:
             constraints=constraints,
             filters=filters,
             drafter=drafter,
+            guide=guide,
         ):
             rows[new.sequence].append(new.token)
         longest = max(map(len, rows))

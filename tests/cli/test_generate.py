@@ -89,3 +89,29 @@ def test_drafts_leave_a_text_as_it_is_and_say_how_many_were_right() -> None:
     refused = run(*command, "--n-drafted=2")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "--n-drafted is for draft and lookup" in refused.stderr
+
+
+def test_a_text_is_guided_by_an_expression_or_a_schema(tmp_path: Path) -> None:
+    pytest.importorskip("llguidance")
+    (tmp_path / "text").write_text('the cat {"a": 12} ' * 20)
+    tokenizer = gf.Tokenizer.train(tmp_path / "text", 270, ["<|endoftext|>"], workers=1)
+    sizes = {"vocab_size": 270, "context_length": 64, "d_model": 8, "n_layers": 1, "n_heads": 2, "d_ff": 8}
+    gf.save(gf.build("llama", **sizes, tokenizer=tokenizer), tmp_path / "model")
+    command = ["generate", str(tmp_path / "model"), "the ", "--json"]
+    done = run(*command, "--regex", "-(yes|no)", "--n", "2")
+    assert {each["text"] for each in json.loads(done.stdout)["results"]} <= {"-yes", "-no"}
+    (tmp_path / "schema.json").write_text('{"type": "array", "items": {"const": 7}, "maxItems": 2}')
+    done = run(*command, "--json-schema", str(tmp_path / "schema.json"))
+    assert json.loads(json.loads(done.stdout)["results"][0]["text"]) in ([], [7], [7, 7])
+    cut = run(*command, "--regex", "a{30}", "--max-new-tokens", "3")
+    assert "The text was cut short" in cut.stderr
+    (tmp_path / "broken.json").write_text("[1]")
+    for flags, says in (
+        (["--regex", "("], "The regular expression cannot be followed"),
+        (["--json-schema", str(tmp_path / "broken.json")], "must hold a JSON object"),
+        (["--json-schema", str(tmp_path)], "cannot be read"),
+        (["--regex", "a", "--endless"], "A guided text has an end"),
+    ):
+        refused = run(*command, *flags)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert says in refused.stderr

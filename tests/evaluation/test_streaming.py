@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from glassformer.errors import ConfigError, DataError
-from glassformer.evaluation.streaming import PLOTTED, RECOMPUTED, plot, stream
+from glassformer.evaluation import streaming
+from glassformer.evaluation.streaming import PLOTTED, plot, stream
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import Llama, LlamaConfig
 from glassformer.models.rnn import RNN, RNNConfig
@@ -27,6 +28,7 @@ def loss_of(module: nn.Module, text: np.ndarray, target: int) -> float:
         return float(-module(torch.from_numpy(text)[None])[0, -1].log_softmax(-1)[target])
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_each_way_predicts_from_what_it_keeps() -> None:
     """A model of one layer: its keys depend on their own tokens alone, so that the kept tokens are a text."""
     module, size = llama(), 10
@@ -50,23 +52,24 @@ def test_each_way_predicts_from_what_it_keeps() -> None:
     assert all(each.seconds_per_token > 0 for each in streamed.values())
 
 
-def test_what_is_dense_ends_with_learned_positions_and_only_some_tokens_are_read_anew() -> None:
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_dense_ends_with_learned_positions_and_only_some_are_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "RECOMPUTED", 8)
     torch.manual_seed(0)
     module = GPT2(GPT2Config(**SIZES, n_layers=1)).eval()
-    text = np.tile(TEXT, 15)
-    dense, *_, anew = stream(module, text, size=6)
+    dense, *_, anew = stream(module, TEXT, size=2)
     assert dense.positions == list(range(1, 13))
-    every = (len(text) - 1) // RECOMPUTED
-    assert anew.positions == list(range(1, len(text), every))
+    assert anew.positions == list(range(1, len(TEXT), (len(TEXT) - 1) // 8))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_the_losses_become_curves(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    streamed = list(stream(llama(), np.tile(TEXT, 3), size=3))
+    streamed = list(stream(llama(), np.tile(TEXT, 2), size=2))
     plot(streamed, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     positions, losses = streamed[0].curve()
-    assert (len(positions), positions[-1]) == (PLOTTED, 119)
+    assert (len(positions), positions[-1]) == (PLOTTED, 79)
     assert np.mean(losses) == pytest.approx(np.mean(streamed[0].losses), rel=0.1)
 
 

@@ -7,6 +7,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     "schedules of the decode engine": (2, 100),  # of each of 16 models and caches
     "speculative schedules": (1, 60),  # of each of 27 models, drafters and caches
     "sampled texts with drafts": (2_000, 20_000),
+    "guided texts": (4, 100),  # of each expression and schema
+    "random expressions": (15, 500),
     "streamed texts": (200, 5_000),
     "translators of transformers": (1, 20),
     "telephone prompts": (3, 20),

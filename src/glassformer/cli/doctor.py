@@ -23,6 +23,7 @@ EXTRAS = {
     "notebook": "anywidget",
     "media": "av",
     "gguf": "gguf",
+    "guided": "llguidance",
 }
 
 

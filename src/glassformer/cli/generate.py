@@ -3,7 +3,8 @@
 import sys
 import time
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -16,6 +17,8 @@ app = App(
     name="generate",
     help_epilogue="Example:  glassformer generate runs/sort --prompt CBABBC --temperature 0",
 )
+
+MAX_SCHEMA_BYTES = 1 << 20
 
 
 @app.default
@@ -35,6 +38,8 @@ def generate(
     draft: str | None = None,
     lookup: Flag = False,
     n_drafted: int | None = None,
+    regex: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    json_schema: Path | None = None,
     context_length: ContextLength = None,
     running: Running = RUNNING,
     json: Flag = False,
@@ -71,6 +76,10 @@ def generate(
         Guess what has followed the latest tokens where they came before, as when a text is summed up or corrected.
     n_drafted
         How many tokens are guessed at once: by default 4 by a model, 8 by --lookup.
+    regex
+        What comes is a text that this regular expression matches as a whole (extra guided).
+    json_schema
+        What comes is JSON that the schema in this file describes (extra guided).
     json
         Print one JSON object with all continuations, at the end.
     """
@@ -101,6 +110,8 @@ def generate(
     drafter = loaded.drafter(drafting, lookup=lookup, n_drafted=n_drafted)
     if drafter is not None and cache != "full":
         remark(f"Old tokens leave the cache {cache} once it is full, and nothing is drafted from then on.")
+    schema = None if json_schema is None else read_schema(json_schema)
+    guide = loaded.guide(regex, schema, end_ids=end_ids, ignore_eos=endless)
     pieces = loaded.stream(
         prompts,
         max_new_tokens=max_new_tokens,
@@ -112,6 +123,7 @@ def generate(
         ignore_eos=endless,
         special=not chat,
         drafter=drafter,
+        guide=guide,
     )
     if chat:
         pieces = without_margin(pieces)
@@ -148,9 +160,25 @@ def generate(
         raise KeyboardInterrupt
     if speculation is not None and not json:
         remark(f"Tokens drafted: {speculation.drafted}, of which accepted: {speculation.accepted}.")
+    if guide is not None and set(finishes) & {"length", "context"}:
+        remark("The text was cut short, and what there is of it may not be what was asked for: --max-new-tokens.")
     if "context" in finishes and not json:
         length = loaded.config.context_length
         remark(
             f"The text ends here: the model's context of {length} tokens is full. "
             f"To go on beyond it, let old tokens leave: --cache sinks:4+{max(length - 4, 1)}"
         )
+
+
+def read_schema(path: Path) -> dict[str, Any]:
+    """The JSON schema in a file."""
+    from glassformer import strict_json
+    from glassformer.errors import DataError
+
+    try:
+        size = path.stat().st_size
+        if size > MAX_SCHEMA_BYTES:
+            raise DataError(f"{path} has {size:,} bytes; at most {MAX_SCHEMA_BYTES:,} are read of a JSON schema.")
+        return strict_json.parse(path.read_bytes(), str(path), error=DataError)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None

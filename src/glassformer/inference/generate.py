@@ -11,6 +11,7 @@ from torch import Tensor
 from glassformer.errors import GenerationError
 from glassformer.inference.constraints import UNCONSTRAINED, Constraints
 from glassformer.inference.engine import Engine
+from glassformer.inference.guided import Guide
 from glassformer.inference.logits import LogitFilter, Sampling
 from glassformer.inference.request import NewToken, Request, check_prompts
 from glassformer.inference.speculative import Drafter
@@ -45,6 +46,7 @@ def generate(
     source_valid: Bool[Tensor, "B S"] | None = None,
     n_fixed: int = 0,
     drafter: Drafter | None = None,
+    guide: Guide | None = None,
 ) -> Generation:
     """Continue all prompts at once; new tokens come as soon as they are chosen, sequence by sequence.
 
@@ -54,7 +56,8 @@ def generate(
     An encoder-decoder has a `source` for each prompt, which begins its target; `source_valid` is False at padding.
     `n_fixed` tokens at the end of each prompt belong to the text: the constraints count them as new.
     `max_new_tokens` is one number, or one for each prompt. What cannot be served raises here, before the first token is
-    asked for. A `drafter` guesses several tokens at once, which come sooner where it is right.
+    asked for. A `drafter` guesses several tokens at once, which come sooner where it is right. A
+    `guide` says, after all filters, which tokens lead to a text of its kind.
     """
     check_prompts(prompts, module.config.vocab_size)
     limits = limits_of(max_new_tokens, len(prompts))
@@ -70,7 +73,7 @@ def generate(
                 stop_tokens=stop_tokens,
                 constraints=constraints,
                 n_fixed=n_fixed,
-                filters=tuple(filters),
+                filters=(*filters, *(() if guide is None else (guide.after(len(prompt)),))),
                 source=of_prompt,
             )
         )

@@ -226,7 +226,7 @@ class Tokenizer(ABC):
                 f"{id} is no token id: this vocabulary has {len(self.vocab)} tokens, the last is {self.vocab_size - 1}."
             ) from None
 
-    def _bytes_after(self, previous: int | None, id: int) -> bytes:
+    def bytes_after(self, previous: int | None, id: int) -> bytes:
         """The bytes that `id` adds to a text whose last token was `previous` (None: at the beginning)."""
         return self.token_bytes(id)
 
@@ -234,7 +234,7 @@ class Tokenizer(ABC):
         """The bytes of a sequence of tokens; an id that no token has stands for none."""
         parts, previous = [], None
         for id in filter(self.vocab.__contains__, ids):  # a model may have rows that no token has
-            parts.append(self._bytes_after(previous, id))
+            parts.append(self.bytes_after(previous, id))
             previous = id
         return b"".join(parts)
 
@@ -290,7 +290,7 @@ class TextStream:
         """The characters that `id` completes, perhaps none."""
         if id not in self._tokenizer.vocab:
             return ""
-        data = self._tokenizer._bytes_after(self._previous, id)
+        data = self._tokenizer.bytes_after(self._previous, id)
         self._previous = id
         if id in self._tokenizer.byte_runs:
             self._run += data

@@ -150,7 +150,7 @@ class LibraryTokenizer(Tokenizer):
 
     # ---- ids to text
 
-    def _bytes_after(self, previous: int | None, id: int) -> bytes:
+    def bytes_after(self, previous: int | None, id: int) -> bytes:
         """What the library's decoder adds for a token after another one."""
         piece = self._pieces[id]
         if self._byte_level or self._is_byte(piece):

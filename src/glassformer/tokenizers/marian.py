@@ -76,7 +76,7 @@ class MarianTokenizer(Tokenizer):
             pieces.append(CutPiece(token, len(piece), self._library.get_score(self._library.piece_to_id(piece))))
         return cutting([("".join(cut).replace(SPACE, " "), pieces)])
 
-    def _bytes_after(self, previous: int | None, id: int) -> bytes:
+    def bytes_after(self, previous: int | None, id: int) -> bytes:
         """A text begins with the space that was put before it."""
         begins = previous is None or previous in self._special_ids
         return self.token_bytes(id).removeprefix(b" ") if begins else self.token_bytes(id)

@@ -128,7 +128,7 @@ class SentencePieceTokenizer(Tokenizer):
             symbols += [self._byte_ids[byte] for byte in character.encode()] if id is None else [id]
         return symbols
 
-    def _bytes_after(self, previous: int | None, id: int) -> bytes:
+    def bytes_after(self, previous: int | None, id: int) -> bytes:
         """The space that `encode` put before a text, or before the text after a special token, is taken away again."""
         token = self.token_bytes(id)
         begins = previous is None or previous in self._special_ids

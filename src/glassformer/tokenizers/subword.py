@@ -89,7 +89,7 @@ class SubwordTokenizer(Tokenizer):
                 steps.append(EncodingStep(symbols=row, at=at))
         return [shown[id] for id in begin], steps
 
-    def _bytes_after(self, previous: int | None, id: int) -> bytes:
+    def bytes_after(self, previous: int | None, id: int) -> bytes:
         """A space stands between two words."""
         begins = (
             previous is None or previous in self._special_ids - {UNKNOWN} or self.tokens[previous].endswith(GOES_ON)

@@ -61,7 +61,7 @@ class WordTokenizer(Tokenizer):
             return [self._ids.get(character, unknown) for character in text]
         return [] if SPACE.match(text) else [self._ids.get(text, unknown)]
 
-    def _bytes_after(self, previous: int | None, id: int) -> bytes:
+    def bytes_after(self, previous: int | None, id: int) -> bytes:
         """A space stands between two words."""
         begins = self.unit == "character" or previous is None or previous in self._special_ids
         return self.token_bytes(id) if begins else b" " + self.token_bytes(id)

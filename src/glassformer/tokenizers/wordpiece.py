@@ -118,7 +118,7 @@ class WordPieceTokenizer(Tokenizer):
             ids, types = ids + second, types + [1] * len(second)
         return ids, types
 
-    def _bytes_after(self, previous: int | None, id: int) -> bytes:
+    def bytes_after(self, previous: int | None, id: int) -> bytes:
         """A piece that continues a word follows at once; all others follow a space."""
         piece = self.token_bytes(id)
         if previous is None:
