@@ -48,6 +48,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "llama",
         {"qkv_bias": True, "qk_norm": True, "sliding_windows": (3, 0), "experts": Experts(n=4, top_k=2)},
     ),
+    "decoder with biases": ("llama", {"qkv_bias": True, "o_bias": True, "mlp_bias": True}),
+    "qwen3_moe with a dense layer": ("qwen3_moe", {"n_layers": 2, "dense_layers": (1,), "d_dense": 7}),
     "gpt_neox": ("gpt_neox", {}),
     "gpt_neox one after the other": ("gpt_neox", {"parallel": False, "attn_bias": False, "tied_head": True}),
     "rnn": ("rnn", {"kind": "rnn"}),

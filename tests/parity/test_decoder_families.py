@@ -63,6 +63,22 @@ def scalings(choose: random.Random, n_layers: int) -> dict[str, Any]:
     }
 
 
+BIASES_OF_ATTENTION = ("qwen3", "qwen3_moe", "gemma2", "gemma3", "olmo2", "granite", "smollm3")
+BIASES_OF_NETWORKS = ("granite", "smollm3")
+
+
+def their_biases(family: str, choose: random.Random) -> dict[str, Any]:
+    """Few published models have any; on queries, keys and values and on what attention writes, or on neither."""
+    biases = {"attention_bias": choose.random() < 0.3} if family in BIASES_OF_ATTENTION else {}
+    return biases | ({"mlp_bias": choose.random() < 0.3} if family in BIASES_OF_NETWORKS else {})
+
+
+def our_biases(family: str, choose: random.Random) -> dict[str, Any]:
+    biases = their_biases(family, choose)
+    attention = biases.pop("attention_bias", None)
+    return biases if attention is None else {**biases, "qkv_bias": attention, "o_bias": attention}
+
+
 THEIRS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
     "mistral": some_window,
     "qwen2": windows_of_qwen,
@@ -79,6 +95,8 @@ THEIRS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
         "num_experts_per_tok": choose.randint(1, 3),
         "norm_topk_prob": choose.random() < 0.5,
         "moe_intermediate_size": choose.choice([3, 8]),
+        "decoder_sparse_step": choose.choice([1, 1, 2]),
+        "mlp_only_layers": choose.choice([[], [], [0], [n_layers - 1]]),
     },
     "phi3": lambda choose, n_layers: {
         **some_window(choose, n_layers),
@@ -128,6 +146,8 @@ OURS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
     "qwen3_moe": lambda choose, n_layers: {
         **one_window(choose, n_layers),
         "experts": Experts(n=choose.choice([3, 6]), top_k=choose.randint(1, 3), norm_top_k=choose.random() < 0.5),
+        "dense_layers": choose.choice([(), (), (0,), (n_layers - 1,)]),
+        "d_dense": 7,
     },
     "phi3": lambda choose, n_layers: {**one_window(choose, n_layers), "rope_style": "half"},
     "gemma2": lambda choose, n_layers: {
@@ -173,7 +193,7 @@ def their_config(family: str, choose: random.Random) -> Any:
         "pad_token_id": None,
     }
     return transformers.AutoConfig.for_model(
-        MODEL_TYPES.get(family, family), **settings | THEIRS[family](choose, n_layers)
+        MODEL_TYPES.get(family, family), **settings | THEIRS[family](choose, n_layers) | their_biases(family, choose)
     )
 
 
@@ -194,7 +214,7 @@ def our_config(family: str, choose: random.Random) -> Any:
         "rope_style": choose.choice(["half", "interleaved"]),
         "tied_head": choose.random() < 0.5,
     }
-    return models.specs()[family].config(**settings | OURS[family](choose, n_layers))
+    return models.specs()[family].config(**settings | OURS[family](choose, n_layers) | our_biases(family, choose))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -79,7 +79,9 @@ class DecoderConfig(DecoderSettings):
     d_rotary: int = 0  # features of a head that turn, the first ones; 0: all
     tied_head: bool = False
     dropout: float = 0.0  # on attention weights and sublayer outputs, while training; published models have none
-    qkv_bias: bool = False  # on queries, keys and values, not on what attention writes
+    qkv_bias: bool = False  # on queries, keys and values
+    o_bias: bool = False  # on what attention writes
+    mlp_bias: bool = False
     qk_norm: bool = False  # RMSNorm of queries and keys, over the features of each head
     sliding_windows: tuple[int, ...] = ()  # latest tokens that each layer sees in turn, 0 for all
     experts: Experts | None = None
@@ -89,8 +91,10 @@ class DecoderConfig(DecoderSettings):
         if self.d_rotary == self.d_head:
             object.__setattr__(self, "d_rotary", 0)
         self.rope()
-        check_choice(self, "qkv_bias", (True, False))
-        check_choice(self, "qk_norm", (True, False))
+        for name in ("qkv_bias", "o_bias", "mlp_bias", "qk_norm"):
+            check_choice(self, name, (True, False))
+        if self.mlp_bias and self.experts is not None:
+            raise ConfigError("Experts have no biases: mlp_bias must be false.")
         for n in self.sliding_windows:
             if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n < 2**31:
                 raise ConfigError(f"sliding_windows must be whole numbers from 0 to 2³¹ − 1, not {n!r}.")
@@ -212,11 +216,10 @@ def block(
     *,
     score_scale: float | None = None,
     residual_multiplier: float = 1.0,
-    o_bias: bool = False,
-    mlp_bias: bool = False,
+    d_dense: int = 0,
 ) -> Block:
-    """The block of a modern decoder."""
-    experts = config.experts
+    """The block of a modern decoder; with `d_dense` it has one network of this width in place of experts."""
+    experts = None if d_dense else config.experts
     return Block(
         attn_norm=config.norm(config.d_model, eps=config.norm_eps),
         attn=Attention(
@@ -225,7 +228,7 @@ def block(
             n_kv_heads=config.n_kv_heads,
             d_head=config.d_head,
             bias=config.qkv_bias,
-            o_bias=o_bias,
+            o_bias=config.o_bias,
             q_norm=qk_norm(config, config.n_heads) if config.qk_norm else None,
             k_norm=qk_norm(config, config.n_kv_heads) if config.qk_norm else None,
             scale=score_scale,
@@ -233,7 +236,7 @@ def block(
         ),
         mlp_norm=config.norm(config.d_model, eps=config.norm_eps),
         mlp=(
-            SwiGLU(config.d_model, config.d_ff, bias=mlp_bias)
+            SwiGLU(config.d_model, d_dense or config.d_ff, bias=config.mlp_bias)
             if experts is None
             else MoE(config.d_model, config.d_ff, experts)
         ),

@@ -45,6 +45,7 @@ class GemmaConfig(DecoderConfig):
     def __post_init__(self) -> None:
         DecoderConfig.__post_init__(self)
         check_choice(self, "experts", (None,))
+        check_choice(self, "mlp_bias", (False,))
         check_sizes(self, "query_scalar")
         for name in ("score_softcap", "logit_softcap", "rope_theta_local"):
             value = getattr(self, name)
@@ -79,7 +80,7 @@ class Gemma(Decoder):
                 n_kv_heads=config.n_kv_heads,
                 d_head=config.d_head,
                 bias=config.qkv_bias,
-                o_bias=False,
+                o_bias=config.o_bias,
                 q_norm=norm(config.d_head) if config.qk_norm else None,
                 k_norm=norm(config.d_head) if config.qk_norm else None,
                 scale=1 / math.sqrt(config.query_scalar),

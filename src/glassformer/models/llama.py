@@ -6,9 +6,8 @@ Touvron et al. 2023 (arXiv:2302.13971), Grattafiori et al. 2024 for Llama 3 (arX
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from glassformer.models.decoder import Decoder, DecoderConfig, block, initialize
-from glassformer.models.spec import ModelSpec, check_choice
-from glassformer.nn.block import Block
+from glassformer.models.decoder import Decoder, DecoderConfig, initialize
+from glassformer.models.spec import ModelSpec
 from glassformer.nn.rope import RopeScaling
 
 
@@ -18,21 +17,9 @@ class LlamaConfig(DecoderConfig):
 
     architecture: ClassVar[str] = "llama"
 
-    o_bias: bool = False  # on what attention writes; a few models of this kind have it, with biases of queries as well
-    mlp_bias: bool = False
-
-    def __post_init__(self) -> None:
-        DecoderConfig.__post_init__(self)
-        check_choice(self, "o_bias", (True, False))
-        check_choice(self, "mlp_bias", (True, False))
-
 
 class Llama(Decoder):
     """Tokens to the logits of the token after each."""
-
-    def new_block(self, layer: int) -> Block:
-        """With the biases that it may have."""
-        return block(self.config, o_bias=self.config.o_bias, mlp_bias=self.config.mlp_bias)
 
 
 LLAMA_2: dict[str, Any] = {"context_length": 4096}

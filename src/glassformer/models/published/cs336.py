@@ -1,8 +1,8 @@
 """The course's model in Hugging Face's folders: a Llama, unless it is an ablation, which only we read."""
 
 from glassformer.models.cs336 import CS336Config
-from glassformer.models.published.decoder import IGNORED, NO_BIASES, TIED, attention, fields, gated, norms, trunk
-from glassformer.models.published.fields import OurConstant, WriteOnly
+from glassformer.models.published.decoder import IGNORED, TIED, attention, fields, gated, norms, trunk
+from glassformer.models.published.fields import OurConstant, TheirConstant, WriteOnly
 from glassformer.models.published.table import Published
 from glassformer.models.published.tensors import Rename
 
@@ -23,7 +23,8 @@ PUBLISHED = Published(
         WriteOnly("architectures", ["LlamaForCausalLM"]),
         WriteOnly("model_type", "llama"),
         *(row for row in fields() if "d_rotary" not in row.our_names),
-        *NO_BIASES,
+        TheirConstant("attention_bias", False),
+        TheirConstant("mlp_bias", False),
         OurConstant("norm_placement", "pre"),
         OurConstant("ffn", "swiglu"),
         OurConstant("position", "rope"),

@@ -9,7 +9,7 @@ from typing import Any
 from glassformer.config import defaults_of
 from glassformer.errors import ExportError
 from glassformer.models.decoder import DecoderConfig
-from glassformer.models.published.fields import Field, FieldGroup, OurConstant, Row, TheirConstant
+from glassformer.models.published.fields import Field, FieldGroup, OurConstant, Row, Settings, TheirConstant
 from glassformer.models.published.rope import rope_of_all
 from glassformer.models.published.tensors import Rename, half_from_interleaved, same
 
@@ -74,7 +74,26 @@ def without(*names: str) -> tuple[Row, ...]:
     return tuple(OurConstant(name, plain[name]) for name in names)
 
 
-NO_BIASES = (TheirConstant("attention_bias", False), TheirConstant("mlp_bias", False))
+def read_attention_bias(theirs: Settings) -> dict[str, Any]:
+    """On all four projections, or on none."""
+    bias = theirs.get("attention_bias", False)
+    return {"qkv_bias": bias, "o_bias": bias}
+
+
+def write_attention_bias(ours: DecoderConfig) -> dict[str, Any]:
+    """The same."""
+    if ours.qkv_bias != ours.o_bias:
+        raise ExportError(f"cannot express qkv_bias = {ours.qkv_bias} with o_bias = {ours.o_bias}; they are the same.")
+    return {"attention_bias": ours.o_bias}
+
+
+ATTENTION_BIAS = FieldGroup(
+    theirs=("attention_bias",),
+    ours=("qkv_bias", "o_bias"),
+    read=read_attention_bias,
+    write=write_attention_bias,
+)
+MLP_BIAS = Field("mlp_bias", "mlp_bias", default=False)
 IGNORED = (r"(model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.((original_)?inv_freq|(cos|sin)_cached)",)
 TIED = {"lm_head.weight": "model.embed_tokens.weight"}
 LIKE_LLAMA: dict[str, Any] = {  # what a family's table says beside its settings and its rows of tensors
@@ -110,9 +129,24 @@ def attention(config: Any, *, turned: bool) -> list[Rename]:
     return rows
 
 
-def gated(*names: str) -> list[Rename]:
-    """The matrices of the feed-forward network."""
-    return [same(f"{OURS}mlp.{name}_proj.weight", f"{THEIRS}mlp.{name}_proj.weight") for name in names]
+GATED = ("gate", "up", "down")
+
+
+def gated(*names: str, inside: str = "", layer: int | str = "{i}") -> list[Rename]:
+    """The matrices of the feed-forward network, or of a part `inside` it; of one layer where it is named."""
+    ours, theirs = f"blocks.{layer}.mlp.{inside}", f"model.layers.{layer}.mlp.{inside}"
+    return [same(f"{ours}{name}_proj.weight", f"{theirs}{name}_proj.weight") for name in names]
+
+
+def biases(config: Any) -> list[Rename]:
+    """Those that it has, with rotary pairs of queries and keys moved apart as in their matrices."""
+    rows = []
+    for name in "qkv" * config.qkv_bias + "o" * config.o_bias:
+        pair = f"{OURS}attn.{name}_proj.bias", f"{THEIRS}self_attn.{name}_proj.bias"
+        turned = config.rope_style == "interleaved" and name in "qk"
+        rows.append(half_from_interleaved(*pair, config.d_head) if turned else same(*pair))
+    names = GATED if config.mlp_bias else ()
+    return rows + [same(f"{OURS}mlp.{name}_proj.bias", f"{THEIRS}mlp.{name}_proj.bias") for name in names]
 
 
 def decoder_tensors(config: Any, norm_rows: Sequence[Rename] = tuple(norms())) -> list[Rename]:
@@ -120,16 +154,10 @@ def decoder_tensors(config: Any, norm_rows: Sequence[Rename] = tuple(norms())) -
     interleaved = config.rope_style == "interleaved"
     rows = [*trunk(config), *attention(config, turned=interleaved), *norm_rows]
     if config.experts is None:
-        rows += gated("gate", "up", "down")
+        rows += gated(*GATED)
     else:
-        names = ("router", *(f"experts.{{e}}.{name}_proj" for name in ("gate", "up", "down")))
-        rows += [same(f"{OURS}mlp.{name}.weight", f"{THEIRS}mlp.{name}.weight") for name in names]
-    if config.qkv_bias:
-        biases = {name: (f"{OURS}attn.{name}_proj.bias", f"{THEIRS}self_attn.{name}_proj.bias") for name in "qkv"}
-        rows += [
-            half_from_interleaved(*pair, config.d_head) if interleaved and name in "qk" else same(*pair)
-            for name, pair in biases.items()
-        ]
+        rows += [same(f"{OURS}mlp.router.weight", f"{THEIRS}mlp.router.weight"), *gated(*GATED, inside="experts.{e}.")]
+    rows += biases(config)
     if config.qk_norm:
         for name in "qk":
             pair = f"{OURS}attn.{name}_norm.weight", f"{THEIRS}self_attn.{name}_norm.weight"

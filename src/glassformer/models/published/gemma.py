@@ -4,7 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from glassformer.models.gemma import GemmaConfig
-from glassformer.models.published.decoder import OURS, THEIRS, attention, fields, gated, trunk, without
+from glassformer.models.published.decoder import (
+    ATTENTION_BIAS,
+    OURS,
+    THEIRS,
+    attention,
+    biases,
+    fields,
+    gated,
+    trunk,
+    without,
+)
 from glassformer.models.published.fields import Field, Row, TheirConstant
 from glassformer.models.published.tensors import Rename, half_from_interleaved, same
 
@@ -35,10 +45,10 @@ def gemma_fields(*own: Row, **changed: Any) -> Sequence[Row]:
     return (
         *(row for row in shared if replaced.isdisjoint((*row.our_names, *row.their_names))),
         TheirConstant("hidden_activation", "gelu_pytorch_tanh"),
-        TheirConstant("attention_bias", False),
+        ATTENTION_BIAS,
         Field("query_pre_attn_scalar", "query_scalar", default=256),
         *own,
-        *without("qkv_bias", "experts"),
+        *without("mlp_bias", "experts"),
     )
 
 
@@ -51,6 +61,7 @@ def tensors(config: GemmaConfig) -> list[Rename]:
     """Their norms are called weights, but hold the distance of a scale from 1, as ours."""
     interleaved = config.rope_style == "interleaved"
     rows = [*trunk(config), *attention(config, turned=interleaved), *gated("gate", "up", "down")]
+    rows += biases(config)
     rows += [same(f"{OURS}{ours}.offset", f"{THEIRS}{theirs}.weight") for ours, theirs in NORMS.items()]
     rows.append(same("final_norm.offset", "model.norm.weight"))
     if config.qk_norm:

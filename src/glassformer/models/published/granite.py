@@ -1,7 +1,7 @@
 """Granite in Hugging Face's folders."""
 
 from glassformer.models.granite import CONSTANTS, GraniteConfig
-from glassformer.models.published.decoder import LIKE_LLAMA, NO_BIASES, decoder_tensors, fields, without
+from glassformer.models.published.decoder import ATTENTION_BIAS, LIKE_LLAMA, MLP_BIAS, decoder_tensors, fields, without
 from glassformer.models.published.fields import Field, WriteOnly
 from glassformer.models.published.table import Published
 
@@ -12,9 +12,10 @@ PUBLISHED = Published(
     fields=(
         WriteOnly("architectures", ["GraniteForCausalLM"]),
         *fields(),
-        *NO_BIASES,
+        ATTENTION_BIAS,
+        MLP_BIAS,
         *(Field(name, name, default=1.0) for name in CONSTANTS),
-        *without("qkv_bias", "qk_norm", "sliding_windows", "experts"),
+        *without("qk_norm", "sliding_windows", "experts"),
     ),
     tensors=decoder_tensors,
     **LIKE_LLAMA,

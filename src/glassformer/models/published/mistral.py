@@ -14,7 +14,7 @@ PUBLISHED = Published(
         WriteOnly("architectures", ["MistralForCausalLM"]),
         *fields(max_position_embeddings=131072, num_key_value_heads=8, intermediate_size=14336),
         window_of_all(default=4096),
-        *without("qkv_bias", "qk_norm", "experts"),
+        *without("qkv_bias", "o_bias", "mlp_bias", "qk_norm", "experts"),
     ),
     tensors=decoder_tensors,
     **LIKE_LLAMA,

@@ -62,7 +62,7 @@ PUBLISHED = Published(
             },
             write=write_experts,
         ),
-        *without("qkv_bias", "qk_norm"),
+        *without("qkv_bias", "o_bias", "mlp_bias", "qk_norm"),
     ),
     tensors=tensors,
     **LIKE_LLAMA,

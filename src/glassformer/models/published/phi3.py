@@ -108,7 +108,7 @@ PUBLISHED = Published(
         ),
         OurConstant("rope_style", "half"),  # rows of a fused matrix stay as they are
         window_of_all(),
-        *without("qkv_bias", "qk_norm", "experts"),
+        *without("qkv_bias", "o_bias", "mlp_bias", "qk_norm", "experts"),
     ),
     tensors=tensors,
     **LIKE_LLAMA,

@@ -15,7 +15,7 @@ PUBLISHED = Published(
         *fields(**QWEN),
         WINDOWS_BY_LAYER,
         OurConstant("qkv_bias", True),
-        *without("qk_norm", "experts"),
+        *without("o_bias", "mlp_bias", "qk_norm", "experts"),
     ),
     tensors=decoder_tensors,
     **LIKE_LLAMA,

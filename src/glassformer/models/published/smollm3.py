@@ -4,7 +4,7 @@ from typing import Any
 
 from glassformer.errors import ConfigError
 from glassformer.models.published import windows
-from glassformer.models.published.decoder import LIKE_LLAMA, NO_BIASES, decoder_tensors, fields, without
+from glassformer.models.published.decoder import ATTENTION_BIAS, LIKE_LLAMA, MLP_BIAS, decoder_tensors, fields, without
 from glassformer.models.published.fields import FieldGroup, Settings, WriteOnly
 from glassformer.models.published.table import Published
 from glassformer.models.smollm3 import SmolLM3Config
@@ -49,14 +49,15 @@ PUBLISHED = Published(
             rope_theta=2_000_000.0,
             tie_word_embeddings=True,
         ),
-        *NO_BIASES,
+        ATTENTION_BIAS,
+        MLP_BIAS,
         FieldGroup(
             theirs=("no_rope_layers", "no_rope_layer_interval", "use_sliding_window", "sliding_window", "layer_types"),
             ours=("rotary_layers", "sliding_windows"),
             read=read_layers,
             write=write_layers,
         ),
-        *without("qkv_bias", "qk_norm", "experts"),
+        *without("qk_norm", "experts"),
     ),
     tensors=decoder_tensors,
     **LIKE_LLAMA,
