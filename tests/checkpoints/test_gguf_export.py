@@ -24,7 +24,7 @@ import glassformer as gf
 from checkpoints.test_gguf import TEXTS, byte_level, sentencepiece_tokens
 from glassformer import checkpoints
 from glassformer.checkpoints.ggml_blocks import to_q8_0
-from glassformer.errors import ConfigError, ExportError
+from glassformer.errors import CheckpointCorrupt, ConfigError, ExportError
 from glassformer.nn.rope import RopeScaling
 from glassformer.tokenizers import SentencePieceTokenizer, Tokenizer
 from glassformer.tokenizers.wordpiece import WordPieceTokenizer
@@ -110,6 +110,22 @@ def test_rotary_scalings_are_written_and_read(tmp_path: Path, name: str, scaling
         theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "folder").model.rotary_emb.inv_freq
         plain = 500_000.0 ** (-np.arange(0, 64, 2) / 64)
         np.testing.assert_allclose(written["rope_freqs.weight"], plain / theirs.numpy(), rtol=1e-5)
+
+
+def test_a_context_that_is_shorter_than_its_scaling_allows_stays_in_a_copy(tmp_path: Path) -> None:
+    """The settings of llama.cpp's files mean the longest; one that says a longer than that is damaged."""
+    scaling = {"kind": "yarn", "factor": 4.0, "original_context_length": 8}
+    model = gf.build("qwen2", **MODELS["qwen2"] | {"context_length": 20}, rope_scaling=scaling)
+    path = checkpoints.save_gguf(model.checkpoint, tmp_path / "m.gguf", kind="f32")
+    again = gf.load(path)
+    assert again.config.context_length == 20
+    tokens = torch.randint(300, (1, 20))
+    torch.testing.assert_close(again(tokens), model(tokens))
+    data = bytearray(path.read_bytes())
+    data[data.index(b"glassformer.context_length") + len("glassformer.context_length") + 4] = 33  # behind its type
+    path.write_bytes(data)
+    with pytest.raises(CheckpointCorrupt, match=r"glassformer\.context_length must be from 1 to 32, not 33"):
+        gf.load(path)
 
 
 @pytest.mark.parametrize(

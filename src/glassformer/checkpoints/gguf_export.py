@@ -19,7 +19,7 @@ from glassformer.checkpoints import gguf_card, gguf_families, gguf_file, gguf_to
 from glassformer.checkpoints.build import check_finite
 from glassformer.checkpoints.chat_templates import templates_of
 from glassformer.checkpoints.formats.format import Contents
-from glassformer.checkpoints.formats.gguf import EMBEDDING, HEAD, configuration_of
+from glassformer.checkpoints.formats.gguf import EMBEDDING, HEAD, OWN_CONTEXT, configuration_of
 from glassformer.checkpoints.gguf_families import FAMILIES, LONGROPE, ROPE_FREQUENCIES, WINDOW, GGUFFamily
 from glassformer.checkpoints.gguf_tokenizer import KEY, chat_metadata
 from glassformer.checkpoints.rest import CARD
@@ -51,6 +51,8 @@ def save(module: nn.Module, contents: Contents, path: Path, *, kind: str, overwr
     metadata = {"general.architecture": name, "general.file_type": FILE_TYPES[kind], "general.quantization_version": 2}
     rope_tensors = _rope_tensors(name, config)
     metadata |= _settings(name, family, theirs, config, rope_tensors)
+    if config.context_length != configuration_of(theirs).context_length:
+        metadata[OWN_CONTEXT] = config.context_length
     metadata |= gguf_card.metadata_of(contents.rest.contents.get(CARD, b""))
     metadata |= _tokenizer(contents, config.vocab_size)
     weights = dict(module.named_parameters())

@@ -22,6 +22,7 @@ from glassformer.models import specs
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 EXPERT = "{e}"
+OWN_CONTEXT = "glassformer.context_length"  # of a copy that reads less than its rotary scaling allows
 COMPARED_BYTES = 1 << 20  # at once
 
 
@@ -34,7 +35,7 @@ def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
     """The contents and our parameters, each dequantized when it is asked for."""
     file = GGUFFile(source.path)
     theirs = _settings(file)
-    config = configuration_of(theirs)
+    config = _with_own_context(configuration_of(theirs), file.metadata)
     tensors = FolderTensors(file, theirs)
     held = names.checked({name: tensors.outline(name) for name in tensors}, config)
     tokenizer, eos_ids, rest = _texts(file.metadata)
@@ -136,6 +137,16 @@ def configuration_of(theirs: Mapping[str, Any]) -> Any:
                     error.anywhere().replace("config.json", "its metadata, as in config.json", 1)
                 ) from None
     raise ConfigError(f"a model of the type {theirs['model_type']!r} is not known here.")
+
+
+def _with_own_context(config: Any, metadata: Mapping[str, Any]) -> Any:
+    """With the shorter context of a copy of ours; other files' settings mean the longest that a scaling allows."""
+    length = metadata.get(OWN_CONTEXT)
+    if length is None:
+        return config
+    if type(length) is not int or not 1 <= length <= config.context_length:
+        raise CheckpointCorrupt(f"{OWN_CONTEXT} must be from 1 to {config.context_length:,}, not {str(length)[:40]}.")
+    return replace(config, context_length=length)
 
 
 def _alike(file: GGUFFile, one: str, other: str) -> bool:
