@@ -53,6 +53,15 @@ def runs(fast: Callable[[], object | None], module: str, mode: str) -> str:
     return f"the fast twin in {module}"
 
 
+def decode_step(mode: str) -> str:
+    """What makes the steps of decoding."""
+    if mode == "readable":
+        return "the module, as the mode asks"
+    if importlib.util.find_spec("numba") is None:
+        return "the module, since numba is not installed"
+    return "a compiled kernel, for the decoders that it knows, in float32 on a CPU"
+
+
 def examine() -> dict[str, dict[str, Any]]:
     """The report, by section."""
     import torch
@@ -82,6 +91,7 @@ def examine() -> dict[str, dict[str, Any]]:
         "what runs": {
             "mode": f"{choice.mode} (change it in Python with glassformer.use)",
             "attention": attention,
+            "decode step": decode_step(choice.mode),
             **{name: runs(twin.fast, twin.fast_module, choice.mode) for name, twin in sorted(TWINS.items())},
         },
         "extras": {

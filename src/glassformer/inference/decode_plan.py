@@ -101,7 +101,6 @@ class DecodePlan:
         return (
             self.parts.are_plain
             and current() == Choice()
-            and not torch.is_grad_enabled()
             and not torch.is_autocast_enabled("cpu")
             and not is_observed()
         )
@@ -132,7 +131,7 @@ class DecodePlan:
         n_rows, n_new = tokens.shape
         if type(state) is not KVCache or n_new != 1 or n_rows > MOST_ROWS or not state.holds(n_rows):
             return None
-        if not self.is_free or not self.parts.are_unchanged:
+        if torch.is_grad_enabled() or not self.is_free or not self.parts.are_unchanged:
             return None
         ids = tokens[:, 0].tolist()
         if min(ids) < 0 or max(ids) >= self._room.tables.n_tokens or not self._turn.acquire(blocking=False):

@@ -14,7 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glassformer.kernels import inlined, njit, reordered
-from glassformer.kernels.memory import add_to, compare_and_swap, doubles, floats, let_others_run, longs, read, write
+from glassformer.kernels.memory import (
+    add_to,
+    compare_and_swap,
+    doubles,
+    floats,
+    let_others_run,
+    longs,
+    prefetch,
+    read,
+    write,
+)
 
 Longs = NDArray[np.int64]
 
@@ -52,6 +62,7 @@ N_POLICY = 2
 
 LEFT = (1 << 24) - 1  # of a ticket: the chunks that are left; the bits above number the phases
 CHUNK = 1 << 16  # bytes of weights: some microseconds
+LINE = 64  # bytes that come from memory at once
 GROUP = 4  # rows of the batch that a product takes at once
 PATIENCE = 2_000  # looks at a ticket after which a thread lets others run
 LINGER = 20  # how often it lets others run before it goes
@@ -227,27 +238,24 @@ def multiply_rows(
                 total += w[i] * x[i]
             out[r] = total
         return
-    for r in range(lo, hi, 2):
-        last = min(r + 1, hi - 1)
-        w, v = floats(weight + 4 * r * n_columns), floats(weight + 4 * last * n_columns)
+    for r in range(lo, hi):
+        w = floats(weight + 4 * r * n_columns)
+        if n_rows > GROUP and r + 1 < hi:  # while this row is multiplied, the next one comes from memory
+            for i in range(0, n_columns, LINE // 4):
+                prefetch(weight + 4 * ((r + 1) * n_columns + i))
         for b in range(0, n_rows, GROUP):
             x0 = floats(source + 4 * b * n_columns)
             x1 = floats(source + 4 * (b + 1) * n_columns)
             x2 = floats(source + 4 * (b + 2) * n_columns)
             x3 = floats(source + 4 * (b + 3) * n_columns)
-            w0 = w1 = w2 = w3 = v0 = v1 = v2 = v3 = np.float32(0)
+            total0 = total1 = total2 = total3 = np.float32(0)
             for i in range(n_columns):
-                w0 += w[i] * x0[i]
-                w1 += w[i] * x1[i]
-                w2 += w[i] * x2[i]
-                w3 += w[i] * x3[i]
-                v0 += v[i] * x0[i]
-                v1 += v[i] * x1[i]
-                v2 += v[i] * x2[i]
-                v3 += v[i] * x3[i]
+                total0 += w[i] * x0[i]
+                total1 += w[i] * x1[i]
+                total2 += w[i] * x2[i]
+                total3 += w[i] * x3[i]
             out = floats(target + 4 * b * width)
-            out[r], out[width + r], out[2 * width + r], out[3 * width + r] = w0, w1, w2, w3
-            out[last], out[width + last], out[2 * width + last], out[3 * width + last] = v0, v1, v2, v3
+            out[r], out[width + r], out[2 * width + r], out[3 * width + r] = total0, total1, total2, total3
 
 
 @njit

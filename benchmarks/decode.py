@@ -1,0 +1,184 @@
+"""Decoding token by token: the compiled step beside our module, transformers and CTranslate2.
+
+Run:  python benchmarks/decode.py [SHAPE...]   (gpt2, llama-3m, llama-15m, llama-110m; what is not installed is named)
+
+Random weights in float32, the prompt of 32 tokens and N greedy tokens, on all threads that torch has; each row is our
+text and a peer's in turn. `tokens/s` are ours, `share` is the part of the bandwidth that its weights take, which is
+measured in the same run by adding up numbers that fit into no cache. A batch is measured step by step.
+"""
+
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from paired import compare, save, seconds
+
+import glassformer as gf
+from glassformer.inference.decode_plan import plan_for
+from glassformer.inference.engine import Engine
+from glassformer.inference.logits import Sampling
+from glassformer.inference.request import Request
+from glassformer.nn.kv_cache import full
+
+PROMPT, CONTEXT = tuple(range(1, 33)), 1024
+LLAMA = {"context_length": CONTEXT, "n_layers": 6, "n_heads": 6, "tied_head": True}
+SHAPES: dict[str, tuple[str, dict[str, Any], int]] = {  # architecture, its sizes, and N
+    "llama-3m": ("llama", {**LLAMA, "vocab_size": 4096, "d_model": 192, "d_ff": 512}, 512),
+    "llama-15m": ("llama", {**LLAMA, "vocab_size": 32000, "d_model": 288, "d_ff": 768}, 256),
+    "llama-110m": (
+        "llama",
+        {**LLAMA, "vocab_size": 32000, "d_model": 768, "d_ff": 2048, "n_layers": 12, "n_heads": 12},
+        48,
+    ),
+    "gpt2": ("gpt2", {}, 48),
+}
+BATCHES = (1, 2, 4, 8, 16)
+
+Write = Callable[[int], Any]
+
+
+def main(names: Sequence[str]) -> None:
+    """Print and save the table."""
+    warnings.filterwarnings("ignore")
+    rows: dict[str, Any] = {}
+    for name in names or SHAPES:
+        architecture, sizes, n = SHAPES[name]
+        torch.manual_seed(0)
+        model = gf.build(architecture, **sizes)
+        module: Any = model.module.eval()
+        n_bytes = weights_read(module)
+        memory = bandwidth()
+        ours = engine(module)
+        for peer, write in peers(model, module).items():
+            row = compare(lambda: ours(n), lambda write=write: write(n))  # type: ignore[misc]
+            rows[f"{name}, {peer}"] = row
+            rate = n / row.ours
+            share = rate * n_bytes / memory
+            print(f"{name:11} {peer:12} {row} times as fast; {rate:.0f} tokens/s, share {share:.2f}", flush=True)
+        rates = batches(module, n)
+        rows[f"{name}, tokens/s by rows"] = rates
+        rows[f"{name}, bytes and bandwidth"] = [n_bytes, round(memory)]
+        print(
+            f"{name:11} by rows      {', '.join(f'{b}: {rate:.0f}' for b, rate in rates.items())} tokens/s", flush=True
+        )
+    save("decode", rows)
+
+
+def weights_read(module: Any) -> int:
+    """Bytes of weights that a step reads: all but the tables of which it takes a row."""
+    tables = [module.token_embedding.weight] if module.lm_head.weight is not module.token_embedding.weight else []
+    tables += [module.position_embedding.weight] if hasattr(module, "position_embedding") else []
+    return sum(weight.nbytes for weight in module.parameters()) - sum(table.nbytes for table in tables)
+
+
+def bandwidth() -> float:
+    """Bytes a second that all threads read together."""
+    numbers = torch.ones(1 << 27)
+    return numbers.nbytes / min(seconds(numbers.sum) for _ in range(7))
+
+
+def engine(module: Any) -> Write:
+    """Our engine: the prompt, and so many tokens after it."""
+
+    def write(n: int) -> list[int]:
+        running = Engine(module, full(len(PROMPT) + n))
+        running.admit(Request(tokens=PROMPT, sampling=Sampling(temperature=0.0), max_new_tokens=n))
+        return [new.token for new in running.run()]
+
+    assert plan_for(module) is not None
+    return write
+
+
+def peers(model: Any, module: Any) -> dict[str, Write]:
+    """Who else writes such a text."""
+    planned = engine(module)
+
+    def without_plan(n: int) -> Any:
+        with gf.use(attention="sdpa"):  # a choice that a plan leaves to the module
+            return planned(n)
+
+    writers: dict[str, Write] = {"our module": without_plan}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        gf.save(model, path)
+        for name, load in (("transformers", transformers_writer), ("CTranslate2", ctranslate2_writer)):
+            try:
+                writers[name] = load(path)
+            except ImportError as error:
+                print(f"{name}: {error}")
+    return writers
+
+
+def transformers_writer(path: Path) -> Write:
+    """transformers, with its cache and no more around it."""
+    from transformers import AutoModelForCausalLM
+
+    theirs = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+
+    @torch.inference_mode()
+    def write(n: int) -> list[int]:
+        tokens, past, text = torch.tensor([PROMPT]), None, []
+        for _ in range(n):
+            out = theirs(tokens, past_key_values=past, use_cache=True, logits_to_keep=1)
+            tokens, past = out.logits[:, -1].argmax(-1, keepdim=True), out.past_key_values
+            text.append(int(tokens))
+        return text
+
+    return write
+
+
+def ctranslate2_writer(path: Path) -> Write:
+    """CTranslate2 in float32, by the converter that it has for folders of Hugging Face's."""
+    import ctranslate2
+
+    words = [f"w{i}" for i in range(int(gf.load(path).config.vocab_size))]
+    converted = path.parent / "ct2"
+
+    class Converter(ctranslate2.converters.TransformersConverter):  # type: ignore[misc]
+        """Without a tokenizer, which a model with random weights has none of."""
+
+        def load_tokenizer(self, tokenizer_class: Any, *_: Any, **__: Any) -> Any:
+            """What the converter asks of one."""
+            return type(
+                "Words",
+                (),
+                {
+                    "get_vocab": lambda self: {word: i for i, word in enumerate(words)},
+                    "bos_token": words[0],
+                    "eos_token": words[0],
+                    "unk_token": words[0],
+                    "all_special_tokens": [],
+                },
+            )()
+
+    Converter(str(path)).convert(str(converted), force=True)
+    theirs = ctranslate2.Generator(str(converted), inter_threads=1, intra_threads=torch.get_num_threads())
+    prompt = [words[i] for i in PROMPT]
+    settings = {"sampling_topk": 1, "include_prompt_in_result": False, "end_token": []}
+    return lambda n: theirs.generate_batch([prompt], max_length=n, min_length=n, **settings)
+
+
+@torch.inference_mode()
+def batches(module: Any, n: int) -> dict[int, float]:
+    """Tokens a second of the step alone for so many rows."""
+    rates = {}
+    plan: Any = plan_for(module)
+    for n_rows in BATCHES:
+        state = module.begin(None, full(CONTEXT))
+        module(torch.tensor([PROMPT] * n_rows), state)
+        tokens, times = torch.ones(n_rows, 1, dtype=torch.long), []
+        for _ in range(min(n, 48)):
+            start = time.perf_counter()
+            assert plan.step(tokens, state, None) is not None
+            times.append(time.perf_counter() - start)
+        rates[n_rows] = round(n_rows / sorted(times)[len(times) // 2], 1)
+    return rates
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
