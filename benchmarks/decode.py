@@ -12,6 +12,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def main(names: Sequence[str]) -> None:
         memory = bandwidth()
         ours = engine(module)
         for peer, write in peers(model, module).items():
-            row = compare(lambda: ours(n), lambda write=write: write(n))  # type: ignore[misc]
+            row = compare(partial(ours, n), partial(write, n))
             rows[f"{name}, {peer}"] = row
             rate = n / row.ours
             share = rate * n_bytes / memory
