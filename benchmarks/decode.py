@@ -74,7 +74,7 @@ def weights_read(module: Any) -> int:
     """Bytes of weights that a step reads: all but the tables of which it takes a row."""
     tables = [module.token_embedding.weight] if module.lm_head.weight is not module.token_embedding.weight else []
     tables += [module.position_embedding.weight] if hasattr(module, "position_embedding") else []
-    return sum(weight.nbytes for weight in module.parameters()) - sum(table.nbytes for table in tables)
+    return int(sum(weight.nbytes for weight in module.parameters()) - sum(table.nbytes for table in tables))
 
 
 def bandwidth() -> float:
@@ -119,7 +119,7 @@ def transformers_writer(path: Path) -> Write:
     """transformers, with its cache and no more around it."""
     from transformers import AutoModelForCausalLM
 
-    theirs = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    theirs: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
 
     @torch.inference_mode()
     def write(n: int) -> list[int]:
