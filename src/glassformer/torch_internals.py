@@ -54,8 +54,8 @@ def hooks_of(module: nn.Module) -> tuple[Mapping[int, Any], ...]:
 
 
 def contents_of(module: nn.Module) -> tuple[Mapping[str, Any], ...]:
-    """A module's children and its own parameters by their names, as they change; what is public is a copy."""
-    return module._modules, module._parameters
+    """A module's children, parameters and buffers by their names, as they change; what is public is a copy."""
+    return module._modules, module._parameters, module._buffers
 
 
 def declaration(operation: Any) -> Any:

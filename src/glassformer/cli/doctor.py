@@ -59,7 +59,7 @@ def decode_step(mode: str) -> str:
         return "the module, as the mode asks"
     if importlib.util.find_spec("numba") is None:
         return "the module, since numba is not installed"
-    return "a compiled kernel, for the decoders that it knows, in float32 on a CPU"
+    return "a compiled kernel, for the decoders that it knows, in float32 or quantized, on a CPU"
 
 
 def examine() -> dict[str, dict[str, Any]]:

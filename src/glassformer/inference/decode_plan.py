@@ -28,6 +28,7 @@ from glassformer.twins import Choice, current
 
 MOST_ROWS = 16  # beyond, torch's products of matrices win
 TOLERANCE = 1e-4  # of logits, and of the greatest of them where that is above 1
+ROUNDED_TOLERANCE = 3e-2  # the same where vectors are rounded to 8 bits, and a last bit decides to which number
 PROBE = 3  # tokens that module and plan read, to be compared
 
 WORTH = 0.3  # seconds in a process's steps after which to load the kernel has cost no more than to go on without it
@@ -118,7 +119,8 @@ class DecodePlan:
         expected, logits = module(tokens[:, :1], state.branch(torch.zeros(1, dtype=torch.long))), None
         if type(state) is KVCache:
             logits = self.step(tokens[:, :1], state, None)
-        allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
+        tolerance = ROUNDED_TOLERANCE if self._room.tables.is_quantized else TOLERANCE
+        allowed = tolerance * max(1.0, float(expected.abs().max()))
         self.is_right = logits is not None and torch.allclose(logits, expected, atol=allowed, rtol=0, equal_nan=True)
         if not self.is_right:
             name = type(module).__name__
@@ -150,7 +152,7 @@ class Parts:
         parts = list(module.modules())
         self._hooks = [hooks for part in parts for hooks in hooks_of(part)]
         self._contents = [(names, [*names.values()]) for part in parts for names in contents_of(part) if names]
-        self._tensors = list(module.parameters())
+        self._tensors = [*module.parameters(), *module.buffers()]
         self._addresses = [tensor.data_ptr() for tensor in self._tensors]
         self._dropping = [part for part in parts if isinstance(part, Dropout | Attention)]
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from glassformer.inference.decode_tables import DecodeTables
 from glassformer.kernels import decode_step as kernel
 from glassformer.nn.kv_cache import KVCache, Policy
+from glassformer.nn.quantized_matrix import TILE
 
 
 class StepRoom:
@@ -62,6 +63,7 @@ class StepRoom:
             kernel.PLACE_TABLE: tables.place_table,
             kernel.FINAL_NORM: tables.final_norm,
             kernel.HEAD: tables.head,
+            kernel.LOGITS_WIDTH: -(-tables.n_tokens // TILE) * TILE if tables.is_quantized else tables.n_tokens,
         }
         self._step[[*fields]] = [*fields.values()]
 
@@ -72,16 +74,21 @@ class StepRoom:
         if state.policies != self._policies:
             self._follow(state.policies)
         positions = state.step_by_one(valid)
-        self._tokens[:], self._positions[:] = tokens, positions
+        self._positions[:] = positions
+        if self.tables.quantized_tokens is None:
+            self._tokens[:] = tokens
+        else:
+            vectors = self.tables.quantized_tokens(torch.tensor(tokens))
+            self._tokens[:], self._step[kernel.TOKEN_TABLE] = range(len(tokens)), vectors.data_ptr()
         self._turn_by_length(state, positions)
         self._point_at(state)
-        logits = torch.empty(self._n_padded, 1, self.tables.n_tokens)
+        logits = torch.empty(self._n_padded, 1, int(self._step[kernel.LOGITS_WIDTH]))
         self._step[kernel.LOGITS] = logits.data_ptr()
         n_threads = min(torch.get_num_threads(), n_processors())
         self._step[kernel.N_THREADS] = n_threads
         HELPERS.ask(self._step, n_threads - 1)
         kernel.lead(self._step)
-        return logits[: len(tokens)]
+        return logits[: len(tokens), :, : self.tables.n_tokens]
 
     def _put(self, field: int, array: NDArray[np.generic]) -> NDArray[np.generic]:
         """Keep an array, and let a field of the step have its address."""
@@ -96,6 +103,11 @@ class StepRoom:
         self._step[kernel.N_ROWS], self._step[kernel.N_PADDED] = n_rows, self._n_padded
         for field, width in self._widths.items():
             self._put(field, np.zeros((self._n_padded, width), np.float32))
+        if self.tables.is_quantized:
+            most = max(matrix[kernel.COLUMNS] for matrix in self.tables.matrices)
+            self._put(kernel.ROUNDED, np.zeros((n_rows, most), np.int8))
+            self._put(kernel.ROUNDED_SCALES, np.zeros((n_rows, most), np.float32))
+            self._put(kernel.ROUNDED_TOTALS, np.zeros((n_rows, most), np.int32))
         self._tokens = self._put(kernel.TOKENS, np.zeros(n_rows, np.int64))
         self._positions = self._put(kernel.POSITIONS, np.zeros(n_rows, np.int64))
         n_pairs = int(self._step[kernel.N_PAIRS])

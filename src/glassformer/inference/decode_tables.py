@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer.kernels import decode_step as kernel
+from glassformer.kernels.quantized import Q4_0, Q4_1, Q8_0
 from glassformer.models.decoder import Decoder
 from glassformer.models.gemma import Gemma, rounded
 from glassformer.models.gpt2 import GPT2
@@ -23,6 +24,8 @@ from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import MLP, GeGLU, SwiGLU
 from glassformer.nn.linear import Linear, ScaledLinear
 from glassformer.nn.norm import JointRMSNorm, LayerNorm, RMSNorm, UnitOffsetRMSNorm, WideRMSNorm
+from glassformer.nn.quantized import QuantizedEmbedding, QuantizedLinear
+from glassformer.nn.quantized_matrix import GROUP, TILE, QuantizedMatrix
 from glassformer.nn.rope import RoPE
 from glassformer.torch_internals import is_compiled
 
@@ -39,6 +42,7 @@ ACTIVATIONS: dict[Callable[[Tensor], Tensor], int] = {
     F.gelu: kernel.GELU,
     F.gelu_tanh: kernel.GELU_TANH,
 }
+LEVELS = {"q8_0": Q8_0, "q4_0": Q4_0, "q4_1": Q4_1}
 GATES: dict[type[nn.Module], int] = {SwiGLU: kernel.SILU, GeGLU: kernel.GELU_TANH}
 
 
@@ -59,6 +63,8 @@ class DecodeTables:
         self.model_numbers = [1.0, 1.0, 0.0, 1.0]
         self.ropes: list[RoPE] = []
         self.place_table = 0
+        self.is_quantized = False
+        self.quantized_tokens: QuantizedEmbedding | None = None  # whose rows are dequantized before each step
         rope_of_layer = self._read_model(module)
         model: Any = module
         self.d_model: int = model.config.d_model
@@ -74,7 +80,12 @@ class DecodeTables:
         self.head = self._matrix(model.lm_head)
         if type(model.lm_head) is ScaledLinear:
             self.model_numbers[kernel.LOGIT_SCALE] = model.lm_head.scaling
+        if type(model.lm_head) is QuantizedLinear:
+            self.model_numbers[kernel.LOGIT_SCALE] = model.lm_head.divisor
         self.n_tokens = self.matrices[self.head][kernel.ROWS]
+        for matrix in self.matrices[: self.head]:
+            if matrix[kernel.LEVELS] >= 0 and matrix[kernel.ROWS] % TILE:
+                raise NotCovered("a quantized matrix whose rows make no whole tiles")
 
     def _read_model(self, module: Any) -> list[int]:
         """What a family has of its own; the number of each layer's angles, -1 where it has none."""
@@ -148,11 +159,23 @@ class DecodeTables:
         self.numbers.append([scale, attn.softcap or 0.0, multiplier])
 
     def _matrix(self, linear: Any) -> int:
-        if type(linear) not in (Linear, ScaledLinear):
+        if type(linear) not in (Linear, ScaledLinear, QuantizedLinear):
             raise NotCovered(f"a {type(linear).__name__}")
         bias = 0 if linear.bias is None else self._address(linear.bias)
-        self.matrices.append([self._address(linear.weight), bias, *linear.weight.shape])
+        if type(linear) is QuantizedLinear:
+            place, *levels = self._quantized(linear.weight)
+        else:
+            place, levels = self._address(linear.weight), [-1, 0, 0]
+        self.matrices.append([place, bias, *linear.weight.shape, *levels])
         return len(self.matrices) - 1
+
+    def _quantized(self, matrix: QuantizedMatrix) -> list[int]:
+        """Where the levels of a quantized matrix lie, their kind, and where their scales and offsets do."""
+        if matrix.levels.device.type != "cpu" or matrix.shape[1] % GROUP:
+            raise NotCovered("a quantized matrix that lies elsewhere, or whose columns make no whole groups")
+        self.is_quantized = True
+        offset = 0 if matrix.offset is None else matrix.offset.data_ptr()
+        return [matrix.levels.data_ptr(), LEVELS[matrix.kind], matrix.scale.data_ptr(), offset]
 
     def _norm(self, norm: Any) -> int:
         """The number of a norm; -1 where there is none."""
@@ -168,6 +191,9 @@ class DecodeTables:
         return len(self.norms) - 1
 
     def _table(self, embedding: Any) -> int:
+        if type(embedding) is QuantizedEmbedding:
+            self.quantized_tokens = embedding
+            return 0
         if type(embedding) is not Embedding:
             raise NotCovered(f"a {type(embedding).__name__}")
         return self._address(embedding.weight)

@@ -25,6 +25,8 @@ from glassformer.kernels.memory import (
     read,
     write,
 )
+from glassformer.kernels.quantized import GROUP as NEIGHBOURS
+from glassformer.kernels.quantized import TILE, multiply_tiles, quantize_rows
 
 Longs = NDArray[np.int64]
 
@@ -36,13 +38,14 @@ PHASE, LAYER, N_CHUNKS, MATRIX, N_MATRICES, SOURCE, TARGET, WIDTH = range(24, 32
     N_THREADS, N_ROWS, N_PADDED, N_LAYERS, N_POLICIES, N_ROPES, N_PAIRS, IS_HALF, D_MODEL, D_FF, QKV_WIDTH,
     MIXED_WIDTH, N_SCORES, TOKEN_TABLE, PLACE_TABLE, FINAL_NORM, HEAD,
     MODEL_NUMBERS, MATRICES, NORMS, LAYERS, NUMBERS, CACHES, POLICIES, FREQUENCIES, TOKENS, POSITIONS, ANGLES,
-    X, NORMED, BESIDE, QKV, MIXED, HIDDEN, ADDED, SCORES, LOGITS,
-) = range(32, 69)  # fmt: skip
-N_STEP = 72
+    X, NORMED, BESIDE, QKV, MIXED, HIDDEN, ADDED, SCORES, LOGITS, LOGITS_WIDTH,
+    ROUNDED, ROUNDED_SCALES, ROUNDED_TOTALS,  # what a product reads, in 8 bits
+) = range(32, 73)  # fmt: skip
+N_STEP = 80
 PRODUCT, ACTIVATED, GATED, ATTENTION = range(4)  # phases
 EMBEDDING_SCALE, LOGIT_SCALE, LOGIT_CAP, AMPLITUDE = range(4)  # numbers of the model, float32
-WEIGHT, BIAS, ROWS, COLUMNS = range(4)  # of a matrix
-N_MATRIX = 4
+WEIGHT, BIAS, ROWS, COLUMNS, LEVELS, SCALE, OFFSET = range(7)  # of a matrix; its kind of levels, -1 of float32
+N_MATRIX = 7
 NORM_KIND, NORM_WEIGHT, NORM_BIAS, NORM_SIZE, NORM_EPSILON = range(5)  # of a norm; ε in units of 2⁻⁶⁰
 N_NORM = 5
 LAYER_NORM, RMS_NORM, UNIT_OFFSET_RMS_NORM = range(3)
@@ -96,10 +99,9 @@ def lead(step: Longs) -> None:
         multiply(step, PRODUCT, i, layer[DOWN], 1, step[HIDDEN], added, width)
         add(step, i, layer[MLP_ADDED], layer[MLP_AFTER])
     source = normalise(step, step[FINAL_NORM], x, normed)
-    n_tokens = longs(step[MATRICES] + 8 * N_MATRIX * step[HEAD])[ROWS]
-    multiply(step, PRODUCT, 0, step[HEAD], 1, source, step[LOGITS], n_tokens)
+    multiply(step, PRODUCT, 0, step[HEAD], 1, source, step[LOGITS], step[LOGITS_WIDTH])
     write(field(step, IS_OPEN), 0)
-    cap_logits(step, n_tokens)
+    cap_logits(step, step[LOGITS_WIDTH])
 
 
 # ---- threads
@@ -180,17 +182,24 @@ def multiply(
     """The products of vectors, one for each row, with matrices: side by side in the target, or as the phase has it."""
     step[PHASE], step[LAYER], step[MATRIX], step[N_MATRICES] = phase, layer, matrix, n_matrices
     step[SOURCE], step[TARGET], step[WIDTH] = source, target, width
-    n_columns = longs(step[MATRICES] + 8 * N_MATRIX * matrix)[COLUMNS]
+    n_columns, width_in_bytes = longs(step[MATRICES] + 8 * N_MATRIX * matrix)[COLUMNS], 4 * width
+    for each in range(matrix, matrix + n_matrices):
+        if longs(step[MATRICES] + 8 * N_MATRIX * each)[LEVELS] >= 0:
+            width_in_bytes = width
+    if width_in_bytes == width:
+        n_groups = n_columns // NEIGHBOURS
+        quantize_rows(source, step[N_ROWS], n_groups, step[ROUNDED], step[ROUNDED_SCALES], step[ROUNDED_TOTALS])
     n_threads = step[N_THREADS]
-    n_chunks = 4 * width * n_columns // CHUNK // n_threads * n_threads
+    n_chunks = width_in_bytes * n_columns // CHUNK // n_threads * n_threads
     share(step, min(max(n_chunks, 1 if width < 64 else n_threads), LEFT))
 
 
 @njit
 def multiply_chunk(step: Longs, chunk: int) -> None:
     """A chunk of the products: the rows of the matrices that are its own."""
-    width = step[WIDTH]
-    lo, hi = chunk * width // step[N_CHUNKS], (chunk + 1) * width // step[N_CHUNKS]
+    width, n_chunks = step[WIDTH], step[N_CHUNKS]
+    lo = chunk * width // n_chunks // TILE * TILE
+    hi = width if chunk + 1 == n_chunks else (chunk + 1) * width // n_chunks // TILE * TILE
     if step[PHASE] == GATED:
         gates, beside = step[TARGET], 4 * step[N_PADDED] * width
         product(step, step[MATRIX], lo, hi, gates)
@@ -215,7 +224,24 @@ def product(step: Longs, matrix: int, lo: int, hi: int, target: int) -> None:
     """Rows lo to hi of a matrix times the vector of each row, and the bias, into the target."""
     entry = longs(step[MATRICES] + 8 * N_MATRIX * matrix)
     width = step[WIDTH]
-    multiply_rows(entry[WEIGHT], entry[COLUMNS], lo, hi, step[SOURCE], step[N_PADDED], target, width)
+    if entry[LEVELS] < 0:
+        multiply_rows(entry[WEIGHT], entry[COLUMNS], lo, hi, step[SOURCE], step[N_PADDED], target, width)
+    elif lo < hi:
+        multiply_tiles(
+            entry[LEVELS],
+            entry[WEIGHT],
+            entry[SCALE],
+            entry[OFFSET],
+            entry[COLUMNS] // NEIGHBOURS,
+            step[ROUNDED],
+            step[ROUNDED_SCALES],
+            step[ROUNDED_TOTALS],
+            step[N_ROWS],
+            target,
+            width,
+            lo // TILE,
+            (hi + TILE - 1) // TILE,
+        )
     if entry[BIAS]:
         bias = floats(entry[BIAS])
         for b in range(step[N_ROWS]):
