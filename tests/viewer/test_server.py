@@ -183,17 +183,20 @@ def test_text_is_shown_on_its_way_to_tokens(tmp_path: Path):
     assert "".join(piece["text"] for piece in pieces) == text
     assert [piece["text"] for piece in pieces if piece["special"]] == ["<|endoftext|>"]
     the = pieces[0]
-    assert the["merges"][0] == ["74", "68", "65"]
-    assert the["merges"][-1] == ["746865"]
+    assert the["rows"][0] == ["74", "68", "65"]
+    assert the["rows"][-1] == ["746865"]
     for piece in pieces:
-        assert all("".join(row) == piece["bytes"] for row in piece["merges"])
-        sizes = [len(row) for row in piece["merges"]]
+        assert all("".join(row) == piece["bytes"] for row in piece["rows"])
+        sizes = [len(row) for row in piece["rows"]]
         assert sizes == sorted(sizes, reverse=True)
     session.run(text=text)
     shown = [token.text for token in session.runs[0].steps[0].tokens]
     assert any(text.startswith("⟨") and text.endswith("⟩") for text in shown), (
         "bytes that are no characters show as such"
     )
+    assert session.pieces(0) == pieces
+    session.run(tokens=list(b"the"))
+    assert session.pieces(1) == [], "no text becomes these tokens"
 
 
 @pytest.mark.parametrize(

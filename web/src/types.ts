@@ -179,8 +179,16 @@ export interface TokenizedPiece {
   text: string;
   bytes: string; // hexadecimal
   special: boolean;
-  merges: string[][]; // the pieces, in hexadecimal, at first and after each merge
+  method: "merges" | "longest match" | "best path" | "look-up"; // how the tokenizer cuts it; a look-up has no steps
+  rows: string[][]; // its symbols, in hexadecimal, at first and after each step
+  steps: PieceStep[];
   ids: number[];
+}
+
+export interface PieceStep {
+  at: number; // which symbol of the row after it is new; a merge made it of what stood there and after it
+  rank: number | null; // of that pair; of all neighbours, those of the least rank are merged
+  score: number | null; // of the new symbol
 }
 
 export interface Tile {
@@ -202,6 +210,8 @@ export interface DataSource {
   chapters(): Promise<Chapter[]>;
   /** The texts of tokens of the vocabulary; absent where the model has no tokenizer. */
   vocabulary?(ids: number[]): Promise<Token[]>;
+  /** The text of a run; empty where its tokens are not those of a text. */
+  pieces(run: number): Promise<TokenizedPiece[]>;
   /** These reject with one sentence where there is no server. */
   tokenize(text: string): Promise<TokenizedPiece[]>;
   run(input: { text: string } | { tokens: number[] }): Promise<RunInfo>;

@@ -6,6 +6,7 @@ import type { Block, Scene, TensorRecord, TraceRecords } from "../src/types.ts";
 import { changedBlocks, placeOf, refAt } from "../src/ui/cells.ts";
 import { find } from "../src/ui/find.ts";
 import { exact, pieceText, short } from "../src/ui/format.ts";
+import { mergeTrees } from "../src/ui/merge-tree.ts";
 import { distribution, PLAIN, ranked } from "../src/ui/sampling.ts";
 
 const block = (id: number, part: Partial<Block>): Block => ({
@@ -133,4 +134,26 @@ test("numbers and pieces are written as people read them", () => {
   assert.equal(exact(Math.fround(0.1), "float32"), "0.1");
   assert.equal(pieceText("e4bd"), "⟨E4 BD⟩");
   assert.equal(pieceText("e4bda0"), "你");
+});
+
+test("the tree of a word's merges has what was merged under each of them", () => {
+  const hex = (symbols: string): string[] => symbols.split(" ").map((symbol) => Buffer.from(symbol).toString("hex"));
+  const { branches, height } = mergeTrees({
+    text: "hugs",
+    bytes: "68756773",
+    special: false,
+    method: "merges",
+    rows: [hex("h u g s"), hex("h ug s"), hex("hug s")],
+    steps: [
+      { at: 1, rank: 4, score: null },
+      { at: 0, rank: 9, score: null },
+    ],
+    ids: [300, 115],
+  });
+  assert.deepEqual(branches.map(({ text, rank }) => [text, rank]), [["hug", 9], ["s", null]]);
+  const [hug] = branches;
+  assert.deepEqual(hug!.parts.map(({ text, step }) => [text, step]), [["h", 0], ["ug", 1]]);
+  const [h, ug] = hug!.parts;
+  assert.equal(hug!.x, (h!.x + ug!.x) / 2);
+  assert.ok(h!.y < ug!.y && ug!.y < hug!.y && hug!.y < height);
 });

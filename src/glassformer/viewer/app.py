@@ -96,6 +96,7 @@ def application(session: Session, *, token: str | None, hosts: Iterable[str] = (
         Route("/api/blobs", api.blobs, methods=["POST"]),
         Route("/api/tokenize", api.tokenize, methods=["POST"]),
         Route("/api/runs", api.run, methods=["POST"]),
+        Route("/api/runs/{run}/pieces", api.pieces),
         Route("/api/runs/{run}/next", api.next, methods=["POST"]),
         Route(f"{step}/scene", api.scene),
         Route(f"{step}/trace", api.trace),
@@ -161,6 +162,11 @@ class Api:
     async def tokens(self, request: Request) -> Response:
         """GET: the texts of these token ids, or the names of classes."""
         return await self._read(lambda: self._session.vocabulary(_list(request, "ids")))
+
+    async def pieces(self, request: Request) -> Response:
+        """GET: the text of a run on its way to tokens."""
+        run = _whole(request.path_params["run"], "The run")
+        return await self._read(lambda: self._session.pieces(run))
 
     async def explain(self, request: Request) -> Response:
         """GET: where one number comes from."""

@@ -103,6 +103,7 @@ def _packed(shown: Session | Trace, limit: int) -> tuple[dict[str, Any], dict[st
         "session": session.to_json(live=False),
         "chapters": [one for one in load_chapters() if any(not missing_roles(scene, one) for scene in scenes)],
         "tokens": session.vocabulary()[:MAX_TOKENS],
+        "pieces": {run.id: session.pieces(run.id) for run in session.runs},
         "steps": [
             {"run": run, "step": number, "scene": step.scene.to_json() | {"lazy": False}, "trace": step.records}
             for run, number, step in session.steps()

@@ -34,7 +34,7 @@ from glassformer.viewer.gradients import add_gradients
 from glassformer.viewer.responses import answer
 from glassformer.viewer.scene import Block, Scene, Token
 from glassformer.viewer.shapes import configuration, shapes_scene
-from glassformer.viewer.tokens import shown_classes, shown_tokens, tokenized
+from glassformer.viewer.tokens import shown_classes, shown_tokens, text_of, tokenized
 
 LAZY = 64 << 20  # bytes of a step from which on the page fetches only what it shows
 MAX_BYTES = 4 * GIB  # of all recorded numbers of a session, without the weights
@@ -207,6 +207,17 @@ class Session:
         if self.tokenizer is None:
             raise GenerationError("This model has no tokenizer: give it token ids.")
         return tokenized(self.tokenizer, text, kind_of(model).tokens(model, text))
+
+    def pieces(self, run: int) -> list[dict[str, Any]]:
+        """The text of a run on its way to tokens; empty where its tokens are not those of a text, or it is long."""
+        inputs = self._run(run).steps[0].inputs
+        ids = inputs.source or inputs.tokens
+        tokenizer = self.tokenizer
+        if tokenizer is None or self._reads_no_text or not all(id in tokenizer.vocab for id in ids):
+            return []
+        text = text_of(tokenizer, ids)
+        pieces = tokenized(tokenizer, text, ids) if len(text) <= MAX_TEXT else []
+        return pieces if [id for piece in pieces for id in piece["ids"]] == list(ids) else []
 
     def vocabulary(self, ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """What the logits of these ids, or of all, are of: tokens or classes; none where there is no tokenizer."""

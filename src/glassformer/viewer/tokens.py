@@ -27,24 +27,37 @@ def shown_classes(config: Any) -> list[Token]:
 
 
 def tokenized(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> list[dict[str, Any]]:
-    """The pieces of a text with their merges; `ids` are the model's, with tokens of its own before and after."""
+    """`TokenizedPiece` of types.ts: the pieces of a text with the steps to their tokens.
+
+    `ids` are the model's, with tokens of its own before and after.
+    """
     watched = tokenizer.steps(text)
     pieces = [
         {
             "text": piece.text,
             "bytes": piece.text.encode().hex(),
             "special": piece.special,
-            "merges": [[symbol.hex() for symbol in row] for row in piece.symbols],
+            "method": tokenizer.method,
+            "rows": [[symbol.hex() for symbol in row] for row in piece.symbols],
+            "steps": [{"at": step.at, "rank": step.rank, "score": step.score} for step in piece.steps],
             "ids": piece.ids,
         }
         for piece in watched
     ]
     middle = [id for piece in watched for id in piece.ids]
-    start = next(at for at in range(len(ids) + 1) if list(ids[at : at + len(middle)]) == middle)
+    start = next((at for at in range(len(ids) + 1) if list(ids[at : at + len(middle)]) == middle), 0)
     before, after = ids[:start], ids[start + len(middle) :]
     return [*(_added(tokenizer, id) for id in before), *pieces, *(_added(tokenizer, id) for id in after)]
 
 
+def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """The text of ids without the special tokens around it."""
+    special = set(tokenizer.special_tokens.values())
+    places = [place for place, id in enumerate(ids) if id not in special]
+    return tokenizer.decode(ids[places[0] : places[-1] + 1]) if places else ""
+
+
 def _added(tokenizer: Tokenizer, id: int) -> dict[str, Any]:
     data = tokenizer.token_bytes(id)
-    return {"text": readable(data), "bytes": data.hex(), "special": True, "merges": [[data.hex()]], "ids": [id]}
+    shown = {"text": readable(data), "bytes": data.hex(), "special": True, "method": "look-up"}
+    return {**shown, "rows": [[data.hex()]], "steps": [], "ids": [id]}

@@ -79,6 +79,10 @@ export class LiveSource implements DataSource {
     return json("chapters");
   }
 
+  pieces(run: number): Promise<TokenizedPiece[]> {
+    return json(`runs/${run}/pieces`);
+  }
+
   tokenize(text: string): Promise<TokenizedPiece[]> {
     return json("tokenize", { text });
   }

@@ -52,6 +52,10 @@ export class LocalSource implements DataSource {
     return this.#pack.chapters;
   }
 
+  async pieces(run: number): Promise<TokenizedPiece[]> {
+    return this.#pack.pieces[run] ?? [];
+  }
+
   async tokenize(): Promise<TokenizedPiece[]> {
     throw new Error(NO_SERVER);
   }

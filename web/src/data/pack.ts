@@ -4,13 +4,14 @@
  * In one file they are text: base64 of gzip. The blobs follow each other, each filled up to a multiple of 4 bytes, and
  * all of them are shuffled, first bytes first: floats that are alike have their likeness in the same byte.
  */
-import type { Chapter, Scene, Session, StorageRecord, Token, TraceRecords } from "../types.ts";
+import type { Chapter, Scene, Session, StorageRecord, Token, TokenizedPiece, TraceRecords } from "../types.ts";
 import { Once } from "./once.ts";
 
 export interface Pack {
   session: Session;
   chapters: Chapter[];
   tokens: Token[]; // the vocabulary, by id, as far as it is kept
+  pieces: Record<number, TokenizedPiece[]>; // of each run's text
   steps: { run: number; step: number; scene: Scene; trace: TraceRecords }[];
   blobs: Record<string, number>; // how many bytes each has, in their order
 }

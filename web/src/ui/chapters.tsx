@@ -9,6 +9,7 @@ import { OwnText } from "./own-text.tsx";
 import { Probabilities } from "./probabilities.tsx";
 import { SamplingControls } from "./sampling-controls.tsx";
 import { Scale } from "./scale.tsx";
+import { RunPieces } from "./tokenizer.tsx";
 import { goBack, goNext, goTo, here, togglePlay, walk } from "./walk.ts";
 
 export const Chapters = () => (
@@ -114,7 +115,10 @@ const Steps = ({ told }: { told: Chapter }) => {
 const StepPanel = ({ panel }: { panel: Panel }) => (
   <div class="step-panel">
     {panel === "tokenizer" ? (
-      <OwnText />
+      <>
+        <RunPieces />
+        <OwnText />
+      </>
     ) : panel === "scale" ? (
       <Scale />
     ) : (

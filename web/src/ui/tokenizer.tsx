@@ -1,16 +1,18 @@
-/** The tokenizer at work on the visitor's text: its bytes, what merges with what, and the ids that the model reads. */
+/** The tokenizer at work on a text: its pieces and the ids that the model reads, and how one of them comes about. */
 
-import { useSignal } from "@preact/signals";
-import { t } from "../state.ts";
+import { useSignal, useSignalEffect } from "@preact/signals";
+import { problem, run, source, t } from "../state.ts";
 import type { TokenizedPiece } from "../types.ts";
-import { pieceText, visible } from "./format.ts";
+import { pieceText } from "./format.ts";
+import { Merges } from "./merges.tsx";
 
 const SHOWN = 200; // pieces; a long text is cut for the eye only
 
 export const Tokenizer = ({ pieces }: { pieces: TokenizedPiece[] }) => {
-  const chosen = useSignal<number | null>(null);
+  const chosen = useSignal<number | "none" | null>(null); // null: nobody has chosen yet
   const ids = pieces.reduce((sum, piece) => sum + piece.ids.length, 0);
-  const piece = chosen.value === null ? undefined : pieces[chosen.value];
+  const open = chosen.value ?? mostSteps(pieces);
+  const piece = open === "none" ? undefined : pieces[open];
   return (
     <div class="tokenizer">
       <ol class="pieces" aria-label={t("pieces")}>
@@ -18,12 +20,12 @@ export const Tokenizer = ({ pieces }: { pieces: TokenizedPiece[] }) => {
           <li key={i}>
             <button
               type="button"
-              aria-expanded={chosen.value === i}
+              aria-expanded={open === i}
               class={each.special ? "special" : ""}
-              onClick={() => (chosen.value = chosen.value === i ? null : i)}
+              onClick={() => (chosen.value = open === i ? "none" : i)}
             >
               <span class="parts">
-                {(each.merges.at(-1) ?? [each.bytes]).map((part, j) => (
+                {(each.rows.at(-1) ?? [each.bytes]).map((part, j) => (
                   <span key={j} class="token">
                     {each.special ? each.text : pieceText(part)}
                   </span>
@@ -41,39 +43,27 @@ export const Tokenizer = ({ pieces }: { pieces: TokenizedPiece[] }) => {
   );
 };
 
-/** Row by row: the bytes, and the pieces after each merge. */
-const Merges = ({ piece }: { piece: TokenizedPiece }) => (
-  <table class="merges">
-    <caption>{t("how_made", { piece: visible(piece.text) })}</caption>
-    <tbody>
-      <tr>
-        <th scope="row">{t("bytes")}</th>
-        <td>
-          {(piece.bytes.match(/../g) ?? []).map((byte, i) => (
-            <code key={i}>{byte.toUpperCase()}</code>
-          ))}
-        </td>
-      </tr>
-      {piece.merges.map((parts, i) => (
-        <tr key={i}>
-          <th scope="row">{i === 0 ? t("begin") : t("merge_n", { n: i })}</th>
-          <td>
-            {parts.map((part, j) => (
-              <span key={j} class="token">
-                {pieceText(part)}
-              </span>
-            ))}
-          </td>
-        </tr>
-      ))}
-      <tr>
-        <th scope="row">{t("ids")}</th>
-        <td>
-          {piece.ids.map((id, i) => (
-            <code key={i}>{id}</code>
-          ))}
-        </td>
-      </tr>
-    </tbody>
-  </table>
-);
+/** The piece with the most steps, which a visitor sees before one has been chosen. */
+const mostSteps = (pieces: TokenizedPiece[]): number =>
+  pieces.reduce((most, piece, i) => (piece.steps.length > (pieces[most]?.steps.length ?? 0) ? i : most), 0);
+
+/** The text of the run that is shown. */
+export const RunPieces = () => {
+  const pieces = useSignal<TokenizedPiece[]>([]);
+  useSignalEffect(() => {
+    const wanted = run.value;
+    source.value?.pieces(wanted).then(
+      (arrived) => {
+        if (run.peek() === wanted) pieces.value = arrived;
+      },
+      (error: Error) => (problem.value = error.message),
+    );
+  });
+  if (pieces.value.length === 0) return null;
+  return (
+    <section class="run-pieces">
+      <p class="quiet">{t("text_that_runs")}</p>
+      <Tokenizer key={run.value} pieces={pieces.value} />
+    </section>
+  );
+};
