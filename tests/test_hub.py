@@ -204,6 +204,19 @@ def test_a_model_that_is_not_known_here_is_refused_before_its_weights_come(serve
     assert server.fetched() == ["config.json"]
 
 
+@pytest.mark.parametrize("with_settings", [True, False])
+def test_an_adapter_is_refused_by_the_name_of_its_base_before_its_weights_come(
+    with_settings: bool, server: FakeHub
+) -> None:
+    kept = [name for name in server.repositories["org/tiny"] if name.endswith(".json") and "safetensors" not in name]
+    adapter = {name: server.repositories["org/tiny"][name] for name in kept if with_settings}
+    adapter |= {"adapter_model.safetensors": b"", "adapter_config.json": b'{"base_model_name_or_path": "org/base"}'}
+    server.add("org/adapter", adapter)
+    with pytest.raises(CheckpointError, match="an adapter of 'org/base', not a model: merge it into its base first"):
+        gf.load("org/adapter")
+    assert "adapter_model.safetensors" not in server.fetched()
+
+
 def test_a_name_that_leads_out_of_the_folder_is_refused_though_there_is_such_a_file(
     server: FakeHub, folder: Path, tmp_path: Path
 ) -> None:

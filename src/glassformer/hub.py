@@ -22,6 +22,7 @@ from typing import Any
 from glassformer import files, strict_json
 from glassformer.checkpoints import huggingface
 from glassformer.checkpoints.folder_files import (
+    ADAPTER,
     CONFIG,
     GENERATION,
     INDEX,
@@ -140,7 +141,7 @@ def _describing(listing: Listing) -> list[str]:
 
     Settings that are too large are an error; texts are left where they are, since one may stand for another.
     """
-    max_bytes = dict.fromkeys((CONFIG, GENERATION, OURS, PROCESSOR), MAX_BYTES)
+    max_bytes = dict.fromkeys((CONFIG, GENERATION, OURS, PROCESSOR, ADAPTER), MAX_BYTES)
     if _door(listing).endswith(".json"):
         max_bytes[_door(listing)] = strict_json.MAX_BYTES
     settings = max_bytes.keys() & listing.files.keys()
@@ -163,6 +164,8 @@ def _weights(listing: Listing, folder: FolderFiles, *, from_pickle: bool) -> lis
     """The files of the weights."""
     door = _door(listing)
     if not door:
+        if folder.has(ADAPTER):
+            raise folder.only_adapter()
         raise CheckpointError(f"it has neither {WEIGHTS} nor {PICKLED}. {_ggufs(listing)}")
     if door in (PICKLED, PICKLED_INDEX) and not from_pickle:
         raise folder.only_pickled()

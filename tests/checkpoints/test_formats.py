@@ -264,6 +264,13 @@ def test_an_adapter_is_to_be_merged_into_its_base(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "adapter_model.safetensors"):
         with pytest.raises(CheckpointError, match=r"an adapter of 'org/base', not a model: merge .* merge_and_unload"):
             gf.load(path)
+    base = gf.save(gf.load("nano-sort"), tmp_path / "base")
+    (tmp_path / "config.json").write_bytes((base / "config.json").read_bytes())
+    torch.save(lora, tmp_path / "adapter_model.bin")
+    for path in (tmp_path, tmp_path / "adapter_model.bin"):  # as some adapters have their base's settings, too
+        for from_pickle in (False, True):
+            with pytest.raises(CheckpointError, match="an adapter of 'org/base', not a model"):
+                gf.load(path, from_pickle=from_pickle)
     (tmp_path / "adapter_config.json").unlink()
     with pytest.raises(CheckpointError, match="this is an adapter, not a model"):
         gf.load(tmp_path / "adapter_model.safetensors")

@@ -93,6 +93,8 @@ def format_of(source: Source) -> Format:
     """The format whose marks a path has."""
     if not source.is_folder and not source.path.is_file():
         raise CheckpointError("this is neither a file nor a folder.")
+    if source.path.name in ADAPTER_WEIGHTS:
+        raise FolderFiles(source.path.parent).only_adapter()
     claims = [each for each in all_formats() if _sniffs(each, source)]
     if len(claims) == 1:
         return claims[0]
@@ -100,8 +102,6 @@ def format_of(source: Source) -> Format:
         raise CheckpointError(f"{' and '.join(each.name for each in claims)} both know it for theirs.")
     if not source.is_folder and not source.head:
         raise CheckpointCorrupt("the file is empty.")
-    if source.path.name == ADAPTER_WEIGHTS:
-        raise FolderFiles(source.path.parent).only_adapter()
     names = ", ".join(each.files for each in all_formats())
     if source.is_pickle:
         raise CheckpointCorrupt(f"what was pickled is none of the formats known here: {names}.")

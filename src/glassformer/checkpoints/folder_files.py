@@ -17,7 +17,8 @@ from glassformer.errors import CheckpointCorrupt, CheckpointError
 
 CONFIG, OURS, WEIGHTS = "config.json", "glassformer.json", "model.safetensors"
 GENERATION, PROCESSOR = "generation_config.json", "preprocessor_config.json"
-ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # of peft's, such as LoRA
+ADAPTER = "adapter_config.json"  # of peft's, such as LoRA
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 INDEX = f"{WEIGHTS}.index.json"
 PICKLED = "pytorch_model.bin"  # of folders before 2023; read where the user allows it, never written
 PICKLED_INDEX = f"{PICKLED}.index.json"
@@ -81,6 +82,8 @@ class FolderFiles:
             return pickles.load_state(files.file_in(self.path, PICKLED))
         if pickled:
             return self._sharded(PICKLED_INDEX, pickles.load_state)
+        if any(map(self.has, (ADAPTER, *ADAPTER_WEIGHTS))):
+            raise self.only_adapter()
         raise CheckpointError(f"There is neither {WEIGHTS} nor {INDEX}.")
 
     @staticmethod

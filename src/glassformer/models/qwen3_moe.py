@@ -1,4 +1,4 @@
-"""Qwen3 with a mixture of many small experts in each block, or in most.
+"""Qwen3 with a mixture of many small experts in each block.
 
 Yang et al. 2025, §2 (arXiv:2505.09388). Next to read: `nn/moe.py`.
 """
