@@ -53,7 +53,7 @@ def hooks_of(module: nn.Module) -> tuple[Mapping[int, Any], ...]:
     return module._forward_hooks, module._forward_pre_hooks
 
 
-def contents_of(module: nn.Module) -> tuple[Mapping[str, Any], ...]:
+def contents_of(module: nn.Module) -> tuple[dict[str, Any], ...]:
     """A module's children, parameters and buffers by their names, as they change; what is public is a copy."""
     return module._modules, module._parameters, module._buffers
 

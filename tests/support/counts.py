@@ -42,7 +42,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "damaged meta.pkl": (200, 5_000),
     "waveforms against the definition": (8, 60),
     "waveforms in pieces": (40, 500),
-    "decode steps of plans": (39, 650),  # models
+    "decode steps of plans": (26, 650),  # models
     # nn
     "tiled equals naive": (60, 400),
     "cached equals the policy's definition": (25, 600),

@@ -8,11 +8,11 @@ missing.
 Next to read: `decode_tables.py`, `kernels/decode_step.py`.
 """
 
-import operator
 import sys
 import threading
 import warnings
 import weakref
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -151,7 +151,9 @@ class Parts:
     def __init__(self, module: nn.Module) -> None:
         parts = list(module.modules())
         self._hooks = [hooks for part in parts for hooks in hooks_of(part)]
-        self._contents = [(names, [*names.values()]) for part in parts for names in contents_of(part) if names]
+        self._contents = [names for part in parts for names in contents_of(part) if names]
+        self._ids = self._ids_now()
+        self._before = [value for names in self._contents for value in names.values()]  # alive, so that ids stay theirs
         self._tensors = [*module.parameters(), *module.buffers()]
         self._addresses = [tensor.data_ptr() for tensor in self._tensors]
         self._dropping = [part for part in parts if isinstance(part, Dropout | Attention)]
@@ -164,6 +166,7 @@ class Parts:
     @property
     def are_unchanged(self) -> bool:
         """Whether the same parts have the same parameters, in the same memory."""
-        return all(
-            all(map(operator.is_, now.values(), before)) and len(now) == len(before) for now, before in self._contents
-        ) and self._addresses == [tensor.data_ptr() for tensor in self._tensors]
+        return self._ids == self._ids_now() and self._addresses == [tensor.data_ptr() for tensor in self._tensors]
+
+    def _ids_now(self) -> list[int]:
+        return [*map(id, chain.from_iterable(map(dict.values, self._contents)))]
