@@ -89,7 +89,7 @@ import hashlib, json, time
 text = open(TEXT, encoding="utf-8", newline="").read()
 n_bytes = len(text.encode())
 encode(" a" * (1 << 17))
-cut = list(safe_blocks(text)) if THREADS > 1 else []
+cut = blocks(text) if THREADS > 1 else []
 seconds = []
 for run in range(2):
     start = time.perf_counter()
@@ -115,7 +115,7 @@ from glassformer.tokenizers.pretokenize import PATTERNS
 from glassformer.tokenizers.safe_blocks import safe_blocks
 
 def blocks(text):
-    return cut or list(safe_blocks(text))
+    return cut or [block.decode() for block in safe_blocks(text.encode())]
 
 def joined(lists):
     return numpy.concatenate([numpy.asarray(ids, numpy.uint32) for ids in lists])

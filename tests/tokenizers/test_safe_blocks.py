@@ -43,8 +43,8 @@ WORDS += ["\u0301", "\x1c", "\x85", "\u200b", "/", "é"]
 @given(st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=2)), max_size=40).map("".join))
 def test_blocks_have_the_pre_tokens_of_the_whole(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(safe_blocks, "BLOCK", 2)
-        blocks = list(safe_blocks.safe_blocks(text))
+        patch.setattr(safe_blocks, "SHORTEST", 2)
+        blocks = [block.decode() for block in safe_blocks.safe_blocks(text.encode())]
     assert "".join(blocks) == text
     for pattern in PATTERNS.values():
         pre_tokens = [pre_token for block in blocks for pre_token in regex.findall(pattern, block)]
@@ -54,8 +54,9 @@ def test_blocks_have_the_pre_tokens_of_the_whole(text: str) -> None:
 def test_an_array_has_the_same_ids_whatever_the_threads(
     monkeypatch: pytest.MonkeyPatch, gpt2: Tokenizer, random_texts: Callable[[int], list[str]]
 ) -> None:
-    for module in (byte_level, safe_blocks):
-        monkeypatch.setattr(module, "BLOCK", 40)
+    monkeypatch.setattr(safe_blocks, "SHORTEST", 40)
+    monkeypatch.setattr(safe_blocks, "LONGEST", 40)
+    monkeypatch.setattr(byte_level, "LONGEST", 40)
     monkeypatch.setattr(byte_level, "MANY", 0)
     assert isinstance(gpt2, byte_level.BPETokenizer)
     texts = ["", "<|endoftext|>", "漢" * 300, "a\ud83d\ude00b \ud83d x" * 9, "<|endoftext|> and <|endo" * 20]

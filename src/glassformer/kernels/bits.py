@@ -1,7 +1,7 @@
-"""Sixty-four bytes at once: which of them lie in a range, as the bits of a number, the first byte's the lowest.
+"""What processors do and numba has no name for: 64 bytes at once, the lowest bit, memory that will be read.
 
-numba has no name for that. The few instructions are given to it in the form that it makes of all kernels; every
-processor has some that do it, by 16, 32 or 64 bytes.
+The few instructions are given to numba in the form that it makes of all kernels; every processor has some that do it,
+64 bytes perhaps by 16 or 32.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ N_BYTES = 64
 
 
 def _in_range(_context: Any, data: Any, start: Any, low: Any, n: Any) -> Any:
-    """A bit for each of 64 bytes of `data` from `start` on: is it one of the `n` from `low` on?"""
+    """A bit for each of 64 bytes of `data` from `start` on, from the lowest on: is it one of the `n` from `low` on?"""
     vector = ir.VectorType(ir.IntType(8), N_BYTES)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -42,5 +42,23 @@ def _lowest(_context: Any, number: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
+def _prefetch(_context: Any, array: Any, place: Any) -> Any:
+    """Let the processor bring to its cache what is at this place of an array, and go on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        where = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [where.type, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [where.type], kind)
+        builder.call(
+            function, [where, *(ir.Constant(number, code) for code in (0, 3, 1))]
+        )  # read, into all caches, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64), generate
+
+
 in_range: Any = intrinsic(_in_range)
 lowest: Any = intrinsic(_lowest)
+prefetch: Any = intrinsic(_prefetch)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glassformer.kernels import inlined, njit
+from glassformer.kernels.bits import prefetch
 from glassformer.kernels.split import ByteArray, word
 from glassformer.kernels.split_text import split
 
@@ -29,7 +30,7 @@ LONG = np.uint64(1 << 63)  # in the second word of a key: the first is a hash
 SLOT = 4  # words of the cache: the key; how many ids, and three of them
 SLOT_IDS = 3
 STORED = 1 << 20  # plus the number of ids, where they are in the store
-KEPT_BYTES = 256  # of the longest piece in the cache
+KEPT_BYTES = 64  # of the longest piece in the cache
 PADDING = 16  # bytes behind a text that may be read
 
 DONE, NEEDS_ROOM, NEEDS_SLOTS, NO_BYTE = range(4)
@@ -78,6 +79,7 @@ class Scratch(NamedTuple):
     """
 
     ends: NDArray[np.int64]
+    keys: Words  # two words of each
     places: NDArray[np.int64]  # where the slot of each begins, in half words; NOT_KEPT
     rest: NDArray[np.int64]  # which are not in the first slot that they may have
     symbols: Ints
@@ -133,18 +135,26 @@ def encode(
 def look_up(data: ByteArray, start: int, n_pieces: int, cache: Cache, scratch: Scratch) -> int:
     """Look at the first slot where each of the pieces from `start` on may be; how many are not there, which are listed.
 
-    Nothing is decided in this loop, so that the processor need not guess.
+    Nothing is decided in these loops, so that the processor need not guess, and all slots are on their way before the
+    first is read.
     """
-    n_rest = 0
-    slots, ends, places, rest = cache.slots, scratch.ends, scratch.places, scratch.rest
+    slots, ends, places, rest, keys = cache.slots, scratch.ends, scratch.places, scratch.rest, scratch.keys
     for i in range(n_pieces):
         end = ends[i]
         first, second = key_of(data, start, end - start)
         slot = slot_of(first, second, len(slots) // SLOT) * np.uint64(SLOT)
+        prefetch(slots, slot)
+        keys[2 * i], keys[2 * i + 1] = first, second
         places[i] = signed(slot)
-        rest[np.uint64(n_rest)] = i
-        n_rest += (slots[slot] != first) | (slots[slot + np.uint64(1)] != second)
         start = end
+    n_rest = 0
+    for i in range(n_pieces):
+        slot = np.uint64(places[i])
+        at = np.uint64(2) * slot + np.uint64(4)
+        is_stored = cache.slot_ids[at] > SLOT_IDS
+        prefetch(cache.store, np.uint64(cache.slot_ids[at + np.uint64(1)] if is_stored else 0))
+        rest[np.uint64(n_rest)] = i
+        n_rest += (slots[slot] != keys[2 * i]) | (slots[slot + np.uint64(1)] != keys[2 * i + 1])
     return n_rest
 
 
@@ -154,7 +164,7 @@ def learn(data: ByteArray, start: int, n_rest: int, vocabulary: Vocabulary, cach
     for k in range(n_rest):
         i = scratch.rest[k]
         begin, end = scratch.ends[i - 1] if i > 0 else start, scratch.ends[i]
-        first, second = key_of(data, begin, end - begin)
+        first, second = scratch.keys[2 * i], scratch.keys[2 * i + 1]
         slot = signed(find_slot(cache.slots, first, second))
         scratch.places[i] = slot
         if cache.slots[slot + 1] != 0:
@@ -221,7 +231,7 @@ def encode_anew(
 @inlined
 def is_full(cache: Cache) -> bool:
     """Whether more slots are wanted, or more store."""
-    many_slots = 8 * SLOT * cache.numbers[N_KEPT] > 5 * len(cache.slots)
+    many_slots = 4 * SLOT * cache.numbers[N_KEPT] > 3 * len(cache.slots)
     return many_slots or bool(8 * cache.numbers[N_STORED] > 7 * len(cache.store))
 
 
@@ -309,7 +319,7 @@ def keep(
     in_store = is_long or count > SLOT_IDS
     place = cache.numbers[N_STORED]
     n_words = (end - start + 7) // 8 + (count + 1) // 2 if in_store else 0
-    has_room = place + n_words <= len(cache.store) and 4 * SLOT * cache.numbers[N_KEPT] < 3 * len(cache.slots)
+    has_room = place + n_words <= len(cache.store) and 8 * SLOT * (cache.numbers[N_KEPT] + 1) <= 7 * len(cache.slots)
     if end - start > KEPT_BYTES or not has_room:
         return NOT_KEPT
     cache.numbers[N_KEPT] += 1
@@ -415,7 +425,7 @@ def merge_long(n: int, vocabulary: Vocabulary, scratch: Scratch) -> int:
     changes is told upwards until a node stays as it was. A heap would keep pairs that are no more, and took twice as
     long.
     """
-    _, _, _, symbols, ranks, after, before, tree = scratch
+    symbols, ranks, after, before, tree = scratch[-5:]
     ranks[n - 1] = NEVER
     leaves, width = 0, 1
     while width < n:

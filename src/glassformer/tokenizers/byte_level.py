@@ -18,8 +18,8 @@ from glassformer.files import write_file
 from glassformer.tokenizers.base import AllowedSpecial, Tokenizer, blocks, check_allowed_special
 from glassformer.tokenizers.byte_pieces import BytePieces, IdArray
 from glassformer.tokenizers.merge_table import MergeTable
-from glassformer.tokenizers.pretokenize import BLOCK, MANY, PATTERNS, split_pattern, without_surrogates
-from glassformer.tokenizers.safe_blocks import in_order, safe_blocks
+from glassformer.tokenizers.pretokenize import MANY, PATTERNS, split_pattern, without_surrogates
+from glassformer.tokenizers.safe_blocks import LONGEST, in_order, safe_blocks
 from glassformer.tokenizers.steps import EncodingStep, merging
 from glassformer.tokenizers.tokenizer_json import BPE, check_added_ids, check_bpe, excerpt, expect
 from glassformer.tokenizers.untrusted_files import Json, read_json, read_text, sibling
@@ -50,6 +50,12 @@ def encode(text: str, pieces: BytePieces, goes_on: bool) -> "tuple[list[int] | N
     The twin has them in an array.
     """
     return pieces.encode(text, goes_on)
+
+
+@twin("glassformer.tokenizers.byte_level_fast")
+def encode_block(block: bytes, pieces: BytePieces) -> "list[int] | NDArray[np.int32]":
+    """The ids of a text in UTF-8."""
+    return pieces.encode(block.decode(), False)[0]
 
 
 @twin("glassformer.tokenizers.byte_level_fast")
@@ -122,25 +128,26 @@ class BPETokenizer(Tokenizer):
         with ThreadPoolExecutor(threads) as pool:
             run = partial(in_order, pool, n_waiting=4 * threads) if threads > 1 else map
             try:
-                return _joined(run(self._encode_block, self._blocks(text, allowed_special)), len(text) // 2)
+                return _joined(run(self._encode_block, self._blocks(text, allowed_special, threads)), len(text) // 2)
             except UnicodeEncodeError:
                 text = without_surrogates(text)
-                return _joined(run(self._encode_block, self._blocks(text, allowed_special)), len(text) // 2)
+                return _joined(run(self._encode_block, self._blocks(text, allowed_special, threads)), len(text) // 2)
 
-    def _blocks(self, text: str, allowed_special: AllowedSpecial) -> Iterator[str | int]:
+    def _blocks(self, text: str, allowed_special: AllowedSpecial, threads: int) -> Iterator[bytes | int]:
         """A text as blocks that are encoded by themselves, and the ids of special tokens between them."""
         for span, special in self._pretokenizer[allowed_special].spans(text):
-            yield from safe_blocks(span)
+            yield from safe_blocks(span.encode(), threads)
             if special is not None:
                 yield self.special_tokens[special]
 
-    def _encode_block(self, block: str | int) -> "Sequence[int] | NDArray[np.int32]":
+    def _encode_block(self, block: bytes | int) -> "Sequence[int] | NDArray[np.int32]":
         if isinstance(block, int):
             return [block]
-        if len(block) > 2 * BLOCK:
-            return [id for ids in self._encode(blocks(block), "none") for id in ids]
-        ids, _ = self._pieces.encode(block, False) if self._n_characters < MANY else encode(block, self._pieces, False)
-        return ids
+        if len(block) > 2 * LONGEST:
+            return [id for ids in self._encode(blocks(block.decode()), "none") for id in ids]
+        if self._n_characters < MANY:
+            return self._pieces.encode(block.decode(), False)[0]
+        return encode_block(block, self._pieces)
 
     def encode_batch(
         self, texts: Sequence[str], *, allowed_special: AllowedSpecial = "all", threads: int = 1

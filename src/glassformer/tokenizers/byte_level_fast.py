@@ -16,10 +16,10 @@ from glassformer.kernels.unicode_classes import class_table
 from glassformer.tokenizers.byte_pieces import BytePieces, IdArray
 from glassformer.tokenizers.merge_table import MAX_CUT_BYTES, MAX_PAIRS, ConcatenationRanks
 
-CACHED_PIECES = 1 << 13  # for which a cache has slots at first: 56 bytes each
-MOST_CACHED_PIECES = 1 << 21  # at last, for whole texts
-MOST_OF_A_STREAM = 1 << 15  # and for texts that go on, in little memory
-STORE = 3  # words of its store for each
+CACHED_PIECES = 1 << 14  # for which a cache has slots at first: 32 bytes each
+MOST_CACHED_PIECES = 1 << 20  # at last, for whole texts
+MOST_OF_A_STREAM = 1 << 14  # and for texts that go on, in little memory
+STORE = 1 << 22  # words of its store, which are memory only when they are used
 BATCH = 1 << 8  # pieces that are looked up at once
 SYMBOLS = 1 << 12  # of the longest piece for whose merges a room has place
 IDS = 1 << 18  # for which a room has place
@@ -28,41 +28,54 @@ DECODED_IDS = 1 << 14  # at once
 
 def encode(text: str, pieces: BytePieces, goes_on: bool) -> tuple[list[int] | NDArray[np.int32], int]:
     """The ids of a text, of one that goes on but for its last two pre-tokens; and of how many characters."""
+    data = text.encode()
+    encoded = _encode(data, pieces, goes_on)
+    if encoded is None:
+        return pieces.encode(text, goes_on)
+    ids, end = encoded
+    return ids, len(text) - len(data[end:].decode())
+
+
+def encode_block(block: bytes, pieces: BytePieces) -> list[int] | NDArray[np.int32]:
+    """The ids of a text in UTF-8."""
+    encoded = _encode(block, pieces, False)
+    return pieces.encode(block.decode(), False)[0] if encoded is None else encoded[0]
+
+
+def _encode(text: bytes, pieces: BytePieces, goes_on: bool) -> tuple[NDArray[np.int32], int] | None:
+    """The ids, and of how many bytes; None for what kernels cannot encode, or nobody can."""
     tables = _tables_of(pieces)
     if tables is None:
-        return pieces.encode(text, goes_on)
-    encoded = text.encode()
-    data = np.frombuffer(encoded + bytes(kernels.PADDING), np.uint8)
+        return None
+    data = np.frombuffer(text + bytes(kernels.PADDING), np.uint8)
     result = np.zeros(2, np.int64)
     room = tables.take_room()
-    n_places = len(encoded) + kernels.SLOT_IDS
-    ids = room.ids if n_places <= len(room.ids) else np.empty(n_places, np.int32)
+    if len(room.ids) < len(text) + kernels.SLOT_IDS:
+        room.ids = np.empty(len(text) + kernels.SLOT_IDS, np.int32)
 
     def run() -> int:
         return kernels.encode(
             data,
-            len(encoded),
+            len(text),
             goes_on,
             tables.pattern,
             class_table(),
             tables.vocabulary,
             room.cache,
             room.scratch,
-            ids,
+            room.ids,
             result,
         )
 
     while (status := run()) in (kernels.NEEDS_ROOM, kernels.NEEDS_SLOTS):
         if status == kernels.NEEDS_ROOM:
-            room.scratch = _scratch(len(encoded))
+            room.scratch = _scratch(len(text))
         else:
             room.cache = _with_room(room.cache, MOST_OF_A_STREAM if goes_on else MOST_CACHED_PIECES)
     end, n = result.tolist()
-    encoded_ids = ids[:n].copy()
+    ids = room.ids[:n].copy()
     tables.rooms.append(room)
-    if status == kernels.NO_BYTE:
-        return pieces.encode(text, goes_on)  # which says so
-    return encoded_ids, len(text) - len(encoded[end:].decode())
+    return None if status == kernels.NO_BYTE else (ids, end)
 
 
 def decode(ids: "Sequence[int] | IdArray", pieces: BytePieces) -> bytes:
@@ -111,23 +124,22 @@ class _Tables:
         try:
             return self.rooms.pop()
         except IndexError:
-            return _Room(_cache(CACHED_PIECES), _scratch(SYMBOLS), np.empty(IDS, np.int32))
+            return _Room(_cache(CACHED_PIECES, np.empty(STORE, np.uint64)), _scratch(SYMBOLS), np.empty(IDS, np.int32))
 
 
-def _cache(n_slots: int) -> kernels.Cache:
-    slots, store = np.zeros(n_slots * kernels.SLOT, np.uint64), np.empty(n_slots * STORE, np.uint64)
+def _cache(n_slots: int, store: NDArray[np.uint64]) -> kernels.Cache:
+    slots = np.zeros(n_slots * kernels.SLOT, np.uint64)
     return kernels.Cache(slots, slots.view(np.int32), store, store.view(np.int32), np.zeros(2, np.int64))
 
 
 def _with_room(cache: kernels.Cache, n_most: int) -> kernels.Cache:
-    """The same pieces with four times as many slots; where these are too many, an empty cache."""
-    n_slots = len(cache.slots) // kernels.SLOT
-    if 4 * n_slots > n_most:
+    """The same pieces with four times as many slots; where these are too many, or the store is full, an empty cache."""
+    n_slots = 4 * len(cache.slots) // kernels.SLOT
+    if n_slots > n_most or cache.numbers[kernels.N_STORED] > len(cache.store) // 2:
         cache.slots[:], cache.numbers[:] = 0, 0
         return cache
-    larger = _cache(4 * n_slots)
+    larger = _cache(n_slots, cache.store)
     kernels.move(cache, larger)
-    larger.store[: len(cache.store)] = cache.store
     larger.numbers[:] = cache.numbers
     return larger
 
@@ -135,6 +147,7 @@ def _with_room(cache: kernels.Cache, n_most: int) -> kernels.Cache:
 def _scratch(n: int) -> kernels.Scratch:
     return kernels.Scratch(
         ends=np.empty(BATCH + MORE_ENDS, np.int64),
+        keys=np.empty(2 * (BATCH + MORE_ENDS), np.uint64),
         places=np.empty(BATCH + MORE_ENDS, np.int64),
         rest=np.empty(BATCH + MORE_ENDS, np.int64),
         symbols=np.empty(n, np.int32),
