@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -37,6 +37,8 @@ from glassformer.inference.engine import Engine
 from glassformer.inference.generate import Generation, generate
 from glassformer.inference.guided import Guide
 from glassformer.inference.logits import USUAL, LogitFilter, Sampling, sampling_of, usual_of_answers
+from glassformer.inference.quantize import QUANTIZATIONS, Quantization
+from glassformer.inference.quantize import quantize as quantize_module
 from glassformer.inference.recorded_call import ModelCall, call_of
 from glassformer.inference.request import Request
 from glassformer.inference.speculative import Drafter, Lookup
@@ -49,6 +51,7 @@ from glassformer.models.bert import Bert
 from glassformer.models.spec import IN_WORDS, CausalModel, KindName, longest_text
 from glassformer.models.whisper import Whisper
 from glassformer.nn.kv_cache import full, parse_policy
+from glassformer.nn.quantized import is_quantized
 from glassformer.tokenizers import CharTokenizer, Tokenizer
 from glassformer.tracing import trace_file
 from glassformer.tracing.check import check
@@ -149,7 +152,9 @@ class Model:
         """
         if device is not None:
             self.module.to(choose_device(str(device))[0])
-        if dtype is not None:
+        if dtype is not None and is_quantized(self.module):
+            check_precision(precision_of(dtype))
+        elif dtype is not None:
             models.spec_of(self.config).convert(self.module, precision_of(dtype))
         return self
 
@@ -661,6 +666,7 @@ def load(
     dtype: str | torch.dtype | None = torch.float32,
     context_length: int | None = None,
     revision: str | None = None,
+    quantize: Quantization | Literal["keep"] | None = None,
     progress: DownloadProgress | None = None,
     **options: Any,
 ) -> Model:
@@ -672,7 +678,9 @@ def load(
     files that torch pickled; they are read with `weights_only`, after their size is checked. With dtype None the
     weights keep the type that they have on disk; the device "auto" is the fastest of this machine. `context_length` is
     how many tokens are read at once, where the files say less than the model can or was scaled for; positions that are
-    learned have no others. `options` are what a format must be told because no tensor tells it, such as `n_heads=8`.
+    learned have no others. With `quantize` the matrices become whole numbers of 8 bits ("int8") or 4 ("int4"), with a
+    scale for each 32 (`inference/quantize.py`), or stay as a GGUF file has them ("keep"): it then takes about as much
+    memory as disk. `options` are what a format must be told because no tensor tells it, such as `n_heads=8`.
     """
     _check_type("load", "a path", source, str, Path)
     if not str(source).strip():
@@ -680,6 +688,12 @@ def load(
             "A model is a checkpoint's path, and this name is empty; preset:NAME gives random weights."
         )
     place, precision = choose_device(str(device))[0], None if dtype is None else precision_of(dtype)
+    if quantize is not None:
+        if quantize not in (*QUANTIZATIONS, "keep"):
+            raise ConfigError(
+                f"is {quantize!r}, and there are {', '.join(QUANTIZATIONS)} and keep.", setting="quantize"
+            )
+        check_precision(precision)
     name = hub.parse(source) if isinstance(source, str) else None
     if revision is not None:
         if name is None or name.revision is not None or os.path.exists(source):
@@ -689,7 +703,7 @@ def load(
         if options:
             raise ConfigError(f"{next(iter(options))} is for files, and {source} is none: build takes other sizes.")
         length: dict[str, Any] = {} if context_length is None else {"context_length": context_length}
-        return build(source.removeprefix("preset:"), **length).to(place, precision)
+        return _quantized(build(source.removeprefix("preset:"), **length).to(dtype=precision), quantize).to(place)
     path = Path(source)
     if source in PRETRAINED and not path.exists():
         path = Path(__file__).parent / "pretrained" / source
@@ -698,6 +712,7 @@ def load(
         "dtype": precision,
         "context_length": context_length,
         "options": options,
+        "keep_quantized": quantize == "keep",
     }
     try:
         checkpoint = checkpoints.load(path, **settings)
@@ -712,7 +727,24 @@ def load(
         fetched = hub.fetch(name, from_pickle=from_pickle, on_progress=progress)
         checkpoint = checkpoints.load(fetched.path, **settings)
         checkpoint = replace(checkpoint, origin=fetched.origin)
-    return Model(checkpoint).to(place)
+    if checkpoint.is_quantized:
+        check_precision(precision)
+    return _quantized(Model(checkpoint), quantize).to(place)
+
+
+def _quantized(model: Model, quantization: Quantization | Literal["keep"] | None) -> Model:
+    """The model, its layers replaced where that is asked for."""
+    if quantization == "keep" and not is_quantized(model.module):
+        raise ConfigError("is keep, which is for files whose matrices are quantized.", setting="quantize")
+    if quantization is not None and quantization != "keep":
+        quantize_module(model.module, quantization)
+    return model
+
+
+def check_precision(precision: torch.dtype | None) -> None:
+    """Raise where a quantized model was to compute in another precision than its own."""
+    if precision not in (None, torch.float32):
+        raise ConfigError("must be float32, in which a quantized model computes.", setting="dtype")
 
 
 def precision_of(dtype: str | torch.dtype) -> torch.dtype:

@@ -16,6 +16,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "kinds of music": (1, 5),
     "words to fit between two times": (300, 5_000),
     "transcripts as subtitles": (150, 1_000),
+    "quantized architectures": (7, 99),
     "matrices to warp": (20, 300),
     "texts in words": (60, 1_000),
     "random conversations": (30, 500),  # of each template

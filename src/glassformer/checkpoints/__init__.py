@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from glassformer import files
-from glassformer.checkpoints import gguf_export, huggingface
+from glassformer.checkpoints import gguf_export, huggingface, quantized
 from glassformer.checkpoints.build import build, copied
 from glassformer.checkpoints.folder_files import ADAPTER_WEIGHTS, FolderFiles
 from glassformer.checkpoints.formats import all_formats
 from glassformer.checkpoints.formats.format import Contents, Format, Source
-from glassformer.errors import CheckpointCorrupt, CheckpointError, GlassformerError
+from glassformer.errors import CheckpointCorrupt, CheckpointError, ConfigError, GlassformerError
 from glassformer.models import spec_of
 
 # What is written beside the weights.
@@ -39,26 +39,36 @@ def load(
     dtype: torch.dtype | None = torch.float32,
     context_length: int | None = None,
     options: Mapping[str, Any] | None = None,
+    keep_quantized: bool = False,
 ) -> Checkpoint:
     """A model from a Hugging Face directory, a published file, or (`from_pickle`) what torch pickled.
 
     With dtype None each weight keeps the precision that it has there. `context_length` counts more than what the files
-    say, where no weight depends on it. For the rest see `read`.
+    say, where no weight depends on it. A folder that was saved quantized is read so; `keep_quantized` does the same for
+    a GGUF file. For the rest see `read`.
     """
-    contents, weights = read(path, from_pickle=from_pickle, options=options)
+    contents, weights = read(path, from_pickle=from_pickle, options=options, keep_quantized=keep_quantized)
     if context_length is not None:
         contents = replace(contents, config=spec_of(contents.config).with_context(contents.config, context_length))
     with files.errors_about(path):
-        module = build(contents.config, copied(contents.config, weights, dtype))
+        if contents.is_quantized:
+            module = quantized.build(contents.config, weights)
+        else:
+            module = build(contents.config, copied(contents.config, weights, dtype))
     return Checkpoint(module=module, **{each.name: getattr(contents, each.name) for each in fields(Contents)})
 
 
 def read(
-    path: Path, *, from_pickle: bool = False, options: Mapping[str, Any] | None = None
-) -> tuple[Contents, Mapping[str, Tensor]]:
+    path: Path,
+    *,
+    from_pickle: bool = False,
+    options: Mapping[str, Any] | None = None,
+    keep_quantized: bool = False,
+) -> tuple[Contents, Mapping[str, Any]]:
     """What `load` makes a model of: the contents, and our parameters, whose numbers are read when they are asked for.
 
     `formats/` has a module for each format. `options` are what a format must be told, such as the number of heads.
+    Where the contents are quantized, some of the parameters are `QuantizedRows`.
     """
     with files.errors_about(path):
         if not path.exists():
@@ -69,7 +79,12 @@ def read(
         of_path = format_of(source)
         settings = of_path.checked(options or {})
     with nullcontext() if source.is_folder else files.errors_about(path):  # a folder's reader names its files itself
-        contents, weights = of_path.read(source, **settings)
+        reader = of_path.read_quantized if keep_quantized and of_path.read_quantized is not None else of_path.read
+        contents, weights = reader(source, **settings)
+        if keep_quantized and not contents.is_quantized:
+            raise ConfigError(
+                f"is keep, which is for files whose matrices are quantized, and {path} has none.", setting="quantize"
+            )
     return contents, weights
 
 

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from glassformer.errors import MissingExtra
+from glassformer.nn.quantized_matrix import QuantizedRows
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 WEIGHTS_AT_ONCE = 1 << 20  # so many are dequantized in one go, since each takes some 20 bytes on the way
+KEPT = ("Q8_0", "Q4_0", "Q4_1")  # what can run as it is
 NONLINEAR = np.array(  # the 16 levels of IQ4_NL, finer around zero
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], dtype=np.float32
 )
@@ -49,6 +51,20 @@ def numbers(data: Bytes, format: BlockFormat) -> Tensor:
         for start in range(0, len(blocks), step):
             weights[start : start + step] = format.dequantize(blocks[start : start + step])
     return torch.from_numpy(weights.reshape(-1))
+
+
+def levels_and_scales(data: Bytes, format: BlockFormat, shape: tuple[int, int]) -> QuantizedRows:
+    """A matrix in blocks of a kind that is `KEPT`: their parts, side by side."""
+    blocks = data.reshape(shape[0], -1, format.n_bytes)
+    n_halves = 2 if format.name == "Q4_1" else 1
+    halves = np.ascontiguousarray(blocks[:, :, : 2 * n_halves]).view("<f2").astype(np.float16)
+    levels = np.ascontiguousarray(blocks[:, :, 2 * n_halves :]).reshape(len(blocks), -1)
+    return QuantizedRows(
+        levels=torch.from_numpy(levels.view(np.int8) if format.name == "Q8_0" else levels),
+        scale=torch.from_numpy(np.ascontiguousarray(halves[:, :, 0])),
+        offset=torch.from_numpy(np.ascontiguousarray(halves[:, :, 1])) if n_halves == 2 else None,
+        shape=shape,
+    )
 
 
 # ---- parts of a block

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer import files
-from glassformer.checkpoints import gguf_card, gguf_families, gguf_file, gguf_tokenizer, huggingface, names
+from glassformer.checkpoints import gguf_card, gguf_families, gguf_file, gguf_tokenizer, huggingface, names, quantized
 from glassformer.checkpoints.build import check_finite
 from glassformer.checkpoints.chat_templates import templates_of
 from glassformer.checkpoints.formats.format import Contents
@@ -43,6 +43,8 @@ NOT_OF_THE_MODEL = ("dropout", "rope_style")  # which rows are reordered for, an
 
 def save(module: nn.Module, contents: Contents, path: Path, *, kind: str, overwrite: bool = False) -> Path:
     """Write the file in one step; `kind` is "f32", "f16" or "q8_0"."""
+    if quantized.kinds_of(module):
+        raise ExportError("A quantized model is not written as GGUF: convert the one that it was made of.")
     if kind not in KINDS:
         raise ConfigError(f"GGUF is written as {', '.join(KINDS)}, not as {kind!r}.")
     config: Any = module.config

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from glassformer import files
-from glassformer.checkpoints import names, safetensors, whisper_folder
+from glassformer.checkpoints import names, quantized, safetensors, whisper_folder
 from glassformer.checkpoints.build import build, check_finite, copied
 from glassformer.checkpoints.folder_files import (
     ADAPTER,
@@ -47,6 +47,11 @@ from glassformer.tokenizers.base import Tokenizer
 
 logger = logging.getLogger(__name__)
 
+OURS_ALONE: dict[str, Any] = {
+    "architectures": ["Glassformer"],
+    "model_type": NATIVE,
+}  # config.json of what only we read
+
 BARE = re.compile(r"(For[A-Z]\w+|LMHeadModel|MTModel)$")  # of a class: what a bare trunk has as "Model"
 
 TOKENS_IN_CONFIG = (
@@ -67,13 +72,23 @@ def load_directory(folder: Path, *, dtype: torch.dtype | None = torch.float32) -
     Checksums are the caller's to compare, by `files.verify`.
     """
     with files.errors_about(folder):
-        config, tensors = read_weights(FolderFiles(folder))
+        content = FolderFiles(folder)
+        config, tensors = read_weights(content)
+        if is_quantized(content):
+            return config, quantized.build(config, tensors)
         return config, build(config, copied(config, tensors, dtype))
 
 
-def read_weights(folder: FolderFiles) -> tuple[Any, names.OurTensors]:
+def is_quantized(folder: FolderFiles) -> bool:
+    """Whether its matrices are whole numbers with scales."""
+    return bool(folder.settings(OURS).get(quantized.MARK))
+
+
+def read_weights(folder: FolderFiles) -> tuple[Any, Mapping[str, Any]]:
     """The configuration of a folder, and our parameters in its tensors; nothing is built or copied yet."""
     config = read_config(folder)
+    if is_quantized(folder):
+        return config, quantized.FolderWeights(folder.tensors, config)
     try:
         return config, names.to_ours(folder.tensors, config, native=folder.is_native)
     except CheckpointMismatch as error:
@@ -147,14 +162,16 @@ def write_directory(
     rest = rest.for_model(tokenizer, source_tokenizer, eos_ids)
     config: Any = module.config
     spec = spec_of(config)
-    theirs = their_settings(config, native=native)
+    kinds = quantized.kinds_of(module)
+    theirs = OURS_ALONE.copy() if kinds else their_settings(config, native=native)
     weights = dict(module.named_parameters())
     try:
         for name, weight in weights.items():
             check_finite(name, weight)
     except CheckpointCorrupt as error:
         raise ExportError(str(error)) from None
-    tensors = names.to_theirs(weights, config, native=theirs["model_type"] == NATIVE)
+    is_native = theirs["model_type"] == NATIVE
+    tensors = quantized.tensors_of(module) if kinds else names.to_theirs(weights, config, native=is_native)
     said_by: dict[str, Any] = {}
     if spec.published is not None and theirs["model_type"] != NATIVE:
         dtype = next(iter(tensors.values())).dtype
@@ -181,7 +198,9 @@ def write_directory(
     write_json(folder / CONFIG, settings)
     write_json(folder / GENERATION, {**special_tokens, **of_speech, **rest.generation, **generation})
     ours = {"format": 1, "architecture": spec.name, "config": to_mapping(config)}
-    write_json(folder / OURS, ours | ({"origin": origin} if origin else {}))
+    write_json(
+        folder / OURS, ours | ({quantized.MARK: kinds} if kinds else {}) | ({"origin": origin} if origin else {})
+    )
     if tokenizer is not None and not rest.has_tokenizer:
         write_tokenizers(folder, tokenizer, source_tokenizer, speech, config)
     elif tokenizer is not None and "tokenizer.json" in rest.contents and TOKENIZER_CONFIG not in rest.contents:
@@ -199,14 +218,13 @@ def their_settings(config: Any, *, native: bool) -> dict[str, Any]:
     An architecture that Hugging Face does not have needs no permission, since nobody expects it there.
     """
     published = spec_of(config).published
-    ours = {"architectures": ["Glassformer"], "model_type": NATIVE}
     if published is None:
-        return ours
+        return OURS_ALONE.copy()
     try:
         return published.to_huggingface(config)
     except ExportError as error:
         if native:
-            return ours
+            return OURS_ALONE.copy()
         raise ExportError(
             f"{error} A folder can be written that glassformer alone reads:", python="native=True.", command="--native."
         ) from None

@@ -39,11 +39,12 @@ def convert(
         A directory, llama.cpp's .gguf, llama2.c's .bin, minGPT's .json, fairseq's weights as .safetensors, g2p_en's
         .npz, a .pt of nanoGPT's, Whisper's or vit-pytorch's, a name on the Hub (org/name), or preset:NAME.
     destination
-        The directory to write; with --quantize, a .gguf file for llama.cpp.
+        The directory to write, or a .gguf file for llama.cpp.
     tokenizer
         A tokenizer's file or folder, where none stands beside the source: Whisper's is OpenAI's gpt2.tiktoken.
     quantize
-        Write one GGUF file with matrices as q8_0, f16 or f32.
+        Write one GGUF file with matrices as q8_0, f16 or f32; or a directory with int8, int4, or, of a GGUF file, keep,
+        which glassformer alone reads.
     native
         Write what Hugging Face's format cannot express, too; glassformer alone reads such a directory. Architectures
         that Hugging Face does not have (rnn, seq2seq, word2vec) are written so without being told.
@@ -55,13 +56,20 @@ def convert(
 
     from glassformer import api, checkpoints, models
     from glassformer.errors import ConfigError
+    from glassformer.inference.quantize import QUANTIZATIONS
+    from glassformer.nn.quantized import n_parameters
     from glassformer.tokenizers import Tokenizer
 
     read = [path for path in (source, tokenizer) if path is not None]
-    if (destination.suffix == ".gguf") != (quantize is not None):
-        raise ConfigError("--quantize q8_0, f16 or f32 goes with a destination that ends in .gguf, and neither alone.")
-    new_destination(destination, overwrite=overwrite, folder=quantize is None, reads=read)
-    model = opened(source, opening, dtype=None, context_length=context_length)
+    is_file, of_folder = destination.suffix == ".gguf", quantize in (*QUANTIZATIONS, "keep")
+    if is_file == (quantize is None or of_folder):
+        raise ConfigError(
+            "--quantize q8_0, f16 or f32 goes with a destination that ends in .gguf, and neither alone; int8, int4 and "
+            "keep go with a directory."
+        )
+    new_destination(destination, overwrite=overwrite, folder=not is_file, reads=read)
+    levels = quantize if of_folder else None
+    model = opened(source, opening, dtype=None, context_length=context_length, quantize=levels)
     if tokenizer is not None:
         tokens = Tokenizer.load(tokenizer)
         vocab_size = getattr(model.config, "vocab_size", tokens.vocab_size)
@@ -71,7 +79,7 @@ def convert(
                 f"--tokenizer takes the one that it was trained with."
             )
         model = model.having(tokenizer=tokens, no_tokenizer="")
-    if quantize is None:
+    if not is_file or quantize is None:
         api.save(model, destination, native=native, overwrite=overwrite)
     else:
         checkpoints.save_gguf(model.checkpoint, destination, kind=quantize, overwrite=overwrite)
@@ -82,7 +90,7 @@ def convert(
     elif model.tokenizer is None and model.kind == "speech-recognizer":
         remark("There is no tokenizer beside it, which transcribe needs: --tokenizer FILE puts one in.")
     architecture = models.spec_of(model.config).name
-    parameters = sum(parameter.numel() for parameter in model.module.parameters())
+    parameters = n_parameters(model.module)
     if json:
         print_json({"destination": str(destination), "architecture": architecture, "parameters": parameters})
     else:

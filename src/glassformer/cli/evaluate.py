@@ -140,4 +140,4 @@ def reading(source: str, span: int | None, running: Running) -> "Model":
     if span is None or loaded.kind != "language-model" or span <= loaded.config.context_length:
         return loaded
     del loaded  # two would take twice the memory
-    return opened(source, running, device=running.device, dtype=running.dtype, context_length=span)
+    return opened(source, running, context_length=span, **running.where)

@@ -22,7 +22,14 @@ FromPickle = Annotated[
     ),
 ]
 
-FLAGS = ("from_pickle", "context_length", "revision", "device", "dtype")  # of `load`, which are not a format's options
+FLAGS = (
+    "from_pickle",
+    "context_length",
+    "revision",
+    "device",
+    "dtype",
+    "quantize",
+)  # of `load`, which are not a format's options
 ContextLength = Annotated[
     int | None,
     Parameter(
@@ -73,6 +80,18 @@ class Running(Opening):
         Literal["float32", "bfloat16", "float16"],
         Parameter(help="The precision it runs in; half precision takes half the memory, and rounds more."),
     ] = "float32"
+    quantize: Annotated[
+        Literal["int8", "int4", "keep"] | None,
+        Parameter(
+            help="Run with weights of 8 or 4 bits, or keep those of a GGUF file as they are: less memory, and faster "
+            "where that is the limit.",
+        ),
+    ] = None
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """The same, by the names that `load` has for it."""
+        return {"device": self.device, "dtype": self.dtype, "quantize": self.quantize}
 
 
 OPENING, RUNNING = Opening(), Running()
@@ -82,7 +101,7 @@ def load(source: str, *kinds: "KindName", opening: Opening = OPENING, context_le
     """Load the model, refuse it unless it is of one of these kinds (any, without them), and pass on its note."""
     from glassformer.kinds import kind_of
 
-    where = {"device": opening.device, "dtype": opening.dtype} if isinstance(opening, Running) else {}
+    where = opening.where if isinstance(opening, Running) else {}
     model = opened(source, opening, context_length=context_length, **where)
     if kinds:
         try:

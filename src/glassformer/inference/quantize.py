@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from glassformer.errors import ConfigError
 from glassformer.nn.quantized import TOKENS, is_quantized, replace_layer, replaceable
-from glassformer.nn.quantized_matrix import GROUP, QuantizedMatrix, QuantizedRows
+from glassformer.nn.quantized_matrix import GROUP, QuantizedMatrix, QuantizedRows, divisor, filled, shape_of, to_int8
 
 Quantization = Literal["int8", "int4"]
 QUANTIZATIONS = ("int8", "int4")
@@ -41,7 +41,7 @@ def quantize(module: nn.Module, quantization: Quantization) -> nn.Module:
     if not layers:
         raise ConfigError("is for models with linear layers, and this one has none.", setting="quantize")
     matrices: dict[int, QuantizedMatrix] = {}  # by the weight that they take the place of
-    in_8_bits = {id(layer.weight) for name, layer in layers.items() if name.rpartition(".")[2] in (TOKENS, HEAD)}
+    in_8_bits = {id(layer.weight) for name, layer in layers.items() if name.rpartition(".")[2] in (*TOKENS, HEAD)}
     for name, layer in layers.items():
         if id(layer.weight) not in matrices:
             in_bytes = quantization == "int8" or id(layer.weight) in in_8_bits
@@ -50,30 +50,22 @@ def quantize(module: nn.Module, quantization: Quantization) -> nn.Module:
     return module
 
 
-def to_int8(weight: Float[Tensor, "d_out d_in"]) -> QuantizedRows:
-    """Each 32 weights by a scale, the largest of them being ±127."""
-    groups = _filled(weight.float()).view(len(weight), -1, GROUP)
-    scale = (groups.abs().amax(2) / 127).half()
-    levels = (groups / _divisor(scale.float())[..., None]).round().clamp(-127, 127).to(torch.int8)
-    return QuantizedRows(levels=levels.flatten(1), scale=scale, offset=None, shape=_shape(weight))
-
-
 def to_int4(weight: Float[Tensor, "d_out d_in"]) -> QuantizedRows:
     """Each 32 weights by a scale and an offset, those with the least squares of errors that are tried."""
     parts = [_to_int4(rows) for rows in torch.split(weight.float(), ROWS_AT_ONCE)]
     levels, scale, offset = (torch.cat(part) for part in zip(*parts, strict=True))
-    return QuantizedRows(levels=levels, scale=scale, offset=offset, shape=_shape(weight))
+    return QuantizedRows(levels=levels, scale=scale, offset=offset, shape=shape_of(weight))
 
 
 def _to_int4(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    groups = _filled(weight).view(len(weight), -1, GROUP)
+    groups = filled(weight).view(len(weight), -1, GROUP)
     low, high = groups.amin(2, keepdim=True), groups.amax(2, keepdim=True)
     best: list[Tensor] = []
     for share in SHRUNK:
         scale, offset = (high - low) * share / 15, low + (high - low) * (1 - share) / 2
         for _ in range(REFINED):
             scale, offset = scale.half().float(), offset.half().float()
-            levels = ((groups - offset) / _divisor(scale)).round().clamp(0, 15)
+            levels = ((groups - offset) / divisor(scale)).round().clamp(0, 15)
             error = (levels * scale + offset - groups).square().sum(2, keepdim=True)
             candidate = [levels, scale, offset, error]
             better = error < best[3] if best else torch.ones_like(error, dtype=torch.bool)
@@ -88,19 +80,5 @@ def _fitted(groups: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
     """The scale and the offset of least squares for these levels."""
     centred = levels - levels.mean(2, keepdim=True)
     spread = centred.square().sum(2, keepdim=True)
-    scale = (centred * groups).sum(2, keepdim=True) / _divisor(spread)
+    scale = (centred * groups).sum(2, keepdim=True) / divisor(spread)
     return scale, groups.mean(2, keepdim=True) - scale * levels.mean(2, keepdim=True)
-
-
-def _divisor(numbers: Tensor) -> Tensor:
-    """The numbers, with 1 for 0."""
-    return numbers.where(numbers != 0, 1.0)
-
-
-def _filled(rows: Tensor) -> Tensor:
-    """Rows with zeros behind them, to a multiple of 32."""
-    return torch.cat([rows, rows.new_zeros(len(rows), -rows.shape[1] % GROUP)], dim=1)
-
-
-def _shape(weight: Tensor) -> tuple[int, int]:
-    return weight.shape[0], weight.shape[1]

@@ -5,6 +5,7 @@ x, too: to 8 bits, each 32 neighbours by a scale of their own, so that whole num
 2022, §3.1, arXiv:2208.07339, with a scale for each row).
 """
 
+import math
 from collections.abc import Iterator
 
 from jaxtyping import Float, Int
@@ -16,7 +17,7 @@ from glassformer.nn.quantized_matrix import QuantizedMatrix
 from glassformer.twins import twin
 
 FAST = "glassformer.nn.quantized_fast"
-TOKENS, ROUTER = "token_embedding", "router"  # by the last part of a layer's name
+TOKENS, ROUTER = ("token_embedding", "source_embedding"), "router"  # by the last part of a layer's name
 
 
 @twin(FAST)
@@ -63,10 +64,10 @@ class QuantizedEmbedding(nn.Module):
 
 def replaceable(module: nn.Module) -> Iterator[tuple[str, Linear | Embedding]]:
     """The layers that a quantized model has in another form, by their names."""
-    for name, layer in module.named_modules():
+    for name, layer in module.named_modules(remove_duplicate=False):  # a layer may stand in several places
         last = name.rpartition(".")[2]
         is_linear = type(layer) in (Linear, ScaledLinear) and last != ROUTER
-        if is_linear or (type(layer) is Embedding and last == TOKENS):
+        if is_linear or (type(layer) is Embedding and last in TOKENS):
             yield name, layer
 
 
@@ -86,3 +87,9 @@ def replace_layer(module: nn.Module, name: str, matrix: QuantizedMatrix) -> None
 def is_quantized(module: nn.Module) -> bool:
     """Whether some of its layers are."""
     return any(isinstance(part, QuantizedMatrix) for part in module.modules())
+
+
+def n_parameters(module: nn.Module) -> int:
+    """How many numbers a model has learned, quantized or not."""
+    matrices = [part for part in module.modules() if isinstance(part, QuantizedMatrix)]
+    return sum(each.numel() for each in module.parameters()) + sum(math.prod(each.shape) for each in matrices)

@@ -143,3 +143,29 @@ def _tiles(rows: Tensor) -> Tensor:
     if rows.ndim == 3:
         return full.view(n_tiles, TILE, rows.shape[1], -1, 4).permute(0, 2, 3, 1, 4).contiguous()
     return full.view(n_tiles, TILE, -1).mT.contiguous()
+
+
+# ---- from numbers to levels
+
+
+def to_int8(weight: Float[Tensor, "d_out d_in"]) -> QuantizedRows:
+    """Each 32 weights by a scale, the largest of them being ±127."""
+    groups = filled(weight.float()).view(len(weight), -1, GROUP)
+    scale = (groups.abs().amax(2) / 127).half()
+    levels = (groups / divisor(scale.float())[..., None]).round().clamp(-127, 127).to(torch.int8)
+    return QuantizedRows(levels=levels.flatten(1), scale=scale, offset=None, shape=shape_of(weight))
+
+
+def divisor(numbers: Tensor) -> Tensor:
+    """The numbers, with 1 for 0."""
+    return numbers.where(numbers != 0, 1.0)
+
+
+def filled(rows: Tensor) -> Tensor:
+    """Rows with zeros behind them, to a multiple of 32."""
+    return torch.cat([rows, rows.new_zeros(len(rows), -rows.shape[1] % GROUP)], dim=1)
+
+
+def shape_of(weight: Tensor) -> tuple[int, int]:
+    """Rows and columns."""
+    return weight.shape[0], weight.shape[1]

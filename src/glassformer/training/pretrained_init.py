@@ -34,6 +34,8 @@ def take_weights(module: nn.Module, folder: Path, task: Task, say: Say) -> None:
     What the checkpoint has beside them, such as its licence, goes along with what is learned from it.
     """
     checkpoint, weights = checkpoints.read(folder)
+    if checkpoint.is_quantized:
+        raise ConfigError(f"{folder}, which model.from names, is quantized, and training needs floating point numbers.")
     pretrained, wanted = to_mapping(checkpoint.config), to_mapping(module.config)
     for name, value in wanted.items():
         if pretrained.get(name, value) != value and name not in (*task.settings, "dropout"):

@@ -11,8 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
-
 from glassformer import strict_json
 from glassformer.checkpoints import pickles
 from glassformer.checkpoints.processor_files import Processor
@@ -35,6 +33,7 @@ class Contents:
     note: str = ""  # what a user should know, such as that the weights are random
     rest: Rest = NOTHING  # what else the folder holds, which goes along when the model is written again
     origin: str = ""  # the name and the commit on the Hub that it comes from
+    is_quantized: bool = False  # then the weights are those of `checkpoints/quantized.py`
 
 
 ContentKind = Literal["zip", "pickle", "safetensors", "json", "text", "unknown"]
@@ -127,14 +126,15 @@ class Format:
     """A format: `files` names them in messages; `read` gives the contents and our parameters, which are copied later.
 
     `read` is handed a value for every one of `options`. The parameters may be views of a file that is mapped, or be
-    read one by one when they are asked for.
+    read one by one when they are asked for. `read_quantized` keeps matrices as they are quantized in the file.
     """
 
     name: str
     files: str
     sniff: Callable[[Source], bool]
-    read: Callable[..., tuple[Contents, Mapping[str, Tensor]]]
+    read: Callable[..., tuple[Contents, Mapping[str, Any]]]
     options: tuple[Option, ...] = field(default=())
+    read_quantized: Callable[..., tuple[Contents, Mapping[str, Any]]] | None = None
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options with their types; raises where one is missing or unknown."""

@@ -2,23 +2,30 @@
 
 What the file says becomes what a folder of Hugging Face's would say, and is read by the tables of `models/published/`:
 `gguf_families.py` has the names of settings and tensors, `gguf_tokenizer.py` those of the tokenizer, `gguf_file.py` the
-container. Quantized weights are read as the float32 numbers that they stand for.
+container. Quantized weights are read as the float32 numbers that they stand for, or kept as they are.
 """
 
+import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from glassformer.checkpoints import gguf_card, gguf_families, gguf_tokenizer, names
+from glassformer.checkpoints import ggml_blocks, gguf_card, gguf_families, gguf_tokenizer, names
 from glassformer.checkpoints.formats.format import Contents, Format, Source
 from glassformer.checkpoints.gguf_families import GGUFFamily
 from glassformer.checkpoints.gguf_file import MAGIC, GGUFFile
 from glassformer.checkpoints.rest import CARD, Rest
 from glassformer.checkpoints.tokenizer_files import Tokenizers
 from glassformer.errors import CheckpointCorrupt, ConfigError, TokenizerError
-from glassformer.models import specs
+from glassformer.models import spec_of, specs
+from glassformer.models.published.tensors import Rename
+from glassformer.nn.quantized import replaceable
+from glassformer.nn.quantized_matrix import QuantizedRows, to_int8
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 EXPERT = "{e}"
@@ -35,6 +42,23 @@ def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
     """The contents and our parameters, each dequantized when it is asked for."""
     file = GGUFFile(source.path)
     theirs = _settings(file)
+    contents, held = _contents(file, theirs)
+    return contents, names.OurTensors(FolderTensors(file, theirs), held)
+
+
+def read_quantized(source: Source) -> tuple[Contents, Mapping[str, Tensor | QuantizedRows]]:
+    """The same, with matrices in the blocks that they have in the file; of what cannot run so, Q8_0 is made."""
+    file = GGUFFile(source.path)
+    theirs = _settings(file)
+    contents, held = _contents(file, theirs)
+    tensors = names.OurTensors(FolderTensors(file, theirs), held)
+    rows = names.OurTensors(FolderTensors(RowNumbers(file), theirs), held)
+    weights = KeptWeights(file, tensors, rows, contents.config)
+    return replace(contents, is_quantized=weights.has_blocks), weights
+
+
+def _contents(file: GGUFFile, theirs: Mapping[str, Any]) -> tuple[Contents, dict[str, tuple[list[str], Rename]]]:
+    """What is beside the weights, and for each of their tensors what it holds."""
     config = _with_own_context(configuration_of(theirs), file.metadata)
     tensors = FolderTensors(file, theirs)
     held = names.checked({name: tensors.outline(name) for name in tensors}, config)
@@ -48,7 +72,7 @@ def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
         eos_ids=eos_ids,
         rest=rest,
     )
-    return contents, names.OurTensors(tensors, held)
+    return contents, held
 
 
 ANOTHER_TOKENIZER = (
@@ -56,13 +80,13 @@ ANOTHER_TOKENIZER = (
     "here, as --tokenizer of convert or having(tokenizer=…)."
 )
 
-FORMAT = Format(name="GGUF", files=".gguf of llama.cpp", sniff=sniff, read=read)
+FORMAT = Format(name="GGUF", files=".gguf of llama.cpp", sniff=sniff, read=read, read_quantized=read_quantized)
 
 
 class FolderTensors(Mapping[str, Tensor]):
     """The tensors of a GGUF file under the names, and in the layout, of Hugging Face's folders."""
 
-    def __init__(self, file: GGUFFile, theirs: Mapping[str, Any]) -> None:
+    def __init__(self, file: "GGUFFile | RowNumbers", theirs: Mapping[str, Any]) -> None:
         self._file = file
         _, family = gguf_families.family_of(file.metadata)
         self._places: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {}
@@ -108,6 +132,87 @@ class FolderTensors(Mapping[str, Tensor]):
         theirs, change = self._places[name]
         outline = self._file.outline(theirs)
         return change(outline[0] if name in self._experts else outline)
+
+
+class RowNumbers(Mapping[str, Tensor]):
+    """A file with, in place of each row of a tensor, its number, twice: rows are counted through the whole file.
+
+    What is made of such a matrix on the way to a parameter says which rows that has, whatever the tables do with it.
+    """
+
+    def __init__(self, file: GGUFFile) -> None:
+        self.metadata, self.stored, self.outline = file.metadata, file.stored, file.outline
+        n_rows = [math.prod(each.shape[:-1]) for each in file.stored.values()]
+        self.first = dict(zip(file.stored, accumulate(n_rows, initial=0), strict=False))
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The numbers of a tensor's rows."""
+        shape = self.stored[name].shape[:-1]
+        numbers = torch.arange(self.first[name], self.first[name] + math.prod(shape))
+        return numbers.reshape(*shape, 1).expand(*shape, 2)
+
+    def part(self, name: str, i: int) -> Tensor:
+        """Those of one of its matrices."""
+        return self[name][i]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stored)
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def tensor_of(self, row: int) -> str:
+        """The tensor that has the row of this number."""
+        names = list(self.first)
+        return names[bisect_right(list(self.first.values()), row) - 1]
+
+
+class KeptWeights(Mapping[str, Tensor | QuantizedRows]):
+    """Our parameters: `QuantizedRows` where a layer can run so, and the file has the matrix in blocks."""
+
+    def __init__(self, file: GGUFFile, tensors: names.OurTensors, rows: names.OurTensors, config: Any) -> None:
+        self._file, self._tensors, self._rows, self._numbers = file, tensors, rows, RowNumbers(file)
+        module = spec_of(config).outline(config)
+        layers = {id(layer.weight) for _, layer in replaceable(module)}
+        self._matrices = {name for name, weight in module.named_parameters() if id(weight) in layers}
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether some are in blocks."""
+        return any(self._place(name) is not None for name in self._matrices)
+
+    def _place(self, name: str) -> tuple[str, Tensor] | None:
+        """The tensor that holds a parameter in blocks, and the rows of it; None where there are no such."""
+        rows = self._rows[name]
+        if rows.ndim != 2 or rows.shape[1] != 2 or not bool((rows[:, 0] == rows[:, 1]).all()):
+            return None  # more than rows has been moved
+        place = self._numbers.tensor_of(int(rows[0, 0]))
+        stored, first = self._file.stored[place], self._numbers.first[place]
+        within = rows[:, 0] - first
+        if stored.format.dequantize is None or int(within.max()) >= math.prod(stored.shape[:-1]) or within.min() < 0:
+            return None
+        return place, within
+
+    def __getitem__(self, name: str) -> Tensor | QuantizedRows:
+        """The parameter of that name."""
+        where = self._place(name) if name in self._matrices else None
+        if where is None:
+            return self._tensors[name]
+        place, rows = where
+        stored = self._file.stored[place]
+        if stored.format.name not in ggml_blocks.KEPT:
+            return to_int8(self._tensors[name])
+        start, stop = int(rows.min()), int(rows.max()) + 1  # of an expert, its part alone
+        n_bytes = stored.n_bytes // math.prod(stored.shape[:-1])
+        data = self._file.raw(place)[start * n_bytes : stop * n_bytes]
+        matrix = ggml_blocks.levels_and_scales(data, stored.format, (stop - start, stored.shape[-1]))
+        return matrix.take(rows - start)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
 
 
 def _settings(file: GGUFFile) -> dict[str, Any]:

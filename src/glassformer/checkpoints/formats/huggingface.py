@@ -1,19 +1,24 @@
 """Folders as Hugging Face has them: see `checkpoints/huggingface.py` for what is in them."""
 
 from collections.abc import Mapping
-
-from torch import Tensor
+from typing import Any
 
 from glassformer import files
 from glassformer.checkpoints import rest
 from glassformer.checkpoints.folder_files import FolderFiles
 from glassformer.checkpoints.formats.format import Contents, Format, Source
-from glassformer.checkpoints.huggingface import read_eos_ids, read_origin, read_suppressed, read_weights
+from glassformer.checkpoints.huggingface import (
+    is_quantized,
+    read_eos_ids,
+    read_origin,
+    read_suppressed,
+    read_weights,
+)
 from glassformer.checkpoints.processor_files import read_processor
 from glassformer.checkpoints.tokenizer_files import read_tokenizers
 
 
-def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
+def read(source: Source) -> tuple[Contents, Mapping[str, Any]]:
     """The contents and our parameters, after the files have been compared with their manifest, if there is one."""
     files.verify(source.path, required=False)
     folder = FolderFiles(source.path, from_pickle=source.from_pickle)
@@ -39,6 +44,7 @@ def read(source: Source) -> tuple[Contents, Mapping[str, Tensor]]:
             suppressed=read_suppressed(folder),
             rest=extras,
             origin=read_origin(folder),
+            is_quantized=is_quantized(folder),
         )
     return contents, weights
 
