@@ -169,6 +169,7 @@ ON_INTEGERS = {  # tests/tokenizers/
     *("tokenizers.bpe.learn", "tokenizers.bpe.merge", "tokenizers.pretokenize.split"),
     *("tokenizers.byte_level.encode", "tokenizers.byte_level.decode", "tokenizers.counting.count_shares"),
     "nn.quantized.linear",  # whose twin rounds x, too: tests/nn/test_quantized.py
+    "tokenizers.special_tokens.find",
 }
 
 

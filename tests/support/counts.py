@@ -28,6 +28,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "random strings against tiktoken": (5_000, 100_000),
     "characters beside others": (50_000, 1_112_064),
     "texts to split": (2_000, 100_000),
+    "texts with special tokens": (500, 20_000),
     "chunkings": (60, 300),
     "merge tables": (150, 5_000),
     "corpora against the textbook": (60, 300),

@@ -92,6 +92,14 @@ def test_the_kernel_counts_what_python_counts(tmp_path: Path, monkeypatch: pytes
             assert counted(paths, special_tokens, pattern, workers) == expected, (special_tokens, pattern, workers)
 
 
+def test_the_kernel_counts_between_ten_thousand_special_tokens_with_one_prefix(tmp_path: Path) -> None:
+    tokens = [f"<|a common prefix {i}|>" for i in range(10_000)]
+    rng = random.Random(17)
+    parts = [rng.choice(["x y", "é", "<|a common prefix 12", *rng.choices(tokens, k=3)]) for _ in range(600)]
+    (tmp_path / "c").write_text("".join(parts), "utf-8")
+    assert counted([tmp_path / "c"], tokens, "gpt2") == counted_in_python([tmp_path / "c"], tokens, "gpt2")
+
+
 def test_the_kernel_counts_real_texts_as_python_does(data_dir: Path) -> None:
     paths = [data_dir / "text" / name for name in ("tinyshakespeare.txt", "tinystories-197k.txt", "cs336-corpus.en")]
     assert counted(paths, [END], "gpt2", 3) == counted_in_python(paths, [END], "gpt2")

@@ -19,21 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glassformer.kernels import njit
+from glassformer.kernels.special_tokens import Lengths
 from glassformer.kernels.split import ByteArray, pre_token_end
 
 SLOT = np.dtype([("hash", np.int64), ("place", np.int64), ("length", np.int64), ("count", np.int64)])
 N_WORDS, N_BYTES = range(2)  # in `numbers`
 BYTES_PER_SLOT = 16  # three slots of four are used: twenty bytes for a pre-token
 OFFSET, PRIME = -3750763034362895579, 1099511628211  # of the hash FNV-1a, as 64 bits with a sign
-
-
-class Specials(NamedTuple):
-    """The special tokens, the longest first."""
-
-    text: ByteArray
-    ends: NDArray[np.int64]
-    firsts: NDArray[np.bool_]  # of each byte, whether one begins with it
-    longest: int
 
 
 class Table(NamedTuple):
@@ -46,16 +38,25 @@ class Table(NamedTuple):
 
 @njit
 def count(
-    data: ByteArray, start: int, is_last: bool, pattern: int, classes: ByteArray, specials: Specials, table: Table
+    data: ByteArray,
+    start: int,
+    is_last: bool,
+    pattern: int,
+    classes: ByteArray,
+    lengths: Lengths,
+    longest: int,
+    table: Table,
 ) -> tuple[int, bool]:
     """Count the pre-tokens of a block from `start` on; if it is not the last, those alone that no more text can change.
 
-    Returns where the rest begins that is not counted, and whether that is because the table is full.
+    `lengths` are those of the special tokens that begin at each place (`special_tokens.py`), `longest` that of all; no
+    lengths where there are no special tokens. Returns where the rest begins that is not counted, and whether that is
+    because the table is full.
     """
-    certain = len(data) if is_last else character_start(data, len(data) - max(specials.longest - 1, 0))
+    certain = len(data) if is_last else character_start(data, len(data) - max(longest - 1, 0))
     place = start
     while True:
-        wall, after_wall = next_special(data, place, certain, specials)
+        wall, after_wall = next_special(lengths, place, certain)
         is_open = wall == certain and not is_last
         older, old = place, place  # where the last pre-token but one begins, and the last
         while place < wall:
@@ -78,20 +79,12 @@ def character_start(data: ByteArray, place: int) -> int:
 
 
 @njit
-def next_special(data: ByteArray, start: int, stop: int, specials: Specials) -> tuple[int, int]:
+def next_special(lengths: Lengths, start: int, stop: int) -> tuple[int, int]:
     """Begin and end of the first special token that begins before `stop`, the longest there; else `stop` twice."""
-    if specials.longest == 0:
-        return stop, stop
-    for place in range(start, stop):
-        if specials.firsts[data[place]]:
-            begin = 0
-            for end in specials.ends:
-                n = 0
-                while begin + n < end and place + n < len(data) and data[place + n] == specials.text[begin + n]:
-                    n += 1
-                if begin + n == end:
-                    return place, place + n
-                begin = end
+    if len(lengths) > 0:
+        for place in range(start, stop):
+            if lengths[place] > 0:
+                return place, place + int(lengths[place])
     return stop, stop
 
 
@@ -182,16 +175,6 @@ def words_of(table: Table) -> tuple[ByteArray, NDArray[np.int64], NDArray[np.int
     entries = table.slots[table.slots["count"] > 0]
     entries = entries[np.argsort(entries["place"])]
     return text_of(table), entries["place"] + entries["length"], entries["count"].copy()
-
-
-def specials_of(tokens: list[bytes]) -> Specials:
-    """Special tokens as `count` reads them."""
-    longest_first = sorted(tokens, key=len, reverse=True)
-    firsts = np.zeros(256, np.bool_)
-    firsts[[token[0] for token in tokens]] = True
-    ends = np.cumsum([len(token) for token in longest_first], dtype=np.int64)
-    text = np.frombuffer(b"".join(longest_first), np.uint8)
-    return Specials(text, ends, firsts, max(map(len, tokens), default=0))
 
 
 @njit

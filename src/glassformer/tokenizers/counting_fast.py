@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glassformer.kernels import count as kernels
+from glassformer.kernels.special_tokens import automaton_of, mark
 from glassformer.kernels.split import CODES
 from glassformer.kernels.unicode_classes import class_table
 from glassformer.tokenizers import pretokenize
@@ -29,7 +30,7 @@ def count_shares(
     shares: Sequence[Sequence[FileSpan]], pattern: str, special_tokens: Sequence[str]
 ) -> Iterator[int | Mapping[bytes, int]]:
     """Numbers of bytes as they are read, and last how often each pre-token occurs in all shares."""
-    specials = kernels.specials_of([special_bytes(token) for token in special_tokens])
+    specials = [special_bytes(token) for token in special_tokens]
     whole, *others = tables = [PreTokenTable(CODES[pattern], specials) for _ in shares]
     yield from _in_threads(shares, tables) if others else whole.count(shares[0])
     for other in others:
@@ -40,9 +41,11 @@ def count_shares(
 class PreTokenTable:
     """Counts of pre-tokens, in a table that gets more room when it needs it."""
 
-    def __init__(self, pattern: int, specials: kernels.Specials) -> None:
+    def __init__(self, pattern: int, special_tokens: Sequence[bytes]) -> None:
         """Take how text is cut."""
-        self._rules = (pattern, class_table(), specials)
+        self._pattern = pattern
+        self._automaton = automaton_of(special_tokens) if special_tokens else None
+        self._longest = max(map(len, special_tokens), default=0)
         self._table = kernels.empty_table(SLOTS)
 
     def counts(self) -> PreTokenCounts:
@@ -82,10 +85,14 @@ class PreTokenTable:
 
     def _count_block(self, text: NDArray[np.uint8], is_last: bool) -> int:
         """Count what no more text can change, and return where the rest begins."""
-        start, is_full = kernels.count(text, 0, is_last, *self._rules, self._table)
+        lengths = np.empty(len(text) if self._automaton else 0, np.uint16)
+        if self._automaton:
+            mark(text, self._automaton, lengths)
+        rules = (self._pattern, class_table(), lengths, self._longest)
+        start, is_full = kernels.count(text, 0, is_last, *rules, self._table)
         while is_full:
             self._table = kernels.more_room(self._table)
-            start, is_full = kernels.count(text, start, is_last, *self._rules, self._table)
+            start, is_full = kernels.count(text, start, is_last, *rules, self._table)
         return start
 
 

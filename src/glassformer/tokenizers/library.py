@@ -21,7 +21,8 @@ from glassformer.tokenizers.byte_level import from_printable
 from glassformer.tokenizers.foreign_patterns import check_pattern
 from glassformer.tokenizers.library_steps import BYTE_PIECE, ModelSteps
 from glassformer.tokenizers.library_stream import can_be_cut, last_cut
-from glassformer.tokenizers.pretokenize import SCANNED_AGAIN, PreTokenizer, without_surrogates
+from glassformer.tokenizers.pretokenize import SCANNED_AGAIN, without_surrogates
+from glassformer.tokenizers.special_tokens import SpecialTokens
 from glassformer.tokenizers.steps import PreToken
 from glassformer.tokenizers.tokenizer_json import excerpt
 from glassformer.tokenizers.untrusted_files import Json
@@ -50,7 +51,7 @@ class LibraryTokenizer(Tokenizer):
         self._library = {"all": self._build(with_special=True)}
         added = self._content.get("added_tokens") or []
         self._added_tokens: dict[str, int] = {each["content"]: each["id"] for each in added}
-        self._added = PreTokenizer(r"[\s\S]+", self._added_tokens)
+        self._added = SpecialTokens(self._added_tokens)
         pieces: dict[str, int] = self._library["all"].get_vocab(with_added_tokens=True)
         self._pieces = {id: piece for piece, id in pieces.items()}
         decoders = {step.get("type") for step in steps_of(self._content.get("decoder"))}

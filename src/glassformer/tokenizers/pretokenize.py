@@ -5,7 +5,6 @@
 patterns, and `pretokenize_fast.py` has its twin.
 """
 
-from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import cache
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 import regex
 
 from glassformer.errors import TokenizerError
+from glassformer.tokenizers.special_tokens import SpecialTokens
 from glassformer.twins import twin
 
 Result = TypeVar("Result")
@@ -89,11 +89,7 @@ class PreTokenizer:
         self._pattern = regex.compile(pattern)
         self._name = next((name for name in PATTERNS if PATTERNS[name] == pattern), None)
         self._n_split = 0  # characters so far
-        longest_first = sorted(special_tokens, key=len, reverse=True)
-        self._special = regex.compile("|".join(map(regex.escape, longest_first))) if longest_first else None
-        self._sorted = sorted(longest_first)
-        self._firsts = {token[0] for token in longest_first}
-        self._longest = len(longest_first[0]) if longest_first else 0
+        self.special = SpecialTokens(special_tokens)
 
     def split(self, text: str) -> list[str]:
         """The pre-tokens of a text that holds no special token; joined, they are the text."""
@@ -146,27 +142,15 @@ class PreTokenizer:
         self, text: str, make: Callable[[str, bool], tuple[Result, int]]
     ) -> Generator[tuple[Result, str | None], None, int]:
         """What is made of a text that goes on as far as no more text can change it; returns where the rest begins."""
-        start, certain = 0, len(text) - self.begun(text)
-        for begin, end, token in self._special_tokens(text):
+        start, certain = 0, len(text) - self.special.begun(text)
+        for begin, end in self.special.find(text):
             if begin >= certain:
                 break
-            yield make(text[start:begin], False)[0], token
+            yield make(text[start:begin], False)[0], text[begin:end]
             start = end
         result, n_characters = make(text[start:certain], True)
         yield result, None
         return start + n_characters
-
-    def begun(self, text: str) -> int:
-        """How many characters at the end of a text may be the beginning of a special token."""
-        tail = text[max(0, len(text) - self._longest + 1) :]
-        for start, character in enumerate(tail):
-            if character not in self._firsts:
-                continue
-            end = tail[start:]
-            longer = bisect_right(self._sorted, end)
-            if longer < len(self._sorted) and self._sorted[longer].startswith(end):
-                return len(end)
-        return 0
 
     def _rest(self, text: str, make: Callable[[str, bool], tuple[Result, int]]) -> Iterator[tuple[Result, str | None]]:
         """What is made of a text that ends here."""
@@ -176,12 +160,7 @@ class PreTokenizer:
     def spans(self, text: str) -> Iterator[tuple[str, str | None]]:
         """The text between special tokens, each span with the token that follows it, or None."""
         start = 0
-        for begin, end, token in self._special_tokens(text):
-            yield text[start:begin], token
+        for begin, end in self.special.find(text):
+            yield text[start:begin], text[begin:end]
             start = end
         yield text[start:], None
-
-    def _special_tokens(self, text: str) -> Iterator[tuple[int, int, str]]:
-        if self._special is not None:
-            for match in self._special.finditer(text):
-                yield match.start(), match.end(), match.group()

@@ -14,7 +14,7 @@ from glassformer.errors import TokenizerError, UnsupportedPipeline
 from glassformer.tokenizers.untrusted_files import Json
 from glassformer.tokenizers.vocabulary import special_bytes
 
-MAX_ADDED_TOKENS = 1 << 13
+MAX_ADDED_TOKENS = 1 << 14
 MAX_ADDED_CHARACTERS = 1 << 18  # of all of them: the pattern that finds them takes some 200 bytes for each
 MAX_AROUND = 64  # tokens before or behind a text
 
