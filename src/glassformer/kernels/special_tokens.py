@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glassformer.kernels import inlined, njit
+from glassformer.kernels import njit
 from glassformer.kernels.split import ByteArray
 
 NONE = 0  # no child: the root is no node's
@@ -52,7 +52,7 @@ def mark(data: ByteArray, automaton: Automaton, lengths: Lengths) -> int:
     node, steps = 0, 0
     for i in range(len(data)):
         place = len(data) - 1 - i
-        node, n = follow(automaton, node, data[place])
+        node, n = follow(automaton, node, int(data[place]))
         lengths[place] = automaton.lengths[node]
         steps += n
     return steps
@@ -72,7 +72,7 @@ def list_spans(lengths: Lengths, spans: NDArray[np.int64]) -> int:
     return n
 
 
-@inlined
+@njit
 def follow(automaton: Automaton, node: int, byte: int) -> tuple[int, int]:
     """The node that a walk comes to by a byte, and in how many steps."""
     child, steps = child_of(automaton, node, byte), 1
@@ -83,7 +83,7 @@ def follow(automaton: Automaton, node: int, byte: int) -> tuple[int, int]:
     return child, steps
 
 
-@inlined
+@njit
 def child_of(automaton: Automaton, node: int, byte: int) -> int:
     """The node that a byte leads to, or NONE."""
     if node == 0:
@@ -91,7 +91,7 @@ def child_of(automaton: Automaton, node: int, byte: int) -> int:
     return int(automaton.children[slot_of(automaton.keys, node, byte)])
 
 
-@inlined
+@njit
 def slot_of(keys: NDArray[np.int64], node: int, byte: int) -> int:
     """The slot of a node's edge, or the empty slot where it would be, which has no child."""
     key = node << 8 | byte
@@ -110,12 +110,12 @@ def grow(text: ByteArray, ends: NDArray[np.int64], nodes: Nodes, automaton: Auto
     n_nodes, length, n_tokens = 1, 0, len(ends)
     while n_tokens:
         for i in range(n_tokens):
-            byte = int(text[ends[i] - 1 - length])
-            child = child_of(automaton, nodes[i], byte)
+            node, byte = int(nodes[i]), int(text[ends[i] - 1 - length])
+            child = child_of(automaton, node, byte)
             if child == NONE:
                 child = n_nodes
                 n_nodes += 1
-                add_child(automaton, nodes[i], byte, child)
+                add_child(automaton, node, byte, child)
             nodes[i] = child
         length += 1
         while n_tokens and ends[n_tokens - 1] - (ends[n_tokens - 2] if n_tokens > 1 else 0) == length:
