@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from glassformer.kernels import special_tokens as kernels
-from glassformer.kernels.split import count_characters
+from glassformer.kernels.split_text import count_characters
 
 
 def find(text: str, longest_first: tuple[str, ...]) -> Sequence[tuple[int, int]]:
