@@ -1,6 +1,8 @@
 """The kernel that learns merges does what the readable form does, whatever the words, and however it is interrupted."""
 
+import lzma
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -13,13 +15,15 @@ from hypothesis import strategies as st
 
 import glassformer as gf
 from glassformer.kernels import bpe_learn
-from glassformer.tokenizers import bpe_learn_fast
+from glassformer.tokenizers import bpe_learn_fast, counting_fast
 from glassformer.tokenizers.bpe import learn
 from glassformer.tokenizers.bpe_learn_fast import learn_by_kernel, learn_in_python
+from glassformer.tokenizers.corpus import files_of, shares_of
 from glassformer.tokenizers.pre_token_counts import PreTokenCounts
 from glassformer.tokenizers.pretokenize import PATTERNS
 from support.counts import count
 
+END = "<|endoftext|>"
 FULL_OF_TIES = st.dictionaries(
     st.one_of(
         st.binary(max_size=6),
@@ -78,6 +82,24 @@ def test_english_is_learnt_to_its_last_merge_and_counts_are_exact(english: Mappi
     assert len(expected) > 8_000
     large = PreTokenCounts(counts.text, counts.ends, counts.counts * 10**12)
     assert list(learn_by_kernel(large, 1_000)) == expected[:1_000]
+
+
+@pytest.mark.timeout(7200)
+def test_every_corpus_is_counted_and_learnt_as_in_python(data_dir: Path, tmp_path: Path) -> None:
+    """The pre-tokens by a kernel and by `regex`, the merges by a kernel and in Python, the first by definition too."""
+    size, limit = count("bytes of a corpus to learn from"), count("merges of a corpus")
+    for path in sorted((data_dir / "text").iterdir()):
+        with lzma.open(path) if path.suffix == ".xz" else path.open("rb") as file:
+            text = file.read(size).decode(errors="ignore")
+        corpus = tmp_path / "corpus.txt"
+        corpus.write_text(text, "utf-8", newline="")
+        *_, counts = counting_fast.count_shares(shares_of(files_of(corpus), 2, [END.encode()]), "gpt2", [END])
+        expected = Counter(part for document in text.split(END) for part in regex.findall(PATTERNS["gpt2"], document))
+        assert dict(counts) == {word.encode(): n for word, n in expected.items()}, path.name
+        merges = list(learn_in_python(counts, limit))
+        assert list(learn_by_kernel(counts, limit)) == merges, path.name
+        with gf.use("readable"):
+            assert list(learn(counts, 5)) == merges[:5], path.name
 
 
 def test_no_call_of_the_kernel_works_on_without_end(

@@ -25,6 +25,10 @@ COUNTS: dict[str, tuple[int, int]] = {
     "tokenizer round trips": (300, 2_000),
     "strings of every tokenizer.json": (60, 2_000),
     "characters of a parity text": (20_000, 5_000_000),
+    "parts of a parity text": (1, 1_000),  # of each corpus
+    "characters without a break": (50_000, 1_000_000),
+    "bytes of a corpus to learn from": (30_000, -1),  # all
+    "merges of a corpus": (150, 2_000),
     "random strings against tiktoken": (5_000, 100_000),
     "characters beside others": (50_000, 1_112_064),
     "texts to split": (2_000, 100_000),
