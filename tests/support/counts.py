@@ -27,8 +27,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     "characters of a parity text": (20_000, 5_000_000),
     "parts of a parity text": (1, 1_000),  # of each corpus
     "characters without a break": (50_000, 1_000_000),
-    "bytes of a corpus to learn from": (30_000, -1),  # all
-    "merges of a corpus": (150, 2_000),
+    "bytes of a corpus to learn from": (15_000, -1),  # all
+    "merges of a corpus": (100, 2_000),
     "random strings against tiktoken": (5_000, 100_000),
     "characters beside others": (50_000, 1_112_064),
     "texts to split": (2_000, 100_000),
