@@ -193,7 +193,7 @@ def test_published_ranks_encode_real_texts_as_tiktoken_does(name, data_dir, tikt
 def parts_of(path: Path, n_characters: int, n_parts: int) -> Iterator[str]:
     """The first parts of a corpus."""
     with lzma.open(path) if path.suffix == ".xz" else path.open("rb") as packed:
-        file = io.TextIOWrapper(cast(IO[bytes], packed), encoding="utf-8", newline="")
+        file = io.TextIOWrapper(cast(IO[bytes], packed), encoding="utf-8", errors="replace", newline="")
         for _ in range(n_parts):
             if not (text := file.read(n_characters)):
                 break
