@@ -487,14 +487,14 @@ def attend(step: Longs, i: int, b: int, g: int) -> None:
 @njit
 def weigh(query: int, keys: int, scores: int, n_slots: int, d: int, scale: float, softcap: float) -> None:
     """The weights that a query gives to the slots: exp(score − the highest), divided by their sum."""
+    score(query, keys, scores, n_slots, d)
     out = floats(scores)
     highest = np.float32(-np.inf)
     for s in range(n_slots):
-        score = np.float32(dot(query, keys + 4 * s * d, d) * scale)
+        out[s] *= scale
         if softcap > 0:
-            score = np.float32(softcap * math.tanh(score / softcap))
-        out[s] = score
-        highest = max(highest, score)
+            out[s] = softcap * math.tanh(out[s] / softcap)
+        highest = max(highest, out[s])
     sum_ = np.float32(0)
     for s in range(n_slots):
         out[s] = math.exp(out[s] - highest)
@@ -503,16 +503,42 @@ def weigh(query: int, keys: int, scores: int, n_slots: int, d: int, scale: float
         out[s] /= sum_
 
 
-@inlined
+@reordered
+def score(query: int, keys: int, scores: int, n_slots: int, d: int) -> None:
+    """The products of a query with the keys, four at once while there are so many."""
+    q, out = floats(query), floats(scores)
+    n_fours = n_slots // 4 * 4
+    for s in range(0, n_fours, 4):
+        key = keys + 4 * s * d
+        k0, k1, k2, k3 = floats(key), floats(key + 4 * d), floats(key + 8 * d), floats(key + 12 * d)
+        total0 = total1 = total2 = total3 = np.float32(0)
+        for i in range(d):
+            total0 += q[i] * k0[i]
+            total1 += q[i] * k1[i]
+            total2 += q[i] * k2[i]
+            total3 += q[i] * k3[i]
+        out[s], out[s + 1], out[s + 2], out[s + 3] = total0, total1, total2, total3
+    for s in range(n_fours, n_slots):
+        out[s] = dot(query, keys + 4 * s * d, d)
+
+
+@njit
 def mix(weights: int, values: int, target: int, n_slots: int, d: int) -> None:
-    """The sum of the values, each by its weight."""
+    """The sum of the values, each by its weight, four at once while there are so many."""
     w, out = floats(weights), floats(target)
     for i in range(d):
         out[i] = np.float32(0)
-    for s in range(n_slots):
-        value = floats(values + 4 * s * d)
+    n_fours = n_slots // 4 * 4
+    for s in range(0, n_fours, 4):
+        value = values + 4 * s * d
+        v0, v1, v2, v3 = floats(value), floats(value + 4 * d), floats(value + 8 * d), floats(value + 12 * d)
+        w0, w1, w2, w3 = w[s], w[s + 1], w[s + 2], w[s + 3]
         for i in range(d):
-            out[i] += w[s] * value[i]
+            out[i] += (w0 * v0[i] + w1 * v1[i]) + (w2 * v2[i] + w3 * v3[i])
+    for s in range(n_fours, n_slots):
+        v0, w0 = floats(values + 4 * s * d), w[s]
+        for i in range(d):
+            out[i] += w0 * v0[i]
 
 
 # ---- vectors
