@@ -18,8 +18,10 @@ from paired import RESULTS
 import glassformer as gf
 from glassformer.evaluation.eval_mode import evaluating
 from glassformer.evaluation.perplexity import read_tokens
+from glassformer.evaluation.streaming import logits_after
+from glassformer.inference.decode_plan import LazyPlan
 from glassformer.models.spec import CausalModel
-from glassformer.nn.kv_cache import parse_policy
+from glassformer.nn.kv_cache import KVCache, parse_policy
 
 
 def main() -> None:
@@ -36,7 +38,8 @@ def main() -> None:
     text = torch.tensor(read_tokens(arguments.text, model.tokenizer)[: arguments.span].astype("int64"))
     rows: list[dict[str, float]] = []
     with evaluating(model.module):
-        state = module.begin(None, parse_policy(arguments.cache, model.config.context_length))
+        state = cast(KVCache, module.begin(None, parse_policy(arguments.cache, model.config.context_length)))
+        plan = LazyPlan(module)
         logits, n_read = None, 0
         while n_read < arguments.tokens:
             started, cpu, loss, n = time.perf_counter(), time.process_time(), torch.zeros((), dtype=torch.float64), 0
@@ -44,7 +47,7 @@ def main() -> None:
                 if logits is not None:
                     loss -= logits[token] - logits.logsumexp(0)
                     n += 1
-                logits = module(token[None, None], state)[0, -1]
+                logits = logits_after(token, module, state, plan)
             n_read += n + (n_read == 0)
             row = {
                 "tokens": n_read,

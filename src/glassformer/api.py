@@ -26,11 +26,12 @@ from glassformer.data.download import DownloadProgress
 from glassformer.data.images import open_image
 from glassformer.data.sort import LETTERS
 from glassformer.errors import CheckpointError, ConfigError, GenerationError, TraceError
-from glassformer.inference.beam import Beams, beams_of
+from glassformer.inference.beam import Beams, beam_search, beams_of
 from glassformer.inference.chat import ChatPrompt, Conversation, prompt_of, template_of, without_margin
 from glassformer.inference.chat_template import ChatMessage, ChatTemplate, Tools
 from glassformer.inference.classify import Guess, classify
 from glassformer.inference.constraints import OF_CALLS, Constraints, constraints_of, say_what_is_not_followed
+from glassformer.inference.continuations import Continuation, check_counts, mean_logprob, tokens_of
 from glassformer.inference.draft_model import DraftModel
 from glassformer.inference.embed import Pooling, embed
 from glassformer.inference.engine import Engine
@@ -40,10 +41,10 @@ from glassformer.inference.logits import USUAL, LogitFilter, Sampling, sampling_
 from glassformer.inference.quantize import QUANTIZATIONS, Quantization
 from glassformer.inference.quantize import quantize as quantize_module
 from glassformer.inference.recorded_call import ModelCall, call_of
-from glassformer.inference.request import Request
+from glassformer.inference.request import NewToken, Request
 from glassformer.inference.speculative import Drafter, Lookup
-from glassformer.inference.stopping import stops_within
-from glassformer.inference.streaming_text import Piece, stream_text
+from glassformer.inference.stopping import Finish, stops_within
+from glassformer.inference.streaming_text import Piece, stream_text, watched
 from glassformer.inference.transcribe import Options, Transcript, transcribe
 from glassformer.kinds import encoder, image, kind_of, kinds, sound, translation
 from glassformer.kinds.kind import Inputs, Metrics, Progress, needs_tokenizer
@@ -337,6 +338,8 @@ class Model:
         filters: Sequence[LogitFilter] = (),
         drafter: Drafter | None = None,
         guide: Guide | None = None,
+        logprobs: int | None = None,
+        watch: Callable[[NewToken], object] = lambda new: None,
     ) -> Iterator[Piece]:
         """Continue several prompts at once; each piece says which sequence it belongs to, and the last why it ended.
 
@@ -359,11 +362,110 @@ class Model:
             filters=filters,
             drafter=drafter,
             guide=guide,
+            logprobs=logprobs,
         )
         unwritten = frozenset() if special else tokenizer.skipped_ids
         return stream_text(
-            tokens, tokenizer, prompts=encoded, stop=stop, eos_ids=ends, unwritten=unwritten, cancel=tokens.cancel
+            watched(tokens, watch),
+            tokenizer,
+            prompts=encoded,
+            stop=stop,
+            eos_ids=ends,
+            unwritten=unwritten,
+            cancel=tokens.cancel,
         )
+
+    def continuations(
+        self,
+        prompt: str | Sequence[int] = "",
+        *,
+        n: int = 1,
+        best_of: int | None = None,
+        beams: Beams | None = None,
+        logprobs: int = 0,
+        max_new_tokens: int = 256,
+        sampling: Sampling | None = None,
+        constraints: Constraints | None = None,
+        cache: str = "full",
+        stop: Sequence[str] = (),
+        end_ids: frozenset[int] = frozenset(),
+        special: bool = True,
+        filters: Sequence[LogitFilter] = (),
+        drafter: Drafter | None = None,
+        guide: Guide | None = None,
+    ) -> list[Continuation]:
+        """The `n` best of `best_of` continuations that are drawn, by the mean log-probability of their tokens.
+
+        With `beams`, those that a search holds best. Each of the tokens comes with its log-probability, and with those
+        of `logprobs` of the likeliest; a search has none. The other settings are those of `stream`.
+        """
+        tokenizer = needs_tokenizer(self)
+        n_drawn = n if best_of is None else best_of
+        check_counts(n, n_drawn)
+        encoded = self.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        news: list[list[NewToken]] = [[] for _ in range(n_drawn)]
+        if beams is None:
+            pieces = self.stream(
+                [encoded] * n_drawn,
+                max_new_tokens=max_new_tokens,
+                sampling=sampling or self.sampling,
+                constraints=constraints,
+                cache=cache,
+                stop=stop,
+                end_ids=end_ids,
+                special=special,
+                filters=filters,
+                drafter=drafter,
+                guide=guide,
+                logprobs=logprobs,
+                watch=lambda new: news[new.sequence].append(new),
+            )
+            scores: list[float] = []
+        else:
+            if best_of is not None or drafter is not None or logprobs:
+                raise GenerationError("A search is by itself: without best_of, logprobs, draft and lookup.")
+            self.require("language-model")
+            stopping = frozenset() if special else stops_within(tokenizer.special_tokens, stop)
+            ends = self.stop_tokens | end_ids | stopping
+            (hypotheses,) = beam_search(
+                cast(CausalModel, self.module),
+                [encoded],
+                beams=beams,
+                n_best=n,
+                max_new_tokens=max_new_tokens,
+                stop_tokens=ends,
+                cache=cache,
+                n_tokens=tokenizer.vocab_size,
+                constraints=self.constraints if constraints is None else constraints,
+                filters=filters,
+                guide=guide,
+            )
+            scores = [each.score for each in hypotheses]
+            tokens = tokens_of(hypotheses)
+            pieces = stream_text(
+                watched(tokens, lambda new: news[new.sequence].append(new)),
+                tokenizer,
+                prompts=[encoded] * len(hypotheses),
+                stop=stop,
+                eos_ids=ends,
+                unwritten=frozenset() if special else tokenizer.skipped_ids,
+            )
+        texts = [""] * n_drawn
+        finishes: list[Finish] = ["length"] * n_drawn
+        for piece in pieces if special else without_margin(pieces):
+            texts[piece.sequence] += piece.text
+            finishes[piece.sequence] = piece.finish or finishes[piece.sequence]
+        written = [
+            Continuation(
+                text=text,
+                finish=finishes[i],
+                tokens=tuple(of_text),
+                score=mean_logprob(of_text) if beams is None else scores[i],
+            )
+            for i, (text, of_text) in enumerate(zip(texts, news, strict=True))
+            if of_text
+        ]
+        return sorted(written, key=lambda each: -each.score)[:n] if best_of is not None else written
 
     def tokens(
         self,
@@ -377,6 +479,7 @@ class Model:
         filters: Sequence[LogitFilter] = (),
         drafter: Drafter | None = None,
         guide: Guide | None = None,
+        logprobs: int | None = None,
     ) -> Generation:
         """The same on tokens: each new one with its sequence."""
         self.require("language-model")
@@ -392,6 +495,7 @@ class Model:
             filters=filters,
             drafter=drafter,
             guide=guide,
+            logprobs=logprobs,
         )
 
     def generate_ids(

@@ -115,3 +115,26 @@ def test_a_text_is_guided_by_an_expression_or_a_schema(tmp_path: Path) -> None:
         refused = run(*command, *flags)
         assert (refused.returncode, refused.stdout) == (2, "")
         assert says in refused.stderr
+
+
+def test_the_best_texts_are_shown_and_log_probabilities_in_json() -> None:
+    command = ["generate", "nano-sort", "CBABBC", "--max-new-tokens=4"]
+    best = run(*command, "--best-of=4", "--n=2")
+    assert (best.returncode, best.stdout.splitlines()[::2]) == (0, ["--- 1", "--- 2"])
+    searched = run(*command, "--beams=3")
+    assert (searched.returncode, searched.stdout) == (0, "CBABBCABBB\n")
+    done = run(*command, "--temperature=0", "--logprobs=2", "--json")
+    (result,) = json.loads(done.stdout)["results"]
+    assert result["text"] == "ABBB" == "".join(token["text"] for token in result["tokens"])
+    for token in result["tokens"]:
+        assert token["likeliest"][0] == {key: token[key] for key in ("id", "text", "logprob")}
+        assert len(token["likeliest"]) == 2
+    for flags, says in (
+        (["--logprobs=2"], "--logprobs is for --json"),
+        (["--beams=2", "--best-of=2"], "A search is by itself"),
+        (["--best-of=2", "--endless"], "leave out --endless"),
+        (["--n=3", "--best-of=2"], "--best-of must be from 3 to 1024"),
+    ):
+        refused = run(*command, *flags)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert says in refused.stderr

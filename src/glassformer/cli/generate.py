@@ -2,9 +2,10 @@
 
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -12,6 +13,10 @@ from glassformer.cli.choosing import CHOOSING, Choosing
 from glassformer.cli.flags import Flag
 from glassformer.cli.loading import RUNNING, ContextLength, Running, load
 from glassformer.cli.output import print_json, print_line, read_argument, remark, write_text
+
+if TYPE_CHECKING:
+    from glassformer.api import Model
+    from glassformer.inference.continuations import Continuation
 
 app = App(
     name="generate",
@@ -30,6 +35,9 @@ def generate(
     prompt: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     chat: Flag = False,
     n: int = 1,
+    best_of: int | None = None,
+    beams: int | None = None,
+    logprobs: int | None = None,
     max_new_tokens: int | None = None,
     endless: Flag = False,
     choosing: Choosing = CHOOSING,
@@ -60,6 +68,12 @@ def generate(
         writes are shown.
     n
         How many continuations, each with a seed of its own; several answers are drawn as continuations are.
+    best_of
+        Draw so many, and show the --n of which the tokens are likeliest, by the mean of log p.
+    beams
+        Search for the likeliest text with so many beams, instead of drawing; shows the --n best.
+    logprobs
+        With --json, log p of each token (nats, before the temperature), and of so many of the likeliest in its place.
     max_new_tokens
         Where to stop at the latest: by default after 256 tokens, with --endless nowhere.
     endless
@@ -112,25 +126,39 @@ def generate(
         remark(f"Old tokens leave the cache {cache} once it is full, and nothing is drafted from then on.")
     schema = None if json_schema is None else read_schema(json_schema)
     guide = loaded.guide(regex, schema, end_ids=end_ids, ignore_eos=endless)
-    pieces = loaded.stream(
-        prompts,
-        max_new_tokens=max_new_tokens,
-        sampling=sampling,
-        constraints=constraints,
-        cache=cache,
-        stop=stop,
-        end_ids=end_ids,
-        ignore_eos=endless,
-        special=not chat,
-        drafter=drafter,
-        guide=guide,
-    )
+    before = "" if chat else begin
+    shared: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "sampling": sampling,
+        "constraints": constraints,
+        "cache": cache,
+        "stop": stop,
+        "end_ids": end_ids,
+        "special": not chat,
+        "drafter": drafter,
+        "guide": guide,
+    }
+    if best_of is not None or beams is not None or logprobs is not None:
+        if endless:
+            raise GenerationError("Texts that are compared have an end: leave out --endless.")
+        if logprobs is not None and not json:
+            raise GenerationError("is for --json.", setting="logprobs")
+        search = None if beams is None else replace(loaded.beams, n_beams=beams)
+        started = time.perf_counter()
+        ranked = loaded.continuations(prompts[0], n=n, best_of=best_of, beams=search, logprobs=logprobs or 0, **shared)
+        seconds = round(time.perf_counter() - started, 3)
+        if json:
+            results = [ranked_json(each, loaded, logprobs is not None) for each in ranked]
+            print_json({"prompt": begin, "results": results, "seconds": seconds})
+        else:
+            print_texts([before + each.text for each in ranked])
+        return
+    pieces = loaded.stream(prompts, ignore_eos=endless, **shared)
     if chat:
         pieces = without_margin(pieces)
     texts = [""] * n
     finishes: list[str] = ["interrupted"] * n
     show = n == 1 and not json
-    before = "" if chat else begin
     if show:
         write_text(before, at_once=True)
     started = time.perf_counter()
@@ -150,12 +178,11 @@ def generate(
     speculation = None if drafter is None else drafter.speculation
     if json:
         results = [{"text": t, "finish": f} for t, f in zip(texts, finishes, strict=True)]
-        seconds = {"seconds": round(time.perf_counter() - started, 3)}
-        print_json({"prompt": begin, "results": results, **seconds, **(asdict(speculation) if speculation else {})})
+        counts = asdict(speculation) if speculation else {}
+        seconds = round(time.perf_counter() - started, 3)
+        print_json({"prompt": begin, "results": results, "seconds": seconds, **counts})
     elif not show:
-        for number, continuation in enumerate(texts, 1):
-            print_line(f"--- {number}")
-            write_text(f"{before}{continuation}\n")
+        print_texts([before + each for each in texts], numbered=True)
     if interrupted:
         raise KeyboardInterrupt
     if speculation is not None and not json:
@@ -168,6 +195,31 @@ def generate(
             f"The text ends here: the model's context of {length} tokens is full. "
             f"To go on beyond it, let old tokens leave: --cache sinks:4+{max(length - 4, 1)}"
         )
+
+
+def print_texts(texts: Sequence[str], *, numbered: bool = False) -> None:
+    """Texts, with numbers where there are several."""
+    for number, text in enumerate(texts, 1):
+        if numbered or len(texts) > 1:
+            print_line(f"--- {number}")
+        write_text(f"{text}\n")
+
+
+def ranked_json(each: "Continuation", model: "Model", with_tokens: bool) -> dict[str, Any]:
+    """A continuation with its score, and perhaps its tokens and those that were likeliest in their place."""
+    result: dict[str, Any] = {"text": each.text, "finish": each.finish, "score": each.score}
+    if with_tokens and model.tokenizer is not None:
+        decode = model.tokenizer.decode
+        result["tokens"] = [
+            {
+                "id": new.token,
+                "text": decode([new.token]),
+                "logprob": new.logprob,
+                "likeliest": [{"id": id, "text": decode([id]), "logprob": p} for id, p in new.likeliest],
+            }
+            for new in each.tokens
+        ]
+    return result
 
 
 def read_schema(path: Path) -> dict[str, Any]:

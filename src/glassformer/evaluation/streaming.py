@@ -18,13 +18,14 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from glassformer import files
 from glassformer.errors import ConfigError, DataError, MissingExtra
 from glassformer.evaluation.eval_mode import evaluating
 from glassformer.evaluation.perplexity import Loss
+from glassformer.inference.decode_plan import LazyPlan
 from glassformer.models import spec_of
 from glassformer.models.spec import CausalModel, longest_text
 from glassformer.nn import functional as F
@@ -109,14 +110,14 @@ def dense(module: nn.Module, length: int) -> Policy:
 def read(module: nn.Module, tokens: Int[Tensor, " N"], policy: Policy, progress: Told = lambda n: None) -> Streamed:
     """Predict each token from what the cache keeps of those before it."""
     model = cast(CausalModel, module)
-    losses, seconds = [], []
+    losses, seconds, plan = [], [], LazyPlan(module)
     with evaluating(module) as device:
         state = cast(KVCache, model.begin(None, policy))
         for i, (token, target) in enumerate(zip(tokens[:-1].to(device), tokens[1:].to(device), strict=True)):
             if state.room == 0:
                 break
             started = time.perf_counter()
-            logits = model(token[None, None], state)[0, -1]
+            logits = logits_after(token, model, state, plan)
             losses.append(float(F.cross_entropy(logits.float()[None], target[None])))
             seconds.append(time.perf_counter() - started)
             if i % 64 == 0:
@@ -124,6 +125,12 @@ def read(module: nn.Module, tokens: Int[Tensor, " N"], policy: Policy, progress:
     n_bytes = sum(buffer.nbytes for layer in state.layers for buffer in layer.buffers)
     name = policy.name if policy.endless else "dense"
     return _streamed(name, list(range(1, len(losses) + 1)), losses, seconds, n_bytes)
+
+
+def logits_after(token: Int[Tensor, ""], model: CausalModel, state: KVCache, plan: LazyPlan) -> Float[Tensor, " V"]:
+    """The logits after one more token, by the compiled step of a text that is written, where the model has one."""
+    logits = plan.step(token[None, None], state, None)
+    return (model(token[None, None], state) if logits is None else logits)[0, -1]
 
 
 def read_anew(

@@ -18,6 +18,7 @@ from glassformer.errors import ConfigError, GenerationError
 from glassformer.inference.constraints import UNCONSTRAINED, Constraints, Renormalise
 from glassformer.inference.engine import Engine
 from glassformer.inference.generate import limits_of, policy_for, sources_of
+from glassformer.inference.guided import Guide
 from glassformer.inference.logits import LogitFilter, finite_rows
 from glassformer.inference.request import Request, check_prompts
 from glassformer.inference.stopping import Finish
@@ -89,6 +90,8 @@ def beam_search(
     source: Tensor | None = None,
     source_valid: Bool[Tensor, "B S"] | None = None,
     n_fixed: int = 0,
+    filters: Sequence[LogitFilter] = (),
+    guide: Guide | None = None,
 ) -> list[list[Hypothesis]]:
     """The best `n_best` continuations of each prompt, the best first.
 
@@ -107,7 +110,12 @@ def beam_search(
             limit,
             stop_tokens,
             prompt,
-            (*constraints.rules(len(prompt), limit, stop_tokens, n_fixed), *last),
+            (
+                *constraints.rules(len(prompt), limit, stop_tokens, n_fixed),
+                *filters,
+                *(() if guide is None else (guide.after(len(prompt)),)),
+                *last,
+            ),
             n_fixed=n_fixed,
         )
         for prompt, limit in zip(prompts, limits, strict=True)

@@ -6,11 +6,12 @@ and `forward`, of a state that its rows can be selected, branched and joined (`m
 model has them. One thread drives an engine. Next to read: `request.py`, `logits.py`.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, takewhile
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -154,7 +155,7 @@ class Engine:
         rules = request.constraints.rules(
             len(request.tokens), request.max_new_tokens, request.stop_tokens, request.n_fixed
         )
-        wanted = request.logprobs, request.with_probs
+        wanted = request.logprobs, request.n_likeliest, request.with_probs
         settings = request.sampling.unseeded, rules, tuple(map(id, request.filters)), wanted
         filters = (*rules, *request.filters)
         live = Live(next(self._ids), request, settings, random, list(request.tokens), filters)
@@ -490,16 +491,16 @@ class Engine:
                 continue
             barred = [live for live, fine in zip(similar, possible, strict=True) if not fine]
             news += _errors(barred, GenerationError(NONE_LEFT))
-            for live, (token, logprob, probs) in zip(group, choices, strict=True):
-                live.append(token)
+            for live, choice in zip(group, choices, strict=True):
+                live.append(choice.token)
                 finish = finish_of(
-                    token,
+                    choice.token,
                     stop_tokens=live.request.stop_tokens,
                     n_new_tokens=len(live.tokens) - len(live.request.tokens),
                     max_new_tokens=live.request.max_new_tokens,
                     room=rooms[live.rows[0]] + len(live.draft.tokens) - live.n_accepted,
                 )
-                news.append(NewToken(sequence=live.id, token=token, finish=finish, logprob=logprob, probs=probs))
+                news.append(NewToken(sequence=live.id, finish=finish, **choice._asdict()))
         return news
 
     def _accepting(self, going: list[Live], news: Sequence[NewToken]) -> list[Live]:
@@ -557,8 +558,17 @@ def _filtered_rows(
     return logits, finite_rows(logits).tolist()
 
 
-def _sampled(logits: Float[Tensor, "N V"], group: list[Live]) -> list[tuple[int, float, Tensor | None]]:
-    """The next token of each, drawn by its own random numbers, its log-probability and distribution if asked for."""
+class Chosen(NamedTuple):
+    """The next token of a text, and what a request may ask for beside it, as `NewToken` has it."""
+
+    token: int
+    logprob: float
+    probs: Tensor | None
+    likeliest: tuple[tuple[int, float], ...]
+
+
+def _sampled(logits: Float[Tensor, "N V"], group: list[Live]) -> list[Chosen]:
+    """The next token of each, drawn by its own random numbers."""
     request = group[0].request
     sampling = request.sampling
     seen = None
@@ -573,10 +583,15 @@ def _sampled(logits: Float[Tensor, "N V"], group: list[Live]) -> list[tuple[int,
         uniform = [_uniform(live) for live in group if sampling.temperature > 0]
         tokens = choose(logits, seen, sampling, uniform)
     logprobs = [NO_LOGPROB] * len(group)
-    if request.logprobs:
+    likeliest: list[tuple[tuple[int, float], ...]] = [()] * len(group)
+    if request.logprobs or request.n_likeliest:
         logits = logits.float()
-        logprobs = (logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)).tolist()
-    return list(zip(tokens.tolist(), logprobs, probs, strict=True))
+        total = logits.logsumexp(-1, keepdim=True)
+        logprobs = (logits.gather(-1, tokens[:, None]) - total)[:, 0].tolist()
+        best = (logits - total).topk(min(request.n_likeliest, logits.shape[-1]))
+        rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        likeliest = [tuple((id, p) for id, p in zip(*row, strict=True) if p > -math.inf) for row in rows]
+    return [Chosen(*each) for each in zip(tokens.tolist(), logprobs, probs, likeliest, strict=True)]
 
 
 def _uniform(live: Live) -> Float[Tensor, ""]:

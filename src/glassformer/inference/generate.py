@@ -47,6 +47,7 @@ def generate(
     n_fixed: int = 0,
     drafter: Drafter | None = None,
     guide: Guide | None = None,
+    logprobs: int | None = None,
 ) -> Generation:
     """Continue all prompts at once; new tokens come as soon as they are chosen, sequence by sequence.
 
@@ -57,7 +58,8 @@ def generate(
     `n_fixed` tokens at the end of each prompt belong to the text: the constraints count them as new.
     `max_new_tokens` is one number, or one for each prompt. What cannot be served raises here, before the first token is
     asked for. A `drafter` guesses several tokens at once, which come sooner where it is right. A
-    `guide` says, after all filters, which tokens lead to a text of its kind.
+    `guide` says, after all filters, which tokens lead to a text of its kind. With `logprobs` each
+    token comes with its log-probability, and with those of so many of the likeliest.
     """
     check_prompts(prompts, module.config.vocab_size)
     limits = limits_of(max_new_tokens, len(prompts))
@@ -75,6 +77,8 @@ def generate(
                 n_fixed=n_fixed,
                 filters=(*filters, *(() if guide is None else (guide.after(len(prompt)),))),
                 source=of_prompt,
+                logprobs=logprobs is not None,
+                n_likeliest=logprobs or 0,
             )
         )
     return Generation(engine)

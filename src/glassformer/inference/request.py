@@ -48,6 +48,7 @@ class Request:
     source: Tensor | None = None
     search: Search | None = None
     logprobs: bool = False  # whether to compute `NewToken.logprob`
+    n_likeliest: int = 0  # how many tokens `NewToken.likeliest` has; with any, `logprob` is computed too
     with_probs: bool = False  # whether to keep `NewToken.probs`
 
     def __post_init__(self) -> None:
@@ -58,7 +59,10 @@ class Request:
         object.__setattr__(self, "tokens", tuple(map(int, self.tokens)))
         object.__setattr__(self, "stop_tokens", frozenset(map(int, self.stop_tokens)))
         if self.search is not None and (
-            self.filters or self.stop_tokens or self.logprobs or self.with_probs or self.constraints != UNCONSTRAINED
+            (self.filters, self.stop_tokens, self.constraints) != ((), frozenset(), UNCONSTRAINED)
+            or self.logprobs
+            or self.n_likeliest
+            or self.with_probs
         ):
             raise GenerationError("A search chooses by itself: its request has no filters, stop tokens or logprobs.")
 
@@ -67,6 +71,8 @@ class Request:
         check_prompts([self.tokens], config.vocab_size)
         if self.max_new_tokens < 1:
             raise GenerationError(f"must be at least 1, not {self.max_new_tokens}.", setting="max_new_tokens")
+        if not 0 <= self.n_likeliest <= config.vocab_size:
+            raise GenerationError(f"must be from 0 to {config.vocab_size}, not {self.n_likeliest}.", setting="logprobs")
         is_scaled = getattr(config, "rope_scaling", None) is not None  # perhaps for more than its files say
         if not policy.endless and len(self.tokens) > policy.capacity:
             raise GenerationError(
@@ -88,7 +94,8 @@ class NewToken:
     "stop": the token is one to stop at. "length": `max_new_tokens` are there. "context": the model knows no position
     after this token and the cache policy lets none leave. "error": the sequence could not go on, `error` says why, and
     the token is −1. `logprob` is log p of the token, in nats, after the filters and before the temperature; NaN where
-    the request does not ask for it. `probs` is the distribution that it was drawn from, where the request asks for it.
+    the request does not ask for it. Likewise `probs` is the distribution that it was drawn from, and `likeliest` are
+    the tokens that were most likely to come, the likeliest first, with log p of each.
     """
 
     sequence: int
@@ -96,6 +103,7 @@ class NewToken:
     finish: Finish | None
     logprob: float = float("nan")
     probs: Float[Tensor, " V"] | None = None
+    likeliest: tuple[tuple[int, float], ...] = ()
     error: Exception | None = None
 
 

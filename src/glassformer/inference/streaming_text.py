@@ -1,6 +1,6 @@
 """From tokens to text as it streams: no broken characters, and nothing of a stop string."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from glassformer.inference.request import NewToken
@@ -36,6 +36,13 @@ def stream_text(
     """
     streams = [(SequenceText(tokenizer, prompt), StopStrings(stop)) for prompt in prompts]
     return _stream(tokens, dict(enumerate(streams)), eos_ids, unwritten, cancel)
+
+
+def watched(tokens: Iterable[NewToken], watch: Callable[[NewToken], object]) -> Iterator[NewToken]:
+    """The same tokens; `watch` is called with each before its text is made."""
+    for new in tokens:
+        watch(new)
+        yield new
 
 
 def _stream(
