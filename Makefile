@@ -6,7 +6,7 @@
 # make lint     ruff and mypy --strict
 # make bench    the speed table of this machine, into benchmarks/results/; not in it are speech.py and hearing.py, which need
 #               recordings and published weights, speculative.py and streaming.py, which need a published model,
-#               tokenization.py and encoding.py, which need corpora and the packages that they time,
+#               tokenization.py, encoding.py and profile_encoding.py, which need corpora and packages,
 #               and versions.py, which needs a checkout of an earlier version
 # make web      build the viewer's page into the package; only this needs Node.js
 # make lock     the versions and hashes of what is installed, after a change of pyproject.toml; UPGRADE=1 takes new ones

@@ -151,9 +151,9 @@ def rows_of(vocabulary: Path, text: Path, threads: int) -> tuple[dict[str, Figur
     """The figures of each package, in turn so that all have the same machine; and the digests of their ids."""
     is_long = text.stat().st_size > LONG
     runs: dict[str, list[Figures]] = {package: [] for package in PACKAGES if not (is_long and package in VERY_SLOW)}
-    for repeat in range(REPEATS):
+    for repeat in range(REPEATS - is_long):
         for package in list(runs):
-            if repeat and package in VERY_SLOW | (SLOW if is_long else set()):
+            if repeat and (package in VERY_SLOW or (is_long and package in SLOW)):
                 continue
             figures = measure(package, vocabulary, text, threads)
             if figures is None:

@@ -133,8 +133,8 @@ def _cache(n_slots: int, store: NDArray[np.uint64]) -> kernels.Cache:
 
 
 def _with_room(cache: kernels.Cache, n_most: int) -> kernels.Cache:
-    """The same pieces with four times as many slots; where these are too many, or the store is full, an empty cache."""
-    n_slots = 4 * len(cache.slots) // kernels.SLOT
+    """The same pieces with twice as many slots; where these are too many, or the store is full, an empty cache."""
+    n_slots = 2 * len(cache.slots) // kernels.SLOT
     if n_slots > n_most or cache.numbers[kernels.N_STORED] > len(cache.store) // 2:
         cache.slots[:], cache.numbers[:] = 0, 0
         return cache
@@ -200,6 +200,7 @@ def _make_tables(pieces: BytePieces) -> _Tables | None:
         joined=joined_of_rank,
     )
     kernels.add_pairs(left, right, ranks, vocabulary)
+    _with_room(_cache(1, np.empty(1, np.uint64)), 2)  # its kernel is loaded here, and not in the middle of a text
     return _Tables(vocabulary, split_kernels.CODES[pieces.pattern])
 
 
