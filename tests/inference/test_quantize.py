@@ -14,6 +14,7 @@ from torch import nn
 
 import glassformer as gf
 from glassformer.errors import CheckpointError, ConfigError, ExportError
+from glassformer.evaluation.perplexity import loss
 from glassformer.inference.quantize import QUANTIZATIONS, Quantization, quantize
 from glassformer.nn.quantized import n_parameters, replaceable
 from glassformer.nn.quantized_matrix import QuantizedMatrix
@@ -200,3 +201,28 @@ def test_a_folder_whose_parts_do_not_fit_is_refused(tmp_path: Path, damage: str)
     save_file(tensors, file)
     with pytest.raises(CheckpointError):
         gf.load(tmp_path / "a")
+
+
+def test_evaluate_compares_with_float32(tmp_path: Path) -> None:
+    model = gf.build("llama", **{**LLAMA, "n_layers": 1, "vocab_size": 256})
+    tokens = np.random.default_rng(0).integers(0, 256, 50).astype(np.uint16)
+    module = quantize(copy.deepcopy(model.module), "int8")
+    measured = loss(module, tokens, context_length=8, reference=model.module)
+    assert measured.of_reference is not None
+    assert measured.of_reference.nats_per_token == loss(model.module, tokens, context_length=8).nats_per_token
+    assert measured.perplexity == pytest.approx(measured.of_reference.perplexity, rel=0.05)
+    assert measured.agreement is not None
+    assert 0.8 <= measured.agreement <= 1
+    assert loss(model.module, tokens, context_length=8, reference=model.module).agreement == 1
+
+
+def test_the_command_says_what_quantizing_changes(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("ABCABCAACBBA" * 3)
+    done = run("evaluate", "nano-sort", str(tmp_path / "text"), "--quantize", "int8", "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["perplexity_change"] == pytest.approx(
+        100 * (figures["perplexity"] / figures["reference_perplexity"] - 1)
+    )
+    assert figures["greedy_agreement"] > 0.8
+    assert "quantized products" in run("doctor").stdout

@@ -62,6 +62,15 @@ def decode_step(mode: str) -> str:
     return "a compiled kernel, for the decoders that it knows, in float32 or quantized, on a CPU"
 
 
+def quantized_products() -> str:
+    """How 8-bit numbers are multiplied here."""
+    try:
+        from glassformer.kernels.quantized import instructions
+    except ImportError:
+        return "weights are dequantized and multiplied, since numba is missing"
+    return f"by {instructions()}, as numba compiles for this processor"
+
+
 def examine() -> dict[str, dict[str, Any]]:
     """The report, by section."""
     import torch
@@ -91,6 +100,7 @@ def examine() -> dict[str, dict[str, Any]]:
         "what runs": {
             "mode": f"{choice.mode} (change it in Python with glassformer.use)",
             "attention": attention,
+            "quantized products": quantized_products(),
             "decode step": decode_step(choice.mode),
             **{name: runs(twin.fast, twin.fast_module, choice.mode) for name, twin in sorted(TWINS.items())},
         },

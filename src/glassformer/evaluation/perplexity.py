@@ -25,6 +25,8 @@ class Loss:
 
     nats_per_token: float
     tokens: int
+    of_reference: "Loss | None" = None  # what another model has on the same tokens
+    agreement: float | None = None  # how often both hold the same token for the likeliest
 
     @property
     def perplexity(self) -> float:
@@ -40,12 +42,13 @@ def loss(
     batch_size: int = 32,
     batches: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    reference: nn.Module | None = None,
 ) -> Loss:
     """The loss over a text cut into spans of `context_length`, each read without what came before it.
 
     Every token but the first is predicted once. With `batches`, only that many batches of spans are taken, spread
     evenly over the text. Sums are float64. The module's mode is as before when this returns. `progress(done, all)` is
-    told tokens after each batch.
+    told tokens after each batch. A `reference` reads the same, so that two forms of a model are compared.
     """
     tokens = text.tokens if isinstance(text, TokenFile) else text
     if len(tokens) < 2:
@@ -53,17 +56,25 @@ def loss(
     config: Any = getattr(module, "config", None)
     if config is not None and int(tokens.max()) >= config.vocab_size:
         raise DataError(f"The text has the token {tokens.max()}, but the model's vocabulary has {config.vocab_size}.")
-    total, count = 0.0, 0
+    total, of_reference, agreed, count = 0.0, 0.0, 0, 0
     expected = min(len(tokens) - 1, (batches or len(tokens)) * batch_size * context_length)
     with evaluating(module) as device:
         for spans in _batches(tokens, context_length, batch_size, batches):
             both = torch.from_numpy(spans.astype(np.int64)).to(device)
             targets = both[:, 1:]
-            total += float(F.cross_entropy(module(both[:, :-1]).float(), targets)) * targets.numel()
+            logits = module(both[:, :-1]).float()
+            total += float(F.cross_entropy(logits, targets)) * targets.numel()
+            if reference is not None:
+                others = reference(both[:, :-1]).float()
+                of_reference += float(F.cross_entropy(others, targets)) * targets.numel()
+                agreed += int((logits.argmax(-1) == others.argmax(-1)).sum())
             count += targets.numel()
             if progress is not None:
                 progress(count, expected)
-    return Loss(nats_per_token=total / count, tokens=count)
+    if reference is None:
+        return Loss(nats_per_token=total / count, tokens=count)
+    other = Loss(nats_per_token=of_reference / count, tokens=count)
+    return Loss(nats_per_token=total / count, tokens=count, of_reference=other, agreement=agreed / count)
 
 
 def read_tokens(path: Path, tokenizer: Tokenizer | None) -> UInt[np.ndarray, " N"]:
