@@ -55,6 +55,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "relative positions": (30, 500),
     "scalings of rotary frequencies": (8, 100),  # of each kind
     "convolutions": (40, 400),
+    "instructions of processors": (1, 9),
     "quantized matrices": (6, 170),  # of each kind
     "calls of MultiheadAttention": (60, 300),
     "recurrent networks": (12, 200),

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
@@ -99,7 +99,7 @@ def evaluate(
     processor
         The folder whose preprocessor_config.json says how pictures are resized and scaled, where it is not the model's.
     """
-    settings = {
+    settings: dict[str, Any] = {
         "target": target,
         "limit": limit,
         "batch_size": batch_size,

@@ -69,7 +69,8 @@ def _quantize_group(typing_context: Any, x: Any, q: Any, scale: Any, total: Any)
             return builder.call(_declared(builder, f"llvm.{name}", result, [operand.type]), [operand])
 
         numbers = builder.load(x, align=4)
-        largest = call("vector.reduce.fmaximum.v32f32", F32, call("fabs.v32f32", reals, numbers))
+        sizes = builder.bitcast(call("fabs.v32f32", reals, numbers), whole)  # in the order of the numbers, NaN last
+        largest = builder.bitcast(call("vector.reduce.umax.v32i32", I32, sizes), F32)
         is_zero = builder.fcmp_ordered("==", largest, F32(0))
         inverse = builder.select(is_zero, F32(0), builder.fdiv(F32(127), largest))
         steps = call("rint.v32f32", reals, builder.fmul(numbers, _splat(builder, inverse, reals)))

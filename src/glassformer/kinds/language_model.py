@@ -48,7 +48,8 @@ def measure(
     """Loss (nats a token) and perplexity on a text file or a folder of token ids; of "sort", how many are sorted.
 
     With a reference, such as the same model in float32, also its perplexity, by how many percent this one's is greater,
-    and how often both hold the same token for the likeliest. With `streaming`, the same along one long text, of which `limit` tokens are read, for caches of so many tokens.
+    and how often both hold the same token for the likeliest. With `streaming`, the same along one long text, of which
+    `limit` tokens are read, for caches of so many tokens.
     """
     if streaming is None and (plot is not None or limit is not None):
         raise ConfigError("is for streaming.", setting="limit" if plot is None else "plot")
