@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 import glassformer as gf
@@ -78,6 +79,8 @@ def test_the_word_with_the_most_merges_is_shown_as_its_tree_and_others_when_chos
         told = page.locator(".merge-tree [role=status]")
         n = len(piece.steps)
         assert told.inner_text().startswith(f"Merge {n} of {n}: ")
+        bad = [one["id"] for one in Axe().run(page).response["violations"] if one["impact"] in ("serious", "critical")]
+        assert bad == []
         page.get_by_role("button", name="One merge back").click()
         assert f"rank {piece.steps[-2].rank:,}" in told.inner_text()
         assert page.locator(".merge-tree .trees text.later").count() == 1
