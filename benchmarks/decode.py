@@ -2,9 +2,9 @@
 
 Run:  python benchmarks/decode.py [SHAPE...]   (gpt2, llama-3m, llama-15m, llama-110m; what is not installed is named)
 
-Random weights in float32, the prompt of 32 tokens and N greedy tokens, on all threads that torch has; each row is our
-text and a peer's in turn. `tokens/s` are ours, `share` is the part of the bandwidth that its weights take, which is
-measured in the same run by adding up numbers that fit into no cache. A batch is measured step by step.
+Random weights in float32 and in int8, the prompt of 32 tokens and N greedy tokens, on all threads that torch has; each
+row is our text and a peer's in turn. `tokens/s` are ours, `share` is the part of the bandwidth that its weights take,
+which is measured in the same run by adding up numbers that fit into no cache. A batch is measured step by step.
 """
 
 import sys
@@ -23,6 +23,7 @@ import glassformer as gf
 from glassformer.inference.decode_plan import plan_for
 from glassformer.inference.engine import Engine
 from glassformer.inference.logits import Sampling
+from glassformer.inference.quantize import quantize
 from glassformer.inference.request import Request
 from glassformer.nn.kv_cache import full
 
@@ -52,29 +53,36 @@ def main(names: Sequence[str]) -> None:
         torch.manual_seed(0)
         model = gf.build(architecture, **sizes)
         module: Any = model.module.eval()
-        n_bytes = weights_read(module)
-        memory = bandwidth()
-        ours = engine(module)
-        for peer, write in peers(model, module).items():
-            row = compare(partial(ours, n), partial(write, n))
-            rows[f"{name}, {peer}"] = row
-            rate = n / row.ours
-            share = rate * n_bytes / memory
-            print(f"{name:11} {peer:12} {row} times as fast; {rate:.0f} tokens/s, share {share:.2f}", flush=True)
-        rates = batches(module, n)
-        rows[f"{name}, tokens/s by rows"] = rates
-        rows[f"{name}, bytes and bandwidth"] = [n_bytes, round(memory)]
-        print(
-            f"{name:11} by rows      {', '.join(f'{b}: {rate:.0f}' for b, rate in rates.items())} tokens/s", flush=True
-        )
+        others = peers(model, module)
+        for precision in ("float32", "int8"):
+            if precision == "int8":
+                quantize(module, "int8")
+            title = f"{name} {precision}"
+            n_bytes, memory, ours = weights_read(module), bandwidth(), engine(module)
+            for peer, write in others[precision].items():
+                row = compare(partial(ours, n), partial(write, n))
+                rows[f"{title}, {peer}"] = row
+                rate = n / row.ours
+                share = rate * n_bytes / memory
+                print(f"{title:18} {peer:12} {row} times as fast; {rate:.0f} tokens/s, share {share:.2f}", flush=True)
+            rates = batches(module, n)
+            rows[f"{title}, tokens/s by rows"] = rates
+            rows[f"{title}, bytes and bandwidth"] = [n_bytes, round(memory)]
+            by_rows = ", ".join(f"{n_rows}: {rate:.0f}" for n_rows, rate in rates.items())
+            print(f"{title:18} by rows      {by_rows} tokens/s", flush=True)
     save("decode", rows)
 
 
 def weights_read(module: Any) -> int:
     """Bytes of weights that a step reads: all but the tables of which it takes a row."""
-    tables = [module.token_embedding.weight] if module.lm_head.weight is not module.token_embedding.weight else []
-    tables += [module.position_embedding.weight] if hasattr(module, "position_embedding") else []
-    return int(sum(weight.nbytes for weight in module.parameters()) - sum(table.nbytes for table in tables))
+    tables = [module.token_embedding, *([module.position_embedding] if hasattr(module, "position_embedding") else [])]
+    unread = {id(each) for table in tables for each in numbers_of(table)} - {*map(id, numbers_of(module.lm_head))}
+    return sum(int(each.nbytes) for each in numbers_of(module) if id(each) not in unread)
+
+
+def numbers_of(module: Any) -> list[torch.Tensor]:
+    """Its parameters, and what quantized matrices have in their place."""
+    return [*module.parameters(), *module.buffers()]
 
 
 def bandwidth() -> float:
@@ -95,23 +103,27 @@ def engine(module: Any) -> Write:
     return write
 
 
-def peers(model: Any, module: Any) -> dict[str, Write]:
-    """Who else writes such a text."""
+def peers(model: Any, module: Any) -> dict[str, dict[str, Write]]:
+    """Who else writes such a text, in either precision."""
     planned = engine(module)
 
     def without_plan(n: int) -> Any:
         with gf.use(attention="sdpa"):  # a choice that a plan leaves to the module
             return planned(n)
 
-    writers: dict[str, Write] = {"our module": without_plan}
+    writers: dict[str, dict[str, Write]] = {"float32": {"our module": without_plan}, "int8": {}}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
         gf.save(model, path)
-        for name, load in (("transformers", transformers_writer), ("CTranslate2", ctranslate2_writer)):
-            try:
-                writers[name] = load(path)
-            except ImportError as error:
-                print(f"{name}: {error}")
+        try:
+            writers["float32"]["transformers"] = transformers_writer(path)
+        except ImportError as error:
+            print(f"transformers: {error}")
+        try:
+            for precision, of_precision in writers.items():
+                of_precision["CTranslate2"] = ctranslate2_writer(path, precision)
+        except ImportError as error:
+            print(f"CTranslate2: {error}")
     return writers
 
 
@@ -133,8 +145,8 @@ def transformers_writer(path: Path) -> Write:
     return write
 
 
-def ctranslate2_writer(path: Path) -> Write:
-    """CTranslate2 in float32, by the converter that it has for folders of Hugging Face's."""
+def ctranslate2_writer(path: Path, precision: str) -> Write:
+    """CTranslate2, by the converter that it has for folders of Hugging Face's."""
     import ctranslate2
 
     words = [f"w{i}" for i in range(int(gf.load(path).config.vocab_size))]
@@ -158,7 +170,8 @@ def ctranslate2_writer(path: Path) -> Write:
             )()
 
     Converter(str(path)).convert(str(converted), force=True)
-    theirs = ctranslate2.Generator(str(converted), inter_threads=1, intra_threads=torch.get_num_threads())
+    n_threads = torch.get_num_threads()
+    theirs = ctranslate2.Generator(str(converted), compute_type=precision, inter_threads=1, intra_threads=n_threads)
     prompt = [words[i] for i in PROMPT]
     settings = {"sampling_topk": 1, "include_prompt_in_result": False, "end_token": []}
     return lambda n: theirs.generate_batch([prompt], max_length=n, min_length=n, **settings)
