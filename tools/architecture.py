@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "twins",
         "files",
         "compressed",
+        "workers",
         "torch_internals",
         "http_guard",
         "kernels",

@@ -12,11 +12,14 @@
     ├── TrainingError          a run cannot begin, go on or be resumed
     ├── GenerationError        a prompt or a sampling setting that cannot be served
     ├── TraceError             a forward pass cannot be recorded, or a cell or a tensor is not in the recording
+    ├── WorkerDied             processes that work for us are killed, again and again
     └── MissingExtra           an optional library is not installed
 
 A message is one sentence or two: what was expected, what came, and what to do next.
 The command line prints it and exits with code 2; anything else that escapes is a bug of ours, and ends with code 70.
 """
+
+from typing import Any
 
 
 class GlassformerError(Exception):
@@ -30,6 +33,10 @@ class GlassformerError(Exception):
         super().__init__(" ".join(filter(None, (setting, message, python))))
         self.message, self.setting, self.python, self.command = message, setting, python, command
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The same error in another process, whatever its class is made of."""
+        return _restored, (type(self), self.args, self.__dict__)
+
     def at_command_line(self) -> str:
         """The same for the user of a command: it names flags, and no Python."""
         flag = f"--{self.setting.replace('_', '-')}" if self.setting else ""
@@ -42,6 +49,13 @@ class GlassformerError(Exception):
     def about(self, what: object) -> "GlassformerError":
         """The same error, which begins with what it is about."""
         return type(self)(f"{what}: {self.anywhere()}", python=self.python, command=self.command)
+
+
+def _restored(cls: type[GlassformerError], args: tuple[Any, ...], attributes: dict[str, Any]) -> GlassformerError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigError(GlassformerError, ValueError):
@@ -86,6 +100,10 @@ class GenerationError(GlassformerError, ValueError):
 
 class TraceError(GlassformerError, LookupError):
     """A forward pass cannot be recorded, or a cell or a tensor is not in the recording."""
+
+
+class WorkerDied(GlassformerError):
+    """Processes that work for us are killed, again and again."""
 
 
 class MissingExtra(GlassformerError, ImportError):

@@ -5,6 +5,7 @@
     with new_directory(target) as folder: the same for a folder and all that is put into it
     check_new_file, check_new_directory   the refusals of these, before the work that gives them something to write
     copy_into(source, names, target)      the same for some files among others in a folder
+    seal(folder, digests)                 a manifest of files that one wrote into a folder bit by bit
     verify(folder)                        every byte is what was written, or an error
     clean_up(parent)                      end what killed writers have begun
     restore(target)                       the least of that, which a reader may do
@@ -30,7 +31,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -398,20 +399,23 @@ def _foreign_paths(folder: Path, *, check_hashes: bool = False) -> Iterator[Path
                 directories[:] = [directory for directory in directories if directory != path.name]
 
 
-def _seal(folder: Path) -> None:
-    """Bring a folder to the disk, its manifest last."""
-    paths = sorted(folder.rglob("*"))
-    for path in paths:
-        _sync(path)
-    listed = {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)}
-        for path in paths
-        if path.is_file()
-    }
+def seal(folder: Path, digests: Mapping[str, str]) -> None:
+    """Bring the files in a folder that it names to the disk, then a manifest of them with their SHA-256."""
+    for name in digests:
+        _sync(folder / name)
+    listed = {name: {"size": (folder / name).stat().st_size, "sha256": digest} for name, digest in digests.items()}
     manifest = folder / MANIFEST
     write(manifest, json.dumps({"format": 1, "files": listed}, indent=1).encode())
     _sync(manifest)
     _sync(folder)
+
+
+def _seal(folder: Path) -> None:
+    """The same for all that is in a folder."""
+    paths = sorted(folder.rglob("*"))
+    for path in paths:
+        _sync(path)
+    seal(folder, {path.relative_to(folder).as_posix(): sha256(path) for path in paths if path.is_file()})
 
 
 def _sync(path: Path) -> None:

@@ -12,8 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glassformer.data import memmap
-from glassformer.data.memmap import get_batch, open_tokens, random_batch, tokenize_files
+from glassformer.data import encoding, memmap
+from glassformer.data.encoding import ReadProgress, encode_files
+from glassformer.data.memmap import TokenFile, get_batch, open_tokens, random_batch
 from glassformer.errors import CheckpointCorrupt, DataError, GlassformerError
 from glassformer.tokenizers import BPETokenizer, CharTokenizer, SentencePieceTokenizer, Tokenizer
 from support.counts import count
@@ -27,11 +28,15 @@ def written(tmp_path: Path, text: str = TEXT, name: str = "text.txt") -> Path:
     return path
 
 
+def encoded(paths: list[Path], tokenizer: Tokenizer, out: Path, on_progress: ReadProgress | None = None) -> TokenFile:
+    encode_files(paths, tokenizer, out, on_progress)
+    return open_tokens(out, verify=False)
+
+
 def test_the_file_holds_the_tokens_of_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glassformer.data.text.READ_BYTES", 7)  # cuts characters of several bytes
-    monkeypatch.setattr(memmap, "WRITE_TOKENS", 100)
+    monkeypatch.setattr(encoding, "BLOCK_BYTES", 7)  # cuts characters of several bytes
     tokenizer = CharTokenizer.from_text(TEXT)
-    found = tokenize_files([written(tmp_path)], tokenizer, tmp_path / "out")
+    found = encoded([written(tmp_path)], tokenizer, tmp_path / "out")
     assert found.tokens.tolist() == tokenizer.encode(TEXT)
     again = open_tokens(tmp_path / "out")
     assert again.info == found.info
@@ -43,7 +48,7 @@ def test_the_file_holds_the_tokens_of_the_text(tmp_path: Path, monkeypatch: pyte
 def test_files_are_encoded_one_after_the_other_and_progress_counts_their_bytes(tmp_path: Path) -> None:
     paths = [written(tmp_path, "abc", "a"), written(tmp_path, "", "b"), written(tmp_path, "cba", "c")]
     seen: list[tuple[int, int]] = []
-    found = tokenize_files(paths, CharTokenizer("abc"), tmp_path / "out", lambda *done: seen.append(done))
+    found = encoded(paths, CharTokenizer("abc"), tmp_path / "out", lambda *done: seen.append(done))
     assert found.tokens.tolist() == [0, 1, 2, 2, 1, 0]
     assert seen == [(3, 6), (6, 6)]
 
@@ -51,14 +56,14 @@ def test_files_are_encoded_one_after_the_other_and_progress_counts_their_bytes(t
 def test_texts_without_a_token_are_named_and_leave_nothing(tmp_path: Path) -> None:
     path = written(tmp_path, "")
     with pytest.raises(DataError, match=f"There is no text in {re.escape(str(path))}"):
-        tokenize_files([path], CharTokenizer("abc"), tmp_path / "out")
+        encode_files([path], CharTokenizer("abc"), tmp_path / "out")
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_byte_level_vocabulary_gives_the_ids_of_encode(tmp_path: Path) -> None:
     path = written(tmp_path)
     tokenizer = Tokenizer.train([path], 300, ["<|endoftext|>"])
-    found = tokenize_files([path], tokenizer, tmp_path / "out")
+    found = encoded([path], tokenizer, tmp_path / "out")
     assert found.tokens.tolist() == tokenizer.encode(TEXT)
     assert found.info.vocab_size == 300
 
@@ -68,13 +73,13 @@ def test_a_vocabulary_above_65536_is_stored_in_four_bytes(tmp_path: Path) -> Non
         "".join(map(chr, range(0xE000, 0xE000 + 0x1000))) + "".join(map(chr, range(1 << 16, 1 << 17)))
     )
     text = chr((1 << 17) - 1) + chr(0xE000)
-    found = tokenize_files([written(tmp_path, text)], tokenizer, tmp_path / "out")
+    found = encoded([written(tmp_path, text)], tokenizer, tmp_path / "out")
     assert found.tokens.dtype == np.dtype("<u4")
     assert found.tokens.tolist() == [tokenizer.vocab_size - 1, 0]
 
 
 def test_the_validation_part_is_the_end(tmp_path: Path) -> None:
-    found = tokenize_files([written(tmp_path, "abcdefghij")], CharTokenizer("abcdefghij"), tmp_path / "out")
+    found = encoded([written(tmp_path, "abcdefghij")], CharTokenizer("abcdefghij"), tmp_path / "out")
     assert [part.tolist() for part in found.split(0.2)] == [list(range(8)), [8, 9]]
     assert found.split(0.0)[1].tolist() == []
 
@@ -109,7 +114,7 @@ def flip(folder: Path) -> None:
     ],
 )
 def test_a_spoilt_folder_is_refused(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
-    tokenize_files([written(tmp_path)], CharTokenizer.from_text(TEXT), tmp_path / "out")
+    encode_files([written(tmp_path)], CharTokenizer.from_text(TEXT), tmp_path / "out")
     spoil(tmp_path / "out")
     with pytest.raises(GlassformerError):
         open_tokens(tmp_path / "out")
@@ -122,14 +127,14 @@ def test_numbers_that_do_not_fit_the_file_are_refused_even_where_the_manifest_ag
     tmp_path: Path, fields: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memmap.files, "verify", lambda folder: None)
-    tokenize_files([written(tmp_path)], CharTokenizer.from_text(TEXT), tmp_path / "out")
+    encode_files([written(tmp_path)], CharTokenizer.from_text(TEXT), tmp_path / "out")
     change(tmp_path / "out", **fields)
     with pytest.raises(DataError):
         open_tokens(tmp_path / "out")
 
 
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
-    tokenize_files([written(tmp_path)], CharTokenizer.from_text(TEXT), tmp_path / "out")
+    encode_files([written(tmp_path)], CharTokenizer.from_text(TEXT), tmp_path / "out")
     flip(tmp_path / "out")
     with pytest.raises(CheckpointCorrupt, match="changed since it was written"):
         open_tokens(tmp_path / "out")
@@ -138,12 +143,12 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
 def test_text_that_is_not_utf_8_is_refused_by_the_place_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glassformer.data.text.READ_BYTES", 4)
+    monkeypatch.setattr(encoding, "BLOCK_BYTES", 4)
     path = tmp_path / "text.txt"
     for data, place in ((b"abcdef\xffgh", 6), (b"abc\xe4\xbda", 3), (b"ab\xe4\xbd", 2)):
         path.write_bytes(data)
         with pytest.raises(DataError, match=f"byte {place} cannot be read"):
-            tokenize_files([path], CharTokenizer("abcdefgh"), tmp_path / "out")
+            encode_files([path], CharTokenizer("abcdefgh"), tmp_path / "out")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["text.txt"]
 
 
@@ -151,7 +156,7 @@ def test_what_is_no_text_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "absent", tmp_path, tmp_path / "pipe"):
         with pytest.raises(DataError):
-            tokenize_files([path], CharTokenizer("a"), tmp_path / "out")
+            encode_files([path], CharTokenizer("a"), tmp_path / "out")
 
 
 def test_a_text_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
@@ -163,18 +168,18 @@ def test_a_text_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
                 file.write("aa")
 
     with pytest.raises(DataError, match="changed while it was read"):
-        tokenize_files([path], CharTokenizer("a"), tmp_path / "out", grow)
+        encode_files([path], CharTokenizer("a"), tmp_path / "out", grow)
 
 
 def test_an_empty_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="empty"):
-        tokenize_files([written(tmp_path, "")], CharTokenizer("a"), tmp_path / "out")
+        encode_files([written(tmp_path, "")], CharTokenizer("a"), tmp_path / "out")
 
 
 def test_tokenizers_with_other_tokens_have_other_fingerprints() -> None:
-    prints = [memmap.fingerprint(CharTokenizer(alphabet)) for alphabet in ("abc", "acb", "ab", "abcd")]
+    prints = [encoding.fingerprint(CharTokenizer(alphabet)) for alphabet in ("abc", "acb", "ab", "abcd")]
     assert len(set(prints)) == 4
-    assert memmap.fingerprint(CharTokenizer("abc")) == prints[0]
+    assert encoding.fingerprint(CharTokenizer("abc")) == prints[0]
 
 
 def test_tokenizers_with_the_same_tokens_and_other_rules_have_other_fingerprints() -> None:
@@ -189,14 +194,14 @@ def test_tokenizers_with_the_same_tokens_and_other_rules_have_other_fingerprints
         SentencePieceTokenizer(pieces, [0.0] * 261),
         SentencePieceTokenizer(pieces, [0.0] * 261, collapse_spaces=True),
     ]
-    assert len({memmap.fingerprint(tokenizer) for tokenizer in kinds}) == len(kinds)
+    assert len({encoding.fingerprint(tokenizer) for tokenizer in kinds}) == len(kinds)
 
 
 def test_a_tokenizer_has_the_same_fingerprint_after_it_was_saved_and_loaded(tmp_path: Path) -> None:
     ranks = {i: bytes([i]) for i in range(256)} | {256: b"ab", 257: b"abc"}
     for tokenizer in (CharTokenizer("cab"), BPETokenizer(ranks, None, ["<|endoftext|>"], "cl100k")):
         tokenizer.save(tmp_path, overwrite=True)
-        assert memmap.fingerprint(Tokenizer.load(tmp_path)) == memmap.fingerprint(tokenizer)
+        assert encoding.fingerprint(Tokenizer.load(tmp_path)) == encoding.fingerprint(tokenizer)
 
 
 # ---- batches

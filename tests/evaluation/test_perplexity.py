@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from glassformer import models
-from glassformer.data.memmap import tokenize_files
+from glassformer.data.encoding import encode_files
+from glassformer.data.memmap import open_tokens
 from glassformer.errors import DataError
 from glassformer.evaluation.perplexity import Loss, loss
 from glassformer.tokenizers import CharTokenizer
@@ -65,7 +66,8 @@ def test_dropout_is_off_and_the_mode_is_as_before(training: bool, tmp_path: Path
     with_dropout = models.spec_of(config).build(models.configure("gpt2", {**vars_of(config), "dropout": 0.5}))
     with_dropout.load_state_dict(model.state_dict())
     (tmp_path / "text").write_text("abcd" * 50)
-    text = tokenize_files([tmp_path / "text"], CharTokenizer("abcd"), tmp_path / "tokens")
+    encode_files([tmp_path / "text"], CharTokenizer("abcd"), tmp_path / "tokens")
+    text = open_tokens(tmp_path / "tokens")
     model.eval()
     with_dropout.train(training)
     assert loss(with_dropout, text, context_length=8) == loss(model, text.tokens, context_length=8)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from glassformer import checkpoints, files, models
-from glassformer.data.memmap import tokenize_files
+from glassformer.data.encoding import encode_files
 from glassformer.errors import (
     CheckpointCorrupt,
     CheckpointError,
@@ -672,13 +672,13 @@ def test_believed_too_easily_a_run_is_not_resumed_on_other_tokens(tmp_path: Path
     config = small(tmp_path, steps=2)
     text, prepared = tmp_path / "text.txt", tmp_path / "prepared"
     tokenizer = CharTokenizer.from_text([text.read_text()])
-    tokenize_files([text], tokenizer, prepared)
+    encode_files([text], tokenizer, prepared)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=str(prepared)))
     train(config, tmp_path / "run")
-    tokenize_files([text], tokenizer, prepared, overwrite=True)
+    encode_files([text], tokenizer, prepared, overwrite=True)
     assert train(dataclasses.replace(config, steps=3), tmp_path / "run", resume=True).finished
     text.write_text("the fox " * 300)
-    tokenize_files([text], tokenizer, prepared, overwrite=True)
+    encode_files([text], tokenizer, prepared, overwrite=True)
     with pytest.raises(DataError, match="not what the run began with"):
         train(dataclasses.replace(config, steps=4), tmp_path / "run", resume=True)
 

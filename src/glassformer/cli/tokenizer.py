@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -99,38 +99,76 @@ def train(
 @app.command(help_epilogue="Example:  glassformer tokenizer encode runs/tok 'to be seen through'")
 def encode(
     tokenizer: Path,
-    text: str | None = None,
     /,
-    *,
+    *texts: str,
     file: Path | None = None,
+    out: Annotated[Path | None, Parameter(name=("--out", "--output"))] = None,
+    field: str = "text",
+    workers: int = 0,
+    ray: str = "",
+    shard_bytes: int = 64 << 20,
+    overwrite: Flag = False,
     plain: Flag = False,
     json: Flag = False,
 ) -> None:
-    """Print the token ids of a text: of an argument, of a file, or of standard input.
+    """Print the token ids of a text, or write those of files, which training and evaluation read.
+
+    With --out, files of any size become a folder of shards, and the same command again goes on where it was stopped.
+    Documents (.jsonl, .parquet) end with the end-of-text token each.
 
     Parameters
     ----------
     tokenizer
         A checkpoint or tokenizer directory, tokenizer.json, vocab.json, .tiktoken, .model or tok512.bin.
-    text
-        The text; without it and without --file, standard input is read.
+    texts
+        One text; without it and without --file, standard input is read. With --out, files: text, .jsonl, .parquet;
+        the first two also packed as .gz or .zst.
     file
         A file to encode, in constant memory.
+    out
+        The directory that gets the tokens of all files, for --data.path.
+    field
+        What is encoded in files of documents: the name of a text in each line of .jsonl, or of a column.
+    workers
+        How many processes encode at once; the result does not depend on it. With 0, this one does.
+    ray
+        The address of a Ray cluster that encodes instead, whose machines see the same files; "local" starts one here.
+    shard_bytes
+        How much of the files becomes one shard.
+    overwrite
+        Replace the tokens of other files, or by another tokenizer, that are already there.
     plain
         Treat the text of special tokens as ordinary text.
     json
-        Print a JSON list.
+        Print a JSON list; with --out, an object.
     """
     from glassformer.data.text import read_text
     from glassformer.errors import DataError
     from glassformer.tokenizers import Tokenizer
 
-    if text is not None and file is not None:
-        raise DataError("Give a text or --file, not both.")
-    loaded = Tokenizer.load(tokenizer)
     special: Literal["all", "none"] = "none" if plain else "all"
-    if text is not None:
-        ids: Iterator[int] = iter(loaded.encode(text, allowed_special=special))
+    if out is not None:
+        paths = [*map(Path, texts), *([] if file is None else [file])]
+        if not paths:
+            raise DataError("Name at least one file to encode into --out.")
+        encode_into(
+            out,
+            paths,
+            Tokenizer.load(tokenizer),
+            json=json,
+            field=field,
+            allowed_special=special,
+            workers=workers,
+            ray=ray,
+            shard_bytes=shard_bytes,
+            overwrite=overwrite,
+        )
+        return
+    if len(texts) > 1 or (texts and file is not None):
+        raise DataError("Give one text or --file, not both; with --out, any number of files.")
+    loaded = Tokenizer.load(tokenizer)
+    if texts:
+        ids: Iterator[int] = iter(loaded.encode(texts[0], allowed_special=special))
     else:
         chunks = read_text(file) if file is not None else standard_input()
         ids = loaded.encode_iterable(chunks, allowed_special=special)
@@ -142,6 +180,23 @@ def encode(
         write_text(separator + " ".join(map(str, some)))
         separator = " "
     write_text("\n")
+
+
+def encode_into(out: Path, paths: list[Path], tokenizer: "Tokenizer", *, json: bool, **options: Any) -> None:
+    """Encode files into a folder, and say what became of them."""
+    from glassformer.data.encoding import encode_files
+
+    try:
+        with progress_bar("encoding", None) as update:
+            info = encode_files(paths, tokenizer, out, update, **options)
+    except KeyboardInterrupt:
+        if out.exists():
+            remark(f"{out} has the shards that are whole: the same command goes on with the others.")
+        raise
+    if json:
+        print_json({"out": str(out), "tokens": info.count, "dtype": info.dtype, "shards": len(info.shards)})
+        return
+    remark(f"{out}: {info.count:,} tokens of {info.dtype}; shards: {len(info.shards):,}")
 
 
 def standard_input() -> Iterator[str]:

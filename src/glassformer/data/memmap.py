@@ -1,47 +1,60 @@
 """Token files: a corpus as one long array of ids on disk, mapped into memory, and batches drawn from it.
 
-`tokenize_files` writes a folder: `tokens.bin` (uint16 or uint32, little-endian), `tokens.json` (which tokenizer, how
-many tokens), the tokenizer itself, and a manifest with everything's SHA-256. Next to read: `training/tasks/`.
+`encoding.py` writes them: a folder with the ids in one file or several, `tokens.json` (which tokenizer, how many
+tokens), the tokenizer itself, and a manifest with everything's SHA-256. Next to read: `training/tasks/`.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int, UInt
-from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from glassformer import files
 from glassformer.config import from_mapping, read_mapping
-from glassformer.data.text import read_text, size_of
+from glassformer.data.encoding import DTYPES, INFO, Shard, TokenInfo, fingerprint
 from glassformer.errors import ConfigError, DataError
 from glassformer.tokenizers import Tokenizer
 
-ReadProgress = Callable[[int, int], None]  # bytes of text read, of how many
 
-DTYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
-WRITE_TOKENS = 1 << 20
+class TokenShards:
+    """Several arrays of ids that are read as one; none is copied but for what is asked of it."""
+
+    def __init__(self, arrays: Sequence[UInt[np.ndarray, " N"]]) -> None:
+        """Take them in their order; one may be empty."""
+        self.arrays = [array for array in arrays if len(array)]
+        self.ends = np.cumsum([len(array) for array in self.arrays], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if self.arrays else 0
+
+    def max(self) -> int:
+        """The greatest id."""
+        return max(int(array.max()) for array in self.arrays)
+
+    def __getitem__(self, places: Any) -> Any:
+        """The ids at an array of places, in an array; or a span, in shards."""
+        starts = self.ends - [len(array) for array in self.arrays]
+        if isinstance(places, slice):
+            start, stop, _ = places.indices(len(self))
+            return TokenShards(
+                [
+                    array[max(start - first, 0) : max(stop - first, 0)]
+                    for array, first in zip(self.arrays, starts.tolist(), strict=True)
+                ]
+            )
+        shard = np.searchsorted(self.ends, places, side="right")
+        ids = np.empty(places.shape, self.arrays[0].dtype)
+        for n in np.unique(shard):
+            ids[shard == n] = self.arrays[n][places[shard == n] - starts[n]]
+        return ids
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenInfo:
-    """What `tokens.json` says."""
-
-    dtype: str
-    count: int
-    vocab_size: int
-    tokenizer: str  # its fingerprint
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES or self.count < 0 or self.vocab_size < 1:
-            raise ConfigError(f"dtype {self.dtype!r}, count {self.count}, vocab_size {self.vocab_size} cannot be.")
+Tokens = UInt[np.ndarray, " _"] | Int[np.ndarray, " _"] | TokenShards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,47 +63,12 @@ class TokenFile:
 
     folder: Path
     info: TokenInfo
-    tokens: UInt[np.ndarray, " N"]
+    tokens: UInt[np.ndarray, " N"] | TokenShards
 
-    def split(self, validation_fraction: float) -> tuple[UInt[np.ndarray, " M"], UInt[np.ndarray, " K"]]:
+    def split(self, validation_fraction: float) -> tuple[Tokens, Tokens]:
         """The beginning to train on and the end to validate on."""
         n_train = int(len(self.tokens) * (1 - validation_fraction))
         return self.tokens[:n_train], self.tokens[n_train:]
-
-
-def tokenize_files(
-    paths: Sequence[Path],
-    tokenizer: Tokenizer,
-    out: Path,
-    on_progress: ReadProgress | None = None,
-    *,
-    overwrite: bool = False,
-) -> TokenFile:
-    """Encode texts of any size into the folder `out`, one file after the other, in constant memory.
-
-    Each file is encoded by itself: no token spans two of them, and none is put between them.
-    """
-    sizes = [size_of(path) for path in paths]
-    dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
-    count = 0
-    with files.new_directory(out, overwrite=overwrite) as folder:
-        with (folder / "tokens.bin").open("wb") as file:
-            before = 0
-            for path, size in zip(paths, sizes, strict=True):
-                chunks = read_text(path, on_progress and _shifted(on_progress, before, sum(sizes)))
-                ids = tokenizer.encode_iterable(chunks)
-                while len(block := np.fromiter(islice(ids, WRITE_TOKENS), dtype=DTYPES[dtype])):
-                    block.tofile(file)
-                    count += len(block)
-                before += size
-        if count == 0:
-            raise DataError(f"There is no text in {', '.join(map(str, paths))}.")
-        info = TokenInfo(
-            dtype=dtype, count=count, vocab_size=tokenizer.vocab_size, tokenizer=fingerprint(tokenizer)
-        )  # fmt: skip
-        (folder / "tokens.json").write_text(json.dumps(asdict(info), indent=1) + "\n")
-        tokenizer.save(folder)
-    return open_tokens(out, verify=False)
 
 
 def open_tokens(folder: Path, *, verify: bool = True, tokenizer: Tokenizer | None = None) -> TokenFile:
@@ -99,37 +77,33 @@ def open_tokens(folder: Path, *, verify: bool = True, tokenizer: Tokenizer | Non
     A `tokenizer` must be the one that made the tokens.
     """
     try:
-        info = from_mapping(TokenInfo, read_mapping(folder / "tokens.json"))
+        info = from_mapping(TokenInfo, read_mapping(folder / INFO))
     except ConfigError as error:
         raise DataError(f"{folder} is not a folder of tokens: {error}") from None
     if tokenizer is not None and fingerprint(tokenizer) != info.tokenizer:
         raise DataError(f"{folder} was made with another tokenizer than this model's; encode its text again.")
     if verify:
         files.verify(folder)
-    path = files.file_in(folder, "tokens.bin")
-    dtype = DTYPES[info.dtype]
-    size = path.stat().st_size
-    if size != info.count * dtype.itemsize:
-        raise DataError(f"{path} has {size:,} bytes; {info.count:,} tokens of {dtype.itemsize} bytes were written.")
     if info.count == 0:
         raise DataError(f"{folder} holds no tokens: the text was empty.")
+    shards = info.shards or (Shard(file="tokens.bin", count=info.count, sha256=""),)
+    arrays = [_mapped(folder, shard, info, verify) for shard in shards if shard.count]
+    return TokenFile(folder=folder, info=info, tokens=arrays[0] if len(arrays) == 1 else TokenShards(arrays))
+
+
+def _mapped(folder: Path, shard: Shard, info: TokenInfo, verify: bool) -> UInt[np.ndarray, " N"]:
+    path, dtype = files.file_in(folder, shard.file), DTYPES[info.dtype]
+    size = path.stat().st_size
+    if size != shard.count * dtype.itemsize:
+        raise DataError(f"{path} has {size:,} bytes; {shard.count:,} tokens of {dtype.itemsize} bytes were written.")
     tokens = np.memmap(path, dtype=dtype, mode="r")
     if verify and (highest := int(tokens.max())) >= info.vocab_size:
         raise DataError(f"{path} holds the id {highest}, but its tokenizer has {info.vocab_size} tokens.")
-    return TokenFile(folder=folder, info=info, tokens=tokens)
-
-
-def fingerprint(tokenizer: Tokenizer) -> str:
-    """The SHA-256 of its tokenizer.json: two share it when they make the same tokens of every text."""
-    return hashlib.sha256(tokenizer.tokenizer_json().encode()).hexdigest()
-
-
-def _shifted(on_progress: ReadProgress, before: int, total: int) -> Callable[[int], None]:
-    return lambda done: on_progress(before + done, total)
+    return tokens
 
 
 def get_batch(
-    tokens: Int[np.ndarray, " N"] | UInt[np.ndarray, " N"],
+    tokens: Tokens,
     batch_size: int,
     context_length: int,
     device: str | torch.device = "cpu",
@@ -146,13 +120,13 @@ def get_batch(
         )
     generator = generator or np.random.default_rng()
     starts = generator.integers(len(tokens) - context_length, size=batch_size)
-    spans = sliding_window_view(tokens, context_length + 1)[starts].astype(np.int64)
+    spans = tokens[starts[:, None] + np.arange(context_length + 1)].astype(np.int64)
     both = torch.from_numpy(spans).to(device)
     return both[:, :-1], both[:, 1:]
 
 
 def random_batch(
-    tokens: Int[np.ndarray, " N"] | UInt[np.ndarray, " N"],
+    tokens: Tokens,
     batch_size: int,
     context_length: int,
     *,

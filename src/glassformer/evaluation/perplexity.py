@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt
 from torch import nn
 
-from glassformer.data.memmap import TokenFile, open_tokens
+from glassformer.data.memmap import TokenFile, Tokens, open_tokens
 from glassformer.data.text import read_text
 from glassformer.errors import DataError
 from glassformer.evaluation.eval_mode import evaluating
@@ -36,7 +35,7 @@ class Loss:
 
 def loss(
     module: nn.Module,
-    text: TokenFile | UInt[np.ndarray, " N"] | Int[np.ndarray, " N"],
+    text: TokenFile | Tokens,
     *,
     context_length: int,
     batch_size: int = 32,
@@ -77,8 +76,8 @@ def loss(
     return Loss(nats_per_token=total / count, tokens=count, of_reference=other, agreement=agreed / count)
 
 
-def read_tokens(path: Path, tokenizer: Tokenizer | None) -> UInt[np.ndarray, " N"]:
-    """The tokens of a text file, or of a folder that `memmap.tokenize_files` has written."""
+def read_tokens(path: Path, tokenizer: Tokenizer | None) -> Tokens:
+    """The tokens of a text file, or of a folder that `encode_files` has written."""
     if (path / "tokens.json").is_file():
         return open_tokens(path, tokenizer=tokenizer).tokens
     if inner := sorted(str(file.parent) for file in path.glob("*/tokens.json")):
@@ -88,7 +87,7 @@ def read_tokens(path: Path, tokenizer: Tokenizer | None) -> UInt[np.ndarray, " N
     return np.fromiter(tokenizer.encode_iterable(read_text(path)), dtype=np.uint32)
 
 
-def _batches(tokens: np.ndarray, context_length: int, batch_size: int, batches: int) -> Iterator[np.ndarray]:
+def _batches(tokens: Tokens, context_length: int, batch_size: int, batches: int) -> Iterator[np.ndarray]:
     """Arrays of (spans, context_length + 1) tokens, the last of one span being the first of the next."""
     n_whole = (len(tokens) - 1) // context_length
     starts = np.arange(n_whole) * context_length
@@ -97,6 +96,6 @@ def _batches(tokens: np.ndarray, context_length: int, batch_size: int, batches: 
         starts = starts[np.linspace(0, n_whole - 1, batches * batch_size).round().astype(np.int64)]
     for first in range(0, len(starts), batch_size):
         yield tokens[starts[first : first + batch_size, None] + np.arange(context_length + 1)]
-    tail = tokens[n_whole * context_length :]
+    tail = tokens[np.arange(n_whole * context_length, len(tokens))]
     if not few and len(tail) > 1:
         yield tail[None]

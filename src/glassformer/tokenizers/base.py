@@ -10,7 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from glassformer.errors import TokenizerError
 from glassformer.files import write_file
@@ -19,6 +19,10 @@ from glassformer.tokenizers.pretokenize import BLOCK, PreTokenizer
 from glassformer.tokenizers.steps import EncodingStep, Method, PreToken
 from glassformer.tokenizers.tokenizer_json import dump, template_processing
 from glassformer.tokenizers.untrusted_files import Json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 AllowedSpecial = Literal["all", "none"]
 
@@ -161,6 +165,15 @@ class Tokenizer(ABC):
         """The ids of the joined chunks, one at a time, in constant memory, wherever the chunks are cut."""
         for block in self._encode(chunks, allowed_special):
             yield from block
+
+    def encode_arrays(
+        self, chunks: Iterable[str], *, allowed_special: AllowedSpecial = "all"
+    ) -> "Iterator[NDArray[np.int32]]":
+        """The ids that `encode_iterable` gives, some at a time, in arrays."""
+        import numpy as np
+
+        for ids in self._encode(chunks, allowed_special):
+            yield np.asarray(ids, np.int32)
 
     def _encode(self, chunks: Iterable[str], allowed_special: AllowedSpecial) -> Iterator[list[int]]:
         check_allowed_special(allowed_special)

@@ -157,6 +157,15 @@ class BPETokenizer(Tokenizer):
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(partial(self.encode_array, allowed_special=allowed_special), texts))
 
+    def encode_arrays(
+        self, chunks: Iterable[str], *, allowed_special: AllowedSpecial = "all"
+    ) -> "Iterator[NDArray[np.int32]]":
+        """The ids that `encode_iterable` gives, some at a time, in arrays."""
+        import numpy as np
+
+        for ids in self._ids_of_spans(chunks, allowed_special):
+            yield np.asarray(ids, np.int32)
+
     def _encode_whole(self, text: str, allowed_special: AllowedSpecial) -> list[int]:
         if self._n_characters + len(text) >= MANY:
             ids: list[int] = self.encode_array(text, allowed_special=allowed_special).tolist()

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -11,11 +12,14 @@ from torch import nn
 
 from glassformer import files
 from glassformer.data import memmap
-from glassformer.data.text import read_text
+from glassformer.data.encoding import encode_files
+from glassformer.data.text import size_of
 from glassformer.evaluation.perplexity import loss
 from glassformer.kinds.kind import Progress
 from glassformer.models.spec import KindName
 from glassformer.tokenizers import CharTokenizer, Tokenizer
+from glassformer.tokenizers.corpus import FileSpan
+from glassformer.tokenizers.span_reader import SpanReader
 from glassformer.training.config import RunConfig, bpe_size, paths_of, within
 from glassformer.training.events import Figures
 from glassformer.training.tasks.task import Batch, PredictionTask, Say, check_same_data, quietly
@@ -28,8 +32,9 @@ SECONDS_BETWEEN_REMARKS = 5
 class TextData:
     """Texts, and how they become tokens."""
 
-    path: str = ""  # a text, several with commas between, or a folder that `tokenize_files` wrote
+    path: str = ""  # a text, several with commas between, or a folder that `encode_files` wrote
     validation_path: str = ""  # the same for validation; empty: the end of `path` is held out
+    field: str = "text"  # what is read in files of documents: .jsonl and .parquet
     validation_fraction: float = 0.1  # how much of `path` that is
     tokenizer: str = "auto"  # "char" (as "auto"), "bpe:N" learns N tokens, else a file or folder
     special_tokens: tuple[str, ...] = ("<|endoftext|>",)  # of a "bpe:N" tokenizer
@@ -113,12 +118,13 @@ def _tokens(
     if tokenizer is None:
         tokenizer = _tokenizer(data, paths, say)
     percent = _Percent(f"Encoding {path}", say)
-    return memmap.tokenize_files(paths, tokenizer, folder, percent), tokenizer
+    encode_files(paths, tokenizer, folder, percent, field=data.field)
+    return memmap.open_tokens(folder, verify=False), tokenizer
 
 
 def _tokenizer(data: TextData, paths: list[Path], say: Say) -> Tokenizer:
     if data.tokenizer in ("auto", "char"):
-        characters = CharTokenizer.from_text(chunk for path in paths for chunk in read_text(path))
+        characters = CharTokenizer.from_text(_characters(paths, data.field))
         if data.tokenizer == "auto":
             say(
                 f"data.tokenizer names nothing, so that each of the {characters.vocab_size:,} different characters is "
@@ -127,8 +133,14 @@ def _tokenizer(data: TextData, paths: list[Path], say: Say) -> Tokenizer:
         return characters
     if size := bpe_size("data.tokenizer", data.tokenizer):
         say(f"Learning {size:,} tokens of byte-level BPE from {data.path}.")
-        return Tokenizer.train(paths, size, data.special_tokens)
+        return Tokenizer.train(paths, size, data.special_tokens, field=data.field)
     return Tokenizer.load(data.tokenizer)
+
+
+def _characters(paths: list[Path], field: str) -> Iterator[str]:
+    for path in paths:
+        for text in SpanReader(FileSpan(path, 0, size_of(path), field)).texts():
+            yield from text
 
 
 class _Percent:
