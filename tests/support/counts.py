@@ -71,6 +71,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "damaged files of word vectors": (150, 2_000),
     "damaged corpora": (100, 2_000),
     "audio mutations": (200, 2_000),
+    "encodings stopped": (4, 60),
     "batch starts": (20_000, 1_000_000),
     "damaged pictures of a format": (80, 400),
     "hostile pictures": (70, 143),

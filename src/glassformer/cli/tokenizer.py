@@ -46,6 +46,7 @@ def train(
     pattern: str = "gpt2",
     field: str = "text",
     workers: int | None = None,
+    ray: str = "",
     overwrite: Flag = False,
 ) -> None:
     """Learn a byte-level BPE vocabulary from text files of any size.
@@ -66,6 +67,8 @@ def train(
         What is learnt from in files of documents: the name of a text in each line of .jsonl, or of a column.
     workers
         How many count at once; by default one for small files, else one a core.
+    ray
+        The address of a Ray cluster that counts instead, whose machines see the same files; "local" starts one here.
     overwrite
         Replace a tokenizer that is already there.
     """
@@ -88,6 +91,7 @@ def train(
             pattern=pattern,
             field=field,
             workers=workers,
+            ray=ray,
             progress=lambda stage, done, total: update(done, total, stage),
         )
     path = tokenizer.save(out, overwrite=overwrite)

@@ -24,7 +24,7 @@ from glassformer.tokenizers import Tokenizer
 class TokenShards:
     """Several arrays of ids that are read as one; none is copied but for what is asked of it."""
 
-    def __init__(self, arrays: Sequence[UInt[np.ndarray, " N"]]) -> None:
+    def __init__(self, arrays: Sequence[UInt[np.ndarray, " _"]]) -> None:
         """Take them in their order; one may be empty."""
         self.arrays = [array for array in arrays if len(array)]
         self.ends = np.cumsum([len(array) for array in self.arrays], dtype=np.int64)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from glassformer.data import sort
+from glassformer.data.memmap import Tokens
 from glassformer.errors import ConfigError
 from glassformer.evaluation import streaming as streams
 from glassformer.evaluation.perplexity import loss, read_tokens
@@ -87,12 +88,12 @@ def measure(
 
 
 def _streamed(
-    model: ModelLike, tokens: np.ndarray, size: int, limit: int | None, plot: Path | None, progress: Progress
+    model: ModelLike, tokens: Tokens, size: int, limit: int | None, plot: Path | None, progress: Progress
 ) -> Metrics:
     """Perplexity, milliseconds a token and MiB of the cache, for each way to read the text."""
     if plot is not None:
         check_new_file(plot)
-    text = tokens[: max(16 * size, 2) if limit is None else limit]
+    text = tokens[np.arange(min(max(16 * size, 2) if limit is None else limit, len(tokens)))]
     streamed = list(streams.stream(model.module, text, size=size, progress=progress))
     if plot is not None:
         streams.plot(streamed, plot)

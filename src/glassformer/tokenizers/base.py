@@ -79,16 +79,18 @@ class Tokenizer(ABC):
         pattern: str = "gpt2",
         field: str = "text",
         workers: int | None = None,
+        ray: str = "",
         progress: Callable[[str, int, int], None] | None = None,
     ) -> "Tokenizer":
         """Learn byte-level BPE from text files of any size; `vocab_size` counts bytes, merges and special tokens.
 
         Files may be texts, or documents, `field` in each: .jsonl and .parquet; packed as .gz or .zst they stay so.
-        `workers` processes count the pre-tokens (None: one for small files, else one a core);
+        `workers` processes count the pre-tokens (None: one for small files, else one a core), or the Ray cluster at an
+        address;
         `progress(stage, done, total)` is called now and then.
         """
         return Tokenizer._train(
-            files, vocab_size, special_tokens, pattern=pattern, field=field, workers=workers, progress=progress
+            files, vocab_size, special_tokens, pattern=pattern, field=field, workers=workers, ray=ray, progress=progress
         )
 
     @staticmethod

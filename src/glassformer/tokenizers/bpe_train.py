@@ -5,21 +5,25 @@ works on the counts alone, by `bpe.learn`.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers.bpe import learn
 from glassformer.tokenizers.byte_level import BPETokenizer
-from glassformer.tokenizers.corpus import Files, files_of, shares_of
+from glassformer.tokenizers.corpus import Files, FileSpan, files_of, shares_of
 from glassformer.tokenizers.counting import count_shares
 from glassformer.tokenizers.pretokenize import split_pattern
 from glassformer.tokenizers.vocabulary import MAX_VOCAB_SIZE, special_bytes, with_special_tokens
 from glassformer.twins import use
+from glassformer.workers import on_ray
 
 BPEProgress = Callable[[str, int, int], None]
 
 BYTES_PER_WORKER = 4 << 20  # for less, starting a worker takes longer than it saves
+BYTES_PER_TASK = 64 << 20  # of a cluster: seconds of work, which are lost where one of its workers dies
 MANY_BYTES = 1 << 21  # from which it takes less time to load a kernel than it saves
 
 
@@ -31,6 +35,7 @@ def train_bpe(
     pattern: str = "gpt2",
     field: str = "text",
     workers: int | None = None,
+    ray: str = "",
     progress: BPEProgress | None = None,
 ) -> tuple[dict[int, bytes], list[tuple[bytes, bytes]]]:
     """The vocabulary and the merges of a corpus: 256 bytes, then merges in order of creation, then special tokens.
@@ -48,7 +53,7 @@ def train_bpe(
             setting="vocab_size",
         )
     counts = count_pre_tokens(
-        input_path, special_tokens, pattern=pattern, field=field, workers=workers, progress=progress
+        input_path, special_tokens, pattern=pattern, field=field, workers=workers, ray=ray, progress=progress
     )
     merges = learn_merges(counts, vocab_size - len(without_merges), progress)
     vocab = single_bytes | {256 + rank: left + right for rank, (left, right) in enumerate(merges)}
@@ -63,11 +68,19 @@ def train_tokenizer(
     pattern: str = "gpt2",
     field: str = "text",
     workers: int | None = None,
+    ray: str = "",
     progress: BPEProgress | None = None,
 ) -> BPETokenizer:
     """The tokenizer of what `train_bpe` learns; `Tokenizer.train` is this."""
     vocab, merges = train_bpe(
-        input_path, vocab_size, special_tokens, pattern=pattern, field=field, workers=workers, progress=progress
+        input_path,
+        vocab_size,
+        special_tokens,
+        pattern=pattern,
+        field=field,
+        workers=workers,
+        ray=ray,
+        progress=progress,
     )
     return BPETokenizer(vocab, merges, special_tokens, pattern=pattern)
 
@@ -95,11 +108,13 @@ def count_pre_tokens(
     pattern: str = "gpt2",
     field: str = "text",
     workers: int | None = None,
+    ray: str = "",
     progress: BPEProgress | None = None,
 ) -> Mapping[bytes, int]:
     """How often each pre-token occurs in the files, which must be UTF-8.
 
-    The result does not depend on the number of `workers`.
+    The result does not depend on the number of `workers`, nor on whether a Ray cluster counts, at the address `ray`,
+    whose machines see the same files.
     """
     sizes = files_of(files)
     total = sum(size for _, size in sizes)
@@ -109,11 +124,16 @@ def count_pre_tokens(
     if workers < 1:
         raise TokenizerError(f"must be at least 1, not {workers}; without it, sizes decide.", setting="workers")
     split_pattern(pattern)
+    if ray:
+        workers = max(2, total // BYTES_PER_TASK)
     shares = shares_of(sizes, workers, [special_bytes(token) for token in special_tokens], field)
     counts: Mapping[bytes, int] = {}
     done = 0
-    with use("readable") if total < MANY_BYTES else nullcontext():
-        results = count_shares(shares, pattern, special_tokens)
+    if ray:
+        results = _count_on_ray(shares, pattern, special_tokens, ray)
+    else:
+        with use("readable") if total < MANY_BYTES else nullcontext():
+            results = count_shares(shares, pattern, special_tokens)
     for result in results:
         if isinstance(result, int):
             done += result
@@ -122,3 +142,22 @@ def count_pre_tokens(
         else:
             counts = result
     return counts
+
+
+def _count_on_ray(
+    shares: Sequence[Sequence[FileSpan]], pattern: str, special_tokens: Sequence[str], address: str
+) -> Iterator[int | Mapping[bytes, int]]:
+    """What `count_shares` gives, from a cluster: each task counts a share, and the counts are added here."""
+    counts: Counter[bytes] = Counter()
+    for result in on_ray(partial(_count_share, pattern, special_tokens), shares, address):
+        if isinstance(result, int):
+            yield result
+        else:
+            counts.update(result)
+    yield counts
+
+
+def _count_share(
+    pattern: str, special_tokens: Sequence[str], share: Sequence[FileSpan]
+) -> Iterator[int | Mapping[bytes, int]]:
+    yield from count_shares([share], pattern, special_tokens)
