@@ -87,7 +87,7 @@ def test_shards_are_read_as_one_array_is(whole: Path) -> None:
         ours, theirs = (random_batch(each, 16, 3_000, seed=0, step=step) for each in (tokens, array))
         assert all(map(torch.equal, ours, theirs))
     assert tokens.max() == array.max()
-    for start, stop in ((0, 10), (5, len(array)), (3_000, 9_000), (7, 7)):
+    for start, stop in ((0, 10), (5, len(array)), (1_000, 5_000), (7, 7)):
         assert tokens[start:stop][np.arange(stop - start)].tolist() == array[start:stop].tolist()
         assert len(tokens[start:stop]) == stop - start
 
@@ -260,7 +260,7 @@ def test_a_ray_worker_that_is_killed_in_the_middle_changes_no_byte(
             workers = [
                 process
                 for process in psutil.Process().children(recursive=True)
-                if "ray::" in " ".join(process.cmdline())
+                if process.cmdline()[:1] in (["ray::_last"], ["ray::_last()"], ["ray::IDLE"])
             ]
             assert workers
             for process in workers:
@@ -303,8 +303,9 @@ def test_encoding_a_stream_of_100_mb_takes_less_than_2_mb(data_dir: Path, tmp_pa
     (tmp_path / "warm.txt").write_bytes(text)
     (tmp_path / "long.txt").write_bytes(text * (100_000_000 // len(text) + 1))
     Tokenizer.train(tmp_path / "warm.txt", 8_000, [END]).save(tmp_path)
-    command = [sys.executable, "-c", MEMORY, str(tmp_path), str(tmp_path / "warm.txt"), str(tmp_path / "long.txt")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", MEMORY, str(tmp_path), str(tmp_path / "warm.txt")]
+    subprocess.run(command, capture_output=True, check=True)  # compiles the kernels, which takes memory of its own
+    done = subprocess.run([*command, str(tmp_path / "long.txt")], capture_output=True, text=True, check=True)
     (_, before), (n_ids, after) = (map(int, line.split()) for line in done.stdout.splitlines())
     assert n_ids > 20_000_000
     assert after - before < 2_000, (before, after)

@@ -26,6 +26,7 @@ class TokenShards:
 
     def __init__(self, arrays: Sequence[UInt[np.ndarray, " _"]]) -> None:
         """Take them in their order; one may be empty."""
+        self.dtype = arrays[0].dtype
         self.arrays = [array for array in arrays if len(array)]
         self.ends = np.cumsum([len(array) for array in self.arrays], dtype=np.int64)
 
@@ -48,7 +49,7 @@ class TokenShards:
                 ]
             )
         shard = np.searchsorted(self.ends, places, side="right")
-        ids = np.empty(places.shape, self.arrays[0].dtype)
+        ids = np.empty(places.shape, self.dtype)
         for n in np.unique(shard):
             ids[shard == n] = self.arrays[n][places[shard == n] - starts[n]]
         return ids

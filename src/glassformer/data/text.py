@@ -6,7 +6,7 @@ from pathlib import Path
 
 from glassformer.errors import DataError
 
-READ_BYTES = 1 << 20
+READ_BYTES = 1 << 17
 
 
 def read_text(path: Path, on_progress: Callable[[int], None] | None = None) -> Iterator[str]:
