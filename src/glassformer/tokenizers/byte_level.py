@@ -44,10 +44,12 @@ PATTERN_NAMES = {pattern: name for name, pattern in PATTERNS.items()} | {
 
 
 @twin("glassformer.tokenizers.byte_level_fast")
-def encode(text: str, pieces: BytePieces, goes_on: bool) -> "tuple[list[int] | NDArray[np.int32], int]":
+def encode(
+    text: str, pieces: BytePieces, goes_on: bool, *, in_little_memory: bool = False
+) -> "tuple[list[int] | NDArray[np.int32], int]":
     """The ids of a text, of one that goes on but for its last two pre-tokens; and of how many characters.
 
-    The twin has them in an array.
+    The twin has them in an array, and remembers fewer pieces `in_little_memory`.
     """
     return pieces.encode(text, goes_on)
 
@@ -163,7 +165,7 @@ class BPETokenizer(Tokenizer):
         """The ids that `encode_iterable` gives, some at a time, in arrays."""
         import numpy as np
 
-        for ids in self._ids_of_spans(chunks, allowed_special):
+        for ids in self._ids_of_spans(chunks, allowed_special, in_little_memory=False):
             yield np.asarray(ids, np.int32)
 
     def _encode_whole(self, text: str, allowed_special: AllowedSpecial) -> list[int]:
@@ -178,19 +180,22 @@ class BPETokenizer(Tokenizer):
             yield ids if isinstance(ids, list) else ids.tolist()
 
     def _ids_of_spans(
-        self, chunks: Iterable[str], allowed_special: AllowedSpecial
+        self, chunks: Iterable[str], allowed_special: AllowedSpecial, *, in_little_memory: bool = True
     ) -> "Iterator[list[int] | NDArray[np.int32]]":
         check_allowed_special(allowed_special)
-        for ids, special in self._pretokenizer[allowed_special].each(chunks, self._encode_text):
+        make = partial(self._encode_text, in_little_memory=in_little_memory)
+        for ids, special in self._pretokenizer[allowed_special].each(chunks, make):
             yield ids
             if special is not None:
                 yield [self.special_tokens[special]]
 
-    def _encode_text(self, text: str, goes_on: bool) -> "tuple[list[int] | NDArray[np.int32], int]":
+    def _encode_text(
+        self, text: str, goes_on: bool, *, in_little_memory: bool
+    ) -> "tuple[list[int] | NDArray[np.int32], int]":
         self._n_characters += len(text)
         if self._n_characters < MANY:
             return self._pieces.encode(text, goes_on)
-        return encode(text, self._pieces, goes_on)
+        return encode(text, self._pieces, goes_on, in_little_memory=in_little_memory)
 
     def _encode_pre_token(self, pre_token: str) -> list[int]:
         return self._pieces.encode_piece(pre_token)

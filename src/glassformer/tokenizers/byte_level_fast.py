@@ -26,7 +26,9 @@ IDS = 1 << 18  # for which a room has place
 DECODED_IDS = 1 << 14  # at once
 
 
-def encode(text: str, pieces: BytePieces, goes_on: bool) -> tuple[list[int] | NDArray[np.int32], int]:
+def encode(
+    text: str, pieces: BytePieces, goes_on: bool, *, in_little_memory: bool = False
+) -> tuple[list[int] | NDArray[np.int32], int]:
     """The ids of a text, of one that goes on but for its last two pre-tokens; and of how many characters."""
     data = text.encode()
     encoded = _encode(data, pieces, goes_on)
@@ -71,7 +73,7 @@ def _encode(text: bytes, pieces: BytePieces, goes_on: bool) -> tuple[NDArray[np.
         if status == kernels.NEEDS_ROOM:
             room.scratch = _scratch(len(text))
         else:
-            room.cache = _with_room(room.cache, MOST_OF_A_STREAM if goes_on else MOST_CACHED_PIECES)
+            room.cache = _with_room(room.cache, MOST_OF_A_STREAM if in_little_memory else MOST_CACHED_PIECES)
     end, n = result.tolist()
     ids = room.ids[:n].copy()
     tables.rooms.append(room)
