@@ -26,7 +26,7 @@ from glassformer.errors import ConfigError, GlassformerError, MissingExtra, Work
 
 Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")
-Work = Callable[[Job], Iterator[int | Outcome]]
+JobFunction = Callable[[Job], Iterator[int | Outcome]]
 
 MAX_DEATHS = 3  # of workers at one job: what kills so many kills the next one too
 DIED = (
@@ -36,7 +36,7 @@ DIED = (
 IN_A_SCRIPT = 'In a script, the call must stand under `if __name__ == "__main__":`.'
 
 
-def in_threads(task: Work[Job, Outcome], jobs: Iterable[Job], n_threads: int) -> Iterator[int | Outcome]:
+def in_threads(task: JobFunction[Job, Outcome], jobs: Iterable[Job], n_threads: int) -> Iterator[int | Outcome]:
     """Call the task in threads of this process."""
     messages: SimpleQueue[Any] = SimpleQueue()
     waiting = deque(jobs)
@@ -90,7 +90,7 @@ class _Worker:
     n_done: int = 0
 
 
-def in_processes(task: Work[Job, Outcome], jobs: Iterable[Job], n_processes: int) -> Iterator[int | Outcome]:
+def in_processes(task: JobFunction[Job, Outcome], jobs: Iterable[Job], n_processes: int) -> Iterator[int | Outcome]:
     """Call the task in processes, which are new ones and not copies of this one."""
     waiting, n_deaths = deque(enumerate(jobs)), dict[int, int]()
     workers: dict[Connection, _Worker] = {}
@@ -144,7 +144,7 @@ def _end(connection: Connection, worker: _Worker) -> None:
     connection.close()
 
 
-def _serve(connection: Connection, task: Work[Any, Any]) -> None:
+def _serve(connection: Connection, task: JobFunction[Any, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
     while True:
         job = connection.recv()
@@ -158,7 +158,7 @@ def _serve(connection: Connection, task: Work[Any, Any]) -> None:
 # ---- Ray
 
 
-def on_ray(task: Work[Job, Outcome], jobs: Sequence[Job], address: str) -> Iterator[int | Outcome]:
+def on_ray(task: JobFunction[Job, Outcome], jobs: Sequence[Job], address: str) -> Iterator[int | Outcome]:
     """Call the task on a cluster, whose machines must see the same files; "local" starts one on this machine."""
     ray = _ray()
     is_ours = not ray.is_initialized()
@@ -203,7 +203,7 @@ def _connect(ray: Any, address: str) -> None:
         raise ConfigError(f"is {address!r}: no Ray cluster answers there ({reason}).", setting="ray") from None
 
 
-def _last(task: Work[Job, Any], job: Job) -> tuple[int, Any]:
+def _last(task: JobFunction[Job, Any], job: Job) -> tuple[int, Any]:
     """How much was done in all, and the result."""
     *numbers, result = task(job)
     return sum(numbers), result

@@ -160,15 +160,14 @@ def test_what_is_no_text_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_text_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
-    path = written(tmp_path, "aaaa")
-
-    def grow(done: int, total: int) -> None:
-        if path.stat().st_size < 10:
-            with path.open("a") as file:
-                file.write("aa")
-
+    path, tokenizer = written(tmp_path, "aaaa"), CharTokenizer("a")
+    [plan] = encoding._plans([path], tokenizer, "text", "all", 1 << 20)
+    written_so_far = encoding.write_shard(tmp_path, Path(), tokenizer, plan)
+    assert next(written_so_far) == 4
+    path.write_text("aaaaaa")
     with pytest.raises(DataError, match="changed while it was read"):
-        encode_files([path], CharTokenizer("a"), tmp_path / "out", grow)
+        next(written_so_far)
+    assert not (tmp_path / "tokens.bin").exists()
 
 
 def test_an_empty_text_is_refused(tmp_path: Path) -> None:
