@@ -31,7 +31,7 @@ def encode(
 ) -> tuple[list[int] | NDArray[np.int32], int]:
     """The ids of a text, of one that goes on but for its last two pre-tokens; and of how many characters."""
     data = text.encode()
-    encoded = _encode(data, pieces, goes_on)
+    encoded = _encode(data, pieces, goes_on, in_little_memory=in_little_memory)
     if encoded is None:
         return pieces.encode(text, goes_on)
     ids, end = encoded
@@ -40,11 +40,13 @@ def encode(
 
 def encode_block(block: bytes, pieces: BytePieces) -> list[int] | NDArray[np.int32]:
     """The ids of a text in UTF-8."""
-    encoded = _encode(block, pieces, False)
+    encoded = _encode(block, pieces, False, in_little_memory=False)
     return pieces.encode(block.decode(), False)[0] if encoded is None else encoded[0]
 
 
-def _encode(text: bytes, pieces: BytePieces, goes_on: bool) -> tuple[NDArray[np.int32], int] | None:
+def _encode(
+    text: bytes, pieces: BytePieces, goes_on: bool, *, in_little_memory: bool
+) -> tuple[NDArray[np.int32], int] | None:
     """The ids, and of how many bytes; None for what kernels cannot encode, or nobody can."""
     tables = _tables_of(pieces)
     if tables is None:
