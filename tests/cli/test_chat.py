@@ -182,6 +182,10 @@ def test_an_answer_is_greedy_where_nothing_says_how_to_choose_and_a_continuation
     assert run("generate", str(folder), "Which city?", "--chat", "--seed", "3").stdout == "Paris.\n"
     drawn = run("generate", str(folder), "Which city?", "--chat", "--n", "4", "--max-new-tokens", "20", "--json").stdout
     assert len({each["text"] for each in json.loads(drawn)["results"]}) > 1, "several answers are to be different"
+    almost_even = write_chat_model(tmp_path / "even", do_sample=None, sharpness=0.02)
+    flags = ("--max-new-tokens", "20", "--chat")
+    assert run("generate", str(almost_even), "Which city?", *flags).stdout == "Paris.\n"
+    assert run("generate", str(almost_even), "Which city?", *flags, "--best-of", "2").stdout != "Paris.\n"
     (folder / "generation_config.json").write_text(json.dumps({"do_sample": True}))
     assert len({gf.load(folder).chat(ASKED, seed=seed, max_new_tokens=20) for seed in range(4)}) > 1
 

@@ -119,7 +119,7 @@ def generate(
             raise GenerationError("With --chat, a text must be given: it is the message.")
         tokens, end_ids = loaded.chat_prompt([{"role": "user", "content": begin}])
         prompts = [tokens] * n
-    sampling, constraints = loaded.chosen_by(settings, answers=chat and n == 1)
+    sampling, constraints = loaded.chosen_by(settings, answers=chat and max(n, best_of or 1) == 1)
     drafting = None if draft is None else load(draft, "language-model", opening=running)
     drafter = loaded.drafter(drafting, lookup=lookup, n_drafted=n_drafted)
     if drafter is not None and cache != "full":
