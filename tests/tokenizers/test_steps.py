@@ -111,7 +111,7 @@ def test_subwords_are_merged_and_what_the_dictionary_lacks_is_unknown():
     tokenizer = SubwordTokenizer([("l", "o"), ("w", "</w>"), ("lo", "w</w>")], [*SPECIAL, "low", "l@@"])
     low, _, lox = tokenizer.steps("low lox")
     assert [b" ".join(row) for row in low.symbols] == [b"l o w", b"lo w", b"low"]
-    assert [b" ".join(row) for row in lox.symbols] == [b"l o x", b"lo x", b"<unk> <unk>"]
+    assert [b" ".join(row) for row in lox.symbols] == [b"l o x", b"lo x", b"<unk> x", b"<unk> <unk>"]
 
 
 @pytest.fixture(params=["BPE", "BPE with </w>", "Unigram", "WordPiece"])
