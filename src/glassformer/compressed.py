@@ -9,12 +9,9 @@ import zlib
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from glassformer.errors import DataError, MissingExtra
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 MAX_INFLATION = 64  # how many times its size a compressed file may have; text has 3 to 5 times, MNIST 5
 SMALL = 16 << 20  # bytes that any file may inflate to
@@ -65,7 +62,7 @@ class UnpackedFile(io.RawIOBase):
         """It is there to be read."""
         return True
 
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+    def readinto(self, buffer: Any, /) -> int:
         """The next bytes, as many as come at once."""
         try:
             n: int = self._opened[-1].readinto(buffer)
