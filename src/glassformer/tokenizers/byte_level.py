@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+IDS_AT_ONCE = 1 << 12  # that a stream has as a list
 BYTE_LEVEL: Json = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 PATTERN_NAMES = {pattern: name for name, pattern in PATTERNS.items()} | {
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": "gpt2",
@@ -177,7 +178,11 @@ class BPETokenizer(Tokenizer):
 
     def _encode(self, chunks: Iterable[str], allowed_special: AllowedSpecial) -> Iterator[list[int]]:
         for ids in self._ids_of_spans(chunks, allowed_special):
-            yield ids if isinstance(ids, list) else ids.tolist()
+            if isinstance(ids, list):
+                yield ids
+            else:
+                for start in range(0, len(ids), IDS_AT_ONCE):  # as numbers of Python, they take eight times the memory
+                    yield ids[start : start + IDS_AT_ONCE].tolist()
 
     def _ids_of_spans(
         self, chunks: Iterable[str], allowed_special: AllowedSpecial, *, in_little_memory: bool = True
