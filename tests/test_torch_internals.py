@@ -13,7 +13,7 @@ import glassformer
 from glassformer import torch_internals as internals
 
 SOURCE = Path(glassformer.__file__).parent
-STANDARD = {"_getframe", "_replace"}  # of sys and of named tuples, whose documentation has them
+STANDARD = {"_asdict", "_getframe", "_replace"}  # of sys and of named tuples, whose documentation has them
 aten = torch.ops.aten
 
 
