@@ -124,17 +124,17 @@ def best(runs: list[Figures]) -> Figures:
 
 
 def main() -> None:
-    """Print and save the table; exit with 1 where our merges are not those that Python's form learns."""
+    """Print and save a table for each corpus; exit with 1 where our merges are not those that Python's form learns."""
     parser = argparse.ArgumentParser(description="Learning byte-level BPE, by us and by other packages.")
     parser.add_argument("corpora", nargs="+", metavar="CORPUS:VOCAB_SIZE")
     parser.add_argument("--learners", nargs="+", choices=LEARNERS, default=list(LEARNERS))
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="processes for each row, of which the best")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N")
     options = parser.parse_args()
-    rows, is_right = {}, True
+    is_right = True
     for argument in options.corpora:
         corpus, _, size = argument.rpartition(":")
-        path = Path(corpus)
+        path, rows = Path(corpus), {}
         for threads in options.threads:
             digests = set()
             for learner in options.learners:
@@ -149,9 +149,9 @@ def main() -> None:
                 figures = ", ".join(f"{key} {row[key]:.2f}" for key in FIGURES)
                 print(f"{path.stem} to {size}, {threads} threads, {learner}: {figures}", flush=True)
             is_right &= len(digests) <= 1
+        save(f"tokenization_{path.stem}_{size}", rows)
     if PYTHON in options.learners:
         print("merges as in Python" if is_right else "OTHER MERGES THAN IN PYTHON")
-    save("tokenization", rows)
     sys.exit(not is_right)
 
 
