@@ -55,6 +55,7 @@ bench: $(VENV)/.ready-dev
 	$(SCRIPT) benchmarks/recurrent.py
 	$(SCRIPT) benchmarks/profile_training.py
 	$(SCRIPT) benchmarks/loading.py
+	$(SCRIPT) benchmarks/decode.py
 
 web:
 	cd web && npm ci --ignore-scripts --no-audit --no-fund && npm run check && npm test && npm run build
