@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -27,6 +27,7 @@ from glassformer.errors import ConfigError, GlassformerError, MissingExtra, Work
 Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")
 JobFunction = Callable[[Job], Iterator[int | Outcome]]
+Results = Generator[int | Outcome, None, None]
 
 MAX_DEATHS = 3  # of workers at one job: what kills so many kills the next one too
 DIED = (
@@ -36,7 +37,7 @@ DIED = (
 IN_A_SCRIPT = 'In a script, the call must stand under `if __name__ == "__main__":`.'
 
 
-def in_threads(task: JobFunction[Job, Outcome], jobs: Iterable[Job], n_threads: int) -> Iterator[int | Outcome]:
+def in_threads(task: JobFunction[Job, Outcome], jobs: Iterable[Job], n_threads: int) -> Results[Outcome]:
     """Call the task in threads of this process."""
     messages: SimpleQueue[Any] = SimpleQueue()
     waiting = deque(jobs)
@@ -90,7 +91,7 @@ class _Worker:
     n_done: int = 0
 
 
-def in_processes(task: JobFunction[Job, Outcome], jobs: Iterable[Job], n_processes: int) -> Iterator[int | Outcome]:
+def in_processes(task: JobFunction[Job, Outcome], jobs: Iterable[Job], n_processes: int) -> Results[Outcome]:
     """Call the task in processes, which are new ones and not copies of this one."""
     waiting, n_deaths = deque(enumerate(jobs)), dict[int, int]()
     workers: dict[Connection, _Worker] = {}
@@ -158,7 +159,7 @@ def _serve(connection: Connection, task: JobFunction[Any, Any]) -> None:
 # ---- Ray
 
 
-def on_ray(task: JobFunction[Job, Outcome], jobs: Sequence[Job], address: str) -> Iterator[int | Outcome]:
+def on_ray(task: JobFunction[Job, Outcome], jobs: Sequence[Job], address: str) -> Results[Outcome]:
     """Call the task on a cluster, whose machines must see the same files; "local" starts one on this machine."""
     ray = _ray()
     is_ours = not ray.is_initialized()

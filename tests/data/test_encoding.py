@@ -7,13 +7,16 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from glassformer import files
 from glassformer.data.encoding import LOCK, encode_files
 from glassformer.data.memmap import TokenShards, open_tokens, random_batch
 from glassformer.errors import CheckpointError, ConfigError, DataError, GlassformerError
@@ -209,6 +212,80 @@ def test_two_processes_do_not_write_one_folder(corpus: list[Path], tokenizer: To
         pytest.raises(DataError, match="is being written by another process"),
     ):
         encode_files(corpus, tokenizer, tmp_path / "out")
+
+
+def test_who_comes_late_does_not_write_over_what_another_process_has_finished(
+    corpus: list[Path], tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+
+    @contextmanager
+    def lock_of_the_late(path: Path) -> Iterator[None]:
+        monkeypatch.undo()
+        encode_files(corpus[:1], tokenizer, out)
+        with exclusive_lock(path):
+            yield
+
+    monkeypatch.setattr(files, "exclusive_lock", lock_of_the_late)
+    with pytest.raises(DataError, match="is being written by another process"):
+        encode_files(corpus[3:], tokenizer, out)
+    assert len(open_tokens(out).tokens) == len(tokenizer.encode(corpus[0].read_text("utf-8")))
+
+
+def test_a_tokenizer_stays_where_its_tokens_could_not_be_written(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = tokenizer.save(tmp_path / "tok")
+    (tmp_path / "broken.txt").write_bytes(b"abc \xff\xff")
+    with pytest.raises(DataError, match="is not UTF-8"):
+        encode_files([tmp_path / "broken.txt"], tokenizer, path.parent)
+    assert path.read_text() == tokenizer.tokenizer_json()
+
+
+def test_nothing_is_written_through_a_link_in_the_folder(
+    corpus: list[Path], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    encode_files(corpus[:1], tokenizer, out)
+    elsewhere.write_text("years of work")
+    (out / "tokens.bin").unlink()
+    (out / "tokens.bin").symlink_to(elsewhere)
+    for overwrite in (False, True):
+        with pytest.raises(CheckpointError, match="holds tokens.bin"):
+            encode_files(corpus[:1], tokenizer, out, overwrite=overwrite)
+    assert elsewhere.read_text() == "years of work"
+
+
+@pytest.mark.parametrize("count", ["5", None, -3, 10**30, 4, True, 1.5])
+def test_a_record_that_lies_about_its_shard_is_not_believed(
+    corpus: list[Path], tokenizer: Tokenizer, tmp_path: Path, count: object
+) -> None:
+    out = tmp_path / "out"
+    expected = encode_files(corpus[3:], tokenizer, out)
+    record = json.loads((out / "shard.json").read_text())
+    (out / "shard.json").write_text(json.dumps(record | {"count": count}))
+    try:
+        assert encode_files(corpus[3:], tokenizer, out) == expected
+    except CheckpointError as error:
+        assert "is there already" in str(error) or "was not written here" in str(error)
+
+
+def test_a_folder_may_be_a_link_and_none_may_be_in_a_file(
+    corpus: list[Path], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    encode_files(corpus[3:], tokenizer, tmp_path / "link")
+    assert len(open_tokens(tmp_path / "disk").tokens)
+    with pytest.raises(CheckpointError, match="is a file, not a folder"):
+        encode_files(corpus[3:], tokenizer, corpus[0] / "out")
+
+
+def test_no_thread_writes_on_when_the_call_is_over(corpus: list[Path], tokenizer: Tokenizer, tmp_path: Path) -> None:
+    def fail(done: int, total: int) -> None:
+        raise KeyError
+
+    before = threading.active_count()
+    with pytest.raises(KeyError) as raised:  # whose frames keep all that they have
+        encode_files(corpus, tokenizer, tmp_path / "out", fail, threads=2, shard_bytes=SHARD)
+    assert threading.active_count() == before, raised
 
 
 def test_what_cannot_be_encoded_is_refused_and_leaves_nothing(

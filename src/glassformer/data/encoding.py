@@ -16,7 +16,7 @@ stopped and called again goes on with what is missing.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -137,13 +137,14 @@ def encode_files(
         else:
             results = in_threads(partial(write_shard, folder, Path(), tokenizer), plans, threads)
         done, shards = 0, dict[str, Shard]()
-        for result in results:
-            if isinstance(result, Shard):
-                shards[result.file] = result
-                continue
-            done += result
-            if on_progress is not None:
-                on_progress(done, total)
+        with closing(results):  # no worker writes there once the folder is not ours
+            for result in results:
+                if isinstance(result, Shard):
+                    shards[result.file] = result
+                    continue
+                done += result
+                if on_progress is not None:
+                    on_progress(done, total)
         in_order = tuple(shards[plan.file] for plan in plans)
         count = sum(shard.count for shard in in_order)
         if count == 0:
@@ -235,16 +236,21 @@ def _folder(out: Path, plans: Sequence[ShardPlan], tokenizer: Tokenizer, overwri
             yield folder
         return
     files.restore(out)
-    out.mkdir(parents=True, exist_ok=True)
+    if not out.exists():
+        files.check_new_directory(out)
+    out.resolve().mkdir(parents=True, exist_ok=True)  # a link stays a link
     try:
         with files.exclusive_lock(out / LOCK):
+            if not _goes_on(out, plans, tokenizer):  # another process has filled it since we looked
+                raise BlockingIOError
+            had_tokenizer = (out / TOKENIZER).exists()
             tokenizer.save(out, overwrite=True)
             try:
                 yield out
                 _seal(out, plans)
             finally:
                 files.clean_up(out)
-                if not any((out / plan.record).exists() for plan in plans):
+                if not had_tokenizer and not any((out / plan.record).exists() for plan in plans):
                     (out / TOKENIZER).unlink()
     except BlockingIOError:
         raise DataError(f"{out} is being written by another process: wait for it, or choose another folder.") from None
@@ -265,7 +271,10 @@ def _goes_on(out: Path, plans: Sequence[ShardPlan], tokenizer: Tokenizer) -> boo
     """Whether a folder is new, or holds nothing but shards of this plan and what belongs to them."""
     if not out.is_dir():
         return not out.exists()
-    names = {path.name for path in out.iterdir()} - {path.name for path in files.leftovers(out)} - {LOCK}
+    paths = list(out.iterdir())
+    if any(path.is_symlink() for path in paths):  # what is written there would go elsewhere
+        return False
+    names = {path.name for path in paths} - {path.name for path in files.leftovers(out)} - {LOCK}
     records = {plan: _record(out, plan) for plan in plans if plan.record in names}
     if any(record is not None and record[0] != plan for plan, record in records.items()):
         return False
@@ -285,7 +294,7 @@ def _record(folder: Path, plan: ShardPlan) -> tuple[ShardPlan, Shard] | None:
     try:
         content = strict_json.read(files.file_in(folder, plan.record))
         shard = {name: content.pop(name) for name in ("count", "sha256")}
-        return from_mapping(ShardPlan, content), Shard(file=plan.file, **shard)
+        return from_mapping(ShardPlan, content), from_mapping(Shard, {"file": plan.file} | shard)
     except (CheckpointError, ConfigError, KeyError, OSError):
         return None
 
@@ -310,13 +319,13 @@ def write_shard(folder: Path, base: Path, tokenizer: Tokenizer, plan: ShardPlan)
 
     The names of its sources are those in the folder `base`.
     """
-    path = folder / plan.file
+    path, dtype = folder / plan.file, DTYPES[plan.dtype]
     record = _record(folder, plan)
-    if record is not None and record[0] == plan and path.is_file() and files.sha256(path) == record[1].sha256:
+    if record is not None and record[0] == plan and _is_whole(path, record[1], dtype):
         yield sum(source.stop - source.start for source in plan.sources)
         yield record[1]
         return
-    dtype, digest, count = DTYPES[plan.dtype], hashlib.sha256(), 0
+    digest, count = hashlib.sha256(), 0
     with files.new_file(path, overwrite=True) as new:
         with new.open("wb", buffering=1 << 20) as file:
             for source in plan.sources:
@@ -335,6 +344,12 @@ def write_shard(folder: Path, base: Path, tokenizer: Tokenizer, plan: ShardPlan)
         content = asdict(plan) | {"count": shard.count, "sha256": shard.sha256}
         files.write_file(folder / plan.record, f"{json.dumps(content, indent=1)}\n".encode(), overwrite=True)
     yield shard
+
+
+def _is_whole(path: Path, shard: Shard, dtype: np.dtype[Any]) -> bool:
+    """Whether a file is what its record says."""
+    has_size = path.is_file() and path.stat().st_size == shard.count * dtype.itemsize
+    return has_size and files.sha256(path) == shard.sha256
 
 
 def _ids_of(reader: SpanReader, tokenizer: Tokenizer, special: AllowedSpecial) -> Iterator[NDArray[np.int32]]:
