@@ -254,18 +254,19 @@ def test_nothing_is_written_through_a_link_in_the_folder(
     assert elsewhere.read_text() == "years of work"
 
 
-@pytest.mark.parametrize("count", ["5", None, -3, 10**30, 4, True, 1.5])
 def test_a_record_that_lies_about_its_shard_is_not_believed(
-    corpus: list[Path], tokenizer: Tokenizer, tmp_path: Path, count: object
+    corpus: list[Path], tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     expected = encode_files(corpus[3:], tokenizer, out)
     record = json.loads((out / "shard.json").read_text())
-    (out / "shard.json").write_text(json.dumps(record | {"count": count}))
-    try:
+    for wrong in (4, -3, 10**30):
+        (out / "shard.json").write_text(json.dumps(record | {"count": wrong}))
         assert encode_files(corpus[3:], tokenizer, out) == expected
-    except CheckpointError as error:
-        assert "is there already" in str(error) or "was not written here" in str(error)
+    for no_number in ("5", None, True, 1.5):
+        (out / "shard.json").write_text(json.dumps(record | {"count": no_number}))
+        with pytest.raises(CheckpointError, match="is there already"):
+            encode_files(corpus[3:], tokenizer, out)
 
 
 def test_a_folder_may_be_a_link_and_none_may_be_in_a_file(
