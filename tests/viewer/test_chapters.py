@@ -37,7 +37,7 @@ VERBS: dict[str, set[str]] = {  # what a step may say, and the fields of each; w
     "powers": {"of", "add"},
 }
 PLAIN = {"text", "when", "seconds", "focus", "dim", "show", "hide", "pulse", "popup", "panel", "lens"}
-PANELS = {"tokenizer", "sampling", "scale"}
+PANELS = {"tokenizer", "sampling", "scale", "cache"}
 GLOSSARY = {  # normative: the words by which a Chinese reader knows these things
     "token": "词元",
     "embedding": "嵌入",

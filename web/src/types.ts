@@ -296,4 +296,4 @@ export interface ChapterStep {
   panel?: Panel; // what the page opens beside the text
 }
 
-export type Panel = "tokenizer" | "sampling" | "scale";
+export type Panel = "tokenizer" | "sampling" | "scale" | "cache";

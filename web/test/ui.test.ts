@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Block, Scene, TensorRecord, TraceRecords } from "../src/types.ts";
+import { full, recent, slotsAfter, withSinks } from "../src/ui/cache-slots.ts";
 import { changedBlocks, placeOf, refAt } from "../src/ui/cells.ts";
 import { find } from "../src/ui/find.ts";
 import { exact, pieceText, short } from "../src/ui/format.ts";
@@ -156,4 +157,11 @@ test("the tree of a word's merges has what was merged under each of them", () =>
   const [h, ug] = hug!.parts;
   assert.equal(hug!.x, (h!.x + ug!.x) / 2);
   assert.ok(h!.y < ug!.y && ug!.y < hug!.y && hug!.y < height);
+});
+
+test("a cache keeps what its policy says, each token in its slot", () => {
+  assert.deepEqual(slotsAfter(full(8), 3), { positions: [0, 1, 2], forgotten: [], newest: 2 });
+  assert.deepEqual(slotsAfter(recent(3), 5), { positions: [3, 4, 2], forgotten: [0, 1], newest: 1 });
+  assert.deepEqual(slotsAfter(withSinks(1, 2), 2), { positions: [0, 1, -1], forgotten: [], newest: 1 });
+  assert.deepEqual(slotsAfter(withSinks(2, 2), 7), { positions: [0, 1, 6, 5], forgotten: [2, 3, 4], newest: 2 });
 });

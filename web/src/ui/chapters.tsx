@@ -3,6 +3,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import { chapterStep, contentsOpen, inLang, leftOpen, narrow, playing, stillness, t, time, visited } from "../state.ts";
 import type { Chapter, Panel } from "../types.ts";
+import { CachePolicies } from "./cache.tsx";
 import { ChapterText } from "./chapter-text.tsx";
 import { Icon, IconButton } from "./icons.tsx";
 import { OwnText } from "./own-text.tsx";
@@ -121,6 +122,8 @@ const StepPanel = ({ panel }: { panel: Panel }) => (
       </>
     ) : panel === "scale" ? (
       <Scale />
+    ) : panel === "cache" ? (
+      <CachePolicies />
     ) : (
       <>
         <SamplingControls />
