@@ -251,11 +251,10 @@ class Model:
         `min_new_tokens`; what is left out is as the model's files say, or as usual (temperature 0.8, top_p 0.95).
         `filters` are functions of the logits (N, V) of the N texts and of their tokens so far,
         which give the logits that a token is chosen by. Ids that stand for no text, those with which a vocabulary is
-        padded behind the tokenizer's last, are never chosen; `transformers` may choose them.
-        which give the logits that a token is chosen by. `draft` is a smaller model of the same vocabulary that guesses
-        what comes, and `lookup` guesses what has come before (`drafter`): the text keeps its distribution. With `regex`
-        or `json_schema` the whole text is one that the expression matches, or the schema describes, unless it is cut
-        short by `max_new_tokens` or the context.
+        padded behind the tokenizer's last, are never chosen; `transformers` may choose them. `draft` is a smaller model
+        of the same vocabulary that guesses what comes, and `lookup` guesses what has come before (`drafter`): the text
+        keeps its distribution. With `regex` or `json_schema` the whole text is one that the expression matches, or the
+        schema describes, unless it is cut short by `max_new_tokens` or the context.
 
         What cannot be served raises at once, before the first piece is asked for.
         """

@@ -53,6 +53,11 @@ def hooks_of(module: nn.Module) -> tuple[Mapping[int, Any], ...]:
     return module._forward_hooks, module._forward_pre_hooks
 
 
+def hooks_of_all() -> tuple[Mapping[int, Any], ...]:
+    """Those around the forward of every module of the process, which torch lets others set and nobody list."""
+    return nn.modules.module._global_forward_hooks, nn.modules.module._global_forward_pre_hooks
+
+
 def contents_of(module: nn.Module) -> tuple[dict[str, Any], ...]:
     """A module's children, parameters and buffers by their names, as they change; what is public is a copy."""
     return module._modules, module._parameters, module._buffers

@@ -1,5 +1,6 @@
 """The compiled decode step gives what the module gives, for every model, cache, batch and padding that it covers."""
 
+import contextlib
 import dataclasses
 import os
 import random
@@ -10,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -367,3 +369,99 @@ def test_a_token_that_is_none_and_a_full_cache_raise_as_the_module_does(llama: A
     assert plan.step(torch.tensor([[1]]), state, None) is not None
     with pytest.raises(gf.GlassformerError, match="cannot take 1 at once: the context is full"):
         plan.step(torch.tensor([[1]]), state, None)
+
+
+def small() -> Any:
+    """A Llama of two layers."""
+    config = specs()["llama"].config(
+        vocab_size=VOCAB, context_length=CONTEXT, n_layers=2, n_heads=2, d_model=32, d_ff=64
+    )
+    return model_of("llama", config, 0)
+
+
+def differs(module: Any, plan: DecodePlan) -> bool:
+    """Whether a step of the plan gives something else than the module."""
+    state = module.begin(None, full(CONTEXT))
+    module(torch.arange(5)[None], state)
+    logits = plan.step(torch.tensor([[7]]), state.branch(torch.zeros(1, dtype=torch.long)), None)
+    return logits is not None and not torch.allclose(logits, module(torch.tensor([[7]]), state), atol=1e-4)
+
+
+def test_what_is_set_on_a_module_after_a_plan_is_in_the_next_one() -> None:
+    def set_scale(module: Any) -> None:
+        module.blocks[0].attn.scale = 3.0
+
+    def set_epsilon(module: Any) -> None:
+        module.blocks[0].attn_norm.eps = 0.5
+
+    def set_forward(module: Any) -> None:
+        module.blocks[0].mlp.forward = torch.zeros_like
+
+    def set_rotation(module: Any) -> None:
+        module.rope = dataclasses.replace(module.rope, theta=50.0)
+
+    def turn_matrix(module: Any) -> None:
+        weight = module.blocks[0].attn.o_proj.weight
+        weight.data = weight.data.mT  # in the same memory
+
+    def crop_vocabulary(module: Any) -> None:
+        module.token_embedding.weight.data = module.token_embedding.weight.data[:8]
+
+    for change in (set_scale, set_epsilon, set_forward, set_rotation, turn_matrix, crop_vocabulary):
+        module = small()
+        assert plan_for(module) is not None
+        change(module)
+        plan = plan_for(module)
+        assert plan is None or not differs(module, plan), change.__name__
+        assert (plan is None) == (change in (set_forward, turn_matrix, crop_vocabulary)), change.__name__
+
+
+def test_hooks_around_every_module_are_called() -> None:
+    module = small()
+    plan = plan_for(module)
+    assert plan is not None
+    state = module.begin(None, full(CONTEXT))
+    module(torch.arange(5)[None], state)
+    hooks: Any = nn.modules.module
+    for register in (hooks.register_module_forward_hook, hooks.register_module_forward_pre_hook):
+        with register(lambda part, *_: None):
+            assert plan.step(torch.tensor([[7]]), state, None) is None
+        assert plan.step(torch.tensor([[7]]), state, None) is not None
+
+
+def test_who_is_stopped_while_room_is_made_has_room_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = small()
+    plan = plan_for(module)
+    assert plan is not None
+    state = module.begin(None, full(CONTEXT))
+    module(torch.arange(8)[:, None], state)
+    tokens, zeros = torch.arange(8)[:, None], np.zeros
+    expected = module(tokens, state.branch(torch.arange(8)))
+    for n_made in range(14):
+        left = [n_made]
+
+        def stopping(*args: Any, left: list[int] = left) -> Any:
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            return zeros(*args)
+
+        one = state.branch(torch.zeros(1, dtype=torch.long))
+        assert plan.step(tokens[:1], one, None) is not None  # room for one row
+        with monkeypatch.context() as patch:
+            patch.setattr(np, "zeros", stopping)
+            with contextlib.suppress(KeyboardInterrupt):
+                plan.step(tokens, state.branch(torch.arange(8)), None)
+        logits = plan.step(tokens, state.branch(torch.arange(8)), None)
+        assert logits is not None
+        assert torch.allclose(logits, expected, atol=1e-4)
+
+
+def test_a_cache_of_another_precision_is_the_modules() -> None:
+    module = small()
+    plan = plan_for(module)
+    assert plan is not None
+    state = module.begin(None, full(CONTEXT))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        module(torch.arange(5)[None], state)
+    assert plan.step(torch.tensor([[7]]), state, None) is None

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,16 @@ def test_a_folder_whose_parts_do_not_fit_is_refused(tmp_path: Path, damage: str)
     save_file(tensors, file)
     with pytest.raises(CheckpointError):
         gf.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, 1e8])
+def test_weights_that_no_scale_holds_are_refused(broken: float) -> None:
+    module = gf.build("llama", **LLAMA).module
+    with torch.no_grad():
+        next(iter(dict(replaceable(module)).values())).weight[0, 0] = broken
+    for quantization in QUANTIZATIONS:
+        with pytest.raises(ConfigError, match="infinite"):
+            quantize(module, quantization)
 
 
 def test_evaluate_compares_with_float32(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """Quantized layers: each form computes what the weights that it stands for give, within what rounding allows."""
 
+import os
+import signal
+import time
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from glassformer.inference.quantize import to_int4, to_int8
-from glassformer.nn import quantized
+from glassformer.nn import quantized, quantized_fast
 from glassformer.nn.quantized import QuantizedEmbedding
 from glassformer.nn.quantized_matrix import GROUP, LevelKind, QuantizedMatrix, QuantizedRows
 from glassformer.twins import use
@@ -158,3 +162,34 @@ def test_a_gradient_flows_to_x() -> None:
     quantized.linear(x, matrix).sum().backward()
     assert x.grad is not None
     assert torch.allclose(x.grad, matrix.dequantized().sum(0).expand(2, -1), rtol=1e-4, atol=1e-5)
+
+
+def test_another_precision_of_a_module_leaves_its_levels_and_scales() -> None:
+    matrix = QuantizedMatrix(random_rows("q4_1", (20, 64), np.random.default_rng(0)))
+    before, x = matrix.rows(), torch.randn(3, 64)
+    y = quantized.linear(x, matrix)
+    for change in (matrix.float, matrix.double, matrix.bfloat16, matrix.half, lambda: matrix.to("meta", torch.float64)):
+        change()
+        assert (matrix.scale.dtype, matrix.levels.dtype) == (torch.float16, torch.uint8)
+        if matrix.scale.is_meta:
+            continue
+        assert torch.equal(matrix.rows().scale, before.scale)
+        assert torch.equal(quantized.linear(x, matrix), y)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_fork_has_threads_of_its_own() -> None:
+    matrix, x, n = QuantizedMatrix(to_int8(torch.ones(32, 32))), torch.ones(1, 32), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantized_fast, "FOR_THREADS", 0)
+        torch.set_num_threads(2)
+        try:
+            y = quantized_fast.product(x, matrix)
+            time.sleep(0.05)  # the thread waits for more
+            child = os.fork()
+            if not child:
+                signal.alarm(20)
+                os._exit(0 if torch.equal(quantized_fast.product(x, matrix), y) else 1)
+            assert os.waitpid(child, 0)[1] == 0
+        finally:
+            torch.set_num_threads(n)

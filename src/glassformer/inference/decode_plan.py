@@ -23,7 +23,7 @@ from glassformer.models.spec import longest_text
 from glassformer.nn.attention import Attention
 from glassformer.nn.dropout import Dropout
 from glassformer.nn.kv_cache import KVCache, full
-from glassformer.torch_internals import contents_of, hooks_of, is_observed
+from glassformer.torch_internals import contents_of, hooks_of, hooks_of_all, is_observed
 from glassformer.twins import Choice, current
 
 MOST_ROWS = 16  # beyond, torch's products of matrices win
@@ -34,28 +34,26 @@ PROBE = 3  # tokens that module and plan read, to be compared
 WORTH = 0.3  # seconds in a process's steps after which to load the kernel has cost no more than to go on without it
 KERNEL = "glassformer.kernels.decode_step"
 
-_seconds = (
-    0.0  # about what the steps of this process have taken that had no plan; counted, so that it is always the same
-)
 _plans: weakref.WeakKeyDictionary[nn.Module, "DecodePlan"] = weakref.WeakKeyDictionary()
 
 
 def plan_for(module: Any) -> "DecodePlan | None":
-    """The plan of a module, made once; None where the module itself runs."""
+    """The plan of a module, made again where its tables are others by now; None where the module itself runs."""
     if not isinstance(module, nn.Module):
         return None
-    plan = _plans.get(module)
-    if plan is not None and plan.parts.are_unchanged:
-        return plan if plan.is_right else None
     try:
         from glassformer.inference.decode_room import StepRoom
         from glassformer.inference.decode_tables import DecodeTables, NotCovered
     except ImportError:  # numba is missing
         return None
     try:
-        plan = DecodePlan(module, StepRoom(DecodeTables(module)))
+        tables = DecodeTables(module)
     except NotCovered:
         return None
+    plan = _plans.get(module)
+    if plan is not None and plan.tables == tables and plan.parts.are_unchanged:
+        return plan if plan.is_right else None
+    plan = DecodePlan(module, StepRoom(tables))
     if not plan.is_free:
         return None
     plan.compare(module)
@@ -93,6 +91,7 @@ class DecodePlan:
     def __init__(self, module: nn.Module, room: Any) -> None:
         self.parts = Parts(module)
         self.is_right = True
+        self.tables = room.tables
         self._room = room
         self._turn = threading.Lock()
 
@@ -113,13 +112,13 @@ class DecodePlan:
         if n < 1:
             self.is_right = False
             return
-        tokens = torch.arange(n)[None] % self._room.tables.n_tokens
+        tokens = torch.arange(n)[None] % self.tables.n_tokens
         state = module.begin(None, full(n + 1))
         module(tokens, state)
         expected, logits = module(tokens[:, :1], state.branch(torch.zeros(1, dtype=torch.long))), None
         if type(state) is KVCache:
             logits = self.step(tokens[:, :1], state, None)
-        tolerance = ROUNDED_TOLERANCE if self._room.tables.is_quantized else TOLERANCE
+        tolerance = ROUNDED_TOLERANCE if self.tables.is_quantized else TOLERANCE
         allowed = tolerance * max(1.0, float(expected.abs().max()))
         self.is_right = logits is not None and torch.allclose(logits, expected, atol=allowed, rtol=0, equal_nan=True)
         if not self.is_right:
@@ -131,12 +130,12 @@ class DecodePlan:
     ) -> Float[Tensor, "B 1 V"] | None:
         """The logits after one more token of each row, which the state takes in; None where the module is to run."""
         n_rows, n_new = tokens.shape
-        if type(state) is not KVCache or n_new != 1 or n_rows > MOST_ROWS or not state.holds(n_rows):
+        if type(state) is not KVCache or n_new != 1 or n_rows > MOST_ROWS or not state.holds(n_rows, torch.float32):
             return None
         if torch.is_grad_enabled() or not self.is_free or not self.parts.are_unchanged:
             return None
         ids = tokens[:, 0].tolist()
-        if min(ids) < 0 or max(ids) >= self._room.tables.n_tokens or not self._turn.acquire(blocking=False):
+        if min(ids) < 0 or max(ids) >= self.tables.n_tokens or not self._turn.acquire(blocking=False):
             return None
         try:
             logits: Tensor = self._room.run(ids, state, valid)
@@ -150,7 +149,7 @@ class Parts:
 
     def __init__(self, module: nn.Module) -> None:
         parts = list(module.modules())
-        self._hooks = [hooks for part in parts for hooks in hooks_of(part)]
+        self._hooks = [*hooks_of_all(), *(hooks for part in parts for hooks in hooks_of(part))]
         self._contents = [names for part in parts for names in contents_of(part) if names]
         self._ids = self._ids_now()
         self._before = [value for names in self._contents for value in names.values()]  # alive, so that ids stay theirs

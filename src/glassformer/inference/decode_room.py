@@ -72,7 +72,7 @@ class StepRoom:
         if len(tokens) != self._n_rows:
             self._fit(len(tokens))
         if state.policies != self._policies:
-            self._follow(state.policies)
+            self._follow(state.policies, self._n_rows)
         positions = state.step_by_one(valid)
         self._positions[:] = positions
         if self.tables.quantized_tokens is None:
@@ -98,7 +98,7 @@ class StepRoom:
 
     def _fit(self, n_rows: int) -> None:
         """Room for so many rows."""
-        self._n_rows = n_rows
+        self._n_rows = 0  # until all is there: who is stopped halfway (Ctrl-C) begins again
         self._n_padded = n_rows if n_rows == 1 else -(-n_rows // kernel.GROUP) * kernel.GROUP
         self._step[kernel.N_ROWS], self._step[kernel.N_PADDED] = n_rows, self._n_padded
         for field, width in self._widths.items():
@@ -116,18 +116,20 @@ class StepRoom:
             frequencies[i] = rope.frequencies().numpy()
         self._frequencies = self._put(kernel.FREQUENCIES, frequencies)
         self._step[kernel.N_SCORES] = 0
-        self._follow(self._policies)
+        self._follow(self._policies, n_rows)
+        self._n_rows = n_rows
 
-    def _follow(self, policies: list[Policy]) -> None:
+    def _follow(self, policies: list[Policy], n_rows: int) -> None:
         """Take over what each layer keeps."""
-        self._policies = policies
+        self._policies = []
         each = list(dict.fromkeys(policies))
         self._put(kernel.POLICIES, np.array([[policy.capacity, policy.n_sinks] for policy in each], np.int64))
         self._step[kernel.N_POLICIES] = len(each)
         layers = self._arrays[kernel.LAYERS]
         layers[:, kernel.POLICY] = [each.index(policy) for policy in policies] or 0
         n_tables, n_pairs = len(self.tables.ropes) + len(each), int(self._step[kernel.N_PAIRS])
-        self._put(kernel.ANGLES, np.zeros((n_tables, self._n_rows, 2 * n_pairs), np.float32))
+        self._put(kernel.ANGLES, np.zeros((n_tables, n_rows, 2 * n_pairs), np.float32))
+        self._policies = policies
 
     def _turn_by_length(self, state: KVCache, positions: list[int]) -> None:
         """Where frequencies go by the length of a text, those of each row."""
@@ -147,8 +149,8 @@ class StepRoom:
             most = max(most, slots[0])
         self._caches[:] = rows
         if most > self._step[kernel.N_SCORES]:
-            self._step[kernel.N_SCORES] = 2 * most
             self._put(kernel.SCORES, np.zeros((self._n_rows, self._heads[0], 2 * most), np.float32))
+            self._step[kernel.N_SCORES] = 2 * most
 
 
 class Helpers:

@@ -51,7 +51,7 @@ class NotCovered(Exception):
 
 
 class DecodeTables:
-    """The tables of a module of `Decoder` or `GPT2`; raises `NotCovered` for others."""
+    """The tables of a module of `Decoder` or `GPT2`; raises `NotCovered` for others. Equal tables say the same."""
 
     def __init__(self, module: nn.Module) -> None:
         if any(is_compiled(part) or "forward" in vars(part) for part in module.modules()):
@@ -68,7 +68,6 @@ class DecodeTables:
         rope_of_layer = self._read_model(module)
         model: Any = module
         self.d_model: int = model.config.d_model
-        self.token_table = self._table(model.token_embedding)
         for block, rope in zip(model.blocks, rope_of_layer, strict=True):
             self._read_block(block, rope)
         hidden = {self.matrices[layer[kernel.DOWN]][kernel.COLUMNS] for layer in self.layers}
@@ -83,16 +82,22 @@ class DecodeTables:
         if type(model.lm_head) is QuantizedLinear:
             self.model_numbers[kernel.LOGIT_SCALE] = model.lm_head.divisor
         self.n_tokens = self.matrices[self.head][kernel.ROWS]
+        self.token_table = self._table(model.token_embedding, self.n_tokens)
         for matrix in self.matrices[: self.head]:
             if matrix[kernel.LEVELS] >= 0 and matrix[kernel.ROWS] % TILE:
                 raise NotCovered("a quantized matrix whose rows make no whole tiles")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DecodeTables) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]  # they are filled as they are read
 
     def _read_model(self, module: Any) -> list[int]:
         """What a family has of its own; the number of each layer's angles, -1 where it has none."""
         cls: Any = type(module)
         config: Any = getattr(module, "config", None)
         if cls is GPT2:
-            self.place_table = self._table(module.position_embedding)
+            self.place_table = self._table(module.position_embedding, config.context_length)
             return [-1] * len(module.blocks)
         if not isinstance(module, Decoder) or cls.forward is not Decoder.forward:
             raise NotCovered(f"a {cls.__name__}")
@@ -190,13 +195,15 @@ class DecodeTables:
         self.norms.append([kind, self._address(weight), bias, weight.numel(), epsilon])
         return len(self.norms) - 1
 
-    def _table(self, embedding: Any) -> int:
+    def _table(self, embedding: Any, n_rows: int) -> int:
+        """Where the vectors lie, of which so many may be asked for."""
         if type(embedding) is QuantizedEmbedding:
             self.quantized_tokens = embedding
-            return 0
-        if type(embedding) is not Embedding:
+        elif type(embedding) is not Embedding:
             raise NotCovered(f"a {type(embedding).__name__}")
-        return self._address(embedding.weight)
+        if embedding.weight.shape[0] < n_rows:
+            raise NotCovered("a table that lacks vectors")
+        return 0 if self.quantized_tokens is embedding else self._address(embedding.weight)
 
     def _address(self, parameter: Tensor) -> int:
         if parameter.dtype != torch.float32 or parameter.device.type != "cpu" or not parameter.is_contiguous():

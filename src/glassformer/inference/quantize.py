@@ -45,7 +45,10 @@ def quantize(module: nn.Module, quantization: Quantization) -> nn.Module:
     for name, layer in layers.items():
         if id(layer.weight) not in matrices:
             in_bytes = quantization == "int8" or id(layer.weight) in in_8_bits
-            matrices[id(layer.weight)] = QuantizedMatrix((to_int8 if in_bytes else to_int4)(layer.weight.detach()))
+            rows = (to_int8 if in_bytes else to_int4)(layer.weight.detach())
+            if fault := rows.fault():
+                raise ConfigError(f"is not for this model: of {name} {fault}.", setting="quantize")
+            matrices[id(layer.weight)] = QuantizedMatrix(rows)
         replace_layer(module, name, matrices[id(layer.weight)])
     return module
 

@@ -254,9 +254,14 @@ class KVCache:
             ],
         )
 
-    def holds(self, n_rows: int) -> bool:
-        """Whether so many rows have read something, so that every layer has its buffers."""
-        return self.lengths is not None and len(self.lengths) == n_rows and all(layer.buffers for layer in self.layers)
+    def holds(self, n_rows: int, dtype: torch.dtype) -> bool:
+        """Whether so many rows have read something, so that every layer has its buffers, of this type."""
+        return (
+            self.lengths is not None
+            and len(self.lengths) == n_rows
+            and all(layer.buffers for layer in self.layers)
+            and all(buffer.dtype == dtype for layer in self.layers for buffer in layer.buffers)
+        )
 
     def step_by_one(self, valid: Bool[Tensor, "B 1"] | None = None) -> list[int]:
         """The position of one new token in each row, −1 at padding, for which all buffers have room then.

@@ -3,6 +3,7 @@
 What is no float32 on a CPU, or is to be differentiated, goes through the weights themselves, as there.
 """
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import pairwise
@@ -69,3 +70,7 @@ def product(x: Float[Tensor, "N d_in"], matrix: QuantizedMatrix) -> Float[Tensor
 @cache
 def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="quantized")
+
+
+if hasattr(os, "register_at_fork"):  # a fork has none of its parent's threads, and would wait for them
+    os.register_at_fork(after_in_child=_threads.cache_clear)

@@ -6,6 +6,7 @@ row would not do: SmolLM2-135M's perplexity then grows by 1.2 %, and by 0.3 % so
 What multiplies by such a matrix is in `quantized.py`; which matrices become so is decided in `inference/quantize.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -88,6 +89,16 @@ class QuantizedMatrix(nn.Module):
         self.register_buffer("levels", _tiles(rows.levels.view(len(rows.levels), self.n_groups, -1)))
         self.register_buffer("scale", _tiles(rows.scale))
         self.register_buffer("offset", None if rows.offset is None else _tiles(rows.offset))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantizedMatrix":
+        """Let the parts lie elsewhere (`to`); in another precision, as `float()` asks for, they would be others."""
+        parts = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, part in parts.items():
+            new = self._buffers[name]
+            if part is not None and new is not None and new.dtype != part.dtype:
+                self._buffers[name] = part.to(new.device)
+        return self
 
     @property
     def n_groups(self) -> int:
