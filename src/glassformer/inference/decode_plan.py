@@ -51,7 +51,7 @@ def plan_for(module: Any) -> "DecodePlan | None":
     except NotCovered:
         return None
     plan = _plans.get(module)
-    if plan is not None and plan.tables == tables and plan.parts.are_unchanged:
+    if plan is not None and vars(plan.tables) == vars(tables) and plan.parts.are_unchanged:
         return plan if plan.is_right else None
     plan = DecodePlan(module, StepRoom(tables))
     if not plan.is_free:

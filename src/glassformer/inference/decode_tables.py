@@ -51,7 +51,7 @@ class NotCovered(Exception):
 
 
 class DecodeTables:
-    """The tables of a module of `Decoder` or `GPT2`; raises `NotCovered` for others. Equal tables say the same."""
+    """The tables of a module of `Decoder` or `GPT2`; raises `NotCovered` for others."""
 
     def __init__(self, module: nn.Module) -> None:
         if any(is_compiled(part) or "forward" in vars(part) for part in module.modules()):
@@ -86,11 +86,6 @@ class DecodeTables:
         for matrix in self.matrices[: self.head]:
             if matrix[kernel.LEVELS] >= 0 and matrix[kernel.ROWS] % TILE:
                 raise NotCovered("a quantized matrix whose rows make no whole tiles")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, DecodeTables) and vars(self) == vars(other)
-
-    __hash__ = None  # type: ignore[assignment]  # they are filled as they are read
 
     def _read_model(self, module: Any) -> list[int]:
         """What a family has of its own; the number of each layer's angles, -1 where it has none."""
