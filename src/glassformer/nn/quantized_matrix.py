@@ -91,13 +91,12 @@ class QuantizedMatrix(nn.Module):
         self.register_buffer("offset", None if rows.offset is None else _tiles(rows.offset))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantizedMatrix":
-        """Let the parts lie elsewhere (`to`); in another precision, as `float()` asks for, they would be others."""
-        parts = dict(self._buffers)
-        super()._apply(fn, recurse)
-        for name, part in parts.items():
-            new = self._buffers[name]
-            if part is not None and new is not None and new.dtype != part.dtype:
-                self._buffers[name] = part.to(new.device)
+        """What torch does to move a module (`to`, `float`): the parts may lie elsewhere, and stay of their types."""
+        parts = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, moved in list(self.named_buffers(recurse=False)):
+            if moved.dtype != parts[name].dtype:
+                setattr(self, name, parts[name].to(moved.device))
         return self
 
     @property
