@@ -5,7 +5,7 @@ import importlib
 import json
 import random
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -83,6 +83,22 @@ def test_spans_between_cuts_have_all_documents_once(name: str, tmp_path: Path) -
 def test_what_is_packed_is_not_cut(tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(gzip.compress(b"a b c " * 9))
     assert cuts_of(tmp_path / "c", 40, 5, []) == [0, 40]
+
+
+class Counted(tuple[bytes, ...]):
+    n_read = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        Counted.n_read += 1
+        return super().__iter__()
+
+
+def test_special_tokens_are_not_asked_one_by_one_at_each_place_that_may_be_cut(tmp_path: Path) -> None:
+    (tmp_path / "c").write_bytes(b"a b" * 3_000)
+    tokens = Counted([b"a b", b"ba", *(b"<|%d|>" % i for i in range(100))])
+    assert cuts_of(tmp_path / "c", 9_000, 2, tokens) == [0, 9_000]
+    assert Counted.n_read < 10
+    assert cuts_of(tmp_path / "c", 9_000, 2, tokens[:1]) == [0, 4_500, 9_000]
 
 
 @pytest.mark.parametrize("workers", [1, 3])

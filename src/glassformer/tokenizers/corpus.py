@@ -82,17 +82,38 @@ def cuts_of(path: Path, size: int, parts: int, special_tokens: Sequence[bytes]) 
         return [0, size]
     special_tokens = () if has_documents(path) else special_tokens
     place = rb"(?<=\n)" if has_documents(path) else rb"(?<=[!-~])(?= )"
-    finder = re.compile(b"|".join([*map(re.escape, special_tokens), place]))
+    finder = re.compile(b"|".join([place, *sorted({re.escape(token[:1]) for token in special_tokens})]))
+    special = _TokensByLength(frozenset(special_tokens), sorted(set(map(len, special_tokens))))
     with path.open("rb") as file:
-        cuts = {_next_cut(file, size * part // parts, size, finder, special_tokens) for part in range(1, parts)}
+        cuts = {_next_cut(file, size * part // parts, size, finder, special) for part in range(1, parts)}
     return sorted({0, size} | cuts)
 
 
-def _next_cut(
-    file: BinaryIO, offset: int, size: int, finder: re.Pattern[bytes], special_tokens: Sequence[bytes]
-) -> int:
-    """The first place from `offset` on where a match begins and no special token is cut in two; else the end."""
-    margin = max(map(len, special_tokens), default=1)
+class _TokensByLength(NamedTuple):
+    """Special tokens, looked up by each of their lengths: ten thousand cost as much as ten."""
+
+    tokens: frozenset[bytes]
+    lengths: Sequence[int]
+
+    def begin(self, data: bytes, at: int) -> bool:
+        """Whether one begins at an offset."""
+        return any(data[at : at + length] in self.tokens for length in self.lengths)
+
+    def cross(self, data: bytes, at: int) -> bool:
+        """Whether one begins before an offset and ends after it."""
+        return any(
+            data[start : start + length] in self.tokens
+            for length in self.lengths
+            for start in range(max(0, at - length + 1), at)
+        )
+
+
+def _next_cut(file: BinaryIO, offset: int, size: int, finder: re.Pattern[bytes], special: _TokensByLength) -> int:
+    """The first place from `offset` on that may be cut and where no special token is cut in two; else the end.
+
+    The finder's matches are empty at such a place; others are the first byte of a special token, perhaps.
+    """
+    margin = max(special.lengths, default=1)
     for start in range(offset, size, SEARCH_BYTES):
         first = max(0, start - margin)
         searched = start - first + SEARCH_BYTES
@@ -100,7 +121,7 @@ def _next_cut(
         data = file.read(searched + margin)
         for match in finder.finditer(data, start - first):
             at = match.start()
-            across = (data.find(token, max(0, at - len(token) + 1), at + len(token) - 1) for token in special_tokens)
-            if at < searched and max(across, default=-1) < 0:
+            may_cut = not match[0] or special.begin(data, at)
+            if at < searched and may_cut and not special.cross(data, at):
                 return first + at
     return size
