@@ -79,7 +79,8 @@ def evaluate(
         Take only this many batches, spread over the text.
     streaming
         Read one long text, token by token, with caches of so many tokens that keep all, the latest, or sinks and the
-        latest, and beside these with none: perplexity, time and memory of each.
+        latest, and beside these with none: perplexity, time and memory of each. It begins as the model's texts do:
+        with its sink token, where it has learned one (data.sink_token).
     plot
         With --streaming, a new .png that draws the perplexity along the text (extra plot).
     beams

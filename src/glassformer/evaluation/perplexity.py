@@ -1,14 +1,15 @@
 """Loss and perplexity of a language model on a text."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
 from glassformer.data.memmap import TokenFile, Tokens, open_tokens
 from glassformer.data.text import read_text
@@ -42,9 +43,11 @@ def loss(
     batches: int = 0,
     progress: Callable[[int, int], None] | None = None,
     reference: nn.Module | None = None,
+    begin: Sequence[int] = (),
 ) -> Loss:
-    """The loss over a text cut into spans of `context_length`, each read without what came before it.
+    """The loss over a text cut into spans, each read without what came before it, behind the tokens of `begin`.
 
+    With these, `context_length` tokens are read at once.
     Every token but the first is predicted once. With `batches`, only that many batches of spans are taken, spread
     evenly over the text. Sums are float64. The module's mode is as before when this returns. `progress(done, all)` is
     told tokens after each batch. A `reference` reads the same, so that two forms of a model are compared.
@@ -56,15 +59,16 @@ def loss(
     if config is not None and int(tokens.max()) >= config.vocab_size:
         raise DataError(f"The text has the token {tokens.max()}, but the model's vocabulary has {config.vocab_size}.")
     total, of_reference, agreed, count = 0.0, 0.0, 0, 0
-    expected = min(len(tokens) - 1, (batches or len(tokens)) * batch_size * context_length)
+    length = max(context_length - len(begin), 1)
+    expected = min(len(tokens) - 1, (batches or len(tokens)) * batch_size * length)
     with evaluating(module) as device:
-        for spans in _batches(tokens, context_length, batch_size, batches):
+        for spans in _batches(tokens, length, batch_size, batches):
             both = torch.from_numpy(spans.astype(np.int64)).to(device)
-            targets = both[:, 1:]
-            logits = module(both[:, :-1]).float()
+            inputs, targets = begun(both[:, :-1], begin), both[:, 1:]
+            logits = module(inputs)[:, len(begin) :].float()
             total += float(F.cross_entropy(logits, targets)) * targets.numel()
             if reference is not None:
-                others = reference(both[:, :-1]).float()
+                others = reference(inputs)[:, len(begin) :].float()
                 of_reference += float(F.cross_entropy(others, targets)) * targets.numel()
                 agreed += int((logits.argmax(-1) == others.argmax(-1)).sum())
             count += targets.numel()
@@ -74,6 +78,11 @@ def loss(
         return Loss(nats_per_token=total / count, tokens=count)
     other = Loss(nats_per_token=of_reference / count, tokens=count)
     return Loss(nats_per_token=total / count, tokens=count, of_reference=other, agreement=agreed / count)
+
+
+def begun(tokens: Int[Tensor, "B T"], begin: Sequence[int]) -> Int[Tensor, "B S"]:
+    """The tokens of each row behind those of `begin`."""
+    return torch.cat([tokens.new_tensor(begin).expand(len(tokens), -1), tokens], -1)
 
 
 def read_tokens(path: Path, tokenizer: Tokenizer | None) -> Tokens:

@@ -48,6 +48,7 @@ def measure(
 ) -> Metrics:
     """Loss (nats a token) and perplexity on a text file or a folder of token ids; of "sort", how many are sorted.
 
+    A text is read behind the tokens that begin one for the model, a learned sink among them.
     With a reference, such as the same model in float32, also its perplexity, by how many percent this one's is greater,
     and how often both hold the same token for the likeliest. With `streaming`, the same along one long text, of which
     `limit` tokens are read, for caches of so many tokens.
@@ -73,6 +74,7 @@ def measure(
         batches=batches,
         progress=progress,
         reference=None if reference is None else reference.module,
+        begin=_begin(model),
     )
     figures: Metrics = {
         "loss": measured.nats_per_token,
@@ -94,6 +96,7 @@ def _streamed(
     if plot is not None:
         check_new_file(plot)
     text = tokens[np.arange(min(max(16 * size, 2) if limit is None else limit, len(tokens)))]
+    text = np.concatenate([np.asarray(_begin(model), text.dtype), text])
     streamed = list(streams.stream(model.module, text, size=size, progress=progress))
     if plot is not None:
         streams.plot(streamed, plot)
@@ -108,6 +111,11 @@ def _streamed(
         for each in streamed
     ]
     return {"tokens": len(text), "caches": rows}
+
+
+def _begin(model: ModelLike) -> tuple[int, ...]:
+    """What the model reads before a text."""
+    return () if model.tokenizer is None else model.tokenizer.begin_ids
 
 
 def _sorted(model: ModelLike) -> Metrics:

@@ -131,6 +131,13 @@ class Tokenizer(ABC):
             return self.post_processor
         return template_processing(self.special_tokens, self.begin_ids, self.end_ids)
 
+    def begin_with(self, token: str) -> None:
+        """Let this special token begin every text that a model reads; it is saved with the tokenizer."""
+        if token not in self.special_tokens:
+            raise TokenizerError(f"{token!r} is none of the special tokens of a {type(self).__name__}.")
+        self.bos_id = self.special_tokens[token]
+        self.begin_ids, self.post_processor = (self.bos_id,), None
+
     def to_json(self) -> Json:
         """The parts of tokenizer.json that make this tokenizer: normalizer, pre_tokenizer, decoder and model."""
         raise TokenizerError(f"a {type(self).__name__} has no form in tokenizer.json.")

@@ -14,7 +14,8 @@ from glassformer import files
 from glassformer.data import memmap
 from glassformer.data.encoding import encode_files
 from glassformer.data.text import size_of
-from glassformer.evaluation.perplexity import loss
+from glassformer.errors import ConfigError
+from glassformer.evaluation.perplexity import begun, loss
 from glassformer.kinds.kind import Progress
 from glassformer.models.spec import KindName
 from glassformer.tokenizers import CharTokenizer, Tokenizer
@@ -38,6 +39,7 @@ class TextData:
     validation_fraction: float = 0.1  # how much of `path` that is
     tokenizer: str = "auto"  # "char" (as "auto"), "bpe:N" learns N tokens, else a file or folder
     special_tokens: tuple[str, ...] = ("<|endoftext|>",)  # of a "bpe:N" tokenizer
+    sink_token: str = ""  # such as "<|sink|>": every span that is read begins with it, and every text later; "": none
 
     def __post_init__(self) -> None:
         within("data.validation_fraction", self.validation_fraction, 0, 0.9)
@@ -64,10 +66,15 @@ class LanguageModel(PredictionTask):
             self.training, self.validation = text.split(data.validation_fraction)
         self.settings = {"vocab_size": tokenizer.vocab_size}
         self.extras = {"tokenizer": tokenizer}
+        self.begin = _sink(data.sink_token, tokenizer, data.path)
         self.batch(0, 0)  # a text that is too short is refused here, before anything is written
 
     def batch(self, step: int, micro_step: int, world: World = ALONE) -> Batch:
-        """Spans from anywhere in the training text."""
+        """Spans from anywhere in the training text.
+
+        With a sink token (Xiao et al. 2023, *StreamingLLM*, §3.3, arXiv:2309.17453) each is read behind it. The token
+        is never predicted; what it becomes is where heads put the weight that has nowhere else to go.
+        """
         config = self.config
         tokens, targets = memmap.random_batch(
             self.training,
@@ -78,12 +85,15 @@ class LanguageModel(PredictionTask):
             micro_step=world.micro_batch(micro_step),
             device=torch.device("cpu"),
         )
+        if self.begin:
+            tokens, targets = begun(tokens, self.begin)[:, : self.text_length], tokens
         return Batch(inputs=(tokens,), targets=targets, count=tokens.numel())
 
     @property
     def evaluation_batches(self) -> tuple[int, int]:
         """Batches of spans of the validation text."""
-        batches = max(math.ceil((len(self.validation) - 1) / (self.config.batch_size * self.text_length)), 0)
+        length = max(self.text_length - len(self.begin), 1)
+        batches = max(math.ceil((len(self.validation) - 1) / (self.config.batch_size * length)), 0)
         return min(self.config.eval_batches or batches, batches), batches
 
     def evaluate(self, module: nn.Module, progress: Progress = quietly) -> Figures:
@@ -98,6 +108,7 @@ class LanguageModel(PredictionTask):
             batch_size=config.batch_size,
             batches=config.eval_batches,
             progress=progress,
+            begin=self.begin,
         )
         return {"loss": mean.nats_per_token, "perplexity": mean.perplexity}
 
@@ -117,6 +128,8 @@ def _tokens(
         return memmap.open_tokens(folder), Tokenizer.load(folder)
     if tokenizer is None:
         tokenizer = _tokenizer(data, paths, say)
+        if data.sink_token:
+            tokenizer.begin_with(data.sink_token)
     percent = _Percent(f"Encoding {path}", say)
     encode_files(paths, tokenizer, folder, percent, field=data.field)
     return memmap.open_tokens(folder, verify=False), tokenizer
@@ -133,8 +146,16 @@ def _tokenizer(data: TextData, paths: list[Path], say: Say) -> Tokenizer:
         return characters
     if size := bpe_size("data.tokenizer", data.tokenizer):
         say(f"Learning {size:,} tokens of byte-level BPE from {data.path}.")
-        return Tokenizer.train(paths, size, data.special_tokens, field=data.field)
+        special = dict.fromkeys((*data.special_tokens, data.sink_token))
+        return Tokenizer.train(paths, size, list(filter(None, special)), field=data.field)
     return Tokenizer.load(data.tokenizer)
+
+
+def _sink(token: str, tokenizer: Tokenizer, path: str) -> tuple[int, ...]:
+    """The sink token that spans begin with, if there is one; whoever encoded the text must have known it."""
+    if token and tokenizer.begin_ids != (tokenizer.special_tokens.get(token),):
+        raise ConfigError(f"{token!r} does not begin the texts of the tokenizer of {path}.", setting="data.sink_token")
+    return tokenizer.begin_ids if token else ()
 
 
 def _characters(paths: list[Path], field: str) -> Iterator[str]:
