@@ -204,6 +204,16 @@ def test_a_folder_whose_parts_do_not_fit_is_refused(tmp_path: Path, damage: str)
         gf.load(tmp_path / "a")
 
 
+@torch.inference_mode()
+def test_a_model_in_half_precision_computes_in_float32_when_it_is_quantized() -> None:
+    model = gf.build("gpt2", vocab_size=70, context_length=16, d_model=32, n_heads=2, n_layers=1).to(dtype="bfloat16")
+    tokens = torch.arange(8)[None]
+    expected = model.module(tokens).float()
+    logits = quantize(model.module, "int8")(tokens)
+    assert logits.dtype == torch.float32
+    assert torch.allclose(logits, expected, atol=0.1)
+
+
 @pytest.mark.parametrize("broken", [math.nan, math.inf, 1e8])
 def test_weights_that_no_scale_holds_are_refused(broken: float) -> None:
     module = gf.build("llama", **LLAMA).module

@@ -28,7 +28,7 @@ ROWS_AT_ONCE = 1 << 12
 
 @torch.no_grad()
 def quantize(module: nn.Module, quantization: Quantization) -> nn.Module:
-    """The module itself, its layers replaced; matrices that were shared are shared still."""
+    """The module itself, its layers replaced, and all else in float32; matrices that were shared are shared still."""
     if quantization not in QUANTIZATIONS:
         raise ConfigError(f"is {quantization!r}, and weights become {' or '.join(QUANTIZATIONS)}.", setting="quantize")
     layers = dict(replaceable(module))
@@ -50,7 +50,7 @@ def quantize(module: nn.Module, quantization: Quantization) -> nn.Module:
                 raise ConfigError(f"is not for this model: of {name} {fault}.", setting="quantize")
             matrices[id(layer.weight)] = QuantizedMatrix(rows)
         replace_layer(module, name, matrices[id(layer.weight)])
-    return module
+    return module.float()
 
 
 def to_int4(weight: Float[Tensor, "d_out d_in"]) -> QuantizedRows:
