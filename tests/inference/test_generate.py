@@ -6,7 +6,7 @@ import torch
 from glassformer.errors import ConfigError, GenerationError
 from glassformer.inference.engine import Engine
 from glassformer.inference.generate import generate
-from glassformer.inference.logits import Sampling
+from glassformer.inference.logits import Sampling, derived_seed
 from glassformer.inference.padding import left_padded
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import Llama, LlamaConfig
@@ -63,7 +63,7 @@ def test_a_sequence_does_not_depend_on_its_neighbours(llama):
     for new in generate(llama, prompts, max_new_tokens=12, sampling=sampling):
         together[new.sequence].append(new.token)
     for i, prompt in enumerate(prompts):
-        alone = Sampling(temperature=1.0, seed=5 + i, repetition_penalty=1.2)
+        alone = Sampling(temperature=1.0, seed=derived_seed(5, i), repetition_penalty=1.2)
         assert together[i] == continuation(llama, prompt, 12, sampling=alone)
 
 
@@ -71,6 +71,20 @@ def test_the_same_seed_gives_the_same_text_and_another_seed_another(llama):
     first = continuation(llama, [1], 16, sampling=Sampling(seed=1))
     assert first == continuation(llama, [1], 16, sampling=Sampling(seed=1))
     assert first != continuation(llama, [1], 16, sampling=Sampling(seed=2))
+
+
+def test_the_texts_of_neighbouring_seeds_are_drawn_independently(llama):
+    n_seeds, n_rows, hot = 16, 64, 30.0
+    counts = torch.zeros(40)
+    for seed in range(n_seeds):
+        sampling = Sampling(temperature=hot, seed=seed)
+        for new in generate(llama, [[1]] * n_rows, max_new_tokens=1, sampling=sampling):
+            counts[new.token] += 1
+    with torch.no_grad():
+        expected = n_seeds * n_rows * (llama(torch.tensor([[1]]))[0, -1] / hot).softmax(-1)
+    chi_square = float(((counts - expected) ** 2 / expected).sum())
+    assert expected.min() > 5
+    assert 18 < chi_square < 69, "39 degrees of freedom: in 1 of 500 it is outside"
 
 
 def test_a_full_cache_ends_with_the_context_and_says_so(llama):

@@ -11,6 +11,7 @@ from glassformer.checkpoints.chat_templates import DEFAULT, TOOL_USE, file_of, s
 from glassformer.errors import GenerationError
 from glassformer.inference.chat_template import ChatMessage, ChatTemplate, Tools
 from glassformer.inference.engine import Engine
+from glassformer.inference.logits import derived_seed
 from glassformer.inference.plain_text import encode_marked, marked, marked_messages
 from glassformer.inference.request import Request
 from glassformer.inference.stopping import StopStrings, stops_within
@@ -137,7 +138,7 @@ class Conversation:
         prompt = prompt_of(self.template, self.tokenizer, messages, tools=self.tools)
         endings = stops_within(self.tokenizer.special_tokens, self.stop)
         stop_tokens = self.request.stop_tokens | prompt.end_ids | endings
-        seed = (self.request.sampling.seed + len(messages)) % 2**63
+        seed = derived_seed(self.request.sampling.seed, len(messages))
         sampling = replace(self.request.sampling, seed=seed)
         request = replace(self.request, tokens=prompt.tokens, stop_tokens=stop_tokens, sampling=sampling)
         request.check(self.engine.module.config, self.engine.policy)

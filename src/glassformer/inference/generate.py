@@ -12,7 +12,7 @@ from glassformer.errors import GenerationError
 from glassformer.inference.constraints import UNCONSTRAINED, Constraints
 from glassformer.inference.engine import Engine
 from glassformer.inference.guided import Guide
-from glassformer.inference.logits import LogitFilter, Sampling
+from glassformer.inference.logits import LogitFilter, Sampling, derived_seed
 from glassformer.inference.request import NewToken, Request, check_prompts
 from glassformer.inference.speculative import Drafter
 from glassformer.models.spec import CausalModel, longest_text
@@ -51,9 +51,9 @@ def generate(
 ) -> Generation:
     """Continue all prompts at once; new tokens come as soon as they are chosen, sequence by sequence.
 
-    Sequence i draws its random numbers from seed + i, so what it becomes does not depend on its neighbours. With
-    `n_tokens`, ids from there on never come: some models embed more tokens than their tokenizer has. `constraints` say
-    which others may come. `filters` change the logits before a token is chosen, in their order.
+    Sequence i draws its random numbers from a seed of its own (`derived_seed`), so what it becomes does not depend on
+    its neighbours. With `n_tokens`, ids from there on never come: some models embed more tokens than their tokenizer
+    has. `constraints` say which others may come. `filters` change the logits before a token is chosen, in their order.
     An encoder-decoder has a `source` for each prompt, which begins its target; `source_valid` is False at padding.
     `n_fixed` tokens at the end of each prompt belong to the text: the constraints count them as new.
     `max_new_tokens` is one number, or one for each prompt. What cannot be served raises here, before the first token is
@@ -70,7 +70,7 @@ def generate(
         engine.admit(
             Request(
                 tokens=tuple(prompt),
-                sampling=replace(sampling, seed=(sampling.seed + i) % 2**63),
+                sampling=replace(sampling, seed=derived_seed(sampling.seed, i)),
                 max_new_tokens=limit,
                 stop_tokens=stop_tokens,
                 constraints=constraints,

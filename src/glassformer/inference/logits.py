@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -69,6 +70,14 @@ class Sampling:
     def unseeded(self) -> tuple[float | int, ...]:
         """All settings but the seed: texts that share them are chosen for in one."""
         return self.temperature, self.top_k, self.top_p, self.min_p, self.repetition_penalty
+
+
+def derived_seed(seed: int, i: int) -> int:
+    """The seed of the i-th of several texts that one seed stands for; the first has the seed itself.
+
+    A hash, not a sum: with `seed + i` the texts of neighbouring seeds would be the same ones, but for one.
+    """
+    return seed if i == 0 else int(np.random.SeedSequence((seed, i)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 USUAL = Sampling(temperature=0.8, top_p=0.95)  # where neither a user nor the model's files say how to choose

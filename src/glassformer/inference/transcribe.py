@@ -18,6 +18,7 @@ from torch import Tensor
 from glassformer.data.audio import Recording
 from glassformer.errors import GenerationError
 from glassformer.features.log_mel import FRAMES_PER_SECOND, SAMPLE_RATE, log_mel, log_mel_of_blocks
+from glassformer.inference.logits import derived_seed
 from glassformer.inference.timestamps import TimeSpan, nothing_follows, spans_of
 from glassformer.inference.whisper_decoding import (
     DecodingResult,
@@ -172,7 +173,7 @@ def _windows(
                 previous=[speech.start_of_previous, *previous[-longest_prompt:]] if previous else [],
                 opening=opening,
                 times=options.times,
-                seed=options.seed + begin,
+                seed=derived_seed(options.seed, begin),
             )
             if not result.silent(options.thresholds):
                 spans, advance = spans_of(result.tokens, length, speech)

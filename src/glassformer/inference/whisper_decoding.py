@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from glassformer.inference.engine import Engine
-from glassformer.inference.logits import LogitFilter, Sampling, Suppress, without
+from glassformer.inference.logits import LogitFilter, Sampling, Suppress, derived_seed, without
 from glassformer.inference.request import Request
 from glassformer.inference.timestamps import TimestampRules
 from glassformer.models.whisper import Whisper
@@ -102,8 +102,8 @@ def decode_with_fallback(
     tried: list[DecodingResult] = []
     for temperature in thresholds.temperatures:
         n = 1 if temperature == 0 else thresholds.best_of
-        first_seed = (seed + len(tried) * thresholds.best_of) % 2**63
-        result = window.sample(temperature, n, seed=first_seed, max_compression=thresholds.max_compression)
+        new_seed = derived_seed(seed, len(tried) * thresholds.best_of)
+        result = window.sample(temperature, n, seed=new_seed, max_compression=thresholds.max_compression)
         if result.no_speech > thresholds.doubt:
             text = [token for token in result.tokens if token < speech.end_of_text]
             start = [*opening, speech.no_times]
@@ -143,7 +143,7 @@ class SpeechWindow:
         """The `likeliest` of n texts drawn at a temperature; at temperature 0 the greedy text."""
         rows: dict[int, int] = {}  # of the engine's sequences
         for i in range(n):
-            sampling = Sampling(temperature=temperature, top_p=1.0, seed=(seed + i) % 2**63)
+            sampling = Sampling(temperature=temperature, top_p=1.0, seed=derived_seed(seed, i))
             request = Request(
                 tokens=self.prompt,
                 sampling=sampling,
