@@ -173,7 +173,7 @@ def _windows(
                 previous=[speech.start_of_previous, *previous[-longest_prompt:]] if previous else [],
                 opening=opening,
                 times=options.times,
-                seed=derived_seed(options.seed, begin),
+                seed=derived_seed(options.seed % 2**63, begin),
             )
             if not result.silent(options.thresholds):
                 spans, advance = spans_of(result.tokens, length, speech)
