@@ -62,6 +62,16 @@ def test_processes_do_the_job_of_one_that_dies_again_and_what_is_refused_comes_a
     assert not multiprocessing.active_children()
 
 
+def test_a_worker_whose_parent_was_killed_ends_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    for jobs in ([0], [7], []):  # killed while it works, while it is refused something, and while it waits
+        ours, theirs = multiprocessing.Pipe()
+        for job in jobs:
+            ours.send(job)
+        ours.close()
+        workers._serve(theirs, partial(letters, tmp_path))
+
+
 def test_what_kills_every_worker_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "MAX_DEATHS", 1)
     with pytest.raises(WorkerDied, match="at the same part of the work"):

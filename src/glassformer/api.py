@@ -422,7 +422,13 @@ class Model:
             scores: list[float] = []
         else:
             if best_of is not None or drafter is not None or logprobs:
-                raise GenerationError("A search is by itself: without best_of, logprobs, draft and lookup.")
+                raise GenerationError(
+                    "A search is by itself:",
+                    python="without best_of, logprobs, draft and lookup.",
+                    command="without --best-of, --logprobs, --draft and --lookup.",
+                )
+            if n > beams.n_beams:
+                raise GenerationError(f"must be from 1 to the {beams.n_beams} beams, not {n}.", setting="n")
             self.require("language-model")
             stopping = frozenset() if special else stops_within(tokenizer.special_tokens, stop)
             ends = self.stop_tokens | end_ids | stopping

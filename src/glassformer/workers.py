@@ -147,13 +147,14 @@ def _end(connection: Connection, worker: _Worker) -> None:
 
 def _serve(connection: Connection, task: JobFunction[Any, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
-    while True:
-        job = connection.recv()
-        try:
-            for message in task(job):
-                connection.send(message)
-        except Exception as error:
-            connection.send(error)
+    with suppress(EOFError, ConnectionError):  # the parent was killed: nobody is told any more
+        while True:
+            job = connection.recv()
+            try:
+                for message in task(job):
+                    connection.send(message)
+            except Exception as error:
+                connection.send(error)
 
 
 # ---- Ray

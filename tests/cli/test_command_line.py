@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import psutil
@@ -356,6 +357,8 @@ def test_doctor_names_the_device_and_every_twin():
     report = json.loads(run("doctor", "--json").stdout)
     assert report["machine"]["device"].startswith(("cpu", "cuda", "mps"))
     assert "nn.functional.layer_norm" in report["what runs"]
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    assert {*report["extras"], "dev"} == {*tomllib.loads(project.read_text())["project"]["optional-dependencies"]}
 
 
 def test_output_that_nobody_reads_any_more_is_no_error(data_dir):

@@ -196,7 +196,7 @@ def test_a_long_text_under_each_policy_is_a_table_and_a_plot(tmp_path: Path) -> 
     assert (tmp_path / "plot.png").stat().st_size > 1000
     again = evaluate("nano-sort", tmp_path / "text", "--streaming", 8, "--plot", tmp_path / "plot.png")
     assert again.returncode == 2
-    assert "plot.png" in again.stderr
+    assert "plot.png, which is there already: choose another place." in again.stderr
     figures = json.loads(evaluate("nano-sort", tmp_path / "text", "--streaming", 8, "--json").stdout)
     assert figures["tokens"] == 120
     assert [row["tokens"] for row in figures["caches"]][:2] == [11, 119], "learned positions end"

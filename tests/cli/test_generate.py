@@ -131,7 +131,9 @@ def test_the_best_texts_are_shown_and_log_probabilities_in_json() -> None:
         assert len(token["likeliest"]) == 2
     for flags, says in (
         (["--logprobs=2"], "--logprobs is for --json"),
-        (["--beams=2", "--best-of=2"], "A search is by itself"),
+        (["--beams=2", "--best-of=2"], "A search is by itself: without --best-of, --logprobs, --draft and --lookup."),
+        (["--beams=0"], "--beams must be from 1 to 1024, not 0."),
+        (["--beams=2", "--n=3"], "--n must be from 1 to the 2 beams, not 3."),
         (["--best-of=2", "--endless"], "leave out --endless"),
         (["--n=3", "--best-of=2"], "--best-of must be from 3 to 1024"),
     ):

@@ -84,7 +84,7 @@ def test_any_language_model_is_searched(name: str) -> None:
         ({"n": 0}, "n must be from 1 to 1024, not 0"),
         ({"logprobs": 8}, "logprobs must be from 0 to 7, not 8"),
         ({"beams": Beams(n_beams=2), "best_of": 2}, "A search is by itself"),
-        ({"beams": Beams(n_beams=2), "n": 3}, "n_best must be from 1 to the 2 beams, not 3"),
+        ({"beams": Beams(n_beams=2), "n": 3}, "^n must be from 1 to the 2 beams, not 3"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_with_a_sentence(settings: dict[str, Any], says: str) -> None:

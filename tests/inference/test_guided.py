@@ -12,6 +12,7 @@ import glassformer as gf
 from glassformer import Tokenizer
 from glassformer.api import Model
 from glassformer.errors import GenerationError
+from glassformer.inference.beam import Beams
 from glassformer.inference.logits import Sampling
 from support.counts import count
 
@@ -92,6 +93,17 @@ def test_greedy_lookup_and_a_guide_go_together(model: Model) -> None:
     plain = "".join(model.generate("abab", **settings))
     assert plain == "".join(model.generate("abab", lookup=True, **settings))
     assert re.fullmatch(settings["regex"], plain)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_no_beam_goes_on_with_a_token_that_the_guide_forbids(model: Model) -> None:
+    for schema in SCHEMAS:  # in most of them only one token can come first, and there are more beams
+        guide = model.guide(json_schema=schema)
+        texts = model.continuations("x", beams=Beams(n_beams=3), n=3, max_new_tokens=24, guide=guide, special=False)
+        for text in texts:
+            if text.finish == "stop":
+                jsonschema.validate(json.loads(text.text), schema)
+        assert texts
 
 
 def test_pieces_that_lose_their_space_behind_a_special_token_do_not_begin_a_text(data_dir) -> None:

@@ -66,6 +66,13 @@ def test_each_row_of_a_table_is_a_document_and_one_without_a_text_is_none(tmp_pa
         assert texts_of(tmp_path / "c.parquet") == DOCUMENTS
 
 
+def test_a_column_of_categories_is_one_of_texts(tmp_path: Path) -> None:
+    for kind in (pyarrow.string(), pyarrow.large_string()):
+        categories = pyarrow.array([*DOCUMENTS, None, *DOCUMENTS], kind).dictionary_encode()
+        parquet.write_table(pyarrow.table({"text": categories}), tmp_path / "c.parquet")
+        assert texts_of(tmp_path / "c.parquet") == DOCUMENTS * 2
+
+
 @pytest.mark.parametrize("name", ["c.jsonl", "c.parquet"])
 def test_spans_between_cuts_have_all_documents_once(name: str, tmp_path: Path) -> None:
     choose, path = random.Random(0), tmp_path / name

@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import platform
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,10 +21,16 @@ EXTRAS = {
     "plot": "matplotlib",
     "train": "tensorboard",
     "text": "sentencepiece",
+    "metrics": "sacrebleu",
     "notebook": "anywidget",
     "media": "av",
     "gguf": "gguf",
     "guided": "llguidance",
+    "hub": "huggingface_hub",
+    "chat": "jinja2",
+    "parquet": "pyarrow",
+    "zstd": "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd",
+    "ray": "ray",
 }
 
 
@@ -60,6 +67,13 @@ def decode_step(mode: str) -> str:
     if importlib.util.find_spec("numba") is None:
         return "the module, since numba is not installed"
     return "a compiled kernel, for the decoders that it knows, in float32 or quantized, on a CPU"
+
+
+def _is_installed(library: str) -> bool:
+    try:
+        return importlib.util.find_spec(library) is not None
+    except ModuleNotFoundError:  # a package that it would be a part of
+        return False
 
 
 def quantized_products() -> str:
@@ -105,7 +119,7 @@ def examine() -> dict[str, dict[str, Any]]:
             **{name: runs(twin.fast, twin.fast_module, choice.mode) for name, twin in sorted(TWINS.items())},
         },
         "extras": {
-            extra: "installed" if importlib.util.find_spec(library) else f"missing: pip install 'glassformer[{extra}]'"
+            extra: "installed" if _is_installed(library) else f"missing: pip install 'glassformer[{extra}]'"
             for extra, library in EXTRAS.items()
         },
         **({"plugins": of_plugins} if of_plugins else {}),

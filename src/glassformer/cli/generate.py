@@ -109,6 +109,8 @@ def generate(
         raise GenerationError(f"must be at least 1, not {max_new_tokens}.", setting="max_new_tokens")
     if text is not None and prompt is not None:
         raise GenerationError("Give the text once: behind the model, or as --prompt.")
+    if beams is not None and not 1 <= beams <= 1024:
+        raise GenerationError(f"must be from 1 to 1024, not {beams}.", setting="beams")
     loaded = load(model, "language-model", opening=running, context_length=context_length)
     begin = read_argument(text or prompt or "")
     prompts: list[str | tuple[int, ...]] = [begin] * n

@@ -123,8 +123,9 @@ def encode_files(
     `threads` here, of so many `workers`, which are processes, or of the Ray cluster at an address, whose machines see
     the same files. A folder with some of these shards keeps those that are whole; any other needs `overwrite`.
     """
-    if min(threads, workers + 1, shard_bytes) < 1:
-        raise ConfigError("threads and shard_bytes are at least 1, and workers is no negative number.")
+    for name, value, least in (("threads", threads, 1), ("workers", workers, 0), ("shard_bytes", shard_bytes, 1)):
+        if value < least:
+            raise ConfigError(f"must be at least {least}, not {value}.", setting=name)
     if ray and workers:
         raise ConfigError("workers are of this machine, and ray names a cluster: give one of them.")
     plans = _plans(paths, tokenizer, field, allowed_special, shard_bytes)

@@ -180,6 +180,8 @@ class BeamSearch:
         best, places = totals.flatten().topk(n_candidates)
         running: list[Beam] = []
         for rank, (total, place) in enumerate(zip(best.tolist(), places.tolist(), strict=True)):
+            if total == -math.inf:
+                break  # neither this token nor one after it may come
             parent, token = divmod(place, log_probs.shape[-1])
             tokens = [*self.running[parent].tokens, token]
             finish = "stop" if token in self.stop_tokens else at_end

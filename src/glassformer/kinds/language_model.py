@@ -94,6 +94,8 @@ def _streamed(
 ) -> Metrics:
     """Perplexity, milliseconds a token and MiB of the cache, for each way to read the text."""
     if plot is not None:
+        if plot.exists():  # no flag replaces it
+            raise ConfigError(f"is {plot}, which is there already: choose another place.", setting="plot")
         check_new_file(plot)
     text = tokens[np.arange(min(max(16 * size, 2) if limit is None else limit, len(tokens)))]
     text = np.concatenate([np.asarray(_begin(model), text.dtype), text])

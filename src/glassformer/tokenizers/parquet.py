@@ -39,8 +39,11 @@ def _groups_between(path: Path, file: Any, field: str, start: int, stop: int) ->
     from pyarrow import types
 
     metadata = file.metadata
-    texts = [column.name for column in file.schema_arrow if types.is_string(column.type)]
-    texts += [column.name for column in file.schema_arrow if types.is_large_string(column.type)]
+    kinds = {  # of a column of categories, which pandas writes, the kind of its categories
+        column.name: column.type.value_type if types.is_dictionary(column.type) else column.type
+        for column in file.schema_arrow
+    }
+    texts = [name for name, kind in kinds.items() if types.is_string(kind) or types.is_large_string(kind)]
     if field not in texts:
         raise DataError(
             f"{path} has no column of texts {field[:80]!r}; it has {', '.join(texts)[:200] or 'none'}.",
