@@ -5,8 +5,6 @@ memory does not grow with the file, and a file that shrinks meanwhile is a file 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from queue import SimpleQueue
-from threading import Event, Thread
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +18,7 @@ from glassformer.tokenizers.corpus import FileSpan
 from glassformer.tokenizers.pre_token_counts import PreTokenCounts
 from glassformer.tokenizers.span_reader import SpanReader
 from glassformer.tokenizers.vocabulary import special_bytes
+from glassformer.workers import in_threads
 
 READ_BYTES = 1 << 19
 LONGEST_CHARACTER = 4  # bytes
@@ -32,10 +31,16 @@ def count_shares(
     """Numbers of bytes as they are read, and last how often each pre-token occurs in all shares."""
     specials = [special_bytes(token) for token in special_tokens]
     whole, *others = tables = [PreTokenTable(CODES[pattern], specials) for _ in shares]
-    yield from _in_threads(shares, tables) if others else whole.count(shares[0])
+    jobs = list(zip(tables, shares, strict=True))
+    yield from in_threads(_count, jobs, len(jobs)) if others else whole.count(shares[0])
     for other in others:
         whole.add(other)
     yield whole.counts()
+
+
+def _count(job: "tuple[PreTokenTable, Sequence[FileSpan]]") -> Iterator[int]:
+    table, share = job
+    return table.count(share)
 
 
 class PreTokenTable:
@@ -94,37 +99,3 @@ class PreTokenTable:
             self._table = kernels.more_room(self._table)
             start, is_full = kernels.count(text, start, is_last, *rules, self._table)
         return start
-
-
-def _in_threads(shares: Sequence[Sequence[FileSpan]], tables: Sequence[PreTokenTable]) -> Iterator[int]:
-    """Let a thread count each share; whatever happens, no thread outlives the call by more than a block."""
-    messages: SimpleQueue[int | BaseException | None] = SimpleQueue()
-    is_over = Event()
-
-    def work(share: Sequence[FileSpan], table: PreTokenTable) -> None:
-        try:
-            for n_bytes in table.count(share):
-                messages.put(n_bytes)
-                if is_over.is_set():
-                    break
-            messages.put(None)
-        except BaseException as error:
-            messages.put(error)
-
-    threads = [Thread(target=work, args=work_of, daemon=True) for work_of in zip(shares, tables, strict=True)]
-    n_working = len(threads)
-    try:
-        for thread in threads:
-            thread.start()
-        while n_working:
-            message = messages.get()
-            if isinstance(message, BaseException):
-                raise message
-            if message is None:
-                n_working -= 1
-            else:
-                yield message
-    finally:
-        is_over.set()
-        for thread in threads:
-            thread.join()
