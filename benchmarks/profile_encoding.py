@@ -61,7 +61,18 @@ def _steps(tables: Any, room: Any, data: Any, size: int) -> tuple[dict[str, floa
 
     while result[0] < size:
         start = int(result[0])
-        n = timed("split", split_text.split, data, start, size, tables.pattern, class_table(), scratch.ends)
+        n = timed(
+            "split",
+            split_text.split,
+            data,
+            start,
+            size,
+            False,
+            tables.pattern,
+            class_table(),
+            vocabulary.neighbours,
+            scratch.ends,
+        )
         n_rest = timed("look_up", bpe.look_up, data, start, n, cache, scratch)
         timed("learn", bpe.learn, data, start, n_rest, vocabulary, cache, scratch)
         timed("write", bpe.write, data, n, vocabulary, cache, scratch, room.ids, result)

@@ -42,7 +42,8 @@ WORDS += [
 def ends(data: bytes, name: str) -> list[int]:
     """Where pre-tokens end, by the kernel."""
     places = np.empty(len(data) + split_text.MORE_ENDS, np.int64)
-    n = split_text.split(np.frombuffer(data, np.uint8), 0, len(data), kernels.CODES[name], class_table(), places)
+    code, no_neighbours = kernels.CODES[name], np.empty(0, np.uint64)
+    n = split_text.split(np.frombuffer(data, np.uint8), 0, len(data), False, code, class_table(), no_neighbours, places)
     return places[:n].tolist()
 
 

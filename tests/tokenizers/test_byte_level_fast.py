@@ -111,12 +111,27 @@ def test_long_pieces_of_one_hash_are_told_apart() -> None:
         other = symbols()
         difference = hash_of_first(first) ^ hash_of_first(other)
         other += (int.from_bytes(last, "little") ^ difference).to_bytes(8, "little")
-        is_one = split_text.split(np.frombuffer(other, np.uint8), 0, 16, 0, class_table(), ends) == 1
+        data, whole = np.frombuffer(other, np.uint8), np.empty(0, np.uint64)
+        is_one = split_text.split(data, 0, 16, False, 0, class_table(), whole, ends) == 1
     both = [np.frombuffer(piece, np.uint8) for piece in (first + last, other)]
     assert kernels.hash_bytes(both[0], 0, 16) == kernels.hash_bytes(both[1], 0, 16)
     text = Data()
     text.data = (first + last + b"a" + other + b"a") * 3
     assert bytes(encode(text, pieces, False)[0].tolist()) == text.data
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_pre_token_is_cut_only_where_its_ids_stay(goes_on: bool, gpt2: Tokenizer) -> None:
+    """A token over two characters, and one that no merges make, are only what the whole pre-token says."""
+    tokens = ["漢字", "字漢", "語", "漢語字"]
+    vocab = gpt2.vocab | {50300 + i: token.encode() for i, token in enumerate(tokens)}
+    crossing, unmade = BPETokenizer(vocab, None)._pieces, BPETokenizer(BYTES | {999: "語".encode()}, None)._pieces
+    rng = random.Random(7)
+    for _ in range(100):
+        text = " ".join("".join(rng.choices("漢字語日aжが。 ", k=rng.randrange(1, 90))) for _ in range(3))
+        for pieces in (crossing, unmade):
+            ids, n = encode(text, pieces, goes_on)
+            assert (list(ids), n) == pieces.encode(text, goes_on)
 
 
 def test_pieces_longer_than_the_room_for_merges(monkeypatch: pytest.MonkeyPatch, gpt2: Tokenizer) -> None:

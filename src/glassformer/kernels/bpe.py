@@ -2,7 +2,7 @@
 
 All tables are open addressing: what is looked for lies in the slot that its hash names, or in one of the next before
 the first that is empty. The readable twins are `tokenizers.byte_level.encode` and `.decode`; `split_text.py` says
-where a piece, a pre-token's bytes, ends.
+where a piece, a pre-token's bytes or a part of them, ends.
 """
 
 from typing import NamedTuple
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from glassformer.kernels import inlined, njit
 from glassformer.kernels.bits import prefetch
+from glassformer.kernels.marks import Words, is_marked, mark
 from glassformer.kernels.split import ByteArray, word
-from glassformer.kernels.split_text import split
+from glassformer.kernels.split_text import pair_of, split
 
 NEVER = np.uint32(0xFFFFFFFF)  # the rank of a pair that is not merged
 ID_BITS = np.uint64(21)
@@ -38,7 +39,6 @@ N_KEPT, N_STORED = range(2)  # in `Cache.numbers`
 NOT_KEPT = -1  # the place of a piece that is not in the cache
 
 Ints = NDArray[np.int32]
-Words = NDArray[np.uint64]
 Ranks = NDArray[np.uint32]
 
 
@@ -55,6 +55,7 @@ class Vocabulary(NamedTuple):
     pair_marks: Words  # likewise
     byte_ranks: Ranks  # of the pairs of bytes, at 256 left + right
     joined: Ints  # what a pair becomes, by its rank
+    neighbours: Words  # pairs of bytes that stand side by side in a token; no merge joins any others
 
 
 class Cache(NamedTuple):
@@ -117,14 +118,12 @@ def encode(
     made again with more; or NO_BYTE, for a piece that the vocabulary cannot write.
     """
     while result[0] < size:
-        n_pieces = split(data, result[0], size, pattern, classes, scratch.ends)
-        if goes_on:
-            n_pieces -= 2
+        n_pieces = split(data, result[0], size, goes_on, pattern, classes, vocabulary.neighbours, scratch.ends)
         n_rest = look_up(data, result[0], n_pieces, cache, scratch)
         status = learn(data, result[0], n_rest, vocabulary, cache, scratch) if n_rest else DONE
         if status == DONE:
             status = write(data, n_pieces, vocabulary, cache, scratch, ids, result)
-        if status != DONE or n_pieces <= 0:
+        if status != DONE or n_pieces == 0:
             return status
         if is_full(cache):
             return NEEDS_SLOTS
@@ -498,20 +497,6 @@ def rank_of(left: int, right: int, vocabulary: Vocabulary) -> np.uint32:
     return NEVER
 
 
-@inlined
-def is_marked(marks: Words, hash_: np.uint64) -> bool:
-    """Whether something with this hash, or one of the same last bits, is in a table."""
-    place = hash_ & np.uint64(64 * len(marks) - 1)
-    return bool(marks[place // np.uint64(64)] >> (place & np.uint64(63)) & np.uint64(1))
-
-
-@inlined
-def mark(marks: Words, hash_: np.uint64) -> None:
-    """Let `is_marked` be true of this hash."""
-    place = hash_ & np.uint64(64 * len(marks) - 1)
-    marks[place // np.uint64(64)] |= np.uint64(1) << (place & np.uint64(63))
-
-
 @njit
 def add_pairs(left: Ints, right: Ints, ranks: Ints, vocabulary: Vocabulary) -> None:
     """Fill `byte_ranks`, and the table of pairs, which is all ALL and has at least twice as many places as pairs."""
@@ -569,6 +554,26 @@ def add_tokens(ids: Ints, vocabulary: Vocabulary) -> None:
         while wholes[slot] >= 0:
             slot = (slot + np.uint64(1)) & mask
         wholes[slot] = id_
+
+
+@njit
+def add_neighbours(ids: Ints, vocabulary: Vocabulary, scratch: Scratch) -> None:
+    """Fill `neighbours` with the pairs of bytes in these tokens; `whole_marks` is empty.
+
+    What no merges lead to is a token only as a whole pre-token, and shall not be cut out of a longer one: so the bytes
+    at its ends have all neighbours.
+    """
+    tokens, starts, neighbours = vocabulary.tokens, vocabulary.starts, vocabulary.neighbours
+    for id_ in ids:
+        start, end = starts[id_], starts[id_ + 1]
+        for i in range(start + 1, end):
+            mark(neighbours, pair_of(tokens[i - 1], tokens[i]))
+        if end > start:
+            first, second = key_of(tokens, start, end - start)
+            if encode_piece(tokens, start, end, first, second, vocabulary, scratch) != 1:
+                for byte in range(256):
+                    mark(neighbours, pair_of(byte, tokens[start]))
+                    mark(neighbours, pair_of(tokens[end - 1], byte))
 
 
 @njit

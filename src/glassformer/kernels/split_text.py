@@ -9,6 +9,10 @@ characters at once where one of them begins a pre-token; the answers are bits of
     spaces      1     11
     begins     11   1 11        a class other than before, but for what has a space before it; the first white
                                 character, and the last: a word takes it along. A contraction is put right behind.
+
+A pre-token of other characters may be cut further, where the two bytes at the cut stand side by side in no token: no
+merge leads over there, so that both sides become the same ids as if they were together. Most Chinese characters are
+then pieces by themselves, which come again much sooner than a whole phrase.
 """
 
 import numpy as np
@@ -16,29 +20,66 @@ from numpy.typing import NDArray
 
 from glassformer.kernels import inlined, njit
 from glassformer.kernels.bits import N_BYTES, in_range, lowest
+from glassformer.kernels.marks import Words, is_marked
 from glassformer.kernels.split import GPT2, ByteArray, byte, contraction_end, pre_token_end
 
 ONE = np.uint64(1)
 ALL_BUT_LAST = np.uint64(0x7FFFFFFFFFFFFFFF)
+FIRST = 0xC0  # a byte of at least this begins a character
 MORE_ENDS = N_BYTES  # places that `ends` has beyond those that are wanted
 
 
 @njit
-def split(data: ByteArray, start: int, stop: int, pattern: int, classes: ByteArray, ends: NDArray[np.int64]) -> int:
-    """How many pre-tokens the bytes from `start` on have, of which `ends` takes the ends.
+def split(
+    data: ByteArray,
+    start: int,
+    stop: int,
+    goes_on: bool,
+    pattern: int,
+    classes: ByteArray,
+    neighbours: Words,
+    ends: NDArray[np.int64],
+) -> int:
+    """How many pieces the bytes from `start` on have, of which `ends` takes the ends: whole pre-tokens, or cut.
 
-    It is done when at most `MORE_ENDS` places are left there, or the text is at its end.
+    It is done when at most `MORE_ENDS` places are left there, or the text is at its end. The last two pre-tokens of a
+    text that `goes_on` do not count. Without `neighbours` none is cut.
     """
-    n = 0
+    n, last, before_last = 0, 0, 0  # the first pieces of the last two pre-tokens
     while start < stop and n < len(ends) - MORE_ENDS:
         n_before = n
         if pattern == GPT2 and start + N_BYTES <= stop and byte(data, start) | byte(data, start + 1) < 0x80:
             n = gpt2_window(data, start, ends, n)
-        if n == n_before:
-            ends[np.uint64(n)] = pre_token_end(data, start, stop, pattern, classes)
-            n += 1
+        if n > n_before:
+            before_last, last = n - 2 if n - 2 >= n_before else last, n - 1
+        else:
+            n = cut(data, start, pre_token_end(data, start, stop, pattern, classes), neighbours, ends, n)
+            before_last, last = last, n_before
         start = ends[np.uint64(n - 1)]
-    return n
+    return before_last if goes_on else n
+
+
+@inlined
+def cut(data: ByteArray, start: int, end: int, neighbours: Words, ends: NDArray[np.int64], n: int) -> int:
+    """Write the ends of the pieces of one pre-token after the first `n` ends; how many there are then."""
+    if len(neighbours) > 0 and byte(data, end - 1) >= 0x80:
+        most = n + MORE_ENDS - 1
+        for i in range(start + 1, end):
+            if (
+                byte(data, i) >= FIRST
+                and n < most
+                and not is_marked(neighbours, pair_of(byte(data, i - 1), byte(data, i)))
+            ):
+                ends[np.uint64(n)] = i
+                n += 1
+    ends[np.uint64(n)] = end
+    return n + 1
+
+
+@inlined
+def pair_of(left: int, right: int) -> np.uint64:
+    """Two bytes as a number."""
+    return np.uint64(left) << np.uint64(8) | np.uint64(right)
 
 
 @inlined

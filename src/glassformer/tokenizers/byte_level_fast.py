@@ -189,6 +189,7 @@ def _make_tables(pieces: BytePieces) -> _Tables | None:
         pair_marks=np.empty(0, np.uint64),
         byte_ranks=np.empty(1 << 16, np.uint32),
         joined=np.empty(0, np.int32),
+        neighbours=np.zeros((1 << 16) // 64, np.uint64),
     )
     kernels.add_tokens(ordinary, vocabulary)
     try:
@@ -204,6 +205,8 @@ def _make_tables(pieces: BytePieces) -> _Tables | None:
         joined=joined_of_rank,
     )
     kernels.add_pairs(left, right, ranks, vocabulary)
+    scratch = _scratch(int(np.diff(starts).max()) + 1)
+    kernels.add_neighbours(ordinary, vocabulary._replace(whole_marks=_no_marks(0)), scratch)
     _with_room(_cache(1, np.empty(1, np.uint64)), 2)  # its kernel is loaded here, and not in the middle of a text
     return _Tables(vocabulary, split_kernels.CODES[pieces.pattern])
 
