@@ -16,9 +16,9 @@ from glassformer.kernels.unicode_classes import class_table
 from glassformer.tokenizers.byte_pieces import BytePieces, IdArray
 from glassformer.tokenizers.merge_table import MAX_CUT_BYTES, MAX_PAIRS, ConcatenationRanks
 
-CACHED_PIECES = 1 << 14  # for which a cache has slots at first: 32 bytes each
+CACHED_PIECES = 1 << 17  # for which a cache has slots at first: 32 bytes each, those of five megabytes of text
 MOST_CACHED_PIECES = 1 << 20  # at last, for whole texts
-MOST_OF_A_STREAM = 1 << 14  # and for texts that go on, in little memory
+MOST_OF_A_STREAM = 1 << 14  # at first and at last, for texts that go on, in little memory
 STORE = 1 << 22  # words of its store, which are memory only when they are used
 BATCH = 1 << 8  # pieces that are looked up at once
 SYMBOLS = 1 << 12  # of the longest piece for whose merges a room has place
@@ -53,7 +53,7 @@ def _encode(
         return None
     data = np.frombuffer(text + bytes(kernels.PADDING), np.uint8)
     result = np.zeros(2, np.int64)
-    room = tables.take_room()
+    room = tables.take_room(min(CACHED_PIECES, MOST_OF_A_STREAM) if in_little_memory else CACHED_PIECES)
     if len(room.ids) < len(text) + kernels.SLOT_IDS:
         room.ids = np.empty(len(text) + kernels.SLOT_IDS, np.int32)
 
@@ -123,12 +123,12 @@ class _Tables:
         self.vocabulary, self.pattern = vocabulary, pattern
         self.rooms: list[_Room] = []
 
-    def take_room(self) -> _Room:
-        """A room that no other thread has until it is back in `rooms`."""
+    def take_room(self, n_slots: int) -> _Room:
+        """A room that no other thread has until it is back in `rooms`; a new one has a cache of so many slots."""
         try:
             return self.rooms.pop()
         except IndexError:
-            return _Room(_cache(CACHED_PIECES, np.empty(STORE, np.uint64)), _scratch(SYMBOLS), np.empty(IDS, np.int32))
+            return _Room(_cache(n_slots, np.empty(STORE, np.uint64)), _scratch(SYMBOLS), np.empty(IDS, np.int32))
 
 
 def _cache(n_slots: int, store: NDArray[np.uint64]) -> kernels.Cache:
