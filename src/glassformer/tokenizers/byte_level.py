@@ -211,7 +211,7 @@ class BPETokenizer(Tokenizer):
 
     def decode_bytes(self, ids: "Iterable[int] | IdArray") -> bytes:
         """The bytes of a sequence of tokens, of an array too; an id that no token has stands for none."""
-        sequence: Any = ids if hasattr(ids, "astype") else list(ids)
+        sequence: Any = ids if hasattr(ids, "astype") or isinstance(ids, list) else list(ids)
         self._n_characters += len(sequence)
         return self._pieces.decode(sequence) if self._n_characters < MANY else decode(sequence, self._pieces)
 

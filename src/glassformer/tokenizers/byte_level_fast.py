@@ -88,14 +88,13 @@ def decode(ids: "Sequence[int] | IdArray", pieces: BytePieces) -> bytes:
     if tables is None:
         return pieces.decode(ids)
     tokens, starts = tables.vocabulary.tokens, tables.vocabulary.starts
-    blocks = []
+    blocks, each = [], iter(ids)
     for i in range(0, len(ids), DECODED_IDS):
-        block = ids[i : i + DECODED_IDS]
         try:
-            if isinstance(block, np.ndarray):
-                numbers = block.astype(np.int64)
+            if isinstance(ids, np.ndarray):
+                numbers = ids[i : i + DECODED_IDS].astype(np.int64)
             else:
-                numbers = np.fromiter(block, np.int64, len(block))
+                numbers = np.fromiter(each, np.int64, min(DECODED_IDS, len(ids) - i))
         except OverflowError:
             return pieces.decode(ids)
         data = np.empty(kernels.count_bytes(numbers, starts) + kernels.PADDING, np.uint8)
