@@ -134,6 +134,33 @@ def test_a_pre_token_is_cut_only_where_its_ids_stay(goes_on: bool, gpt2: Tokeniz
             assert (list(ids), n) == pieces.encode(text, goes_on)
 
 
+def test_pieces_of_one_hash_do_not_make_every_search_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes a text knows the hash; each search ends after some slots, and what has none is encoded anew."""
+    n_slots = 1 << 12
+    monkeypatch.setattr(byte_level_fast, "CACHED_PIECES", n_slots)
+    pieces = BPETokenizer(BYTES, [])._pieces
+    words = np.random.default_rng(0).integers(ord("a"), ord("z") + 1, (1 << 20, 8), dtype=np.uint8)
+    words[:, 0] = ord(" ")
+    mixed = words.view(np.uint64)[:, 0] ^ np.uint64((8 << 56) * int(kernels.MIX) % 2**64)
+    hashes = (mixed ^ mixed >> kernels.HALF) * kernels.MIX >> kernels.UPPER
+    text = words[hashes & np.uint64(n_slots - 1) == 7].tobytes().decode()
+    assert len(text) > 8 * 3 * kernels.PROBES
+    for _ in range(2):
+        assert bytes(encode(text, pieces, False)[0].tolist()).decode() == text  # type: ignore[union-attr]
+    [room] = byte_level_fast._tables[pieces].rooms  # type: ignore[union-attr]
+    assert room.cache.numbers[kernels.N_KEPT] == kernels.PROBES
+
+
+def test_what_one_long_text_needed_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, n in (("IDS", 30), ("MOST_IDS", 100), ("SYMBOLS", 20), ("MOST_SYMBOLS", 50)):
+        monkeypatch.setattr(byte_level_fast, name, n)
+    pieces = BPETokenizer(BYTES, [])._pieces
+    encode("a" * 1000, pieces, False)
+    [room] = byte_level_fast._tables[pieces].rooms  # type: ignore[union-attr]
+    assert (len(room.ids), len(room.scratch.symbols)) == (30, 20)
+    assert encode("a" * 40, pieces, False)[1] == 40
+
+
 def test_pieces_longer_than_the_room_for_merges(monkeypatch: pytest.MonkeyPatch, gpt2: Tokenizer) -> None:
     monkeypatch.setattr(byte_level_fast, "SYMBOLS", 60)
     pieces = BPETokenizer(gpt2.vocab, None)._pieces

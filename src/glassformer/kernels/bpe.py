@@ -32,6 +32,7 @@ SLOT = 4  # words of the cache: the key; how many ids, and three of them
 SLOT_IDS = 3
 STORED = 1 << 20  # plus the number of ids, where they are in the store
 KEPT_BYTES = 64  # of the longest piece in the cache
+PROBES = 64  # slots that are looked at: a text can be written so that all its pieces have one hash
 PADDING = 16  # bytes behind a text that may be read
 
 DONE, NEEDS_ROOM, NEEDS_SLOTS, NO_BYTE = range(4)
@@ -164,9 +165,9 @@ def learn(data: ByteArray, start: int, n_rest: int, vocabulary: Vocabulary, cach
         i = scratch.rest[k]
         begin, end = scratch.ends[i - 1] if i > 0 else start, scratch.ends[i]
         first, second = scratch.keys[2 * i], scratch.keys[2 * i + 1]
-        slot = signed(find_slot(cache.slots, first, second))
+        slot = find_slot(cache.slots, first, second)
         scratch.places[i] = slot
-        if cache.slots[slot + 1] != 0:
+        if slot == NOT_KEPT or cache.slots[slot + 1] != 0:
             continue
         count = encode_piece(data, begin, end, first, second, vocabulary, scratch)
         if count < 0:
@@ -275,13 +276,15 @@ def signed(number: np.uint64) -> int:
 
 
 @inlined
-def find_slot(slots: Words, first: np.uint64, second: np.uint64) -> np.uint64:
-    """Where the slot begins that has this key, or the empty one that may take it."""
+def find_slot(slots: Words, first: np.uint64, second: np.uint64) -> int:
+    """Where the slot begins that has this key, or the empty one that may take it; NOT_KEPT where both are too far."""
     last = np.uint64(len(slots) - SLOT)
     slot = slot_of(first, second, len(slots) // SLOT) * np.uint64(SLOT)
-    while slots[slot + np.uint64(1)] != 0 and (slots[slot] != first or slots[slot + np.uint64(1)] != second):
+    for _ in range(PROBES):
+        if slots[slot + np.uint64(1)] == 0 or (slots[slot] == first and slots[slot + np.uint64(1)] == second):
+            return signed(slot)
         slot = slot + np.uint64(SLOT) & last
-    return slot
+    return NOT_KEPT
 
 
 @inlined
@@ -344,10 +347,12 @@ def keep(
 
 @njit
 def move(cache: Cache, larger: Cache) -> None:
-    """Enter all pieces of a cache into an empty one with more slots and the same store."""
+    """Enter all pieces of a cache into an empty one with more slots and the same store, where they find a slot."""
     for old in range(0, len(cache.slots), SLOT):
-        if cache.slots[old + 1] != 0:
-            slot = signed(find_slot(larger.slots, cache.slots[old], cache.slots[old + 1]))
+        if cache.slots[old + 1] == 0:
+            continue
+        slot = find_slot(larger.slots, cache.slots[old], cache.slots[old + 1])
+        if slot != NOT_KEPT:
             for i in range(SLOT):
                 larger.slots[slot + i] = cache.slots[old + i]
 

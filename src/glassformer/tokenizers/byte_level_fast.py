@@ -23,6 +23,7 @@ STORE = 1 << 22  # words of its store, which are memory only when they are used
 BATCH = 1 << 8  # pieces that are looked up at once
 SYMBOLS = 1 << 12  # of the longest piece for whose merges a room has place
 IDS = 1 << 18  # for which a room has place
+MOST_IDS, MOST_SYMBOLS = 1 << 21, 1 << 16  # that a room has place for when it is free: 10 MB
 DECODED_IDS = 1 << 14  # at once
 
 
@@ -78,7 +79,7 @@ def _encode(
             room.cache = _with_room(room.cache, MOST_OF_A_STREAM if in_little_memory else MOST_CACHED_PIECES)
     end, n = result.tolist()
     ids = room.ids[:n].copy()
-    tables.rooms.append(room)
+    tables.free(room)
     return None if status == kernels.NO_BYTE else (ids, end)
 
 
@@ -128,6 +129,14 @@ class _Tables:
             return self.rooms.pop()
         except IndexError:
             return _Room(_cache(n_slots, np.empty(STORE, np.uint64)), _scratch(SYMBOLS), np.empty(IDS, np.int32))
+
+    def free(self, room: _Room) -> None:
+        """Let others have a room, without what one long text alone needed."""
+        if len(room.ids) > MOST_IDS:
+            room.ids = np.empty(IDS, np.int32)
+        if len(room.scratch.symbols) > MOST_SYMBOLS:
+            room.scratch = _scratch(SYMBOLS)
+        self.rooms.append(room)
 
 
 def _cache(n_slots: int, store: NDArray[np.uint64]) -> kernels.Cache:
