@@ -148,7 +148,7 @@ class Conversation:
     def _answer(self, messages: list[ChatMessage], request: Request) -> Generator[Piece]:
         sequence, answer, finished = -1, "", False
         try:
-            self.engine.remember(request.tokens)
+            self.engine.remember(request.tokens, n_logits=1)
             if self._read != request.tokens:
                 self.engine.forget(self._read)
             self._read = request.tokens

@@ -94,7 +94,8 @@ class DecodeTables:
         if cls is GPT2:
             self.place_table = self._table(module.position_embedding, config.context_length)
             return [-1] * len(module.blocks)
-        if not isinstance(module, Decoder) or cls.forward is not Decoder.forward:
+        read = cls.forward, getattr(cls, "last_vectors", None)
+        if not isinstance(module, Decoder) or read != (Decoder.forward, Decoder.last_vectors):
             raise NotCovered(f"a {cls.__name__}")
         if cls.embed is Granite.embed:
             self.model_numbers[kernel.EMBEDDING_SCALE] = config.embedding_multiplier

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from glassformer.errors import GenerationError
 from glassformer.inference.decode_plan import LazyPlan
+from glassformer.inference.latest_logits import latest_logits
 from glassformer.inference.logits import NOT_FINITE, LogitFilter, choose, distribution, draw, finite_rows
 from glassformer.inference.padding import left_padded, right_padded
 from glassformer.inference.request import NewToken, Request, is_encoder_decoder
@@ -194,10 +195,11 @@ class Engine:
                 yield new
 
     @torch.inference_mode()
-    def remember(self, tokens: Sequence[int]) -> Float[Tensor, "1 T V"]:
+    def remember(self, tokens: Sequence[int], *, n_logits: int | None = None) -> Float[Tensor, "1 t V"]:
         """Read a beginning of texts once; requests that begin with it start behind it.
 
-        It starts itself behind the longest beginning that is remembered already. Returns the logits of what is read.
+        It starts itself behind the longest beginning that is remembered already. Returns the logits of what is read, or
+        of its `n_logits` latest tokens.
         """
         beginning = Request(tokens=tuple(tokens))
         beginning.check(self.module.config, self.policy)
@@ -208,7 +210,9 @@ class Engine:
             return self._prefixes[prefix].logits[:, None]
         first = torch.zeros(1, dtype=torch.long, device=self.device)
         state = self._prefixes[prefix].state.branch(first) if prefix else self._new_state([None])
-        logits = torch.cat([*self._read(torch.tensor([list(tokens[len(prefix) :])]), state)], 1)
+        rest = torch.tensor([list(tokens[len(prefix) :])])
+        n_logits = rest.shape[-1] if n_logits is None else n_logits
+        logits = torch.cat([*self._read(rest, state, None, n_logits)], 1)[:, -n_logits:]
         self._prefixes[beginning.tokens] = Prefix(state, logits[:, -1].cpu().clone())
         return logits
 
@@ -380,9 +384,12 @@ class Engine:
         return cast(ReadsTexts, self.module).begin(source.to(self.device), self.policy, valid.to(self.device))
 
     def _read(
-        self, tokens: Int[Tensor, "B T"], state: State, valid: Bool[Tensor, "B T"] | None = None
+        self, tokens: Int[Tensor, "B T"], state: State, valid: Bool[Tensor, "B T"] | None = None, n_logits: int = 1
     ) -> Iterator[Float[Tensor, "B t V"]]:
-        """Logits of prompts, as many tokens at once as the cache has room for: old tokens leave in between."""
+        """Read prompts, as many tokens at once as the cache has room for: old tokens leave in between.
+
+        Of each piece come the logits of its last token, and of as many before it as are among the `n_logits` latest.
+        """
         tokens = tokens.to(self.device)
         valid = valid if valid is None else valid.to(self.device)
         if isinstance(state, KVCache):
@@ -393,8 +400,9 @@ class Engine:
             room = state.room
             if room < 1:
                 raise GenerationError(f"After {start} tokens of the prompt the model has no room for the next one.")
-            piece = slice(start, start + room)
-            yield self.module(tokens[:, piece], state, valid if valid is None else valid[:, piece])
+            piece = slice(start, min(start + room, tokens.shape[-1]))
+            n = max(n_logits - (tokens.shape[-1] - piece.stop), 1)
+            yield latest_logits(self.module, tokens[:, piece], state, valid if valid is None else valid[:, piece], n)
             start = piece.stop
         if isinstance(state, KVCache):
             state.whole = None  # what is decoded turns by its own time

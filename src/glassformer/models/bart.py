@@ -86,8 +86,18 @@ class Bart(nn.Module):
         self, tokens: Int[Tensor, "B T"], state: DecoderState, valid: Bool[Tensor, "B T"] | None = None
     ) -> Float[Tensor, "B T V"]:
         """Logits after each target token. `state` has the source and earlier tokens; `valid` is False at padding."""
+        return self.unembed(self.last_vectors(tokens, state, valid))
+
+    def last_vectors(
+        self, tokens: Int[Tensor, "B T"], state: DecoderState, valid: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T C"]:
+        """What the head reads of each token, of which `unembed` makes logits."""
         step = state.step(tokens, valid)
-        x = self.decoder(self.embed(tokens), step, state)
+        x: Tensor = self.decoder(self.embed(tokens), step, state)
+        return x
+
+    def unembed(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T V"]:
+        """The logits of the token after each."""
         logits: Tensor = self.lm_head(x)
         return logits
 

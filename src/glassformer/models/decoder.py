@@ -200,15 +200,21 @@ class Decoder(nn.Module):
         self, tokens: Int[Tensor, "B T"], state: KVCache | None = None, valid: Bool[Tensor, "B T"] | None = None
     ) -> Float[Tensor, "B T V"]:
         """Logits after each token. `state` remembers earlier tokens and takes these in; `valid` is False at padding."""
+        return self.unembed(self.last_vectors(tokens, state, valid))
+
+    def last_vectors(
+        self, tokens: Int[Tensor, "B T"], state: KVCache | None = None, valid: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T C"]:
+        """What the head reads of each token, of which `unembed` makes logits."""
         step = (
             uncached(tokens, len(self.blocks), valid, local=self.rules) if state is None else state.step(tokens, valid)
         )
         rotations = self.rotations(step)
-        x = self.dropout(self.embed(tokens))
+        x: Tensor = self.dropout(self.embed(tokens))
         for block, (mask, cache), rotation in zip(self.blocks, step.layers, rotations, strict=True):
             x = block(x, mask, rotation=rotation, cache=cache)
         x = self.final_norm(x)
-        return self.unembed(x)
+        return x
 
 
 def block(

@@ -87,12 +87,22 @@ class GPT2(nn.Module):
         self, tokens: Int[Tensor, "B T"], state: KVCache | None = None, valid: Bool[Tensor, "B T"] | None = None
     ) -> Float[Tensor, "B T V"]:
         """Logits after each token. `state` remembers earlier tokens and takes these in; `valid` is False at padding."""
+        return self.unembed(self.last_vectors(tokens, state, valid))
+
+    def last_vectors(
+        self, tokens: Int[Tensor, "B T"], state: KVCache | None = None, valid: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T C"]:
+        """What the head reads of each token, of which `unembed` makes logits."""
         step = uncached(tokens, len(self.blocks), valid) if state is None else state.step(tokens, valid)
-        x = self.token_embedding(tokens) + self.position_embedding(step.places)
+        x: Tensor = self.token_embedding(tokens) + self.position_embedding(step.places)
         x = self.dropout(x)
         for block, (mask, cache) in zip(self.blocks, step.layers, strict=True):
             x = block(x, mask, cache=cache)
         x = self.final_norm(x)
+        return x
+
+    def unembed(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T V"]:
+        """The logits of the token after each."""
         logits: Tensor = self.lm_head(x)
         return logits
 

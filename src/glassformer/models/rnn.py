@@ -88,12 +88,23 @@ class RNN(nn.Module):
         self, tokens: Int[Tensor, "B T"], state: RNNState | None = None, valid: Bool[Tensor, "B T"] | None = None
     ) -> Float[Tensor, "B T V"]:
         """Logits after each token. `state` remembers earlier tokens and takes these in; `valid` is False at padding."""
+        return self.unembed(self.last_vectors(tokens, state, valid))
+
+    def last_vectors(
+        self, tokens: Int[Tensor, "B T"], state: RNNState | None = None, valid: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T C"]:
+        """What the head reads of each token, of which `unembed` makes logits."""
         if state is None:
             state = RNNState()
         x = self.token_embedding(tokens)
         x = self.dropout(x)
+        h: Tensor
         h, state.hidden = self.recurrent(x, state.hidden, valid)
         h = self.dropout(h)
+        return h
+
+    def unembed(self, h: Float[Tensor, "B T C"]) -> Float[Tensor, "B T V"]:
+        """The logits of the token after each."""
         logits: Tensor = self.lm_head(h)
         return logits
 

@@ -156,7 +156,14 @@ class Seq2Seq(nn.Module):
         self, tokens: Int[Tensor, "B T"], state: Seq2SeqState, valid: Bool[Tensor, "B T"] | None = None
     ) -> Float[Tensor, "B T V"]:
         """Logits after each target token. `state` has the source and earlier tokens; `valid` is False at padding."""
+        return self.unembed(self.last_vectors(tokens, state, valid))
+
+    def last_vectors(
+        self, tokens: Int[Tensor, "B T"], state: Seq2SeqState, valid: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T C"]:
+        """What the head reads of each token, of which `unembed` makes logits."""
         positions = state.step(tokens, valid)
+        out: Tensor
         x = self.token_embedding(tokens)
         x = self.dropout(x)
         if self.config.input_feeding:
@@ -165,6 +172,10 @@ class Seq2Seq(nn.Module):
         else:
             out = self.decode(x, state, positions, valid)
         out = self.dropout(out)
+        return out
+
+    def unembed(self, out: Float[Tensor, "B T C"]) -> Float[Tensor, "B T V"]:
+        """The logits of the token after each."""
         logits: Tensor = self.lm_head(out)
         return logits
 

@@ -89,6 +89,17 @@ class ReadsTexts(CausalModel, Protocol):
         """The same; `source_valid` is False at the source's padding."""
 
 
+@runtime_checkable
+class HasHead(CausalModel, Protocol):
+    """A causal model that can be called in two halves, so that the logits of some tokens need not be computed."""
+
+    def last_vectors(self, tokens: Tensor, state: Any = None, valid: Tensor | None = None) -> Tensor:
+        """What the head reads of each token; `state` moves on by these tokens."""
+
+    def unembed(self, x: Tensor, /) -> Tensor:
+        """The logits of the token after each; those of one token do not depend on other tokens."""
+
+
 # What a model takes in and gives back, which decides what the verbs can do with it.
 KindName = Literal[
     "language-model", "encoder-decoder", "encoder", "image-classifier", "speech-recognizer", "word-vectors"

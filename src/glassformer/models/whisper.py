@@ -90,6 +90,16 @@ class Whisper(nn.Module):
         logits: Tensor = self.decoder(tokens, state, valid)
         return logits
 
+    def last_vectors(
+        self, tokens: Int[Tensor, "B T"], state: DecoderState, valid: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T C"]:
+        """What the head reads of each token, of which `unembed` makes logits."""
+        return self.decoder.last_vectors(tokens, state, valid)
+
+    def unembed(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T V"]:
+        """The logits of the token after each."""
+        return self.decoder.unembed(x)
+
 
 @torch.no_grad()
 def initialize(model: Whisper, generator: torch.Generator | None) -> None:
@@ -155,13 +165,23 @@ class Decoder(nn.Module):
         self, tokens: Int[Tensor, "B T"], state: DecoderState, valid: Bool[Tensor, "B T"] | None = None
     ) -> Float[Tensor, "B T V"]:
         """Logits after each token; the state takes the tokens in."""
+        return self.unembed(self.last_vectors(tokens, state, valid))
+
+    def last_vectors(
+        self, tokens: Int[Tensor, "B T"], state: DecoderState, valid: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T C"]:
+        """What the head reads of each token, of which `unembed` makes logits."""
         step = state.step(tokens, valid)
         memory_mask = state.memory_mask(tokens.shape[-1])
-        x = self.token_embedding(tokens) + self.position_embedding(step.places)
+        x: Tensor = self.token_embedding(tokens) + self.position_embedding(step.places)
         x = self.dropout(x)
         for block, (mask, cache), memory in zip(self.blocks, step.layers, state.memories, strict=True):
             x = block(x, mask, memory, memory_mask, cache=cache)
         x = self.final_norm(x)
+        return x
+
+    def unembed(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T V"]:
+        """The logits of the token after each."""
         logits: Tensor = self.lm_head(x)
         return logits
 

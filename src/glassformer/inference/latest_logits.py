@@ -1,0 +1,34 @@
+"""The logits of a text's latest tokens alone: of a prompt the head, as wide as the vocabulary, reads one vector."""
+
+from typing import Any
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from glassformer.models.spec import CausalModel, HasHead
+from glassformer.torch_internals import hooks_of, is_compiled, is_observed
+
+
+def latest_logits(
+    module: CausalModel, tokens: Int[Tensor, "B T"], state: Any, valid: Bool[Tensor, "B T"] | None, n: int
+) -> Float[Tensor, "B t V"]:
+    """The logits after each of the n latest tokens; the state takes all of them in.
+
+    Who watches the module sees it called as ever, with the logits of all.
+    """
+    if n < tokens.shape[-1] and isinstance(module, HasHead) and not is_watched(module) and has_halves(module):
+        return module.unembed(module.last_vectors(tokens, state, valid)[:, -n:])
+    return module(tokens, state, valid)[:, -n:]
+
+
+def has_halves(module: object) -> bool:
+    """Whether the two halves are those of its own forward, and not of one that another class has replaced."""
+    owner = next(each for each in type(module).__mro__ if "forward" in vars(each))
+    return "last_vectors" in vars(owner)
+
+
+def is_watched(module: object) -> bool:
+    """Whether a call of the module is more than its forward: hooks, a recording, another form."""
+    if is_observed() or not isinstance(module, nn.Module) or is_compiled(module):
+        return True
+    return any(any(hooks_of(part)) or "forward" in vars(part) for part in module.modules())
