@@ -192,6 +192,33 @@ def test_tokens_of_other_texts_or_by_another_tokenizer_are_replaced_when_asked_a
     assert open_tokens(out).tokens.tolist() == tokenizer.encode("the last cat")
 
 
+@pytest.mark.parametrize("change", ["cat", "dog" * SHARD])  # of as many shards, and of more
+def test_who_was_stopped_and_has_changed_a_file_begins_anew_when_asked_alone(
+    corpus: list[Path], tokenizer: Tokenizer, tmp_path: Path, change: str
+) -> None:
+    out, text = tmp_path / "out", tmp_path / "text.txt"
+    text.write_bytes(corpus[0].read_bytes())
+
+    def stop(done: int, total: int) -> None:
+        if any(out.glob("tokens-*.bin")):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_files([text], tokenizer, out, stop, shard_bytes=SHARD)
+    before = content(out)
+    text.write_text(change + text.read_text("utf-8"), "utf-8")
+    with pytest.raises(DataError, match=r"an encoding that was stopped.* before they changed: .* by overwrite=True"):
+        encode_files([text], tokenizer, out, shard_bytes=SHARD)
+    (out / "notes").write_text("years of work")
+    with pytest.raises(CheckpointError, match="which was not written here"):
+        encode_files([text], tokenizer, out, shard_bytes=SHARD, overwrite=True)
+    (out / "notes").unlink()
+    assert content(out) == before
+    encode_files([text], tokenizer, out, shard_bytes=SHARD, overwrite=True)
+    encode_files([text], tokenizer, tmp_path / "fresh", shard_bytes=SHARD)
+    assert content(out) == content(tmp_path / "fresh")
+
+
 def test_what_others_have_in_a_folder_stays(corpus: list[Path], tokenizer: Tokenizer, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()

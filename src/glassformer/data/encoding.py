@@ -15,7 +15,8 @@ stopped and called again goes on with what is missing.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -43,6 +44,7 @@ SHARD_BYTES = 64 << 20  # of the corpus: seconds of work, which are lost where a
 MAX_SHARDS = 10_000  # what the manifest has room for
 MAX_SPANS = 10_000  # of a shard
 BLOCK_BYTES = 1 << 18  # that are encoded at once
+SHARD_NAME = re.compile(r"tokens(-\d{5}-of-\d{5})?\.bin")
 INFO, LOCK, TOKENIZER = "tokens.json", "encoding.lock", "tokenizer.json"
 
 
@@ -230,18 +232,31 @@ def _check_out(out: Path, paths: Sequence[Path]) -> None:
 
 @contextmanager
 def _folder(out: Path, plans: Sequence[ShardPlan], tokenizer: Tokenizer, overwrite: bool) -> Iterator[Path]:
-    """Where the shards go: `out`, if it is new or has some of them; else a new folder, which takes its place."""
-    if not _goes_on(out, plans, tokenizer):
+    """Where the shards go: `out`, if it is new or has some of them; else a new folder, which takes its place.
+
+    What an encoding has left that was stopped, and is not this one, goes before this one begins.
+    """
+    is_other = not _goes_on(out, plans, tokenizer)
+    if is_other and not _was_stopped(out):
         with files.new_directory(out, overwrite=overwrite) as folder:
             tokenizer.save(folder)
             yield folder
         return
+    if is_other and not overwrite:
+        raise DataError(
+            f"{out} has shards of an encoding that was stopped, of other files or settings, or of these files before "
+            f"they changed: choose another folder, or begin anew",
+            python="by overwrite=True.",
+            command="with --overwrite.",
+        )
     files.restore(out)
     if not out.exists():
         files.check_new_directory(out)
     out.resolve().mkdir(parents=True, exist_ok=True)  # a link stays a link
     try:
         with files.exclusive_lock(out / LOCK):
+            if is_other and _was_stopped(out):
+                _remove_shards(out)
             if not _goes_on(out, plans, tokenizer):  # another process has filled it since we looked
                 raise BlockingIOError
             had_tokenizer = (out / TOKENIZER).exists()
@@ -280,22 +295,59 @@ def _goes_on(out: Path, plans: Sequence[ShardPlan], tokenizer: Tokenizer) -> boo
     if any(record is not None and record[0] != plan for plan, record in records.items()):
         return False
     if not any(records.values()):  # it is new, or its writer did not come far
-        return not names or (names == {TOKENIZER} and _text_of(out / TOKENIZER) == tokenizer.tokenizer_json())
+        return not names or (names == {TOKENIZER} and _is_of(out / TOKENIZER, {fingerprint(tokenizer)}))
     return names <= {TOKENIZER, INFO, files.MANIFEST, *(name for plan in plans for name in (plan.file, plan.record))}
 
 
-def _text_of(path: Path) -> str:
-    with suppress(OSError, UnicodeDecodeError):
-        return path.read_text("utf-8")
-    return ""
+def _was_stopped(out: Path) -> bool:
+    """Whether a folder holds nothing but what an encoding has left that was stopped, whichever it was."""
+    if not out.is_dir() or (out / files.MANIFEST).exists():
+        return False
+    paths = list(out.iterdir())
+    if any(path.is_symlink() for path in paths):
+        return False
+    records = _records_in(out)
+    tokenizers = {plan.tokenizer for plan, _ in records}
+    ours = {plan.record for plan, _ in records} | {path.name for path in files.leftovers(out)} | {LOCK}
+    ours |= {plan.file for plan, shard in records if _is_whole(out / plan.file, shard, DTYPES[plan.dtype])}
+    ours |= {name for name in (TOKENIZER, INFO) if _is_of(out / name, tokenizers)}
+    return bool(records) and {path.name for path in paths} <= ours
+
+
+def _is_of(path: Path, tokenizers: Set[str]) -> bool:
+    """Whether a file is a tokenizer with one of these fingerprints, or says that tokens were made by one."""
+    try:
+        if path.name == TOKENIZER:
+            return files.sha256(path) in tokenizers
+        return from_mapping(TokenInfo, strict_json.read(path)).tokenizer in tokenizers
+    except (CheckpointError, ConfigError, OSError):
+        return False
+
+
+def _remove_shards(out: Path) -> None:
+    """Remove what `_was_stopped` recognizes, which it still does where this is stopped."""
+    plans = [plan for plan, _ in _records_in(out)]
+    for name in (*(plan.file for plan in plans), INFO, TOKENIZER, *(plan.record for plan in plans)):
+        (out / name).unlink(missing_ok=True)
+
+
+def _records_in(out: Path) -> list[tuple[ShardPlan, Shard]]:
+    return [record for path in out.glob("shard*.json") if (record := _read_record(path)) is not None]
 
 
 def _record(folder: Path, plan: ShardPlan) -> tuple[ShardPlan, Shard] | None:
     """What the record of a shard says; None where there is none that can be read."""
+    return _read_record(folder / plan.record)
+
+
+def _read_record(path: Path) -> tuple[ShardPlan, Shard] | None:
+    """The same of any file: the plan of the shard whose record it is."""
     try:
-        content = strict_json.read(files.file_in(folder, plan.record))
+        content = strict_json.read(files.file_in(path.parent, path.name))
         shard = {name: content.pop(name) for name in ("count", "sha256")}
-        return from_mapping(ShardPlan, content), from_mapping(Shard, {"file": plan.file} | shard)
+        plan = from_mapping(ShardPlan, content)
+        is_its_own = SHARD_NAME.fullmatch(plan.file) and plan.record == path.name
+        return (plan, from_mapping(Shard, {"file": plan.file} | shard)) if is_its_own else None
     except (CheckpointError, ConfigError, KeyError, OSError):
         return None
 
