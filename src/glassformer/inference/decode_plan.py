@@ -19,10 +19,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from glassformer.inference.request import is_encoder_decoder
 from glassformer.models.spec import longest_text
 from glassformer.nn.attention import Attention
 from glassformer.nn.dropout import Dropout
 from glassformer.nn.kv_cache import KVCache, full
+from glassformer.nn.memory import DecoderState
 from glassformer.torch_internals import contents_of, hooks_of, hooks_of_all, is_observed
 from glassformer.twins import Choice, current
 
@@ -113,10 +115,10 @@ class DecodePlan:
             self.is_right = False
             return
         tokens = torch.arange(n)[None] % self.tables.n_tokens
-        state = module.begin(None, full(n + 1))
+        state = module.begin(probe_source(module.config), full(n + 1))
         module(tokens, state)
         expected, logits = module(tokens[:, :1], state.branch(torch.zeros(1, dtype=torch.long))), None
-        if type(state) is KVCache:
+        if type(state) in (KVCache, DecoderState):
             logits = self.step(tokens[:, :1], state, None)
         tolerance = ROUNDED_TOLERANCE if self.tables.is_quantized else TOLERANCE
         allowed = tolerance * max(1.0, float(expected.abs().max()))
@@ -130,7 +132,10 @@ class DecodePlan:
     ) -> Float[Tensor, "B 1 V"] | None:
         """The logits after one more token of each row, which the state takes in; None where the module is to run."""
         n_rows, n_new = tokens.shape
-        if type(state) is not KVCache or n_new != 1 or n_rows > MOST_ROWS or not state.holds(n_rows, torch.float32):
+        if type(state) is not (DecoderState if self.tables.has_memory else KVCache) or n_new != 1 or n_rows > MOST_ROWS:
+            return None
+        beside, cache = (state, state.cache) if isinstance(state, DecoderState) else (None, state)
+        if not state.holds(n_rows, torch.float32) or cache.policy.capacity > self.tables.n_places:
             return None
         if torch.is_grad_enabled() or not self.is_free or not self.parts.are_unchanged:
             return None
@@ -138,7 +143,7 @@ class DecodePlan:
         if min(ids) < 0 or max(ids) >= self.tables.n_tokens or not self._turn.acquire(blocking=False):
             return None
         try:
-            logits: Tensor = self._room.run(ids, state, valid)
+            logits: Tensor = self._room.run(ids, cache, valid, beside)
             return logits
         finally:
             self._turn.release()
@@ -169,3 +174,14 @@ class Parts:
 
     def _ids_now(self) -> list[int]:
         return [*map(id, chain.from_iterable(map(dict.values, self._contents)))]
+
+
+def probe_source(config: Any) -> Tensor | None:
+    """Something to encode for a model that has an encoder: a little sound, or a short text."""
+    if not is_encoder_decoder(config):
+        return None
+    if hasattr(config, "n_mels"):
+        n_frames = min(8, 2 * config.audio_context_length)
+        return torch.linspace(-1, 1, n_frames * config.n_mels).view(1, config.n_mels, n_frames)
+    vocab_size = getattr(config, "source_vocab_size", None) or config.vocab_size
+    return torch.arange(min(PROBE, config.context_length))[None] % vocab_size

@@ -18,6 +18,9 @@ from torch import Tensor
 from glassformer.inference.decode_tables import DecodeTables
 from glassformer.kernels import decode_step as kernel
 from glassformer.nn.kv_cache import KVCache, Policy
+from glassformer.nn.mask import Mask
+from glassformer.nn.memory import DecoderState
+from glassformer.nn.position_bias import RelativePositionBias
 from glassformer.nn.quantized_matrix import TILE
 
 
@@ -38,6 +41,7 @@ class StepRoom:
         self._put(kernel.NORMS, np.array(tables.norms, np.int64).reshape(-1, kernel.N_NORM))
         self._put(kernel.MODEL_NUMBERS, np.array(tables.model_numbers, np.float32))
         self._caches = self._put(kernel.CACHES, np.zeros((len(layers), kernel.N_CACHE), np.int64))
+        self._memories = self._put(kernel.MEMORIES, np.zeros((len(layers), kernel.N_MEMORY), np.int64))
         n_heads, n_kv_heads, d_head = layers[0, kernel.N_HEADS : kernel.D_HEAD + 1].tolist()
         self._heads = n_heads, n_kv_heads
         self._widths = {
@@ -61,14 +65,20 @@ class StepRoom:
             kernel.IS_HALF: rope is not None and rope.style == "half",
             kernel.TOKEN_TABLE: tables.token_table,
             kernel.PLACE_TABLE: tables.place_table,
+            kernel.EMBEDDING_NORM: tables.embedding_norm,
             kernel.FINAL_NORM: tables.final_norm,
             kernel.HEAD: tables.head,
             kernel.LOGITS_WIDTH: -(-tables.n_tokens // TILE) * TILE if tables.is_quantized else tables.n_tokens,
         }
         self._step[[*fields]] = [*fields.values()]
 
-    def run(self, tokens: list[int], state: KVCache, valid: Bool[Tensor, "B 1"] | None) -> Float[Tensor, "B 1 V"]:
-        """The logits after one more token of each row; a step for which there is no room raises, as `state.step`."""
+    def run(
+        self, tokens: list[int], state: KVCache, valid: Bool[Tensor, "B 1"] | None, beside: DecoderState | None = None
+    ) -> Float[Tensor, "B 1 V"]:
+        """The logits after one more token of each row; a step for which there is no room raises, as `state.step`.
+
+        `beside` is the state that the cache is part of, where an encoder has made a memory.
+        """
         if len(tokens) != self._n_rows:
             self._fit(len(tokens))
         if state.policies != self._policies:
@@ -82,6 +92,10 @@ class StepRoom:
             self._tokens[:], self._step[kernel.TOKEN_TABLE] = range(len(tokens)), vectors.data_ptr()
         self._turn_by_length(state, positions)
         self._point_at(state)
+        if self.tables.position_bias is not None:
+            self._add_bias(self.tables.position_bias, state, positions)
+        if beside is not None:
+            self._point_at_memory(beside)
         logits = torch.empty(self._n_padded, 1, int(self._step[kernel.LOGITS_WIDTH]))
         self._step[kernel.LOGITS] = logits.data_ptr()
         n_threads = min(torch.get_num_threads(), n_processors())
@@ -148,9 +162,36 @@ class StepRoom:
             rows.append([*addresses, *[0] * (3 - len(addresses)), slots[0], slots[-1]])
             most = max(most, slots[0])
         self._caches[:] = rows
-        if most > self._step[kernel.N_SCORES]:
-            self._put(kernel.SCORES, np.zeros((self._n_rows, self._heads[0], 2 * most), np.float32))
-            self._step[kernel.N_SCORES] = 2 * most
+        self._score(most)
+
+    def _point_at_memory(self, state: DecoderState) -> None:
+        """Where the keys and values of the memory lie, and which of them a row sees."""
+        rows, n_slots, valid = [], state.memory.shape[1], state.valid
+        for layer in state.memories:
+            assert layer.kept is not None
+            keys, values = layer.kept
+            rows.append([keys.data_ptr(), values.data_ptr(), *keys.stride()[:3]])
+        self._memories[:] = rows
+        self._step[[kernel.MEMORY_MASK, kernel.MEMORY_LENGTH]] = 0, n_slots
+        if valid is not None:
+            self._put(kernel.MEMORY_MASK, np.where(valid.numpy(), 0, -np.inf).astype(np.float32))
+        self._score(n_slots)
+
+    def _add_bias(self, position_bias: RelativePositionBias, state: KVCache, positions: list[int]) -> None:
+        """What is added to the scores, by how far the keys of each row are from its new token."""
+        assert state.lengths is not None
+        n_slots = min(max(0, *positions) + 1, state.policy.capacity)
+        keys = state.policy.positions(state.lengths[:, None], n_slots)[:, None]
+        queries = torch.tensor(positions)[:, None, None]
+        bias = position_bias(Mask(rule=state.policy.rule, queries=queries, keys=keys))
+        self._put(kernel.BIAS, bias.contiguous().numpy())
+        self._step[kernel.BIAS_WIDTH] = n_slots
+
+    def _score(self, n_slots: int) -> None:
+        """Room for the scores of so many slots."""
+        if n_slots > self._step[kernel.N_SCORES]:
+            self._put(kernel.SCORES, np.zeros((self._n_rows, self._heads[0], 2 * n_slots), np.float32))
+            self._step[kernel.N_SCORES] = 2 * n_slots
 
 
 class Helpers:

@@ -1,11 +1,14 @@
 """A decoder as the tables that `kernels/decode_step.py` reads: where its parameters lie, and what its layers do.
 
+It may stand beside an encoder: then it looks at the memory, whose keys and values the module itself computes.
+
 Nothing is copied. What the tables cannot say ends in `NotCovered`: a class that is not exactly one of those known here,
 since a class that derives from it may compute something else.
 """
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,17 +16,23 @@ from torch import Tensor, nn
 
 from glassformer.kernels import decode_step as kernel
 from glassformer.kernels.quantized import Q4_0, Q4_1, Q8_0
+from glassformer.models.bart import Bart
 from glassformer.models.decoder import Decoder
 from glassformer.models.gemma import Gemma, rounded
 from glassformer.models.gpt2 import GPT2
 from glassformer.models.granite import Granite
+from glassformer.models.t5 import T5
+from glassformer.models.transformer import Transformer, TransformerConfig
+from glassformer.models.whisper import Whisper
 from glassformer.nn import functional as F
 from glassformer.nn.attention import Attention
-from glassformer.nn.block import Block, ParallelBlock, SandwichBlock
+from glassformer.nn.block import Block, CrossBlock, ParallelBlock, SandwichBlock
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.feedforward import MLP, GeGLU, SwiGLU
 from glassformer.nn.linear import Linear, ScaledLinear
 from glassformer.nn.norm import JointRMSNorm, LayerNorm, RMSNorm, UnitOffsetRMSNorm, WideRMSNorm
+from glassformer.nn.position import sinusoidal
+from glassformer.nn.position_bias import RelativePositionBias
 from glassformer.nn.quantized import QuantizedEmbedding, QuantizedLinear
 from glassformer.nn.quantized_matrix import GROUP, TILE, QuantizedMatrix
 from glassformer.nn.rope import RoPE
@@ -51,7 +60,7 @@ class NotCovered(Exception):
 
 
 class DecodeTables:
-    """The tables of a module of `Decoder` or `GPT2`; raises `NotCovered` for others."""
+    """The tables of a `Decoder`, `GPT2`, `Whisper`, `Bart`, `T5` or `Transformer`; raises `NotCovered` for others."""
 
     def __init__(self, module: nn.Module) -> None:
         if any(is_compiled(part) or "forward" in vars(part) for part in module.modules()):
@@ -62,25 +71,30 @@ class DecodeTables:
         self.numbers: list[list[float]] = []  # of the layers
         self.model_numbers = [1.0, 1.0, 0.0, 1.0]
         self.ropes: list[RoPE] = []
-        self.place_table = 0
+        self.place_table, self.n_places = 0, math.inf
+        self.embedding_norm = -1
+        self.position_bias: RelativePositionBias | None = None
+        self.has_memory = type(module) in (Whisper, Bart, T5, Transformer)
         self.is_quantized = False
         self.quantized_tokens: QuantizedEmbedding | None = None  # whose rows are dequantized before each step
         rope_of_layer = self._read_model(module)
-        model: Any = module
-        self.d_model: int = model.config.d_model
-        for block, rope in zip(model.blocks, rope_of_layer, strict=True):
+        whole: Any = module
+        decoder: Any = whole.decoder if self.has_memory else whole
+        model: Any = decoder if type(module) is Whisper else whole  # which has the embedding and the head
+        self.d_model: int = whole.config.d_model
+        for block, rope in zip(decoder.blocks, rope_of_layer, strict=True):
             self._read_block(block, rope)
         hidden = {self.matrices[layer[kernel.DOWN]][kernel.COLUMNS] for layer in self.layers}
         heads = {tuple(layer[kernel.N_HEADS : kernel.D_HEAD + 1]) for layer in self.layers}
         if len(hidden) != 1 or len(heads) != 1:
             raise NotCovered("layers of different sizes")
         (self.d_ff,) = hidden
-        self.final_norm = self._norm(model.final_norm)
+        self.final_norm = -1 if type(module) is Bart else self._norm(decoder.final_norm)
         self.head = self._matrix(model.lm_head)
         if type(model.lm_head) is ScaledLinear:
-            self.model_numbers[kernel.LOGIT_SCALE] = model.lm_head.scaling
+            self.model_numbers[kernel.LOGIT_SCALE] *= model.lm_head.scaling
         if type(model.lm_head) is QuantizedLinear:
-            self.model_numbers[kernel.LOGIT_SCALE] = model.lm_head.divisor
+            self.model_numbers[kernel.LOGIT_SCALE] *= model.lm_head.divisor
         self.n_tokens = self.matrices[self.head][kernel.ROWS]
         self.token_table = self._table(model.token_embedding, self.n_tokens)
         for matrix in self.matrices[: self.head]:
@@ -91,9 +105,22 @@ class DecodeTables:
         """What a family has of its own; the number of each layer's angles, -1 where it has none."""
         cls: Any = type(module)
         config: Any = getattr(module, "config", None)
-        if cls is GPT2:
-            self.place_table = self._table(module.position_embedding, config.context_length)
-            return [-1] * len(module.blocks)
+        if cls in (GPT2, Whisper, Bart):
+            embedding = module.position_embedding if cls is GPT2 else module.decoder.position_embedding
+            self.place_table = self._table(embedding, config.context_length)
+            self.n_places = config.context_length
+        if cls is Transformer:
+            self.places = sinusoids(config)
+            self.place_table, self.n_places = self.places.data_ptr(), config.context_length
+        if cls is Bart:
+            self.embedding_norm = self._norm(module.decoder.embedding_norm)
+        if cls is T5:
+            self.position_bias = module.decoder.position_bias
+            self.model_numbers[kernel.LOGIT_SCALE] = math.sqrt(config.d_model) if config.tied_head else 1.0
+        if cls in (Bart, Transformer) and config.scaled_embedding:
+            self.model_numbers[kernel.EMBEDDING_SCALE] = math.sqrt(config.d_model)
+        if cls is GPT2 or self.has_memory:
+            return [-1] * len(module.blocks if cls is GPT2 else module.decoder.blocks)
         read = cls.forward, getattr(cls, "last_vectors", None)
         if not isinstance(module, Decoder) or read != (Decoder.forward, Decoder.last_vectors):
             raise NotCovered(f"a {cls.__name__}")
@@ -121,16 +148,16 @@ class DecodeTables:
 
     def _read_block(self, block: Any, rope: int) -> None:
         attn, mlp, multiplier, none = block.attn, block.mlp, 1.0, -1
-        if type(attn) is not Attention:
-            raise NotCovered(f"a {type(attn).__name__}")
+        if type(attn) is not Attention or (type(block) is CrossBlock) != self.has_memory:
+            raise NotCovered(f"a {type(attn).__name__} in a {type(block).__name__}")
         first, second = self._norm(block.attn_norm), self._norm(block.mlp_norm)
         if type(block) is SandwichBlock:
             norms = [first, self._norm(block.attn_post_norm), none, second, self._norm(block.mlp_post_norm), none]
-        elif type(block) is ParallelBlock or (type(block) is Block and block.norm_placement == "pre"):
+        elif type(block) is ParallelBlock or (type(block) in (Block, CrossBlock) and block.norm_placement == "pre"):
             norms = [first, none, none, second, none, none]
         elif type(block) is Block and block.norm_placement == "res-post":
             norms = [none, first, none, none, second, none]
-        elif type(block) is Block:
+        elif type(block) in (Block, CrossBlock):
             norms = [none, none, first, none, none, second]
         else:
             raise NotCovered(f"a {type(block).__name__}")
@@ -155,9 +182,20 @@ class DecodeTables:
         sizes = [attn.n_heads, attn.n_kv_heads, attn.d_head]
         self.layers.append(
             [*products, *norms, query_norm, key_norm, *sizes, activation, is_parallel, is_joint, rope, 0]
+            + (self._cross(block, sizes) if self.has_memory else [none] * 5)
         )
-        scale = 1 / math.sqrt(attn.d_head) if attn.scale is None else attn.scale
-        self.numbers.append([scale, attn.softcap or 0.0, multiplier])
+        scale, cross_scale = scale_of(attn), scale_of(block.cross_attn) if self.has_memory else 0.0
+        self.numbers.append([scale, attn.softcap or 0.0, multiplier, cross_scale])
+
+    def _cross(self, block: CrossBlock, sizes: list[int]) -> list[int]:
+        """The products and norms of attention to the memory, whose keys and values the module itself computes."""
+        attn, norm, none = block.cross_attn, self._norm(block.cross_norm), -1
+        if type(attn) is not Attention or [attn.n_heads, attn.n_kv_heads, attn.d_head] != sizes:
+            raise NotCovered("attention to the memory of another kind or size")
+        if any(part is not None for part in (attn.q_norm, attn.softcap, block.attn.softcap)):
+            raise NotCovered("queries of the memory that are normalised, or scores that are capped")
+        norms = [norm, none, none] if block.norm_placement == "pre" else [none, none, norm]
+        return [self._matrix(attn.q_proj), self._matrix(attn.o_proj), *norms]
 
     def _matrix(self, linear: Any) -> int:
         if type(linear) not in (Linear, ScaledLinear, QuantizedLinear):
@@ -205,3 +243,15 @@ class DecodeTables:
         if parameter.dtype != torch.float32 or parameter.device.type != "cpu" or not parameter.is_contiguous():
             raise NotCovered("numbers that are no float32, or lie elsewhere or out of order")
         return parameter.data_ptr()
+
+
+def scale_of(attn: Attention) -> float:
+    """What the scores are multiplied by."""
+    return 1 / math.sqrt(attn.d_head) if attn.scale is None else attn.scale
+
+
+@cache
+def sinusoids(config: TransformerConfig) -> Tensor:
+    """The vectors of all places, the same whenever they are asked for."""
+    places = torch.arange(config.context_length) + config.first_position
+    return sinusoidal(places, config.d_model, config.position_layout)

@@ -40,9 +40,11 @@ PHASE, LAYER, N_CHUNKS, MATRIX, N_MATRICES, SOURCE, TARGET, WIDTH = range(24, 32
     MODEL_NUMBERS, MATRICES, NORMS, LAYERS, NUMBERS, CACHES, POLICIES, FREQUENCIES, TOKENS, POSITIONS, ANGLES,
     X, NORMED, BESIDE, QKV, MIXED, HIDDEN, ADDED, SCORES, LOGITS, LOGITS_WIDTH,
     ROUNDED, ROUNDED_SCALES, ROUNDED_TOTALS,  # what a product reads, in 8 bits
-) = range(32, 73)  # fmt: skip
+    EMBEDDING_NORM, MEMORIES, MEMORY_LENGTH,  # beside an encoder
+    MEMORY_MASK, BIAS, BIAS_WIDTH,  # what is added to scores: of the memory 0 or −∞, of the text by its heads; 0: none
+) = range(32, 79)  # fmt: skip
 N_STEP = 80
-PRODUCT, ACTIVATED, GATED, ATTENTION = range(4)  # phases
+PRODUCT, ACTIVATED, GATED, ATTENTION, CROSS_ATTENTION = range(5)  # phases
 EMBEDDING_SCALE, LOGIT_SCALE, LOGIT_CAP, AMPLITUDE = range(4)  # numbers of the model, float32
 WEIGHT, BIAS, ROWS, COLUMNS, LEVELS, SCALE, OFFSET = range(7)  # of a matrix; its kind of levels, -1 of float32
 N_MATRIX = 7
@@ -53,13 +55,16 @@ LAYER_NORM, RMS_NORM, UNIT_OFFSET_RMS_NORM = range(3)
     QUERY, KEY, VALUE, OUT, GATE, UP, DOWN,  # numbers of matrices; the first three in a row, as are gate and up
     ATTN_BEFORE, ATTN_ADDED, ATTN_AFTER, MLP_BEFORE, MLP_ADDED, MLP_AFTER, QUERY_NORM, KEY_NORM,  # of norms
     N_HEADS, N_KV_HEADS, D_HEAD, ACTIVATION, IS_PARALLEL, IS_JOINT, ROPE, POLICY,
-) = range(23)  # of a layer; -1: none  # fmt: skip
-N_LAYER = 23
+    CROSS_QUERY, CROSS_OUT, CROSS_BEFORE, CROSS_ADDED, CROSS_AFTER,  # of cross-attention: matrices and norms
+) = range(28)  # of a layer; -1: none  # fmt: skip
+N_LAYER = 28
 RELU, SILU, GELU, GELU_TANH = range(4)
-SCORE_SCALE, SOFTCAP, MULTIPLIER = range(3)  # numbers of a layer, float32
-N_NUMBERS = 3
+SCORE_SCALE, SOFTCAP, MULTIPLIER, CROSS_SCALE = range(4)  # numbers of a layer, float32
+N_NUMBERS = 4
 KEYS, VALUES, SINKS, SLOTS, SINK_SLOTS = range(5)  # of a layer's cache: addresses of its buffers, and their slots
 N_CACHE = 5
+MEMORY_KEYS, MEMORY_VALUES, OF_ROW, OF_HEAD, OF_SLOT = range(5)  # of a layer's memory: addresses, and strides of both
+N_MEMORY = 5
 CAPACITY, N_SINKS = range(2)  # of a policy
 N_POLICY = 2
 
@@ -91,6 +96,13 @@ def lead(step: Longs) -> None:
         share(step, step[N_ROWS] * layer[N_KV_HEADS])
         multiply(step, PRODUCT, i, layer[OUT], 1, step[MIXED], added, width)
         add(step, i, layer[ATTN_ADDED], layer[ATTN_AFTER])
+        if layer[CROSS_QUERY] >= 0:
+            source = normalise(step, layer[CROSS_BEFORE], x, normed)
+            multiply(step, PRODUCT, i, layer[CROSS_QUERY], 1, source, step[QKV], step[MIXED_WIDTH])
+            step[PHASE] = CROSS_ATTENTION
+            share(step, step[N_ROWS] * layer[N_HEADS])
+            multiply(step, PRODUCT, i, layer[CROSS_OUT], 1, step[MIXED], added, width)
+            add(step, i, layer[CROSS_ADDED], layer[CROSS_AFTER])
         source = beside if layer[IS_PARALLEL] else normalise(step, layer[MLP_BEFORE], x, normed)
         if layer[GATE] >= 0:
             multiply(step, GATED, i, layer[GATE], 2, source, step[HIDDEN], step[D_FF])
@@ -162,6 +174,8 @@ def run_chunk(step: Longs, chunk: int) -> None:
     if step[PHASE] == ATTENTION:
         n_kv_heads = longs(step[LAYERS] + 8 * N_LAYER * step[LAYER])[N_KV_HEADS]
         attend(step, step[LAYER], chunk // n_kv_heads, chunk % n_kv_heads)
+    elif step[PHASE] == CROSS_ATTENTION:  # rows that share a memory read the same head of it at once
+        attend_to_memory(step, step[LAYER], chunk % step[N_ROWS], chunk // step[N_ROWS])
     else:
         multiply_chunk(step, chunk)
 
@@ -321,6 +335,7 @@ def embed(step: Longs) -> None:
             place = floats(step[PLACE_TABLE] + 4 * min(max(positions[b], 0), last_place) * n)
             for i in range(n):
                 x[i] += place[i]
+    normalise(step, step[EMBEDDING_NORM], step[X], step[X])
 
 
 @njit
@@ -480,21 +495,49 @@ def attend(step: Longs, i: int, b: int, g: int) -> None:
     for h in range(per_group):
         scores = step[SCORES] + 4 * (b * n_heads + g * per_group + h) * step[N_SCORES]
         mixed = step[MIXED] + 4 * b * step[MIXED_WIDTH] + 4 * (g * per_group + h) * d
-        weigh(queries + 4 * h * d, keys, scores, n_slots, d, numbers[SCORE_SCALE], numbers[SOFTCAP])
-        mix(scores, values, mixed, n_slots, d)
+        bias = step[BIAS]
+        if bias:
+            bias += 4 * (b * n_heads + g * per_group + h) * step[BIAS_WIDTH]
+        weigh(queries + 4 * h * d, keys, scores, n_slots, d, d, numbers[SCORE_SCALE], numbers[SOFTCAP], bias)
+        mix(scores, values, mixed, n_slots, d, d)
 
 
 @njit
-def weigh(query: int, keys: int, scores: int, n_slots: int, d: int, scale: float, softcap: float) -> None:
-    """The weights that a query gives to the slots: exp(score − the highest), divided by their sum."""
-    score(query, keys, scores, n_slots, d)
+def attend_to_memory(step: Longs, i: int, b: int, h: int) -> None:
+    """Of one row, one query head that reads the memory."""
+    if longs(step[POSITIONS])[b] < 0:
+        return
+    layer, memory = longs(step[LAYERS] + 8 * N_LAYER * i), longs(step[MEMORIES] + 8 * N_MEMORY * i)
+    n_slots, d, of_slot = step[MEMORY_LENGTH], layer[D_HEAD], memory[OF_SLOT]
+    g = h // (layer[N_HEADS] // layer[N_KV_HEADS])
+    first = 4 * (b * memory[OF_ROW] + g * memory[OF_HEAD])
+    of_query = 4 * (b * step[MIXED_WIDTH] + h * d)
+    scores = step[SCORES] + 4 * (b * layer[N_HEADS] + h) * step[N_SCORES]
+    mask = step[MEMORY_MASK] + 4 * b * n_slots if step[MEMORY_MASK] else 0
+    scale = floats(step[NUMBERS] + 4 * N_NUMBERS * i)[CROSS_SCALE]
+    weigh(step[QKV] + of_query, memory[MEMORY_KEYS] + first, scores, n_slots, d, of_slot, scale, np.float32(0), mask)
+    mix(scores, memory[MEMORY_VALUES] + first, step[MIXED] + of_query, n_slots, d, of_slot)
+
+
+@njit
+def weigh(
+    query: int, keys: int, scores: int, n_slots: int, d: int, stride: int, scale: float, softcap: float, bias: int
+) -> None:
+    """The weights that a query gives to the slots: exp(score − the highest), over their sum; 0 if it sees none."""
+    score(query, keys, scores, n_slots, d, stride)
     out = floats(scores)
     highest = np.float32(-np.inf)
     for s in range(n_slots):
         out[s] *= scale
         if softcap > 0:
             out[s] = softcap * math.tanh(out[s] / softcap)
+        if bias:
+            out[s] += floats(bias)[s]
         highest = max(highest, out[s])
+    if bias and highest == -np.inf:
+        for s in range(n_slots):
+            out[s] = np.float32(0)
+        return
     sum_ = np.float32(0)
     for s in range(n_slots):
         out[s] = math.exp(out[s] - highest)
@@ -504,13 +547,13 @@ def weigh(query: int, keys: int, scores: int, n_slots: int, d: int, scale: float
 
 
 @reordered
-def score(query: int, keys: int, scores: int, n_slots: int, d: int) -> None:
+def score(query: int, keys: int, scores: int, n_slots: int, d: int, stride: int) -> None:
     """The products of a query with the keys, four at once while there are so many."""
     q, out = floats(query), floats(scores)
     n_fours = n_slots // 4 * 4
     for s in range(0, n_fours, 4):
-        key = keys + 4 * s * d
-        k0, k1, k2, k3 = floats(key), floats(key + 4 * d), floats(key + 8 * d), floats(key + 12 * d)
+        key = keys + 4 * s * stride
+        k0, k1, k2, k3 = floats(key), floats(key + 4 * stride), floats(key + 8 * stride), floats(key + 12 * stride)
         total0 = total1 = total2 = total3 = np.float32(0)
         for i in range(d):
             total0 += q[i] * k0[i]
@@ -519,24 +562,25 @@ def score(query: int, keys: int, scores: int, n_slots: int, d: int) -> None:
             total3 += q[i] * k3[i]
         out[s], out[s + 1], out[s + 2], out[s + 3] = total0, total1, total2, total3
     for s in range(n_fours, n_slots):
-        out[s] = dot(query, keys + 4 * s * d, d)
+        out[s] = dot(query, keys + 4 * s * stride, d)
 
 
 @njit
-def mix(weights: int, values: int, target: int, n_slots: int, d: int) -> None:
+def mix(weights: int, values: int, target: int, n_slots: int, d: int, stride: int) -> None:
     """The sum of the values, each by its weight, four at once while there are so many."""
     w, out = floats(weights), floats(target)
     for i in range(d):
         out[i] = np.float32(0)
     n_fours = n_slots // 4 * 4
     for s in range(0, n_fours, 4):
-        value = values + 4 * s * d
-        v0, v1, v2, v3 = floats(value), floats(value + 4 * d), floats(value + 8 * d), floats(value + 12 * d)
+        value = values + 4 * s * stride
+        v0, v1 = floats(value), floats(value + 4 * stride)
+        v2, v3 = floats(value + 8 * stride), floats(value + 12 * stride)
         w0, w1, w2, w3 = w[s], w[s + 1], w[s + 2], w[s + 3]
         for i in range(d):
             out[i] += (w0 * v0[i] + w1 * v1[i]) + (w2 * v2[i] + w3 * v3[i])
     for s in range(n_fours, n_slots):
-        v0, w0 = floats(values + 4 * s * d), w[s]
+        v0, w0 = floats(values + 4 * s * stride), w[s]
         for i in range(d):
             out[i] += w0 * v0[i]
 

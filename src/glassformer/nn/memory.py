@@ -61,7 +61,7 @@ class DecoderState:
         self.memory = memory
         self.cache = KVCache(n_layers, policy)
         self.memories = [LayerMemory(memory) for _ in range(n_layers)]
-        self._valid = valid
+        self.valid = valid
         self._sources = torch.arange(len(memory), device=memory.device)  # which memory each row looks at
 
     @property
@@ -78,18 +78,28 @@ class DecoderState:
         """Give the new tokens of the text their slots."""
         return self.cache.step(tokens, valid)
 
+    def holds(self, n_rows: int, dtype: torch.dtype) -> bool:
+        """Whether so many rows have read something, and each layer has keys and values of this type, laid out alike."""
+        kept = [layer.kept for layer in self.memories if layer.kept is not None]
+        return (
+            self.cache.holds(n_rows, dtype)
+            and len(kept) == len(self.memories)
+            and all(k.dtype == v.dtype == dtype and len(k) == n_rows for k, v in kept)
+            and all(k.stride() == v.stride() and k.stride(-1) == 1 for k, v in kept)
+        )
+
     def memory_mask(self, n_queries: int) -> Mask:
         """Every token looks at all of the memory that is no padding."""
         over = Mask.between(mask.Everything(), n_queries, self.memory.shape[-2], self.memory.device)
-        if self._valid is None:
+        if self.valid is None:
             return over
-        keys = count_positions(self._valid)[:, None]  # one axis for the heads
+        keys = count_positions(self.valid)[:, None]  # one axis for the heads
         return Mask(rule=mask.Everything(), queries=over.queries, keys=keys)
 
     def again(self, n: int, policy: Policy) -> "DecoderState":
         """A state for n texts about the same single source, of which no token has been read."""
         rows = torch.zeros(n, dtype=torch.long)
-        valid = None if self._valid is None else rows_of(self._valid, rows)
+        valid = None if self.valid is None else rows_of(self.valid, rows)
         state = DecoderState(rows_of(self.memory, rows), len(self.memories), policy, valid)
         if n == 1:
             state.memories = self.memories  # what one computes, the others need not
@@ -104,12 +114,12 @@ class DecoderState:
         if torch.equal(before, self._sources):
             return  # beams of one source have changed places: they look at the same memory
         self.memory = rows_of(self.memory, rows)
-        self._valid = None if self._valid is None else rows_of(self._valid, rows)
+        self.valid = None if self.valid is None else rows_of(self.valid, rows)
         self.memories = self._memories(self.memory, lambda kept: rows_of(kept, rows))
 
     def branch(self, rows: Int[Tensor, " N"]) -> "DecoderState":
         """A state of its own for these rows; this one stays as it is."""
-        valid = None if self._valid is None else rows_of(self._valid, rows)
+        valid = None if self.valid is None else rows_of(self.valid, rows)
         state = DecoderState(rows_of(self.memory, rows), len(self.memories), self.cache.policy, valid)
         state.cache = self.cache.branch(rows)
         state.memories = self._memories(state.memory, lambda kept: rows_of(kept, rows))
@@ -120,16 +130,16 @@ class DecoderState:
         """Go on with the rows of another state too, behind these; the shorter memory is padded."""
         length = max(self.memory.shape[1], other.memory.shape[1])
         valid = None
-        if self._valid is not None or other._valid is not None or self.memory.shape[1] != other.memory.shape[1]:
+        if self.valid is not None or other.valid is not None or self.memory.shape[1] != other.memory.shape[1]:
             valid = torch.cat([padded(state._valid_or_all(), length) for state in (self, other)])
         memory = torch.cat([padded(state.memory, length) for state in (self, other)])
         sources = torch.cat([self._sources, other._sources + self._sources.amax() + 1])
         memories = [one.joined(more, memory) for one, more in zip(self.memories, other.memories, strict=True)]
         self.cache.join(other.cache)
-        self._valid, self.memory, self._sources, self.memories = valid, memory, sources, memories  # all, or nothing
+        self.valid, self.memory, self._sources, self.memories = valid, memory, sources, memories  # all, or nothing
 
     def _valid_or_all(self) -> Bool[Tensor, "B S"]:
-        return torch.ones_like(self.memory[..., 0], dtype=torch.bool) if self._valid is None else self._valid
+        return torch.ones_like(self.memory[..., 0], dtype=torch.bool) if self.valid is None else self.valid
 
     def _memories(self, memory: Tensor, change: Callable[[Tensor], Tensor]) -> list[LayerMemory]:
         return [layer.changed(memory, change) for layer in self.memories]
