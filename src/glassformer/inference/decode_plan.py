@@ -181,7 +181,7 @@ def probe_source(config: Any) -> Tensor | None:
     if not is_encoder_decoder(config):
         return None
     if hasattr(config, "n_mels"):
-        n_frames = min(8, 2 * config.audio_context_length)
+        n_frames: int = min(8, 2 * config.audio_context_length)
         return torch.linspace(-1, 1, n_frames * config.n_mels).view(1, config.n_mels, n_frames)
-    vocab_size = getattr(config, "source_vocab_size", None) or config.vocab_size
+    vocab_size: int = getattr(config, "source_vocab_size", None) or config.vocab_size
     return torch.arange(min(PROBE, config.context_length))[None] % vocab_size

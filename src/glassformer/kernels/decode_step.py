@@ -514,8 +514,9 @@ def attend_to_memory(step: Longs, i: int, b: int, h: int) -> None:
     of_query = 4 * (b * step[MIXED_WIDTH] + h * d)
     scores = step[SCORES] + 4 * (b * layer[N_HEADS] + h) * step[N_SCORES]
     mask = step[MEMORY_MASK] + 4 * b * n_slots if step[MEMORY_MASK] else 0
-    scale = floats(step[NUMBERS] + 4 * N_NUMBERS * i)[CROSS_SCALE]
-    weigh(step[QKV] + of_query, memory[MEMORY_KEYS] + first, scores, n_slots, d, of_slot, scale, np.float32(0), mask)
+    numbers = floats(step[NUMBERS] + 4 * N_NUMBERS * i)
+    scale, softcap = numbers[CROSS_SCALE], numbers[SOFTCAP]  # which is 0 in a layer that has a memory
+    weigh(step[QKV] + of_query, memory[MEMORY_KEYS] + first, scores, n_slots, d, of_slot, scale, softcap, mask)
     mix(scores, memory[MEMORY_VALUES] + first, step[MIXED] + of_query, n_slots, d, of_slot)
 
 
