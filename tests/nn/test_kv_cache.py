@@ -1,17 +1,14 @@
 """Cached logits equal the definition of the policy.
 
-The definition: one pass over the whole text in which, at every layer, query t sees exactly the keys that its policy
-holds at t, at their slots' positions. It is written here in numpy float64, one query at a time, with the models'
-weights but none of their code.
+The definition is in `support/cache_definition.py`; that the compiled step and quantized models equal it, too, is in
+`inference/test_policies.py`.
 """
 
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -29,14 +26,12 @@ from glassformer.nn.attention import Attention
 from glassformer.nn.kv_cache import KVCache, Policy, Step, count_positions, parse_policy, uncached
 from glassformer.nn.rope import RoPE, RopeScaling
 from glassformer.twins import Mode, use
-from support import oracles
+from support.cache_definition import Kept, by_definition
 from support.counts import count
-from support.oracles import Array, array, kept
+from support.oracles import kept
 from support.tolerances import ENLARGED, assert_close
 
-Turn = Callable[[Array, Sequence[int]], Array]
 SCALING = RopeScaling(original_context_length=32)
-Kept = tuple[object, ...]  # ("full",), ("window", n) or ("sinks", first, recent)
 
 
 def policy_of(held: Kept, context_length: int) -> Policy:
@@ -46,80 +41,6 @@ def policy_of(held: Kept, context_length: int) -> Policy:
         case ("sinks", int(first), int(recent)):
             return kv_cache.sinks(first, recent)
     return kv_cache.full(context_length)
-
-
-# The definition
-
-
-def by_definition(model: GPT2 | Decoder | CS336, tokens: list[int], held: Kept) -> Array:
-    """Logits of every token of the text."""
-    return (
-        llama_by_definition(model, tokens, held)
-        if isinstance(model, Decoder | CS336)
-        else gpt2_by_definition(model, tokens, held)
-    )
-
-
-def llama_by_definition(model: Decoder | CS336, tokens: list[int], held: Kept) -> Array:
-    """Logits of every token; a key's angle is its rank among what the query holds, the query's its own rank."""
-    w = {name: array(tensor) for name, tensor in model.state_dict().items()}
-    config = model.config
-    rotated = model.rotated if isinstance(model, Decoder) else (model.rope is not None,) * config.n_layers
-    x = w["token_embedding.weight"][tokens]
-
-    def rotate(vectors: Array, ranks: Sequence[int]) -> Array:
-        return oracles.rope(vectors, ranks, array(model.rope.frequencies()), config.rope_style)
-
-    for i in range(config.n_layers):
-        p, turn = f"blocks.{i}.", rotate if rotated[i] else lambda vectors, _: vectors
-        normed = oracles.rms_norm(x, w[p + "attn_norm.weight"], config.norm_eps)
-        q, k, v = (normed @ w[f"{p}attn.{name}_proj.weight"].T for name in "qkv")
-        mixed = seen_by_each(q, k, v, config.n_heads, config.n_kv_heads, held, turn)
-        x = x + mixed @ w[p + "attn.o_proj.weight"].T
-        normed = oracles.rms_norm(x, w[p + "mlp_norm.weight"], config.norm_eps)
-        gate, up = normed @ w[p + "mlp.gate_proj.weight"].T, normed @ w[p + "mlp.up_proj.weight"].T
-        x = x + (oracles.silu(gate) * up) @ w[p + "mlp.down_proj.weight"].T
-    return oracles.rms_norm(x, w["final_norm.weight"], config.norm_eps) @ w["lm_head.weight"].T
-
-
-def gpt2_by_definition(model: GPT2, tokens: list[int], held: Kept) -> Array:
-    """Logits of every token; a token's position is its place when it came in."""
-    w = {name: array(tensor) for name, tensor in model.state_dict().items()}
-    config = model.config
-    capacity = policy_of(held, config.context_length).capacity
-    places = [min(t, capacity - 1) for t in range(len(tokens))]
-    x = w["token_embedding.weight"][tokens] + w["position_embedding.weight"][places]
-
-    def norm(x: Array, name: str) -> Array:
-        return oracles.layer_norm(x, w[f"{name}.weight"], w[f"{name}.bias"], config.norm_eps)
-
-    def linear(x: Array, name: str) -> Array:
-        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
-
-    for i in range(config.n_layers):
-        p = f"blocks.{i}."
-        normed = norm(x, p + "attn_norm")
-        q, k, v = (linear(normed, f"{p}attn.{name}_proj") for name in "qkv")
-        mixed = seen_by_each(q, k, v, config.n_heads, config.n_heads, held, lambda vectors, _: vectors)
-        x = x + linear(mixed, p + "attn.o_proj")
-        hidden = oracles.gelu_tanh(linear(norm(x, p + "mlp_norm"), p + "mlp.up_proj"))
-        x = x + linear(hidden, p + "mlp.down_proj")
-    return norm(x, "final_norm") @ w["lm_head.weight"].T
-
-
-def seen_by_each(q: Array, k: Array, v: Array, n_heads: int, n_kv_heads: int, held: Kept, turn: Turn) -> Array:
-    """Attention of each query over the keys that its policy holds when it comes."""
-    d = q.shape[-1] // n_heads
-    out = np.zeros_like(q)
-    for t in range(len(q)):
-        slots = kept(held, t)
-        for h in range(n_heads):
-            g = h // (n_heads // n_kv_heads)
-            one_q = turn(q[t : t + 1, h * d : (h + 1) * d], [slots.index(t)])
-            keys = turn(k[slots, g * d : (g + 1) * d], range(len(slots)))
-            weights = oracles.softmax(keys @ one_q[0] / np.sqrt(d))
-            out[t, h * d : (h + 1) * d] = weights @ v[slots, g * d : (g + 1) * d]
-    return out
 
 
 # Random problems
