@@ -45,7 +45,6 @@ def by_definition(
 
     config = model.config
     x, rotated = w["token_embedding.weight"][tokens], (False,) * config.n_layers
-    n_kv_heads = config.n_heads if isinstance(model, GPT2) else config.n_kv_heads
     if isinstance(model, GPT2):
         x = x + w["position_embedding.weight"][places(held, len(tokens))]
     else:
@@ -55,7 +54,6 @@ def by_definition(
         p = f"blocks.{i}."
         normed = norm(x, f"{p}attn_norm")
         q, k, v = (linear(normed, f"{p}attn.{name}_proj").reshape(len(x), -1, config.d_head) for name in "qkv")
-        assert k.shape[1] == n_kv_heads
         x = x + linear(seen_by_each(q, k, v, held, turn if rotated[i] else unturned), f"{p}attn.o_proj")
         normed = norm(x, f"{p}mlp_norm")
         hidden = linear(normed, f"{p}mlp.up_proj")
