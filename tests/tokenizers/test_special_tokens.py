@@ -69,3 +69,24 @@ def test_of_few_tokens_and_in_short_texts_a_regular_expression_finds_them(monkey
     assert many.find("x" + MANY_TOKENS[3]) == [(1, 1 + len(MANY_TOKENS[3]))]
     with pytest.raises(AssertionError):
         many.find("x" * special_tokens.MANY)
+
+
+def test_what_may_be_the_beginning_of_a_token_is_told_by_comparing_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(21)
+    for _ in range(count("texts with special tokens")):
+        monkeypatch.setattr(special_tokens, "LONG", rng.choice([1, 3, 256]))
+        letters = rng.choice(["a", "ab", "aab<é漢"])
+        tokens = {"".join(rng.choices(letters, k=rng.randrange(1, 9))) for _ in range(rng.randrange(5))}
+        text = "".join(rng.choices(letters, k=rng.randrange(20)))
+        beginnings = {token[:n] for token in tokens for n in range(len(token))}
+        expected = max((n for n in range(len(text) + 1) if text[len(text) - n :] in beginnings), default=0)
+        assert SpecialTokens(tokens).begun(text) == expected, (tokens, text)
+
+
+def test_a_long_token_that_repeats_itself_is_looked_for_in_linear_time() -> None:
+    """Compared one by one, its beginnings are twenty thousand million characters."""
+    token = "a" * 200_000 + "b"
+    tokens = SpecialTokens([token, "ab"])
+    assert tokens.begun("a" * 300_000) == 200_000
+    assert tokens.begun("a" * 300_000 + "b") == 0
+    assert tokens.begun("b" + "a" * 50_000) == 50_000
