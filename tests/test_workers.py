@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -106,8 +107,18 @@ class NoCluster:
 
 def test_a_cluster_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(workers, "_ray", lambda: NoCluster)
-    with pytest.raises(ConfigError, match=r"ray is '10.0.0.1:1': no Ray cluster answers there \(nobody is there\)"):
-        list(on_ray(partial(letters, tmp_path), [1], "10.0.0.1:1"))
+    with pytest.raises(ConfigError, match=r"ray is 'auto': no Ray cluster answers there \(nobody is there\)"):
+        list(on_ray(partial(letters, tmp_path), [1], "auto"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://localhost:{}", "[::1]:{}", "127.0.0.1:{}00000", "..:{}"])
+def test_where_nothing_listens_ray_is_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str) -> None:
+    monkeypatch.setattr(workers, "_ray", lambda: NoCluster)
+    monkeypatch.setattr(NoCluster, "init", None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(ConfigError, match=r"ray is '.*': no Ray cluster answers there \((?!nobody).*\)\.$"):
+        list(on_ray(partial(letters, tmp_path), [1], address.format(port)))
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ does from the beginning: its numbers come once more with a minus. An error ends 
 import multiprocessing
 import os
 import signal
+import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -30,6 +31,7 @@ JobFunction = Callable[[Job], Iterator[int | Outcome]]
 Results = Generator[int | Outcome, None, None]
 
 MAX_DEATHS = 3  # of workers at one job: what kills so many kills the next one too
+PATIENCE = 5.0  # seconds in which a cluster takes a call
 DIED = (
     f"A worker died {MAX_DEATHS} times at the same part of the work, killed perhaps because memory ran out: take fewer "
     f"workers."
@@ -197,12 +199,29 @@ def _ray() -> Any:
 
 
 def _connect(ray: Any, address: str) -> None:
+    _check_listens(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False, logging_level="error")
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")[:200]
-        raise ConfigError(f"is {address!r}: no Ray cluster answers there ({reason}).", setting="ray") from None
+        raise _no_cluster(address, reason) from None
+
+
+def _no_cluster(address: str, reason: object) -> ConfigError:
+    return ConfigError(f"is {address!r}: no Ray cluster answers there ({reason}).", setting="ray")
+
+
+def _check_listens(address: str) -> None:
+    """Raise where nothing listens at an address with a port, which Ray would try for most of a minute."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdecimal():  # "local" or "auto"
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise _no_cluster(address, reason) from None
 
 
 def _last(task: JobFunction[Job, Any], job: Job) -> tuple[int, Any]:
