@@ -17,6 +17,7 @@ from glassformer.data.encoding import ReadProgress, encode_files
 from glassformer.data.memmap import TokenFile, get_batch, open_tokens, random_batch
 from glassformer.errors import CheckpointCorrupt, DataError, GlassformerError
 from glassformer.tokenizers import BPETokenizer, CharTokenizer, SentencePieceTokenizer, Tokenizer
+from glassformer.tokenizers.library import LibraryTokenizer
 from support.counts import count
 
 TEXT = "First Citizen:\r\nBefore we proceed any further, hear me speak.\n\nSmørrebrød, 你好, 🙂.\n" * 50
@@ -194,6 +195,33 @@ def test_tokenizers_with_the_same_tokens_and_other_rules_have_other_fingerprints
         SentencePieceTokenizer(pieces, [0.0] * 261, collapse_spaces=True),
     ]
     assert len({encoding.fingerprint(tokenizer) for tokenizer in kinds}) == len(kinds)
+
+
+def test_tokens_are_read_by_who_makes_the_same_whatever_its_file_says_beside_them(tmp_path: Path) -> None:
+    end = "<|endoftext|>"
+    path = written(tmp_path)
+    tokenizer = Tokenizer.train([path], 300, [end])
+    assert isinstance(tokenizer, BPETokenizer)
+    encode_files([path], tokenizer, tmp_path / "out")
+    begun = Tokenizer.load(tokenizer.save(tmp_path / "tok"))
+    begun.begin_with(end)
+    assert encoding.fingerprint(begun) != encoding.fingerprint(tokenizer)
+    assert len(open_tokens(tmp_path / "out", tokenizer=begun).tokens)
+    file = json.loads(tokenizer.tokenizer_json())
+    file["model"] |= {"merges": [" ".join(merge) for merge in file["model"]["merges"]], "end_of_word_suffix": ""}
+    library = LibraryTokenizer(json.dumps(file, indent=1))
+    library.eos_id = tokenizer.eos_id
+    assert len(open_tokens(tmp_path / "out", tokenizer=library).tokens)
+    for other in (
+        BPETokenizer(tokenizer.vocab, tokenizer.merges[:9], [end]),  # type: ignore[index]
+        BPETokenizer(tokenizer.vocab, tokenizer.merges, [end], "cl100k"),
+        BPETokenizer(tokenizer.vocab, tokenizer.merges),
+    ):
+        with pytest.raises(DataError, match="another tokenizer"):
+            open_tokens(tmp_path / "out", tokenizer=other)
+    (tmp_path / "out" / "tokenizer.json").unlink()
+    with pytest.raises(DataError, match="another tokenizer"):
+        open_tokens(tmp_path / "out", tokenizer=begun, verify=False)
 
 
 def test_a_tokenizer_has_the_same_fingerprint_after_it_was_saved_and_loaded(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from glassformer.tokenizers import BPETokenizer, Tokenizer
 from glassformer.tokenizers.base import AllowedSpecial
 from glassformer.tokenizers.corpus import FileSpan, cuts_of, has_documents
 from glassformer.tokenizers.span_reader import SpanReader
+from glassformer.tokenizers.tokenizer_json import PARTS
 from glassformer.workers import in_processes, in_threads, on_ray
 
 ReadProgress = Callable[[int, int], None]  # bytes of text read, of how many
@@ -167,8 +169,25 @@ def encode_files(
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:
-    """The SHA-256 of its tokenizer.json: two share it when they make the same tokens of every text."""
+    """The SHA-256 of its tokenizer.json: two that share it make the same tokens of every text."""
     return hashlib.sha256(tokenizer.tokenizer_json().encode()).hexdigest()
+
+
+def are_alike(one: Tokenizer, other: Tokenizer) -> bool:
+    """Whether two make the same tokens of every text, though their files may be others.
+
+    What stands around a text is none of its tokens, and what a file has off it need not say.
+    """
+    return (_content_of(one), one.eos_id) == (_content_of(other), other.eos_id)
+
+
+def _content_of(tokenizer: Tokenizer) -> dict[str, Any]:
+    content = json.loads(tokenizer.tokenizer_json())
+    content["model"] = {name: value for name, value in content["model"].items() if value}
+    if merges := content["model"].get("merges"):
+        content["model"]["merges"] = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+    content["added_tokens"] = sorted(content.get("added_tokens") or [], key=itemgetter("id"))
+    return {name: content.get(name) for name in (*PARTS, "added_tokens")}
 
 
 # ---- the plan

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from glassformer import files
 from glassformer.config import from_mapping, read_mapping
-from glassformer.data.encoding import DTYPES, INFO, Shard, TokenInfo, fingerprint
-from glassformer.errors import ConfigError, DataError
+from glassformer.data.encoding import DTYPES, INFO, TOKENIZER, Shard, TokenInfo, are_alike, fingerprint
+from glassformer.errors import ConfigError, DataError, TokenizerError
 from glassformer.tokenizers import Tokenizer
 
 
@@ -75,13 +75,13 @@ class TokenFile:
 def open_tokens(folder: Path, *, verify: bool = True, tokenizer: Tokenizer | None = None) -> TokenFile:
     """Map a token file. With `verify`, its bytes must have their SHA-256 and its ids must be in the vocabulary.
 
-    A `tokenizer` must be the one that made the tokens.
+    A `tokenizer` must be the one that made the tokens, or one that makes the same.
     """
     try:
         info = from_mapping(TokenInfo, read_mapping(folder / INFO))
     except ConfigError as error:
         raise DataError(f"{folder} is not a folder of tokens: {error}") from None
-    if tokenizer is not None and fingerprint(tokenizer) != info.tokenizer:
+    if tokenizer is not None and not _makes_these(tokenizer, folder, info):
         raise DataError(f"{folder} was made with another tokenizer than this model's; encode its text again.")
     if verify:
         files.verify(folder)
@@ -90,6 +90,17 @@ def open_tokens(folder: Path, *, verify: bool = True, tokenizer: Tokenizer | Non
     shards = info.shards or (Shard(file="tokens.bin", count=info.count, sha256=""),)
     arrays = [_mapped(folder, shard, info, verify) for shard in shards if shard.count]
     return TokenFile(folder=folder, info=info, tokens=arrays[0] if len(arrays) == 1 else TokenShards(arrays))
+
+
+def _makes_these(tokenizer: Tokenizer, folder: Path, info: TokenInfo) -> bool:
+    """Whether a tokenizer is the one that made the tokens, or one like that."""
+    if fingerprint(tokenizer) == info.tokenizer:
+        return True
+    try:
+        maker = Tokenizer.load(folder / TOKENIZER)
+    except TokenizerError:
+        return False
+    return fingerprint(maker) == info.tokenizer and are_alike(maker, tokenizer)
 
 
 def _mapped(folder: Path, shard: Shard, info: TokenInfo, verify: bool) -> UInt[np.ndarray, " N"]:
