@@ -17,12 +17,12 @@ import pytest
 
 import glassformer as gf
 from glassformer.errors import DataError, TokenizerError
-from glassformer.kernels.count import utf8_end
+from glassformer.kernels import count as kernels
 from glassformer.kernels.split import CODES
 from glassformer.tokenizers import counting, counting_fast, pretokenize
 from glassformer.tokenizers.bpe_train import count_pre_tokens
 from glassformer.tokenizers.corpus import FileSpan, cuts_of, files_of, shares_of
-from glassformer.tokenizers.counting import _count, _receive, _send_counts
+from glassformer.tokenizers.counting import _count
 from glassformer.tokenizers.pretokenize import PATTERNS, PreTokenizer
 from support.counts import count
 
@@ -92,6 +92,27 @@ def test_the_kernel_counts_what_python_counts(tmp_path: Path, monkeypatch: pytes
             assert counted(paths, special_tokens, pattern, workers) == expected, (special_tokens, pattern, workers)
 
 
+def test_pre_tokens_that_share_a_known_hash_do_not_share_a_slot() -> None:
+    """All words of four letters that FNV-1a, a hash without a seed, sends to one slot of 4,096."""
+    letters = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz", np.uint8)
+    words = np.stack(np.meshgrid(*[letters] * 4, indexing="ij"), -1).reshape(-1, 4)
+    hashes = np.full(len(words), 14695981039346656037, np.uint64)
+    for i in range(4):
+        hashes = (hashes ^ words[:, i]) * np.uint64(1099511628211)
+    alike = words[(hashes ^ hashes >> np.uint64(32)) % 4096 == 99]
+    text = np.frombuffer(b"".join(word.tobytes() for word in alike), np.uint8)
+    homes = []
+    for _ in range(3):
+        table = kernels.empty_table(1 << 12)
+        assert all(kernels.add(table, text, start, start + 4, 1) for start in range(0, len(text), 4))
+        used = np.flatnonzero(table.slots["count"])
+        assert len(used) == len(alike) > 80
+        assert (np.diff(used) == 1).sum() < 30
+        assert kernels.words_of(table)[0].tobytes() == text.tobytes()
+        homes.append(used.tolist())
+    assert homes[0] != homes[1] != homes[2]
+
+
 def test_the_kernel_counts_between_ten_thousand_special_tokens_with_one_prefix(tmp_path: Path) -> None:
     tokens = [f"<|a common prefix {i}|>" for i in range(10_000)]
     rng = random.Random(17)
@@ -143,7 +164,7 @@ def test_where_utf8_ends_is_where_python_says(tmp_path: Path) -> None:
             expected = len(data)
         except UnicodeDecodeError as error:
             expected = error.start
-        assert utf8_end(np.frombuffer(data, np.uint8)) == expected, data
+        assert kernels.utf8_end(np.frombuffer(data, np.uint8)) == expected, data
 
 
 @pytest.mark.parametrize("bad", [b"\xff", b"\xed\xa0\x80", b"\xc3"])
@@ -219,8 +240,8 @@ def test_a_file_is_never_cut_through_a_special_token(tmp_path, special_tokens):
         data = "".join(random.Random(seed).choices("abc  d\n", k=90)).encode()
         path.write_bytes(data)
         offsets = cuts_of(path, len(data), 12, [token.encode() for token in special_tokens])
-        whole = list(_count([FileSpan(path, 0, len(data))], pretokenizer))[-1]
-        parts = list(_count([FileSpan(path, a, b) for a, b in pairwise(offsets)], pretokenizer))[-1]
+        whole = list(_count(pretokenizer, [FileSpan(path, 0, len(data))]))[-1]
+        parts = list(_count(pretokenizer, [FileSpan(path, a, b) for a, b in pairwise(offsets)]))[-1]
         assert parts == whole, (data, offsets)
 
 
@@ -276,13 +297,9 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path):
     assert not multiprocessing.active_children()
 
 
-def test_what_a_process_cannot_count_is_said_as_without_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretokenize, "LONGEST", 1000)
-    (tmp_path / "c").write_text("x" * 2 * pretokenize.BLOCK)
-    pretokenizer = pretokenize.PreTokenizer(pretokenize.split_pattern("gpt2"), ())
-    result, send = multiprocessing.Pipe(duplex=False)
-    before = signal.getsignal(signal.SIGINT)
-    _send_counts(send, [FileSpan(tmp_path / "c", 0, 2 * pretokenize.BLOCK)], pretokenizer)
-    signal.signal(signal.SIGINT, before)
-    with pytest.raises(TokenizerError, match="characters in a row"):
-        list(iter(lambda: _receive(result), None))
+def test_what_a_process_cannot_count_is_said_as_without_processes(tmp_path: Path) -> None:
+    (tmp_path / "c").write_bytes(b"ab " * 50 + b"\xff")
+    shares = shares_of(files_of([tmp_path / "c"]), 2, [])
+    with gf.use("readable"), pytest.raises(DataError, match="byte 150 cannot be read"):
+        list(counting.count_shares(shares, "gpt2", []))
+    assert not multiprocessing.active_children()

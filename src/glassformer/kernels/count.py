@@ -11,8 +11,12 @@ A block ends anywhere in the text, so that what is at its end may go on in the n
 what may be the beginning of a special token. `count` returns where that begins. It returns too when the table is full,
 which the caller then replaces by a longer one. Since the table has the pre-tokens' bytes itself, it grows with their
 number and not with the text, the tables of several threads can be added up, and no file needs to be in memory.
+
+Of a hash that is known a corpus can be written whose pre-tokens all have one slot, so that each search passes all that
+came before. Each table has a seed of its own, on which no count depends.
 """
 
+import secrets
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,9 +27,9 @@ from glassformer.kernels.special_tokens import Lengths
 from glassformer.kernels.split import ByteArray, pre_token_end
 
 SLOT = np.dtype([("hash", np.int64), ("place", np.int64), ("length", np.int64), ("count", np.int64)])
-N_WORDS, N_BYTES = range(2)  # in `numbers`
+N_WORDS, N_BYTES, SEED = range(3)  # in `numbers`
 BYTES_PER_SLOT = 16  # three slots of four are used: twenty bytes for a pre-token
-OFFSET, PRIME = -3750763034362895579, 1099511628211  # of the hash FNV-1a, as 64 bits with a sign
+GOLDEN = -7046029254386353131  # 2⁶⁴ divided by the golden ratio, as 64 bits with a sign
 
 
 class Table(NamedTuple):
@@ -91,9 +95,7 @@ def next_special(lengths: Lengths, start: int, stop: int) -> tuple[int, int]:
 @njit
 def add(table: Table, data: ByteArray, start: int, end: int, n: int) -> bool:
     """Add to the count of a pre-token; False, and nothing is done, where a new one finds no room."""
-    hash = OFFSET
-    for i in range(start, end):
-        hash = (hash ^ data[i]) * PRIME
+    hash = hash_of(data, start, end, table.numbers[SEED])
     slot = home_of(hash, len(table.slots))
     while table.slots[slot].count > 0 and not is_in(table, slot, data, start, end, hash):
         slot = slot + 1 if slot + 1 < len(table.slots) else 0
@@ -112,9 +114,30 @@ def add(table: Table, data: ByteArray, start: int, end: int, n: int) -> bool:
 
 
 @njit
+def hash_of(data: ByteArray, start: int, end: int, seed: int) -> int:
+    """A hash of some bytes, eight at a time; the last ones, perhaps none, with a one before them.
+
+    FNV-1a, which takes them one by one, has the same collisions whatever the seed, but for the lowest byte of it.
+    """
+    hash, word = seed, 1
+    for i in range(start, end):
+        word = word << 8 | data[i]
+        if (i - start) % 8 == 7:
+            hash, word = mixed(hash ^ word), 1
+    return mixed(mixed(hash ^ word))
+
+
+@njit
+def mixed(hash: int) -> int:
+    """A hash one step on: each upper bit depends on all that were lower, and those of the lower half on the upper."""
+    hash *= GOLDEN
+    return hash ^ hash >> 32
+
+
+@njit
 def home_of(hash: int, n_slots: int) -> int:
     """The slot where a search begins. `n_slots` is a power of two."""
-    return (hash ^ hash >> 32) & (n_slots - 1)
+    return hash & (n_slots - 1)
 
 
 @njit
@@ -152,7 +175,8 @@ def move(slots: Any, longer: Any) -> None:
 
 def empty_table(n_slots: int) -> Table:
     """A table without a pre-token. The number of slots is a power of two, and at least 4: one stays empty."""
-    return Table(np.empty(BYTES_PER_SLOT * n_slots, np.uint8), np.zeros(n_slots, SLOT), np.zeros(2, np.int64))
+    numbers = np.array([0, 0, secrets.randbits(63)], np.int64)
+    return Table(np.empty(BYTES_PER_SLOT * n_slots, np.uint8), np.zeros(n_slots, SLOT), numbers)
 
 
 def more_room(table: Table) -> Table:
