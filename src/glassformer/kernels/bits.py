@@ -1,4 +1,4 @@
-"""What processors do and numba has no name for: 64 bytes at once, the lowest bit, memory that will be read.
+"""What processors do and numba has no name for: 64 bytes at once, and the lowest bit.
 
 The few instructions are given to numba in the form that it makes of all kernels; every processor has some that do it,
 64 bytes perhaps by 16 or 32.
@@ -42,23 +42,5 @@ def _lowest(_context: Any, number: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
-def _prefetch(_context: Any, array: Any, place: Any) -> Any:
-    """Let the processor bring to its cache what is at this place of an array, and go on."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        where = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
-        number = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [where.type, number, number, number])
-        function = builder.module.declare_intrinsic("llvm.prefetch", [where.type], kind)
-        builder.call(
-            function, [where, *(ir.Constant(number, code) for code in (0, 3, 1))]
-        )  # read, into all caches, data
-        return context.get_dummy_value()
-
-    return types.void(array, types.uint64), generate
-
-
 in_range: Any = intrinsic(_in_range)
 lowest: Any = intrinsic(_lowest)
-prefetch: Any = intrinsic(_prefetch)

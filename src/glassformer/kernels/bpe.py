@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glassformer.kernels import inlined, njit
-from glassformer.kernels.bits import prefetch
 from glassformer.kernels.marks import Words, is_marked, mark
+from glassformer.kernels.memory import prefetch_in
 from glassformer.kernels.split import ByteArray, word
 from glassformer.kernels.split_text import pair_of, split
 
@@ -143,7 +143,7 @@ def look_up(data: ByteArray, start: int, n_pieces: int, cache: Cache, scratch: S
         end = ends[i]
         first, second = key_of(data, start, end - start)
         slot = slot_of(first, second, len(slots) // SLOT) * np.uint64(SLOT)
-        prefetch(slots, slot)
+        prefetch_in(slots, slot)
         keys[2 * i], keys[2 * i + 1] = first, second
         places[i] = signed(slot)
         start = end
@@ -152,7 +152,7 @@ def look_up(data: ByteArray, start: int, n_pieces: int, cache: Cache, scratch: S
         slot = np.uint64(places[i])
         at = np.uint64(2) * slot + np.uint64(4)
         is_stored = cache.slot_ids[at] > SLOT_IDS
-        prefetch(cache.store, np.uint64(cache.slot_ids[at + np.uint64(1)] if is_stored else 0))
+        prefetch_in(cache.store, np.uint64(cache.slot_ids[at + np.uint64(1)] if is_stored else 0))
         rest[np.uint64(n_rest)] = i
         n_rest += (slots[slot] != keys[2 * i]) | (slots[slot + np.uint64(1)] != keys[2 * i + 1])
     return n_rest

@@ -12,6 +12,7 @@ from llvmlite import ir
 from numba import extending, types
 
 LONG = ir.IntType(64)
+BYTES = ir.IntType(8).as_pointer()
 
 
 def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,14 +51,29 @@ def prefetch(typing: Any, address: Any) -> Any:
     """Let the line at an address come into the caches, for who reads it soon; it need not be memory of ours."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
-        function = builder.module.globals.get("llvm.prefetch.p0") or ir.Function(
-            builder.module, ir.FunctionType(ir.VoidType(), [pointer, number, number, number]), "llvm.prefetch.p0"
-        )
-        builder.call(function, [builder.inttoptr(args[0], pointer), number(0), number(3), number(1)])
+        _prefetch(builder, builder.inttoptr(args[0], BYTES))
         return context.get_dummy_value()
 
     return types.void(types.int64), generate
+
+
+@intrinsic
+def prefetch_in(typing: Any, array: Any, place: Any) -> Any:
+    """The same of what is at a place of an array."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        _prefetch(builder, builder.bitcast(builder.gep(data, [args[1]]), BYTES))
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64), generate
+
+
+def _prefetch(builder: Any, pointer: Any) -> None:
+    number = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [BYTES, number, number, number])
+    function = builder.module.declare_intrinsic("llvm.prefetch", [BYTES], kind)
+    builder.call(function, [pointer, number(0), number(3), number(1)])  # to read, into all caches, data
 
 
 @intrinsic
