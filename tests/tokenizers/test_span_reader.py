@@ -121,7 +121,7 @@ def test_pre_tokens_of_every_kind_of_file_are_counted_alike(workers: int, tmp_pa
                 expected[word] = expected.get(word, 0) + 3 * n
     for name in ("c.jsonl", "c.jsonl.gz", "c.jsonl.zst", "c.parquet"):
         assert dict(count_pre_tokens(tmp_path / name, workers=workers)) == expected, name
-        with pytest.raises(DataError, match=r"'body'; it has text\. field= names another"):
+        with pytest.raises(DataError, match=r"'body'; its (columns of )?texts are text\. field= names"):
             count_pre_tokens(tmp_path / name, field="body")
 
 
@@ -155,12 +155,36 @@ def test_a_document_has_a_greatest_length(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "line", [b"[1]", b'{"text": 3}', b'{"text": "a"', b'{"text": "\xff"}', b"[" * 5_000, b'{"text": "a", "text": "b"}']
+    ("line", "reason"),
+    [
+        (b"[1]", "must hold a JSON object"),
+        (b'{"text": 3}', "it has a number and no text under 'text'; its texts are none"),
+        (b'{"text": null, "b": "b"}', "it has null and no text under 'text'; its texts are b"),
+        (b'{"b": true}', "it has no text under 'text'"),
+        (b'{"text": "a"', "is not valid JSON"),
+        (b'{"text": "\xff"}', "is not valid JSON"),
+        (b"[" * 5_000, "nested too deeply"),
+        (b'{"text": "a", "text": "b"}', "comes twice"),
+    ],
 )
-def test_what_is_no_document_is_said_with_its_place(line: bytes, tmp_path: Path) -> None:
-    (tmp_path / "c.jsonl").write_bytes(b'{"text": "a"}\n' + line + b"\n")
-    with pytest.raises(DataError, match="the line at byte 14"):
-        texts_of(tmp_path / "c.jsonl")
+def test_what_is_no_document_is_said_with_its_place(line: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_bytes(b'{"text": "a"}\n\n' + line + b"\n")
+    for start in (0, 14, 15):
+        with pytest.raises(DataError, match=rf"c\.jsonl, line 3 \(at byte 15\): .*{reason}"):
+            list(map("".join, SpanReader(FileSpan(path, start, path.stat().st_size)).texts()))
+
+
+def test_of_a_table_the_row_and_the_type_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "c.parquet"
+    for column, kind in ((pyarrow.array([1, 2]), "int64"), (pyarrow.nulls(2), "null")):
+        parquet.write_table(pyarrow.table({"text": column, "b": ["a", "b"]}), path)
+        with pytest.raises(DataError, match=f"its column 'text' has {kind}; its columns of texts are b\\. field="):
+            texts_of(path)
+    monkeypatch.setattr(span_reader, "LONGEST_DOCUMENT", 9)
+    write_table(path, ["a"] * 150 + [None, "a" * 10], rows=50)
+    with pytest.raises(DataError, match="row 152, has a text of 10 bytes"):
+        texts_of(path)
 
 
 def test_a_surrogate_alone_is_a_replacement_character(tmp_path: Path) -> None:

@@ -24,11 +24,13 @@ def read_column(path: Path, field: str, start: int, stop: int, longest: int) -> 
     try:
         with parquet.ParquetFile(path) as file:
             groups = _groups_between(path, file, field, start, stop)
+            row = sum(file.metadata.row_group(group).num_rows for group in range(min(groups, default=0)))
         with parquet.ParquetFile(path, read_dictionary=[field], buffer_size=BUFFER, pre_buffer=False) as file:
             for batch in file.iter_batches(ROWS, row_groups=groups, columns=[field], use_threads=False):
-                for value in batch.column(0):
+                for i, value in enumerate(batch.column(0), 1):
                     if value.is_valid:
-                        yield _text(path, value.value.as_buffer(), longest)
+                        yield _text(path, row + i, value.value.as_buffer(), longest)
+                row += batch.num_rows
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0][:200]
         raise DataError(f"{path} cannot be read as a Parquet file: {reason}.") from None
@@ -45,8 +47,9 @@ def _groups_between(path: Path, file: Any, field: str, start: int, stop: int) ->
     }
     texts = [name for name, kind in kinds.items() if types.is_string(kind) or types.is_large_string(kind)]
     if field not in texts:
+        what = f"its column {field[:80]!r} has {kinds[field]}" if field in kinds else f"it has no column {field[:80]!r}"
         raise DataError(
-            f"{path} has no column of texts {field[:80]!r}; it has {', '.join(texts)[:200] or 'none'}.",
+            f"{path}: {what}; its columns of texts are {', '.join(texts)[:200] or 'none'}.",
             python="field= names another.",
             command="--field names another.",
         )
@@ -59,8 +62,8 @@ def _groups_between(path: Path, file: Any, field: str, start: int, stop: int) ->
     return [group for group, begin in enumerate(begins) if start <= begin < stop]
 
 
-def _text(path: Path, buffer: Any, longest: int) -> bytes:
+def _text(path: Path, row: int, buffer: Any, longest: int) -> bytes:
     if buffer.size > longest:
-        raise DataError(f"{path} has a text of {buffer.size:,} bytes, and is no table of documents.")
+        raise DataError(f"{path}, row {row:,}, has a text of {buffer.size:,} bytes, and is no table of documents.")
     text: bytes = buffer.to_pybytes()
     return text

@@ -6,6 +6,7 @@ Files come from strangers: what is packed may not become arbitrarily larger, and
 import codecs
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from glassformer import strict_json
@@ -16,6 +17,14 @@ from glassformer.tokenizers.pretokenize import without_surrogates
 
 READ_BYTES = 1 << 19
 LONGEST_DOCUMENT = 16 << 20  # bytes, three times the Bible
+KINDS = {  # of what is no text in JSON
+    type(None): "null",
+    bool: "a truth value",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+}
 MAX_VALUES = 1 << 21  # about, of a line: a text has commas too
 
 
@@ -91,16 +100,18 @@ class SpanReader:
             is_packed = raw.limit is not None
             if not is_packed:
                 raw.skip_to(start)
-            at = start
+            at, n_lines = start, 0
             with io.BufferedReader(raw, READ_BYTES) as file:
                 while (is_packed or at < stop) and (line := file.readline(LONGEST_DOCUMENT + 1)):
-                    where = f"{path}: the line at byte {at:,}"
-                    if len(line) > LONGEST_DOCUMENT:
-                        raise DataError(f"{where} has more than {LONGEST_DOCUMENT:,} bytes, and is no document.")
-                    at += len(line)
+                    try:
+                        document = _field_of(line, field)
+                    except DataError as error:
+                        number = n_lines + 1 + _lines_before(path, start)
+                        raise error.about(f"{path}, line {number:,} (at byte {at:,})") from None
+                    at, n_lines = at + len(line), n_lines + 1
                     self.n_read = raw.position() if is_packed else at - start
-                    if not line.isspace():
-                        yield TextBlock(_field_of(line, field, where), True)
+                    if document is not None:
+                        yield TextBlock(document, True)
 
     def _of_table(self) -> Iterator[TextBlock]:
         from glassformer.tokenizers.parquet import read_column
@@ -111,14 +122,28 @@ class SpanReader:
         self.n_read = stop - start
 
 
-def _field_of(line: bytes, field: str, where: str) -> bytes:
-    """The text of an object's field."""
-    document = strict_json.parse(line, where, max_values=MAX_VALUES, error=DataError)
+def _lines_before(path: Path, at: int) -> int:
+    """How many lines end before an offset of a file."""
+    n_lines = 0
+    with path.open("rb") as file:
+        while at > 0 and (data := file.read(min(READ_BYTES, at))):
+            n_lines, at = n_lines + data.count(b"\n"), at - len(data)
+    return n_lines
+
+
+def _field_of(line: bytes, field: str) -> bytes | None:
+    """The text of an object's field; None for a line without anything."""
+    if len(line) > LONGEST_DOCUMENT:
+        raise DataError(f"it has more than {LONGEST_DOCUMENT:,} bytes, and is no document.")
+    if line.isspace():
+        return None
+    document = strict_json.parse(line, "it", max_values=MAX_VALUES, error=DataError)
     text = document.get(field)
     if not isinstance(text, str):
         names = ", ".join(name for name, value in document.items() if isinstance(value, str))
+        what = f"{KINDS[type(text)]} and no text" if field in document else "no text"
         raise DataError(
-            f"{where} has no text under {field[:80]!r}; it has {names[:200] or 'none'}.",
+            f"it has {what} under {field[:80]!r}; its texts are {names[:200] or 'none'}.",
             python="field= names another.",
             command="--field names another.",
         )
