@@ -1,5 +1,6 @@
 """GGUF: models and tokenizers as llama.cpp's converter writes them, held to `transformers`, and damaged files."""
 
+import json
 import os
 import random
 import struct
@@ -627,6 +628,27 @@ def test_a_byte_level_tokenizer_cuts_text_as_the_library_does(tmp_path: Path) ->
     for text in TEXTS:
         assert ours.encode(text) == theirs.encode(text).ids
         assert ours.decode(ours.encode(text)) == text
+
+
+def test_commands_open_the_tokenizer_of_a_file(tmp_path: Path) -> None:
+    ours, path = loaded(tmp_path, **byte_level()).tokenizer, str(tmp_path / "m.gguf")
+    done = run("tokenizer", "encode", path, "hello world", "--json")
+    assert json.loads(done.stdout) == ours.encode("hello world"), done.stderr
+    assert run("tokenizer", "decode", path, *done.stdout.strip("[]\n").split(", ")).stdout == "hello world"
+    assert json.loads(run("tokenizer", "show", path, "hell", "--json").stdout)["tokens"][0]["id"] == 259
+    write_llama(tmp_path / "none.gguf", llama())
+    write_llama(tmp_path / "other.gguf", llama(), tokenizer=byte_level(pre="some-other"))
+    (tmp_path / "cut.gguf").write_bytes((tmp_path / "m.gguf").read_bytes()[:500])
+    for name, reason in (
+        ("none", "has no tokenizer"),
+        ("other", "it splits text by 'some-other'"),
+        ("cut", ""),
+        ("gone", "cannot be read: No such file"),
+    ):
+        refused = run("tokenizer", "show", str(tmp_path / f"{name}.gguf"), "hello")
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
+        assert reason in refused.stderr
+        assert f"{name}.gguf" in refused.stderr
 
 
 def test_llama_3s_text_is_split_by_its_pattern(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 
 from glassformer import files
 from glassformer.checkpoints import chat_templates
+from glassformer.checkpoints.gguf_file import GGUFFile
 from glassformer.checkpoints.tokenizer_files import TOKENIZER_CONFIG, Tokenizers, read_tokenizers
 from glassformer.errors import ExportError, TokenizerError
 from glassformer.tokenizers.base import Tokenizer
@@ -76,6 +77,21 @@ def read(contents: Mapping[str, bytes]) -> Tokenizers:
             files.write(Path(folder, name), contents[name])
         tokenizer, source, missing = read_tokenizers(Path(folder))
         return Tokenizers(tokenizer, source, missing.replace(f"{folder}/", ""))
+
+
+def load(path: Path) -> Tokenizer:
+    """The tokenizer in a GGUF file, whose tensors are not read; raises where it has none that is known here."""
+    with files.errors_about(path):
+        metadata = GGUFFile(path).metadata
+    if not any(name.startswith(KEY) for name in metadata):
+        raise TokenizerError(f"{path} has no tokenizer.")
+    try:
+        tokenizer, _, missing = read(files_of(metadata))
+    except TokenizerError as error:
+        raise error.about(path) from None
+    if tokenizer is None:
+        raise TokenizerError(f"{path}: {missing}")
+    return tokenizer
 
 
 def files_of(metadata: Mapping[str, Any]) -> dict[str, bytes]:
