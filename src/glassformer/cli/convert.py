@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from glassformer.cli.flags import Flag
+from glassformer.cli.flags import Flag, no_effect
 from glassformer.cli.loading import OPENING, ContextLength, Opening, opened
 from glassformer.cli.output import new_destination, print_json, print_line, remark
 
@@ -67,6 +67,8 @@ def convert(
             "--quantize q8_0, f16 or f32 goes with a destination that ends in .gguf, and neither alone; int8, int4 and "
             "keep go with a directory."
         )
+    if is_file:
+        no_effect("on a GGUF file", native=native)
     new_destination(destination, overwrite=overwrite, folder=not is_file, reads=read)
     levels = quantize if of_folder else None
     model = opened(source, opening, dtype=None, context_length=context_length, quantize=levels)

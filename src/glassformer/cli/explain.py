@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.flags import Flag
+from glassformer.cli.flags import Flag, no_effect, unless
 from glassformer.cli.loading import OPENING, ContextLength, Opening
 from glassformer.cli.output import print_json, print_line, print_table, write_text
 
@@ -77,9 +77,13 @@ def explain(
         raise ConfigError(f"--json puts each step into the one before it, so --depth can be {MAX_NESTED} at most.")
     if names is not None and cell is not None:
         raise ConfigError("--names lists names, --cell explains a number: give one of them.")
+    if cell is None:
+        no_effect("without --cell", depth=unless(depth, 1), terms=unless(terms, 8))
     kept = is_trace(model)
     if kept and (input, tokens, context_length) != (None, None, None):
         raise ConfigError(f"{model} is a recording, with its input: leave out --input, --tokens and --context-length.")
+    if kept:
+        no_effect("on a recording", from_pickle=opening.from_pickle, option=opening.option)
     trace = (
         traces.load(Path(model))
         if kept

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from glassformer.cli.choosing import CHOOSING, Choosing
-from glassformer.cli.flags import Flag
+from glassformer.cli.flags import Flag, no_effect
 from glassformer.cli.loading import RUNNING, ContextLength, Running, load
 from glassformer.cli.output import print_json, print_line, read_argument, remark, write_text
 
@@ -99,6 +99,7 @@ def generate(
     """
     from glassformer.errors import GenerationError
     from glassformer.inference.chat import without_margin
+    from glassformer.inference.constraints import OF_CALLS
 
     settings = choosing.settings()
     if not 1 <= n <= 1024:
@@ -111,6 +112,9 @@ def generate(
         raise GenerationError("Give the text once: behind the model, or as --prompt.")
     if beams is not None and not 1 <= beams <= 1024:
         raise GenerationError(f"must be from 1 to 1024, not {beams}.", setting="beams")
+    if beams is not None:
+        drawn = {name: name for name in settings if name not in (*OF_CALLS, "seed")}
+        no_effect("with --beams, where nothing is drawn", **drawn, seed=choosing.seed)
     loaded = load(model, "language-model", opening=running, context_length=context_length)
     begin = read_argument(text or prompt or "")
     prompts: list[str | tuple[int, ...]] = [begin] * n

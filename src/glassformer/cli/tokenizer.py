@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.flags import Flag
+from glassformer.cli.flags import Flag, no_effect, unless
 from glassformer.cli.output import (
     new_destination,
     print_json,
@@ -123,7 +123,7 @@ def encode(
     Parameters
     ----------
     tokenizer
-        A checkpoint or tokenizer directory, tokenizer.json, vocab.json, .tiktoken, .model or tok512.bin.
+        A checkpoint or tokenizer directory, tokenizer.json, vocab.json, .tiktoken, .model, .gguf or tok512.bin.
     texts
         One text; without it and without --file, standard input is read. With --out, files: text, .jsonl, .parquet;
         the first two also packed as .gz or .zst.
@@ -146,9 +146,9 @@ def encode(
     json
         Print a JSON list; with --out, an object.
     """
+    from glassformer.data.encoding import SHARD_BYTES
     from glassformer.data.text import read_text
     from glassformer.errors import DataError
-    from glassformer.tokenizers import Tokenizer
 
     special: Literal["all", "none"] = "none" if plain else "all"
     if out is not None:
@@ -158,7 +158,7 @@ def encode(
         encode_into(
             out,
             paths,
-            Tokenizer.load(tokenizer),
+            opened(tokenizer),
             json=json,
             field=field,
             allowed_special=special,
@@ -168,9 +168,11 @@ def encode(
             overwrite=overwrite,
         )
         return
+    to_folders = {"workers": workers, "ray": ray, "shard_bytes": unless(shard_bytes, SHARD_BYTES)}
+    no_effect("without --out", **to_folders, field=unless(field, "text"), overwrite=overwrite)
     if len(texts) > 1 or (texts and file is not None):
         raise DataError("Give one text or --file, not both; with --out, any number of files.")
-    loaded = Tokenizer.load(tokenizer)
+    loaded = opened(tokenizer)
     if texts:
         ids: Iterator[int] = iter(loaded.encode(texts[0], allowed_special=special))
     else:
@@ -184,6 +186,17 @@ def encode(
         write_text(separator + " ".join(map(str, some)))
         separator = " "
     write_text("\n")
+
+
+def opened(path: Path) -> "Tokenizer":
+    """The tokenizer of a file or a folder, as `Tokenizer.load` reads it, or of a GGUF file, a whole model."""
+    from glassformer.tokenizers import Tokenizer
+
+    if path.suffix == ".gguf":
+        from glassformer.checkpoints import gguf_tokenizer
+
+        return gguf_tokenizer.load(path)
+    return Tokenizer.load(path)
 
 
 def encode_into(out: Path, paths: list[Path], tokenizer: "Tokenizer", *, json: bool, **options: Any) -> None:
@@ -226,9 +239,8 @@ def decode(tokenizer: Path, /, *ids: int) -> None:
         Numbers; without them, standard input is read.
     """
     from glassformer.errors import TokenizerError
-    from glassformer.tokenizers import Tokenizer
 
-    stream = Tokenizer.load(tokenizer).stream()
+    stream = opened(tokenizer).stream()
     words = map(str, ids) if ids else (word for line in sys.stdin for word in line.replace(",", " ").split())
     for word in words:
         try:
@@ -271,9 +283,9 @@ def show(
     json
         Print a JSON object.
     """
-    from glassformer.tokenizers import Tokenizer
-
-    loaded = Tokenizer.load(tokenizer)
+    if text is None:
+        no_effect("without a text", merges=merges, plain=plain)
+    loaded = opened(tokenizer)
     if text is None:
         _show_vocabulary(loaded, json=json)
     else:

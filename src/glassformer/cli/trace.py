@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.flags import Flag
+from glassformer.cli.flags import Flag, no_effect
 from glassformer.cli.loading import OPENING, ContextLength, Opening, load
 from glassformer.cli.output import (
     new_destination,
@@ -85,11 +85,15 @@ def trace(
             raise ConfigError(
                 "--check verifies a recording as it is: leave out --input, --tokens, --out and --context-length."
             )
+        no_effect("with --check", overwrite=overwrite, from_pickle=opening.from_pickle, option=opening.option)
+        if not cells:
+            no_effect("without --cells", seed=seed)
         with progress_bar("recomputing", None) as update:
             kept = traces.load(check)
             report = checking.check(kept, cells=cells or None, seed=seed, modules=modules, progress=update)
         show(report, json=json)
         sys.exit(0 if report.passed else 1)
+    no_effect("without --check", cells=cells, seed=seed)
     if out is None:
         raise ConfigError("Say where to keep the recording: --out DIR, or --out FILE.gft.")
     read = [path for path in (model, input) if path is not None]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.flags import Flag
+from glassformer.cli.flags import Flag, no_effect, unless
 from glassformer.cli.output import print_json, print_table, remark
 
 if TYPE_CHECKING:
@@ -78,6 +78,10 @@ def train(
         )
     if resume is not None and overwrite:
         raise ConfigError("--resume goes on with a run, and --overwrite removes it: give one of them.")
+    if resume is not None:
+        no_effect("with --resume, which names the run's folder", runs=unless(runs, Path("runs")))
+    if settings:
+        no_effect("with --settings, which trains nothing", overwrite=overwrite, view=view)
     if resume is not None and "data" in overrides:
         raise ConfigError("A resumed run goes on with the text that it began with: leave out --data.")
     if resume is not None and not (resume / SETTINGS).is_file():

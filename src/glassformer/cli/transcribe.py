@@ -6,7 +6,7 @@ from typing import Literal
 
 from cyclopts import App
 
-from glassformer.cli.flags import Flag
+from glassformer.cli.flags import Flag, no_effect, unless
 from glassformer.cli.loading import RUNNING, Running, load
 from glassformer.cli.output import new_destination, print_json, progress_bar, remark, write_text
 
@@ -84,8 +84,16 @@ def transcribe(
     for name, value in {"--line-width": line_width, "--line-count": line_count}.items():
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be at least 1, not {value}.")
-    if len(audio) > 1 and out is None and not json and format != "txt":
-        raise ConfigError(f"Several recordings as {format} are several files: add --out FOLDER, or --json.")
+    if format in ("txt", "json"):
+        no_effect(f"with --format {format}", line_width=line_width, line_count=line_count)
+    if out is None:
+        no_effect("without --out", overwrite=overwrite)
+    if out is None and json:
+        no_effect("with --json, unless there is --out", format=unless(format, "txt"))
+    if len(audio) > 1 and out is None and format != "txt":
+        raise ConfigError(
+            f"Several recordings as {format} are several files: add --out FOLDER, or take --json instead."
+        )
     targets = {path: out / f"{path.stem}.{format}" for path in audio} if out is not None else {}
     if out is not None and len(set(targets.values())) < len(audio):
         raise ConfigError("Two recordings have the same name, and would become the same file: transcribe one by one.")

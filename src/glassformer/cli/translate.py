@@ -7,7 +7,7 @@ from typing import Any
 
 from cyclopts import App
 
-from glassformer.cli.flags import Flag
+from glassformer.cli.flags import Flag, no_effect
 from glassformer.cli.loading import RUNNING, ContextLength, Running, load
 from glassformer.cli.output import new_destination, print_json, progress_bar, read_argument, remark, write_text
 
@@ -82,7 +82,9 @@ def translate(
             raise ConfigError(f"{name} must be at least 1, not {value}.")
     if text and file is not None:
         raise ConfigError("Give texts or --file, not both.")
-    if out is not None:
+    if out is None:
+        no_effect("without --out", overwrite=overwrite)
+    else:
         new_destination(out, overwrite=overwrite, folder=False, reads=[path for path in (model, file) if path])
     texts = list(text) or (list(read_lines(file)) if file is not None else [])
     loaded = load(model, "encoder-decoder", opening=running, context_length=context_length)

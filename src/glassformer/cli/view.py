@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from glassformer.cli.flags import Flag
+from glassformer.cli.flags import Flag, no_effect, unless
 from glassformer.cli.loading import OPENING, ContextLength, Opening, opened
 from glassformer.cli.output import new_destination, print_json, print_line, print_table, progress_bar, remark
 
@@ -82,7 +82,14 @@ def view(
         raise ConfigError("--check looks at the chapters, --export writes the page: give one of them.")
     if steps < 0:
         raise ConfigError(f"--steps must be at least 0, not {steps}.")
-    if export is not None:
+    if check or export is not None:
+        page = {"host": unless(host, "127.0.0.1"), "port": port, "allow_host": allow_host, "open": open}
+        no_effect(f"with --{'check' if check else 'export'}, which serves no page", **page)
+    if not model.startswith("preset:"):
+        no_effect("on a model that has its weights", seed=seed)
+    if export is None:
+        no_effect("without --export", overwrite=overwrite)
+    else:
         read = [path for path in (model, input) if path is not None]
         new_destination(export, overwrite=overwrite, folder=not is_file(export), reads=read)
     session = session_of(model, input, tokens, seed=seed, steps=steps, opening=opening, context_length=context_length)

@@ -55,6 +55,10 @@ def measure(
     """
     if streaming is None and (plot is not None or limit is not None):
         raise ConfigError("is for streaming.", setting="limit" if plot is None else "plot")
+    if data == "sort" and streaming is not None:
+        raise ConfigError("is for texts, and sort is none.", setting="streaming")
+    if (data == "sort" or streaming is not None) and batches:
+        raise ConfigError("is for texts that are read in batches.", setting="batches")
     if data == "sort":
         return _sorted(model)
     if streaming is not None:

@@ -59,9 +59,12 @@ def searched(usual: Beams, beams: int | None, length_penalty: float | None) -> B
     """The search that a user's settings ask for: its width is called `beams` there; None is as usual."""
     settings: dict[str, Any] = {"n_beams": beams, "length_penalty": length_penalty}
     try:
-        return replace(usual, **{name: value for name, value in settings.items() if value is not None})
+        search = replace(usual, **{name: value for name, value in settings.items() if value is not None})
     except GenerationError as error:
         raise GenerationError(error.message, setting=error.setting.removeprefix("n_")) from None
+    if search.n_beams == 1 and length_penalty is not None:
+        raise GenerationError("has no effect with one beam: leave it out.", setting="length_penalty")
+    return search
 
 
 def measure(

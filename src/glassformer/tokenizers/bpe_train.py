@@ -116,6 +116,8 @@ def count_pre_tokens(
     The result does not depend on the number of `workers`, nor on whether a Ray cluster counts, at the address `ray`,
     whose machines see the same files.
     """
+    if ray and workers is not None:
+        raise TokenizerError("are of this machine, and ray names a cluster: give one of them.", setting="workers")
     sizes = files_of(files)
     total = sum(size for _, size in sizes)
     if workers is None:
