@@ -102,7 +102,7 @@ def beam_search(
         raise GenerationError(f"must be from 1 to the {beams.n_beams} beams, not {n_best}.", setting="n_best")
     check_prompts(prompts, module.config.vocab_size)
     limits = limits_of(max_new_tokens, len(prompts))
-    engine = Engine(module, policy_for(module.config, prompts, limits, cache), n_tokens=n_tokens)
+    engine = Engine(module, policy_for(module.config, prompts, limits, cache), n_tokens=n_tokens, recent_bytes=0)
     last = (Renormalise(),) if constraints.renormalize_logits else ()
     searches = [
         BeamSearch(

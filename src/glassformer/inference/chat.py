@@ -85,10 +85,10 @@ def without_margin(pieces: Iterator[Piece]) -> Iterator[Piece]:
 class Conversation:
     """Messages that go on: every question is answered in the light of those before it.
 
-    The engine remembers what it has read of a turn, with which that of the next begins; only where a template writes
-    earlier turns in another way than the latest is all of it read again. Special tokens that it writes within an answer
-    are no part of its text, nor of what is read of it later. `request` says how tokens are chosen and when
-    an answer ends; it is asked anew, with a seed of its own, for each answer.
+    The engine keeps what it has read and written lately, with which the next turn begins; it is read again from where a
+    template, or the tokens of an answer's text, first differ. Special tokens that the model writes within an answer are
+    no part of its text, nor of what is read of it later. `request` says how tokens are chosen and when an answer ends;
+    it is asked anew, with a seed of its own, for each answer.
     """
 
     engine: Engine
@@ -98,7 +98,6 @@ class Conversation:
     stop: Sequence[str] = ()
     tools: Tools | None = None
     messages: list[ChatMessage] = field(default_factory=list)
-    _read: tuple[int, ...] = field(default=(), init=False)  # what the engine remembers
 
     @property
     def system(self) -> str:
@@ -148,10 +147,6 @@ class Conversation:
     def _answer(self, messages: list[ChatMessage], request: Request) -> Generator[Piece]:
         sequence, answer, finished = -1, "", False
         try:
-            self.engine.remember(request.tokens, n_logits=1)
-            if self._read != request.tokens:
-                self.engine.forget(self._read)
-            self._read = request.tokens
             sequence = self.engine.admit(request)
             tokens = (replace(new, sequence=0) for new in self.engine.run())
             pieces = stream_text(

@@ -22,6 +22,7 @@ from glassformer.inference.decode_plan import LazyPlan
 from glassformer.inference.latest_logits import latest_logits
 from glassformer.inference.logits import NOT_FINITE, LogitFilter, choose, distribution, draw, finite_rows
 from glassformer.inference.padding import left_padded, right_padded
+from glassformer.inference.recent_texts import RECENT_BYTES, WORTH, Prefix, RecentTexts
 from glassformer.inference.request import NewToken, Request, is_encoder_decoder
 from glassformer.inference.speculative import Draft, Drafter, Unfinished, verified
 from glassformer.inference.stopping import finish_of
@@ -77,12 +78,11 @@ class Live:
         return self.seen
 
 
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """The beginning of texts, read once: the state after it and the logits of its last token."""
+class Beginning(NamedTuple):
+    """So many tokens of a text need not be read, since they have been read as those of a prefix."""
 
-    state: State
-    logits: Float[Tensor, "1 V"]
+    prefix: Prefix | None = None
+    n_tokens: int = 0
 
 
 class Engine:
@@ -95,6 +95,10 @@ class Engine:
     change, and what is admitted beyond that waits. A `drafter` guesses several tokens a step, which one pass verifies:
     texts come sooner, with the same distribution (`speculative.py`). Once a cache is full from which old tokens leave,
     nothing is drafted any more, since what has left cannot be brought back.
+
+    The caches of texts that have ended are kept, in `recent_bytes` at most, 256 MB by default: a request that begins as
+    one of them reads only what differs, as the next turn of a conversation does. Weights that change under an engine
+    change nothing of what it has read.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class Engine:
         begin: Callable[[int], State] | None = None,
         n_rows: int | None = None,
         drafter: Drafter | None = None,
+        recent_bytes: int = RECENT_BYTES,
     ) -> None:
         if n_rows is not None and n_rows < 1:
             raise GenerationError(f"must be at least 1, not {n_rows}.", setting="n_rows")
@@ -128,6 +133,8 @@ class Engine:
         self._state: State | None = None
         self._logits: Float[Tensor, "rows V"] = torch.empty(0, 0)  # after the last token of each row, on the CPU
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
+        is_plain = begin is None and not self._needs_sources and n_rows is None
+        self._recent = RecentTexts(recent_bytes if is_plain else 0)
         if drafter is not None:
             self.most_forgotten()
 
@@ -165,6 +172,7 @@ class Engine:
 
     def cancel(self, sequence: int) -> None:
         """End a sequence; its row costs nothing from the next step on. One that has ended already is no error."""
+        self._keep([live for live in self._live if live.id == sequence])
         self._waiting = [live for live in self._waiting if live.id != sequence]
         self._live = [live for live in self._live if live.id != sequence]
         self._interrupted = [live for live in self._interrupted if live.id != sequence]
@@ -205,15 +213,15 @@ class Engine:
         beginning.check(self.module.config, self.policy)
         if self._needs_sources:
             raise GenerationError("Texts about sources of their own have no beginning in common to remember.")
-        prefix, more = self._longest_prefix(beginning.tokens)
-        if prefix and not more:
-            return self._prefixes[prefix].logits[:, None]
-        first = torch.zeros(1, dtype=torch.long, device=self.device)
-        state = self._prefixes[prefix].state.branch(first) if prefix else self._new_state([None])
-        rest = torch.tensor([list(tokens[len(prefix) :])])
+        whole = [prefix for prefix in self._prefixes.values() if prefix.begins(beginning.tokens)]
+        prefix, n_read = self._beginning_of(beginning.tokens, whole)
+        if n_read == len(beginning.tokens) and prefix is not None and prefix.logits is not None:
+            return prefix.logits[:, None]
+        state = self._new_state([None]) if prefix is None else prefix.rows(n_read, 1, self.device)
+        rest = torch.tensor([beginning.tokens[n_read:]])
         n_logits = rest.shape[-1] if n_logits is None else n_logits
         logits = torch.cat([*self._read(rest, state, None, n_logits)], 1)[:, -n_logits:]
-        self._prefixes[beginning.tokens] = Prefix(state, logits[:, -1].cpu().clone())
+        self._prefixes[beginning.tokens] = Prefix(beginning.tokens, state, logits[:, -1].cpu().clone())
         return logits
 
     def forget(self, tokens: Sequence[int]) -> None:
@@ -316,25 +324,33 @@ class Engine:
         if self.n_rows is not None:
             waiting = waiting[: self.n_rows - len(self._live)]
         news = []
-        for (prefix, _), group in grouped(
-            waiting, lambda live: (self._longest_prefix(live.tokens), _source_shape(live.request))
+        beginnings = {live.id: self._beginning_of(live.tokens) for live in waiting}
+        is_read = {live.id: len(live.tokens) == beginnings[live.id].n_tokens for live in waiting}
+        for (beginning, _, _), group in grouped(
+            waiting, lambda live: (beginnings[live.id], is_read[live.id], _source_shape(live.request))
         ):
             try:
-                self._add_rows(group, *self._prefilled(group, prefix))
+                self._add_rows(group, *self._prefilled(group, beginning))
             except Exception as error:  # the rows that run are as they were
                 news += _errors(group, error)
             self._waiting = [live for live in self._waiting if live not in group]
         return news
 
-    def _longest_prefix(self, text: Sequence[int]) -> tuple[tuple[int, ...], bool]:
-        """The longest remembered beginning of a text, and whether more follows it."""
-        fitting = [
-            tokens
-            for tokens in self._prefixes
-            if tuple(text[: len(tokens)]) == tokens and self._turn_alike(len(tokens), len(text))
-        ]
-        longest = max(fitting, key=len, default=())
-        return longest, len(longest) < len(text)
+    def _beginning_of(self, text: Sequence[int], prefixes: Iterable[Prefix] | None = None) -> Beginning:
+        """The longest beginning of a text that has been read, with the frequencies of this text's length."""
+        if prefixes is None:
+            prefixes = [*self._prefixes.values(), *self._recent]
+        usable = [each for each in prefixes if self._turn_alike(len(each.tokens), len(text))]
+        shared = [Beginning(each, each.n_shared(text)) for each in usable]
+        best = max(shared, key=lambda each: each.n_tokens, default=Beginning())
+        is_whole = best.prefix is not None and best.n_tokens == len(best.prefix.tokens)
+        return best if is_whole or best.n_tokens >= WORTH else Beginning()
+
+    def _keep(self, group: Iterable[Live]) -> None:
+        """Keep what has been read of texts that go on no more."""
+        for live in group:
+            if self._state is not None and live.request.search is None and live.request.source is None:
+                self._recent.keep(live.tokens[: live.n_read], self._state, live.rows[0])
 
     def _turn_alike(self, length: int, other: int) -> bool:
         """Whether texts of two lengths turn their queries and keys with the same frequencies."""
@@ -354,17 +370,17 @@ class Engine:
             self._live = [live for live in self._live if live not in outgrown]
             self._waiting = [*outgrown, *self._waiting]
 
-    def _prefilled(self, group: list[Live], beginning: tuple[tuple[int, ...], bool]) -> tuple[State, Tensor]:
+    def _prefilled(self, group: list[Live], beginning: Beginning) -> tuple[State, Tensor]:
         """The state after the prompts of a group, and the logits (B, V) of their last tokens."""
-        tokens, more = beginning
-        if tokens:
-            prefix = self._prefixes[tokens]
-            state = prefix.state.branch(torch.zeros(len(group), dtype=torch.long, device=self.device))
-            logits = prefix.logits.expand(len(group), -1)
+        prefix, n_read = beginning
+        if prefix is None:
+            state, logits = self._new_state([live.request.source for live in group]), NO_LOGITS
         else:
-            state = self._new_state([live.request.source for live in group])
-        if more:
-            prompts, valid = left_padded([live.tokens[len(tokens) :] for live in group])
+            self._recent.use(prefix)
+            state = prefix.rows(n_read, len(group), self.device)
+            logits = NO_LOGITS if prefix.logits is None else prefix.logits.expand(len(group), -1)
+        if len(group[0].tokens) > n_read:
+            prompts, valid = left_padded([live.tokens[n_read:] for live in group])
             for piece in self._read(prompts, state, valid):
                 logits = piece[:, -1].cpu()
         return state, logits
@@ -409,6 +425,10 @@ class Engine:
 
     def _add_rows(self, group: list[Live], state: State, logits: Float[Tensor, "B V"]) -> None:
         """Put prefilled rows beside those that run."""
+        if isinstance(state, KVCache) and any(policy.endless for policy in state.policies):  # of which tokens may leave
+            for row, live in enumerate(group):
+                if live.request.source is None:
+                    self._recent.keep(live.tokens, state, row, logits[row : row + 1])
         if self.n_rows is not None:
             self._fill_free_rows(group, state, logits)
             return
@@ -464,7 +484,11 @@ class Engine:
         news += self._choose_one(going, logits[[live.rows[0] for live in going]], rooms)
         while going := self._accepting(going, news):
             after = torch.stack([live.after_draft[live.n_accepted - 1] for live in going])
-            news += self._choose_one(going, after, rooms)
+            finite = finite_rows(after).tolist()
+            broken = [live for live, fine in zip(going, finite, strict=True) if not fine]
+            going = [live for live, fine in zip(going, finite, strict=True) if fine]
+            news += _errors(broken, GenerationError(NOT_FINITE))
+            news += self._choose_one(going, after[torch.tensor(finite)], rooms)
         for live in sound:
             if live.request.search is not None:
                 over = min(rooms[row] for row in live.rows) == 0
@@ -475,6 +499,8 @@ class Engine:
                     continue
                 live.rows, live.chosen = [live.rows[parent] for parent in parents], [[token] for token in tokens]
         ended = {new.sequence for new in news if new.finish is not None}
+        failed = {new.sequence for new in news if new.error is not None}
+        self._keep(live for live in sound if live.id in ended - failed)
         self._live = [live for live in self._live if live.rows and live.id not in ended]
         self._rewind({live.rows[0]: len(live.draft.tokens) - live.n_accepted for live in self._live})
         for live in sound:

@@ -64,7 +64,7 @@ def generate(
     check_prompts(prompts, module.config.vocab_size)
     limits = limits_of(max_new_tokens, len(prompts))
     policy = policy_for(module.config, prompts, limits, cache)
-    engine = Engine(module, policy, n_tokens=n_tokens, drafter=drafter)
+    engine = Engine(module, policy, n_tokens=n_tokens, drafter=drafter, recent_bytes=0)
     sources = sources_of(source, source_valid, len(prompts))
     for i, (prompt, limit, of_prompt) in enumerate(zip(prompts, limits, sources, strict=True)):
         engine.admit(
