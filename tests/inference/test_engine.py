@@ -1,6 +1,7 @@
 """Rows that come, go and branch beside others get what they get alone: every model, every policy of its cache."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -510,11 +511,79 @@ def test_a_beginning_may_be_forgotten_and_must_be_one() -> None:
         Engine(KINDS["transformer"].module(), full(CONTEXT)).remember([1])
 
 
-def test_an_idle_engine_holds_no_cache() -> None:
-    engine = Engine(KINDS["gpt2"].module(), full(CONTEXT))
+def test_an_idle_engine_holds_no_cache_but_those_that_it_keeps() -> None:
+    engine = Engine(KINDS["gpt2"].module(), full(CONTEXT), recent_bytes=0)
     engine.admit(Request(tokens=(1, 2), max_new_tokens=3))
     list(engine.run())
-    assert (engine._state, engine._logits.numel()) == (None, 0)
+    assert (engine._state, engine._logits.numel(), list(engine._recent)) == (None, 0, [])
+
+
+@pytest.mark.parametrize("cache", ["full", "window:20", "sinks:2+20", "window:44"])
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_text_that_begins_as_a_recent_one_goes_on_as_if_it_were_read_anew(name: str, cache: str) -> None:
+    module, policy = KINDS[name].module(), parse_policy(cache, CONTEXT)
+    engine, random = Engine(module, policy), Random(f"{name} {cache}")
+    texts = [[random.randrange(9) for _ in range(18)]]
+    n_read = 0
+
+    def counted(_: object, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal n_read
+        n_read += inputs[0].numel()
+
+    n_anew = 0
+    for _ in range(5):
+        text = random.choice(texts)
+        text = [*text[: random.randint(16, len(text))], *(random.randrange(9) for _ in range(random.randint(0, 3)))]
+        request = Request(tokens=tuple(text[:30]), sampling=Sampling(seed=1), max_new_tokens=5, logprobs=True)
+        anew, again = Engine(module, policy, recent_bytes=0), []
+        anew.admit(request)
+        expected = list(anew.run())
+        with hooked(module, counted):
+            engine.admit(request)
+            again = list(engine.run())
+        n_anew += len(request.tokens) + 4
+        assert [new.token for new in again] == [new.token for new in expected]
+        assert [new.logprob for new in again] == pytest.approx([new.logprob for new in expected], abs=1e-6)
+        texts.append([*request.tokens, *(new.token for new in again)])
+    assert n_read < n_anew - 30, "the beginnings are not read again"
+
+
+@contextmanager
+def hooked(module: Any, hook: Any) -> Iterator[None]:
+    """The hook runs after each forward."""
+    handle = module.register_forward_hook(hook)
+    yield
+    handle.remove()
+
+
+def test_recent_texts_are_kept_in_bounded_memory_the_latest_longest() -> None:
+    module = KINDS["gpt2"].module()
+    engine = Engine(module, full(CONTEXT))
+    for first in range(3):
+        engine.admit(Request(tokens=(first,) * 20, max_new_tokens=2))
+        list(engine.run())
+    each = engine._recent.n_bytes // 3
+    assert [prefix.tokens[0] for prefix in engine._recent] == [0, 1, 2]
+    engine.admit(Request(tokens=(0,) * 20, max_new_tokens=1))
+    list(engine.run())
+    engine._recent.most_bytes = 2 * each
+    engine.admit(Request(tokens=(5,) * 20, max_new_tokens=2))
+    list(engine.run())
+    assert [prefix.tokens[0] for prefix in engine._recent] == [0, 5]
+    assert engine._recent.n_bytes <= 2 * each
+
+
+def test_what_has_been_cancelled_is_not_read_again() -> None:
+    module = KINDS["llama"].module()
+    engine = Engine(module, full(CONTEXT))
+    sequence = engine.admit(greedy(*range(9), *range(9), n=9))
+    first = [engine.step()[0].token for _ in range(3)]
+    engine.cancel(sequence)
+    read: list[int] = []
+    with hooked(module, lambda _, inputs, output: read.append(inputs[0].numel())):
+        engine.admit(greedy(*range(9), *range(9), *first, n=2))
+        list(engine.run())
+    assert read == [1, 1]
 
 
 def test_texts_about_one_sound_share_its_memory_when_one_of_them_has_ended() -> None:

@@ -103,6 +103,38 @@ def test_a_greedy_text_is_the_same_with_drafts_and_without(name: str, kind: str,
             assert logprobs == pytest.approx(of_alone, abs=1e-6)
 
 
+class Right:
+    """Drafts a text that is known already."""
+
+    def __init__(self, text: list[int]) -> None:
+        self.text, self.speculation = text, Speculation()
+
+    def propose(self, texts: list[Unfinished]) -> list[Draft]:
+        return [Draft(self.text[len(text.tokens) :][: text.at_most]) for text in texts]
+
+
+def test_logits_that_are_no_numbers_behind_a_drafted_token_end_the_sequence_as_they_do_without_drafts() -> None:
+    module, prompt = module_of("llama"), (1, 2, 3)
+    ((text, _, _),) = served(Engine(module, full(CONTEXT)), [Request(tokens=prompt, max_new_tokens=12)], Random(0))
+    broken = next(token for token in text[2:] if token not in prompt)
+    module.register_forward_hook(
+        lambda _, inputs, logits: logits.masked_fill((inputs[0] == broken)[..., None], float("nan"))
+    )
+    ends = []
+    for drafter in (None, Right([*prompt, *text])):
+        engine = Engine(module, full(CONTEXT), drafter=drafter)
+        engine.admit(Request(tokens=prompt, max_new_tokens=12))
+        news = []
+        while engine.running:
+            news += engine.step()
+        ends.append([(new.token, new.finish, str(new.error)) for new in news])
+        assert list(engine._recent) == [], "what is broken is not kept"
+    assert ends[0] == ends[1]
+    assert [token for token, _, _ in ends[0]] == [*text[: text.index(broken) + 1], -1]
+    assert drafter is not None
+    assert drafter.speculation.accepted > 0
+
+
 class Weak:
     """Drafts from a distribution of its own, far from the model's."""
 
