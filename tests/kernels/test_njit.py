@@ -1,11 +1,14 @@
 """The helper that compiles kernels: when they are used, onto the disk, in two processes at once, not in silence."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from glassformer import kernels
@@ -69,19 +72,58 @@ def test_without_numba_a_kernel_is_an_import_error_that_says_so() -> None:
     assert errors.splitlines()[-1] == "ImportError: numba is not installed"
 
 
+def event(module: str, is_start: bool) -> SimpleNamespace:
+    dispatcher = SimpleNamespace(py_func=SimpleNamespace(__module__=module))
+    return SimpleNamespace(data={"dispatcher": dispatcher}, is_start=is_start)
+
+
 def test_compiling_that_takes_long_is_said_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(kernels, "SLOW", 0.0)
     announcement = kernels._Announcement()
-
-    def event(module: str, is_start: bool) -> SimpleNamespace:
-        dispatcher = SimpleNamespace(py_func=SimpleNamespace(__module__=module))
-        return SimpleNamespace(data={"dispatcher": dispatcher}, is_start=is_start)
-
     for module in ("other.kernels", "glassformer.kernels.split", "glassformer.kernels.bpe"):
         announcement.notify(event(module, True))
         if announcement._timer is not None:
             announcement._timer.join()
         announcement.notify(event(module, False))
     assert capsys.readouterr().err.count("Compiling") == 1
+
+
+@pytest.mark.parametrize("n_inner", [0, 1, 2])
+def test_ctrl_c_waits_until_the_function_in_progress_is_compiled(n_inner: int) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    late = kernels._LateInterrupt()
+    start, end = (event("glassformer.kernels.bpe", is_start) for is_start in (True, False))
+    late.notify(start)
+    for _ in range(n_inner):
+        late.notify(start)
+        late.notify(end)
+    signal.raise_signal(signal.SIGINT)
+    if n_inner:
+        with pytest.raises(KeyboardInterrupt):
+            late.notify(start)
+        late.notify(end)  # numba says also of what did not begin that it has ended
+        late.notify(end)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            late.notify(end)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [4, 5, 6, 7, 8, 9, 10, 12])
+def test_ctrl_c_while_kernels_are_compiled_shows_the_text_that_has_come(
+    seconds: int, data_dir: Path, tmp_path: Path
+) -> None:
+    model = str(data_dir / "llama" / "stories260K.bin")
+    command = [sys.executable, "-m", "glassformer", "generate", model, "--cache", "window:64", "--endless"]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    watched = psutil.Process(process.pid)
+    while sum(watched.cpu_times()[:2]) < seconds:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err.splitlines()[-1]) == (130, "Stopped.")
+    assert len(out) > 20

@@ -7,12 +7,14 @@ readable function (`twins.py`), which runs instead where numba is missing. Nothi
 import hashlib
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
@@ -79,9 +81,16 @@ def _numba() -> Any:
         from numba.core import event
     except ModuleNotFoundError:
         raise ImportError("numba is not installed") from None
-    event.Listener.register(_Announcement)  # a listener by its method alone
-    event.register("numba:compile", _Announcement())  # type: ignore[no-untyped-call]
+    for listener in (_Announcement, _LateInterrupt):
+        event.Listener.register(listener)  # by its method alone
+        event.register("numba:compile", listener())  # type: ignore[no-untyped-call]
     return numba
+
+
+def _is_ours(event: Any) -> bool:
+    """Whether what numba compiles is a kernel of ours."""
+    module: str = event.data["dispatcher"].py_func.__module__
+    return module.startswith("glassformer.")
 
 
 class _Announcement:
@@ -96,7 +105,7 @@ class _Announcement:
 
     def notify(self, event: Any) -> None:
         """Take an event of numba's, the start of a compilation or its end."""
-        if not event.data["dispatcher"].py_func.__module__.startswith("glassformer."):
+        if not _is_ours(event):
             return
         if event.is_start:
             self._depth += 1
@@ -116,3 +125,30 @@ class _Announcement:
         self._is_said = True
         kept = ", which is kept for the next time" if _has_room() else ""
         print(f"Compiling for this machine{kept} …", file=sys.stderr, flush=True)
+
+
+class _LateInterrupt:
+    """Lets Ctrl-C wait until the function that is being compiled is whole: half of one would fail at every later call."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._before: Any = None  # what a signal does outside
+        self._pending: tuple[int, FrameType | None] | None = None
+
+    def notify(self, event: Any) -> None:
+        """Take an event of numba's, the start of a compilation or its end; here comes what has waited."""
+        if not _is_ours(event) or threading.current_thread() is not threading.main_thread():
+            return
+        self._depth += 1 if event.is_start else -1
+        before = signal.getsignal(signal.SIGINT)
+        if event.is_start and self._depth == 1 and callable(before):
+            self._before = before
+            signal.signal(signal.SIGINT, self._note)
+        if self._depth == 0 and self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+        if self._pending is not None and (event.is_start or self._depth == 0):
+            pending, self._pending = self._pending, None
+            self._before(*pending)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._pending = number, frame
