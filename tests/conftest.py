@@ -1,9 +1,11 @@
 """What every test may ask for: the folder of real data, and seeds."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests stand side by side, and two threads add up in another order
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the Hub; libraries read this when they are imported
 
 import hypothesis
@@ -12,6 +14,8 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+MEMORY = Path("/dev/shm")
+ROOM = 4 << 30  # bytes, several times what all tests leave
 
 
 def with_shapes(source: Path) -> list[str]:
@@ -28,8 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Tests that draw examples draw the same ones each time, or those of --hypothesis-seed; no clock fails them.
 
     A shell that starts us in the background lets us, and what we start, ignore SIGINT, and nohup SIGHUP; some tests
-    send them.
+    send them. Temporary folders lie in memory where there is room: half of a training test was waiting for the disk.
     """
+    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)

@@ -128,7 +128,7 @@ class _Announcement:
 
 
 class _LateInterrupt:
-    """Lets Ctrl-C wait until the function that is being compiled is whole: half of one would fail at every later call."""
+    """Lets Ctrl-C wait until the function that is being compiled is whole: half of one fails at every later call."""
 
     def __init__(self) -> None:
         self._depth = 0
