@@ -11,13 +11,12 @@ takes away. Packages that are not installed are left out, and of slow ones a lon
 cannot read this vocabulary, and bpeasy lets tiktoken encode.
 """
 
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
+import process
 from paired import save
+from process import Figures
 
 FIGURES = ("cold", "warm", "decode", "peak MB")
 REPEATS = 3
@@ -96,8 +95,7 @@ for run in range(2):
     ids = encode(text)
     seconds.append(time.perf_counter() - start)
     if run == 0:
-        lines = open("/proc/self/status").read().splitlines()
-        peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+        megabytes = peak()
 ids = flat(ids)
 digest = hashlib.sha256(ids.astype(numpy.uint32).tobytes()).hexdigest()
 ids = ids.tolist() if as_list else ids
@@ -106,7 +104,7 @@ data = decode(ids)
 seconds.append(time.perf_counter() - start)
 assert data == text.encode()
 rates = {name: n_bytes / 1e6 / taken for name, taken in zip(("cold", "warm", "decode"), seconds)}
-print(json.dumps(rates | {"peak MB": peak, "ids": digest}))
+print(json.dumps(rates | {"peak MB": megabytes, "ids": digest}))
 """
 
 BEGIN = """
@@ -124,30 +122,19 @@ as_list, cut = False, []
 flat = numpy.asarray
 """
 
-Figures = dict[str, float | str]
-
 
 def measure(package: str, vocabulary: Path, text: Path, threads: int) -> Figures | None:
     """The figures of one process; None where the package is missing."""
     names = {"VOCABULARY": str(vocabulary), "TEXT": str(text), "THREADS": threads}
-    code = "\n".join([*(f"{name} = {value!r}" for name, value in names.items()), BEGIN, PACKAGES[package], MEASURE])
-    environment = os.environ | {"RAYON_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-c", code]
-    process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3600, check=False)
-    if "ModuleNotFoundError" in process.stderr:
-        return None
-    if process.returncode:
-        raise RuntimeError(process.stderr)
-    figures: Figures = json.loads(process.stdout.splitlines()[-1])
-    return figures
+    return process.measure(names, BEGIN, PACKAGES[package], MEASURE, threads=threads)
 
 
 def best(runs: list[Figures]) -> Figures:
     """The fastest of each rate, and the least peak."""
-    return {name: (min if "peak" in name else max)(run[name] for run in runs) for name in FIGURES}
+    return {name: (min if "peak" in name else max)(run[name] for run in runs) for name in FIGURES}  # type: ignore[type-var]
 
 
-def rows_of(vocabulary: Path, text: Path, threads: int) -> tuple[dict[str, Figures], set[float | str]]:
+def rows_of(vocabulary: Path, text: Path, threads: int) -> tuple[dict[str, Figures], set[float | str | None]]:
     """The figures of each package, in turn so that all have the same machine; and the digests of their ids."""
     is_long = text.stat().st_size > LONG
     runs: dict[str, list[Figures]] = {package: [] for package in PACKAGES if not (is_long and package in VERY_SLOW)}

@@ -10,12 +10,12 @@ What takes minutes can be left out: `--learners ours "HF tokenizers" sentencepie
 """
 
 import argparse
-import json
-import subprocess
 import sys
 from pathlib import Path
 
+import process
 from paired import save
+from process import Figures
 
 SPECIAL = "<|endoftext|>"
 PYTHON = "ours, in Python"
@@ -93,29 +93,17 @@ for run in range(2):
     seconds.append(time.perf_counter() - start)
     processor = time.process_time() - start_of_processor
     if run == 0:
-        lines = open("/proc/self/status").read().splitlines()
-        peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+        megabytes = peak()
 digest = hashlib.sha256(repr(merges).encode()).hexdigest()
-figures = {"first": seconds[0], "again": seconds[1], "processor": processor, "peak MB": peak}
+figures = {"first": seconds[0], "again": seconds[1], "processor": processor, "peak MB": megabytes}
 print(json.dumps(figures | {"merges": merges and digest}))
 """
-
-Figures = dict[str, float | str | None]
 
 
 def measure(learner: str, path: Path, vocab_size: int, threads: int) -> Figures | None:
     """Seconds and megabytes of one process; None where the package is missing."""
     names = {"PATH": str(path), "VOCAB_SIZE": vocab_size, "SPECIAL": SPECIAL, "THREADS": threads}
-    lines = [f"{name} = {value!r}" for name, value in names.items()]
-    affinity = f"import os\nos.environ.update(RAYON_NUM_THREADS='{threads}', OMP_NUM_THREADS='{threads}')"
-    code = "\n".join([affinity, *lines, LEARNERS[learner], MEASURE])
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=3600, check=False)
-    if "ModuleNotFoundError" in process.stderr:
-        return None
-    if process.returncode:
-        raise RuntimeError(process.stderr)
-    figures: Figures = json.loads(process.stdout.splitlines()[-1])
-    return figures
+    return process.measure(names, LEARNERS[learner], MEASURE, threads=threads)
 
 
 def best(runs: list[Figures]) -> Figures:
