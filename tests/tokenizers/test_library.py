@@ -16,7 +16,7 @@ import tokenizers
 from glassformer.checkpoints.tokenizer_files import write_tokenizers
 from glassformer.errors import TokenizerError
 from glassformer.models.llama import LlamaConfig
-from glassformer.tokenizers import Tokenizer
+from glassformer.tokenizers import Tokenizer, patience
 from glassformer.tokenizers.foreign_patterns import check_pattern
 from glassformer.tokenizers.library import LibraryTokenizer
 from glassformer.tokenizers.pretokenize import PATTERNS
@@ -526,3 +526,28 @@ def test_patterns_that_are_in_use_are_run(pattern: str) -> None:
 def test_patterns_that_could_take_for_ever_are_not(pattern: str) -> None:
     with pytest.raises(TokenizerError):
         check_pattern(pattern)
+
+
+def test_a_pattern_that_a_text_keeps_busy_is_given_up_and_so_is_its_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tokenizers.Tokenizer(parts.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")]))
+    library.pre_tokenizer = pre_tokenizers.Split(Regex("a+a+b"), "isolated")
+    library.save(str(tmp_path / "tokenizer.json"))
+    ours = Tokenizer.load(tmp_path)
+    assert ours.encode("abaab") == library.encode("abaab").ids
+    monkeypatch.setattr(patience, "SECONDS", 0.02)
+    monkeypatch.setattr(patience, "TICK", 0.01)
+    monkeypatch.setattr(patience, "CHARACTERS_PER_SECOND", 1e9)
+    for text in ("a" * 1_000, "ab"):
+        with pytest.raises(TokenizerError, match="keep a text busy"):
+            ours.encode(text)
+    assert Tokenizer.load(tmp_path).encode("abaab") == library.encode("abaab").ids
+
+
+def test_a_decoder_is_asked_about_each_token_and_repeats_nothing(tmp_path: Path) -> None:
+    library = tokenizers.Tokenizer(parts.BPE({"a": 0}, []))
+    library.decoder = decoders.Replace(Regex("a+b"), "c")
+    library.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(TokenizerError, match="too many ways"):
+        Tokenizer.load(tmp_path)

@@ -20,8 +20,8 @@ CHARACTER = regex.compile(
 GROUP = regex.compile(r"\((?:\?(?:[:=!>]|<[=!]|<\w+>|[a-z]*(?:-[a-z]+)?:|([a-z]+\))))?")
 
 
-def check_pattern(pattern: str) -> None:
-    """Raise unless every text is split by a pattern in a time that it is worth.
+def check_pattern(pattern: str, most_repetitions: int = MOST_REPETITIONS) -> None:
+    """Raise unless every short text is split by a pattern in a time that it is worth; of long ones see `patience.py`.
 
     >>> check_pattern(r" ?\\p{L}+|\\s+(?!\\S)|\\s+")
     >>> check_pattern("(a+)+$")
@@ -35,7 +35,7 @@ def check_pattern(pattern: str) -> None:
         repetitions, ways, end = _alternatives(pattern, 0, depth=0)
     except _TooMany:
         raise TokenizerError(too_many) from None
-    if repetitions > MOST_REPETITIONS or ways > MOST_WAYS:
+    if repetitions > most_repetitions or ways > MOST_WAYS:
         raise TokenizerError(too_many)
     if end < len(pattern):
         raise TokenizerError(f"the pattern {pattern[:40]!r} has {pattern[end : end + 8]!r}, which is not supported.")

@@ -10,7 +10,7 @@ import importlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 from glassformer.errors import TokenizerError
 from glassformer.tokenizers.base import WATCHED_CHARACTERS, AllowedSpecial, Tokenizer, check_allowed_special
 from glassformer.tokenizers.byte_level import from_printable
-from glassformer.tokenizers.foreign_patterns import check_pattern
+from glassformer.tokenizers.foreign_patterns import MOST_REPETITIONS, check_pattern
 from glassformer.tokenizers.library_steps import BYTE_PIECE, ModelSteps
-from glassformer.tokenizers.library_stream import can_be_cut, last_cut
+from glassformer.tokenizers.library_stream import PATTERNS_OF_STEPS, can_be_cut, last_cut
+from glassformer.tokenizers.patience import within_reason
 from glassformer.tokenizers.pretokenize import SCANNED_AGAIN, without_surrogates
 from glassformer.tokenizers.special_tokens import SpecialTokens
 from glassformer.tokenizers.steps import PreToken
@@ -52,6 +53,9 @@ class LibraryTokenizer(Tokenizer):
         added = self._content.get("added_tokens") or []
         self._added_tokens: dict[str, int] = {each["content"]: each["id"] for each in added}
         self._added = SpecialTokens(self._added_tokens)
+        steps = [*steps_of(self._content.get("normalizer")), *steps_of(self._content.get("pre_tokenizer"))]
+        self._has_unknown_patterns = not PATTERNS_OF_STEPS.issuperset(filter(None, map(regex_of, steps)))
+        self._is_given_up = False
         pieces: dict[str, int] = self._library["all"].get_vocab(with_added_tokens=True)
         self._pieces = {id: piece for piece, id in pieces.items()}
         decoders = {step.get("type") for step in steps_of(self._content.get("decoder"))}
@@ -66,8 +70,9 @@ class LibraryTokenizer(Tokenizer):
         """The tokenizer of a file whose added tokens have been checked; a TokenizerError where it is broken."""
         try:
             check_model(path, file["model"])
-            for part in ("normalizer", "pre_tokenizer", "decoder"):
+            for part in ("normalizer", "pre_tokenizer"):
                 check_steps(file.get(part))
+            check_steps(file.get("decoder"), most_repetitions=0)  # which is asked about each token
             tokenizer = cls(text)
         except TokenizerError as error:
             raise (error if str(path) in str(error) else error.about(path)) from None
@@ -118,7 +123,19 @@ class LibraryTokenizer(Tokenizer):
         if allowed_special not in self._library:
             self._library[allowed_special] = self._build(with_special=allowed_special == "all")
         pipeline = self._library[allowed_special]
-        return guarded(lambda: pipeline.encode(without_surrogates(text), add_special_tokens=False))
+        text = without_surrogates(text)
+        if not self._has_unknown_patterns:
+            return guarded(lambda: pipeline.encode(text, add_special_tokens=False))
+        try:
+            if self._is_given_up:
+                raise TimeoutError
+            batch = partial(pipeline.encode_batch, [text], add_special_tokens=False)  # lets go of the lock
+            return within_reason(partial(guarded, batch), len(text))[0]
+        except TimeoutError:
+            self._is_given_up = True
+            raise TokenizerError(
+                "The patterns of this tokenizer.json keep a text busy for ever, as far as one can wait: it is not run."
+            ) from None
 
     def _encode_pre_token(self, pre_token: str) -> list[int]:
         ids: list[int] = self._encoding(pre_token, "all").ids
@@ -239,16 +256,22 @@ def steps_of(part: object) -> list[Json]:
     return steps
 
 
-def check_steps(part: object) -> None:
+def regex_of(step: Json) -> str | None:
+    """The regular expression of a step, where it has one."""
+    pattern = step.get("pattern")
+    regex = pattern.get("Regex") if isinstance(pattern, dict) else None
+    return regex if isinstance(regex, str) else None
+
+
+def check_steps(part: object, most_repetitions: int = MOST_REPETITIONS) -> None:
     """Raise where a normalizer, a pre-tokenizer or a decoder could take much time or memory for a short text."""
     steps = steps_of(part)
     if len(steps) > MAX_STEPS:
         raise TokenizerError(f"a pipeline of {len(steps)} steps, and {MAX_STEPS} are the most.")
     growth = 1
     for step in steps:
-        pattern = step.get("pattern")
-        if isinstance(pattern, dict) and isinstance(pattern.get("Regex"), str):
-            check_pattern(pattern["Regex"])
+        if pattern := regex_of(step):
+            check_pattern(pattern, most_repetitions)
         if any(isinstance(value, str) and len(value) > LONGEST_STRING for value in _strings(step)):
             raise TokenizerError(f"the step {excerpt(step)} has a string of more than {LONGEST_STRING} characters.")
         growth *= max(1, *(len(step[key]) for key in ("content", "prepend") if isinstance(step.get(key), str)), 1)
