@@ -116,6 +116,17 @@ def test_pieces_that_lose_their_space_behind_a_special_token_do_not_begin_a_text
             assert re.fullmatch(" ?(he|she) said", text), text
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_a_published_vocabulary_of_fifty_thousand_tokens_is_followed(data_dir) -> None:
+    tokenizer = Tokenizer.load(data_dir / "tokenizers" / "gpt2.tiktoken")
+    sizes = {"context_length": 64, "d_model": 8, "n_layers": 1, "n_heads": 1, "d_ff": 8}
+    model = gf.build("llama", vocab_size=tokenizer.vocab_size, **sizes, tokenizer=tokenizer)
+    text = "".join(model.generate("A person: ", json_schema=SCHEMAS[4], max_new_tokens=60))
+    jsonschema.validate(json.loads(text), SCHEMAS[4])
+    pattern = r"[A-Z][a-z]{2,9}( [a-z]{1,9}){1,5}\."
+    assert re.fullmatch(pattern, "".join(model.generate("So: ", regex=pattern, max_new_tokens=60)))
+
+
 @pytest.mark.parametrize(
     ("guide", "says"),
     [
