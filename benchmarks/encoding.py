@@ -113,7 +113,7 @@ from glassformer.tokenizers.pretokenize import PATTERNS
 from glassformer.tokenizers.safe_blocks import safe_blocks
 
 def blocks(text):
-    return cut or [block.decode() for block in safe_blocks(text.encode())]
+    return cut or list(safe_blocks(text))
 
 def joined(lists):
     return numpy.concatenate([numpy.asarray(ids, numpy.uint32) for ids in lists])

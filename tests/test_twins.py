@@ -167,7 +167,7 @@ IN_PLACE: dict[str, Callable[[torch.dtype], Iterator[dict[str, object]]]] = {
 
 ON_INTEGERS = {  # tests/tokenizers/
     *("tokenizers.bpe.learn", "tokenizers.bpe.merge", "tokenizers.pretokenize.split"),
-    *("tokenizers.byte_level.encode", "tokenizers.byte_level.encode_block", "tokenizers.byte_level.decode"),
+    *("tokenizers.byte_level.encode", "tokenizers.byte_level.decode"),
     "tokenizers.counting.count_shares",
     "nn.quantized.linear",  # whose twin rounds x, too: tests/nn/test_quantized.py
     "tokenizers.special_tokens.find",

@@ -117,6 +117,20 @@ def test_a_stream_keeps_no_more_than_a_block():
     assert len(taken) * 12_000 <= 2 * BLOCK
 
 
+def test_of_a_long_chunk_no_more_than_a_block_is_taken_at_once():
+    """What is made of a text is as large as the text, and blocks of memory of many sizes leave holes behind."""
+    longest = 0
+
+    def make(text: str, goes_on: bool) -> tuple[int, int]:
+        nonlocal longest
+        longest = max(longest, len(text))
+        return 0, len(text) - 9 if goes_on else len(text)
+
+    for _ in PreTokenizer(PATTERNS["gpt2"]).each(["some words, " * (BLOCK // 2), "and more"], make):
+        pass
+    assert longest == BLOCK + 9
+
+
 def test_surrogates_are_joined_and_become_replacement_characters_where_they_are_alone():
     split = PreTokenizer(PATTERNS["gpt2"])
     for chunks in (["a\ud83d\ude00b"], ["a\ud83d", "\ude00b"], ["a", "\ud83d", "", "\ude00", "b"]):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from glassformer.errors import TokenizerError
 from glassformer.files import write_file
 from glassformer.tokenizers.piece_cache import PieceCache
-from glassformer.tokenizers.pretokenize import BLOCK, PreTokenizer
+from glassformer.tokenizers.pretokenize import PreTokenizer
 from glassformer.tokenizers.steps import EncodingStep, Method, PreToken
 from glassformer.tokenizers.tokenizer_json import dump, template_processing
 from glassformer.tokenizers.untrusted_files import Json
@@ -166,7 +166,7 @@ class Tokenizer(ABC):
 
     def _encode_whole(self, text: str, allowed_special: AllowedSpecial) -> list[int]:
         ids: list[int] = []
-        for ids_of_block in self._encode(blocks(text), allowed_special):
+        for ids_of_block in self._encode([text], allowed_special):
             ids += ids_of_block
         return ids
 
@@ -339,11 +339,6 @@ def _each_byte(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error(EACH_BYTE, _each_byte)
-
-
-def blocks(text: str) -> Iterator[str]:
-    """A whole text as a stream, so that no more of it is split at once."""
-    return (text[i : i + BLOCK] for i in range(0, len(text), BLOCK))
 
 
 def check_allowed_special(allowed_special: str) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from glassformer.errors import TokenizerError, UnsupportedPipeline
 from glassformer.files import write_file
-from glassformer.tokenizers.base import AllowedSpecial, Tokenizer, blocks, check_allowed_special
+from glassformer.tokenizers.base import AllowedSpecial, Tokenizer, check_allowed_special
 from glassformer.tokenizers.byte_pieces import BytePieces, IdArray
 from glassformer.tokenizers.merge_table import MergeTable
 from glassformer.tokenizers.pretokenize import MANY, PATTERNS, split_pattern, without_surrogates
@@ -53,12 +53,6 @@ def encode(
     The twin has them in an array, and remembers fewer pieces `in_little_memory`.
     """
     return pieces.encode(text, goes_on)
-
-
-@twin("glassformer.tokenizers.byte_level_fast")
-def encode_block(block: bytes, pieces: BytePieces) -> "list[int] | NDArray[np.int32]":
-    """The ids of a text in UTF-8."""
-    return pieces.encode(block.decode(), False)[0]
 
 
 @twin("glassformer.tokenizers.byte_level_fast")
@@ -136,21 +130,21 @@ class BPETokenizer(Tokenizer):
                 text = without_surrogates(text)
                 return _joined(run(self._encode_block, self._blocks(text, allowed_special, threads)), len(text) // 2)
 
-    def _blocks(self, text: str, allowed_special: AllowedSpecial, threads: int) -> Iterator[bytes | int]:
+    def _blocks(self, text: str, allowed_special: AllowedSpecial, threads: int) -> Iterator[str | int]:
         """A text as blocks that are encoded by themselves, and the ids of special tokens between them."""
         for span, special in self._pretokenizer[allowed_special].spans(text):
-            yield from safe_blocks(span.encode(), threads)
+            yield from safe_blocks(span, threads)
             if special is not None:
                 yield self.special_tokens[special]
 
-    def _encode_block(self, block: bytes | int) -> "Sequence[int] | NDArray[np.int32]":
+    def _encode_block(self, block: str | int) -> "Sequence[int] | NDArray[np.int32]":
         if isinstance(block, int):
             return [block]
         if len(block) > 2 * LONGEST:
-            return [id for ids in self._encode(blocks(block.decode()), "none") for id in ids]
+            return [id for ids in self._encode([block], "none") for id in ids]
         if self._n_characters < MANY:
-            return self._pieces.encode(block.decode(), False)[0]
-        return encode_block(block, self._pieces)
+            return self._pieces.encode(block, False)[0]
+        return encode(block, self._pieces, False)[0]
 
     def encode_batch(
         self, texts: Sequence[str], *, allowed_special: AllowedSpecial = "all", threads: int = 1

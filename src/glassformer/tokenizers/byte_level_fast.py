@@ -39,12 +39,6 @@ def encode(
     return ids, len(text) - len(data[end:].decode())
 
 
-def encode_block(block: bytes, pieces: BytePieces) -> list[int] | NDArray[np.int32]:
-    """The ids of a text in UTF-8."""
-    encoded = _encode(block, pieces, False, in_little_memory=False)
-    return pieces.encode(block.decode(), False)[0] if encoded is None else encoded[0]
-
-
 def _encode(
     text: bytes, pieces: BytePieces, goes_on: bool, *, in_little_memory: bool
 ) -> tuple[NDArray[np.int32], int] | None:
@@ -52,15 +46,16 @@ def _encode(
     tables = _tables_of(pieces)
     if tables is None:
         return None
-    data = np.frombuffer(text + bytes(kernels.PADDING), np.uint8)
     result = np.zeros(2, np.int64)
     room = tables.take_room(min(CACHED_PIECES, MOST_OF_A_STREAM) if in_little_memory else CACHED_PIECES)
     if len(room.ids) < len(text) + kernels.SLOT_IDS:
-        room.ids = np.empty(len(text) + kernels.SLOT_IDS, np.int32)
+        room.data, room.ids = _data_and_ids(len(text) + kernels.SLOT_IDS)
+    room.data[: len(text)] = np.frombuffer(text, np.uint8)
+    room.data[len(text) : len(text) + kernels.PADDING] = 0
 
     def run() -> int:
         return kernels.encode(
-            data,
+            room.data,
             len(text),
             goes_on,
             tables.pattern,
@@ -109,10 +104,11 @@ def decode(ids: "Sequence[int] | IdArray", pieces: BytePieces) -> bytes:
 
 @dataclass(eq=False)
 class _Room:
-    """What one call writes while it encodes. The cache stays, for the next call."""
+    """What one call writes while it encodes, the text with PADDING too. The cache stays, for the next call."""
 
     cache: kernels.Cache
     scratch: kernels.Scratch
+    data: NDArray[np.uint8]
     ids: NDArray[np.int32]
 
 
@@ -128,15 +124,20 @@ class _Tables:
         try:
             return self.rooms.pop()
         except IndexError:
-            return _Room(_cache(n_slots, np.empty(STORE, np.uint64)), _scratch(SYMBOLS), np.empty(IDS, np.int32))
+            cache = _cache(n_slots, np.empty(STORE, np.uint64))
+            return _Room(cache, _scratch(SYMBOLS), *_data_and_ids(IDS))
 
     def free(self, room: _Room) -> None:
         """Let others have a room, without what one long text alone needed."""
         if len(room.ids) > MOST_IDS:
-            room.ids = np.empty(IDS, np.int32)
+            room.data, room.ids = _data_and_ids(IDS)
         if len(room.scratch.symbols) > MOST_SYMBOLS:
             room.scratch = _scratch(SYMBOLS)
         self.rooms.append(room)
+
+
+def _data_and_ids(n: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    return np.empty(n + kernels.PADDING, np.uint8), np.empty(n, np.int32)
 
 
 def _cache(n_slots: int, store: NDArray[np.uint64]) -> kernels.Cache:

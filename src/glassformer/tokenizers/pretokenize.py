@@ -7,6 +7,7 @@ patterns, and `pretokenize_fast.py` has its twin.
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import cache
+from itertools import chain
 from typing import Any, TypeVar
 
 import regex
@@ -36,7 +37,7 @@ PATTERNS = {
 }
 """The published split patterns, in a spelling that the regex module and Oniguruma read alike."""
 
-BLOCK = 1 << 16  # characters of a whole text that are split at once
+BLOCK = 1 << 16  # characters that are split at once: larger blocks of memory, of many sizes, leave holes behind
 SCANNED_AGAIN = 1 << 12  # characters that wait for more text; of more than that, the text must have doubled
 LONGEST = 1 << 24  # characters of a pre-token: text has spaces, and what has none is something else
 MANY = 1 << 18  # characters from which on kernels are worth their loading, half a second, and at first their compiling
@@ -70,6 +71,11 @@ def without_surrogates(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def blocks(text: str) -> Iterator[str]:
+    """A text as a stream, so that no more of it is split at once."""
+    return (text[i : i + BLOCK] for i in range(0, len(text), BLOCK))
 
 
 def check_length(text: str) -> None:
@@ -124,11 +130,11 @@ class PreTokenizer:
         """
         waiting: list[str] = []
         size, enough, half = 0, 0, ""
-        for chunk in chunks:
-            text = half + chunk
+        for block in chain.from_iterable(map(blocks, chunks)):
+            text = half + block
             half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""  # of a pair that the next chunk may join
             waiting.append(without_surrogates(text[: len(text) - len(half)]))
-            size += len(chunk)
+            size += len(block)
             if size < enough:
                 continue
             text = "".join(waiting)

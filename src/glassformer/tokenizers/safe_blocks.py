@@ -1,4 +1,4 @@
-"""A text's bytes cut into blocks that are encoded one by one, in any order, as if they were whole texts.
+"""A text cut into blocks that are encoded one by one, in any order, as if they were whole texts.
 
 A pre-token begins at a space that follows what is no white space, and at a letter that follows a newline by itself; so
 it is in every split pattern, and none looks further back. Here that is asked of ASCII, and of Chinese.
@@ -14,21 +14,18 @@ import regex
 Argument = TypeVar("Argument")
 Value = TypeVar("Value")
 
-SHORTEST, LONGEST = 1 << 16, 1 << 18  # bytes of a block
+SHORTEST, LONGEST = 1 << 16, 1 << 17  # characters of a block
 BLOCKS_PER_THREAD = 8  # so that none waits long for the last
-BEGINNING = regex.compile(
-    rb"(?<=[!-~]) |(?<=[!-~]\n)[a-zA-Z]"
-    rb"|(?<=\n)(?<=[\xe4-\xe9\xef][\x80-\xbf]{2}\n|\xe3\x80\x82\n)[\xe4-\xe9]"
-)
+BEGINNING = regex.compile(r"(?<=[!-~]) |(?<=[!-~]\n)[a-zA-Z]|(?<=[\u4000-\u9fff\uf000-\uffff\u3002]\n)[\u4000-\u9fff]")
 
 
-def safe_blocks(data: bytes, threads: int = 1) -> Iterator[bytes]:
-    """UTF-8 in blocks, some for each thread; one of more than twice `LONGEST` has no place where it may be cut."""
-    start, size = 0, min(max(len(data) // (BLOCKS_PER_THREAD * threads), SHORTEST), LONGEST)
-    while start < len(data):
-        match = BEGINNING.search(data, start + size)
-        end = match.start() if match else len(data)
-        yield data[start:end]
+def safe_blocks(text: str, threads: int = 1) -> Iterator[str]:
+    """A text in blocks, some for each thread; one of more than twice `LONGEST` has no place where it may be cut."""
+    start, size = 0, min(max(len(text) // (BLOCKS_PER_THREAD * threads), SHORTEST), LONGEST)
+    while start < len(text):
+        match = BEGINNING.search(text, start + size)
+        end = match.start() if match else len(text)
+        yield text[start:end]
         start = end
 
 
