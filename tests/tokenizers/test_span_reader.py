@@ -17,7 +17,7 @@ from pyarrow import parquet
 from glassformer import compressed
 from glassformer.compressed import SMALL
 from glassformer.errors import DataError, MissingExtra
-from glassformer.tokenizers import span_reader
+from glassformer.tokenizers import parquet_pages, span_reader
 from glassformer.tokenizers.bpe_train import count_pre_tokens
 from glassformer.tokenizers.corpus import FileSpan, cuts_of
 from glassformer.tokenizers.span_reader import SpanReader
@@ -143,6 +143,53 @@ def test_small_file_large_cost_a_table_may_not_grow_without_bound(tmp_path: Path
     write_table(tmp_path / "c.parquet", ["a" * (SMALL + 1)], use_dictionary=False, compression="zstd")
     with pytest.raises(DataError, match="unpacks to more than"):
         texts_of(tmp_path / "c.parquet")
+
+
+def number(value: int) -> bytes:
+    """A number of Thrift's compact protocol, with its sign last."""
+    value, data = value << 1, []
+    while value > 127:
+        data.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*data, value])
+
+
+@pytest.mark.parametrize("field", [2, 3, 7])  # bytes unpacked, bytes in the file, values of a dictionary
+def test_small_file_large_cost_no_room_is_made_for_what_a_page_claims(field: int, tmp_path: Path) -> None:
+    path = tmp_path / "c.parquet"
+    write_table(path, [f"text {i}" for i in range(100)], rows=100, compression="snappy", use_dictionary=field == 7)
+    chunk = parquet.ParquetFile(path).metadata.row_group(0).column(1)
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    with path.open("rb") as file:
+        page, *_ = parquet_pages.pages(file, start, start + chunk.total_compressed_size)
+    value = {2: page.unpacked, 3: page.packed, 7: page.n_values}[field]
+    assert value > 0
+    data = path.read_bytes()
+    at = data.index(b"\x15" + number(value), start) + 1
+    path.write_bytes(data[:at] + number((1 << 31) - 1) + data[at + len(number(value)) :])
+    before = pyarrow.default_memory_pool().max_memory()
+    with pytest.raises(DataError, match=r"as a Parquet file: a page claims .*2,147,483,647"):
+        texts_of(path)
+    assert pyarrow.default_memory_pool().max_memory() < before + (16 << 20)
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_the_pages_of_a_column_end_where_it_ends(compression: str, version: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.parquet"
+    documents = ["x" * 70_000, *DOCUMENTS * 100, None]
+    for settings in ({}, {"use_dictionary": False, "write_page_checksum": True, "data_page_size": 512}):
+        write_table(path, documents, 900, compression=compression, data_page_version=version, **settings)
+        chunk = parquet.ParquetFile(path).metadata.row_group(0).column(1)
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+        stop = start + chunk.total_compressed_size
+        with path.open("rb") as file:
+            claimed = list(parquet_pages.pages(file, start, stop))
+            with pytest.raises(ValueError, match=r"no header|no sizes"):
+                list(parquet_pages.pages(file, start, path.stat().st_size))
+        assert 0 < sum(page.packed for page in claimed) < stop - start
+        assert 0 < chunk.total_uncompressed_size - sum(page.unpacked for page in claimed) < 400 * len(claimed)
+        assert texts_of(path) == [text for text in documents if text is not None]
 
 
 def test_a_document_has_a_greatest_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

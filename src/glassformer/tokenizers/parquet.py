@@ -1,11 +1,12 @@
 """The texts in a column of a Parquet file, some rows at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from glassformer.compressed import MAX_INFLATION, inflation_limit
 from glassformer.errors import DataError, MissingExtra
+from glassformer.tokenizers.parquet_pages import pages
 
 ROWS = 64  # that are read at once
 BUFFER = 1 << 16  # bytes
@@ -59,7 +60,26 @@ def _groups_between(path: Path, file: Any, field: str, start: int, stop: int) ->
     if sum(chunk.total_uncompressed_size for chunk in chunks) > limit:
         raise DataError(f"{path} unpacks to more than {limit:,} bytes, {MAX_INFLATION} times its size.")
     begins = [min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)), default=0) for chunk in chunks]
-    return [group for group, begin in enumerate(begins) if start <= begin < stop]
+    groups = [group for group, begin in enumerate(begins) if start <= begin < stop]
+    _check_pages(
+        path, [(begins[group], begins[group] + chunks[group].total_compressed_size) for group in groups], limit
+    )
+    return groups
+
+
+def _check_pages(path: Path, spans: Sequence[tuple[int, int]], limit: int) -> None:
+    """Raise where a page claims more than a file of this size can have: room would be made for it."""
+    try:
+        with path.open("rb") as file:
+            for start, stop in spans:
+                for page in pages(file, start, stop):
+                    if page.unpacked > limit or page.packed > path.stat().st_size or page.n_values > page.unpacked:
+                        raise ValueError(
+                            f"a page claims {page.packed:,} bytes, {page.unpacked:,} unpacked, and {page.n_values:,} "
+                            f"values of a dictionary"
+                        )
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read as a Parquet file: {error}.") from None
 
 
 def _text(path: Path, row: int, buffer: Any, longest: int) -> bytes:
