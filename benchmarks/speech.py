@@ -1,11 +1,12 @@
 """Whisper beside openai-whisper and faster-whisper: log-mel frames, the encoder, whole recordings.
 
-Run:  python benchmarks/speech.py tiny.en.pt gpt2.tiktoken RECORDING...   (what is not installed is named)
+Run:  python benchmarks/speech.py [--threads N] tiny.en.pt gpt2.tiktoken RECORDING...   (what is not installed is named)
 
-One thread each, float32, greedy, seconds of the processor. The first recording is a row of its own, the others are one:
-each of them is a pair. faster-whisper needs the same weights in its own format beside tiny.en.pt, as the folder
-tiny.en.ct2 with a tokenizer.json (ct2-transformers-converter makes it of what `glassformer convert` writes); another
-place for it can stand in the variable CT2.
+Greedy, float32, and int8 beside faster-whisper's int8. One thread each, by seconds of the processor; with more threads
+by the clock on the wall, which needs a quiet machine. The first recording is a row of its own, the others are one: each
+of them is a pair. faster-whisper needs the same weights in its own format beside tiny.en.pt, as the folder tiny.en.ct2
+with a tokenizer.json (ct2-transformers-converter makes it of what `glassformer convert` writes); another place for it
+can stand in the variable CT2.
 """
 
 import os
@@ -24,6 +25,7 @@ from torch import Tensor
 from glassformer import checkpoints
 from glassformer.data.audio import read_audio
 from glassformer.features.log_mel import log_mel
+from glassformer.inference.quantize import quantize
 from glassformer.inference.transcribe import Options, listen, transcribe
 from glassformer.tokenizers import Tokenizer
 from glassformer.tokenizers.speech_tokens import SpeechTokens
@@ -34,22 +36,24 @@ FIRST_PAIRS = 15
 Write = Callable[[Tensor], str]
 
 
-def main(weights: Path, ranks: Path, recordings: list[Path]) -> None:
+def main(weights: Path, ranks: Path, recordings: list[Path], n_threads: int) -> None:
     """Print and save the table."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(n_threads)
+    clock = time.process_time if n_threads == 1 else time.perf_counter
     warnings.filterwarnings("ignore")
-    module: Any = checkpoints.load(weights, from_pickle=True).module
+    module: Any = checkpoints.load(weights, from_pickle=True).module.eval()
+    quantized: Any = quantize(checkpoints.load(weights, from_pickle=True).module.eval(), "int8")
     speech = SpeechTokens(Tokenizer.load(ranks), module.config.vocab_size)
     first, *others = [read_audio(path) for path in recordings]
     rows: dict[str, Any] = {}
 
     def measure(name: str, ours: Callable[[], Any], theirs: Callable[[], Any], pairs: int) -> None:
-        rows[name] = compare(ours, theirs, pairs=pairs, clock=time.process_time)
+        rows[name] = compare(ours, theirs, pairs=pairs, clock=clock)
         print(f"{name:48} {rows[name]} times as fast; ours {rows[name].ours * 1e3:.0f} ms", flush=True)
 
-    def measure_recordings(name: str, options: Options, theirs: Write) -> None:
+    def measure_recordings(name: str, options: Options, theirs: Write, model: Any = module) -> None:
         def ours(sound: Tensor) -> str:
-            return transcribe(module, speech, sound, options).text
+            return transcribe(model, speech, sound, options).text
 
         measure(f"{recordings[0].stem}, {name}", each([first], ours), each([first], theirs), FIRST_PAIRS)
         if others:
@@ -81,18 +85,20 @@ def main(weights: Path, ranks: Path, recordings: list[Path]) -> None:
         print("faster-whisper is not installed: pip install faster-whisper")
     else:
         if converted.is_dir():
-            faster = WhisperModel(str(converted), device="cpu", compute_type="float32", cpu_threads=1)
+            for kind, model in {"float32": module, "int8": quantized}.items():
+                faster = WhisperModel(str(converted), device="cpu", compute_type=kind, cpu_threads=n_threads)
 
-            def fasters(sound: Tensor) -> str:
-                segments, _ = faster.transcribe(sound.numpy(), beam_size=1)
-                return "".join(segment.text for segment in segments)
+                def fasters(sound: Tensor, faster: Any = faster) -> str:
+                    segments, _ = faster.transcribe(sound.numpy(), beam_size=1)
+                    return "".join(segment.text for segment in segments)
 
-            print(f"faster-whisper writes: {fasters(first)}")
-            measure_recordings("faster-whisper", Options(), fasters)
+                print(f"faster-whisper in {kind} writes: {fasters(first)}")
+                print(f"we write:                  {transcribe(model, speech, first, Options()).text}")
+                measure_recordings(f"faster-whisper, {kind}", Options(), fasters, model)
         else:
             print(f"There is no {converted}, which faster-whisper needs.")
     if rows:
-        save("speech", rows)
+        save("speech" if n_threads == 1 else f"speech_{n_threads}_threads", rows)
 
 
 def each(sounds: list[Tensor], write: Write) -> Callable[[], str]:
@@ -102,6 +108,9 @@ def each(sounds: list[Tensor], write: Write) -> Callable[[], str]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 4:
+    arguments, n_threads = sys.argv[1:], 1
+    if arguments[:1] == ["--threads"] and len(arguments) > 1 and arguments[1].isdecimal():
+        n_threads, arguments = int(arguments[1]), arguments[2:]
+    if len(arguments) < 3 or n_threads < 1:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]])
+    main(Path(arguments[0]), Path(arguments[1]), [Path(name) for name in arguments[2:]], n_threads)

@@ -21,6 +21,7 @@ from glassformer.data.audio import read_audio
 from glassformer.errors import GenerationError
 from glassformer.features.log_mel import SAMPLE_RATE, log_mel
 from glassformer.inference import whisper_decoding
+from glassformer.inference.quantize import quantize
 from glassformer.inference.transcribe import Options, Transcript, listen, nothing_moves, transcribe
 from glassformer.inference.whisper_decoding import (
     DecodingResult,
@@ -128,6 +129,15 @@ def test_prompts_of_a_telephone_have_no_more_errors_than_the_reference(
         ours += errors(words_of(clip["text"]), words_of(found.text))
         theirs += errors(words_of(clip["text"]), words_of(clip["whisper"]))
     assert ours <= theirs
+
+
+def test_a_whisper_in_8_bits_writes_the_same_words(
+    tiny: tuple[Whisper, SpeechTokens], data_dir: Path, reference: dict[str, Any]
+) -> None:
+    module: Any = checkpoints.load(data_dir / "whisper" / "tiny.en.pt", from_pickle=True).module.eval()
+    quantize(module, "int8")
+    found = transcribe(module, tiny[1], data_dir / "audio" / "jfk-16k.wav")
+    assert words_of(found.text) == words_of(reference["transcribe"]["text"])
 
 
 TEN_MINUTES = """

@@ -138,9 +138,11 @@ class QuantizedMatrix(nn.Module):
             levels = levels.flatten(3, 4)
         if self.kind == "q4_0":
             levels = levels - ZERO
-        weight = levels * scale.to(wide).mT[..., None, None]
+        scale = scale.to(wide).mT[..., None, None]
+        weight = levels * scale
         if offset is not None:
-            weight = weight + offset.to(wide).mT[..., None, None]
+            offset = offset.to(wide).mT[..., None, None]
+            weight = weight + offset
         return weight.flatten(2).flatten(0, 1).to(dtype)
 
 
