@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 LONGEST_WORD = 64  # characters of a text that is shown step by step because it is one word
 
 IDS_AT_ONCE = 1 << 14  # that are written together
+SHARD_BYTES = 64 << 20  # of files, that become a shard
 
 app = App(
     name="tokenizer",
@@ -110,7 +111,7 @@ def encode(
     field: str = "text",
     workers: int = 0,
     ray: str = "",
-    shard_bytes: int = 64 << 20,
+    shard_bytes: int = SHARD_BYTES,
     overwrite: Flag = False,
     plain: Flag = False,
     json: Flag = False,
@@ -140,13 +141,12 @@ def encode(
     shard_bytes
         How much of the files becomes one shard.
     overwrite
-        Replace the tokens of other files, or by another tokenizer, that are already there.
+        Replace the tokens of other files, or by another tokenizer, that are already there, whole or begun.
     plain
         Treat the text of special tokens as ordinary text.
     json
         Print a JSON list; with --out, an object.
     """
-    from glassformer.data.encoding import SHARD_BYTES
     from glassformer.data.text import read_text
     from glassformer.errors import DataError
 
