@@ -196,7 +196,7 @@ def test_advice_on_memory_names_flags_that_the_verb_has() -> None:
         ("transcribe m x.wav --json --format srt", "--format has no effect with --json, unless there is --out"),
         ("convert nano-sort x.gguf --quantize f16 --native", "--native has no effect on a GGUF file"),
         ("evaluate nano-sort sort --streaming 8", "--streaming is for texts"),
-        ("evaluate nano-sort sort --batches 2", "--batches is for texts that are read in batches"),
+        ("evaluate nano-sort sort --batches 2", "--batches is for texts, and sort is none"),
         ("train --resume runs/x --runs other", "--runs has no effect with --resume"),
         ("train sort --settings --overwrite", "--overwrite has no effect with --settings"),
         ("trace --check x --overwrite", "--overwrite has no effect with --check"),

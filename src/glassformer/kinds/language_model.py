@@ -55,12 +55,10 @@ def measure(
     """
     if streaming is None and (plot is not None or limit is not None):
         raise ConfigError("is for streaming.", setting="limit" if plot is None else "plot")
-    if data == "sort" and streaming is not None:
-        raise ConfigError("is for texts, and sort is none.", setting="streaming")
-    if (data == "sort" or streaming is not None) and batches:
-        raise ConfigError("is for texts that are read in batches.", setting="batches")
     if data == "sort":
-        return _sorted(model)
+        return _sorted(model, batches=batches, streaming=streaming)
+    if streaming is not None and batches:
+        raise ConfigError("is for texts that are read in batches.", setting="batches")
     if streaming is not None:
         return _streamed(model, read_tokens(Path(data), model.tokenizer), streaming, limit, plot, progress)
     longest = model.config.context_length
@@ -124,7 +122,7 @@ def _begin(model: ModelLike) -> tuple[int, ...]:
     return () if model.tokenizer is None else model.tokenizer.begin_ids
 
 
-def _sorted(model: ModelLike) -> Metrics:
+def _sorted(model: ModelLike, **settings: int | None) -> Metrics:
     letters = {letter.encode() for letter in sort.LETTERS}
     tokens = letters if model.tokenizer is None else set(model.tokenizer.vocab.values())
     fits = model.config.vocab_size == len(sort.LETTERS) and model.config.context_length >= sort.CONTEXT_LENGTH
@@ -133,6 +131,9 @@ def _sorted(model: ModelLike) -> Metrics:
             f"This is no model that sorts: one has the tokens {', '.join(sort.LETTERS)} and {sort.CONTEXT_LENGTH} "
             f"positions or more. Give a text file instead of the word sort."
         )
+    for name, value in settings.items():
+        if value:
+            raise ConfigError("is for texts, and sort is none.", setting=name)
     return asdict(sort_accuracy(model.module))
 
 
