@@ -304,6 +304,7 @@ OTHERS = ("llama", "luong fed", "encoder-decoder pre-norm", "vit", "bert", "whis
 
 def walked(page: Page, address: str) -> set[str]:
     """Go from step to step to the end, reading each in both languages; the chapters that were told."""
+    page.set_viewport_size({"width": 960, "height": 420})
     opened(page, address)
     steps = page.evaluate("() => glassformer.state.chapters.value.reduce((n, {steps}) => n + steps.length + 1, 0)")
     seen: set[str] = set()
