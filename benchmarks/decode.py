@@ -5,6 +5,7 @@ Run:  python benchmarks/decode.py [SHAPE...]   (gpt2, llama-3m, llama-15m, llama
 Random weights in float32 and in int8, the prompt of 32 tokens and N greedy tokens, on all threads that torch has; each
 row is our text and a peer's in turn. `tokens/s` are ours, `share` is the part of the bandwidth that its weights take,
 which is measured in the same run by adding up numbers that fit into no cache. A batch is measured step by step.
+`prefill` is the time to the first token after a prompt of 512.
 """
 
 import sys
@@ -27,7 +28,7 @@ from glassformer.inference.quantize import quantize
 from glassformer.inference.request import Request
 from glassformer.nn.kv_cache import full
 
-PROMPT, CONTEXT = tuple(range(1, 33)), 1024
+PROMPT, LONG_PROMPT, CONTEXT = tuple(range(1, 33)), tuple(range(1, 513)), 1024
 LLAMA = {"context_length": CONTEXT, "n_layers": 6, "n_heads": 6, "tied_head": True}
 SHAPES: dict[str, tuple[str, dict[str, Any], int]] = {  # architecture, its sizes, and N
     "llama-3m": ("llama", {**LLAMA, "vocab_size": 4096, "d_model": 192, "d_ff": 512}, 512),
@@ -41,7 +42,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any], int]] = {  # architecture, its size
 }
 BATCHES = (1, 2, 4, 8, 16)
 
-Write = Callable[[int], Any]
+Write = Callable[..., Any]  # of so many tokens, and of a prompt
 
 
 def main(names: Sequence[str]) -> None:
@@ -65,6 +66,11 @@ def main(names: Sequence[str]) -> None:
                 rate = n / row.ours
                 share = rate * n_bytes / memory
                 print(f"{title:18} {peer:12} {row} times as fast; {rate:.0f} tokens/s, share {share:.2f}", flush=True)
+                if peer != "our module":
+                    row = compare(partial(ours, 1, LONG_PROMPT), partial(write, 1, LONG_PROMPT))
+                    rows[f"{title}, prefill, {peer}"] = row
+                    rate = len(LONG_PROMPT) / row.ours
+                    print(f"{title:18} {peer:12} {row} times as fast in prefill; {rate:.0f} tokens/s", flush=True)
             rates = batches(module, n)
             rows[f"{title}, tokens/s by rows"] = rates
             rows[f"{title}, bytes and bandwidth"] = [n_bytes, round(memory)]
@@ -94,9 +100,9 @@ def bandwidth() -> float:
 def engine(module: Any) -> Write:
     """Our engine: the prompt, and so many tokens after it."""
 
-    def write(n: int) -> list[int]:
-        running = Engine(module, full(len(PROMPT) + n))
-        running.admit(Request(tokens=PROMPT, sampling=Sampling(temperature=0.0), max_new_tokens=n))
+    def write(n: int, prompt: tuple[int, ...] = PROMPT) -> list[int]:
+        running = Engine(module, full(len(prompt) + n), recent_bytes=0)
+        running.admit(Request(tokens=prompt, sampling=Sampling(temperature=0.0), max_new_tokens=n))
         return [new.token for new in running.run()]
 
     assert plan_for(module) is not None
@@ -134,8 +140,8 @@ def transformers_writer(path: Path) -> Write:
     theirs: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
 
     @torch.inference_mode()
-    def write(n: int) -> list[int]:
-        tokens, past, text = torch.tensor([PROMPT]), None, []
+    def write(n: int, prompt: tuple[int, ...] = PROMPT) -> list[int]:
+        tokens, past, text = torch.tensor([prompt]), None, []
         for _ in range(n):
             out = theirs(tokens, past_key_values=past, use_cache=True, logits_to_keep=1)
             tokens, past = out.logits[:, -1].argmax(-1, keepdim=True), out.past_key_values
@@ -172,9 +178,12 @@ def ctranslate2_writer(path: Path, precision: str) -> Write:
     Converter(str(path)).convert(str(converted), force=True)
     n_threads = torch.get_num_threads()
     theirs = ctranslate2.Generator(str(converted), compute_type=precision, inter_threads=1, intra_threads=n_threads)
-    prompt = [words[i] for i in PROMPT]
     settings = {"sampling_topk": 1, "include_prompt_in_result": False, "end_token": []}
-    return lambda n: theirs.generate_batch([prompt], max_length=n, min_length=n, **settings)
+
+    def write(n: int, prompt: tuple[int, ...] = PROMPT) -> Any:
+        return theirs.generate_batch([[words[i] for i in prompt]], max_length=n, min_length=n, **settings)
+
+    return write
 
 
 @torch.inference_mode()

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from glassformer import build
 from glassformer.errors import GenerationError
+from glassformer.inference import engine as engine_module
 from glassformer.inference.constraints import Constraints
 from glassformer.inference.engine import Engine
 from glassformer.inference.generate import generate
 from glassformer.inference.logits import LogitFilter, Sampling, Suppress
-from glassformer.inference.request import Request
+from glassformer.inference.quantize import quantize
+from glassformer.inference.request import NewToken, Request
 from glassformer.models import spec_of
 from glassformer.models.gpt2 import GPT2, GPT2Config
 from glassformer.models.llama import Llama, LlamaConfig
@@ -571,6 +573,26 @@ def test_recent_texts_are_kept_in_bounded_memory_the_latest_longest() -> None:
     list(engine.run())
     assert [prefix.tokens[0] for prefix in engine._recent] == [0, 5]
     assert engine._recent.n_bytes <= 2 * each
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_a_long_prompt_is_read_in_pieces_and_the_last_alone_has_logits(
+    quantized: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {"vocab_size": 40, "context_length": 64, "d_model": 32, "n_layers": 2, "n_heads": 2, "d_ff": 32}
+    module: Any = build("llama", **sizes).module.eval()
+    if quantized:
+        quantize(module, "int8")
+    requests = [greedy(*range(20), *range(n), logprobs=True) for n in (1, 7, 11)]
+    news: list[list[NewToken]] = []
+    for at_once in (256, 5):
+        monkeypatch.setattr(engine_module, "AT_ONCE", at_once)
+        engine = Engine(module, full(64))
+        for each in requests:
+            engine.admit(each)
+        news.append(list(engine.run()))
+    assert [new.token for new in news[0]] == [new.token for new in news[1]]
+    assert [new.logprob for new in news[0]] == pytest.approx([new.logprob for new in news[1]], abs=1e-3)
 
 
 def test_what_has_been_cancelled_is_not_read_again() -> None:

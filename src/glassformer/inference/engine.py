@@ -33,6 +33,7 @@ from glassformer.nn.rope import RopeScaling
 T = TypeVar("T")
 NONE_LEFT = "The filters of a request leave no token that could come next."
 NO_LOGPROB = float("nan")  # the log-probability of a token for which it was not asked
+AT_ONCE = 256  # tokens of a prompt that are read at once: for more, the memory between two layers comes from the system
 NO_DRAFT, NO_LOGITS = Draft(), torch.empty(0, 0)
 
 
@@ -346,11 +347,11 @@ class Engine:
         is_whole = best.prefix is not None and best.n_tokens == len(best.prefix.tokens)
         return best if is_whole or best.n_tokens >= WORTH else Beginning()
 
-    def _keep(self, group: Iterable[Live]) -> None:
-        """Keep what has been read of texts that go on no more."""
+    def _keep(self, group: Iterable[Live], *, is_free: bool = False) -> None:
+        """Keep what has been read of texts that go on no more; `is_free`: nobody goes on with the state either."""
         for live in group:
             if self._state is not None and live.request.search is None and live.request.source is None:
-                self._recent.keep(live.tokens[: live.n_read], self._state, live.rows[0])
+                self._recent.keep(live.tokens[: live.n_read], self._state, live.rows[0], is_free=is_free)
 
     def _turn_alike(self, length: int, other: int) -> bool:
         """Whether texts of two lengths turn their queries and keys with the same frequencies."""
@@ -381,8 +382,8 @@ class Engine:
             logits = NO_LOGITS if prefix.logits is None else prefix.logits.expand(len(group), -1)
         if len(group[0].tokens) > n_read:
             prompts, valid = left_padded([live.tokens[n_read:] for live in group])
-            for piece in self._read(prompts, state, valid):
-                logits = piece[:, -1].cpu()
+            *_, latest = self._read(prompts, state, valid)
+            logits = latest[:, -1].cpu()
         return state, logits
 
     def _new_state(self, sources: Sequence[Tensor | None]) -> State:
@@ -404,7 +405,7 @@ class Engine:
     ) -> Iterator[Float[Tensor, "B t V"]]:
         """Read prompts, as many tokens at once as the cache has room for: old tokens leave in between.
 
-        Of each piece come the logits of its last token, and of as many before it as are among the `n_logits` latest.
+        Of each piece come the logits of those of its tokens that are among the `n_logits` latest of all.
         """
         tokens = tokens.to(self.device)
         valid = valid if valid is None else valid.to(self.device)
@@ -416,8 +417,8 @@ class Engine:
             room = state.room
             if room < 1:
                 raise GenerationError(f"After {start} tokens of the prompt the model has no room for the next one.")
-            piece = slice(start, min(start + room, tokens.shape[-1]))
-            n = max(n_logits - (tokens.shape[-1] - piece.stop), 1)
+            piece = slice(start, min(start + min(room, AT_ONCE), tokens.shape[-1]))
+            n = max(n_logits - (tokens.shape[-1] - piece.stop), 0)
             yield latest_logits(self.module, tokens[:, piece], state, valid if valid is None else valid[:, piece], n)
             start = piece.stop
         if isinstance(state, KVCache):
@@ -500,8 +501,8 @@ class Engine:
                 live.rows, live.chosen = [live.rows[parent] for parent in parents], [[token] for token in tokens]
         ended = {new.sequence for new in news if new.finish is not None}
         failed = {new.sequence for new in news if new.error is not None}
-        self._keep(live for live in sound if live.id in ended - failed)
         self._live = [live for live in self._live if live.rows and live.id not in ended]
+        self._keep((live for live in sound if live.id in ended - failed), is_free=not self._live)
         self._rewind({live.rows[0]: len(live.draft.tokens) - live.n_accepted for live in self._live})
         for live in sound:
             if self.drafter is not None:

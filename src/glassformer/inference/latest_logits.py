@@ -12,13 +12,14 @@ from glassformer.torch_internals import hooks_of, is_compiled, is_observed
 def latest_logits(
     module: CausalModel, tokens: Int[Tensor, "B T"], state: Any, valid: Bool[Tensor, "B T"] | None, n: int
 ) -> Float[Tensor, "B t V"]:
-    """The logits after each of the n latest tokens; the state takes all of them in.
+    """The logits after each of the n latest tokens, perhaps none; the state takes all of them in.
 
     Who watches the module sees it called as ever, with the logits of all.
     """
-    if n < tokens.shape[-1] and isinstance(module, HasHead) and not is_watched(module) and has_halves(module):
-        return module.unembed(module.last_vectors(tokens, state, valid)[:, -n:])
-    return module(tokens, state, valid)[:, -n:]
+    first = max(tokens.shape[-1] - n, 0)
+    if first and isinstance(module, HasHead) and not is_watched(module) and has_halves(module):
+        return module.unembed(module.last_vectors(tokens, state, valid)[:, first:])
+    return module(tokens, state, valid)[:, first:]
 
 
 def has_halves(module: object) -> bool:

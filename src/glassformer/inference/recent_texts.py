@@ -65,11 +65,23 @@ class RecentTexts:
         """What they take."""
         return sum(_n_bytes(prefix.state) for prefix in self)
 
-    def keep(self, tokens: Sequence[int], state: State, row: int, logits: Float[Tensor, "1 V"] | None = None) -> None:
-        """Copy what a row has read, which is these tokens and perhaps others behind them."""
-        if not tokens or not isinstance(state, KVCache) or not self.most_bytes:
+    def keep(
+        self,
+        tokens: Sequence[int],
+        state: State,
+        row: int,
+        logits: Float[Tensor, "1 V"] | None = None,
+        *,
+        is_free: bool = False,
+    ) -> None:
+        """Copy what a row has read, which is these tokens and perhaps others behind them.
+
+        A state of one row that nobody goes on with `is_free`, and is kept itself.
+        """
+        if not tokens or not isinstance(state, KVCache) or state.lengths is None or not self.most_bytes:
             return
-        kept = state.branch(torch.tensor([row], device=None if state.lengths is None else state.lengths.device))
+        is_free = is_free and len(state.lengths) == 1
+        kept = state if is_free else state.branch(torch.tensor([row], device=state.lengths.device))
         text = tuple(tokens)
         self._prefixes.pop(text, None)
         self._prefixes[text] = Prefix(text, kept, logits)

@@ -4,6 +4,7 @@ What is no float32 on a CPU, or is to be differentiated, goes through the weight
 """
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import pairwise
@@ -31,8 +32,10 @@ def linear(
     if not is_plain or (x.requires_grad and torch.is_grad_enabled()):
         y = x @ matrix.dequantized(x.dtype).mT
         return y if bias is None else y + bias
-    y = product(x.detach().reshape(-1, x.shape[-1]), matrix).view(*x.shape[:-1], -1)
-    return y if bias is None else y + bias
+    y = product(x.detach().reshape(-1, x.shape[-1]), matrix)
+    if bias is not None:
+        y = y + bias if bias.requires_grad and torch.is_grad_enabled() else y.add_(bias)
+    return y.view(*x.shape[:-1], y.shape[-1])
 
 
 def product(x: Float[Tensor, "N d_in"], matrix: QuantizedMatrix) -> Float[Tensor, "N d_out"]:
@@ -43,7 +46,13 @@ def product(x: Float[Tensor, "N d_in"], matrix: QuantizedMatrix) -> Float[Tensor
     x = x.contiguous()
     q = torch.empty(n, n_groups * GROUP, dtype=torch.int8)
     scale, total = torch.empty(n, n_groups), torch.empty(n, n_groups, dtype=torch.int32)
-    kernels.quantize(x.data_ptr(), n, n_groups, q.data_ptr(), scale.data_ptr(), total.data_ptr())
+    n_threads = min(torch.get_num_threads(), n_tiles) if n * matrix.levels.numel() >= FOR_THREADS else 1
+
+    def quantize(lo: int, hi: int) -> None:
+        places = [each.data_ptr() + each.stride(0) * each.element_size() * lo for each in (x, q, scale, total)]
+        kernels.quantize(places[0], hi - lo, n_groups, *places[1:])
+
+    _share(quantize, n, n_threads if n > TILE else 1)
     out = torch.empty(n, n_tiles * TILE)
     multiply = partial(
         KERNELS[matrix.kind],
@@ -58,13 +67,17 @@ def product(x: Float[Tensor, "N d_in"], matrix: QuantizedMatrix) -> Float[Tensor
         out.data_ptr(),
         n_tiles * TILE,
     )
-    n_threads = min(torch.get_num_threads(), n_tiles) if n * matrix.levels.numel() >= FOR_THREADS else 1
-    bounds = [n_tiles * i // n_threads for i in range(n_threads + 1)]
-    others = [_threads().submit(multiply, lo, hi) for lo, hi in pairwise(bounds[1:])]
-    multiply(0, bounds[1])
+    _share(multiply, n_tiles, n_threads)
+    return out[:, : matrix.shape[0]]
+
+
+def _share(work: Callable[[int, int], None], n: int, n_threads: int) -> None:
+    """Work from 0 to n, a part of it in each thread."""
+    bounds = [n * i // n_threads for i in range(n_threads + 1)]
+    others = [_threads().submit(work, lo, hi) for lo, hi in pairwise(bounds[1:])]
+    work(0, bounds[1])
     for other in others:
         other.result()
-    return out[:, : matrix.shape[0]]
 
 
 @cache
