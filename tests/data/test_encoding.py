@@ -321,7 +321,7 @@ def test_what_cannot_be_encoded_is_refused_and_leaves_nothing(
 ) -> None:
     with pytest.raises(DataError, match=r"no token such as <\|endoftext\|>"):
         encode_files(corpus, CharTokenizer.from_text("abc"), tmp_path / "out")
-    with pytest.raises(DataError, match=r"'body'; it has text"):
+    with pytest.raises(DataError, match=r"'body'; its texts are text"):
         encode_files(corpus[2:3], tokenizer, tmp_path / "out", field="body")
     with pytest.raises(ConfigError, match="give one of them"):
         encode_files(corpus, tokenizer, tmp_path / "out", workers=2, ray="local")
