@@ -80,6 +80,12 @@ def gemm_peak(size: int = 1024, repeats: int = 10) -> float:
     return 2 * size**3 / min(seconds(lambda: a @ b) for _ in range(repeats))
 
 
+def saved_rows(name: str) -> dict[str, Any]:
+    """The rows of an earlier run."""
+    path = RESULTS / f"{name}.json"
+    return dict(json.loads(path.read_text())["rows"]) if path.exists() else {}
+
+
 def save(name: str, rows: dict[str, Any]) -> None:
     """Write the results, with what they were measured on, as JSON."""
     RESULTS.mkdir(exist_ok=True)

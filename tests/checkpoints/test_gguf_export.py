@@ -207,6 +207,13 @@ def test_a_file_written_again_has_the_same_metadata(tmp_path: Path, pre: str, be
         assert a == b
 
 
+def test_a_model_without_a_tokenizer_says_that_it_has_none(tmp_path: Path) -> None:
+    """llama.cpp refuses a file that does not."""
+    path = checkpoints.save_gguf(built("llama").checkpoint, tmp_path / "m.gguf", kind="q8_0")
+    assert gguf.GGUFReader(path).get_field("tokenizer.ggml.model").contents() == "none"
+    assert gf.load(path).tokenizer is None
+
+
 def by_scores(folder: Path, **settings: Any) -> gf.Model:
     """A Llama whose tokenizer is sentencepiece's, as llama.cpp's converter writes it."""
     gf.save(built("llama"), folder / "model")

@@ -26,14 +26,19 @@ class Opaque(ctypes.Structure):
 class LlamaCpp:
     """A model as llama.cpp reads it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, n_threads: int = 1) -> None:
         folder = Path(LIBRARY).parent
         for pattern in ("libggml-base*.so", "libggml.*so"):
             for each in folder.glob(pattern):
                 ggml = ctypes.CDLL(str(each), mode=ctypes.RTLD_GLOBAL)
         ggml.ggml_backend_load_all_from_path(str(folder).encode())
         self.library = library = ctypes.CDLL(LIBRARY)
-        pointers = ("llama_model_load_from_file", "llama_init_from_model", "llama_model_get_vocab")
+        pointers = (
+            "llama_model_load_from_file",
+            "llama_init_from_model",
+            "llama_model_get_vocab",
+            "llama_get_memory",
+        )
         for name in pointers:
             getattr(library, name).restype = ctypes.c_void_p
         for name in ("llama_model_default_params", "llama_context_default_params", "llama_batch_get_one"):
@@ -50,7 +55,7 @@ class LlamaCpp:
             ctypes.c_void_p(context),
             ctypes.c_void_p(library.llama_model_get_vocab(ctypes.c_void_p(model))),
         )
-        library.llama_set_n_threads(self.context, 1, 1)
+        library.llama_set_n_threads(self.context, n_threads, n_threads)
         self.n_tokens = int(library.llama_vocab_n_tokens(self.vocab))
 
     def encode(self, text: str) -> list[int]:
@@ -62,11 +67,12 @@ class LlamaCpp:
 
     def continued(self, ids: list[int], n: int) -> list[int]:
         """The `n` tokens that follow greedily."""
+        self.library.llama_memory_clear(ctypes.c_void_p(self.library.llama_get_memory(self.context)), False)
         new: list[int] = []
         batch = ids
         for _ in range(n):
             logits = self._after(batch)
-            new.append(max(range(self.n_tokens), key=logits.__getitem__))
+            new.append(int(np.ctypeslib.as_array(logits, (self.n_tokens,)).argmax()))
             batch = new[-1:]
         return new
 

@@ -155,10 +155,10 @@ def in_float32(value: Any) -> Any:
 
 
 def _tokenizer(contents: Contents, vocab_size: int) -> dict[str, Any]:
-    """The tokenizer's metadata; none where the model has no tokenizer."""
+    """The tokenizer's metadata, or that there is none, without which llama.cpp refuses the file."""
     tokenizer = contents.tokenizer
     if tokenizer is None:
-        return {}
+        return {f"{KEY}model": gguf_tokenizer.NONE}
     rest = contents.rest.for_model(tokenizer, contents.source_tokenizer, contents.eos_ids)
     try:
         metadata = gguf_tokenizer.metadata_of(tokenizer, vocab_size) | _around(tokenizer, rest.eos_ids)

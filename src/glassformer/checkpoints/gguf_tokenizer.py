@@ -57,6 +57,7 @@ def _split(pattern: str) -> Json:
     return {"type": "Sequence", "pretokenizers": [split, BYTE_LEVEL | {"use_regex": False}]}
 
 
+NONE = "none"  # the kind of tokenizer of a model that has none
 WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3")  # where a word that is a token needs no merges; <bos> is usual
 _DIGITS: Json = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL]}
 NFC: Json = {"type": "NFC"}
