@@ -1,4 +1,4 @@
-"""What processors do and numba has no name for: 64 bytes at once, and the lowest bit.
+"""What processors do and numba has no name for: 64 bytes at once, the lowest bit and the highest.
 
 The few instructions are given to numba in the form that it makes of all kernels; every processor has some that do it,
 64 bytes perhaps by 16 or 32.
@@ -42,5 +42,16 @@ def _lowest(_context: Any, number: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
+def _highest(_context: Any, number: Any) -> Any:
+    """The place of the highest bit that is set, of a number that has one."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        zeros = builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 1))
+        return builder.sub(ir.Constant(ir.IntType(64), 63), zeros)
+
+    return types.int64(types.uint64), generate
+
+
 in_range: Any = intrinsic(_in_range)
 lowest: Any = intrinsic(_lowest)
+highest: Any = intrinsic(_highest)

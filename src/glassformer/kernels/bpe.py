@@ -11,20 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glassformer.kernels import inlined, njit
+from glassformer.kernels.bits import highest, lowest
 from glassformer.kernels.marks import Words, is_marked, mark
 from glassformer.kernels.memory import prefetch_in
 from glassformer.kernels.split import ByteArray, word
-from glassformer.kernels.split_text import pair_of, split
+from glassformer.kernels.split_text import ONE, pair_of, split
 
 NEVER = np.uint32(0xFFFFFFFF)  # the rank of a pair that is not merged
 ID_BITS = np.uint64(21)
 RANK_BITS = np.uint64(22)
 HALF = np.uint64(32)
+PLACE_BITS = np.uint64(6)  # below a rank: the place of a symbol
 UPPER = np.uint64(40)  # from this bit on a product depends on all bits of its factors: 24 bits, for slots
 MIX = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ divided by the golden ratio: its multiples spread
 ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
-SHORT = 28  # symbols up to which looking at all pairs costs less than a tree of them
+SHORT = 28  # symbols, at most 63, up to which looking at all pairs costs less than a tree of them
 FAN = 8  # nodes below a node of the tree
 KEY_BYTES = 15  # of a piece that is its own key, with its length in the sixteenth
 LONG = np.uint64(1 << 63)  # in the second word of a key: the first is a hash
@@ -391,27 +393,41 @@ def encode_piece(
 
 @inlined
 def merge_short(n: int, vocabulary: Vocabulary, symbols: Ints, ranks: Ranks) -> int:
-    """Merge the first `n` symbols in place; how many are left.
+    """Merge the first `n` symbols in place, at most `SHORT`; how many are left.
 
-    `ranks[i]` is that of the symbols i and i + 1. The least, and of several the leftmost, is merged: its left symbol
-    becomes what the two are joined, all that is right of it moves up, and the pairs on both sides are looked up.
+    A merge leaves its left symbol, as what the two are joined, and takes out the bit of its right one. Nothing moves:
+
+        symbols    t h e r e        t he . r e       t he . re .
+        begins     1 1 1 1 1        1 1  0 1 1       1 1  0 1  0
+
+    `ranks[i]` is that of the symbol at i and the one after it. The least, and of several the leftmost, is the least of
+    the numbers of which the rank is the upper bits, and i the lower.
     """
+    begins = (ONE << np.uint64(n)) - ONE
     while True:
-        least, at = NEVER, 0
-        for i in range(n - 1):
-            if ranks[i] < least:
-                least, at = ranks[i], i
-        if least == NEVER:
-            return n
-        symbols[at] = vocabulary.joined[least]
-        n -= 1
-        for i in range(at + 1, n):
-            symbols[i] = symbols[i + 1]
-            ranks[i] = ranks[i + 1]
-        if at > 0:
-            ranks[at - 1] = rank_of(symbols[at - 1], symbols[at], vocabulary)
-        if at < n - 1:
-            ranks[at] = rank_of(symbols[at], symbols[at + 1], vocabulary)
+        least, rest = ALL, begins
+        while rest & rest - ONE:  # of the last symbol there is no pair
+            i = np.uint64(lowest(rest))
+            least = min(least, np.uint64(ranks[i]) << PLACE_BITS | i)
+            rest &= rest - ONE
+        if least >> PLACE_BITS >= np.uint64(NEVER):
+            break
+        at = least & ALL >> np.uint64(64) - PLACE_BITS
+        before, behind = begins & (ONE << at) - ONE, begins & ALL - ONE << at
+        begins ^= behind & ~(behind - ONE)
+        behind &= behind - ONE
+        symbols[at] = vocabulary.joined[least >> PLACE_BITS]
+        if behind:
+            ranks[at] = rank_of(symbols[at], symbols[np.uint64(lowest(behind))], vocabulary)
+        if before:
+            left = np.uint64(highest(before))
+            ranks[left] = rank_of(symbols[left], symbols[at], vocabulary)
+    length = 0
+    while begins:
+        symbols[np.uint64(length)] = symbols[np.uint64(lowest(begins))]
+        begins &= begins - ONE
+        length += 1
+    return length
 
 
 @njit
