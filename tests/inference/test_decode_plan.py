@@ -149,6 +149,34 @@ def test_a_plan_gives_what_its_module_gives_and_leaves_the_same_cache() -> None:
                 assert differ(one[:, :, 1:], another[:, :, 1:]) < 1e-4, (case, config, cache)
 
 
+def test_a_plan_reads_several_tokens_of_each_text_at_once_as_its_module_does() -> None:
+    """As drafts come: of each row at least one, and padding behind the last."""
+    for case in range(count("decode steps of several tokens")):
+        choose = random.Random(case)
+        family = FAMILIES[case % len(FAMILIES)]
+        module, n_rows = model_of(family, random_config(family, choose), case), choose.choice([1, 1, 2, 3])
+        torch.set_num_threads(choose.choice([1, 2]))
+        plan = plan_for(module)
+        state = begun(module, choose.choice(["full", "window:40", "sinks:2+38"]), choose, n_rows)
+        other = state.branch(torch.arange(n_rows))
+        for _ in range(4):
+            n_new = [choose.randint(1, 4) for _ in range(n_rows)]
+            valid = torch.arange(max(n_new)) < torch.tensor(n_new)[:, None]
+            tokens, spares = torch.randint(VOCAB, valid.shape), state.spares
+            expected = module(tokens, state, valid)
+            logits = None if plan is None else plan.step(tokens, other, None if valid.all() else valid)
+            if valid.shape[1] > 1 and any(n > spare for n, spare in zip(n_new, spares, strict=True)):
+                assert logits is None, "where tokens leave, several are the module's"
+                break
+            assert logits is not None, (case, family)
+            assert differ(logits[valid], expected[valid]) < 1e-4, (case, family)
+            n_forgotten = torch.tensor([choose.randint(0, n - 1) for n in n_new])
+            state.rewind(n_forgotten)
+            other.rewind(n_forgotten)
+        else:
+            assert torch.equal(state.lengths, other.lengths)
+
+
 @pytest.mark.parametrize("quantization", ["int8", "int4"])
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_a_plan_of_a_quantized_module_rounds_as_this_does(family: str, quantization: Any) -> None:

@@ -49,6 +49,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "waveforms against the definition": (8, 60),
     "waveforms in pieces": (40, 500),
     "decode steps of plans": (26, 650),  # models
+    "decode steps of several tokens": (13, 400),  # models
     "decode steps beside encoders": (8, 500),  # models
     "policies by definition": (10, 600),
     # nn

@@ -77,7 +77,7 @@ class LazyPlan:
 
     def step(
         self, tokens: Int[Tensor, "B T"], state: object, valid: Bool[Tensor, "B T"] | None
-    ) -> Float[Tensor, "B 1 V"] | None:
+    ) -> Float[Tensor, "B T V"] | None:
         """The logits as the plan has them; None where the module is to run."""
         if not self._is_settled:
             if KERNEL not in sys.modules and LazyPlan.spent < WORTH:
@@ -129,24 +129,45 @@ class DecodePlan:
 
     def step(
         self, tokens: Int[Tensor, "B T"], state: object, valid: Bool[Tensor, "B T"] | None
-    ) -> Float[Tensor, "B 1 V"] | None:
-        """The logits after one more token of each row, which the state takes in; None where the module is to run."""
-        n_rows, n_new = tokens.shape
-        if type(state) is not (DecoderState if self.tables.has_memory else KVCache) or n_new != 1 or n_rows > MOST_ROWS:
+    ) -> Float[Tensor, "B T V"] | None:
+        """The logits after new tokens of each row, which the state takes in; None where the module is to run.
+
+        Of several tokens, which come with padding behind them, none may make another leave.
+        """
+        n_texts, most = tokens.shape
+        n_new = [most] * n_texts if valid is None else valid.sum(-1).tolist()
+        rows = torch.arange(most) < torch.tensor(n_new).clamp(min=1)[:, None]
+        if type(state) is not (DecoderState if self.tables.has_memory else KVCache) or rows.sum() > MOST_ROWS:
             return None
         beside, cache = (state, state.cache) if isinstance(state, DecoderState) else (None, state)
-        if not state.holds(n_rows, torch.float32) or cache.policy.capacity > self.tables.n_places:
+        if not state.holds(n_texts, torch.float32) or cache.policy.capacity > self.tables.n_places:
+            return None
+        if most > 1 and not self._takes(cache, n_new, rows, valid):
             return None
         if torch.is_grad_enabled() or not self.is_free or not self.parts.are_unchanged:
             return None
-        ids = tokens[:, 0].tolist()
+        ids = tokens[rows].tolist()
         if min(ids) < 0 or max(ids) >= self.tables.n_tokens or not self._turn.acquire(blocking=False):
             return None
         try:
-            logits: Tensor = self._room.run(ids, cache, valid, beside)
-            return logits
+            logits: Tensor = self._room.run(ids, n_new, cache, beside)
         finally:
             self._turn.release()
+        if len(ids) == tokens.numel():
+            return logits.view(n_texts, most, -1)
+        padded = logits.new_zeros(n_texts, most, logits.shape[-1])
+        padded[rows] = logits
+        return padded
+
+    def _takes(
+        self, cache: KVCache, n_new: list[int], rows: Bool[Tensor, "B T"], valid: Bool[Tensor, "B T"] | None
+    ) -> bool:
+        """Whether several tokens may come at once."""
+        if self.tables.has_memory or self.tables.position_bias is not None or cache.static:
+            return False
+        if valid is not None and bool((valid & ~rows).any()):
+            return False
+        return all(n <= spare for n, spare in zip(n_new, cache.spares, strict=True))
 
 
 class Parts:

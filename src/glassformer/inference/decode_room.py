@@ -7,11 +7,12 @@ after a fork it is not.
 
 import os
 import threading
+from itertools import chain
 from queue import SimpleQueue
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -73,36 +74,42 @@ class StepRoom:
         self._step[[*fields]] = [*fields.values()]
 
     def run(
-        self, tokens: list[int], state: KVCache, valid: Bool[Tensor, "B 1"] | None, beside: DecoderState | None = None
-    ) -> Float[Tensor, "B 1 V"]:
-        """The logits after one more token of each row; a step for which there is no room raises, as `state.step`.
+        self, tokens: list[int], n_new: list[int], state: KVCache, beside: DecoderState | None = None
+    ) -> Float[Tensor, "rows V"]:
+        """The logits after each of the tokens; a step for which there is no room raises, as `state.step`.
 
-        `beside` is the state that the cache is part of, where an encoder has made a memory.
+        So many tokens are new in each text; where none is, one stands there all the same, as padding. `beside` is the
+        state that the cache is part of, where an encoder has made a memory.
         """
         if len(tokens) != self._n_rows:
             self._fit(len(tokens))
         if state.policies != self._policies:
             self._follow(state.policies, self._n_rows)
-        positions = state.step_by_one(valid)
+        starts = state.step_by(n_new)
+        places = [range(start, start + n) if n else [-1] for start, n in zip(starts, n_new, strict=True)]
+        positions = [*chain.from_iterable(places)]
         self._positions[:] = positions
+        text_of_row = np.repeat(np.arange(len(n_new)), np.maximum(n_new, 1))
+        self._put(kernel.FIRST_ROWS, np.searchsorted(text_of_row, np.arange(len(n_new) + 1)))
+        self._step[kernel.N_TEXTS] = len(n_new)
         if self.tables.quantized_tokens is None:
             self._tokens[:] = tokens
         else:
             vectors = self.tables.quantized_tokens(torch.tensor(tokens))
             self._tokens[:], self._step[kernel.TOKEN_TABLE] = range(len(tokens)), vectors.data_ptr()
-        self._turn_by_length(state, positions)
+        self._turn_by_length(state, text_of_row)
         self._point_at(state)
         if self.tables.position_bias is not None:
             self._add_bias(self.tables.position_bias, state, positions)
         if beside is not None:
             self._point_at_memory(beside)
-        logits = torch.empty(self._n_padded, 1, int(self._step[kernel.LOGITS_WIDTH]))
+        logits = torch.empty(self._n_padded, int(self._step[kernel.LOGITS_WIDTH]))
         self._step[kernel.LOGITS] = logits.data_ptr()
         n_threads = min(torch.get_num_threads(), n_processors())
         self._step[kernel.N_THREADS] = n_threads
         HELPERS.ask(self._step, n_threads - 1)
         kernel.lead(self._step)
-        return logits[: len(tokens), :, : self.tables.n_tokens]
+        return logits[: len(tokens), : self.tables.n_tokens]
 
     def _put(self, field: int, array: NDArray[np.generic]) -> NDArray[np.generic]:
         """Keep an array, and let a field of the step have its address."""
@@ -145,12 +152,12 @@ class StepRoom:
         self._put(kernel.ANGLES, np.zeros((n_tables, n_rows, 2 * n_pairs), np.float32))
         self._policies = policies
 
-    def _turn_by_length(self, state: KVCache, positions: list[int]) -> None:
+    def _turn_by_length(self, state: KVCache, text_of_row: NDArray[np.int64]) -> None:
         """Where frequencies go by the length of a text, those of each row."""
         rope = self.tables.ropes[0] if self.tables.ropes else None
         if rope is not None and rope.scaling is not None and rope.scaling.by_length:
             assert state.lengths is not None
-            lengths = state.lengths.clamp(max=state.policy.capacity)
+            lengths = state.lengths[torch.from_numpy(text_of_row)].clamp(max=state.policy.capacity)
             self._frequencies[0] = rope.frequencies(lengths[:, None])[:, 0].numpy()
 
     def _point_at(self, state: KVCache) -> None:

@@ -295,7 +295,7 @@ class Engine:
             return self.decode(torch.tensor(texts, device=self.device), state, None)[:, -1].cpu()
         tokens, valid = right_padded([torch.tensor(each) for each in texts])
         valid = None if valid is None else valid.to(self.device)
-        logits = self.module(tokens.to(self.device), state, valid).cpu()
+        logits = self.decode(tokens.to(self.device), state, valid).cpu()
         latest = [len(tokens) - 1 for live in self._live for tokens in live.chosen]
         for live in self._live:
             start = latest[live.rows[0]] + 1
@@ -309,8 +309,8 @@ class Engine:
             counts[list(n_forgotten)] = torch.tensor(list(n_forgotten.values()))
             cast(Rewindable, self._state).rewind(counts)
 
-    def decode(self, tokens: Int[Tensor, "B 1"], state: State, valid: Bool[Tensor, "B 1"] | None) -> Tensor:
-        """One decode step of all rows: that of the module's plan, where it has one that serves now, or its own."""
+    def decode(self, tokens: Int[Tensor, "B T"], state: State, valid: Bool[Tensor, "B T"] | None) -> Tensor:
+        """One decode step of all rows, drafts with it: that of the module's plan, where one serves now, or its own."""
         logits = self._plan.step(tokens, state, valid)
         return self.module(tokens, state, valid) if logits is None else logits
 

@@ -42,8 +42,9 @@ PHASE, LAYER, N_CHUNKS, MATRIX, N_MATRICES, SOURCE, TARGET, WIDTH = range(24, 32
     ROUNDED, ROUNDED_SCALES, ROUNDED_TOTALS,  # what a product reads, in 8 bits
     EMBEDDING_NORM, MEMORIES, MEMORY_LENGTH,  # beside an encoder
     MEMORY_MASK, BIAS, BIAS_WIDTH,  # what is added to scores: of the memory 0 or −∞, of the text by its heads; 0: none
-) = range(32, 79)  # fmt: skip
-N_STEP = 80
+    N_TEXTS, FIRST_ROWS,  # whose tokens the rows are: those of a text stand in a row, in its order
+) = range(32, 81)  # fmt: skip
+N_STEP = 88
 PRODUCT, ACTIVATED, GATED, ATTENTION, CROSS_ATTENTION = range(5)  # phases
 EMBEDDING_SCALE, LOGIT_SCALE, LOGIT_CAP, AMPLITUDE = range(4)  # numbers of the model, float32
 WEIGHT, BIAS, ROWS, COLUMNS, LEVELS, SCALE, OFFSET = range(7)  # of a matrix; its kind of levels, -1 of float32
@@ -93,7 +94,7 @@ def lead(step: Longs) -> None:
         if layer[IS_JOINT]:
             normalise_jointly(step, i)
         step[PHASE], step[LAYER] = ATTENTION, i
-        share(step, step[N_ROWS] * layer[N_KV_HEADS])
+        share(step, step[N_TEXTS] * layer[N_KV_HEADS])
         multiply(step, PRODUCT, i, layer[OUT], 1, step[MIXED], added, width)
         add(step, i, layer[ATTN_ADDED], layer[ATTN_AFTER])
         if layer[CROSS_QUERY] >= 0:
@@ -173,7 +174,10 @@ def run_chunk(step: Longs, chunk: int) -> None:
     """One chunk of the phase."""
     if step[PHASE] == ATTENTION:
         n_kv_heads = longs(step[LAYERS] + 8 * N_LAYER * step[LAYER])[N_KV_HEADS]
-        attend(step, step[LAYER], chunk // n_kv_heads, chunk % n_kv_heads)
+        text, g = chunk // n_kv_heads, chunk % n_kv_heads
+        first = longs(step[FIRST_ROWS])
+        for b in range(first[text], first[text + 1]):  # each sees the keys of those before it
+            attend(step, step[LAYER], text, b, g)
     elif step[PHASE] == CROSS_ATTENTION:  # rows that share a memory read the same head of it at once
         attend_to_memory(step, step[LAYER], chunk % step[N_ROWS], chunk // step[N_ROWS])
     else:
@@ -452,8 +456,8 @@ def rotate(step: Longs, table: int, b: int, source: int, target: int, d_head: in
 
 
 @njit
-def attend(step: Longs, i: int, b: int, g: int) -> None:
-    """Of one row, the query heads that read one head of keys and values; its new key and value go into the cache."""
+def attend(step: Longs, i: int, text: int, b: int, g: int) -> None:
+    """Of one row, the query heads that read one head of its text's keys and values; its own go into the cache."""
     layer, cache = longs(step[LAYERS] + 8 * N_LAYER * i), longs(step[CACHES] + 8 * N_CACHE * i)
     policy = longs(step[POLICIES] + 8 * N_POLICY * layer[POLICY])
     position = longs(step[POSITIONS])[b]
@@ -477,7 +481,7 @@ def attend(step: Longs, i: int, b: int, g: int) -> None:
 
     capacity, n_sinks = policy[CAPACITY], policy[N_SINKS]
     slot = position if position < n_sinks else n_sinks + (position - n_sinks) % (capacity - n_sinks)
-    head = b * n_kv_heads + g
+    head = text * n_kv_heads + g
     keys = cache[KEYS] + 4 * (head * cache[SLOTS] + 1) * d  # behind the slot that takes padding
     values = cache[VALUES] + 4 * (head * cache[SLOTS] + 1) * d
     copy(new_key, keys + 4 * slot * d, d)

@@ -263,15 +263,14 @@ class KVCache:
             and all(buffer.dtype == dtype for layer in self.layers for buffer in layer.buffers)
         )
 
-    def step_by_one(self, valid: Bool[Tensor, "B 1"] | None = None) -> list[int]:
-        """The position of one new token in each row, −1 at padding, for which all buffers have room then.
+    def step_by(self, n_new: Sequence[int]) -> list[int]:
+        """The position of the first of so many new tokens in each row, for which all buffers have room then.
 
         What `step` does, for who writes keys and values by itself, as `LayerStep.update` does. The cache `holds` rows.
         """
         assert self.lengths is not None
         before: list[int] = self.lengths.tolist()
-        new = [1] * len(before) if valid is None else valid[:, 0].tolist()
-        ends = [length + bool(more) for length, more in zip(before, new, strict=True)]
+        ends = [length + more for length, more in zip(before, n_new, strict=True)]
         if not self.static:
             self._check_room(before, ends)
             longest = max(ends)
@@ -280,7 +279,7 @@ class KVCache:
                 layer.buffers[:2] = (with_room(buffer, n_slots, policy.capacity) for buffer in layer.buffers[:2])
         lengths = torch.tensor(ends)
         self.lengths = self.lengths.copy_(lengths) if self.static else lengths
-        return [length if more else -1 for length, more in zip(before, new, strict=True)]
+        return before
 
     def _place(
         self,
