@@ -77,9 +77,11 @@ def event(module: str, is_start: bool) -> SimpleNamespace:
     return SimpleNamespace(data={"dispatcher": dispatcher}, is_start=is_start)
 
 
-def test_compiling_that_takes_long_is_said_once(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_compiling_that_takes_long_is_said_once_at_a_terminal(
+    is_terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
     monkeypatch.setattr(kernels, "SLOW", 0.0)
     announcement = kernels._Announcement()
     for module in ("other.kernels", "glassformer.kernels.split", "glassformer.kernels.bpe"):
@@ -87,7 +89,7 @@ def test_compiling_that_takes_long_is_said_once(
         if announcement._timer is not None:
             announcement._timer.join()
         announcement.notify(event(module, False))
-    assert capsys.readouterr().err.count("Compiling") == 1
+    assert capsys.readouterr().err.count("Compiling") == is_terminal
 
 
 @pytest.mark.parametrize("n_inner", [0, 1, 2])

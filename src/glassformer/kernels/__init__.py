@@ -94,7 +94,7 @@ def _is_ours(event: Any) -> bool:
 
 
 class _Announcement:
-    """Hears of each compilation, and says so once when those of this process take more than `SLOW` seconds."""
+    """Hears of each compilation, and says so once at a terminal when a process's take more than `SLOW` seconds."""
 
     def __init__(self) -> None:
         self._depth = 0  # a function's compilation includes those of what it calls
@@ -123,6 +123,8 @@ class _Announcement:
 
     def _say(self) -> None:
         self._is_said = True
+        if sys.stderr is None or not sys.stderr.isatty():  # a program that reads our messages is told of no progress
+            return
         kept = ", which is kept for the next time" if _has_room() else ""
         print(f"Compiling for this machine{kept} …", file=sys.stderr, flush=True)
 
