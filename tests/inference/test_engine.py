@@ -1,7 +1,6 @@
 """Rows that come, go and branch beside others get what they get alone: every model, every policy of its cache."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -27,6 +26,7 @@ from glassformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from glassformer.models.transformer import Transformer, TransformerConfig
 from glassformer.models.whisper import Whisper, WhisperConfig
 from glassformer.nn import kv_cache
+from glassformer.nn.embedding import Embedding
 from glassformer.nn.kv_cache import Policy, full, parse_policy, sinks
 from support.counts import count
 from support.tolerances import assert_close
@@ -520,29 +520,41 @@ def test_an_idle_engine_holds_no_cache_but_those_that_it_keeps() -> None:
     assert (engine._state, engine._logits.numel(), list(engine._recent)) == (None, 0, [])
 
 
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tokens each call of a module reads, seen from below it, so that nobody watches the module."""
+    numbers: list[int] = []
+    forward = Embedding.forward
+
+    def counted(self: Embedding, ids: Tensor) -> Tensor:
+        if self.weight.shape[0] == VOCAB:
+            numbers.append(ids.numel())
+        return forward(self, ids)
+
+    monkeypatch.setattr(Embedding, "forward", counted)
+    return numbers
+
+
 @pytest.mark.parametrize("cache", ["full", "window:20", "sinks:2+20", "window:44"])
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_a_text_that_begins_as_a_recent_one_goes_on_as_if_it_were_read_anew(name: str, cache: str) -> None:
+def test_a_text_that_begins_as_a_recent_one_goes_on_as_if_it_were_read_anew(
+    name: str, cache: str, reads: list[int]
+) -> None:
     module, policy = KINDS[name].module(), parse_policy(cache, CONTEXT)
     engine, random = Engine(module, policy), Random(f"{name} {cache}")
     texts = [[random.randrange(9) for _ in range(18)]]
-    n_read = 0
-
-    def counted(_: object, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal n_read
-        n_read += inputs[0].numel()
-
-    n_anew = 0
+    n_read = n_anew = 0
     for _ in range(5):
         text = random.choice(texts)
         text = [*text[: random.randint(16, len(text))], *(random.randrange(9) for _ in range(random.randint(0, 3)))]
         request = Request(tokens=tuple(text[:30]), sampling=Sampling(seed=1), max_new_tokens=5, logprobs=True)
-        anew, again = Engine(module, policy, recent_bytes=0), []
+        anew = Engine(module, policy, recent_bytes=0)
         anew.admit(request)
         expected = list(anew.run())
-        with hooked(module, counted):
-            engine.admit(request)
-            again = list(engine.run())
+        reads.clear()
+        engine.admit(request)
+        again = list(engine.run())
+        n_read += sum(reads)
         n_anew += len(request.tokens) + 4
         assert [new.token for new in again] == [new.token for new in expected]
         assert [new.logprob for new in again] == pytest.approx([new.logprob for new in expected], abs=1e-6)
@@ -550,12 +562,25 @@ def test_a_text_that_begins_as_a_recent_one_goes_on_as_if_it_were_read_anew(name
     assert n_read < n_anew - 30, "the beginnings are not read again"
 
 
-@contextmanager
-def hooked(module: Any, hook: Any) -> Iterator[None]:
-    """The hook runs after each forward."""
-    handle = module.register_forward_hook(hook)
-    yield
-    handle.remove()
+def test_what_was_read_with_other_weights_or_without_a_hook_is_no_beginning(reads: list[int]) -> None:
+    module: Any = KINDS["llama"].module()
+    engine, request = Engine(module, full(CONTEXT)), greedy(*range(9), *range(9), n=3)
+
+    def n_read() -> int:
+        reads.clear()
+        engine.admit(request)
+        list(engine.run())
+        return sum(reads)
+
+    assert [n_read(), n_read()] == [20, 3]
+    module.blocks[0].attn.k_proj.weight.add_(0.1)
+    assert [n_read(), n_read()] == [20, 3]
+    module.lm_head.weight = nn.Parameter(module.lm_head.weight * 2)
+    assert [n_read(), n_read()] == [20, 3]
+    hook = module.blocks[0].register_forward_hook(lambda _, inputs, output: -output)
+    assert [n_read(), n_read()] == [20, 20]
+    hook.remove()
+    assert n_read() == 3
 
 
 def test_recent_texts_are_kept_in_bounded_memory_the_latest_longest() -> None:
@@ -595,17 +620,16 @@ def test_a_long_prompt_is_read_in_pieces_and_the_last_alone_has_logits(
     assert [new.logprob for new in news[0]] == pytest.approx([new.logprob for new in news[1]], abs=1e-3)
 
 
-def test_what_has_been_cancelled_is_not_read_again() -> None:
+def test_what_has_been_cancelled_is_not_read_again(reads: list[int]) -> None:
     module = KINDS["llama"].module()
     engine = Engine(module, full(CONTEXT))
     sequence = engine.admit(greedy(*range(9), *range(9), n=9))
     first = [engine.step()[0].token for _ in range(3)]
     engine.cancel(sequence)
-    read: list[int] = []
-    with hooked(module, lambda _, inputs, output: read.append(inputs[0].numel())):
-        engine.admit(greedy(*range(9), *range(9), *first, n=2))
-        list(engine.run())
-    assert read == [1, 1]
+    reads.clear()
+    engine.admit(greedy(*range(9), *range(9), *first, n=2))
+    list(engine.run())
+    assert reads == [1, 1]
 
 
 def test_texts_about_one_sound_share_its_memory_when_one_of_them_has_ended() -> None:

@@ -115,7 +115,8 @@ class Right:
 
 def test_logits_that_are_no_numbers_behind_a_drafted_token_end_the_sequence_as_they_do_without_drafts() -> None:
     module, prompt = module_of("llama"), (1, 2, 3)
-    ((text, _, _),) = served(Engine(module, full(CONTEXT)), [Request(tokens=prompt, max_new_tokens=12)], Random(0))
+    request = Request(tokens=prompt, sampling=Sampling(temperature=0.0), max_new_tokens=12)
+    ((text, _, _),) = served(Engine(module, full(CONTEXT)), [request], Random(0))
     broken = next(token for token in text[2:] if token not in prompt)
     module.register_forward_hook(
         lambda _, inputs, logits: logits.masked_fill((inputs[0] == broken)[..., None], float("nan"))
@@ -123,7 +124,7 @@ def test_logits_that_are_no_numbers_behind_a_drafted_token_end_the_sequence_as_t
     ends = []
     for drafter in (None, Right([*prompt, *text])):
         engine = Engine(module, full(CONTEXT), drafter=drafter)
-        engine.admit(Request(tokens=prompt, max_new_tokens=12))
+        engine.admit(request)
         news = []
         while engine.running:
             news += engine.step()

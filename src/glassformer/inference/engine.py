@@ -98,8 +98,8 @@ class Engine:
     nothing is drafted any more, since what has left cannot be brought back.
 
     The caches of texts that have ended are kept, in `recent_bytes` at most, 256 MB by default: a request that begins as
-    one of them reads only what differs, as the next turn of a conversation does. Weights that change under an engine
-    change nothing of what it has read.
+    one of them reads only what differs, as the next turn of a conversation does. Nothing is begun so under hooks, nor
+    after the module's weights have changed.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Engine:
         self._logits: Float[Tensor, "rows V"] = torch.empty(0, 0)  # after the last token of each row, on the CPU
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
         is_plain = begin is None and not self._needs_sources and n_rows is None
-        self._recent = RecentTexts(recent_bytes if is_plain else 0)
+        self._recent = RecentTexts(module, recent_bytes if is_plain else 0)
         if drafter is not None:
             self.most_forgotten()
 

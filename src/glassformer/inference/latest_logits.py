@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from glassformer.models.spec import CausalModel, HasHead
-from glassformer.torch_internals import hooks_of, is_compiled, is_observed
+from glassformer.torch_internals import hooks_of, hooks_of_all, is_compiled, is_observed
 
 
 def latest_logits(
@@ -30,6 +30,6 @@ def has_halves(module: object) -> bool:
 
 def is_watched(module: object) -> bool:
     """Whether a call of the module is more than its forward: hooks, a recording, another form."""
-    if is_observed() or not isinstance(module, nn.Module) or is_compiled(module):
+    if is_observed() or any(hooks_of_all()) or not isinstance(module, nn.Module) or is_compiled(module):
         return True
     return any(any(hooks_of(part)) or "forward" in vars(part) for part in module.modules())

@@ -6,13 +6,17 @@ read at once, and those behind the beginning can be forgotten as long as none ha
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from glassformer.inference.latest_logits import is_watched
 from glassformer.models.spec import Rewindable, State
 from glassformer.nn.kv_cache import KVCache
+from glassformer.torch_internals import version
 
 RECENT_BYTES = 1 << 28
 WORTH = 16  # tokens; fewer are read as soon as the cache of a long text is copied
@@ -50,20 +54,34 @@ class Prefix:
 
 
 class RecentTexts:
-    """The caches of the texts that were read lately, in so many bytes; those that nobody has begun with go first."""
+    """The caches of the texts that a module read lately, in so many bytes; those that nobody has begun with go first.
 
-    def __init__(self, most_bytes: int = RECENT_BYTES) -> None:
+    Other weights would have read other vectors, and so might hooks: after a change none is left, and while somebody
+    watches the module none is kept or used.
+    """
+
+    def __init__(self, module: Any, most_bytes: int = RECENT_BYTES) -> None:
         self.most_bytes = most_bytes
+        self._module = module
+        self._weights: list[tuple[int, int]] = []
         self._prefixes: dict[tuple[int, ...], Prefix] = {}  # the latest last
 
     def __iter__(self) -> Iterator[Prefix]:
-        """The latest last."""
+        """Those that hold now, the latest last."""
+        if not self._prefixes or is_watched(self._module):
+            return iter(())
+        if self._weights != self._weights_now():
+            self._prefixes.clear()
         return iter(self._prefixes.values())
+
+    def _weights_now(self) -> list[tuple[int, int]]:
+        tensors = chain(self._module.parameters(), self._module.buffers())
+        return [(id(each), 0 if each.is_inference() else version(each)) for each in tensors]
 
     @property
     def n_bytes(self) -> int:
         """What they take."""
-        return sum(_n_bytes(prefix.state) for prefix in self)
+        return sum(_n_bytes(prefix.state) for prefix in self._prefixes.values())
 
     def keep(
         self,
@@ -80,6 +98,12 @@ class RecentTexts:
         """
         if not tokens or not isinstance(state, KVCache) or state.lengths is None or not self.most_bytes:
             return
+        if is_watched(self._module):
+            return
+        weights = self._weights_now()
+        if self._weights != weights:
+            self._prefixes.clear()
+            self._weights = weights
         is_free = is_free and len(state.lengths) == 1
         kept = state if is_free else state.branch(torch.tensor([row], device=state.lengths.device))
         text = tuple(tokens)
