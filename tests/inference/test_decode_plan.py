@@ -457,6 +457,25 @@ def test_hooks_around_every_module_are_called() -> None:
         assert plan.step(torch.tensor([[7]]), state, None) is not None
 
 
+def test_a_text_under_way_keeps_its_weights_in_memory_and_soon_sees_that_there_are_others() -> None:
+    module = small()
+    plan = plan_for(module)
+    assert plan is not None
+    state, tokens = module.begin(None, full(CONTEXT)), torch.tensor([[7]])
+    module(torch.arange(5)[None], state)
+    expected = module(tokens, state.branch(torch.tensor([0])))
+    assert plan.step(tokens, state.branch(torch.tensor([0])), None) is not None
+    steps = [plan.step(tokens, state, None)]
+    weight = module.lm_head.weight
+    weight.data = torch.full_like(weight, torch.nan)
+    steps += [plan.step(tokens, state, None) for _ in range(decode_plan.UNSEEN)]
+    assert steps[-1] is None
+    assert all(logits.isfinite().all() for logits in steps if logits is not None)
+    assert differ(next(logits for logits in steps if logits is not None), expected) < 1e-4
+    del state
+    assert len(plan._looks) == 0
+
+
 def test_who_is_stopped_while_room_is_made_has_room_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
     module = small()
     plan = plan_for(module)

@@ -12,6 +12,7 @@ import sys
 import threading
 import warnings
 import weakref
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -32,6 +33,9 @@ MOST_ROWS = 16  # beyond, torch's products of matrices win
 TOLERANCE = 1e-4  # of logits, and of the greatest of them where that is above 1
 ROUNDED_TOLERANCE = 3e-2  # the same where vectors are rounded to 8 bits, and a last bit decides to which number
 PROBE = 3  # tokens that module and plan read, to be compared
+# Steps of a cache after which a plan looks at its module again: at hundreds of parts, which weights that are read in
+# between have driven out of the caches, so that to look at them takes as long as some layers of a small model.
+UNSEEN = 16
 
 WORTH = 0.3  # seconds in a process's steps after which to load the kernel has cost no more than to go on without it
 KERNEL = "glassformer.kernels.decode_step"
@@ -96,16 +100,24 @@ class DecodePlan:
         self.tables = room.tables
         self._room = room
         self._turn = threading.Lock()
+        self._looks: weakref.WeakKeyDictionary[KVCache, Look] = weakref.WeakKeyDictionary()
 
     @property
     def is_free(self) -> bool:
         """Whether nobody wants to see the module's own operations now, and it computes what is in the tables."""
-        return (
-            self.parts.are_plain
-            and current() == Choice()
-            and not torch.is_autocast_enabled("cpu")
-            and not is_observed()
-        )
+        return self.parts.are_plain and is_unwatched()
+
+    def serves(self, state: KVCache) -> bool:
+        """Whether it may be run for a cache: it looks at the module at first, and after some steps again."""
+        if torch.is_grad_enabled() or not is_unwatched():
+            return False
+        look = self._looks.get(state)
+        if look is None or look.n_left == 0:
+            if not self.parts.are_plain or not self.parts.are_unchanged:
+                return False
+            look = self._looks[state] = Look(self.parts.memory)
+        look.n_left -= 1
+        return True
 
     @torch.inference_mode()
     def compare(self, module: Any) -> None:
@@ -144,7 +156,7 @@ class DecodePlan:
             return None
         if most > 1 and not self._takes(cache, n_new, rows, valid):
             return None
-        if torch.is_grad_enabled() or not self.is_free or not self.parts.are_unchanged:
+        if not self.serves(cache):
             return None
         ids = tokens[rows].tolist()
         if min(ids) < 0 or max(ids) >= self.tables.n_tokens or not self._turn.acquire(blocking=False):
@@ -170,12 +182,27 @@ class DecodePlan:
         return all(n <= spare for n, spare in zip(n_new, cache.spares, strict=True))
 
 
+@dataclass(slots=True)
+class Look:
+    """What a plan has seen of its module for a cache; the memory stays as long as that."""
+
+    memory: list[Any]
+    n_left: int = UNSEEN  # steps until the next look
+
+
+def is_unwatched() -> bool:
+    """Whether no mode, no choice of twins and no hook around all modules asks for their own operations."""
+    return (
+        not is_observed() and current() == Choice() and not torch.is_autocast_enabled("cpu") and not any(hooks_of_all())
+    )
+
+
 class Parts:
     """What a module is made of: whether that has changed since, and whether anybody watches it."""
 
     def __init__(self, module: nn.Module) -> None:
         parts = list(module.modules())
-        self._hooks = [*hooks_of_all(), *(hooks for part in parts for hooks in hooks_of(part))]
+        self._hooks = [hooks for part in parts for hooks in hooks_of(part)]
         self._contents = [names for part in parts for names in contents_of(part) if names]
         self._ids = self._ids_now()
         self._before = [value for names in self._contents for value in names.values()]  # alive, so that ids stay theirs
@@ -192,6 +219,11 @@ class Parts:
     def are_unchanged(self) -> bool:
         """Whether the same parts have the same parameters, in the same memory."""
         return self._ids == self._ids_now() and self._addresses == [tensor.data_ptr() for tensor in self._tensors]
+
+    @property
+    def memory(self) -> list[Any]:
+        """What keeps the numbers in memory, whatever becomes of the module."""
+        return [tensor.untyped_storage() for tensor in self._tensors]
 
     def _ids_now(self) -> list[int]:
         return [*map(id, chain.from_iterable(map(dict.values, self._contents)))]

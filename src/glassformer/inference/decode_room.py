@@ -7,7 +7,9 @@ after a fork it is not.
 
 import os
 import threading
+import weakref
 from itertools import chain
+from operator import is_
 from queue import SimpleQueue
 
 import numpy as np
@@ -34,7 +36,7 @@ class StepRoom:
         self._arrays: dict[int, NDArray[np.generic]] = {}  # by the field that has their address
         self._n_rows = 0
         self._policies: list[Policy] = []
-        self._lengths: list[int] = []
+        self._buffers: list[weakref.ref[Tensor]] = []  # whose addresses the caches have
         layers = np.array(tables.layers, np.int64)
         self._put(kernel.LAYERS, layers)
         self._put(kernel.NUMBERS, np.array(tables.numbers, np.float32))
@@ -136,7 +138,7 @@ class StepRoom:
         for i, rope in enumerate(self.tables.ropes):
             frequencies[i] = rope.frequencies().numpy()
         self._frequencies = self._put(kernel.FREQUENCIES, frequencies)
-        self._step[kernel.N_SCORES] = 0
+        self._step[kernel.N_SCORES], self._buffers = 0, []
         self._follow(self._policies, n_rows)
         self._n_rows = n_rows
 
@@ -161,7 +163,11 @@ class StepRoom:
             self._frequencies[0] = rope.frequencies(lengths[:, None])[:, 0].numpy()
 
     def _point_at(self, state: KVCache) -> None:
-        """Where the buffers of all layers begin now."""
+        """Where the buffers of all layers begin now, if they are others than before."""
+        buffers = [buffer for layer in state.layers for buffer in layer.buffers]
+        if len(buffers) == len(self._buffers) and all(map(is_, buffers, (each() for each in self._buffers))):
+            return
+        self._buffers = []  # until all is there
         rows, most = [], 0
         for layer in state.layers:
             addresses = [buffer.data_ptr() for buffer in layer.buffers]
@@ -170,6 +176,7 @@ class StepRoom:
             most = max(most, slots[0])
         self._caches[:] = rows
         self._score(most)
+        self._buffers = [*map(weakref.ref, buffers)]
 
     def _point_at_memory(self, state: DecoderState) -> None:
         """Where the keys and values of the memory lie, and which of them a row sees."""
@@ -191,7 +198,7 @@ class StepRoom:
         keys = state.policy.positions(state.lengths[:, None], n_slots)[:, None]
         queries = torch.tensor(positions)[:, None, None]
         bias = position_bias(Mask(rule=state.policy.rule, queries=queries, keys=keys))
-        self._put(kernel.BIAS, bias.contiguous().numpy())
+        self._put(kernel.SCORE_BIAS, bias.contiguous().numpy())
         self._step[kernel.BIAS_WIDTH] = n_slots
 
     def _score(self, n_slots: int) -> None:

@@ -477,12 +477,13 @@ class Engine:
         if not self._live or self._state is None:
             return []
         rooms, logits = self._state.rooms, self._logits[:, : self.n_tokens]
-        finite = finite_rows(logits).tolist()
+        finite = [*map(math.isfinite, logits.amax(-1).tolist())]  # of a row with NaN that is NaN
         sound = [live for live in self._live if all(finite[row] for row in live.rows)]
         broken = [live for live in self._live if not all(finite[row] for row in live.rows)]
         news = _errors(broken, GenerationError(NOT_FINITE))
         going = [live for live in sound if live.request.search is None]
-        news += self._choose_one(going, logits[[live.rows[0] for live in going]], rooms)
+        rows = [live.rows[0] for live in going]
+        news += self._choose_one(going, logits if rows == [*range(len(logits))] else logits[rows], rooms)
         while going := self._accepting(going, news):
             after = torch.stack([live.after_draft[live.n_accepted - 1] for live in going])
             finite = finite_rows(after).tolist()

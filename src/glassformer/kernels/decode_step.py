@@ -41,7 +41,7 @@ PHASE, LAYER, N_CHUNKS, MATRIX, N_MATRICES, SOURCE, TARGET, WIDTH = range(24, 32
     X, NORMED, BESIDE, QKV, MIXED, HIDDEN, ADDED, SCORES, LOGITS, LOGITS_WIDTH,
     ROUNDED, ROUNDED_SCALES, ROUNDED_TOTALS,  # what a product reads, in 8 bits
     EMBEDDING_NORM, MEMORIES, MEMORY_LENGTH,  # beside an encoder
-    MEMORY_MASK, BIAS, BIAS_WIDTH,  # what is added to scores: of the memory 0 or −∞, of the text by its heads; 0: none
+    MEMORY_MASK, SCORE_BIAS, BIAS_WIDTH,  # is added to scores: of the memory 0 or −∞, of the text by its heads; 0: none
     N_TEXTS, FIRST_ROWS,  # whose tokens the rows are: those of a text stand in a row, in its order
 ) = range(32, 81)  # fmt: skip
 N_STEP = 88
@@ -70,8 +70,10 @@ CAPACITY, N_SINKS = range(2)  # of a policy
 N_POLICY = 2
 
 LEFT = (1 << 24) - 1  # of a ticket: the chunks that are left; the bits above number the phases
-CHUNK = 1 << 16  # bytes of weights: some microseconds
+CHUNK, SMALL_CHUNK = 1 << 18, 1 << 15  # bytes of weights: a long read is the faster, a short one is soon waited for
+CHUNKS = 8  # for each thread, where they are not small
 LINE = 64  # bytes that come from memory at once
+AHEAD = 2048  # bytes; a row comes from memory sooner where it is asked for before it is read
 GROUP = 4  # rows of the batch that a product takes at once
 PATIENCE = 2_000  # looks at a ticket after which a thread lets others run
 LINGER = 20  # how often it lets others run before it goes
@@ -207,8 +209,8 @@ def multiply(
     if width_in_bytes == width:
         n_groups = n_columns // NEIGHBOURS
         quantize_rows(source, step[N_ROWS], n_groups, step[ROUNDED], step[ROUNDED_SCALES], step[ROUNDED_TOTALS])
-    n_threads = step[N_THREADS]
-    n_chunks = width_in_bytes * n_columns // CHUNK // n_threads * n_threads
+    n_threads, n_bytes = step[N_THREADS], width_in_bytes * n_columns
+    n_chunks = max(n_bytes // CHUNK, min(n_bytes // SMALL_CHUNK, CHUNKS * n_threads)) // n_threads * n_threads
     share(step, min(max(n_chunks, 1 if width < 64 else n_threads), LEFT))
 
 
@@ -276,30 +278,38 @@ def multiply_rows(
     if n_rows == 1:
         x, out = floats(source), floats(target)
         for r in range(lo, hi):
-            w = floats(weight + 4 * r * n_columns)
-            total = np.float32(0)
+            row = weight + 4 * r * n_columns
+            for i in range(0, n_columns, LINE // 4):
+                prefetch(row + 4 * i + AHEAD)
+            w, total = floats(row), np.float32(0)
             for i in range(n_columns):
                 total += w[i] * x[i]
             out[r] = total
         return
-    for r in range(lo, hi):
-        w = floats(weight + 4 * r * n_columns)
-        if n_rows > GROUP and r + 1 < hi:  # while this row is multiplied, the next one comes from memory
-            for i in range(0, n_columns, LINE // 4):
-                prefetch(weight + 4 * ((r + 1) * n_columns + i))
+    for r in range(lo, hi, 2):  # two rows of the matrix at once, so that a vector is read half as often
+        s = min(r + 1, hi - 1)
+        w, v = floats(weight + 4 * r * n_columns), floats(weight + 4 * s * n_columns)
+        following, n_bytes = weight + 4 * (r + 2) * n_columns, 8 * n_columns
         for b in range(0, n_rows, GROUP):
+            for i in range(n_bytes * b // n_rows, n_bytes * (b + GROUP) // n_rows, LINE):
+                prefetch(following + i)
             x0 = floats(source + 4 * b * n_columns)
             x1 = floats(source + 4 * (b + 1) * n_columns)
             x2 = floats(source + 4 * (b + 2) * n_columns)
             x3 = floats(source + 4 * (b + 3) * n_columns)
-            total0 = total1 = total2 = total3 = np.float32(0)
+            w0 = w1 = w2 = w3 = v0 = v1 = v2 = v3 = np.float32(0)
             for i in range(n_columns):
-                total0 += w[i] * x0[i]
-                total1 += w[i] * x1[i]
-                total2 += w[i] * x2[i]
-                total3 += w[i] * x3[i]
+                w0 += w[i] * x0[i]
+                w1 += w[i] * x1[i]
+                w2 += w[i] * x2[i]
+                w3 += w[i] * x3[i]
+                v0 += v[i] * x0[i]
+                v1 += v[i] * x1[i]
+                v2 += v[i] * x2[i]
+                v3 += v[i] * x3[i]
             out = floats(target + 4 * b * width)
-            out[r], out[width + r], out[2 * width + r], out[3 * width + r] = total0, total1, total2, total3
+            out[r], out[width + r], out[2 * width + r], out[3 * width + r] = w0, w1, w2, w3
+            out[s], out[width + s], out[2 * width + s], out[3 * width + s] = v0, v1, v2, v3
 
 
 @njit
@@ -307,7 +317,7 @@ def activate(step: Longs, lo: int, hi: int) -> None:
     """Bend the features lo to hi of the target."""
     kind, width = longs(step[LAYERS] + 8 * N_LAYER * step[LAYER])[ACTIVATION], step[WIDTH]
     half, one, root, cubic = np.float32(0.5), np.float32(1), np.float32(math.sqrt(0.5)), np.float32(0.044715)
-    slope = np.float32(math.sqrt(2 / math.pi))
+    slope = np.float32(-2 * math.sqrt(2 / math.pi))
     for b in range(step[N_ROWS]):
         out = floats(step[TARGET] + 4 * b * width)
         for r in range(lo, hi):
@@ -315,7 +325,7 @@ def activate(step: Longs, lo: int, hi: int) -> None:
             if kind == SILU:
                 out[r] = z / (one + math.exp(-z))
             elif kind == GELU_TANH:
-                out[r] = half * z * (one + math.tanh(slope * (z + cubic * z * z * z)))
+                out[r] = z / (one + math.exp(slope * (z + cubic * z * z * z)))  # as (1 + tanh y) / 2 = 1 / (1 + e⁻²ʸ)
             elif kind == GELU:
                 out[r] = half * z * (one + math.erf(z * root))
             elif z <= 0:
@@ -499,7 +509,7 @@ def attend(step: Longs, i: int, text: int, b: int, g: int) -> None:
     for h in range(per_group):
         scores = step[SCORES] + 4 * (b * n_heads + g * per_group + h) * step[N_SCORES]
         mixed = step[MIXED] + 4 * b * step[MIXED_WIDTH] + 4 * (g * per_group + h) * d
-        bias = step[BIAS]
+        bias = step[SCORE_BIAS]
         if bias:
             bias += 4 * (b * n_heads + g * per_group + h) * step[BIAS_WIDTH]
         weigh(queries + 4 * h * d, keys, scores, n_slots, d, d, numbers[SCORE_SCALE], numbers[SOFTCAP], bias)

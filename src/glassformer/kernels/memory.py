@@ -48,10 +48,13 @@ def _pointer(number: Any, address: Any) -> Any:
 
 @intrinsic
 def prefetch(typing: Any, address: Any) -> Any:
-    """Let the line at an address come into the caches, for who reads it soon; it need not be memory of ours."""
+    """Let the line at an address come into the second cache, for who reads it soon; it need not be memory of ours.
+
+    The first one has no room for it beside the vectors of a batch.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _prefetch(builder, builder.inttoptr(args[0], BYTES))
+        emit_prefetch(builder, builder.inttoptr(args[0], BYTES), 2)
         return context.get_dummy_value()
 
     return types.void(types.int64), generate
@@ -63,17 +66,18 @@ def prefetch_in(typing: Any, array: Any, place: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        _prefetch(builder, builder.bitcast(builder.gep(data, [args[1]]), BYTES))
+        emit_prefetch(builder, builder.bitcast(builder.gep(data, [args[1]]), BYTES), 3)
         return context.get_dummy_value()
 
     return types.void(array, types.uint64), generate
 
 
-def _prefetch(builder: Any, pointer: Any) -> None:
+def emit_prefetch(builder: Any, pointer: Any, nearness: int) -> None:
+    """Let what is at a pointer come into the second cache and those behind it (2), or into the first one, too (3)."""
     number = ir.IntType(32)
     kind = ir.FunctionType(ir.VoidType(), [BYTES, number, number, number])
     function = builder.module.declare_intrinsic("llvm.prefetch", [BYTES], kind)
-    builder.call(function, [pointer, number(0), number(3), number(1)])  # to read, into all caches, data
+    builder.call(function, [pointer, number(0), number(nearness), number(1)])  # to read, data
 
 
 @intrinsic

@@ -19,6 +19,7 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from glassformer.kernels import inlined, njit
+from glassformer.kernels.memory import emit_prefetch
 
 GROUP = 32  # columns that share a scale
 TILE = 16  # rows
@@ -29,6 +30,7 @@ Q8_0, Q4_0, Q4_1 = range(3)
 I8, I16, I32, I64, F32 = *(ir.IntType(n) for n in (8, 16, 32, 64)), ir.FloatType()
 BYTES, SUMS = ir.VectorType(I8, 64), ir.VectorType(I32, TILE)
 REALS, HALVES = ir.VectorType(F32, TILE), ir.VectorType(ir.HalfType(), TILE)
+AHEAD = 2048  # bytes; levels come from memory sooner where they are asked for before they are read
 FUSED = ("contract",)  # a product and a sum may be one instruction
 
 
@@ -118,9 +120,10 @@ def _tile_product(
         totals = [builder.load(_at(builder, I32, q_total, each), align=4) for each in groups]
         sums = [_splat(builder, builder.mul(total, at_zero), SUMS) for total in totals]
         for run in range(bits):
-            data = builder.load(
-                _at(builder, BYTES, levels, builder.add(builder.mul(group, I64(bits)), I64(run))), align=1
-            )
+            place = _at(builder, BYTES, levels, builder.add(builder.mul(group, I64(bits)), I64(run)))
+            ahead = builder.bitcast(builder.gep(place, [I64(AHEAD // 64)]), I8.as_pointer())
+            emit_prefetch(builder, ahead, 2)
+            data = builder.load(place, align=1)
             for quad, of_rows in _levels(builder, data, run, bits):
                 for i, each in enumerate(groups):
                     place = builder.add(builder.mul(each, I64(GROUP // 4)), I64(quad))
@@ -280,6 +283,49 @@ def quantize_rows(x: int, n_rows: int, n_groups: int, q: int, scale: int, total:
         quantize_group(x + 4 * GROUP * group, q + GROUP * group, scale + 4 * group, total + 4 * group)
 
 
+def _multiplication(kind: int) -> Callable[..., None]:
+    """`multiply_tiles` for matrices of a kind."""
+    bits, has_offsets = 8 if kind == Q8_0 else 4, kind == Q4_1
+
+    @njit
+    def multiply(
+        levels: int,
+        scale: int,
+        offset: int,
+        n_groups: int,
+        q: int,
+        q_scale: int,
+        q_total: int,
+        n_rows: int,
+        out: int,
+        width: int,
+        lo: int,
+        hi: int,
+    ) -> None:
+        for tile in range(lo, hi):
+            w, s = levels + 64 * bits * n_groups * tile, scale + 2 * TILE * n_groups * tile
+            o = offset + 2 * TILE * n_groups * tile if has_offsets else 0
+            row = 0
+            while row < n_rows:
+                at = n_groups * row
+                x, x_scale, x_total = q + GROUP * at, q_scale + 4 * at, q_total + 4 * at
+                y = out + 4 * (width * row + TILE * tile)
+                if row + AT_ONCE <= n_rows:
+                    tile_product(kind, AT_ONCE, w, s, o, n_groups, x, x_scale, x_total, y, width)
+                    row += AT_ONCE
+                elif row + FEWER <= n_rows:
+                    tile_product(kind, FEWER, w, s, o, n_groups, x, x_scale, x_total, y, width)
+                    row += FEWER
+                else:
+                    tile_product(kind, 1, w, s, o, n_groups, x, x_scale, x_total, y, width)
+                    row += 1
+
+    return multiply
+
+
+multiply_q8_0, multiply_q4_0, multiply_q4_1 = map(_multiplication, (Q8_0, Q4_0, Q4_1))
+
+
 @inlined
 def multiply_tiles(
     kind: int,
@@ -304,215 +350,6 @@ def multiply_tiles(
         multiply_q4_0(levels, scale, offset, n_groups, q, q_scale, q_total, n_rows, out, width, lo, hi)
     else:
         multiply_q4_1(levels, scale, offset, n_groups, q, q_scale, q_total, n_rows, out, width, lo, hi)
-
-
-@njit
-def multiply_q8_0(
-    levels: int,
-    scale: int,
-    offset: int,
-    n_groups: int,
-    q: int,
-    q_scale: int,
-    q_total: int,
-    n_rows: int,
-    out: int,
-    width: int,
-    lo: int,
-    hi: int,
-) -> None:
-    """`multiply_tiles` of this kind."""
-    for tile in range(lo, hi):
-        w, s, o, y = levels + 512 * n_groups * tile, scale + 2 * TILE * n_groups * tile, offset, out + 4 * TILE * tile
-        row = 0
-        while row < n_rows:
-            at = n_groups * row
-            if row + AT_ONCE <= n_rows:
-                tile_product(
-                    Q8_0,
-                    AT_ONCE,
-                    w,
-                    s,
-                    o,
-                    n_groups,
-                    q + GROUP * at,
-                    q_scale + 4 * at,
-                    q_total + 4 * at,
-                    y + 4 * width * row,
-                    width,
-                )
-                row += AT_ONCE
-            elif row + FEWER <= n_rows:
-                tile_product(
-                    Q8_0,
-                    FEWER,
-                    w,
-                    s,
-                    o,
-                    n_groups,
-                    q + GROUP * at,
-                    q_scale + 4 * at,
-                    q_total + 4 * at,
-                    y + 4 * width * row,
-                    width,
-                )
-                row += FEWER
-            else:
-                tile_product(
-                    Q8_0,
-                    1,
-                    w,
-                    s,
-                    o,
-                    n_groups,
-                    q + GROUP * at,
-                    q_scale + 4 * at,
-                    q_total + 4 * at,
-                    y + 4 * width * row,
-                    width,
-                )
-                row += 1
-
-
-@njit
-def multiply_q4_0(
-    levels: int,
-    scale: int,
-    offset: int,
-    n_groups: int,
-    q: int,
-    q_scale: int,
-    q_total: int,
-    n_rows: int,
-    out: int,
-    width: int,
-    lo: int,
-    hi: int,
-) -> None:
-    """`multiply_tiles` of this kind."""
-    for tile in range(lo, hi):
-        w, s, o, y = levels + 256 * n_groups * tile, scale + 2 * TILE * n_groups * tile, offset, out + 4 * TILE * tile
-        row = 0
-        while row < n_rows:
-            at = n_groups * row
-            if row + AT_ONCE <= n_rows:
-                tile_product(
-                    Q4_0,
-                    AT_ONCE,
-                    w,
-                    s,
-                    o,
-                    n_groups,
-                    q + GROUP * at,
-                    q_scale + 4 * at,
-                    q_total + 4 * at,
-                    y + 4 * width * row,
-                    width,
-                )
-                row += AT_ONCE
-            elif row + FEWER <= n_rows:
-                tile_product(
-                    Q4_0,
-                    FEWER,
-                    w,
-                    s,
-                    o,
-                    n_groups,
-                    q + GROUP * at,
-                    q_scale + 4 * at,
-                    q_total + 4 * at,
-                    y + 4 * width * row,
-                    width,
-                )
-                row += FEWER
-            else:
-                tile_product(
-                    Q4_0,
-                    1,
-                    w,
-                    s,
-                    o,
-                    n_groups,
-                    q + GROUP * at,
-                    q_scale + 4 * at,
-                    q_total + 4 * at,
-                    y + 4 * width * row,
-                    width,
-                )
-                row += 1
-
-
-@njit
-def multiply_q4_1(
-    levels: int,
-    scale: int,
-    offset: int,
-    n_groups: int,
-    q: int,
-    q_scale: int,
-    q_total: int,
-    n_rows: int,
-    out: int,
-    width: int,
-    lo: int,
-    hi: int,
-) -> None:
-    """`multiply_tiles` of this kind."""
-    for tile in range(lo, hi):
-        w, s, o, y = (
-            levels + 256 * n_groups * tile,
-            scale + 2 * TILE * n_groups * tile,
-            offset + 2 * TILE * n_groups * tile,
-            out + 4 * TILE * tile,
-        )
-        row = 0
-        while row < n_rows:
-            at = n_groups * row
-            if row + AT_ONCE <= n_rows:
-                tile_product(
-                    Q4_1,
-                    AT_ONCE,
-                    w,
-                    s,
-                    o,
-                    n_groups,
-                    q + GROUP * at,
-                    q_scale + 4 * at,
-                    q_total + 4 * at,
-                    y + 4 * width * row,
-                    width,
-                )
-                row += AT_ONCE
-            elif row + FEWER <= n_rows:
-                tile_product(
-                    Q4_1,
-                    FEWER,
-                    w,
-                    s,
-                    o,
-                    n_groups,
-                    q + GROUP * at,
-                    q_scale + 4 * at,
-                    q_total + 4 * at,
-                    y + 4 * width * row,
-                    width,
-                )
-                row += FEWER
-            else:
-                tile_product(
-                    Q4_1,
-                    1,
-                    w,
-                    s,
-                    o,
-                    n_groups,
-                    q + GROUP * at,
-                    q_scale + 4 * at,
-                    q_total + 4 * at,
-                    y + 4 * width * row,
-                    width,
-                )
-                row += 1
 
 
 @njit

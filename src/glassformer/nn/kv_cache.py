@@ -276,7 +276,8 @@ class KVCache:
             longest = max(ends)
             for layer, policy in zip(self.layers, self.policies, strict=True):
                 n_slots = min(max(longest, 1), policy.capacity)
-                layer.buffers[:2] = (with_room(buffer, n_slots, policy.capacity) for buffer in layer.buffers[:2])
+                if n_slots >= layer.buffers[0].shape[2]:
+                    layer.buffers[:2] = (with_room(buffer, n_slots, policy.capacity) for buffer in layer.buffers[:2])
         lengths = torch.tensor(ends)
         self.lengths = self.lengths.copy_(lengths) if self.static else lengths
         return before

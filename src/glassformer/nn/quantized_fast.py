@@ -82,7 +82,8 @@ def _share(work: Callable[[int, int], None], n: int, n_threads: int) -> None:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="quantized")
+    """As many as are ever wanted at once; they begin when they are."""
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="quantized")
 
 
 if hasattr(os, "register_at_fork"):  # a fork has none of its parent's threads, and would wait for them
