@@ -109,11 +109,11 @@ class DecodePlan:
 
     def serves(self, state: KVCache) -> bool:
         """Whether it may be run for a cache: it looks at the module at first, and after some steps again."""
-        if torch.is_grad_enabled() or not is_unwatched():
+        if torch.is_grad_enabled() or not self.is_free:
             return False
         look = self._looks.get(state)
         if look is None or look.n_left == 0:
-            if not self.parts.are_plain or not self.parts.are_unchanged:
+            if not self.parts.are_unchanged:
                 return False
             look = self._looks[state] = Look(self.parts.memory)
         look.n_left -= 1

@@ -6,7 +6,6 @@ and `forward`, of a state that its rows can be selected, branched and joined (`m
 model has them. One thread drives an engine. Next to read: `request.py`, `logits.py`.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -477,7 +476,7 @@ class Engine:
         if not self._live or self._state is None:
             return []
         rooms, logits = self._state.rooms, self._logits[:, : self.n_tokens]
-        finite = [*map(math.isfinite, logits.amax(-1).tolist())]  # of a row with NaN that is NaN
+        finite = finite_rows(logits).tolist()
         sound = [live for live in self._live if all(finite[row] for row in live.rows)]
         broken = [live for live in self._live if not all(finite[row] for row in live.rows)]
         news = _errors(broken, GenerationError(NOT_FINITE))
