@@ -160,15 +160,15 @@ def random_texts(
 
 @dataclass
 class Planned:
-    """The plan's step where one token comes, and the module's where several do."""
+    """The plan's step where one token comes, and where it takes several; the module's otherwise."""
 
     plan: DecodePlan
     module: Any
-    n_steps: int = 0  # of the plan
+    n_steps: int = 0  # of the plan, with one token
 
     def __call__(self, tokens: Tensor, state: KVCache, valid: Tensor | None) -> Tensor:
         logits = self.plan.step(tokens, state, valid)
-        self.n_steps += logits is not None
+        self.n_steps += logits is not None and tokens.shape[-1] == 1
         return self.module(tokens, state, valid) if logits is None else logits
 
 

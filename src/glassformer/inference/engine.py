@@ -6,6 +6,7 @@ and `forward`, of a state that its rows can be selected, branched and joined (`m
 model has them. One thread drives an engine. Next to read: `request.py`, `logits.py`.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
