@@ -70,6 +70,10 @@ def random_model(family: str, choose: random.Random) -> Any:
     module = specs()[family].build(specs()[family].config(**settings, **options[family])).eval()
     for parameter in module.parameters():
         parameter.copy_(parameter * 2 + 0.1 * torch.randn(parameter.shape))
+    if family == "t5":  # whose scores are not divided by √d: its weights are
+        for name, parameter in module.named_parameters():
+            if "q_proj" in name:
+                parameter.mul_(module.config.d_head**-0.5)
     return module
 
 

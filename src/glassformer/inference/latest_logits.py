@@ -19,7 +19,8 @@ def latest_logits(
     first = max(tokens.shape[-1] - n, 0)
     if first and isinstance(module, HasHead) and not is_watched(module) and has_halves(module):
         return module.unembed(module.last_vectors(tokens, state, valid)[:, first:])
-    return module(tokens, state, valid)[:, first:]
+    logits = module(tokens, state, valid)
+    return logits[:, max(logits.shape[-2] - n, 0) :]
 
 
 def has_halves(module: object) -> bool:

@@ -89,7 +89,8 @@ def lead(step: Longs) -> None:
     for i in range(step[N_LAYERS]):
         layer = longs(step[LAYERS] + 8 * N_LAYER * i)
         source = normalise(step, layer[ATTN_BEFORE], x, normed)
-        multiply(step, PRODUCT, i, layer[QUERY], 3, source, step[QKV], step[QKV_WIDTH])
+        choose_matrices(step, PRODUCT, i, layer[QUERY], 3)
+        multiply(step, source, step[QKV], step[QKV_WIDTH])
         beside = x
         if layer[IS_PARALLEL]:
             beside = normalise(step, layer[MLP_BEFORE], x, step[BESIDE])
@@ -97,24 +98,31 @@ def lead(step: Longs) -> None:
             normalise_jointly(step, i)
         step[PHASE], step[LAYER] = ATTENTION, i
         share(step, step[N_TEXTS] * layer[N_KV_HEADS])
-        multiply(step, PRODUCT, i, layer[OUT], 1, step[MIXED], added, width)
+        choose_matrices(step, PRODUCT, i, layer[OUT], 1)
+        multiply(step, step[MIXED], added, width)
         add(step, i, layer[ATTN_ADDED], layer[ATTN_AFTER])
         if layer[CROSS_QUERY] >= 0:
             source = normalise(step, layer[CROSS_BEFORE], x, normed)
-            multiply(step, PRODUCT, i, layer[CROSS_QUERY], 1, source, step[QKV], step[MIXED_WIDTH])
+            choose_matrices(step, PRODUCT, i, layer[CROSS_QUERY], 1)
+            multiply(step, source, step[QKV], step[MIXED_WIDTH])
             step[PHASE] = CROSS_ATTENTION
             share(step, step[N_ROWS] * layer[N_HEADS])
-            multiply(step, PRODUCT, i, layer[CROSS_OUT], 1, step[MIXED], added, width)
+            choose_matrices(step, PRODUCT, i, layer[CROSS_OUT], 1)
+            multiply(step, step[MIXED], added, width)
             add(step, i, layer[CROSS_ADDED], layer[CROSS_AFTER])
         source = beside if layer[IS_PARALLEL] else normalise(step, layer[MLP_BEFORE], x, normed)
         if layer[GATE] >= 0:
-            multiply(step, GATED, i, layer[GATE], 2, source, step[HIDDEN], step[D_FF])
+            choose_matrices(step, GATED, i, layer[GATE], 2)
+            multiply(step, source, step[HIDDEN], step[D_FF])
         else:
-            multiply(step, ACTIVATED, i, layer[UP], 1, source, step[HIDDEN], step[D_FF])
-        multiply(step, PRODUCT, i, layer[DOWN], 1, step[HIDDEN], added, width)
+            choose_matrices(step, ACTIVATED, i, layer[UP], 1)
+            multiply(step, source, step[HIDDEN], step[D_FF])
+        choose_matrices(step, PRODUCT, i, layer[DOWN], 1)
+        multiply(step, step[HIDDEN], added, width)
         add(step, i, layer[MLP_ADDED], layer[MLP_AFTER])
     source = normalise(step, step[FINAL_NORM], x, normed)
-    multiply(step, PRODUCT, 0, step[HEAD], 1, source, step[LOGITS], step[LOGITS_WIDTH])
+    choose_matrices(step, PRODUCT, 0, step[HEAD], 1)
+    multiply(step, source, step[LOGITS], step[LOGITS_WIDTH])
     write(field(step, IS_OPEN), 0)
     cap_logits(step, step[LOGITS_WIDTH])
 
@@ -195,13 +203,17 @@ def field(step: Longs, i: int) -> int:
 # ---- products
 
 
-@njit
-def multiply(
-    step: Longs, phase: int, layer: int, matrix: int, n_matrices: int, source: int, target: int, width: int
-) -> None:
-    """The products of vectors, one for each row, with matrices: side by side in the target, or as the phase has it."""
+@inlined
+def choose_matrices(step: Longs, phase: int, layer: int, matrix: int, n_matrices: int) -> None:
+    """Which matrices come next, and for what; by itself, since numba compiles a function anew for each constant."""
     step[PHASE], step[LAYER], step[MATRIX], step[N_MATRICES] = phase, layer, matrix, n_matrices
+
+
+@njit
+def multiply(step: Longs, source: int, target: int, width: int) -> None:
+    """Vectors, one for each row, times the chosen matrices: side by side in the target, or as the phase has it."""
     step[SOURCE], step[TARGET], step[WIDTH] = source, target, width
+    matrix, n_matrices = step[MATRIX], step[N_MATRICES]
     n_columns, width_in_bytes = longs(step[MATRICES] + 8 * N_MATRIX * matrix)[COLUMNS], 4 * width
     for each in range(matrix, matrix + n_matrices):
         if longs(step[MATRICES] + 8 * N_MATRIX * each)[LEVELS] >= 0:
