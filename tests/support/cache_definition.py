@@ -53,7 +53,7 @@ def by_definition(
     for i in range(config.n_layers):
         p = f"blocks.{i}."
         normed = norm(x, f"{p}attn_norm")
-        q, k, v = (linear(normed, f"{p}attn.{name}_proj").reshape(len(x), -1, config.d_head) for name in "qkv")
+        q, k, v = (in_heads(linear(normed, f"{p}attn.{name}_proj"), config.d_head) for name in "qkv")
         x = x + linear(seen_by_each(q, k, v, held, turn if rotated[i] else unturned), f"{p}attn.o_proj")
         normed = norm(x, f"{p}mlp_norm")
         hidden = linear(normed, f"{p}mlp.up_proj")
@@ -63,6 +63,11 @@ def by_definition(
             hidden = oracles.silu(linear(normed, f"{p}mlp.gate_proj")) * hidden
         x = x + linear(hidden, f"{p}mlp.down_proj")
     return linear(norm(x, "final_norm"), "lm_head")
+
+
+def in_heads(x: Array, d_head: int) -> Array:
+    """Features by heads, of no token too."""
+    return x.reshape(len(x), x.shape[1] // d_head, d_head)
 
 
 def places(held: Kept, n: int) -> list[int]:
@@ -103,7 +108,7 @@ def seen_by_each(q: Array, k: Array, v: Array, held: Kept, turn: Turn) -> Array:
         keys = turn(k[slots].swapaxes(0, 1), range(len(slots)), slots)
         weights = oracles.softmax(queries @ keys.swapaxes(1, 2) / np.sqrt(d_head))
         out[t] = (weights @ v[slots].swapaxes(0, 1)).reshape(n_heads, d_head)
-    return out.reshape(n_tokens, -1)
+    return out.reshape(n_tokens, n_heads * d_head)
 
 
 def in_8_bits(x: Array) -> Array:
