@@ -28,6 +28,8 @@ from glassformer.models.whisper import Whisper, WhisperConfig
 from glassformer.nn import kv_cache
 from glassformer.nn.embedding import Embedding
 from glassformer.nn.kv_cache import Policy, full, parse_policy, sinks
+from glassformer.nn.rope import RopeScaling
+from glassformer.twins import use
 from support.counts import count
 from support.tolerances import assert_close
 
@@ -581,6 +583,70 @@ def test_what_was_read_with_other_weights_or_without_a_hook_is_no_beginning(read
     assert [n_read(), n_read()] == [20, 20]
     hook.remove()
     assert n_read() == 3
+
+
+def test_texts_are_no_beginnings_after_a_change_that_no_version_counts(reads: list[int]) -> None:
+    module: Any = KINDS["llama"].module()
+    engine, request = Engine(module, full(CONTEXT)), greedy(*range(9), *range(9), n=3)
+
+    def n_read() -> int:
+        reads.clear()
+        engine.admit(request)
+        list(engine.run())
+        return sum(reads)
+
+    assert [n_read(), n_read()] == [20, 3]
+    module.lm_head.weight.data = module.lm_head.weight.data * 2
+    assert [n_read(), n_read()] == [20, 3]
+    for _ in range(9):  # the second one may lie where the first one lay
+        for _ in range(2):
+            module.lm_head.weight = nn.Parameter(module.lm_head.weight * 2)
+        assert [n_read(), n_read()] == [20, 3]
+    module.train()
+    assert [n_read(), n_read()] == [20, 3]
+    module.eval()
+    assert [n_read(), n_read()] == [20, 3]
+    with use("readable"):
+        assert [n_read(), n_read()] == [20, 3]
+    with torch.inference_mode():
+        module.lm_head.weight = nn.Parameter(module.lm_head.weight * 2)
+    assert [n_read(), n_read()] == [20, 20]
+
+
+@pytest.mark.parametrize("cache", ["full", "window:14"])
+def test_keys_that_turned_by_the_length_of_their_time_are_no_beginning(cache: str) -> None:
+    sizes = {"vocab_size": VOCAB, "context_length": CONTEXT, "d_model": 32, "n_layers": 2, "n_heads": 2, "d_ff": 32}
+    torch.manual_seed(0)
+    scaling = RopeScaling(kind="dynamic", factor=8.0, original_context_length=8)
+    module: Any = build("llama", **sizes, rope_scaling=scaling).module.double().eval()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    policy = parse_policy(cache, CONTEXT)
+    engine, logprobs = Engine(module, policy), []
+    engine.admit(greedy(*range(9), *range(3), n=12))
+    text = [*range(9), *range(3), *(new.token for new in engine.run())]
+    again = greedy(*text[:-1], n=2, logprobs=True)
+    for each in (engine, Engine(module, policy)):
+        each.admit(again)
+        logprobs.append([new.logprob for new in each.run()])
+    assert logprobs[0] == pytest.approx(logprobs[1], abs=1e-6)
+
+
+def test_what_is_kept_of_a_text_is_no_view_of_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, policy = KINDS["llama"].module(), parse_policy("window:20", CONTEXT)
+    engine = Engine(module, policy)
+    for first in range(3):
+        engine.admit(Request(tokens=(first,) * 20, max_new_tokens=2))
+    list(engine.run())
+    logits = [prefix.logits for prefix in engine._recent if prefix.logits is not None]
+    assert [each.untyped_storage().nbytes() for each in logits] == [each.nbytes for each in logits]
+    assert len(logits) == 3
+    small = Engine(module, policy, recent_bytes=engine._recent.n_bytes // 12)
+    monkeypatch.setattr(kv_cache.KVCache, "branch", None)
+    for first in range(3):  # what has no room is not copied
+        small.admit(Request(tokens=(first,) * 20, max_new_tokens=2))
+    list(small.run())
+    assert list(small._recent) == []
 
 
 def test_recent_texts_are_kept_in_bounded_memory_the_latest_longest() -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -92,6 +93,15 @@ def test_compiling_that_takes_long_is_said_once_at_a_terminal(
     assert capsys.readouterr().err.count("Compiling") == is_terminal
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as Python has it, also where a shell that runs the tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("n_inner", [0, 1, 2])
 def test_ctrl_c_waits_until_the_function_in_progress_is_compiled(n_inner: int) -> None:
     before = signal.getsignal(signal.SIGINT)
@@ -111,6 +121,30 @@ def test_ctrl_c_waits_until_the_function_in_progress_is_compiled(n_inner: int) -
         with pytest.raises(KeyboardInterrupt):
             late.notify(end)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_who_has_ctrl_c_ignored_since_an_earlier_kernel_has_it_ignored_after_a_later_one() -> None:
+    late = kernels._LateInterrupt()
+    start, end = (event("glassformer.kernels.bpe", is_start) for is_start in (True, False))
+    late.notify(start)
+    late.notify(end)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    late.notify(start)
+    late.notify(end)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_is_held_where_a_start_before_was_missed() -> None:
+    late = kernels._LateInterrupt()
+    start, end = (event("glassformer.kernels.bpe", is_start) for is_start in (True, False))
+    for each in (end, start):
+        late.notify(each)
+    signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        late.notify(end)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.slow

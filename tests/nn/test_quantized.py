@@ -3,6 +3,10 @@
 import os
 import signal
 import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,6 +182,33 @@ def test_another_precision_of_a_module_leaves_its_levels_and_scales() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_threads_that_ctrl_c_leaves_at_work_keep_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix, x = QuantizedMatrix(to_int8(torch.ones(32, 32))), torch.ones(3, 32)
+    made: list[weakref.ref[Tensor]] = []
+    at_work: list[Callable[[int, int], None]] = []
+    empty, share = torch.empty, quantized_fast._share
+
+    def noted(*sizes: int, **options: Any) -> Tensor:
+        tensor = empty(*sizes, **options)
+        made.append(weakref.ref(tensor))
+        return tensor
+
+    def stopped(work: Callable[[int, int], None], n: int, n_threads: int) -> None:
+        at_work.append(work)
+        if len(at_work) == 2:
+            raise KeyboardInterrupt
+        share(work, n, n_threads)
+
+    monkeypatch.setattr(torch, "empty", noted)
+    monkeypatch.setattr(quantized_fast, "_share", stopped)
+    with suppress(KeyboardInterrupt):
+        quantized_fast.product(x, matrix)
+    assert len(made) == 4
+    assert None not in [each() for each in made]
+    at_work.clear()
+    assert [each() for each in made] == [None] * 4
+
+
 def test_a_fork_has_threads_of_its_own() -> None:
     matrix, x, n = QuantizedMatrix(to_int8(torch.ones(32, 32))), torch.ones(1, 32), torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +111,14 @@ def test_pre_tokens_that_share_a_known_hash_do_not_share_a_slot() -> None:
         assert kernels.words_of(table)[0].tobytes() == text.tobytes()
         homes.append(used.tolist())
     assert homes[0] != homes[1] != homes[2]
+
+
+def test_words_that_differ_in_the_highest_bits_alone_have_hashes_of_their_own() -> None:
+    """Two blocks of sixteen bytes, of which one takes back in its second half what differs in the first."""
+    blocks = b";;;;;;;;;;;;;;;;", b"{;;;;;;;{;;;{;;;"
+    for seed in range(20):
+        texts = [np.frombuffer(b"".join(choice), np.uint8) for choice in product(blocks, repeat=6)]
+        assert len({kernels.hash_of(text, 0, len(text), seed) for text in texts}) == len(texts)
 
 
 def test_the_kernel_counts_between_ten_thousand_special_tokens_with_one_prefix(tmp_path: Path) -> None:

@@ -350,8 +350,15 @@ class Engine:
     def _keep(self, group: Iterable[Live], *, is_free: bool = False) -> None:
         """Keep what has been read of texts that go on no more; `is_free`: nobody goes on with the state either."""
         for live in group:
-            if self._state is not None and live.request.search is None and live.request.source is None:
+            if self._state is None or live.request.search is not None or live.request.source is not None:
+                continue
+            if self._has_one_turn(live):
                 self._recent.keep(live.tokens[: live.n_read], self._state, live.rows[0], is_free=is_free)
+
+    def _has_one_turn(self, live: Live) -> bool:
+        """Whether all of its keys turn as those of a text that is read at once, and none by the length of its time."""
+        is_read_again = self._scaling is not None and self._scaling.outgrown_at is not None
+        return is_read_again or self._turn_alike(len(live.request.tokens), live.n_read)
 
     def _turn_alike(self, length: int, other: int) -> bool:
         """Whether texts of two lengths turn their queries and keys with the same frequencies."""

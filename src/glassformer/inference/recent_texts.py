@@ -4,9 +4,11 @@ A beginning is used where what follows is the same by definition: the tokens in 
 read at once, and those behind the beginning can be forgotten as long as none has left for them.
 """
 
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import is_
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from glassformer.inference.latest_logits import is_watched
 from glassformer.models.spec import Rewindable, State
 from glassformer.nn.kv_cache import KVCache
 from glassformer.torch_internals import version
+from glassformer.twins import current
 
 RECENT_BYTES = 1 << 28
 WORTH = 16  # tokens; fewer are read as soon as the cache of a long text is copied
@@ -56,32 +59,43 @@ class Prefix:
 class RecentTexts:
     """The caches of the texts that a module read lately, in so many bytes; those that nobody has begun with go first.
 
-    Other weights would have read other vectors, and so might hooks: after a change none is left, and while somebody
-    watches the module none is kept or used.
+    Other weights would have read other vectors, and so might dropout, other twins and hooks: after a change none is
+    left, and while somebody watches the module none is kept or used. A change is seen as far as torch counts it, which
+    it does not for what is written by `.data`, and for no tensor of inference mode: beside those none is kept.
     """
 
     def __init__(self, module: Any, most_bytes: int = RECENT_BYTES) -> None:
         self.most_bytes = most_bytes
         self._module = module
-        self._weights: list[tuple[int, int]] = []
+        self._tensors: list[weakref.ref[Tensor]] = []  # those of the module, and the rest that vectors depend on
+        self._form: list[object] = []
         self._prefixes: dict[tuple[int, ...], Prefix] = {}  # the latest last
 
     def __iter__(self) -> Iterator[Prefix]:
         """Those that hold now, the latest last."""
         if not self._prefixes or is_watched(self._module):
             return iter(())
-        if self._weights != self._weights_now():
+        if not self._is_as_it_was():
             self._prefixes.clear()
         return iter(self._prefixes.values())
 
-    def _weights_now(self) -> list[tuple[int, int]]:
-        tensors = chain(self._module.parameters(), self._module.buffers())
-        return [(id(each), 0 if each.is_inference() else version(each)) for each in tensors]
+    def _is_as_it_was(self) -> bool:
+        """Whether the module has the numbers, and the form, with which the texts were read."""
+        return self._form == self._form_now() and all(map(is_, self._tensors_now(), (each() for each in self._tensors)))
+
+    def _form_now(self) -> list[object]:
+        training = [part.training for part in self._module.modules()]
+        tensors = self._tensors_now()
+        versions = [-1 if each.is_inference() else version(each) for each in tensors]
+        return [current(), training, versions, [(each.data_ptr(), each.dtype) for each in tensors]]
+
+    def _tensors_now(self) -> list[Tensor]:
+        return [*chain(self._module.parameters(), self._module.buffers())]
 
     @property
     def n_bytes(self) -> int:
         """What they take."""
-        return sum(_n_bytes(prefix.state) for prefix in self._prefixes.values())
+        return sum(_n_bytes(prefix.state, prefix.logits) for prefix in self._prefixes.values())
 
     def keep(
         self,
@@ -98,17 +112,19 @@ class RecentTexts:
         """
         if not tokens or not isinstance(state, KVCache) or state.lengths is None or not self.most_bytes:
             return
-        if is_watched(self._module):
+        if _n_bytes(state, None) > self.most_bytes * len(state.lengths) or is_watched(self._module):
             return
-        weights = self._weights_now()
-        if self._weights != weights:
+        tensors = self._tensors_now()
+        if any(each.is_inference() for each in tensors):
+            return
+        if not self._is_as_it_was():
             self._prefixes.clear()
-            self._weights = weights
+            self._form, self._tensors = self._form_now(), [*map(weakref.ref, tensors)]
         is_free = is_free and len(state.lengths) == 1
         kept = state if is_free else state.branch(torch.tensor([row], device=state.lengths.device))
         text = tuple(tokens)
         self._prefixes.pop(text, None)
-        self._prefixes[text] = Prefix(text, kept, logits)
+        self._prefixes[text] = Prefix(text, kept, None if logits is None else logits.clone())  # no view of a batch's
         while self.n_bytes > self.most_bytes:
             del self._prefixes[next(iter(self._prefixes))]
 
@@ -118,6 +134,7 @@ class RecentTexts:
             self._prefixes[prefix.tokens] = prefix
 
 
-def _n_bytes(state: State) -> int:
+def _n_bytes(state: State, logits: Tensor | None) -> int:
     assert isinstance(state, KVCache)
-    return sum(buffer.nbytes for layer in state.layers for buffer in layer.buffers)
+    of_logits = 0 if logits is None else logits.nbytes
+    return of_logits + sum(buffer.nbytes for layer in state.layers for buffer in layer.buffers)

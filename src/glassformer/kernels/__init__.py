@@ -141,16 +141,18 @@ class _LateInterrupt:
         """Take an event of numba's, the start of a compilation or its end; here comes what has waited."""
         if not _is_ours(event) or threading.current_thread() is not threading.main_thread():
             return
-        self._depth += 1 if event.is_start else -1
+        self._depth = max(self._depth + (1 if event.is_start else -1), 0)  # an end may come without its start (Ctrl-C)
         before = signal.getsignal(signal.SIGINT)
         if event.is_start and self._depth == 1 and callable(before):
             self._before = before
             signal.signal(signal.SIGINT, self._note)
-        if self._depth == 0 and self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        handler = self._before
+        if self._depth == 0 and handler is not None:
+            self._before = None
+            signal.signal(signal.SIGINT, handler)
         if self._pending is not None and (event.is_start or self._depth == 0):
             pending, self._pending = self._pending, None
-            self._before(*pending)
+            handler(*pending)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._pending = number, frame

@@ -6,7 +6,7 @@ What is no float32 on a CPU, or is to be differentiated, goes through the weight
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from itertools import pairwise
 
 import torch
@@ -54,25 +54,22 @@ def product(x: Float[Tensor, "N d_in"], matrix: QuantizedMatrix) -> Float[Tensor
 
     _share(quantize, n, n_threads if n > TILE else 1)
     out = torch.empty(n, n_tiles * TILE)
-    multiply = partial(
-        KERNELS[matrix.kind],
-        matrix.levels.data_ptr(),
-        matrix.scale.data_ptr(),
-        0 if matrix.offset is None else matrix.offset.data_ptr(),
-        n_groups,
-        q.data_ptr(),
-        scale.data_ptr(),
-        total.data_ptr(),
-        n,
-        out.data_ptr(),
-        n_tiles * TILE,
-    )
+
+    def multiply(lo: int, hi: int) -> None:
+        offset = 0 if matrix.offset is None else matrix.offset.data_ptr()
+        places = matrix.levels.data_ptr(), matrix.scale.data_ptr(), offset
+        rounded = q.data_ptr(), scale.data_ptr(), total.data_ptr()
+        KERNELS[matrix.kind](*places, n_groups, *rounded, n, out.data_ptr(), n_tiles * TILE, lo, hi)
+
     _share(multiply, n_tiles, n_threads)
     return out[:, : matrix.shape[0]]
 
 
 def _share(work: Callable[[int, int], None], n: int, n_threads: int) -> None:
-    """Work from 0 to n, a part of it in each thread."""
+    """Work from 0 to n, a part of it in each thread.
+
+    Ctrl-C may end this call before the other threads are done, so that the work itself has to keep its memory alive.
+    """
     bounds = [n * i // n_threads for i in range(n_threads + 1)]
     others = [_threads().submit(work, lo, hi) for lo, hi in pairwise(bounds[1:])]
     work(0, bounds[1])
