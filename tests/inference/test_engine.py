@@ -613,8 +613,8 @@ def test_texts_are_no_beginnings_after_a_change_that_no_version_counts(reads: li
     assert [n_read(), n_read()] == [20, 20]
 
 
-@pytest.mark.parametrize("cache", ["full", "window:14"])
-def test_keys_that_turned_by_the_length_of_their_time_are_no_beginning(cache: str) -> None:
+@pytest.mark.parametrize(("cache", "n_more"), [("full", -1), ("window:14", 0)])
+def test_keys_that_turned_by_the_length_of_their_time_are_no_beginning(cache: str, n_more: int) -> None:
     sizes = {"vocab_size": VOCAB, "context_length": CONTEXT, "d_model": 32, "n_layers": 2, "n_heads": 2, "d_ff": 32}
     torch.manual_seed(0)
     scaling = RopeScaling(kind="dynamic", factor=8.0, original_context_length=8)
@@ -625,7 +625,7 @@ def test_keys_that_turned_by_the_length_of_their_time_are_no_beginning(cache: st
     engine, logprobs = Engine(module, policy), []
     engine.admit(greedy(*range(9), *range(3), n=12))
     text = [*range(9), *range(3), *(new.token for new in engine.run())]
-    again = greedy(*text[:-1], n=2, logprobs=True)
+    again = greedy(*text[: len(text) + n_more], n=2, logprobs=True)  # as long, for frequencies, as what has been read
     for each in (engine, Engine(module, policy)):
         each.admit(again)
         logprobs.append([new.logprob for new in each.run()])
