@@ -637,10 +637,12 @@ def test_commands_open_the_tokenizer_of_a_file(tmp_path: Path) -> None:
     assert run("tokenizer", "decode", path, *done.stdout.strip("[]\n").split(", ")).stdout == "hello world"
     assert json.loads(run("tokenizer", "show", path, "hell", "--json").stdout)["tokens"][0]["id"] == 259
     write_llama(tmp_path / "none.gguf", llama())
+    checkpoints.save_gguf(checkpoints.load(tmp_path / "none.gguf"), tmp_path / "ours.gguf", kind="f32")
     write_llama(tmp_path / "other.gguf", llama(), tokenizer=byte_level(pre="some-other"))
     (tmp_path / "cut.gguf").write_bytes((tmp_path / "m.gguf").read_bytes()[:500])
     for name, reason in (
         ("none", "has no tokenizer"),
+        ("ours", "has no tokenizer"),  # which llama.cpp asks a file to say
         ("other", "it splits text by 'some-other'"),
         ("cut", ""),
         ("gone", "cannot be read: No such file"),

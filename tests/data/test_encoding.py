@@ -219,6 +219,19 @@ def test_who_was_stopped_and_has_changed_a_file_begins_anew_when_asked_alone(
     assert content(out) == content(tmp_path / "fresh")
 
 
+def test_a_shard_of_a_type_that_is_not_known_is_none_of_ours(
+    corpus: list[Path], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    plan = {"file": "tokens.bin", "dtype": "float16", "tokenizer": "", "field": "text", "special": "all", "sources": []}
+    (out / "shard.json").write_text(json.dumps(plan | {"count": 0, "sha256": ""}))
+    for overwrite in (False, True):
+        with pytest.raises(CheckpointError, match="out"):
+            encode_files(corpus, tokenizer, out, overwrite=overwrite)
+    assert [path.name for path in out.iterdir()] == ["shard.json"]
+
+
 def test_what_others_have_in_a_folder_stays(corpus: list[Path], tokenizer: Tokenizer, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()

@@ -162,6 +162,17 @@ def test_what_one_long_text_needed_is_not_kept(monkeypatch: pytest.MonkeyPatch) 
     assert encode("a" * 40, pieces, False)[1] == 40
 
 
+def test_a_block_that_cannot_be_cut_has_its_ids_in_an_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As numbers of Python they take nine times the memory."""
+    monkeypatch.setattr(byte_level, "LONGEST", 1_000)
+    tokenizer, text = BPETokenizer(BYTES, []), "漢" * 2_001
+    for n_characters in (0, byte_level.MANY):
+        tokenizer._n_characters = n_characters
+        ids = tokenizer._encode_block(text)
+        assert isinstance(ids, np.ndarray)
+        assert bytes(ids.tolist()) == text.encode()
+
+
 def test_pieces_longer_than_the_room_for_merges(monkeypatch: pytest.MonkeyPatch, gpt2: Tokenizer) -> None:
     monkeypatch.setattr(byte_level_fast, "SYMBOLS", 60)
     pieces = BPETokenizer(gpt2.vocab, None)._pieces

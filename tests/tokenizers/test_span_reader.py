@@ -2,12 +2,15 @@
 
 import gzip
 import importlib
+import io
 import json
 import random
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow
 import pytest
@@ -171,6 +174,36 @@ def test_small_file_large_cost_no_room_is_made_for_what_a_page_claims(field: int
     with pytest.raises(DataError, match=r"as a Parquet file: a page claims .*2,147,483,647"):
         texts_of(path)
     assert pyarrow.default_memory_pool().max_memory() < before + (16 << 20)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"\x15\x00\x15" + number(300 << 20) + b"\x06" + number(2) + number(9) + b"\x15" + number(9) + b"\x00",
+        b"\x15\x00\x15" + number(9) + b"\x05" + number(2 + (1 << 16)) + number(300 << 20) + b"\x00",
+    ],
+)
+def test_small_file_large_cost_a_page_claims_each_size_once(header: bytes) -> None:
+    """Who reads 32 bits skips a size of 64, and who has 16 bits for a field's number cuts it off."""
+    with pytest.raises(ValueError, match="a field twice"):
+        list(parquet_pages.pages(io.BytesIO(header), 0, len(header)))
+
+
+def test_of_a_header_with_long_texts_not_much_more_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "c.parquet"
+    write_table(path, [f"{i:04}" * 1000 for i in range(400)], rows=400, compression="none", use_dictionary=False)
+    chunk = parquet.ParquetFile(path).metadata.row_group(0).column(1)
+    start = chunk.data_page_offset
+    asked = []
+    with path.open("rb") as file:
+
+        def read(n: int) -> bytes:
+            asked.append(n)
+            return file.read(n)
+
+        reader: Any = SimpleNamespace(seek=file.seek, read=read)
+        assert list(parquet_pages.pages(reader, start, start + chunk.total_compressed_size))
+    assert (1 << 13) < max(asked) <= 1 << 16
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])

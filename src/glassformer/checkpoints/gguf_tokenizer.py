@@ -84,7 +84,7 @@ def load(path: Path) -> Tokenizer:
     """The tokenizer in a GGUF file, whose tensors are not read; raises where it has none that is known here."""
     with files.errors_about(path):
         metadata = GGUFFile(path).metadata
-    if not any(name.startswith(KEY) for name in metadata):
+    if not is_in(metadata):
         raise TokenizerError(f"{path} has no tokenizer.")
     try:
         tokenizer, _, missing = read(files_of(metadata))
@@ -93,6 +93,11 @@ def load(path: Path) -> Tokenizer:
     if tokenizer is None:
         raise TokenizerError(f"{path}: {missing}")
     return tokenizer
+
+
+def is_in(metadata: Mapping[str, Any]) -> bool:
+    """Whether a file has a tokenizer."""
+    return metadata.get(f"{KEY}model") != NONE and any(name.startswith(KEY) for name in metadata)
 
 
 def files_of(metadata: Mapping[str, Any]) -> dict[str, bytes]:

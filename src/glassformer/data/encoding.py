@@ -365,7 +365,7 @@ def _read_record(path: Path) -> tuple[ShardPlan, Shard] | None:
         content = strict_json.read(files.file_in(path.parent, path.name))
         shard = {name: content.pop(name) for name in ("count", "sha256")}
         plan = from_mapping(ShardPlan, content)
-        is_its_own = SHARD_NAME.fullmatch(plan.file) and plan.record == path.name
+        is_its_own = SHARD_NAME.fullmatch(plan.file) and plan.record == path.name and plan.dtype in DTYPES
         return (plan, from_mapping(Shard, {"file": plan.file} | shard)) if is_its_own else None
     except (CheckpointError, ConfigError, KeyError, OSError):
         return None

@@ -141,7 +141,7 @@ class BPETokenizer(Tokenizer):
         if isinstance(block, int):
             return [block]
         if len(block) > 2 * LONGEST:
-            return [id for ids in self._encode([block], "none") for id in ids]
+            return _joined(self._ids_of_spans([block], "none", in_little_memory=False), len(block) // 2)
         if self._n_characters < MANY:
             return self._pieces.encode(block, False)[0]
         return encode(block, self._pieces, False)[0]

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
 
-HEADER_BYTES = (1 << 12, 1 << 24)  # of a header: of most, and of one that holds long texts of its page
+HEADER_BYTES = (1 << 12, 1 << 14, 1 << 16, 1 << 20, 1 << 24)  # of most; others hold long texts of their pages
 UNPACKED, PACKED, DICTIONARY, N_VALUES = 2, 3, 7, 1  # fields
 STOP, TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, SET, STRUCT = 0, 1, 2, 3, 7, 8, 9, 10, 12  # kinds
 NUMBERS = (4, 5, 6)
 DEEPEST = 8
+LAST_FIELD = (1 << 15) - 1  # whose number is not cut off by who reads it in 16 bits
 
 
 class Page(NamedTuple):
@@ -52,7 +53,10 @@ def _header(file: BinaryIO, start: int) -> tuple[dict[int, Any], int]:
 
 
 def _record(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
-    """The fields of a record by their numbers, and where it ends."""
+    """The fields of a record by their numbers, and where it ends.
+
+    Of a field that comes twice a library would take the one and we the other: it skips what is of another kind.
+    """
     fields: dict[int, Any] = {}
     number = 0
     while data[at] != STOP:
@@ -62,6 +66,8 @@ def _record(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
             number += step
         else:
             number, at = _signed(data, at)
+        if number in fields or not 0 < number <= LAST_FIELD:
+            raise ValueError("the header of a page has a field twice")
         fields[number], at = _value(data, at, kind, depth)
     return fields, at + 1
 

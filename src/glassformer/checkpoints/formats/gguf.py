@@ -266,8 +266,7 @@ def _alike(file: GGUFFile, one: str, other: str) -> bool:
 
 def _texts(metadata: Mapping[str, Any]) -> tuple[Tokenizers, frozenset[int], Rest]:
     """The tokenizer, or why there is none; the tokens that end a text; and what goes along into a folder."""
-    kind = metadata.get(f"{gguf_tokenizer.KEY}model")
-    if kind == gguf_tokenizer.NONE or not any(name.startswith(gguf_tokenizer.KEY) for name in metadata):
+    if not gguf_tokenizer.is_in(metadata):
         return Tokenizers(), frozenset(), Rest()
     try:
         contents, eos_ids = gguf_tokenizer.files_of(metadata), gguf_tokenizer.end_ids(metadata)
