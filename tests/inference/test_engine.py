@@ -642,8 +642,12 @@ def test_what_is_kept_of_a_text_is_no_view_of_its_neighbours(monkeypatch: pytest
     assert [each.untyped_storage().nbytes() for each in logits] == [each.nbytes for each in logits]
     assert len(logits) == 3
     small = Engine(module, policy, recent_bytes=engine._recent.n_bytes // 12)
-    monkeypatch.setattr(kv_cache.KVCache, "branch", None)
-    for first in range(3):  # what has no room is not copied
+
+    def copied(*_: object) -> None:
+        raise AssertionError("what has no room is copied")
+
+    monkeypatch.setattr(kv_cache.KVCache, "branch", copied)
+    for first in range(3):
         small.admit(Request(tokens=(first,) * 20, max_new_tokens=2))
     list(small.run())
     assert list(small._recent) == []
@@ -684,6 +688,18 @@ def test_a_long_prompt_is_read_in_pieces_and_the_last_alone_has_logits(
         news.append(list(engine.run()))
     assert [new.token for new in news[0]] == [new.token for new in news[1]]
     assert [new.logprob for new in news[0]] == pytest.approx([new.logprob for new in news[1]], abs=1e-3)
+
+
+def test_the_latest_text_alone_is_kept_however_large_where_nothing_is_copied(reads: list[int]) -> None:
+    engine = Engine(KINDS["llama"].module(), full(CONTEXT), recent_bytes=1)
+    for first in (1, 2):
+        engine.admit(greedy(*[first] * 20, n=2))
+        list(engine.run())
+        assert [prefix.tokens[0] for prefix in engine._recent] == [first]
+    reads.clear()
+    engine.admit(greedy(*[2] * 20, 3, n=1))
+    list(engine.run())
+    assert sum(reads) < 20
 
 
 def test_what_has_been_cancelled_is_not_read_again(reads: list[int]) -> None:

@@ -15,6 +15,7 @@ from glassformer.inference.quantize import quantize
 from glassformer.inference.request import Request
 from glassformer.models import spec_of
 from glassformer.models.gpt2 import GPT2, GPT2Config
+from glassformer.models.whisper import Decoder as WhisperDecoder
 from glassformer.nn.kv_cache import full, parse_policy
 from glassformer.nn.linear import Linear
 from glassformer.tracing.recorder import record
@@ -142,6 +143,23 @@ def test_who_watches_a_module_sees_all_of_its_logits(widths: list[int]) -> None:
     assert widths == [9, 9, 9]
     latest_logits(module, tokens, None, None, 1)
     assert widths[-1] == 1
+
+
+class DoubledDecoder(WhisperDecoder):
+    """The same within a model of two halves."""
+
+    def forward(self, *inputs: Any) -> Tensor:
+        return 2 * super().forward(*inputs)
+
+
+@torch.inference_mode()
+def test_a_part_with_another_forward_is_called_as_it_is() -> None:
+    torch.manual_seed(0)
+    module: Any = gf.build("whisper", **SMALL["whisper"]).module.eval()
+    module.decoder.__class__ = DoubledDecoder
+    tokens, sound = torch.randint(2, VOCAB, (2, 9)), source_of(module)
+    states = [module.begin(sound, full(CONTEXT)) for _ in range(2)]
+    assert_close(latest_logits(module, tokens, states[0], None, 1), module(tokens, states[1])[:, -1:])
 
 
 @torch.inference_mode()

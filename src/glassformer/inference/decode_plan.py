@@ -149,7 +149,7 @@ class DecodePlan:
         n_texts, most = tokens.shape
         n_new = [most] * n_texts if valid is None else valid.sum(-1).tolist()
         rows = torch.arange(most) < torch.tensor(n_new).clamp(min=1)[:, None]
-        if type(state) is not (DecoderState if self.tables.has_memory else KVCache) or rows.sum() > MOST_ROWS:
+        if type(state) is not (DecoderState if self.tables.has_memory else KVCache) or not 0 < rows.sum() <= MOST_ROWS:
             return None
         beside, cache = (state, state.cache) if isinstance(state, DecoderState) else (None, state)
         if not state.holds(n_texts, torch.float32) or cache.policy.capacity > self.tables.n_places:

@@ -97,7 +97,7 @@ class StepRoom:
         if self.tables.quantized_tokens is None:
             self._tokens[:] = tokens
         else:
-            vectors = self.tables.quantized_tokens(torch.tensor(tokens))
+            vectors = self.tables.quantized_tokens(torch.tensor(tokens)).contiguous()
             self._tokens[:], self._step[kernel.TOKEN_TABLE] = range(len(tokens)), vectors.data_ptr()
         self._turn_by_length(state, text_of_row)
         self._point_at(state)

@@ -116,6 +116,7 @@ class DecodeTables:
             self.embedding_norm = self._norm(module.decoder.embedding_norm)
         if cls is T5:
             self.position_bias = module.decoder.position_bias
+            self._address(module.decoder.position_bias.weight)  # whose numbers are float32's
             self.model_numbers[kernel.LOGIT_SCALE] = math.sqrt(config.d_model) if config.tied_head else 1.0
         if cls in (Bart, Transformer) and config.scaled_embedding:
             self.model_numbers[kernel.EMBEDDING_SCALE] = math.sqrt(config.d_model)

@@ -23,10 +23,12 @@ def latest_logits(
     return logits[:, max(logits.shape[-2] - n, 0) :]
 
 
-def has_halves(module: object) -> bool:
-    """Whether the two halves are those of its own forward, and not of one that another class has replaced."""
-    owner = next(each for each in type(module).__mro__ if "forward" in vars(each))
-    return "last_vectors" in vars(owner)
+def has_halves(module: Any) -> bool:
+    """Whether its halves, and its parts', are those of their own forward, and not of one that a class has replaced."""
+    halved = {type(part) for part in module.modules() if hasattr(part, "last_vectors")}
+    return all(
+        "last_vectors" in vars(next(owner for owner in each.__mro__ if "forward" in vars(owner))) for each in halved
+    )
 
 
 def is_watched(module: object) -> bool:

@@ -108,11 +108,14 @@ class RecentTexts:
     ) -> None:
         """Copy what a row has read, which is these tokens and perhaps others behind them.
 
-        A state of one row that nobody goes on with `is_free`, and is kept itself.
+        A state of one row that nobody goes on with `is_free`: it is kept itself, alone if it is larger than all may be,
+        so that a long conversation goes on, too.
         """
         if not tokens or not isinstance(state, KVCache) or state.lengths is None or not self.most_bytes:
             return
-        if _n_bytes(state, None) > self.most_bytes * len(state.lengths) or is_watched(self._module):
+        is_free = is_free and len(state.lengths) == 1
+        is_too_large = _n_bytes(state, None) > self.most_bytes * len(state.lengths)
+        if (is_too_large and not is_free) or is_watched(self._module):
             return
         tensors = self._tensors_now()
         if any(each.is_inference() for each in tensors):
@@ -120,18 +123,17 @@ class RecentTexts:
         if not self._is_as_it_was():
             self._prefixes.clear()
             self._form, self._tensors = self._form_now(), [*map(weakref.ref, tensors)]
-        is_free = is_free and len(state.lengths) == 1
         kept = state if is_free else state.branch(torch.tensor([row], device=state.lengths.device))
         text = tuple(tokens)
         self._prefixes.pop(text, None)
         self._prefixes[text] = Prefix(text, kept, None if logits is None else logits.clone())  # no view of a batch's
-        while self.n_bytes > self.most_bytes:
+        while self.n_bytes > self.most_bytes and len(self._prefixes) > 1:
             del self._prefixes[next(iter(self._prefixes))]
 
     def use(self, prefix: Prefix) -> None:
         """It is wanted still."""
-        if self._prefixes.pop(prefix.tokens, None) is not None:
-            self._prefixes[prefix.tokens] = prefix
+        if self._prefixes.get(prefix.tokens) is prefix:
+            self._prefixes[prefix.tokens] = self._prefixes.pop(prefix.tokens)
 
 
 def _n_bytes(state: State, logits: Tensor | None) -> int:
