@@ -149,17 +149,13 @@ def assist(step: Longs) -> None:
 def share(step: Longs, n_chunks: int) -> None:
     """Run the phase that is described, in so many chunks."""
     step[N_CHUNKS] = n_chunks
-    if step[N_THREADS] == 1:
-        for chunk in range(n_chunks):
-            run_chunk(step, chunk)
-        return
     ticket = field(step, TICKET)
     write(field(step, DONE), 0)
     write(ticket, (read(ticket) | LEFT) + 1 + n_chunks)
-    while take_chunk(step):
-        pass
     looks = 0
     while read(field(step, DONE)) < n_chunks:
+        if take_chunk(step):
+            continue
         looks += 1
         if looks % PATIENCE == 0:
             let_others_run()
