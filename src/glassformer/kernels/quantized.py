@@ -287,7 +287,6 @@ def _multiplication(kind: int) -> Callable[..., None]:
     """`multiply_tiles` for matrices of a kind."""
     bits, has_offsets = 8 if kind == Q8_0 else 4, kind == Q4_1
 
-    @njit
     def multiply(
         levels: int,
         scale: int,
@@ -320,7 +319,8 @@ def _multiplication(kind: int) -> Callable[..., None]:
                     tile_product(kind, 1, w, s, o, n_groups, x, x_scale, x_total, y, width)
                     row += 1
 
-    return multiply
+    multiply.__qualname__ += f"-{kind}"  # files of its own: two processes that compile at once must not mix the kinds
+    return njit(multiply)
 
 
 multiply_q8_0, multiply_q4_0, multiply_q4_1 = map(_multiplication, (Q8_0, Q4_0, Q4_1))
