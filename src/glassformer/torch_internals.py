@@ -85,3 +85,21 @@ def is_compiled(module: nn.Module) -> bool:
     """Whether `torch.compile` or TorchScript runs this module, so that its Python is not what is executed."""
     compiled = hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
     return compiled or isinstance(module, torch.jit.ScriptModule)
+
+
+def takes_onednn(x: Tensor, weight: Tensor) -> bool:
+    """Whether `onednn_linear` may stand for `linear` here: nobody differentiates, watches or compiles it."""
+    return (
+        not torch.is_grad_enabled()
+        and x.dtype == weight.dtype == torch.float32
+        and x.device.type == weight.device.type == "cpu"
+        and torch.backends.mkldnn.is_available()
+        and not (is_observed() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
+    )
+
+
+def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x Wᵀ + b in float32 by oneDNN, which torch has and takes for other types alone: MKL leaves a tenth of what an AMD
+    processor could do (`benchmarks/twins.py`)."""
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return out

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from glassformer.errors import ConfigError, GenerationError
@@ -116,7 +117,15 @@ NOT_FINITE = (
 
 def finite_rows(logits: Float[Tensor, "*B V"]) -> Bool[Tensor, "*B"]:
     """Which rows can be chosen from: no NaN, none that is infinitely likely, and one that is possible."""
-    return logits.amax(-1).isfinite()  # of a row with NaN that is NaN
+    return torch.as_tensor(np.isfinite(as_array(logits).max(-1)))  # of a row with NaN that is NaN
+
+
+def as_array(logits: Tensor) -> NDArray[np.floating]:
+    """Numbers for numpy, which needs no second thread to look through a vocabulary.
+
+    torch wakes one for so many, and lets it look for more work for some milliseconds: the next step wants its processor.
+    """
+    return (logits.float() if logits.dtype == torch.bfloat16 else logits).detach().cpu().numpy()
 
 
 def check_finite(logits: Float[Tensor, "*B V"]) -> None:
@@ -133,7 +142,7 @@ def choose(
     `seen` marks the tokens that the text already has, for a repetition penalty.
     """
     if sampling.temperature == 0 and seen is None:
-        return logits.argmax(-1)
+        return torch.as_tensor(as_array(logits).argmax(-1))
     probs = distribution(logits, seen, sampling)
     return probs.argmax(-1) if sampling.temperature == 0 else draw(probs, torch.stack(list(uniform)))
 
