@@ -1,16 +1,9 @@
-"""Where decode steps are made: the vectors between their phases, and the threads that share them.
-
-A helper waits for a step to be made, takes chunks of it and of those that follow at once, and waits again. A step is
-made without it as well (`kernels/decode_step.py`), so that nothing depends on when it comes, or whether it is alive:
-after a fork it is not.
-"""
+"""Where decode steps are made: the vectors between their phases, and what the kernel is told of a module's caches."""
 
 import os
-import threading
 import weakref
 from itertools import chain
 from operator import is_
-from queue import SimpleQueue
 
 import numpy as np
 import torch
@@ -25,6 +18,7 @@ from glassformer.nn.mask import Mask
 from glassformer.nn.memory import DecoderState
 from glassformer.nn.position_bias import RelativePositionBias
 from glassformer.nn.quantized_matrix import TILE
+from glassformer.nn.threads import run_together
 
 
 class StepRoom:
@@ -109,8 +103,8 @@ class StepRoom:
         self._step[kernel.LOGITS] = logits.data_ptr()
         n_threads = min(torch.get_num_threads(), n_processors())
         self._step[kernel.N_THREADS] = n_threads
-        HELPERS.ask(self._step, n_threads - 1)
-        kernel.lead(self._step)
+        self._step[[kernel.HAS_LEADER, kernel.IS_OPEN]] = 0, 1
+        run_together(kernel.take_part, kernel.TAKE_PART, self._step, n_threads)
         return logits[: len(tokens), : self.tables.n_tokens]
 
     def _put(self, field: int, array: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -206,37 +200,6 @@ class StepRoom:
         if n_slots > self._step[kernel.N_SCORES]:
             self._put(kernel.SCORES, np.zeros((self._n_rows, self._heads[0], 2 * n_slots), np.float32))
             self._step[kernel.N_SCORES] = 2 * n_slots
-
-
-class Helpers:
-    """Threads that take chunks of steps: as many as were ever asked for at once."""
-
-    def __init__(self) -> None:
-        self.begin()
-
-    def begin(self) -> None:
-        """There are none."""
-        self._steps: SimpleQueue[NDArray[np.int64]] = SimpleQueue()
-        self._n_threads = 0
-
-    def ask(self, step: NDArray[np.int64], n: int) -> None:
-        """Let so many threads help; those that still help with the step before go on by themselves."""
-        if self._n_threads < n:
-            kernel.assist(step)  # which compiles it; there is nothing to do yet
-        while self._n_threads < n:
-            threading.Thread(target=self._work, daemon=True, name="decode helper").start()
-            self._n_threads += 1
-        while self._steps.qsize() < n:
-            self._steps.put(step)
-
-    def _work(self) -> None:
-        while True:
-            kernel.assist(self._steps.get())
-
-
-HELPERS = Helpers()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=HELPERS.begin)
 
 
 def n_processors() -> int:

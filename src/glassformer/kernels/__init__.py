@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -43,6 +43,25 @@ def inlined(function: Kernel) -> Kernel:
 def reordered(function: Kernel) -> Kernel:
     """The same where sums of floating-point numbers may be taken in another order, many at once, as no two add up."""
     return _compiled(function, fastmath={"reassoc", "contract", "nsz"})
+
+
+class Callback:
+    """A kernel that takes an address, for threads that are not Python's: C calls it as `void f(int64_t)`."""
+
+    def __init__(self, function: Callable[[int], None]) -> None:
+        self._function = function
+        function.__qualname__ += f"-{_version()}"
+
+    @cached_property
+    def address(self) -> int:
+        """Where its machine code begins; it is compiled when this is asked for first, and kept on disk as others are."""
+        numba = _numba()
+        signature, options = numba.void(numba.int64), {"error_model": "numpy"}
+        try:
+            self._compiled = numba.cfunc(signature, cache=_has_room(), **options)(self._function)
+        except RuntimeError:  # no folder that can be written
+            self._compiled = numba.cfunc(signature, **options)(self._function)
+        return int(self._compiled.address)
 
 
 def _compiled(function: Kernel, **options: Any) -> Kernel:

@@ -3,9 +3,10 @@
 A model is tables of numbers: where its matrices and norms lie in memory, and what each layer does with them. Nothing
 is compiled for one model's sizes, so that one compilation serves all models.
 
-Several threads share a step. One leads: it goes from phase to phase, such as the product that gives a layer's queries,
-keys and values. A phase is divided into chunks, and each thread takes the next chunk that is left, until none is. The
-leader waits for those alone who have taken one: a helper may come late or never, and the step is made all the same.
+Several threads take part in a step. The first that comes leads: it goes from phase to phase, such as the product that
+gives a layer's queries, keys and values. A phase is divided into chunks, and each thread takes the next chunk that is
+left, until none is. The leader waits for those alone who have taken one: a thread may come late or never, and the step
+is made all the same.
 """
 
 import math
@@ -13,9 +14,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from glassformer.kernels import inlined, njit, reordered
+from glassformer.kernels import Callback, inlined, njit, reordered
 from glassformer.kernels.memory import (
     add_to,
+    address_of,
     compare_and_swap,
     doubles,
     floats,
@@ -32,7 +34,7 @@ Longs = NDArray[np.int64]
 
 # A step: what its threads share, each number that several write in a line of the caches of its own; then sizes and
 # addresses of tables.
-TICKET, DONE, IS_OPEN = 0, 8, 16
+TICKET, DONE, IS_OPEN, HAS_LEADER = 0, 8, 16, 17
 PHASE, LAYER, N_CHUNKS, MATRIX, N_MATRICES, SOURCE, TARGET, WIDTH = range(24, 32)  # what the phase is
 (
     N_THREADS, N_ROWS, N_PADDED, N_LAYERS, N_POLICIES, N_ROPES, N_PAIRS, IS_HALF, D_MODEL, D_FF, QKV_WIDTH,
@@ -76,13 +78,28 @@ LINE = 64  # bytes that come from memory at once
 AHEAD = 2048  # bytes; a row comes from memory sooner where it is asked for before it is read
 GROUP = 4  # rows of the batch that a product takes at once
 PATIENCE = 2_000  # looks at a ticket after which a thread lets others run
-LINGER = 20  # how often it lets others run before it goes
+
+
+@njit
+def take_part(address: int) -> None:
+    """Lead the step that lies at an address, if it is open and nobody does, or help until it is made."""
+    step = longs(address)
+    if compare_and_swap(field(step, HAS_LEADER), 0, 1):
+        lead(step)
+    else:
+        assist(step)
+
+
+def _take_part(address: int) -> None:
+    take_part(address)
+
+
+TAKE_PART = Callback(_take_part)
 
 
 @njit
 def lead(step: Longs) -> None:
     """Make the step."""
-    write(field(step, IS_OPEN), 1)
     embed(step)
     turn(step)
     x, normed, added, width = step[X], step[NORMED], step[ADDED], step[D_MODEL]
@@ -123,8 +140,8 @@ def lead(step: Longs) -> None:
     source = normalise(step, step[FINAL_NORM], x, normed)
     choose_matrices(step, PRODUCT, 0, step[HEAD], 1)
     multiply(step, source, step[LOGITS], step[LOGITS_WIDTH])
-    write(field(step, IS_OPEN), 0)
     cap_logits(step, step[LOGITS_WIDTH])
+    write(field(step, IS_OPEN), 0)
 
 
 # ---- threads
@@ -132,17 +149,14 @@ def lead(step: Longs) -> None:
 
 @njit
 def assist(step: Longs) -> None:
-    """Take chunks of this step, and of those that follow at once."""
+    """Take chunks until the step is made."""
     looks = 0
-    while looks < PATIENCE * LINGER:
+    while read(field(step, IS_OPEN)):
         if take_chunk(step):
-            looks = 0
             continue
         looks += 1
         if looks % PATIENCE == 0:
             let_others_run()
-            if read(field(step, IS_OPEN)):
-                looks = 0
 
 
 @njit
@@ -193,7 +207,7 @@ def run_chunk(step: Longs, chunk: int) -> None:
 @inlined
 def field(step: Longs, i: int) -> int:
     """The address of a number of the step."""
-    return step.ctypes.data + 8 * i
+    return address_of(step) + 8 * i
 
 
 # ---- products

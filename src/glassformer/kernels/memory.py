@@ -39,6 +39,16 @@ def longs(typing: Any, address: Any) -> Any:
     return _pointer(types.int64, address)
 
 
+@intrinsic
+def address_of(typing: Any, pointer: Any) -> Any:
+    """Where what a pointer points at begins."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ptrtoint(args[0], LONG)
+
+    return types.int64(pointer), generate
+
+
 def _pointer(number: Any, address: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], context.get_value_type(signature.return_type))

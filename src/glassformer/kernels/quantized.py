@@ -13,13 +13,17 @@ twins are in `nn/quantized.py`.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
-from glassformer.kernels import inlined, njit
-from glassformer.kernels.memory import emit_prefetch
+from glassformer.kernels import Callback, inlined, njit
+from glassformer.kernels.memory import add_to, emit_prefetch, floats, let_others_run, longs, read
+
+Longs = NDArray[np.int64]
 
 GROUP = 32  # columns that share a scale
 TILE = 16  # rows
@@ -352,7 +356,88 @@ def multiply_tiles(
         multiply_q4_1(levels, scale, offset, n_groups, q, q_scale, q_total, n_rows, out, width, lo, hi)
 
 
+# ---- a product in several threads
+
+# Of a product: what its threads count, each number in a line of the caches of its own; then sizes and addresses.
+NEXT, DONE = 0, 8
+(
+    X, N_ROWS, N_GROUPS, Q, Q_SCALE, Q_TOTAL, KIND, LEVELS, SCALE, OFFSET, BIAS, OUT, WIDTH, N_OUT, N_TILES,
+    ROW_CHUNKS, TILE_CHUNKS,
+) = range(16, 33)  # fmt: skip
+N_PRODUCT = 40
+PATIENCE = 2_000  # looks after which a thread that waits lets others run
+
+
 @njit
-def quantize(x: int, n_rows: int, n_groups: int, q: int, scale: int, total: int) -> None:
-    """`quantize_rows`, for callers in Python."""
-    quantize_rows(x, n_rows, n_groups, q, scale, total)
+def multiply(address: int) -> None:
+    """Vectors in float32 times a matrix, plus a bias; it returns when all is done, whoever else takes part.
+
+    First the vectors are rounded, so many of them at once, then come the tiles.
+    """
+    product = longs(address)
+    n_row_chunks, n_tile_chunks = product[ROW_CHUNKS], product[TILE_CHUNKS]
+    chunk = add_to(address + 8 * NEXT, 1)
+    while chunk < n_row_chunks + n_tile_chunks:
+        if chunk < n_row_chunks:
+            n = product[N_ROWS]
+            round_some(product, chunk * n // n_row_chunks, (chunk + 1) * n // n_row_chunks)
+        else:
+            wait_until(address + 8 * DONE, n_row_chunks)
+            n, i = product[N_TILES], chunk - n_row_chunks
+            multiply_some(product, i * n // n_tile_chunks, (i + 1) * n // n_tile_chunks)
+        add_to(address + 8 * DONE, 1)
+        chunk = add_to(address + 8 * NEXT, 1)
+    wait_until(address + 8 * DONE, n_row_chunks + n_tile_chunks)
+
+
+def _multiply(address: int) -> None:
+    multiply(address)
+
+
+MULTIPLY = Callback(_multiply)
+
+
+@inlined
+def wait_until(count: int, least: int) -> None:
+    """Until the number at an address has come so far."""
+    looks = 0
+    while read(count) < least:
+        looks += 1
+        if looks % PATIENCE == 0:
+            let_others_run()
+
+
+@inlined
+def round_some(product: Longs, lo: int, hi: int) -> None:
+    """The vectors lo to hi − 1, to 8 bits."""
+    n_groups = product[N_GROUPS]
+    first = n_groups * lo
+    x, q = product[X] + 4 * GROUP * first, product[Q] + GROUP * first
+    quantize_rows(x, hi - lo, n_groups, q, product[Q_SCALE] + 4 * first, product[Q_TOTAL] + 4 * first)
+
+
+@inlined
+def multiply_some(product: Longs, lo: int, hi: int) -> None:
+    """The tiles lo to hi − 1 of the matrix times all vectors."""
+    out, width, n_rows = product[OUT], product[WIDTH], product[N_ROWS]
+    multiply_tiles(
+        product[KIND],
+        product[LEVELS],
+        product[SCALE],
+        product[OFFSET],
+        product[N_GROUPS],
+        product[Q],
+        product[Q_SCALE],
+        product[Q_TOTAL],
+        n_rows,
+        out,
+        width,
+        lo,
+        hi,
+    )
+    if product[BIAS]:
+        bias = floats(product[BIAS])
+        for row in range(n_rows):
+            y = floats(out + 4 * row * width)
+            for i in range(TILE * lo, min(TILE * hi, product[N_OUT])):
+                y[i] += bias[i]

@@ -3,25 +3,18 @@
 What is no float32 on a CPU, or is to be differentiated, goes through the weights themselves, as there.
 """
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
-
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from glassformer.kernels import quantized as kernels
 from glassformer.nn.quantized_matrix import GROUP, TILE, QuantizedMatrix
+from glassformer.nn.threads import run_together
 
-KERNELS = {
-    "q8_0": kernels.multiply_q8_0,
-    "q4_0": kernels.multiply_q4_0,
-    "q4_1": kernels.multiply_q4_1,
-}
-FOR_THREADS = 1 << 23  # products from which a second thread is worth the 30 microseconds that it takes to call it
+KINDS = {"q8_0": kernels.Q8_0, "q4_0": kernels.Q4_0, "q4_1": kernels.Q4_1}
+FOR_THREADS = 1 << 21  # products from which a second thread is worth calling
+CHUNKS = 4  # for each thread
 
 
 def linear(
@@ -32,56 +25,47 @@ def linear(
     if not is_plain or (x.requires_grad and torch.is_grad_enabled()):
         y = x @ matrix.dequantized(x.dtype).mT
         return y if bias is None else y + bias
-    y = product(x.detach().reshape(-1, x.shape[-1]), matrix)
-    if bias is not None:
-        y = y + bias if bias.requires_grad and torch.is_grad_enabled() else y.add_(bias)
+    vectors = x.detach().reshape(-1, x.shape[-1])
+    if bias is None or (bias.dtype == torch.float32 and not (bias.requires_grad and torch.is_grad_enabled())):
+        y = product(vectors, matrix, None if bias is None else bias.detach())
+    else:
+        y = product(vectors, matrix) + bias
     return y.view(*x.shape[:-1], y.shape[-1])
 
 
-def product(x: Float[Tensor, "N d_in"], matrix: QuantizedMatrix) -> Float[Tensor, "N d_out"]:
-    """x Wᵀ for vectors in float32."""
+def product(
+    x: Float[Tensor, "N d_in"], matrix: QuantizedMatrix, bias: Float[Tensor, " d_out"] | None = None
+) -> Float[Tensor, "N d_out"]:
+    """x Wᵀ + b for vectors in float32."""
     n_groups, (n_tiles, n) = matrix.n_groups, (len(matrix.levels), len(x))
     if x.shape[1] != n_groups * GROUP:
         x = torch.cat([x, x.new_zeros(n, n_groups * GROUP - x.shape[1])], dim=1)
     x = x.contiguous()
+    bias = None if bias is None else bias.contiguous()
     q = torch.empty(n, n_groups * GROUP, dtype=torch.int8)
     scale, total = torch.empty(n, n_groups), torch.empty(n, n_groups, dtype=torch.int32)
-    n_threads = min(torch.get_num_threads(), n_tiles) if n * matrix.levels.numel() >= FOR_THREADS else 1
-
-    def quantize(lo: int, hi: int) -> None:
-        places = [each.data_ptr() + each.stride(0) * each.element_size() * lo for each in (x, q, scale, total)]
-        kernels.quantize(places[0], hi - lo, n_groups, *places[1:])
-
-    _share(quantize, n, n_threads if n > TILE else 1)
     out = torch.empty(n, n_tiles * TILE)
-
-    def multiply(lo: int, hi: int) -> None:
-        offset = 0 if matrix.offset is None else matrix.offset.data_ptr()
-        places = matrix.levels.data_ptr(), matrix.scale.data_ptr(), offset
-        rounded = q.data_ptr(), scale.data_ptr(), total.data_ptr()
-        KERNELS[matrix.kind](*places, n_groups, *rounded, n, out.data_ptr(), n_tiles * TILE, lo, hi)
-
-    _share(multiply, n_tiles, n_threads)
+    n_threads = torch.get_num_threads() if n * matrix.levels.numel() >= FOR_THREADS else 1
+    fields = {
+        kernels.X: x.data_ptr(),
+        kernels.N_ROWS: n,
+        kernels.N_GROUPS: n_groups,
+        kernels.Q: q.data_ptr(),
+        kernels.Q_SCALE: scale.data_ptr(),
+        kernels.Q_TOTAL: total.data_ptr(),
+        kernels.KIND: KINDS[matrix.kind],
+        kernels.LEVELS: matrix.levels.data_ptr(),
+        kernels.SCALE: matrix.scale.data_ptr(),
+        kernels.OFFSET: 0 if matrix.offset is None else matrix.offset.data_ptr(),
+        kernels.BIAS: 0 if bias is None else bias.data_ptr(),
+        kernels.OUT: out.data_ptr(),
+        kernels.WIDTH: n_tiles * TILE,
+        kernels.N_OUT: matrix.shape[0],
+        kernels.N_TILES: n_tiles,
+        kernels.ROW_CHUNKS: min(n, CHUNKS * n_threads),
+        kernels.TILE_CHUNKS: min(n_tiles, CHUNKS * n_threads),
+    }
+    places = np.zeros(kernels.N_PRODUCT, np.int64)
+    places[[*fields]] = [*fields.values()]
+    run_together(kernels.multiply, kernels.MULTIPLY, places, n_threads)
     return out[:, : matrix.shape[0]]
-
-
-def _share(work: Callable[[int, int], None], n: int, n_threads: int) -> None:
-    """Work from 0 to n, a part of it in each thread.
-
-    Ctrl-C may end this call before the other threads are done, so that the work itself has to keep its memory alive.
-    """
-    bounds = [n * i // n_threads for i in range(n_threads + 1)]
-    others = [_threads().submit(work, lo, hi) for lo, hi in pairwise(bounds[1:])]
-    work(0, bounds[1])
-    for other in others:
-        other.result()
-
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    """As many as are ever wanted at once; they begin when they are."""
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="quantized")
-
-
-if hasattr(os, "register_at_fork"):  # a fork has none of its parent's threads, and would wait for them
-    os.register_at_fork(after_in_child=_threads.cache_clear)
