@@ -73,7 +73,7 @@ N_POLICY = 2
 
 LEFT = (1 << 24) - 1  # of a ticket: the chunks that are left; the bits above number the phases
 CHUNK, SMALL_CHUNK = 1 << 18, 1 << 15  # bytes of weights: a long read is the faster, a short one is soon waited for
-CHUNKS = 8  # for each thread, where they are not small
+CHUNKS = 4  # for each thread, where they are not small
 LINE = 64  # bytes that come from memory at once
 AHEAD = 2048  # bytes; a row comes from memory sooner where it is asked for before it is read
 GROUP = 4  # rows of the batch that a product takes at once
