@@ -103,6 +103,22 @@ def test_what_torch_only_notes_is_done_at_once_by_its_twin(noted: Any) -> None:
     assert internals.storage_key(at_once.untyped_storage()) != internals.storage_key(x.untyped_storage())
 
 
+def test_onednn_multiplies_where_nobody_differentiates_watches_or_casts() -> None:
+    x, weight, bias = torch.randn(3, 5, 8), torch.randn(4, 8), torch.randn(4)
+    assert not internals.takes_onednn(x, weight)  # gradients are on
+    with torch.no_grad():
+        assert internals.takes_onednn(x, weight)
+        for offset in (bias, None):
+            expected = nn.functional.linear(x, weight, offset)
+            torch.testing.assert_close(internals.onednn_linear(x, weight, offset), expected)
+        assert not internals.takes_onednn(x.double(), weight.double())
+        assert not internals.takes_onednn(x.to("meta"), weight.to("meta"))
+        with Seen():
+            assert not internals.takes_onednn(x, weight)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert not internals.takes_onednn(x, weight)
+
+
 # ---- nothing else reaches in
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import glassformer
 from glassformer import twins
 from glassformer.errors import ConfigError
-from glassformer.nn import attend
+from glassformer.nn import attend, functional
 from glassformer.twins import BACKENDS, TWINS, Backend, Choice, current, twin, use
 from support.tolerances import assert_close
 
@@ -172,6 +172,20 @@ ON_INTEGERS = {  # tests/tokenizers/
     "nn.quantized.linear",  # whose twin rounds x, too: tests/nn/test_quantized.py
     "tokenizers.special_tokens.find",
 }
+
+
+@pytest.mark.parametrize("size", [(64, 5), (2, 40, 5), (2, 0, 40, 5), (40, 0)])
+def test_linear_without_gradients_is_what_it_is_with_them(size: tuple[int, ...]) -> None:
+    x, bias = torch.randn(size), torch.randn(7)
+    weights = torch.randn(7, size[-1]), torch.randn(size[-1], 7).mT, torch.randn(14, 2 * size[-1])[::2, ::2][:7]
+    views = x, x.flip(0), x.transpose(0, -2)
+    for weight in weights:
+        for each in views:
+            for offset in (bias, None):
+                with torch.inference_mode(), twins.use("fast"):
+                    y = functional.linear(each, weight, offset)
+                with twins.use("readable"):
+                    assert_close(y, functional.linear(each, weight, offset))
 
 
 def test_every_twin_has_a_case_here() -> None:

@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 
 import glassformer as gf
-from glassformer.inference import decode_plan, decode_tables
+from glassformer.inference import decode_plan, decode_room, decode_tables
 from glassformer.inference.decode_plan import DecodePlan, plan_for
-from glassformer.inference.decode_room import HELPERS
 from glassformer.inference.engine import Engine
 from glassformer.inference.logits import Sampling
 from glassformer.inference.quantize import quantize
 from glassformer.inference.request import Request
 from glassformer.kernels import decode_step
 from glassformer.models import specs
+from glassformer.nn import threads as threads_of_kernels
 from glassformer.nn.feedforward import SwiGLU
 from glassformer.nn.kv_cache import KVCache, full, parse_policy
 from glassformer.nn.linear import Linear
@@ -353,7 +353,7 @@ assert decode_plan.KERNEL in sys.modules
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
 
 
-def test_threads_share_a_step_and_one_may_be_missing(llama: Any) -> None:
+def test_threads_share_a_step_and_one_may_be_missing(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     alone = texts_of(llama, 30)
     torch.set_num_threads(2)
@@ -364,11 +364,26 @@ def test_threads_share_a_step_and_one_may_be_missing(llama: Any) -> None:
     for thread in threads:
         thread.join(60)
     assert results == [alone] * 3  # the plan serves one at a time, and the module the others
-    HELPERS.ask = lambda step, n: None  # type: ignore[method-assign]
-    try:
-        assert texts_of(llama, 30) == alone
-    finally:
-        del HELPERS.ask
+    monkeypatch.setattr(threads_of_kernels, "_openmp", lambda: None)  # threads of ours, which come late
+    assert texts_of(llama, 30) == alone
+    monkeypatch.setattr(decode_room, "run_together", lambda kernel, callback, places, n: kernel(places.ctypes.data))
+    assert texts_of(llama, 30) == alone
+
+
+def test_a_thread_that_comes_late_finds_the_step_made(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[Any] = []
+
+    def noted(kernel: Any, callback: Any, places: Any, n_threads: int) -> None:
+        kernel(places.ctypes.data)
+        steps.append((kernel, places.copy()))
+
+    monkeypatch.setattr(decode_room, "run_together", noted)
+    texts_of(llama, 3)
+    kernel, places = steps[-1]
+    places[decode_step.LAYERS] = places[decode_step.LOGITS] = 0  # what it would touch is no memory any more
+    before = places.copy()
+    kernel(places.ctypes.data)
+    assert (places == before).all()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

@@ -3,9 +3,6 @@
 import os
 import signal
 import time
-import weakref
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,7 +11,8 @@ import torch
 from torch import Tensor
 
 from glassformer.inference.quantize import to_int4, to_int8
-from glassformer.nn import quantized, quantized_fast
+from glassformer.kernels import quantized as kernels
+from glassformer.nn import quantized, quantized_fast, threads
 from glassformer.nn.quantized import QuantizedEmbedding
 from glassformer.nn.quantized_matrix import GROUP, LevelKind, QuantizedMatrix, QuantizedRows
 from glassformer.twins import use
@@ -181,34 +179,35 @@ def test_another_precision_of_a_module_leaves_its_levels_and_scales() -> None:
         assert torch.equal(quantized.linear(x, matrix), y)
 
 
+def test_each_number_of_threads_and_each_kind_of_them_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix, bias = QuantizedMatrix(to_int8(torch.randn(50, 96))), torch.randn(50)
+    monkeypatch.setattr(quantized_fast, "FOR_THREADS", 0)
+    for n in (1, 3, 40):
+        x, results = torch.randn(n, 96), []
+        for n_threads, has_openmp in ((1, True), (2, True), (3, True), (2, False)):
+            monkeypatch.setattr(torch, "get_num_threads", lambda n_threads=n_threads: n_threads)
+            with monkeypatch.context() as patch:
+                if not has_openmp:
+                    patch.setattr(threads, "_openmp", lambda: None)
+                results += [quantized_fast.product(x, matrix, bias) for _ in range(5)]
+        assert all(torch.equal(each, results[0]) for each in results)
+
+
+def test_a_thread_that_comes_late_touches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    products: list[Any] = []
+
+    def noted(kernel: Any, callback: Any, places: Any, n_threads: int) -> None:
+        kernel(places.ctypes.data)
+        products.append((kernel, places))
+
+    monkeypatch.setattr(quantized_fast, "run_together", noted)
+    quantized_fast.product(torch.ones(3, 32), QuantizedMatrix(to_int8(torch.ones(32, 32))))
+    ((kernel, places),) = products
+    places[kernels.X : kernels.OUT + 1] = 0  # the memory has gone by then
+    kernel(places.ctypes.data)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_threads_that_ctrl_c_leaves_at_work_keep_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    matrix, x = QuantizedMatrix(to_int8(torch.ones(32, 32))), torch.ones(3, 32)
-    made: list[weakref.ref[Tensor]] = []
-    at_work: list[Callable[[int, int], None]] = []
-    empty, share = torch.empty, quantized_fast._share
-
-    def noted(*sizes: int, **options: Any) -> Tensor:
-        tensor = empty(*sizes, **options)
-        made.append(weakref.ref(tensor))
-        return tensor
-
-    def stopped(work: Callable[[int, int], None], n: int, n_threads: int) -> None:
-        at_work.append(work)
-        if len(at_work) == 2:
-            raise KeyboardInterrupt
-        share(work, n, n_threads)
-
-    monkeypatch.setattr(torch, "empty", noted)
-    monkeypatch.setattr(quantized_fast, "_share", stopped)
-    with suppress(KeyboardInterrupt):
-        quantized_fast.product(x, matrix)
-    assert len(made) == 4
-    assert None not in [each() for each in made]
-    at_work.clear()
-    assert [each() for each in made] == [None] * 4
-
-
 def test_a_fork_has_threads_of_its_own() -> None:
     matrix, x, n = QuantizedMatrix(to_int8(torch.ones(32, 32))), torch.ones(1, 32), torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:

@@ -123,7 +123,7 @@ def finite_rows(logits: Float[Tensor, "*B V"]) -> Bool[Tensor, "*B"]:
 def as_array(logits: Tensor) -> NDArray[np.floating]:
     """Numbers for numpy, which needs no second thread to look through a vocabulary.
 
-    torch wakes one for so many, and lets it look for more work for some milliseconds: the next step wants its processor.
+    torch wakes one for so many, and it looks for more work for some milliseconds: the next step wants its processor.
     """
     return (logits.float() if logits.dtype == torch.bfloat16 else logits).detach().cpu().numpy()
 

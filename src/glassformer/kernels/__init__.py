@@ -54,7 +54,7 @@ class Callback:
 
     @cached_property
     def address(self) -> int:
-        """Where its machine code begins; it is compiled when this is asked for first, and kept on disk as others are."""
+        """Where its machine code begins; compiled when this is asked for first, and kept on disk as others are."""
         numba = _numba()
         signature, options = numba.void(numba.int64), {"error_model": "numpy"}
         try:
