@@ -94,7 +94,7 @@ def takes_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
         and min(x.numel(), weight.numel()) > 0
-        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and not (is_observed() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
     )
 

@@ -207,7 +207,8 @@ def run_chunk(step: Longs, chunk: int) -> None:
 @inlined
 def field(step: Longs, i: int) -> int:
     """The address of a number of the step."""
-    return address_of(step) + 8 * i
+    address: int = address_of(step)
+    return address + 8 * i
 
 
 # ---- products
