@@ -27,8 +27,7 @@ x = random.integers(-127, 128, (n, n_groups, 32)).astype(np.float32)
 x[:, :, 0] = 127
 q = np.empty(x.shape, np.int8)
 scale, total = np.empty((n, n_groups), np.float32), np.empty((n, n_groups), np.int32)
-quantized.quantize(*(x.ctypes.data, n, n_groups), *(each.ctypes.data for each in (q, scale, total)))
-assert (q == x).all() and (scale == 1).all() and (total == x.sum(2)).all()
+bias = np.arange(n_tiles * 16, dtype=np.float32)
 ones, offsets = np.ones((n_tiles, n_groups, 16), np.float16), np.full((n_tiles, n_groups, 16), -3, np.float16)
 for name, bits in (("q8_0", 8), ("q4_0", 4), ("q4_1", 4)):
     levels = random.integers(0, 256, (n_tiles, n_groups, bits, 16, 4)).astype(np.uint8)
@@ -36,10 +35,17 @@ for name, bits in (("q8_0", 8), ("q4_0", 4), ("q4_1", 4)):
     halves = np.concatenate([rows & 15, rows >> 4], 2).astype(np.int64)
     weights = {"q8_0": rows.view(np.int8).astype(np.int64), "q4_0": halves - 8, "q4_1": halves - 3}[name]
     out = np.empty((n, n_tiles * 16), np.float32)
-    multiply = getattr(quantized, f"multiply_{name}")
-    places = (each.ctypes.data for each in (q, scale, total))
-    multiply(levels.ctypes.data, ones.ctypes.data, offsets.ctypes.data, n_groups, *places, n, out.ctypes.data, 32, 0, 2)
-    assert (out == np.einsum("ngi,rgi->nr", x, weights)).all(), name
+    product = np.zeros(quantized.N_PRODUCT, np.int64)
+    arrays = {"X": x, "Q": q, "Q_SCALE": scale, "Q_TOTAL": total, "LEVELS": levels, "SCALE": ones, "OFFSET": offsets}
+    sizes = {"N_ROWS": n, "N_GROUPS": n_groups, "KIND": getattr(quantized, name.upper()), "WIDTH": n_tiles * 16}
+    sizes |= {"N_OUT": n_tiles * 16, "N_TILES": n_tiles, "ROW_CHUNKS": 3, "TILE_CHUNKS": 2}
+    for field, array in {**arrays, "BIAS": bias, "OUT": out}.items():
+        product[getattr(quantized, field)] = array.ctypes.data
+    for field, size in sizes.items():
+        product[getattr(quantized, field)] = size
+    quantized.multiply(product.ctypes.data)
+    assert (q == x).all() and (scale == 1).all() and (total == x.sum(2)).all()
+    assert (out == np.einsum("ngi,rgi->nr", x, weights) + bias).all(), name
 """
 
 

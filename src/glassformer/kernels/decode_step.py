@@ -12,10 +12,10 @@ is made all the same.
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from glassformer.kernels import Callback, inlined, njit, reordered
 from glassformer.kernels.memory import (
+    Longs,
     add_to,
     address_of,
     compare_and_swap,
@@ -29,8 +29,6 @@ from glassformer.kernels.memory import (
 )
 from glassformer.kernels.quantized import GROUP as NEIGHBOURS
 from glassformer.kernels.quantized import TILE, multiply_tiles, quantize_rows
-
-Longs = NDArray[np.int64]
 
 # A step: what its threads share, each number that several write in a line of the caches of its own; then sizes and
 # addresses of tables.

@@ -8,11 +8,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import extending, types
+from numpy.typing import NDArray
 
 LONG = ir.IntType(64)
 BYTES = ir.IntType(8).as_pointer()
+Longs = NDArray[np.int64]  # at an address, in kernels
 
 
 def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:

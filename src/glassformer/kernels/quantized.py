@@ -13,17 +13,13 @@ twins are in `nn/quantized.py`.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
 from glassformer.kernels import Callback, inlined, njit
-from glassformer.kernels.memory import add_to, emit_prefetch, floats, let_others_run, longs, read
-
-Longs = NDArray[np.int64]
+from glassformer.kernels.memory import Longs, add_to, emit_prefetch, floats, let_others_run, longs, read
 
 GROUP = 32  # columns that share a scale
 TILE = 16  # rows
