@@ -349,6 +349,8 @@ class Engine:
 
     def _keep(self, group: Iterable[Live], *, is_free: bool = False) -> None:
         """Keep what has been read of texts that go on no more; `is_free`: nobody goes on with the state either."""
+        if not self._recent.most_bytes:
+            return
         for live in group:
             if self._state is None or live.request.search is not None or live.request.source is not None:
                 continue
