@@ -22,6 +22,7 @@ SURFACE = {
     "Sampling": "temperature top_k top_p min_p repetition_penalty seed",
     "Tokenizer": None,
     "build": "name seed tokenizer changes",
+    "compare": "a b given tolerance as_is keywords",
     "load": "source from_pickle device dtype context_length revision quantize progress options",
     "Trace": None,
     "ablate_head": "trace layer_path head value",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from glassformer.api import Model as Model
     from glassformer.api import build as build
+    from glassformer.api import compare as compare
     from glassformer.api import load as load
     from glassformer.api import load_trace as load_trace
     from glassformer.api import save as save
@@ -37,6 +38,7 @@ _HOME = {
     "activation_patching": "tracing.intervene",
     "attention_patterns": "tracing.intervene",
     "build": "api",
+    "compare": "api",
     "explain": "tracing.explain",
     "load": "api",
     "load_trace": "api",
@@ -57,6 +59,7 @@ __all__ = [
     "activation_patching",
     "attention_patterns",
     "build",
+    "compare",
     "explain",
     "load",
     "load_trace",

@@ -6,6 +6,7 @@
 A model's module stays pure (`begin` and `forward`); everything around it is here.
 """
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -25,7 +26,7 @@ from glassformer.data.audio import Recording
 from glassformer.data.download import DownloadProgress
 from glassformer.data.images import open_image
 from glassformer.data.sort import LETTERS
-from glassformer.errors import CheckpointError, ConfigError, GenerationError, TraceError
+from glassformer.errors import CheckpointError, ConfigError, GenerationError, GlassformerError, TraceError
 from glassformer.inference.beam import Beams, beam_search, beams_of
 from glassformer.inference.chat import ChatPrompt, Conversation, prompt_of, template_of, without_margin
 from glassformer.inference.chat_template import ChatMessage, ChatTemplate, Tools
@@ -56,6 +57,7 @@ from glassformer.nn.quantized import is_quantized
 from glassformer.tokenizers import CharTokenizer, Tokenizer
 from glassformer.tracing import trace_file
 from glassformer.tracing.check import check
+from glassformer.tracing.compare import Comparison, compare_traces
 from glassformer.tracing.explain import Explanation, explain
 from glassformer.tracing.intervene import patch
 from glassformer.tracing.recorder import record
@@ -916,6 +918,63 @@ def trace(
         return record(
             module, *arguments, call=call, modules=modules, decompose=decompose, max_bytes=max_bytes, **keywords
         )
+
+
+def compare(
+    a: Model | nn.Module | Trace,
+    b: Model | nn.Module | Trace,
+    *given: Any,
+    tolerance: float | None = None,
+    as_is: bool = False,
+    **keywords: Any,
+) -> Comparison:
+    """Where two that should compute the same part: the first operation on either side, and what explains it.
+
+    Each is a `Model`, any module, or a trace that was recorded before; models and modules are given the same inputs.
+    They run as copies in float64, where rounding hides nothing, or `as_is`, as what is quantized always does.
+    `tolerance` is relative; see `tracing.compare`.
+    """
+    for each in (a, b):
+        _check_type("compare", "Models, torch.nn.Modules or Traces", each, Model, nn.Module, Trace)
+    if isinstance(a, Trace) and isinstance(b, Trace) and (given or keywords):
+        raise ConfigError("compare takes no inputs for two traces, which have theirs.")
+    modules = [each.module if isinstance(each, Model) else each for each in (a, b) if not isinstance(each, Trace)]
+    wide = not as_is and len(modules) == 2 and not any(is_quantized(module) for module in modules)
+    first, second = (_steps_of(name, each, given, keywords, wide=wide) for name, each in (("A", a), ("B", b)))
+    return compare_traces(first, second, tolerance=tolerance)
+
+
+def _steps_of(
+    name: str, side: Model | nn.Module | Trace, given: tuple[Any, ...], keywords: dict[str, Any], *, wide: bool
+) -> Trace:
+    """A side of a comparison, recorded step by step."""
+    if isinstance(side, Trace):
+        return side
+    call, arguments = _one_pass(side, given) if isinstance(side, Model) else (nn.Module.__call__, given)
+    module = side.module if isinstance(side, Model) else side
+    if wide:
+        module = copy.deepcopy(module).double()
+        arguments, keywords = _in_float64((arguments, keywords))
+    try:
+        with use("readable", attention="naive"):
+            return record(module, *arguments, call=call, decompose=True, **keywords)
+    except (TypeError, IndexError, ValueError, RuntimeError) as error:
+        if isinstance(error, GlassformerError):
+            raise
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise TraceError(f"{name} does not run on this input: {reason}.") from error
+
+
+def _in_float64(value: Any) -> Any:
+    """Inputs, their fractions in float64."""
+    match value:
+        case Tensor() if value.is_floating_point():
+            return value.double()
+        case dict():
+            return {name: _in_float64(part) for name, part in value.items()}
+        case list() | tuple():
+            return type(value)(map(_in_float64, value))
+    return value
 
 
 def load_trace(path: str | Path) -> Trace:

@@ -29,6 +29,7 @@ VERBS = {
     "convert": "Turn a checkpoint into a Hugging Face directory, which transformers loads too.",
     "trace": "Record a forward pass, and verify every number in it.",
     "explain": "Show the arithmetic behind one number of a forward pass.",
+    "compare": "Name the first operation where two models part that should compute the same.",
     "view": "Walk through a model in 3D, in the browser, with every number true.",
     "doctor": "Say what this machine has, and what runs on it.",
 }

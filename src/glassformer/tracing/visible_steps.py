@@ -16,7 +16,7 @@ from glassformer.tracing.rules import has_rule
 from glassformer.tracing.schema import Schema
 
 FUSED = {  # operations that are taken apart: all where that is asked for, else those without a rule
-    *("native_layer_norm", "_softmax", "_log_softmax", "_safe_softmax", "native_group_norm", "gelu", "silu"),
+    *("addmm", "native_layer_norm", "_softmax", "_log_softmax", "_safe_softmax", "native_group_norm", "gelu", "silu"),
     *("glu", "mish", "hardswish", "hardsigmoid", "_prelu_kernel", "log_sigmoid_forward"),
     *("mse_loss", "smooth_l1_loss", "binary_cross_entropy_with_logits"),
 }
