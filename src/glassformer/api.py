@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from glassformer import checkpoints, hub, models
 from glassformer.checkpoints import Checkpoint
+from glassformer.checkpoints.about import About
 from glassformer.checkpoints.processor_files import Processor
 from glassformer.checkpoints.rest import Rest
 from glassformer.data.audio import Recording
@@ -121,6 +122,11 @@ class Model:
     def suppressed(self) -> frozenset[int]:
         """The tokens that are never chosen, such as padding in Marian's models."""
         return self.checkpoint.suppressed
+
+    @property
+    def about(self) -> About | None:
+        """What it does, where its folder says so."""
+        return self.checkpoint.about
 
     @property
     def origin(self) -> str:

@@ -780,3 +780,20 @@ def test_roles_have_colours_that_everybody_can_tell_apart(page: Page, address: s
             seen = colorspacious.cspace_convert(colours, sight, "sRGB1").clip(0, 1)
         for one, other in itertools.combinations(seen, 2):
             assert colorspacious.deltaE(one, other, input_space="sRGB1", uniform_space="CIELab") >= 20, cones
+
+
+def test_a_text_that_fills_the_model_ends_with_the_answer(page: Page) -> None:
+    session = Session(gf.load("nano-sort"), name="nano-sort")
+    session.run(text="CBABBC")
+    with address_of(session) as address:
+        opened(page, address)
+        assert "It sorts six letters: CBABBC → ABBBCC. It holds" in page.inner_text(".story")
+        for n in range(1, 6):
+            page.keyboard.press("n")
+            page.wait_for_function(f"glassformer.state.tokens.value.length === {6 + n}")
+        assert page.inner_text(".ended") == "The answer is whole: ABBBCC"
+        assert page.locator(".tokens .written").all_inner_texts() == list("ABBBC")
+        assert page.locator("button.primary", has_text="Next token").is_disabled()
+        page.keyboard.press("n")
+        assert page.locator(".problem").count() == 0
+        page.goto("about:blank")

@@ -115,6 +115,8 @@ export const inLang = (text: Text): string => text[lang.value] || text.en;
 export const runInfo = computed<RunInfo | null>(() => session.value?.runs.find(({ id }) => id === run.value) ?? null);
 export const steps = computed<StepInfo[]>(() => runInfo.value?.steps ?? []);
 export const tokens = computed<Token[]>(() => scene.value?.tokens ?? []);
+/** Whether the model has read as many tokens as it can. */
+export const isFull = computed(() => tokens.value.length >= Number(scene.value?.model.config.context_length ?? Infinity));
 export const given = computed(() => (scene.value?.source.length ? scene.value.source : tokens.value)); // what was typed
 export const heads = computed(
   () => scene.value?.blocks.reduce((most, block) => Math.max(most, (block.head ?? -1) + 1), 0) ?? 0,

@@ -116,6 +116,7 @@ export interface Scene {
     class: string;
     n_parameters: number;
     config: Record<string, unknown>;
+    about: (Text & { input: string; output: string }) | null; // what it does, without a full stop, and an example
     random: boolean; // nobody has trained these weights
     shapes_only: boolean; // hatched: no number is loaded
   };
@@ -166,7 +167,10 @@ export const MAX_SOURCES = 4096;
 export interface Sampling { temperature: number; top_k: number | null; top_p: number | null; seed: number }
 
 export interface StepInfo { run: number; step: number; tokens: Token[] }
-export interface RunInfo { id: number; label: Text; steps: StepInfo[]; compared_to: number | null }
+export interface RunInfo {
+  id: number; label: Text; steps: StepInfo[]; compared_to: number | null;
+  n_prompt: number; // tokens that were given; the model wrote those behind them
+}
 
 export interface Session {
   model: Scene["model"];

@@ -22,7 +22,7 @@ from glassformer.errors import CheckpointCorrupt, CheckpointError, ConfigError, 
 from glassformer.models import spec_of
 
 # What is written beside the weights.
-WRITTEN = ("tokenizer", "source_tokenizer", "processor", "eos_ids", "suppressed", "rest", "origin")
+WRITTEN = ("tokenizer", "source_tokenizer", "processor", "eos_ids", "suppressed", "rest", "origin", "about")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from glassformer import files
 from glassformer.checkpoints import names, quantized, safetensors, whisper_folder
+from glassformer.checkpoints.about import About
 from glassformer.checkpoints.build import build, check_finite, copied
 from glassformer.checkpoints.folder_files import (
     ADAPTER,
@@ -149,15 +150,16 @@ def write_directory(
     suppressed: frozenset[int] = frozenset(),
     rest: Rest = NOTHING,
     origin: str = "",
+    about: About | None = None,
     native: bool = False,
     max_shard_bytes: int = 5 * 10**9,
 ) -> None:
     """Fill a folder that is being written. `eos_ids` end a text, beside the token that does so in the tokenizer.
 
     `suppressed` tokens never come in one. `source_tokenizer` is an encoder-decoder's, where it is another one;
-    Whisper's processor follows from its configuration. `origin` is where on the Hub the model comes from. What the
-    model's source held beside these is copied from `rest`, where it still holds; with `eos_ids` None, texts end as they
-    did there.
+    Whisper's processor follows from its configuration. `origin` is where on the Hub the model comes from, and `about`
+    what it does. What the model's source held beside these is copied from `rest`, where it still holds; with `eos_ids`
+    None, texts end as they did there.
     """
     rest = rest.for_model(tokenizer, source_tokenizer, eos_ids)
     config: Any = module.config
@@ -197,10 +199,11 @@ def write_directory(
     settings = {**theirs, **special_tokens, **padding, **rest.config, **theirs, **said_by, "torch_dtype": precision}
     write_json(folder / CONFIG, settings)
     write_json(folder / GENERATION, {**special_tokens, **of_speech, **rest.generation, **generation})
-    ours = {"format": 1, "architecture": spec.name, "config": to_mapping(config)}
-    write_json(
-        folder / OURS, ours | ({quantized.MARK: kinds} if kinds else {}) | ({"origin": origin} if origin else {})
-    )
+    ours: dict[str, Any] = {"format": 1, "architecture": spec.name, "config": to_mapping(config)}
+    ours |= {quantized.MARK: kinds} if kinds else {}
+    ours |= {"origin": origin} if origin else {}
+    ours |= {} if about is None else {"about": to_mapping(about)}
+    write_json(folder / OURS, ours)
     if tokenizer is not None and not rest.has_tokenizer:
         write_tokenizers(folder, tokenizer, source_tokenizer, speech, config)
     elif tokenizer is not None and "tokenizer.json" in rest.contents and TOKENIZER_CONFIG not in rest.contents:

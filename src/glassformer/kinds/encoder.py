@@ -4,6 +4,7 @@ make one vector of it.
 
 from collections.abc import Sequence
 
+from glassformer.checkpoints.about import About
 from glassformer.inference.classify import Guess, check_head, classify_texts
 from glassformer.kinds import texts
 from glassformer.kinds.kind import Inputs, Kind, ModelLike, text_tokenizer
@@ -28,4 +29,14 @@ def classify(model: ModelLike, batch: Sequence[str], *, top_k: int) -> list[list
     return classify_texts(model.module, [encode(model, text) for text in batch], top_k=top_k)
 
 
-KIND = Kind(name="encoder", verb="neighbours", encode=encode, of_tokens=of_tokens, call=call)
+KIND = Kind(
+    name="encoder",
+    verb="neighbours",
+    about=About(
+        en="It reads a whole text at once, in both directions, and gives each token a vector that knows its neighbours",
+        zh="它从两个方向一次读完整段文本，给每个词元一个了解上下文的向量",
+    ),
+    encode=encode,
+    of_tokens=of_tokens,
+    call=call,
+)

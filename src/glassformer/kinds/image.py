@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from glassformer.checkpoints.about import About
 from glassformer.data.image_files import open_image_files
 from glassformer.data.images import open_image
 from glassformer.evaluation.accuracy import accuracy
@@ -91,6 +92,10 @@ def measure(
 KIND = Kind(
     name="image-classifier",
     verb="classify",
+    about=About(
+        en="It looks at a picture, patch by patch, and says what it sees",
+        zh="它把图片分成小块来看，说出看到了什么",
+    ),
     of_file=of_file,
     call=call,
     made_up=made_up,

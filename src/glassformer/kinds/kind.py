@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from glassformer.checkpoints.about import About
 from glassformer.errors import GenerationError, GlassformerError
 from glassformer.inference.beam import Beams
 from glassformer.inference.constraints import Constraints
@@ -60,6 +61,10 @@ class ModelLike(Protocol):
     @property
     def processor(self) -> Any:
         """What brings images or sound into the form that the model reads, where its files say."""
+
+    @property
+    def about(self) -> About | None:
+        """What it does, where its files say."""
 
     @property
     def suppressed(self) -> frozenset[int]:
@@ -122,13 +127,15 @@ class Kind:
 
     `encode` gives the tokens of a text, with those that stand around it for this kind, and `of_tokens` what is read
     for them; both are None where no text is read but a file, of what `reads` says. `of_file` reads that, and `made_up`
-    stands for one where nothing was given. `call` is what runs. `verb` is the command for it. `measure(model, data,
-    progress=…, …)` says how good a model is, by the figures that papers give; its other arguments are its settings.
+    stands for one where nothing was given. `call` is what runs. `verb` is the command for it, `about` what it does.
+    `measure(model, data, progress=…, …)` says how good a model is, by the figures that papers give; its other arguments
+    are its settings.
     """
 
     name: KindName
     verb: str
     call: Callable[[ModelLike, Inputs], Pass]
+    about: About  # what such models do
     encode: Callable[[ModelLike, str], list[int]] | None = None
     of_tokens: Callable[[ModelLike, Sequence[int]], Inputs] | None = None
     of_file: Callable[[ModelLike, Path], Inputs] | None = None

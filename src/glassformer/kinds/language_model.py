@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from glassformer.checkpoints.about import About
 from glassformer.data import sort
 from glassformer.data.memmap import Tokens
 from glassformer.errors import ConfigError
@@ -140,6 +141,7 @@ def _sorted(model: ModelLike, **settings: int | None) -> Metrics:
 KIND = Kind(
     name="language-model",
     verb="generate",
+    about=About(en="It reads a text and says which token comes next", zh="它读一段文本，说出下一个词元是什么"),
     encode=encode,
     of_tokens=of_tokens,
     call=call,

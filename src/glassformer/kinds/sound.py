@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from glassformer.checkpoints.about import About
 from glassformer.data.audio import Recording
 from glassformer.data.pairs import read_transcripts
 from glassformer.errors import ConfigError
@@ -114,6 +115,7 @@ def measure(
 KIND = Kind(
     name="speech-recognizer",
     verb="transcribe",
+    about=About(en="It listens to speech and writes down what is said", zh="它听一段语音，写下所说的话"),
     of_file=of_file,
     call=call,
     made_up=made_up,

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from glassformer.checkpoints.about import About
 from glassformer.data.pairs import read_pairs
 from glassformer.errors import GenerationError
 from glassformer.evaluation.bleu import WordCutter, translation_scores
@@ -96,6 +97,10 @@ def measure(
 KIND = Kind(
     name="encoder-decoder",
     verb="translate",
+    about=About(
+        en="It reads one text and writes another about it, token by token: a translation, an answer or a summary",
+        zh="它读一段文本，再逐个词元写出另一段：译文、答案或摘要",
+    ),
     encode=encode,
     of_tokens=of_tokens,
     call=call,

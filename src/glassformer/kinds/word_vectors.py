@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from glassformer.checkpoints.about import About
 from glassformer.inference.recorded_call import call_of
 from glassformer.inference.request import check_prompts
 from glassformer.kinds import texts
@@ -37,4 +38,15 @@ def call(model: ModelLike, inputs: Inputs) -> Pass:
     return call_of(model.module), (texts.prompt(model, inputs), torch.tensor([inputs.source], dtype=torch.long))
 
 
-KIND = Kind(name="word-vectors", verb="neighbours", encode=encode, of_tokens=of_tokens, call=call, n_example=1)
+KIND = Kind(
+    name="word-vectors",
+    verb="neighbours",
+    about=About(
+        en="It gives every word a vector, so that words which are used alike lie close together",
+        zh="它给每个词一个向量，用法相近的词彼此靠近",
+    ),
+    encode=encode,
+    of_tokens=of_tokens,
+    call=call,
+    n_example=1,
+)

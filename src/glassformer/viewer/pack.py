@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from glassformer import twins
+from glassformer.checkpoints.about import About
+from glassformer.config import to_mapping
 from glassformer.inference.recorded_call import ModelCall
 from glassformer.models import spec_of
 from glassformer.nn import functional as F
@@ -98,6 +100,7 @@ def pack_scene(
     name: str,
     tokens: list[Token],
     source: Sequence[Token] = (),
+    about: About | None = None,
     random: bool = False,
     lazy: bool = False,
 ) -> Scene:
@@ -112,6 +115,7 @@ def pack_scene(
             "class": trace.modules[0].cls if trace.modules else "",
             "n_parameters": _n_parameters(trace, module),
             "config": _settings(config),
+            "about": None if about is None else to_mapping(about),
             "random": random,
             "shapes_only": False,
         },

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from glassformer.checkpoints.about import About
 from glassformer.errors import GenerationError, TraceError
 from glassformer.inference.logits import Sampling, choose, without
 from glassformer.kinds import kind_of
@@ -77,13 +78,20 @@ class Run:
 
     id: int
     label: dict[str, str]
+    n_prompt: int  # tokens that were given; the model wrote those behind them
     steps: list[RecordedStep] = field(default_factory=list)
     compared_to: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """`RunInfo` of types.ts: the run with all its steps."""
         steps = [self.step_to_json(number) for number in range(len(self.steps))]
-        return {"id": self.id, "label": self.label, "steps": steps, "compared_to": self.compared_to}
+        return {
+            "id": self.id,
+            "label": self.label,
+            "n_prompt": self.n_prompt,
+            "steps": steps,
+            "compared_to": self.compared_to,
+        }
 
     def step_to_json(self, number: int) -> dict[str, Any]:
         """`StepInfo` of types.ts: a step's place and its tokens."""
@@ -117,7 +125,8 @@ class Session:
         """A session that shows one recorded pass."""
         session = cls(None, name=name or (trace.modules[0].cls if trace.modules else "trace"))
         step = session._step(trace, _inputs_read(trace))
-        session._add(session._new_run(" ".join(token.text for token in step.tokens)), step)
+        label = " ".join(token.text for token in step.tokens)
+        session._add(session._new_run(label, n_prompt=len(step.tokens)), step)
         return session
 
     @classmethod
@@ -126,7 +135,8 @@ class Session:
         session = cls(None, name=name)
         scene = shapes_scene(name, configuration(name))
         session._add(
-            session._new_run(name), RecordedStep(inputs=Inputs(), tokens=[], trace=Trace(), scene=scene, module=None)
+            session._new_run(name, n_prompt=0),
+            RecordedStep(inputs=Inputs(), tokens=[], trace=Trace(), scene=scene, module=None),
         )
         return session
 
@@ -246,7 +256,7 @@ class Session:
         with self._recording:
             self._make_room()
             step = self._record(model, kind_of(model).begun(model, inputs))
-            return self._add(self._new_run(inputs.label or self._words(step)), step)
+            return self._add(self._new_run(inputs.label or self._words(step), n_prompt=len(inputs.tokens)), step)
 
     def next(self, run: int, sampling: Sampling) -> dict[str, Any]:
         """One more token of a run, drawn from the recorded logits as `generate` draws it, and the step that reads it.
@@ -289,7 +299,8 @@ class Session:
                 raise GenerationError(str(error)) from None
             self._make_room()
             step = self._step(patched.after, before.inputs)
-            return self._add(self._new_run(f"{cell} = {value:g}", compared_to=run), step)
+            n_prompt = self._run(run).n_prompt
+            return self._add(self._new_run(f"{cell} = {value:g}", n_prompt=n_prompt, compared_to=run), step)
 
     def add(self, trace: Trace, label: str, gradients: Mapping[str, Tensor]) -> RecordedStep:
         """One more recorded pass, with the gradients of its weights, as the next step of the first run."""
@@ -297,7 +308,7 @@ class Session:
             step = self._step(trace, _inputs_read(trace))
             add_gradients(trace, step.scene, gradients)
             step.scene.lazy = sum(storage.nbytes for storage in trace.storages) > LAZY
-            self._add(self.runs[0] if self.runs else self._new_run(label), step)
+            self._add(self.runs[0] if self.runs else self._new_run(label, n_prompt=len(step.tokens)), step)
             return step
 
     # ---- inside
@@ -313,6 +324,14 @@ class Session:
             gone = 0 <= run < self._n_runs
             raise TraceError(f"There is no run {run}{' any more: newer ones took its place' if gone else ''}.")
         return kept_run
+
+    @property
+    def _about(self) -> About | None:
+        """What the model does; weights that nobody has trained do nothing yet."""
+        model = self.model
+        if model is None or "random" in model.note:
+            return None
+        return model.about or kind_of(model).about
 
     @property
     def _reads_no_text(self) -> bool:
@@ -354,6 +373,7 @@ class Session:
             name=self.name,
             tokens=tokens,
             source=shown_tokens(self.tokenizer, inputs.source),
+            about=self._about,
             random=model is not None and "random" in model.note,
             lazy=sum(storage.nbytes for storage in trace.storages) > LAZY,
         )
@@ -367,9 +387,9 @@ class Session:
             for run in self.runs:
                 run.compared_to = None if run.compared_to == gone else run.compared_to
 
-    def _new_run(self, label: str, compared_to: int | None = None) -> Run:
+    def _new_run(self, label: str, *, n_prompt: int, compared_to: int | None = None) -> Run:
         kept = compared_to if any(run.id == compared_to for run in self.runs) else None
-        return Run(id=self._n_runs, label={"en": label, "zh": label}, compared_to=kept)
+        return Run(id=self._n_runs, label={"en": label, "zh": label}, n_prompt=n_prompt, compared_to=kept)
 
     def _add(self, run: Run, step: RecordedStep) -> Run:
         """The step first, so that a run that is seen has what is asked of it."""

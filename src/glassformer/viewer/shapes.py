@@ -37,6 +37,7 @@ def shapes_scene(name: str, config: Any, *, n_positions: int | None = None) -> S
             "class": type(config).__name__.removesuffix("Config"),
             "n_parameters": n_parameters(config),
             "config": {},
+            "about": None,
             "random": False,
             "shapes_only": True,
         },

@@ -2,6 +2,7 @@
  * The text of a chapter, with its placeholders filled from the scene: pieces for the page to colour and to link.
  *
  *   {size:C} how long an axis is      {dim:C} the axis's letter       {layers} {heads} {params} {name} of the model
+ *   {about} what the model does: a sentence with an example, and a space behind it; nothing where nobody says
  *   {value:@…} the number of a cell   {exp:@…} e to that number, in float32; {exp:@…|a} with a added to it first
  *   {max:@…} the largest of cells     {most:@…} the token at the position of the largest, along the keys
  *   {token:t} the token at a position {tokens} all of them            {var:L} what a variable stands for
@@ -38,7 +39,7 @@ export function fill(text: Text, language: keyof Text, context: Context): Segmen
   let end = 0;
   for (const match of text[language].matchAll(PLACEHOLDER)) {
     if (match.index > end) segments.push({ kind: "text", text: text[language].slice(end, match.index) });
-    segments.push(...placeholder(match[1]!, match[2] ?? "", context));
+    segments.push(...placeholder(match[1]!, match[2] ?? "", language, context));
     end = match.index + match[0].length;
   }
   if (end < text[language].length) segments.push({ kind: "text", text: text[language].slice(end) });
@@ -48,7 +49,7 @@ export function fill(text: Text, language: keyof Text, context: Context): Segmen
 /** Of a text, the placeholders as they are written: the same in both languages, but for the words of terms. */
 export const placeholders = (text: string): string[] => [...text.matchAll(PLACEHOLDER)].map((match) => match[0]);
 
-function placeholder(kind: string, argument: string, context: Context): Segment[] {
+function placeholder(kind: string, argument: string, language: keyof Text, context: Context): Segment[] {
   const { scene, vars } = context;
   const [selector, rest] = argument.split("|") as [string, string | undefined];
   switch (kind) {
@@ -58,6 +59,7 @@ function placeholder(kind: string, argument: string, context: Context): Segment[
     case "heads": return [{ kind: "size", text: size(scene.sizes.H), axis: "H" }];
     case "params": return [text(size(scene.model.n_parameters))];
     case "name": return [text(scene.model.name)];
+    case "about": return [text(purpose(scene.model.about, language))];
     case "var": return [text(`${variable(argument, scene, vars)}`)];
     case "value": return [number(first(scene, selector, vars), context)];
     case "exp": return [number(first(scene, selector, vars), context, (x) => exponential(x + Number(rest ?? 0)))];
@@ -77,6 +79,13 @@ function placeholder(kind: string, argument: string, context: Context): Segment[
     case "lens_probability": return [text(chance(lensAfter(argument, context)))];
     default: throw new Error(`{${kind}} is not a placeholder.`);
   }
+}
+
+/** What a model does, as a sentence: "It sorts six letters: CBABBC → ABBBCC. " */
+export function purpose(about: Scene["model"]["about"], language: keyof Text): string {
+  if (about === null) return "";
+  const [colon, end] = language === "zh" ? ["：", "。"] : [": ", ". "];
+  return about[language] + (about.input ? `${colon}${about.input} → ${about.output}` : "") + end;
 }
 
 const text = (words: string): Segment => ({ kind: "text", text: words });

@@ -7,6 +7,7 @@ import {
   compared,
   engine,
   hover,
+  isFull,
   loading,
   opened,
   pinned,
@@ -130,7 +131,7 @@ export const runText = (text: string): Promise<void> =>
 export const nextToken = (): Promise<void> =>
   ask(async () => {
     const [from, info] = [source.peek(), runInfo.peek()];
-    if (!from || !info) return;
+    if (!from || !info || isFull.peek()) return;
     const made = await from.next(info.id, sampling.peek());
     withRun({ ...info, steps: [...info.steps.filter((old) => old.step !== made.step), made] });
     await show(info.id, made.step);

@@ -6,10 +6,13 @@ import {
   compared,
   given,
   inLang,
+  isFull,
   narrow,
   playgroundOpen,
   position,
   run,
+  runInfo,
+  scene,
   session,
   step,
   steps,
@@ -41,6 +44,7 @@ export const Playground = () => {
           )}
           <TokenRow />
           <Prediction />
+          <Ended />
         </div>
         <div class="control-row">
           {(steps.value.length > 1 || session.value?.can.generate) && <Steps />}
@@ -74,6 +78,7 @@ export const Playground = () => {
 const TokenRow = () => {
   const row = useRef<HTMLOListElement>(null);
   const all = tokens.value;
+  const written = runInfo.value?.n_prompt ?? all.length;
   useEffect(() => row.current?.scrollTo({ left: row.current.scrollWidth }), [all]);
   return (
     <ol class="tokens" ref={row} aria-label={t("tokens_read")}>
@@ -81,9 +86,9 @@ const TokenRow = () => {
         <li key={i}>
           <button
             type="button"
-            class="token"
+            class={i < written ? "token" : "token written"}
             aria-pressed={position.value === i}
-            title={t("token_title", { n: i, id: token.id })}
+            title={t(i < written ? "token_title" : "written_title", { n: i, id: token.id })}
             onClick={() => lookAtToken(i)}
           >
             {tokenText(token)}
@@ -104,6 +109,22 @@ const Prediction = () => {
       </button>
     </p>
   ) : null;
+};
+
+/** The end of a text that fills the model: of a task with an answer, the answer. */
+const Ended = () => {
+  const best = candidates.value?.top[0];
+  if (!isFull.value || !best || steps.value.at(-1)?.step !== step.value) return null;
+  const n = runInfo.value?.n_prompt ?? 0;
+  const written = tokens.value.slice(n).map(tokenText);
+  const isAnswer = scene.value?.model.about?.input.length === n; // a prompt of the length that the task has
+  return (
+    <p class="ended" role="status">
+      {isAnswer
+        ? t("answer_whole", { text: [...written, textOf(best.id)].join("") })
+        : t("context_full", { n: tokens.value.length })}
+    </p>
+  );
 };
 
 const Steps = () => {
@@ -135,7 +156,7 @@ const Steps = () => {
         onClick={() => stepBy(1)}
       />
       {live && (
-        <button type="button" class="primary" disabled={busy.value} onClick={() => void nextToken()}>
+        <button type="button" class="primary" disabled={busy.value || isFull.value} onClick={() => void nextToken()}>
           {t("next_token")} <kbd>N</kbd>
         </button>
       )}

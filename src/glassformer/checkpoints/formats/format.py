@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from glassformer import strict_json
 from glassformer.checkpoints import pickles
+from glassformer.checkpoints.about import About
 from glassformer.checkpoints.processor_files import Processor
 from glassformer.checkpoints.rest import NOTHING, Rest
 from glassformer.errors import CheckpointError
@@ -33,6 +34,7 @@ class Contents:
     note: str = ""  # what a user should know, such as that the weights are random
     rest: Rest = NOTHING  # what else the folder holds, which goes along when the model is written again
     origin: str = ""  # the name and the commit on the Hub that it comes from
+    about: About | None = None  # what the model does
     is_quantized: bool = False  # then the weights are those of `checkpoints/quantized.py`
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from glassformer import files
 from glassformer.checkpoints import rest
-from glassformer.checkpoints.folder_files import FolderFiles
+from glassformer.checkpoints.about import read_about
+from glassformer.checkpoints.folder_files import OURS, FolderFiles
 from glassformer.checkpoints.formats.format import Contents, Format, Source
 from glassformer.checkpoints.huggingface import (
     is_quantized,
@@ -44,6 +45,7 @@ def read(source: Source) -> tuple[Contents, Mapping[str, Any]]:
             suppressed=read_suppressed(folder),
             rest=extras,
             origin=read_origin(folder),
+            about=read_about(folder.settings(OURS).get("about")),
             is_quantized=is_quantized(folder),
         )
     return contents, weights

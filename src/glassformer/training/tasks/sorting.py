@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from glassformer.checkpoints.about import About
 from glassformer.data import sort
 from glassformer.errors import DataError
 from glassformer.evaluation.sorting import sort_accuracy
@@ -17,6 +18,8 @@ from glassformer.training.config import RunConfig
 from glassformer.training.events import Figures
 from glassformer.training.tasks.task import Batch, PredictionTask, Say, quietly
 from glassformer.training.world import ALONE, World
+
+ABOUT = About(en="It sorts six letters", zh="它把六个字母按字母顺序排好", input="CBABBC", output="ABBBCC")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,7 @@ class Sorting(PredictionTask):
         self.config, self.label_smoothing = config, config.label_smoothing
         tokenizer = CharTokenizer(sort.LETTERS)
         self.settings = {"vocab_size": tokenizer.vocab_size}
-        self.extras = {"tokenizer": tokenizer}
+        self.extras = {"tokenizer": tokenizer, "about": ABOUT}
         self.inputs, _ = sort.split()
 
     def batch(self, step: int, micro_step: int, world: World = ALONE) -> Batch:
