@@ -31,6 +31,7 @@ VERBS = {
     "explain": "Show the arithmetic behind one number of a forward pass.",
     "compare": "Name the first operation where two models part that should compute the same.",
     "view": "Walk through a model in 3D, in the browser, with every number true.",
+    "gallery": "Write a site of walks through models, which opens from the disk.",
     "doctor": "Say what this machine has, and what runs on it.",
 }
 
