@@ -7,14 +7,14 @@
     window.trace = new LoadedTrace(records, (name) => bytes.get(name));
   };
 
-  const answer = ([tensor, index]) => {
+  const answer = ([tensor, index], steps) => {
     try {
-      return explain(window.trace, tensor, index);
+      return explain(window.trace, tensor, index, steps);
     } catch (error) {
       return { error: error.message };
     }
   };
-  window.answers = (cells) => cells.map(answer);
+  window.answers = (cells, steps = []) => cells.map((cell) => answer(cell, new Set(steps)));
 
   // The same cell after some bits of a byte of its storage have changed.
   window.flipped = (tensor, index, byte, bits) => {

@@ -252,7 +252,9 @@ def test_hovering_each_kind_of_operation_shows_the_number_that_python_has(
         popup = page.locator(".popup")
         assert "✓" in popup.inner_text(), name
         rows = page.locator(".popup-terms li:not(.quiet)").all_inner_texts()
-        assert rows or not answer["terms"]
+        numbers = page.locator(".popup .numbers").all_inner_texts()
+        assert numbers in ([], [f"= {answer['numbers']}"])
+        assert rows or numbers or not answer["terms"]
         for row, term in zip(rows, answer["terms"], strict=False):
             if term["operands"]:
                 check_row(row, term)

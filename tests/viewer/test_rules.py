@@ -18,11 +18,13 @@ from glassformer.tracing.recorder import record
 from glassformer.tracing.rules import RULES, load
 from glassformer.tracing.trace import Trace
 from glassformer.viewer import assets
+from glassformer.viewer.folding import steps_of
 from glassformer.viewer.pack import blob_bytes, pack_trace
 from glassformer.viewer.responses import MAX_TERMS, answer
 from support.counts import count
 from support.foreign import FOREIGN
 from support.rule_cases import CASES, OPTIONS, Cells, Run, recorded, sampled
+from support.viewed import recorded as viewed
 
 pytestmark = [pytest.mark.usefixtures("unchecked"), pytest.mark.filterwarnings("ignore")]
 
@@ -118,10 +120,10 @@ def same_expressions(mine: str, page: str) -> bool:
     return NUMBER.sub("#", mine) == NUMBER.sub("#", page) and np.allclose(*values, rtol=1e-12, atol=1e-12)
 
 
-def compare(page: Page, trace: Trace, cells: Cells) -> list[dict[str, Any]]:
+def compare(page: Page, trace: Trace, cells: Cells, steps: frozenset[int] = frozenset()) -> list[dict[str, Any]]:
     """Explain cells here and there."""
-    mine = [json.loads(json.dumps(answer(trace, *cell), allow_nan=False)) for cell in cells]
-    text = page.evaluate("(cells) => JSON.stringify(answers(cells))", cells)
+    mine = [json.loads(json.dumps(answer(trace, *cell, steps), allow_nan=False)) for cell in cells]
+    text = page.evaluate("([cells, steps]) => JSON.stringify(answers(cells, steps))", [cells, sorted(steps)])
     explained = json.loads(text, parse_int=lambda digits: float(digits) if len(digits) > 16 else int(digits))
     for explanation, theirs in zip(mine, explained, strict=True):
         assert differences(explanation, theirs) == []
@@ -202,6 +204,15 @@ def test_the_page_explains_whole_models(rules, name):
     for explanation in compare(rules, trace, sampled(trace, count("cells explained in the page"), outside=80)):
         assert explanation["check"] is None or explanation["check"]["passed"]
     assert rules.evaluate("() => checkAll().failed") == []
+
+
+@pytest.mark.parametrize("name", ["nano-sort", "llama", "gru"])
+def test_the_page_folds_as_python_does(rules, name):
+    trace, scene = viewed(name)
+    put(rules, trace)
+    cells = [(block.tensor, [n // 2 for n in trace.tensors[block.tensor].shape]) for block in scene.blocks]
+    for explanation in compare(rules, trace, cells, steps_of(scene)):
+        assert explanation["check"] is None or explanation["check"]["passed"]
 
 
 @pytest.fixture(scope="module")

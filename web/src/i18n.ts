@@ -108,6 +108,7 @@ const en = {
   key_shift_arrows: "to the edge of the block", key_enter: "pin the cell", key_s: "through the cells it came from",
   key_esc: "take back the last", key_brackets: "operation before or after", key_page: "layer above or below",
   key_h: "next or previous head", key_steps: "step back or on", key_n: "next token", key_t: "temperature",
+  key_u: "formulas step by step, or from named number to named number",
   key_f: "fit what is pointed at", key_g: "go to a name", key_numbers: "places to look from",
   key_zoom: "closer, further", key_l: "language", key_help: "this sheet", model: "Whole model",
   embedding: "Embedding", first_layer: "First layer", attention: "Attention", mlp: "Feed-forward (MLP)",
@@ -119,7 +120,7 @@ export type Lang = "en" | "zh";
 
 const zh: Record<Key, string> = {
   opening: "正在打开模型……", loading_step: "正在读取数值……", computing: "正在计算……",
-  context_lost: "浏览器收回了图形资源，画面会自动恢复。", no_webgl: "此浏览器不提供 WebGL2，因此没有画面。大纲、检视面板和导览仍可使用。", close: "关闭",
+  context_lost: "浏览器收回了图形资源，画面会自动恢复。", no_webgl: "此浏览器不提供 WebGL2，因此没有画面。大纲、查看面板和导览仍可使用。", close: "关闭",
   needs_server: "这是一份录制的页面。要输入自己的文本或修改数值，请运行：glassformer view",
   needs_tokenizer: "此模型没有分词器。请用词元编号开始：glassformer view MODEL --tokens 1,2,3", parameters: "{n} 个参数",
   random_weights: "随机权重", random_why: "这些权重没有经过训练，模型的输出没有意义。", shapes_only: "仅有形状",
@@ -134,7 +135,7 @@ const zh: Record<Key, string> = {
   scale_title: "所指方块的第 99.5 百分位为最深颜色", positive: "正", negative: "负", masked: "被遮挡", role_weight: "学到的权重",
   role_computed: "计算结果", role_statistic: "统计量", role_input: "输入", role_gradient: "梯度", role_constant: "固定值",
   click_to_pin: "点击以拆解", take_apart: "拆解", and_more_terms: "……还有 {n} 项", all_others: "其余 {n} 项之和：{sum}",
-  inspector: "检视", outline: "大纲", panels: "面板", raise_sheet: "展开面板", lower_sheet: "收起面板", trail: "回到词元的路径",
+  inspector: "查看", outline: "大纲", panels: "面板", raise_sheet: "展开面板", lower_sheet: "收起面板", trail: "回到词元的路径",
   trail_back: "后退", trail_forward: "前进", unpin: "取消固定", kind_weight: "学到的", kind_buffer: "固定值", kind_input: "输入",
   kind_constant: "常数", kind_computed: "计算得到", kind_gradient: "梯度", same_number_as: "与此数相同：",
   check_passed: "已在此重新计算：与模型算出的数一致。", check_failed: "已在此重新计算：与记录的数不一致。", spoken_passed: "重新计算，结果一致。",
@@ -180,7 +181,7 @@ const zh: Record<Key, string> = {
   touch_help: "单指平移，双指缩放与旋转。轻点数值查看，再点一次或长按即可固定。", the_check_help: "页面会用操作数重新计算每一个数。✓ 表示结果与记录的数在舍入允许的范围内一致；Δ 是两者之差。",
   key_space: "播放或暂停导览", key_tab: "切换区域", key_arrows: "在单元格间移动", key_shift_arrows: "移到方块边缘", key_enter: "固定单元格",
   key_s: "依次查看来源", key_esc: "撤回上一个操作", key_brackets: "前一个或后一个运算", key_page: "上一层或下一层", key_h: "下一个或上一个注意力头",
-  key_steps: "后退或前进一步", key_n: "下一个词元", key_t: "温度", key_f: "对准所指之处", key_g: "跳转到名称", key_numbers: "预设视角",
+  key_steps: "后退或前进一步", key_n: "下一个词元", key_t: "温度", key_u: "公式逐步展开，或只写有名字的数", key_f: "对准所指之处", key_g: "跳转到名称", key_numbers: "预设视角",
   key_zoom: "靠近、远离", key_l: "语言", key_help: "本帮助", model: "整个模型", embedding: "嵌入", first_layer: "第一层",
   attention: "注意力", mlp: "前馈网络（MLP）", last_layer: "最后一层", output: "输出", logits: "未归一化得分（logits）",
 };

@@ -51,6 +51,7 @@ export interface Pin extends Ref {
 export const trail = signal<{ pins: Pin[]; at: number }>({ pins: [], at: -1 });
 export const pinned = computed<Pin | null>(() => trail.value.pins[trail.value.at] ?? null);
 export const pinAnswer = signal<Explanation | null>(null);
+export const folded = signal(true); // formulas over what has a name, not by the last operation alone
 export const sourceAt = signal(-1); // which source the S key has reached
 export const opened = signal<ReadonlySet<number>>(new Set()); // blocks whose steps are shown
 export const glowing = signal<Place[]>([]); // cells that a number or a word elsewhere on the page stands for

@@ -210,7 +210,8 @@ export interface DataSource {
   tile(run: number, step: number, block: Block, level: number, x: number, y: number): Promise<Tile>;
   /** A window of a block's numbers as they are, row by row. */
   numbers(run: number, step: number, block: Block, x: number, y: number, nx: number, ny: number): Promise<Float64Array>;
-  explain(run: number, step: number, tensor: number, index: number[]): Promise<Explanation>;
+  /** Where one number comes from: by its last operation, or `folded`, over what has a name (rules/folding.ts). */
+  explain(run: number, step: number, tensor: number, index: number[], folded?: boolean): Promise<Explanation>;
   chapters(): Promise<Chapter[]>;
   /** The texts of tokens of the vocabulary; absent where the model has no tokenizer. */
   vocabulary?(ids: number[]): Promise<Token[]>;

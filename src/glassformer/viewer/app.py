@@ -169,10 +169,13 @@ class Api:
         return await self._read(lambda: self._session.pieces(run))
 
     async def explain(self, request: Request) -> Response:
-        """GET: where one number comes from."""
+        """GET: where one number comes from; `folded=1` asks for its formula over what has a name."""
         (tensor,) = _numbers(request, "tensor")
         places = _list(request, "index")
-        return _json(await self._answering.run(lambda: self._session.explain(*_place(request), tensor, places)))
+        folded = request.query_params.get("folded") == "1"
+        return _json(
+            await self._answering.run(lambda: self._session.explain(*_place(request), tensor, places, folded=folded))
+        )
 
     # ---- what makes something new
 

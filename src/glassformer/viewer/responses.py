@@ -7,7 +7,7 @@ Truth counts as 0 or 1, and numbers that JSON lacks are text: "nan", "inf", "-in
 
 import linecache
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from glassformer.errors import TraceError
@@ -16,16 +16,20 @@ from glassformer.tracing.formula import Number
 from glassformer.tracing.render import numpy_of, render
 from glassformer.tracing.trace import Cell, Recorded, SourceLine, Trace
 from glassformer.tracing.trace_json import source_record
+from glassformer.viewer.folding import folded
 
 MAX_TERMS, MAX_SOURCES = 256, 4096  # as in types.ts
 CONTEXT = 3  # lines before and after the one that asked for the operation
 
 
-def answer(trace: Trace, tensor: int, index: Sequence[int]) -> dict[str, Any]:
-    """All that the page shows of one number. Raises `TraceError` where there is no such cell, or no rule for it."""
+def answer(trace: Trace, tensor: int, index: Sequence[int], steps: Set[int] = frozenset()) -> dict[str, Any]:
+    """All that the page shows of one number; with the storages of steps, over named operands (`folding.py`).
+
+    Raises `TraceError` where there is no such cell, or no rule for it.
+    """
     if not 0 <= tensor < len(trace.tensors):
         raise TraceError(f"The trace has no tensor {tensor}.")
-    explanation = explain(Recorded(trace, tensor)[tuple(index)])
+    explanation = folded(explain(Recorded(trace, tensor)[tuple(index)]), steps)
     record = trace.tensors[tensor]
     dtype = str(record.dtype).removeprefix("torch.")
     common = {"cell": cell_ref(explanation.cell), "kind": record.kind, "dtype": dtype}

@@ -31,6 +31,7 @@ from glassformer.tracing.storage_table import GIB
 from glassformer.tracing.trace import Cell, Trace
 from glassformer.viewer import pack, tiles
 from glassformer.viewer.events import Events
+from glassformer.viewer.folding import steps_of
 from glassformer.viewer.gradients import add_gradients
 from glassformer.viewer.responses import answer
 from glassformer.viewer.scene import Block, Scene, Token
@@ -205,9 +206,12 @@ class Session:
         cells = tiles.block_window(step.trace, self._block(step, block))[y : y + ny, x : x + nx]
         return (np.abs(cells) if np.iscomplexobj(cells) else cells).astype("<f8")
 
-    def explain(self, run: int, number: int, tensor: int, index: Sequence[int]) -> dict[str, Any]:
-        """Where one number comes from."""
-        return answer(self.step(run, number).trace, tensor, index)
+    def explain(
+        self, run: int, number: int, tensor: int, index: Sequence[int], *, folded: bool = False
+    ) -> dict[str, Any]:
+        """Where one number comes from: by its last operation, or folded, over what has a name."""
+        step = self.step(run, number)
+        return answer(step.trace, tensor, index, steps_of(step.scene) if folded else frozenset())
 
     def tokenize(self, text: str) -> list[dict[str, Any]]:
         """A text on its way to tokens."""

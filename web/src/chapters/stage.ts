@@ -207,7 +207,7 @@ function sweep(stage: Stage, swept: Cells[], how: Sweep, t: number, { scene, var
     const line = clip(cells, along, Math.max(first, done - 1), Math.max(first + 1, done));
     if (t > 0 && t < 1 && isNow && (isPart || swept.length <= FEW)) stage.glows.push(...glow([line], 1));
     if (how.popup && t > 0 && isNow && !stage.popup && (t >= 1 || end - first <= POPUPS)) {
-      stage.popup = { ...line, x1: line.x0 + 1, y1: line.y0 + 1, block: unmasked(scene, block) };
+      stage.popup = { ...line, x1: line.x0 + 1, y1: line.y0 + 1 };
     }
   }
 }
@@ -218,12 +218,6 @@ const extent = (scene: Scene, swept: Cells[], axis: string): number => Math.max(
   const side = axes.findIndex((letter) => letter.toLowerCase() === axis);
   return side < 0 ? 0 : start[side]! + size[side]!;
 }));
-
-/** Scores and weights are masked last, which copies them; how they were computed is told of the step before that. */
-function unmasked(scene: Scene, block: Block): number {
-  if (block.role !== "scores" && block.role !== "weights") return block.id;
-  return scene.blocks.findLast((one) => one.step_of === block.id && `${one.axes}` === `${block.axes}`)?.id ?? block.id;
-}
 
 const clip = (cells: Cells, along: "x" | "y", from: number, to: number): Cells =>
   along === "x" ? { ...cells, x0: from, x1: to } : { ...cells, y0: from, y1: to };

@@ -65,10 +65,10 @@ export class LiveSource implements DataSource {
     return new Float64Array(await (await asked(`${place(run, step)}/numbers?${query}`)).arrayBuffer());
   }
 
-  async explain(run: number, step: number, tensor: number, index: number[]): Promise<Explanation> {
+  async explain(run: number, step: number, tensor: number, index: number[], folded = false): Promise<Explanation> {
     const loaded = await this.#loaded(run, step);
-    if (loaded !== null) return loaded.explain(tensor, index);
-    return json(`${place(run, step)}/explain?tensor=${tensor}&index=${index.join(",")}`);
+    if (loaded !== null) return loaded.explain(tensor, index, folded);
+    return json(`${place(run, step)}/explain?tensor=${tensor}&index=${index.join(",")}&folded=${Number(folded)}`);
   }
 
   vocabulary(ids: number[]): Promise<Token[]> {

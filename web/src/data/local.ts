@@ -40,8 +40,8 @@ export class LocalSource implements DataSource {
     return (await this.#loaded(run, step)).numbers(block, x, y, nx, ny);
   }
 
-  async explain(run: number, step: number, tensor: number, index: number[]): Promise<Explanation> {
-    return (await this.#loaded(run, step)).explain(tensor, index);
+  async explain(run: number, step: number, tensor: number, index: number[], folded = false): Promise<Explanation> {
+    return (await this.#loaded(run, step)).explain(tensor, index, folded);
   }
 
   async vocabulary(ids: number[]): Promise<Token[]> {

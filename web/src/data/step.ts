@@ -9,12 +9,14 @@ export class LoadedStep {
   readonly scene: Scene;
   readonly records: TraceRecords;
   readonly #trace: LoadedTrace;
+  readonly #steps: ReadonlySet<number>; // the storages of what stands behind named blocks
   readonly #bytes: Map<string, Uint8Array>;
 
   private constructor(scene: Scene, records: TraceRecords, bytes: Map<string, Uint8Array>) {
     this.scene = scene;
     this.records = records;
     this.#bytes = bytes;
+    this.#steps = new Set(scene.blocks.filter(({ step_of }) => step_of !== null).map(({ storage }) => storage));
     this.#trace = new LoadedTrace(records, (blob) => this.#blob(blob));
   }
 
@@ -33,8 +35,8 @@ export class LoadedStep {
     return numbers(this.#of(block), block, x, y, nx, ny);
   }
 
-  explain(tensor: number, index: number[]): Explanation {
-    return explain(this.#trace, tensor, index);
+  explain(tensor: number, index: number[], folded = false): Explanation {
+    return explain(this.#trace, tensor, index, folded ? this.#steps : undefined);
   }
 
   #of(block: Block): Uint8Array {

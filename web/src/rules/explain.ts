@@ -4,6 +4,7 @@
  */
 import { type Explanation, MAX_SOURCES, MAX_TERMS, type OperationRecord } from "../types.ts";
 import { IMAGINARY } from "./elementwise.ts";
+import { folded } from "./folding.ts";
 import { Apply, Constant, type Formula, Operand, Reduce, call, times } from "./formula.ts";
 import { finite, plain } from "./numbers.ts";
 import { numpyOf } from "./numpy.ts";
@@ -26,8 +27,13 @@ const TINY: Record<string, number> = { float64: 1e-300, complex128: 1e-300, floa
 type Check = NonNullable<Explanation["check"]>;
 interface Term { operands: Cell[]; value: Values; product: boolean }
 
-/** The arithmetic behind a cell. Throws a `TraceError` for a cell of an operation that has no rule. */
-export function explain(trace: LoadedTrace, tensor: number, index: number[]): Explanation {
+/**
+ * The arithmetic behind a cell; with the storages of steps, over operands that have names (folding.ts).
+ * Throws a `TraceError` for a cell of an operation that has no rule.
+ */
+export function explain(
+  trace: LoadedTrace, tensor: number, index: number[], steps: ReadonlySet<number> = new Set(),
+): Explanation {
   const cell: Cell = { tensor, index };
   const { kind, dtype } = trace.tensor(tensor);
   const value = trace.values(tensor, index);
@@ -39,7 +45,10 @@ export function explain(trace: LoadedTrace, tensor: number, index: number[]): Ex
       terms: [], n_terms: 0, sources: [], n_sources: 0, computed: null, check: null, operation: null, source: null,
     };
   }
-  const { formula, computed, operation } = found;
+  const { computed } = found;
+  const short = steps.size > 0 ? folded(found, steps, derive) : null;
+  const recomputes = short !== null && verdict(short.formula, value, dtype).passed;
+  const { formula, operation } = recomputes ? short : found;
   const terms = termsOf(formula, scalar(1, "float"));
   const sources = distinct(formula.leaves().flatMap((leaf) => leaf.cells()));
   return {

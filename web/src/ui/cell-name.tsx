@@ -39,18 +39,22 @@ export const CellName = ({ cell, brief = false }: { cell: Omit<CellRef, "value">
               {part}
             </>
           ))}
-      {cell.index.length > 0 && (
-        <span class="index">
-          [
-          {cell.index.map((at, i) => (
-            <>
-              {i > 0 && ","}
-              <Axis letter={axes[i] ?? ""}>{brief || !axes[i] ? at : `${axes[i]} ${at}`}</Axis>
-            </>
-          ))}
-          ]
-        </span>
-      )}
+      <CellIndex index={cell.index} axes={axes} brief={brief} />
     </span>
   );
 };
+
+/** [B 0, H 1, T 5, S 2], each index in the colour of its axis. */
+export const CellIndex = ({ index, axes, brief = false }: { index: number[]; axes: string[]; brief?: boolean }) =>
+  index.length === 0 ? null : (
+    <span class="index">
+      [
+      {index.map((at, i) => (
+        <>
+          {i > 0 && ","}
+          <Axis letter={axes[i] ?? ""}>{brief || !axes[i] ? at : `${axes[i]} ${at}`}</Axis>
+        </>
+      ))}
+      ]
+    </span>
+  );

@@ -21,6 +21,7 @@ const KEYS: [keys: string[], does: Key][] = [
   [[",", "."], "key_steps"],
   [["N"], "key_n"],
   [["T"], "key_t"],
+  [["U"], "key_u"],
   [["F"], "key_f"],
   [["G"], "key_g"],
   [["1", "…", "9"], "key_numbers"],

@@ -3,6 +3,7 @@
 import {
   camera,
   engine,
+  folded,
   glowing,
   gotoOpen,
   head,
@@ -156,6 +157,9 @@ const KEYS: Record<string, () => void> = {
   f: fitPointed,
   g: () => {
     gotoOpen.value = true;
+  },
+  u: () => {
+    folded.value = !folded.peek();
   },
   l: toggleLanguage,
   "?": () => {

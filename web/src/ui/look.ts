@@ -3,6 +3,7 @@
 import { batch, effect, signal } from "@preact/signals";
 import {
   announced,
+  folded,
   hover,
   hoverAnswer,
   lang,
@@ -34,12 +35,13 @@ const follow = (which: () => Ref | null, into: { value: Explanation | null }): v
     const ref = which();
     const from = source.value;
     const [r, n] = [run.value, step.value];
+    const short = folded.value;
     const mine = ++asked;
     if (!ref || !from || loading.value) {
       into.value = null;
       return;
     }
-    from.explain(r, n, ref.tensor, ref.index).then(
+    from.explain(r, n, ref.tensor, ref.index, short).then(
       (answer) => {
         if (mine === asked) into.value = answer;
       },

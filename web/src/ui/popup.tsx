@@ -1,10 +1,12 @@
 /** Beside the cell that is pointed at: its value, its formula, its largest terms, and whether it recomputes. */
 
 import type { ComponentChildren } from "preact";
-import { framePose, canvasSize, engine, hover, hoverAnswer, narrow, pinned, pointer, t, scene, time } from "../state.ts";
-import type { Cells, Explanation, Term } from "../types.ts";
-import { briefly, CellName } from "./cell-name.tsx";
-import { cellsOf, samePlace } from "./cells.ts";
+import {
+  canvasSize, engine, framePose, hover, hoverAnswer, inLang, narrow, pinned, pointer, scene, t, time, trace,
+} from "../state.ts";
+import type { CellRef, Cells, Explanation, Term } from "../types.ts";
+import { briefly, CellIndex, CellName } from "./cell-name.tsx";
+import { cellsOf, placeOf, samePlace } from "./cells.ts";
 import { cellName, exact, short } from "./format.ts";
 import { pin } from "./look.ts";
 import { Formula } from "./math.tsx";
@@ -62,10 +64,11 @@ const Near = ({ cells, children }: { cells: Cells; children: ComponentChildren }
 const Card = ({ answer, hint = false }: { answer: Explanation; hint?: boolean }) => {
   const { cell, check, terms, n_terms, dtype } = answer;
   const shown = terms.slice(0, TERMS);
+  const inNumbers = answer.numbers !== answer.text && !/[\[\n]/.test(answer.numbers); // no name is left in it
   return (
     <>
       <p class="popup-name">
-        <CellName cell={cell} />
+        <Called cell={cell} />
       </p>
       <p class="popup-value">
         <output>{short(cell.value)}</output>
@@ -77,7 +80,8 @@ const Card = ({ answer, hint = false }: { answer: Explanation; hint?: boolean })
         <span class="quiet exact">{exact(cell.value, dtype)}</span>
       </p>
       {answer.text && <Formula mathml={answer.mathml} text={answer.text} />}
-      {shown.length > 0 && (
+      {inNumbers && <p class="numbers">= {answer.numbers}</p>}
+      {shown.length > 0 && !(inNumbers && n_terms === 1) && (
         <ul class="popup-terms">
           {shown.map((term) => (
             <li key={term.operands.map(cellName).join()}>
@@ -93,6 +97,22 @@ const Card = ({ answer, hint = false }: { answer: Explanation; hint?: boolean })
           {t(narrow.value ? "take_apart" : "click_to_pin")}
         </button>
       )}
+    </>
+  );
+};
+
+/** What people call it: the label of its block, and where it stands in it. */
+const Called = ({ cell }: { cell: CellRef }) => {
+  const [shown, records] = [scene.value, trace.value];
+  const place = shown && records && placeOf(shown, records, cell);
+  const block = place && shown.blocks[place.block];
+  const axes = records?.tensors[cell.tensor]?.axes ?? [];
+  const label = block && block.step_of === null ? inLang(block.label) : "";
+  return label === "" ? (
+    <CellName cell={cell} />
+  ) : (
+    <>
+      <b>{label}</b> <CellIndex index={cell.index} axes={axes} />
     </>
   );
 };

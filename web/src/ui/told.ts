@@ -1,7 +1,7 @@
 /** The cell that a chapter takes apart at this moment, with its explanation. */
 
 import { computed, effect, signal } from "@preact/signals";
-import { run, scene, source, step, trace } from "../state.ts";
+import { folded, run, scene, source, step, trace } from "../state.ts";
 import type { Cells, Explanation } from "../types.ts";
 import { refAt } from "./cells.ts";
 import { chapterStage } from "./walk.ts";
@@ -20,14 +20,17 @@ export const toldCells = computed<Cells | null>(() => {
 export const toldAnswer = signal<Explanation | null>(null);
 export const unrolling = computed<number | null>(() => chapterStage.value?.unroll?.t ?? null);
 
+const whole = computed(() => folded.value && unrolling.value === null); // a sum is laid out where it was computed
+
 export const startTelling = (): void => {
   effect(() => {
+    const short = whole.value;
     const [cells, shown, records, from] = [toldCells.value, scene.value, trace.value, source.value];
     const ref = cells && shown && records && refAt(shown, records, { block: cells.block, x: cells.x0, y: cells.y0 });
     let current = true;
     toldAnswer.value = null;
     if (ref && from) {
-      from.explain(run.peek(), step.peek(), ref.tensor, ref.index).then(
+      from.explain(run.peek(), step.peek(), ref.tensor, ref.index, short).then(
         (answer) => {
           if (current) toldAnswer.value = answer;
         },
