@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 
 import glassformer as gf
 from glassformer.viewer.gallery import write_gallery
-from glassformer.viewer.picture import picture
+from glassformer.viewer.drawing import drawing
 from glassformer.viewer.session import Session
 from support.commands import run
 from support.viewed import recorded
@@ -77,8 +77,8 @@ def test_links_lead_into_chapters_from_the_disk_and_from_a_server(site: Path, se
 @pytest.mark.parametrize("name", ["nano-sort", "encoder-decoder pre-norm", "vit"])
 def test_a_picture_is_a_drawing_within_its_frame(name: str) -> None:
     scene = Session.of_trace(recorded(name)[0]).step(0, 0).scene
-    drawing = ElementTree.fromstring(picture(scene, 300, 200))
-    paths = [path.attrib["d"] for path in drawing if path.tag.endswith("path")]
+    drawn = ElementTree.fromstring(drawing(scene, 300, 200))
+    paths = [path.attrib["d"] for path in drawn if path.tag.endswith("path")]
     assert len(paths) >= 3 * min(len(scene.blocks), 30)
     corners = [tuple(map(float, corner.split())) for path in paths for corner in path.strip("MZ").split("L")]
     assert all(0 <= x <= 300 and 0 <= y <= 200 for x, y in corners)

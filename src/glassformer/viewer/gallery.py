@@ -17,7 +17,7 @@ from glassformer.http_guard import content_security_policy
 from glassformer.viewer import assets
 from glassformer.viewer.chapters import load_chapters, missing_roles
 from glassformer.viewer.export import page_of
-from glassformer.viewer.picture import picture
+from glassformer.viewer.drawing import drawing
 from glassformer.viewer.session import Session
 
 STYLE = """
@@ -75,7 +75,7 @@ def _card(session: Session, page: str) -> Iterator[str]:
     scene = session.step(session.runs[0].id, 0).scene
     about: dict[str, str] | None = scene.model["about"]
     yield "<article>"
-    yield f'<a href="{page}" aria-hidden="true" tabindex="-1">{picture(scene)}</a>'
+    yield f'<a href="{page}" aria-hidden="true" tabindex="-1">{drawing(scene)}</a>'
     yield f'<h2><a href="{page}">{escape(session.name)}</a></h2>'
     for language, full_stop in (("en", "."), ("zh", "。")):
         if about is not None:

@@ -4,7 +4,7 @@ from html import escape
 
 from glassformer.viewer.scene import Block, Scene
 
-Point = tuple[float, float]
+Corner = tuple[float, float]
 MOST = 600  # boxes, the largest first: what is smaller is not seen beside them
 DEPTH, AWAY = 3.0, (0.45, -0.3)  # of a box, and where a unit of depth goes on paper
 MARGIN = 0.04  # of the picture, on each side
@@ -16,7 +16,7 @@ COLOURS = {  # of the face, the top and the side
 COMPUTED = ("#37b58f", "#6fd1b3", "#27846a")
 
 
-def picture(scene: Scene, width: int = 640, height: int = 400) -> str:
+def drawing(scene: Scene, width: int = 640, height: int = 400) -> str:
     """The whole model in a frame of this size, in CSS pixels; one that is taller than wide lies on its side."""
     blocks = sorted(scene.blocks, key=lambda block: -block.size[0] * block.size[1])[:MOST]
     blocks.sort(key=lambda block: (block.pos[2], block.pos[1]))
@@ -29,7 +29,7 @@ def picture(scene: Scene, width: int = 640, height: int = 400) -> str:
     scale = (1 - 2 * MARGIN) * min(width / max(right - left, 1), height / max(bottom - top, 1))
     offset = (width - scale * (left + right)) / 2, (height - scale * (top + bottom)) / 2
 
-    def path(corners: list[Point]) -> str:
+    def path(corners: list[Corner]) -> str:
         points = [f"{scale * x + offset[0]:.1f} {scale * y + offset[1]:.1f}" for x, y in corners]
         return f"M{'L'.join(points)}Z"
 
@@ -44,12 +44,12 @@ def picture(scene: Scene, width: int = 640, height: int = 400) -> str:
     )
 
 
-def _faces(block: Block) -> list[list[Point]]:
+def _faces(block: Block) -> list[list[Corner]]:
     """The corners of its front, its top and its right side, on paper."""
     x0, y0, z0 = block.pos
     x1, y1 = x0 + block.size[0], y0 + block.size[1]
 
-    def at(x: float, y: float, z: float) -> Point:
+    def at(x: float, y: float, z: float) -> Corner:
         return x - AWAY[0] * z, y - AWAY[1] * z
 
     back = z0 - DEPTH
