@@ -11,8 +11,8 @@ import pytest
 from playwright.sync_api import Page
 
 import glassformer as gf
-from glassformer.viewer.gallery import write_gallery
 from glassformer.viewer.drawing import drawing
+from glassformer.viewer.gallery import write_gallery
 from glassformer.viewer.session import Session
 from support.commands import run
 from support.viewed import recorded

@@ -16,8 +16,8 @@ from glassformer.errors import ExportError
 from glassformer.http_guard import content_security_policy
 from glassformer.viewer import assets
 from glassformer.viewer.chapters import load_chapters, missing_roles
-from glassformer.viewer.export import page_of
 from glassformer.viewer.drawing import drawing
+from glassformer.viewer.export import page_of
 from glassformer.viewer.session import Session
 
 STYLE = """
