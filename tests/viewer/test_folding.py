@@ -72,7 +72,8 @@ def test_every_folded_number_recomputes_to_what_it_was(name: str):
 
 def test_what_was_rounded_on_the_way_is_told_step_by_step():
     """In bfloat16 a score's sum has been rounded before it was divided."""
-    module = gf.build("gpt2", vocab_size=5, context_length=8, d_model=8, n_layers=1, n_heads=2).module.to(torch.bfloat16)
+    sizes = {"vocab_size": 5, "context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2}
+    module = gf.build("gpt2", **sizes).module.to(torch.bfloat16)
     trace = record(module, torch.tensor([[2, 1, 0, 1]]))
     scene = pack_scene(trace, module=module, config=module.config, name="half", tokens=[])
     for name in ("scores", "q", "weights"):
