@@ -28,6 +28,7 @@ SURFACE = {
     "ablate_head": "trace layer_path head value",
     "activation_patching": "clean corrupted paths metric",
     "attention_patterns": "trace name",
+    "attribute": "trace cell minus",
     "explain": "cell depth terms",
     "load_trace": "path",
     "logit_lens": "trace layers logits",

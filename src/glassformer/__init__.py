@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from glassformer.errors import GlassformerError as GlassformerError
     from glassformer.inference.logits import Sampling as Sampling
     from glassformer.tokenizers import Tokenizer as Tokenizer
+    from glassformer.tracing.attribute import attribute as attribute
     from glassformer.tracing.explain import explain as explain
     from glassformer.tracing.explain import why as why
     from glassformer.tracing.intervene import ablate_head as ablate_head
@@ -37,6 +38,7 @@ _HOME = {
     "ablate_head": "tracing.intervene",
     "activation_patching": "tracing.intervene",
     "attention_patterns": "tracing.intervene",
+    "attribute": "tracing.attribute",
     "build": "api",
     "compare": "api",
     "explain": "tracing.explain",
@@ -58,6 +60,7 @@ __all__ = [
     "ablate_head",
     "activation_patching",
     "attention_patterns",
+    "attribute",
     "build",
     "compare",
     "explain",

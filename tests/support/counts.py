@@ -68,6 +68,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     # tracing
     "cells of a foreign module": (1_000, 10_000),
     "cells of a model": (2_000, 10_000),
+    "attributed logits": (1, 40),  # of each model
     "right ports": (1, 8),  # of each of 5 families
     # viewer
     "cells explained in the page": (20, 200),

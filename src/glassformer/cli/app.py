@@ -29,6 +29,7 @@ VERBS = {
     "convert": "Turn a checkpoint into a Hugging Face directory, which transformers loads too.",
     "trace": "Record a forward pass, and verify every number in it.",
     "explain": "Show the arithmetic behind one number of a forward pass.",
+    "attribute": "Show which parts of a model a logit came from.",
     "compare": "Name the first operation where two models part that should compute the same.",
     "view": "Walk through a model in 3D, in the browser, with every number true.",
     "gallery": "Write a site of walks through models, which opens from the disk.",

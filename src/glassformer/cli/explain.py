@@ -1,7 +1,6 @@
 """`glassformer explain`: the arithmetic behind one number."""
 
 import fnmatch
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,11 +91,7 @@ def explain(
     if cell is None:
         list_names(trace, names or "*", json=json)
         return
-    match = re.fullmatch(r"(?P<path>[^\[\]]+)\[(?P<index>(\s*-?\d+\s*(,|(?=\])))*)\]", cell)
-    if match is None:
-        raise ConfigError(f"--cell {cell}: give a tensor's name and a place in it, such as x[0,5,2].")
-    index = [int(part) for part in match["index"].rstrip(",").split(",") if part]
-    explanation = explaining.explain(trace[match["path"]][index], depth, terms=terms)
+    explanation = explaining.explain(explaining.cell_named(trace, cell), depth, terms=terms)
     if latex:
         print_line("" if explanation.formula is None else render(explanation.formula, "latex", of=explanation.cell))
     elif json:

@@ -46,7 +46,9 @@ from glassformer.tracing.trace import Change, Operation, Recorded, Trace, refs
 # Relative differences that rounding makes, by the type of the weights.
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 PARTLY_SINGLE = 1e-5  # of weights in float64, where a module computes norms or angles in float32 all the same
-NEAR = 8  # weights around the parting that may have been swapped
+NEAR = 8  # weights nearest to the parting, two of which may have been swapped
+FUSED = 4  # matrices in one, at most
+TRIES = 6  # pairs of them: each costs a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +278,9 @@ def _parting(ours: Side, theirs: Side, *, explain: bool) -> Parting:
             because.append("B has the numbers of A here, in another order.")
             b = cause
         because += _weights(theirs, ours, b, a)
-        swap = _swap(ours, theirs, b, first) if explain and theirs.trace.replay is not None else None
+        swap = None
+        if explain and cause is None and theirs.trace.replay is not None:
+            swap = _swap(ours, theirs, b, first)
         if swap is not None:
             b, reason = swap
             because.append(reason)
@@ -295,8 +299,7 @@ def _weights(side: Side, other: Side, operation: Operation, its: Operation | Non
             continue
         twin = side.twin(weight)
         if twin is None:
-            whole = _part_of(side, weight, other)
-            if whole is None:
+            if not _known(side, weight, other):
                 said.append(f"A has the numbers of {described(record)} nowhere.")
             continue
         same = {tensor for content in side.matches[operand] for tensor in content.tensors}
@@ -318,14 +321,17 @@ def _weights(side: Side, other: Side, operation: Operation, its: Operation | Non
     return said
 
 
-def _part_of(side: Side, weight: int, other: Side) -> int | None:
-    """A larger weight of the other side that has all of these numbers."""
+def _known(side: Side, weight: int, other: Side) -> bool:
+    """Whether the other side has a weight's numbers, by themselves or within a matrix that is a few times larger."""
+    if side.matches[weight]:
+        return True
     numbers = side.trace.array(weight)
-    for record in other.trace.tensors:
-        larger = record.kind == "weight" and record.n_cells > numbers.size
-        if larger and np.isin(numbers, other.trace.array(record.id)).all():
-            return record.id
-    return None
+    return any(
+        record.kind == "weight"
+        and numbers.size < record.n_cells <= FUSED * numbers.size
+        and np.isin(numbers, other.trace.array(record.id)).all()
+        for record in other.trace.tensors
+    )
 
 
 def _rows(b: np.ndarray, a: np.ndarray) -> str:
@@ -363,23 +369,21 @@ def _swap(ours: Side, theirs: Side, blamed: Operation, parting: Operation) -> tu
             for tensor in _weights_of(theirs, operation).values():
                 users.setdefault(tensor, operation)
     matrices = [tensor for tensor in users if len(theirs.trace.tensors[tensor].shape) > 1]
-    before = [tensor for tensor in matrices if users[tensor].id <= blamed.id][-NEAR // 2 :]
-    after = [tensor for tensor in matrices if users[tensor].id > blamed.id][: NEAR // 2]
-    for one, two in itertools.combinations([*before, *after], 2):
-        first, second = theirs.trace.tensors[one], theirs.trace.tensors[two]
-        if first.shape != second.shape:
-            continue
+    near = sorted(matrices, key=lambda tensor: abs(users[tensor].id - blamed.id))[:NEAR]
+    near = [tensor for tensor in near if _known(theirs, tensor, ours)]
+    couples = sorted(itertools.combinations(range(len(near)), 2), key=sum)
+    tensors = theirs.trace.tensors
+    alike = [(near[i], near[j]) for i, j in couples if tensors[near[i]].shape == tensors[near[j]].shape]
+    for one, two in alike[:TRIES]:
+        first, second = sorted((one, two), key=lambda tensor: users[tensor].id)
         try:
             swapped = patch(theirs.trace, _exchanged(theirs.trace, one, two)).after
             parting_then = _first_after_swap(ours, swapped)
         except GlassformerError:
             continue
-        if parting_then is None or parting_then > max(parting.id, users[one].id, users[two].id):
-            name = users[one] if users[one].id < users[two].id else users[two]
-            return (
-                name,
-                f"With {first.name} and {second.name} swapped, the two agree for longer: they are mapped crosswise.",
-            )
+        if parting_then is None or parting_then > max(parting.id, users[second].id):
+            names = f"{tensors[first].name} and {tensors[second].name}"
+            return users[first], f"With {names} swapped, the two agree for longer: they are mapped crosswise."
     return None
 
 

@@ -9,6 +9,7 @@
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,7 +26,7 @@ from glassformer.tracing.formula import Apply, Formula, Number, Operand, Reduce,
 from glassformer.tracing.render import render, shorten
 from glassformer.tracing.rules import rule_of
 from glassformer.tracing.rules.rule import BoundOperation, RuleFault
-from glassformer.tracing.trace import Cell, Operation, SourceLine
+from glassformer.tracing.trace import Cell, Operation, SourceLine, Trace
 
 UNIT = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float64: 2.0**-53, torch.complex128: 2.0**-53}
 SINGLE = 2.0**-24
@@ -174,6 +175,14 @@ def explain(cell: Cell, depth: int = 1, *, terms: int | None = None) -> Explanat
                 explanation.inner[source] = explained[source]
         latest = reached
     return first
+
+
+def cell_named(trace: Trace, text: str) -> Cell:
+    """The cell that a text names, such as x[0,5,2]; negative numbers count from the end."""
+    match = re.fullmatch(r"(?P<path>[^\[\]]+)\[(?P<index>(\s*-?\d+\s*(,|(?=\])))*)\]", text)
+    if match is None:
+        raise TraceError(f"{text} names no cell: give a tensor's name and a place in it, such as x[0,5,2].")
+    return trace[match["path"]][[int(part) for part in match["index"].rstrip(",").split(",") if part]]
 
 
 def _followed(explanation: Explanation, terms: int | None) -> list[Cell]:
