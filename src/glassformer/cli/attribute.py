@@ -84,7 +84,9 @@ def show(attribution: "Attribution", n_terms: int, *, json: bool) -> None:
     name = str(attribution.cell) if attribution.minus is None else f"{attribution.cell} − {attribution.minus}"
     terms = attribution.why(n_terms)
     rest = sum(term.value for term in attribution.terms) - sum(term.value for term in terms)
-    rows = [(term.kind, str(term), term.value, at_most(term.sources)) for term in terms]
+    rows: list[tuple[str, str, float, str]] = [
+        (term.kind, str(term), term.value, at_most(term.sources)) for term in terms
+    ]
     if len(attribution.terms) > len(terms):
         rows.append(("", f"{len(attribution.terms) - len(terms)} smaller ones", rest, ""))
     largest = max((abs(value) for _, _, value, _ in rows), default=0.0) or 1.0

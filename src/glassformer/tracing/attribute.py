@@ -283,8 +283,7 @@ class _Walk:
         record = self.trace.tensors[tensor]
         value = share * self._value(tensor)
         if operation is None:
-            kind, name = ("input", record.name) if record.kind == "input" else _constant(self.trace, tensor)
-            self.terms.append(_term(kind, name, value))
+            self.terms.append(_term(*_outside(self.trace, tensor), value))
         elif operation.base in LOOKUPS:
             self.terms.append(_term("embedding", operation.module or record.name, value))
         elif operation.base in MATRICES and len(record.shape) in (2, 3):
@@ -310,9 +309,14 @@ def _term(kind: TermKind, name: str, value: Tensor, **more: Any) -> Contribution
     return Contribution(kind=kind, name=name, head=head, value=float(value.sum()), **more)
 
 
-def _constant(trace: Trace, tensor: int) -> tuple[TermKind, str]:
-    """What a tensor that nothing of the input went into is: a weight as it is, rows of one, or something computed."""
+def _outside(trace: Trace, tensor: int) -> tuple[TermKind, str]:
+    """What a tensor is that nothing of the model's input went into, or that is the input itself, and its name.
+
+    A weight as it is counts as a bias, rows that are looked up in one without the input as a position.
+    """
     name = trace.tensors[tensor].name
+    if trace.tensors[tensor].kind == "input":
+        return "input", name
     while True:
         record = trace.tensors[tensor]
         weights = [other.name for other in trace.tensors if other.kind == "weight" and other.storage == record.storage]
@@ -382,9 +386,10 @@ def _layer_norm(trace: Trace, operation: Operation, arguments: Mapping[str, Any]
     recorded = trace.value(operation.arguments["input"].tensor).double()
     scale = 1 / (recorded.var(axes, keepdim=True, unbiased=False) + arguments["eps"]).sqrt()
     mean = x.mean(axes, keepdim=True)
-    y = (x + mean if sizes else x - mean) * scale
-    y = y if arguments["weight"] is None else y * arguments["weight"]
-    return y if arguments["bias"] is None else y + arguments["bias"]
+    y: Tensor = (x + mean if sizes else x - mean) * scale
+    if arguments["weight"] is not None:
+        y = y * arguments["weight"]
+    return y if arguments["bias"] is None else torch.add(y, arguments["bias"])
 
 
 def _by_source(trace: Trace, operation: Operation, share: Tensor) -> Tensor | None:
@@ -403,4 +408,5 @@ def _by_source(trace: Trace, operation: Operation, share: Tensor) -> Tensor | No
         pattern, values = (each.double().reshape(-1, *each.shape[-2:]) for each in (first, second))
         if not torch.allclose(pattern.sum(-1), torch.ones(1, dtype=torch.float64), atol=1e-2) or pattern.min() < 0:
             return None
-    return torch.einsum("htd,hts,hsd->hs", share, pattern, values)
+    by_source: Tensor = torch.einsum("htd,hts,hsd->hs", share, pattern, values)
+    return by_source
