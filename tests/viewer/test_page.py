@@ -435,6 +435,7 @@ def test_a_classifier_of_texts_says_its_classes_by_name(page: Page) -> None:
     best = ("good", "bad")[int(step.trace["logits"].value.argmax())]
     with address_of(session) as address:
         opened(page, address)
+        page.get_by_role("button", name="Inspector").click()
         page.wait_for_function("() => document.querySelectorAll('.overview .probabilities .word').length === 2")
         page.wait_for_function("() => !/[AB#]/.test(document.querySelector('.overview .probabilities').innerText)")
         words = page.locator(".overview .probabilities .word").all_inner_texts()

@@ -33,7 +33,7 @@ const en = {
   scene_help:
     "Arrow keys go from number to number, Enter explains one. All keys are under the question mark.",
   text_enters: "The text goes in here", view: "View", whole_model: "Whole model", closer: "Closer",
-  further: "Further away", turn_left: "Turn left", turn_right: "Turn right", legend: "Colours", largest: "largest",
+  further: "Further away", turn_left: "Turn left", turn_right: "Turn right", legend: "Colours", largest: "largest", more: "More signs", less: "Fewer",
   scale_title: "Full colour is the block's 99.5th percentile", positive: "positive",
   negative: "negative", masked: "masked", role_weight: "learned weight", role_computed: "computed",
   role_statistic: "statistic", role_input: "input", role_gradient: "gradient", role_constant: "fixed",
@@ -131,7 +131,7 @@ const zh: Record<Key, string> = {
   press_space_before: "按", space_key: "空格键", press_space_after: "播放或暂停", scale_picture: "四个模型并排，每个格子一样大",
   zoom_to: "从 GPT-3 到 {name}", layers_of: "{n} 层，宽 {width}", scale_hatched: "斜线：形状是真的，没有数值。", scene: "场景",
   scene_label: "{name} 的三维视图", scene_help: "方向键在数值之间移动，回车键固定并解释一个数值。按问号查看全部按键。", text_enters: "文本从这里进入", view: "视图",
-  whole_model: "整个模型", closer: "靠近", further: "远离", turn_left: "向左转", turn_right: "向右转", legend: "颜色", largest: "最大值",
+  whole_model: "整个模型", closer: "靠近", further: "远离", turn_left: "向左转", turn_right: "向右转", legend: "颜色", largest: "最大值", more: "更多记号", less: "收起",
   scale_title: "所指方块的第 99.5 百分位为最深颜色", positive: "正", negative: "负", masked: "被遮挡", role_weight: "学到的权重",
   role_computed: "计算结果", role_statistic: "统计量", role_input: "输入", role_gradient: "梯度", role_constant: "固定值",
   click_to_pin: "点击以拆解", take_apart: "拆解", and_more_terms: "……还有 {n} 项", all_others: "其余 {n} 项之和：{sum}",

@@ -11,6 +11,7 @@ import gzip
 import html
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def _packed(shown: Session | Trace, limit: int) -> tuple[dict[str, Any], dict[st
             python="look at it with gf.view.",
             command="look at it in the browser, without --export.",
         )
+    names = {name: str(number) for number, name in enumerate(blobs)}  # digests are nothing that zip could make smaller
     scenes = [step.scene for _, _, step in session.steps()]
     pack = {
         "session": session.to_json(live=False),
@@ -105,12 +107,22 @@ def _packed(shown: Session | Trace, limit: int) -> tuple[dict[str, Any], dict[st
         "tokens": session.vocabulary()[:MAX_TOKENS],
         "pieces": {run.id: session.pieces(run.id) for run in session.runs},
         "steps": [
-            {"run": run, "step": number, "scene": step.scene.to_json() | {"lazy": False}, "trace": step.records}
+            {
+                "run": run,
+                "step": number,
+                "scene": step.scene.to_json() | {"lazy": False},
+                "trace": _named(step.records, names),
+            }
             for run, number, step in session.steps()
         ],
-        "blobs": {name: data.nbytes for name, data in blobs.items()},
+        "blobs": {names[name]: data.nbytes for name, data in blobs.items()},
     }
-    return pack, blobs
+    return pack, {names[name]: data for name, data in blobs.items()}
+
+
+def _named(records: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The records of a step whose storages have these names for their blobs."""
+    return records | {"storages": [each | {"blob": names[each["blob"]]} for each in records["storages"]]}
 
 
 def _text(pack: dict[str, Any]) -> bytes:

@@ -71,7 +71,7 @@ export const Help = () => {
               {scene.value && bookmarks(scene.value).map(({ name }) => <li key={name}>{t(name)}</li>)}
             </ol>
             <h3>{t("legend")}</h3>
-            <Legend />
+            <Legend whole />
             <h3>{t("the_check")}</h3>
             <p>{t("the_check_help")}</p>
           </section>

@@ -1,6 +1,7 @@
 /** What the colours and glyphs of the scene mean; the engine draws with the same palette. */
 
 import { computed, effect } from "@preact/signals";
+import { useState } from "preact/hooks";
 import { dimensionColor, PALETTES, ROLES, roleOf, type Role } from "../engine/palette.ts";
 import { pointedBlock, scene, t, theme } from "../state.ts";
 import { short } from "./format.ts";
@@ -27,7 +28,9 @@ export const startColours = (): void => {
 const tone = (role: Role): Record<string, string> =>
   Object.fromEntries(["face", "plus", "minus"].map((part) => [`--${part}`, `var(--${role}-${part})`]));
 
-export const Legend = () => {
+/** One line of it, which unfolds; or all of it (`whole`). */
+export const Legend = ({ whole = false }: { whole?: boolean }) => {
+  const [isOpen, open] = useState(whole);
   const block = pointedBlock.value;
   const role = block ? roleOf(block) : "computed";
   const scale = block ? short(block.scale, 3) : t("largest");
@@ -44,27 +47,36 @@ export const Legend = () => {
       <p class="scale" style={tone(role)} title={t("scale_title")}>
         −{scale} <span class="ramp" aria-hidden="true" /> +{scale}
       </p>
-      <ul>
-        <li>
-          <span class="glyph disc" />
-          {t("positive")}
-        </li>
-        <li>
-          <span class="glyph ring" />
-          {t("negative")}
-        </li>
-        <li>
-          <span class="glyph">·</span>
-          {t("masked")}
-        </li>
-        <li>
-          <span class="glyph">▲▼</span>±∞
-        </li>
-        <li>
-          <span class="glyph hatch" />
-          NaN
-        </li>
-      </ul>
+      {!whole && (
+        <button type="button" class="unfold" aria-expanded={isOpen} onClick={() => open(!isOpen)}>
+          {t(isOpen ? "less" : "more")}
+        </button>
+      )}
+      {isOpen && <Glyphs />}
     </section>
   );
 };
+
+const Glyphs = () => (
+  <ul>
+    <li>
+      <span class="glyph disc" />
+      {t("positive")}
+    </li>
+    <li>
+      <span class="glyph ring" />
+      {t("negative")}
+    </li>
+    <li>
+      <span class="glyph">·</span>
+      {t("masked")}
+    </li>
+    <li>
+      <span class="glyph">▲▼</span>±∞
+    </li>
+    <li>
+      <span class="glyph hatch" />
+      NaN
+    </li>
+  </ul>
+);
