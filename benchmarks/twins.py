@@ -1,16 +1,25 @@
-"""What each fast twin gains over its readable equation, in training and in decoding. Run: python benchmarks/twins.py"""
+"""What each fast twin gains over its readable equation: in training, in decoding, and while a prompt is read.
 
-from collections.abc import Callable
+Run: python benchmarks/twins.py [training] [decoding] [prefill]     (what a run does not measure stays from earlier ones)
+
+A last row has `linear` beside torch's own while a prompt is read.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from paired import compare, save
+from paired import compare, save, saved_rows
+from torch import nn
 
 from glassformer.nn import functional as F
 from glassformer.twins import Mode, use
 
 D_MODEL, VOCAB = 384, 4096
-SIZES = {"training": 768, "decoding": 1}  # rows: the tokens of a small batch, and the one token of a step
+# rows: the tokens of a small batch, the one token of a step, a prompt
+SIZES = {"training": 768, "decoding": 1, "prefill": 512}
+CALLS = {"training": 10, "decoding": 1000, "prefill": 20}
 
 
 def cases(rows: int) -> dict[str, Callable[[], torch.Tensor]]:
@@ -38,24 +47,30 @@ def cases(rows: int) -> dict[str, Callable[[], torch.Tensor]]:
 
 
 def run(call: Callable[[], torch.Tensor], mode: Mode, phase: str) -> None:
-    """Ten times forward and backward in one mode; of decoding, a thousand times forward alone."""
+    """Some times forward in one mode, in training backward, too."""
     with use(mode), torch.set_grad_enabled(phase == "training"):
-        for _ in range(10 if phase == "training" else 1000):
+        for _ in range(CALLS[phase]):
             result = call()
             if phase == "training":
                 torch.autograd.backward(result.sum())
 
 
-def main() -> None:
+def main(phases: Sequence[str]) -> None:
     """Print and save the table."""
-    rows = {}
-    for phase, n_rows in SIZES.items():
-        for name, call in cases(n_rows).items():
+    rows = saved_rows("twins")
+    for phase in phases or SIZES:
+        for name, call in cases(SIZES[phase]).items():
             row = compare(partial(run, call, "fast", phase), partial(run, call, "readable", phase))
             rows[f"{name}, {phase}"] = row
             print(f"{name:14} {phase} {row} times as fast")
+    if not phases or "prefill" in phases:
+        x, layer = torch.randn(SIZES["prefill"], 2 * D_MODEL), nn.Linear(2 * D_MODEL, 8 * D_MODEL)
+        ours, theirs = partial(F.linear, x, layer.weight, layer.bias), partial(layer, x)
+        row = compare(partial(run, ours, "fast", "prefill"), partial(run, theirs, "fast", "prefill"))
+        rows["linear, prefill, beside torch's"] = row
+        print(f"linear         prefill {row} times as fast as torch's")
     save("twins", rows)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
