@@ -1,6 +1,6 @@
 """What each fast twin gains over its readable equation: in training, in decoding, and while a prompt is read.
 
-Run: python benchmarks/twins.py [training] [decoding] [prefill]     (what a run does not measure stays from earlier ones)
+Run: python benchmarks/twins.py [training] [decoding] [prefill]   (what a run does not measure stays from earlier ones)
 
 A last row has `linear` beside torch's own while a prompt is read.
 """
