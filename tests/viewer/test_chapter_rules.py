@@ -75,6 +75,17 @@ def test_what_is_wrong_is_said(changes: dict[str, Any], expected: str) -> None:
     assert expected in problems(**changes)
 
 
+def test_what_compares_numbers_has_claims_that_are_held_against_a_recording() -> None:
+    text = {"en": "The weights add up to one.", "zh": "权重加起来是一。"}
+    assert "Step 1 compares numbers and has no claims." in problems(text=text)
+    assert not problems(text=text, claims=["sum(@layer[L].head[h].weights{t=t}) = 1"])
+    trace, scene = recorded("nano-sort")
+    chapter = copy.deepcopy(GOOD)
+    chapter["steps"][0].update(text=text, claims=["sum(@layer[L].head[h].weights{t=t}) = 2"])
+    (problem,) = check_chapter(scene, chapter, trace).problems
+    assert problem == "Step 1: sum(@layer[L].head[h].weights{t=t}) = 2 does not hold: 1 and 2."
+
+
 def test_numbers_in_names_are_no_sizes() -> None:
     assert not problems(text={"en": "GPT-3 in float16, 10-bit.", "zh": "float16 的 GPT-3。"})
 

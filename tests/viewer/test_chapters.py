@@ -36,7 +36,7 @@ VERBS: dict[str, set[str]] = {  # what a step may say, and the fields of each; w
     "arcs": {"row", "over", "keys"},
     "powers": {"of", "add"},
 }
-PLAIN = {"text", "when", "seconds", "focus", "dim", "show", "hide", "pulse", "popup", "panel", "lens"}
+PLAIN = {"text", "claims", "when", "seconds", "focus", "dim", "show", "hide", "pulse", "popup", "panel", "lens"}
 PANELS = {"tokenizer", "sampling", "scale", "cache"}
 GLOSSARY = {  # normative: the words by which a Chinese reader knows these things
     "token": "词元",

@@ -282,6 +282,7 @@ export interface Chapter {
 export interface ChapterStep {
   text: Text; // {size:C} {value:@q{t=t,d=0}} {token:t} {name} ... filled from the trace; see chapters/template.ts
   when?: string; // a selector, or !selector, or several with " & ": the step is there if it finds something
+  claims?: string[]; // what the text says of these numbers, which --check holds against a recording (viewer/claims.py)
   seconds?: number; // how long the animation runs
   camera?: { fit: string; from?: "front" | "left" | "right" | "above" | "angle"; margin?: number };
   focus?: string;

@@ -96,7 +96,9 @@ def view(
     if check:
         from glassformer.viewer.chapters import check_chapters, load_chapters
 
-        reports = check_chapters(session.step(0, 0).scene, load_chapters())
+        step = session.step(0, 0)
+        numbers = step.trace if any(block.tensor >= 0 for block in step.scene.blocks) else None  # shapes have none
+        reports = check_chapters(step.scene, load_chapters(), numbers)
         show(reports, json=json)
         sys.exit(0 if all(report.passed for report in reports) else 1)
     if export is not None:

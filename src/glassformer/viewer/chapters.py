@@ -3,6 +3,7 @@
 A chapter applies to a model that has the roles which it `needs`. Then every selector of every step must find something
 (a step that is there only `when` another selector finds something is left out otherwise), both languages must fill the
 same placeholders, each of them with something that is there, and no number of the model may be written out by hand.
+Where a text compares numbers, its step has claims, which hold for the recording (`claims.py`).
 """
 
 import json
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from glassformer.tracing.trace import Trace
+from glassformer.viewer.claims import COMPARES, broken_claims
 from glassformer.viewer.scene import Scene
 from glassformer.viewer.selectors import SelectorError, Vars, resolve, select
 
@@ -64,13 +67,15 @@ def missing_roles(scene: Scene, chapter: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def check_chapters(scene: Scene, chapters: Sequence[Mapping[str, Any]]) -> list[ChapterReport]:
-    """A report for each chapter."""
-    return [check_chapter(scene, chapter) for chapter in chapters]
+def check_chapters(
+    scene: Scene, chapters: Sequence[Mapping[str, Any]], trace: Trace | None = None
+) -> list[ChapterReport]:
+    """A report for each chapter; with the recording, of what it claims of numbers too."""
+    return [check_chapter(scene, chapter, trace) for chapter in chapters]
 
 
-def check_chapter(scene: Scene, chapter: Mapping[str, Any]) -> ChapterReport:
-    """What is wrong with a chapter on a model, each as a sentence."""
+def check_chapter(scene: Scene, chapter: Mapping[str, Any], trace: Trace | None = None) -> ChapterReport:
+    """What is wrong with a chapter on a model, each as a sentence; with the recording, claims that do not hold too."""
     report = ChapterReport(chapter=chapter["id"], missing=missing_roles(scene, chapter))
     report.problems += _languages("The title", chapter["title"])
     moving = sum(len(MOVING & step.keys()) for step in chapter["steps"])
@@ -82,6 +87,8 @@ def check_chapter(scene: Scene, chapter: Mapping[str, Any]) -> ChapterReport:
         where = f"Step {number}"
         report.problems += _languages(where, step["text"])
         report.problems += _written_out(where, step["text"], scene)
+        if "claims" not in step and COMPARES.search(PLACEHOLDER.sub("", step["text"].get("en", ""))):
+            report.problems.append(f"{where} compares numbers and has no claims.")
         if report.applies and _is_there(scene, step, chapter["vars"]):
             report.steps += 1
             for selector in _selectors(step):
@@ -89,6 +96,8 @@ def check_chapter(scene: Scene, chapter: Mapping[str, Any]) -> ChapterReport:
                 report.problems += _resolves(where, selector, scene, chapter["vars"])
             for language in LANGUAGES:
                 report.problems += _fills(where, step["text"].get(language, ""), scene, chapter["vars"])
+            if trace is not None:
+                report.problems += [f"{where}: {broken}" for broken in broken_claims(trace, scene, chapter, step)]
     report.problems = list(dict.fromkeys(report.problems))
     return report
 

@@ -36,7 +36,7 @@ def folded(explanation: Explanation, steps: Set[int]) -> Explanation:
         operation, formula = copied
     try:
         whole = _Folder(steps).fold(formula).computed()
-    except _TooMany:
+    except _TooLong:
         return explanation
     short = replace(explanation, operation=operation, formula=whole)
     return short if short.check().passed else explanation
@@ -69,7 +69,7 @@ def _step(operand: Operand, steps: Set[int]) -> tuple[Operation, Formula] | None
         return None
 
 
-class _TooMany(Exception):
+class _TooLong(Exception):
     """More steps than anyone reads in one formula."""
 
 
@@ -91,7 +91,7 @@ class _Folder:
             case Operand() if step := _step(formula, self.steps):
                 self.left -= 1
                 if self.left < 0:
-                    raise _TooMany
+                    raise _TooLong
                 return self.fold(step[1])
             case Apply(name="chosen"):
                 return formula  # what it was chosen by would be lost

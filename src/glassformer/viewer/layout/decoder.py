@@ -25,7 +25,7 @@ def place(items: Sequence[Item], canvas: Canvas) -> dict[str, int] | None:
 def is_decoder(items: Sequence[Item]) -> bool:
     """Whether the layout here fits: layers of heads around a stream, and one text."""
     by_role = {item.role: item.tensor for item in items if item.step_of is None}
-    needed = {"tokens", "x", "q", "k", "v", "scores", "weights", "out", "heads", "logits"}
+    needed = {"tokens", "x", "q", "k", "v", "scores", "weights", "heads", "logits"}  # of one token, `out` is `heads`
     has_stream = any(item.role == "x" and item.layer is not None for item in items)
     return has_stream and needed <= by_role.keys() and by_role["logits"].shape[0] == 1 and len(by_role["q"].shape) == 4
 

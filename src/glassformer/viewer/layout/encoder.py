@@ -12,7 +12,7 @@ from glassformer.viewer.items import Item
 from glassformer.viewer.layout.spine import Plan, Spine, sizes_of
 from glassformer.viewer.scene import Group
 
-NEEDED = {"tokens", "token_embedding", "x", "q", "k", "v", "scores", "weights", "out", "heads", "up"}
+NEEDED = {"tokens", "token_embedding", "x", "q", "k", "v", "scores", "weights", "heads", "up"}
 HERE = {
     "entering": "x",
     "position_embedded": "place_embedded",  # one of three that are added
