@@ -378,7 +378,7 @@ def _swap(ours: Side, theirs: Side, blamed: Operation, parting: Operation) -> tu
         first, second = sorted((one, two), key=lambda tensor: users[tensor].id)
         try:
             swapped = patch(theirs.trace, _exchanged(theirs.trace, one, two)).after
-            parting_then = _first_after_swap(ours, swapped)
+            parting_then = _first_after_swap(ours, theirs, swapped)
         except GlassformerError:
             continue
         if parting_then is None or parting_then > max(parting.id, users[second].id):
@@ -387,9 +387,9 @@ def _swap(ours: Side, theirs: Side, blamed: Operation, parting: Operation) -> tu
     return None
 
 
-def _first_after_swap(ours: Side, swapped: Trace) -> float | None:
+def _first_after_swap(ours: Side, theirs: Side, swapped: Trace) -> float | None:
     """Where a trace parts from A, by the number of the step; None where it does not."""
-    a, b = Side(ours.trace, ours.contents), Side(swapped)
+    a, b = Side(ours.trace, ours.contents), Side(swapped, contents_of(swapped, theirs.contents))
     a.match(b, ours.matches.tolerance)
     b.match(a, ours.matches.tolerance)
     if _difference(a, b) <= ours.matches.tolerance:

@@ -8,7 +8,7 @@ tolerance. What would be costly to sort is found by its mean powers first, which
 import bisect
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,7 +19,9 @@ from glassformer.tracing.trace import TensorRecord, Trace
 MASKED = 1e30  # beyond it a number only says that something is left out: −∞, or the least number of its type
 FEWEST = 4  # different numbers; fewer, such as zeros or ones, may stand in any tensor
 SORTED = 1 << 22  # numbers that are sorted; larger tensors are compared by their mean powers
+LARGE = 1 << 17  # numbers from which on it is worth a look whether they stand in the same order, before they are sorted
 COARSE = 1e-3  # a tolerance above which sorted numbers of any two large tensors may agree: their order must, too
+WORKED_OUT = ("numbers", "powers", "sorted", "telling")  # of a content, once it was asked for
 
 
 @dataclass(eq=False)
@@ -70,15 +72,28 @@ def without_repeats(trace: Trace, tensor: int) -> np.ndarray:
     return trace.array(tensor)[tuple(slice(None) if stride else slice(1) for stride in record.strides)]
 
 
-def contents_of(trace: Trace) -> list[Content]:
-    """The contents of all tensors that hold fractions."""
+def contents_of(trace: Trace, like: Sequence[Content] = ()) -> list[Content]:
+    """The contents of all tensors that hold fractions.
+
+    `like` are those of another trace, which may share memory with this one, such as the weights: what has been worked
+    out of these bytes holds here as well.
+    """
     by_window: dict[tuple[object, ...], Content] = {}
     for record in trace.tensors:
         if record.dtype.is_floating_point and record.n_cells:
-            axes = sorted((n, s) for n, s in zip(record.shape, record.strides, strict=True) if n > 1 and s)
-            window = (record.storage, record.offset, record.dtype, *axes)
+            window = _window(trace, record)
             by_window.setdefault(window, Content(trace, [])).tensors.append(record.id)
+    for other in like:
+        same = by_window.get(_window(other.trace, other.trace.tensors[other.tensors[0]]))
+        if same is not None:
+            vars(same).update({name: vars(other)[name] for name in WORKED_OUT if name in vars(other)})
     return list(by_window.values())
+
+
+def _window(trace: Trace, record: TensorRecord) -> tuple[object, ...]:
+    """The part of the memory that a tensor shows, in whatever order."""
+    axes = sorted((n, s) for n, s in zip(record.shape, record.strides, strict=True) if n > 1 and s)
+    return (trace.storages[record.storage].bytes.data_ptr(), record.offset, record.dtype, *axes)
 
 
 class Matches:
@@ -113,7 +128,10 @@ class Matches:
                 in_the_same_order(a.trace, one, b.trace, other, self.tolerance)
                 for one, other in itertools.product(a.tensors, b.tensors)
             )
-        if max(a.numbers.size, b.numbers.size) > SORTED:
+        size = max(a.numbers.size, b.numbers.size)
+        if size > LARGE and in_the_same_order(a.trace, a.tensors[0], b.trace, b.tensors[0], self.tolerance):
+            return True
+        if size > SORTED:
             return a.numbers.size == b.numbers.size
         few, many = sorted((a.sorted, b.sorted), key=len)
         times, rest = divmod(len(many), len(few)) if len(few) else (0, 1)

@@ -47,12 +47,12 @@ def record(
 
     `call(module, *inputs, **keywords)` is recorded where it is more than the module's own forward.
 
-    `modules` limits the recording to the modules whose path fits one of the patterns (`"blocks.3.*"`), and to what
-    they call; the rest runs unseen. Kernels that no rule explains in one piece run as their visible steps, whose
-    numbers may differ from the plain run's in the last bits: oneDNN's LSTM, the fast path of `nn.MultiheadAttention`
-    and `nn.TransformerEncoder`, GLU and its kin, some losses. With `decompose`, so do those that have a rule:
-    attention, norms, softmax, GELU. `edits` changes results on their way, by the number of the operation: see
-    `intervene.py`.
+    `modules` limits the recording to the modules whose path fits one of the patterns (`"blocks.3.*"`), and to what they
+    call; the rest runs unseen. Kernels that no rule explains in one piece run as their visible steps, whose numbers may
+    differ from the plain run's in the last bits: oneDNN's LSTM, the fast path of `nn.MultiheadAttention` and
+    `nn.TransformerEncoder`, GLU and its kin, some losses. With `decompose`, so do those that have a rule: attention,
+    norms, softmax, GELU, products with a bias. `edits` changes results on their way, by the number of the operation:
+    see `intervene.py`.
 
     Raises `TraceError` for a compiled module, and where the recording grows beyond `max_bytes`.
     """
