@@ -14,6 +14,7 @@ import { toldAnswer, toldCells, unrolling } from "./told.ts";
 
 const MARGIN = 18; // css pixels between cell and pop-up
 const TERMS = 3;
+const WIDEST = "min(330px, 86vw)"; // as in app.css: a narrow page shows all of it
 
 export const Popup = () => {
   const place = hover.value;
@@ -51,7 +52,7 @@ const Near = ({ cells, children }: { cells: Cells; children: ComponentChildren }
   if (at.x < 0 || at.y < 0 || at.x > width || at.y > height) return null;
   const [toLeft, toTop] = [at.x > width * 0.55, at.y > height * 0.55];
   const style = {
-    [toLeft ? "right" : "left"]: `${(toLeft ? width - at.x : at.x) + MARGIN}px`,
+    [toLeft ? "right" : "left"]: `max(4px, min(${(toLeft ? width - at.x : at.x) + MARGIN}px, 100% - ${WIDEST} - 4px))`,
     [toTop ? "bottom" : "top"]: `${(toTop ? height - at.y : at.y) + MARGIN}px`,
   };
   return (
