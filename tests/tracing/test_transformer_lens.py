@@ -19,6 +19,7 @@ from torch import Tensor
 import glassformer
 from glassformer.models.llama import Llama, LlamaConfig
 from glassformer.tracing import transformer_lens as names
+from glassformer.tracing.attribute import attribute
 from glassformer.tracing.intervene import ablate_head, activation_patching, attention_patterns, logit_lens, patch
 from glassformer.tracing.recorder import record
 from glassformer.tracing.trace import Trace
@@ -227,3 +228,16 @@ def test_a_llama_has_their_names_too(tmp_path: Path) -> None:
     for hook in hooks - {"hook_pos_embed"}:
         assert_close(trace[hook].value, cache[hook])
     assert "hook_pos_embed" not in trace
+
+
+def test_the_parts_of_a_logit_are_those_of_logit_attrs(pair, cache):
+    ours = copy.deepcopy(pair.ours)
+    torch.nn.init.ones_(ours.final_norm.weight)  # which logit_attrs leaves out where it is not folded into the head
+    parts = attribute(glassformer.trace(ours, pair.tokens), "logits[0,-1,7]").terms
+    heads = cache.stack_head_results(pos_slice=-1)
+    expected = cache.logit_attrs(heads, tokens=7, pos_slice=-1, batch_slice=0)
+    values = torch.tensor([part.value for part in parts if part.kind == "head"])
+    torch.testing.assert_close(values, expected.detach(), atol=1e-5, rtol=1e-4)
+    embeddings = cache.logit_attrs(cache.decompose_resid(mode="all"), tokens=7, pos_slice=-1, batch_slice=0)[:2, -1]
+    values = torch.tensor([part.value for part in parts if part.kind in ("embedding", "position")])
+    torch.testing.assert_close(values, embeddings.detach(), atol=1e-5, rtol=1e-4)
