@@ -36,6 +36,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "text.txt").write_text("ABCABC" * 4)
     (folder / "vectors.txt").write_text("3 2\na 1 0\nb 0 1\nc 1 1\n")
     gf.save(gf.build("vit", image_size=(8, 8), patch_size=(4, 4), d_model=8, n_layers=1, n_heads=2), folder / "vit")
+    gf.save(gf.load("nano-sort"), folder / "own")
+    gf.trace(gf.load("nano-sort"), "CBA").save(folder / "own.gft")
     return folder
 
 
@@ -48,7 +50,7 @@ JSON = [
     "neighbours a --vectors vectors.txt",
     "convert preset:nano-sort copy",
     "trace nano-sort --input CBA --out kept.gft",
-    "trace --check kept.gft --cells 1",
+    "trace --check own.gft --cells 1",
     "explain nano-sort --input CBA --names *.scores",
     "explain nano-sort --input CBA --cell logits[0,0,0]",
     "view nano-sort --input CBA --export page.html",
@@ -56,11 +58,14 @@ JSON = [
     "train nano-sort --steps 1 --batch-size 1 --eval-interval 0 --eval-batches 1 --name one",
     "train --settings",
     "train nano-sort --settings",
-    "tokenizer encode copy ABC",
-    "tokenizer show copy ABC",
-    "tokenizer show copy",
-    "tokenizer show copy ABC --merges",
+    "tokenizer encode own ABC",
+    "tokenizer show own ABC",
+    "tokenizer show own",
+    "tokenizer show own ABC --merges",
     "data list",
+    "compare nano-sort own.gft --input CBA",
+    "attribute nano-sort --input CBA --cell logits[0,2,0]",
+    "gallery site --steps 0",
     "doctor",
 ]
 

@@ -29,7 +29,7 @@ def steps_of(scene: Scene) -> frozenset[int]:
 
 def folded(explanation: Explanation, steps: Set[int]) -> Explanation:
     """The same number over named operands; the explanation as it is where that would be long or not recompute."""
-    if explanation.formula is None:
+    if explanation.formula is None or not steps:
         return explanation
     operation, formula = explanation.operation, explanation.formula
     while (copied := _copied(formula, steps)) is not None:
@@ -96,6 +96,8 @@ class _Folder:
             case Apply(name="chosen"):
                 return formula  # what it was chosen by would be lost
             case Apply(name=name, parts=parts, label=label):
-                return Apply(name, tuple(map(self.fold, parts)), label)
+                whole = tuple(map(self.fold, parts))
+                is_same = all(each is part for each, part in zip(whole, parts, strict=True))
+                return formula if is_same else Apply(name, whole, label)  # sums may have the same part inside
             case _:
                 return formula

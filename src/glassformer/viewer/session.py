@@ -296,6 +296,7 @@ class Session:
         cell = Cell(before.trace, tensor, place)
         if not record.dtype.is_floating_point and not record.dtype.is_complex and value.is_integer():
             value = int(value)
+        n_prompt = self._run(run).n_prompt
         with self._recording:
             try:
                 patched = intervene.patch(before.trace, {cell: value})
@@ -303,7 +304,6 @@ class Session:
                 raise GenerationError(str(error)) from None
             self._make_room()
             step = self._step(patched.after, before.inputs)
-            n_prompt = self._run(run).n_prompt
             return self._add(self._new_run(f"{cell} = {value:g}", n_prompt=n_prompt, compared_to=run), step)
 
     def add(self, trace: Trace, label: str, gradients: Mapping[str, Tensor]) -> RecordedStep:

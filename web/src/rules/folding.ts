@@ -51,7 +51,9 @@ export function folded(found: Derived, steps: ReadonlySet<number>, derive: Deriv
       return fold(before.formula);
     }
     if (!(part instanceof Apply) || part.name === "chosen") return part; // what it was chosen by would be lost
-    const whole = new Apply(part.name, part.parts.map(fold));
+    const parts = part.parts.map(fold);
+    if (parts.every((each, i) => each === part.parts[i])) return part; // sums may have the same part inside
+    const whole = new Apply(part.name, parts);
     whole.label = part.label;
     return whole;
   };
