@@ -91,6 +91,12 @@ def test_what_cannot_be_shown_leaves_no_site_behind(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert len(done.stderr.strip().splitlines()) <= 2
         assert not (tmp_path / "site").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("glassformer.viewer.export.MAX_FILE", 1000)
+        done = run("gallery", str(tmp_path / "site"), "nano-sort", "--steps", "0")
+    assert done.returncode == 2
+    assert done.stderr.startswith("nano-sort does not fit into a page")
+    assert not (tmp_path / "site").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     done = run("gallery", str(tmp_path / "mine"), "nano-sort")

@@ -17,7 +17,7 @@ from glassformer.http_guard import content_security_policy
 from glassformer.viewer import assets
 from glassformer.viewer.chapters import load_chapters, missing_roles
 from glassformer.viewer.drawing import drawing
-from glassformer.viewer.export import page_of
+from glassformer.viewer.export import MAX_FILE, page_of
 from glassformer.viewer.session import Session
 
 STYLE = """
@@ -54,7 +54,14 @@ def write_gallery(
     with files.new_directory(directory, overwrite=overwrite) as folder:
         for session in sessions:
             exhibit = _exhibit(session, {each.page for each in exhibits})
-            files.write(folder / exhibit.page, page_of(session).encode())
+            try:
+                text = page_of(session)
+            except ExportError:
+                raise ExportError(
+                    f"{session.name} does not fit into a page, which carries at most {MAX_FILE >> 20} MiB of numbers: "
+                    "leave it out, or let it write fewer tokens."
+                ) from None
+            files.write(folder / exhibit.page, text.encode())
             exhibits.append(exhibit)
             on_page(exhibit.page)
         if not exhibits:
